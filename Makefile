@@ -1,0 +1,45 @@
+# Two commands: `make demo` does the whole job on real recordings, `make test` runs every check.
+# PYTHON     the interpreter to build .venv with (3.10 to 3.13)
+# TORCH_ARGS more arguments for installing PyTorch, for instance the index of its CPU builds
+# CELL       cfc or ltc, for the demo
+
+PYTHON ?= python3
+TORCH_ARGS ?=
+CELL ?= cfc
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+
+.PHONY: demo test lint types unit bench clean
+
+demo: .venv/ready
+	$(BIN)/python examples/imu_activity.py --cell $(CELL) --output build/demo-$(CELL)
+
+test: lint types unit
+
+lint: .venv/ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/ready-dev
+	$(BIN)/mypy
+
+unit: .venv/ready-dev
+	$(BIN)/python -m pytest
+
+bench: .venv/ready
+	$(BIN)/python benchmarks/step_overhead.py
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "lnn-edge needs Python 3.10 to 3.13. Type: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(PIP) install $(TORCH_ARGS) "$$(grep '^torch==' constraints.txt)"
+	$(PIP) install -c constraints.txt -e '.[export]'
+	touch $@
+
+.venv/ready-dev: .venv/ready
+	$(PIP) install -c constraints.txt 'build>=1.2' 'hatchling>=1.26' hypothesis mypy pytest pytest-timeout ruff
+	touch $@
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

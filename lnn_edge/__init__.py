@@ -1,0 +1,52 @@
+"""Liquid neural networks from `ncps.torch` to the robot: exported as one step, proven equal, streamed with state.
+
+Everything here is imported on first use, so `import lnn_edge` stays light and the device half never sees torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from . import errors
+
+if TYPE_CHECKING:
+    from .export import ExportReport, export_model
+    from .manifest import Feature
+    from .runtime import Model, State, Stream, load
+
+__version__ = "0.1.0"
+__all__ = [
+    "ExportReport",
+    "Feature",
+    "Model",
+    "State",
+    "Stream",
+    "__version__",
+    "errors",
+    "export_model",
+    "load",
+]
+
+_HOMES = {
+    "ExportReport": "export",
+    "Feature": "manifest",
+    "Model": "runtime",
+    "State": "runtime",
+    "Stream": "runtime",
+    "export_model": "export",
+    "load": "runtime",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'lnn_edge' has no attribute '{name}'")
+    value = getattr(import_module(f".{home}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,142 @@
+"""What "equal" means: the tolerance with its reason, and the error figures of one tensor over a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["COMPUTABLE", "OWN_FACTOR", "TOLERANCE", "TOLERANCE_REASON", "Comparison", "compare", "largest_error"]
+
+Array = npt.NDArray[Any]
+
+TOLERANCE = 1e-5
+OWN_FACTOR = 4.0
+COMPUTABLE = 1e-3
+TOLERANCE_REASON = (
+    "1e-5 of the tensor's size (at least 1), or 4 times torch float32's own error against float64 where that is more. "
+    "float32 rounds each of the about 100 dependent operations of a step by up to 6e-8, and liquid cores contract, so "
+    "errors stay below 1e-6 in normal use. Two float32 evaluations of one formula differ by at most the sum of their "
+    "own errors; 4 leaves room for another order of summation. A wrong sign, mask or bias moves results by more than "
+    "1e-3, and a model whose torch float32 is itself off by more than 1e-3 is refused"
+)
+_QUANTILES = (0.5, 0.9, 0.99, 1.0)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far one tensor is from its reference over one segment of a run.
+
+    Args:
+        tensor: Name of the output or state.
+        against: What was compared, "bundle vs torch float32" for instance.
+        segment: Which inputs, "recorded" for instance.
+        steps: Number of steps compared.
+        max_abs: Largest absolute error.
+        max_rel: Largest absolute error divided by the largest reference magnitude of the tensor.
+        max_ulp: Largest error in units of the float32 spacing at the reference value.
+        quantiles: Absolute error at the 50, 90, 99 and 100 percent quantile.
+        growth: Mean error in the last tenth of the run divided by that in the first tenth; about 1 when errors do
+            not accumulate. 0 when there is no error at all.
+        limit: Absolute error allowed.
+        first_over: Step at which the error first exceeds the limit, or `None`.
+    """
+
+    tensor: str
+    against: str
+    segment: str
+    steps: int
+    max_abs: float
+    max_rel: float
+    max_ulp: float
+    quantiles: tuple[float, float, float, float]
+    growth: float
+    limit: float
+    first_over: int | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the error stays within the limit at every step."""
+        return self.first_over is None
+
+    def __str__(self) -> str:
+        subject = f"{self.tensor} on {self.segment} inputs: {self.against}"
+        if self.passed:
+            return f"{subject} differ by at most {self.max_abs:.1e} (allowed {self.limit:.1e})"
+        return (
+            f"{subject} differ by {self.max_abs:.1e} ({self.max_ulp:.0f} ULP), allowed "
+            f"{self.limit:.1e}; first over at step {self.first_over} of {self.steps}"
+        )
+
+
+def compare(
+    tensor: str,
+    against: str,
+    segment: str,
+    got: Array,
+    expected: Array,
+    *,
+    tolerance: float = TOLERANCE,
+    own: float = 0.0,
+) -> Comparison:
+    """Compare one tensor over one segment with its reference.
+
+    Args:
+        tensor: Name of the output or state.
+        against: What is compared, for the report.
+        segment: Which inputs, for the report.
+        got: Results, shape (steps, ...).
+        expected: Reference, same shape; its dtype may be float32 or float64.
+        tolerance: Allowed error relative to max(1, largest reference magnitude).
+        own: Torch float32's own largest error against float64 in this segment; `OWN_FACTOR` times it is allowed.
+
+    Returns:
+        The figures. A value that is not finite in either counts as an infinite error.
+    """
+    steps = len(expected)
+    size = float(np.max(np.abs(expected), initial=0.0))
+    error = _errors(got, expected)
+    with np.errstate(invalid="ignore"):
+        spacing = np.spacing(np.abs(expected).astype(np.float32)).astype(np.float64).reshape(steps, -1)
+        ulp = float(np.max(np.where(error > 0, error / spacing, 0.0)))
+    limit = max(tolerance * max(1.0, size), OWN_FACTOR * own)
+    over = np.flatnonzero(~(error.max(axis=1) <= limit))
+    return Comparison(
+        tensor=tensor,
+        against=against,
+        segment=segment,
+        steps=steps,
+        max_abs=float(error.max()),
+        max_rel=float(error.max()) / size if size else 0.0,
+        max_ulp=ulp,
+        quantiles=_quantiles(error),
+        growth=_growth(error.max(axis=1)),
+        limit=limit,
+        first_over=int(over[0]) if len(over) else None,
+    )
+
+
+def largest_error(got: Array, expected: Array) -> float:
+    """Largest absolute difference; infinite if anything is not finite."""
+    return float(_errors(got, expected).max())
+
+
+def _errors(got: Array, expected: Array) -> Array:
+    with np.errstate(invalid="ignore", over="ignore"):
+        error: Array = np.abs(got.astype(np.float64) - expected.astype(np.float64)).reshape(len(expected), -1)
+    error[~np.isfinite(error)] = np.inf
+    return error
+
+
+def _quantiles(error: Array) -> tuple[float, float, float, float]:
+    ordered = np.sort(error, axis=None)
+    picks = [float(ordered[min(len(ordered) - 1, int(q * len(ordered)))]) for q in _QUANTILES]
+    return picks[0], picks[1], picks[2], picks[3]
+
+
+def _growth(per_step: Array) -> float:
+    tenth = max(1, len(per_step) // 10)
+    first, last = float(np.mean(per_step[:tenth])), float(np.mean(per_step[-tenth:]))
+    return last / first if first > 0 and np.isfinite(last) else 0.0

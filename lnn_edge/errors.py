@@ -1,0 +1,46 @@
+"""What a robot program may want to catch.
+
+    LnnEdgeError
+    ├── BundleError          the bundle on disk is not one, is damaged or is newer than this program   (exit 6)
+    ├── VerificationError    the deployed step does not equal the trained model                        (exit 3)
+    ├── BackendUnavailable   the backend asked for cannot run on this machine                          (exit 5)
+    ├── BackendError         the backend failed in the middle of a step; the state is untouched        (exit 1)
+    └── NonFiniteError       NaN or infinity in a sample, a result or a state; also a ValueError       (exit 2)
+
+Everything else that the caller can get wrong is a plain `ValueError` or `TypeError`.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BackendError",
+    "BackendUnavailable",
+    "BundleError",
+    "LnnEdgeError",
+    "NonFiniteError",
+    "VerificationError",
+]
+
+
+class LnnEdgeError(Exception):
+    """Base of all errors that belong to lnn-edge."""
+
+
+class BundleError(LnnEdgeError):
+    """A bundle is missing, damaged, inconsistent, or of a schema this version cannot read."""
+
+
+class VerificationError(LnnEdgeError):
+    """What runs does not equal what was trained."""
+
+
+class BackendUnavailable(LnnEdgeError):
+    """A backend is not installed here or cannot run on this machine."""
+
+
+class BackendError(LnnEdgeError):
+    """A backend failed during a step. The stream's state is what it was before the step."""
+
+
+class NonFiniteError(LnnEdgeError, ValueError):
+    """A sample, a result or a state holds NaN or infinity. The stream's state is what it was before."""

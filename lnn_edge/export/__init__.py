@@ -1,0 +1,20 @@
+"""The workstation half: ncps modules to proven bundles. Needs the extra `export` (torch, ncps, onnx)."""
+
+from __future__ import annotations
+
+try:
+    import ncps
+    import onnx
+    import torch
+except ImportError as _error:
+    raise ImportError(
+        f"exporting needs torch, ncps and onnx, and '{_error.name}' is not installed. "
+        "Type: pip install 'lnn-edge[export]'"
+    ) from _error
+
+from .exporting import export_model
+from .report import ExportReport
+
+__all__ = ["ExportReport", "export_model"]
+
+del ncps, onnx, torch

@@ -1,0 +1,140 @@
+"""The caller's arguments of `export_model`, checked and turned into specs before any long work."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from ..manifest import Feature, Tensor, Time
+from ..wording import choices
+from .layer import TrainedLayer
+
+__all__ = ["check_batch", "make_time", "name_features", "recordings"]
+
+Array = npt.NDArray[Any]
+_DT_SPAN = 20.0  # default legal dt: from the period divided by this to the period times this
+
+
+def check_batch(batch: Any) -> int:
+    """Check the batch size.
+
+    Raises:
+        ValueError: If it is not a whole number of at least 1.
+    """
+    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+        raise ValueError(f"`batch` is {batch!r}, expected a whole number of at least 1")
+    return batch
+
+
+def make_time(mode: str, period_s: float | None, timespan: float, dt_range_s: tuple[float, float] | None) -> Time:
+    """Check the time arguments.
+
+    Raises:
+        ValueError: If the mode is unknown, or a number is missing, not finite or out of range.
+    """
+    if mode not in ("fixed", "measured"):
+        raise ValueError(f"`time` is '{mode}'. {choices(mode, ['fixed', 'measured'])}")
+    for name, value in (("period_s", period_s), ("timespan", timespan)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise ValueError(f"`{name}` is {value!r}, expected a number above 0")
+    if mode == "fixed":
+        if dt_range_s is not None:
+            raise ValueError("`dt_range_s` has a meaning only with time='measured'")
+        return Time("fixed", period_s, timespan)
+    if period_s is None:
+        raise ValueError("time='measured' needs `period_s`, the nominal time between samples in seconds (--period-s)")
+    low, high = dt_range_s or (period_s / _DT_SPAN, period_s * _DT_SPAN)
+    if not (0 < low <= period_s <= high and math.isfinite(high)):
+        raise ValueError(f"`dt_range_s` is {(low, high)}, expected 0 < low <= period_s ({period_s:g}) <= high")
+    return Time("measured", period_s, timespan, (float(low), float(high)))
+
+
+def name_features(
+    what: str, tensor: Tensor, names: Sequence[str | Feature] | None, values: Array | None = None
+) -> Tensor:
+    """Give the columns of an input or output their names, and the range of the values seen.
+
+    Args:
+        what: "inputs" or "outputs", for messages.
+        tensor: The tensor, (batch, features).
+        names: One name or `Feature` per column; `None` for numbered names.
+        values: Values seen, (..., features).
+
+    Raises:
+        ValueError: If the number of names is wrong or one repeats.
+        TypeError: If one is neither a string nor a `Feature`.
+    """
+    count = tensor.shape[-1]
+    given = [f"{tensor.name}_{k}" for k in range(count)] if names is None else list(names)
+    if isinstance(names, str) or not all(isinstance(n, (str, Feature)) for n in given):
+        raise TypeError(f"`{what}` is {names!r}, expected a list of names or lnn_edge.Feature")
+    features = [n if isinstance(n, Feature) else Feature(n) for n in given]
+    labels = [f.name for f in features]
+    if len(features) != count or len(set(labels)) != count:
+        raise ValueError(
+            f"`{what}` names {labels}, expected {count} different names, one per column of '{tensor.name}'"
+        )
+    for feature in features:
+        _check_feature(what, feature)
+    if values is not None:
+        seen = values.reshape(-1, count)
+        ranges = zip(seen.min(axis=0).tolist(), seen.max(axis=0).tolist(), strict=True)
+        features = [
+            f if f.range else msgspec.structs.replace(f, range=r) for f, r in zip(features, ranges, strict=True)
+        ]
+    return msgspec.structs.replace(tensor, features=tuple(features))
+
+
+def _check_feature(what: str, feature: Feature) -> None:
+    if not feature.name or feature.name != feature.name.strip():
+        raise ValueError(f"`{what}` has the name {feature.name!r}, expected a name without spaces around it")
+    for side in ("range", "limits"):
+        pair = getattr(feature, side)
+        if pair is not None and not (len(pair) == 2 and all(map(math.isfinite, pair)) and pair[0] <= pair[1]):
+            raise ValueError(f"`{side}` of '{feature.name}' is {pair}, expected (low, high), both finite")
+
+
+def recordings(layer: TrainedLayer, example: Any) -> dict[str, list[Array]] | None:
+    """The user's example as a list of recordings, (T, batch, features) each.
+
+    Args:
+        layer: The layer that will take it.
+        example: Array or tensor of shape (T, features), or with a batch of recordings as the module takes it;
+            `None` for none.
+
+    Raises:
+        TypeError: If it holds no real numbers.
+        ValueError: If its shape does not fit, it is empty, or it holds NaN or infinity.
+    """
+    if example is None:
+        return None
+    array = np.asarray(example.detach().cpu() if hasattr(example, "detach") else example)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"`example` has dtype {array.dtype}, expected real numbers")
+    features = layer.inputs[0].shape[-1]
+    if array.ndim not in (2, 3) or array.shape[-1] != features:
+        raise ValueError(
+            f"`example` has shape {array.shape}, but the model takes {features} features: expected (time, {features}) "
+            f"or a batch of such recordings"
+        )
+    if array.size == 0:
+        raise ValueError(f"`example` has shape {array.shape}: it holds no sample")
+    if not np.isfinite(array).all():
+        raise ValueError(f"`example` holds NaN or infinity, first at {np.argwhere(~np.isfinite(array))[0].tolist()}")
+    if array.ndim == 2:
+        rows = [array]
+    else:
+        rows = list(array if layer.batch_first else np.swapaxes(array, 0, 1))
+    # A model with a batch sees the same recordings in every row, each row starting at another recording.
+    lengths = min(len(row) for row in rows)
+    return {
+        "input": [
+            np.stack([rows[(k + b) % len(rows)][:lengths] for b in range(layer.batch)], axis=1).astype(np.float32)
+            for k in range(len(rows))
+        ]
+    }

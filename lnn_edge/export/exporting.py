@@ -1,0 +1,193 @@
+"""`export_model`: from a trained module to a bundle that is proven equal, or to nothing at all."""
+
+from __future__ import annotations
+
+import os
+import time as clock
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import onnx
+from torch import nn
+
+from ..bundle import check_target, file_entry, read_bundle, staged_directory, write_manifest, write_synced
+from ..equality import TOLERANCE, TOLERANCE_REASON, Comparison
+from ..errors import VerificationError
+from ..golden import encode_golden
+from ..manifest import Feature, Manifest, Schema, StatePair, Verification, encode_json
+from ..runtime.loading import load, open_bundle
+from .arguments import check_batch, make_time, name_features, recordings
+from .excitation import excite
+from .graph import GraphBuilder, graph_facts
+from .layer import TrainedLayer
+from .proof import Truth, golden_from_truth, prove, truth_from_layer
+from .provenance import make_provenance
+from .report import ExportReport
+
+__all__ = ["export_model"]
+
+Progress = Callable[[str, int, int], None]
+
+
+def export_model(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    example: Any = None,
+    period_s: float | None = None,
+    time: Literal["fixed", "measured"] = "fixed",
+    timespan: float = 1.0,
+    dt_range_s: tuple[float, float] | None = None,
+    batch: int = 1,
+    inputs: Sequence[str | Feature] | None = None,
+    outputs: Sequence[str | Feature] | None = None,
+    overwrite: bool = False,
+    steps: int = 1024,
+    checkpoint_sha256: str | None = None,
+    progress: Progress | None = None,
+) -> ExportReport:
+    """Export a trained module as a bundle and prove that stepping it equals the module on whole sequences.
+
+    Args:
+        model: An ncps `LTC` or `CfC`, on any device, in any mode; it is not changed.
+        path: Where the bundle goes, `NAME.lnn`.
+        example: Recorded samples, (T, features) or a batch of recordings as the module takes it. Used for the proof,
+            for the ranges in the manifest and for the self-test on the device; without it random samples stand in.
+        period_s: Nominal time between samples, seconds. Needed with time="measured" and for paced benchmarks.
+        time: "fixed" folds the timespan into the weights; "measured" makes `dt` in seconds an input.
+        timespan: The value that the training passed as `timespans` for one period; 1.0 if it passed none.
+        dt_range_s: Lowest and highest legal dt with time="measured", seconds; default period/20 to period*20.
+        batch: Number of independent rows (robots, sensors) per step.
+        inputs: Name or `Feature` per input column, as in the CSV file or the driver.
+        outputs: Name or `Feature` per output column.
+        overwrite: Replace an existing bundle. Another file or directory of that name is never replaced.
+        steps: Closed-loop steps of the recorded and of the random part of the proof, at least 1000.
+        checkpoint_sha256: Hash of the checkpoint that the weights come from, for the manifest.
+        progress: Called with (phase, done, total) while the proof runs.
+
+    Returns:
+        The report; it prints as a sentence.
+
+    Raises:
+        TypeError, ValueError: If an argument or a part of the model cannot be exported; the message names it.
+        VerificationError: If the bundle does not equal the model. Nothing is left on disk.
+        OSError: If the bundle cannot be written.
+    """
+    started = clock.monotonic()
+    target = Path(path)
+    check_target(target, overwrite)
+    tell = progress or _silent
+    layer = TrainedLayer(model, check_batch(batch))
+    when = make_time(time, period_s, timespan, dt_range_s)
+    recorded = recordings(layer, example)
+    samples = excite(layer.inputs, when, recorded, steps)
+    truth = truth_from_layer(layer, samples, when, tell)
+    seen = None if recorded is None else np.concatenate(recorded["input"])
+    length = 0 if seen is None else min(len(seen), steps)  # the recorded segment comes first
+    manifest = Manifest(
+        schema=Schema(),
+        name=target.stem,
+        precision="float32",
+        batch=layer.batch,
+        inputs=(name_features("inputs", layer.inputs[0], inputs, seen),),
+        outputs=(
+            name_features("outputs", layer.outputs[0], outputs, truth.float32["output"][:length] if length else None),
+        ),
+        states=tuple(_bounded(pair, truth) for pair in layer.states),
+        time=when,
+        cores=(layer.description,),
+        graph=_NO_GRAPH,
+        verification=_PENDING,
+        provenance=make_provenance(checkpoint_sha256),
+        files={},
+    )
+    graph = _build(layer, manifest)
+    manifest = msgspec.structs.replace(manifest, graph=graph_facts(graph))
+    with staged_directory(target, overwrite) as stage:
+        return _write_proven(stage, target, manifest, graph, truth, tell, started)
+
+
+def _write_proven(
+    stage: Path, target: Path, manifest: Manifest, graph: onnx.ModelProto, truth: Truth, tell: Progress, started: float
+) -> ExportReport:
+    """Write the bundle as pending, prove it through the real runtime, write the proof, and load it as a user would."""
+    files = {
+        "model.onnx": graph.SerializeToString(),
+        "golden.safetensors": encode_golden(golden_from_truth(truth, manifest)),
+    }
+    staged = _store(stage, manifest, files | {"report.json": b"{}\n"})
+    model = open_bundle(read_bundle(stage))
+    comparisons = (*truth.comparisons(), *prove(model, truth, tell))
+    report = ExportReport(
+        path=target,
+        backend=model.description,
+        steps=truth.samples.steps,
+        segments=tuple((name, stop - start) for name, start, stop in truth.samples.segments),
+        comparisons=comparisons,
+        nodes=manifest.graph.nodes,
+        parameters=manifest.graph.parameters,
+        seconds=clock.monotonic() - started,
+    )
+    _require_equal(report)
+    proven = msgspec.structs.replace(staged, verification=report.verification())
+    _store(stage, proven, files | {"report.json": encode_json(report.to_dict())})
+    load(stage)
+    return report
+
+
+def _store(stage: Path, manifest: Manifest, files: dict[str, bytes]) -> Manifest:
+    for name, data in files.items():
+        write_synced(stage / name, data)
+    complete = msgspec.structs.replace(manifest, files={name: file_entry(data) for name, data in files.items()})
+    write_manifest(stage, complete)
+    return complete
+
+
+def _build(layer: TrainedLayer, manifest: Manifest) -> onnx.ModelProto:
+    """The step as ONNX, describing itself in its metadata."""
+    graph = GraphBuilder()
+    layer.lower(graph, manifest.time)
+    described = ("schema", "inputs", "outputs", "states", "time", "cores")
+    metadata = {f"lnn_edge.{key}": msgspec.json.encode(getattr(manifest, key)).decode() for key in described}
+    return graph.model(manifest.name, metadata)
+
+
+def _bounded(pair: StatePair, truth: Truth) -> StatePair:
+    """With the lowest and highest value of each unit during the proof."""
+    flat = truth.float32[pair.output].reshape(-1, *pair.shape[1:])
+    low, high = flat.min(axis=0).ravel().tolist(), flat.max(axis=0).ravel().tolist()
+    return msgspec.structs.replace(pair, bounds=(tuple(low), tuple(high)))
+
+
+def _require_equal(report: ExportReport) -> None:
+    failed = [c for c in report.comparisons if not c.passed]
+    if not failed:
+        return
+    worst = max(failed, key=lambda c: c.max_abs / c.limit)
+    raise VerificationError(
+        f"the exported step does not equal the trained model, so nothing was written. {worst}. {_advice(worst)}"
+    )
+
+
+def _silent(_phase: str, _done: int, _total: int) -> None:
+    """Progress that nobody asked for."""
+
+
+def _advice(worst: Comparison) -> str:
+    if worst.against.startswith("torch stepped"):
+        return "Torch itself gives another result stepped than on the whole sequence: the model is not causal"
+    if worst.against.startswith("torch float32"):
+        return (
+            "Torch float32 itself is this far from exact arithmetic: the model amplifies rounding errors (huge weights "
+            "or a diverged training), or lnn-edge misreads it; please report it with the model"
+        )
+    return "This is an error of lnn-edge; please report it with the model"
+
+
+_NO_GRAPH = graph_facts(onnx.ModelProto())
+_PENDING = Verification(
+    status="pending", steps=0, tolerance=TOLERANCE, tolerance_reason=TOLERANCE_REASON, max_abs_error={}
+)

@@ -1,0 +1,166 @@
+"""Builds a step as an ONNX graph: standard operators, static shapes, weights folded in float64 and stored once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from ..manifest import Graph
+
+__all__ = ["IR_VERSION", "OPERATORS", "OPSET", "GraphBuilder", "check_limits", "graph_facts"]
+
+Array = npt.NDArray[Any]
+
+# Opset 17 and IR 8 are the newest that every TensorRT parser from 8.5 on and every onnxruntime from 1.14 on reads.
+OPSET, IR_VERSION = 17, 8
+
+# What TensorRT 8.5 to 11 and onnxruntime all import, in the form used here: axes as constants, two-dimensional Gemm.
+OPERATORS = frozenset(
+    {"Abs", "Add", "Concat", "Conv", "Div", "Erf", "Exp", "Gather", "Gemm", "Identity", "MatMul", "Mul", "Neg"}
+    | {"ReduceSum", "Relu", "Reshape", "Sigmoid", "Slice", "Softplus", "Split", "Sub", "Tanh", "Transpose", "Unsqueeze"}
+)
+
+
+class GraphBuilder:
+    """Collects nodes and constants. Values are names; a constant that repeats is stored once."""
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._initializers: list[onnx.TensorProto] = []
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+        self._renamed: dict[str, str] = {}
+        self._scope = ""
+
+    def scope(self, name: str) -> None:
+        """Prefix the names of the nodes that follow, so that a graph viewer shows where they come from."""
+        self._scope = f"{name}/" if name else ""
+
+    def input(self, name: str, shape: Sequence[int]) -> str:
+        """Declare a float32 graph input."""
+        self._inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)))
+        return name
+
+    def output(self, value: str, name: str, shape: Sequence[int]) -> None:
+        """Make a value a float32 graph output under a name of its own.
+
+        A value that is an output already, or a graph input, goes through Identity: two outputs need two buffers.
+        """
+        value = self._renamed.get(value, value)
+        taken = {i.name for i in self._inputs} | {o.name for o in self._outputs}
+        if value in taken:
+            self._nodes.append(helper.make_node("Identity", [value], [name], name=f"{name}/copy"))
+        else:
+            self._rename(value, name)
+        self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)))
+
+    def constant(self, value: Array | float) -> str:
+        """Store a float32 constant; float64 results of folding are rounded here, once. A number gets shape (1, 1)."""
+        array = np.asarray(value, np.float64).astype(np.float32)
+        return self._store(np.ascontiguousarray(array.reshape(1, 1) if array.ndim == 0 else array))
+
+    def integers(self, value: Sequence[int] | Array) -> str:
+        """Store an int64 constant: axes, sizes or indices."""
+        return self._store(np.ascontiguousarray(np.asarray(value, np.int64)))
+
+    def node(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node with one output and return the output's name."""
+        return self.nodes(operator, 1, *inputs, **attributes)[0]
+
+    def nodes(self, operator: str, outputs: int, *inputs: str, **attributes: Any) -> list[str]:
+        """Add a node with several outputs."""
+        name = f"{self._scope}{operator.lower()}_{len(self._nodes)}"
+        results = [name] if outputs == 1 else [f"{name}.{k}" for k in range(outputs)]
+        self._nodes.append(helper.make_node(operator, list(inputs), results, name=name, **attributes))
+        return results
+
+    def linear(self, x: str, weight: Array, addend: Array | str | None = None) -> str:
+        """x @ weight + addend, weight as (in, out); the addend is a constant (out,) or a value (batch, out)."""
+        operands = [x, self.constant(weight)]
+        if addend is not None:
+            operands.append(addend if isinstance(addend, str) else self.constant(addend))
+        return self.node("Gemm", *operands)
+
+    def split(self, x: str, sizes: Sequence[int]) -> list[str]:
+        """Cut the last of two axes into pieces; one piece is the value itself."""
+        if len(sizes) == 1:
+            return [x]
+        return self.nodes("Split", len(sizes), x, self.integers(sizes), axis=1)
+
+    def concat(self, values: Sequence[str]) -> str:
+        """Join along the last of two axes; one value is itself."""
+        return values[0] if len(values) == 1 else self.node("Concat", *values, axis=1)
+
+    def model(self, name: str, metadata: Mapping[str, str]) -> onnx.ModelProto:
+        """Finish: check the graph strictly and return it as a model."""
+        graph = helper.make_graph(self._nodes, name, self._inputs, self._outputs, self._initializers)
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="lnn-edge",
+        )
+        helper.set_model_props(model, dict(metadata))
+        onnx.checker.check_model(model, full_check=True)
+        check_limits(model)
+        return model
+
+    def _store(self, array: Array) -> str:
+        key = (str(array.dtype), array.shape, array.tobytes())
+        if key not in self._constants:
+            name = f"const_{len(self._constants)}"
+            self._constants[key] = name
+            self._initializers.append(numpy_helper.from_array(array, name))
+        return self._constants[key]
+
+    def _rename(self, old: str, new: str) -> None:
+        self._renamed[old] = new
+        for node in self._nodes:
+            for names in (node.input, node.output):
+                for k, name in enumerate(names):
+                    if name == old:
+                        names[k] = new
+
+
+def check_limits(model: onnx.ModelProto) -> None:
+    """Refuse a graph outside the limits of the bundle format; a failure is an error of this exporter.
+
+    Raises:
+        ValueError: Naming the operator, opset, type or shape that is not allowed.
+    """
+    graph = model.graph
+    domains = {o.domain: o.version for o in model.opset_import}
+    if set(domains) != {""} or domains[""] > 18 or model.ir_version > 9 or len(model.functions):
+        raise ValueError(f"graph uses opsets {domains}, IR {model.ir_version} or local functions; allowed: opset <= 18")
+    foreign = sorted({node.op_type for node in graph.node} - OPERATORS)
+    if foreign:
+        raise ValueError(f"graph uses operators outside the portable set: {', '.join(foreign)}")
+    for value in (*graph.input, *graph.output):
+        kind = value.type.tensor_type
+        if kind.elem_type != TensorProto.FLOAT or not all(d.dim_value > 0 for d in kind.shape.dim):
+            raise ValueError(f"graph tensor '{value.name}' must be float32 with a static shape")
+    produced = {name for node in graph.node for name in node.output}
+    used = {name for node in graph.node for name in node.input} | {o.name for o in graph.output}
+    dead = sorted((produced | {i.name for i in graph.initializer}) - used)
+    if dead:
+        raise ValueError(f"graph computes values that nothing uses: {', '.join(dead)}")
+
+
+def graph_facts(model: onnx.ModelProto) -> Graph:
+    """Count what the manifest tells about the graph."""
+    floats = [i for i in model.graph.initializer if i.data_type == TensorProto.FLOAT]
+    operators = Counter(node.op_type for node in model.graph.node)
+    return Graph(
+        opset=OPSET,
+        ir_version=model.ir_version,
+        nodes=len(model.graph.node),
+        parameters=int(sum(np.prod(i.dims) for i in floats)),
+        operators=dict(sorted(operators.items())),
+    )

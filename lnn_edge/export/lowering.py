@@ -1,0 +1,55 @@
+"""A whole liquid core as a graph: memory cell, cell and projection."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..reference import LiquidCore, LstmCell, LtcCell
+from .graph import GraphBuilder
+from .lower_cfc import lower_cfc
+from .lower_ltc import lower_ltc
+from .steptime import StepTime
+
+__all__ = ["lower_core"]
+
+
+def lower_core(
+    graph: GraphBuilder, core: LiquidCore, x: str, states: dict[str, str], time: StepTime
+) -> tuple[str, dict[str, str]]:
+    """Add one step of a core.
+
+    Args:
+        graph: Where to.
+        core: The core.
+        x: Input value, (batch, inputs).
+        states: State values by name ("h", and "c" with mixed memory), (batch, units) each.
+        time: The timespan.
+
+    Returns:
+        Output value (batch, outputs) and next state values by name.
+    """
+    h, memory = states["h"], {}
+    if core.lstm is not None:
+        h, memory["c"] = _lower_lstm(graph, core.lstm, x, h, states["c"])
+    if isinstance(core.cell, LtcCell):
+        y, h = lower_ltc(graph, core.cell, x, h, time)
+    else:
+        y, h = lower_cfc(graph, core.cell, x, h, time)
+    if core.projection is not None:
+        weight, bias = core.projection
+        y = graph.linear(y, weight.T, bias)
+    return y, {"h": h} | memory
+
+
+def _lower_lstm(graph: GraphBuilder, cell: LstmCell, x: str, h: str, c: str) -> tuple[str, str]:
+    """The memory cell (equations: `lnn_edge.reference.lstm`): gates with one activation are one matrix product."""
+    units = cell.w_recurrent.shape[1]
+    weight = np.concatenate([cell.w_input, cell.w_recurrent], axis=1).T
+    bias = cell.b_input + np.concatenate([np.zeros(2 * units), np.ones(units), np.zeros(units)])
+    z = graph.concat([x, h])
+    candidate = graph.node("Tanh", graph.linear(z, weight[:, :units], bias[:units]))
+    gates = graph.node("Sigmoid", graph.linear(z, weight[:, units:], bias[units:]))
+    input_gate, forget_gate, output_gate = graph.split(gates, [units] * 3)
+    kept, added = graph.node("Mul", c, forget_gate), graph.node("Mul", candidate, input_gate)
+    memory = graph.node("Add", kept, added)
+    return graph.node("Mul", graph.node("Tanh", memory), output_gate), memory

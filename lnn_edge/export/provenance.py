@@ -1,0 +1,46 @@
+"""Where a bundle comes from: versions, time, command, commit."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from ..manifest import Provenance
+
+__all__ = ["make_provenance"]
+
+_PACKAGES = ("lnn-edge", "torch", "ncps", "onnx", "onnxruntime", "numpy")
+
+
+def make_provenance(checkpoint_sha256: str | None) -> Provenance:
+    """Collect what can be known without asking the network."""
+    return Provenance(
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        command=" ".join([Path(sys.argv[0] or "python").name, *sys.argv[1:]]),
+        versions=dict(_versions()),
+        git_commit=_git_commit(),
+        checkpoint_sha256=checkpoint_sha256,
+    )
+
+
+def _versions() -> list[tuple[str, str]]:
+    found = [("python", platform.python_version())]
+    for package in _PACKAGES:
+        try:
+            found.append((package, version(package)))
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _git_commit() -> str | None:
+    """The commit of the working directory, if it is in a repository and git is there."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,35 @@
+"""The timespan of a step inside the graph: a number that folds away, or `dt` scaled to the unit of training."""
+
+from __future__ import annotations
+
+from ..manifest import DT_INPUT, Time
+from .graph import GraphBuilder
+
+__all__ = ["StepTime"]
+
+
+class StepTime:
+    """What the lowerings ask for the timespan.
+
+    Attributes:
+        fixed: The timespan when it is folded, else `None`.
+    """
+
+    def __init__(self, graph: GraphBuilder, time: Time, batch: int) -> None:
+        self._graph = graph
+        self._scaled: dict[float, str] = {}
+        self._scale = 1.0
+        self.fixed: float | None = time.timespan
+        if time.mode == "measured" and time.period_s is not None:
+            self.fixed = None
+            self._scale = time.timespan / time.period_s
+            graph.input(DT_INPUT, (batch, 1))
+
+    def times(self, factor: float) -> str:
+        """The measured timespan times a constant, as a value of shape (batch, 1); made once per factor."""
+        total = self._scale * factor
+        if total == 1.0:
+            return DT_INPUT
+        if total not in self._scaled:
+            self._scaled[total] = self._graph.node("Mul", DT_INPUT, self._graph.constant(total))
+        return self._scaled[total]

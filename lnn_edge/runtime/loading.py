@@ -1,0 +1,67 @@
+"""From a bundle on disk to a model that has just proven itself on this machine."""
+
+from __future__ import annotations
+
+import os
+
+from ..backends import backend_class, resolve_backend
+from ..bundle import Bundle, read_bundle
+from ..errors import BundleError, VerificationError
+from ..golden import decode_golden
+from .model import Model
+from .replay import compare_with_golden
+
+__all__ = ["load", "open_bundle", "prove_golden"]
+
+
+def load(path: str | os.PathLike[str], *, backend: str = "auto", threads: int = 1, self_test: bool = True) -> Model:
+    """Load a bundle and make it ready to run.
+
+    Args:
+        path: The bundle's directory, `NAME.lnn`.
+        backend: A name from the backend table, or "auto" for the fastest that is ready; `Model.backend` says which.
+        threads: CPU threads inside a step, >= 1. More than one is slower for models of up to some hundred units.
+        self_test: Replay the golden sequences through the backend and refuse to start on a mismatch. Takes tens of
+            milliseconds; leave it on.
+
+    Returns:
+        The model: immutable, and safe to share.
+
+    Raises:
+        BundleError: If the bundle is missing, damaged, inconsistent or too new.
+        BackendUnavailable: If the backend cannot run here.
+        VerificationError: If the self-test finds a mismatch.
+        ValueError: If the backend's name is unknown or `threads` is below 1.
+    """
+    bundle = read_bundle(path)
+    if bundle.manifest.verification.status != "passed":
+        raise BundleError(f"bundle '{path}' was never verified, so it does not run. Export it again")
+    model = open_bundle(bundle, backend=backend, threads=threads)
+    if self_test:
+        prove_golden(model, bundle)
+    return model
+
+
+def open_bundle(bundle: Bundle, *, backend: str = "auto", threads: int = 1) -> Model:
+    """Make a checked bundle ready to run, without the self-test; export uses it to verify what it wrote."""
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise ValueError(f"`threads` is {threads!r}, expected a whole number of at least 1")
+    entry = resolve_backend(backend)
+    ready = backend_class(entry)(bundle, threads)
+    return Model(bundle.path, bundle.manifest, ready, entry.name)
+
+
+def prove_golden(model: Model, bundle: Bundle) -> None:
+    """Replay the golden sequences; see `load`.
+
+    Raises:
+        VerificationError: Naming the worst tensor, the error and the step.
+    """
+    comparisons = compare_with_golden(model, decode_golden(bundle.files["golden.safetensors"], bundle.manifest))
+    failed = [c for c in comparisons if not c.passed]
+    if failed:
+        worst = max(failed, key=lambda c: c.max_abs / c.limit)
+        raise VerificationError(
+            f"bundle '{bundle.path}' failed its self-test on {model.description}: {worst}. It does not start. "
+            f"Type: lnn-edge verify {bundle.path}"
+        )

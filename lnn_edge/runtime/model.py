@@ -1,0 +1,95 @@
+"""A loaded model: verified, immutable, shared by any number of streams."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..manifest import Manifest, StatePair, Tensor, Time
+from .state import State, initial_state
+from .stream import Stream
+
+if TYPE_CHECKING:
+    from ..backends import Backend
+
+__all__ = ["Model"]
+
+
+class Model:
+    """A bundle ready to run; made by `lnn_edge.load`. Safe to share between threads.
+
+    Attributes:
+        name: The model's name.
+        path: Where the bundle lies.
+        backend: Name of the backend that really runs.
+        description: The backend with its version and device.
+        manifest: Everything the bundle says about itself.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, backend: Backend, backend_name: str) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.backend = backend_name
+        self.description = backend.description
+        self._backend = backend
+        self._local = threading.local()
+
+    @property
+    def name(self) -> str:
+        """The model's name, from the manifest."""
+        return self.manifest.name
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """Inputs with shapes and features, `dt` not among them."""
+        return self.manifest.inputs
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        """Outputs with shapes and features."""
+        return self.manifest.outputs
+
+    @property
+    def states(self) -> tuple[StatePair, ...]:
+        """Recurrent states: which graph input each graph output feeds."""
+        return self.manifest.states
+
+    @property
+    def time(self) -> Time:
+        """How the model sees time."""
+        return self.manifest.time
+
+    def stream(self) -> Stream:
+        """Start a stream with a state of its own, at the initial state."""
+        return Stream(self.manifest, self._backend.stepper())
+
+    def initial_state(self) -> State:
+        """The state in which every stream starts."""
+        return initial_state(self.manifest)
+
+    def step(self, x: Any, state: State, *, dt_s: Any = None, t_s: float | None = None) -> tuple[Any, State]:
+        """Advance by one sample, with the state as a value: nothing is kept between calls.
+
+        Args:
+            x: The sample, as for `Stream.step`.
+            state: From `initial_state()`, from the last `step`, or from `Stream.snapshot()`; not modified.
+            dt_s: As for `Stream.step`.
+            t_s: As for `Stream.step`; the time of the last sample travels in the state.
+
+        Returns:
+            Output and next state, both new arrays. Slower than `Stream.step` by the copies.
+
+        Raises:
+            As `Stream.step` and `Stream.restore`.
+        """
+        stream: Stream | None = getattr(self._local, "stream", None)
+        if stream is None:
+            stream = self._local.stream = self.stream()
+        stream.restore(state)
+        y = stream.step(x, dt_s=dt_s, t_s=t_s)
+        copied = {name: array.copy() for name, array in y.items()} if isinstance(y, dict) else y.copy()
+        return copied, stream.snapshot()
+
+    def __repr__(self) -> str:
+        return f"Model({self.name!r}, backend={self.backend!r})"

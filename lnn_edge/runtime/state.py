@@ -1,0 +1,65 @@
+"""The recurrent state as a value: what `initial_state`, `step` and `snapshot` give and take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import NonFiniteError
+from ..manifest import Manifest
+from ..wording import listed
+
+__all__ = ["State", "check_state", "initial_state"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class State:
+    """A recurrent state, read-only.
+
+    Args:
+        tensors: Per state input name (`h_in`, `c_in`, ...), float32 of shape (batch, units).
+        t_s: Time of the last sample in seconds if the stream was stepped with `t_s=`, else `None`.
+    """
+
+    tensors: Mapping[str, Array]
+    t_s: float | None = None
+
+    def __post_init__(self) -> None:
+        for array in self.tensors.values():
+            array.flags.writeable = False
+        object.__setattr__(self, "tensors", MappingProxyType(dict(self.tensors)))
+
+
+def initial_state(manifest: Manifest) -> State:
+    """The state in which every stream starts."""
+    return State({s.input: np.full(s.shape, s.initial, np.float32) for s in manifest.states})
+
+
+def check_state(state: State, manifest: Manifest) -> None:
+    """Refuse a state that does not fit the model.
+
+    Raises:
+        TypeError: If it is no `State`.
+        ValueError: If a tensor is missing, unknown or has the wrong shape.
+        NonFiniteError: If it holds NaN or infinity.
+    """
+    if not isinstance(state, State):
+        raise TypeError(f"expected a State from `initial_state()`, `step` or `snapshot()`, got {type(state).__name__}")
+    expected = {s.input: s.shape for s in manifest.states}
+    if set(state.tensors) != set(expected):
+        raise ValueError(
+            f"the state holds {listed(state.tensors)}, but model '{manifest.name}' has {listed(expected)}. "
+            "It comes from another model"
+        )
+    for name, array in state.tensors.items():
+        if array.shape != expected[name]:
+            raise ValueError(f"state '{name}' has shape {array.shape}, but the model takes {expected[name]}")
+        if not np.isfinite(array).all():
+            raise NonFiniteError(f"state '{name}' holds NaN or infinity; the stream keeps the state it had")

@@ -1,0 +1,195 @@
+"""A stream: one sequence of samples through a model, with the recurrent state kept between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import NonFiniteError
+from ..manifest import DT_INPUT, Manifest
+from .clock import make_clock
+from .samples import InputPort, by_name, feature_label
+from .state import State, check_state, initial_state
+
+if TYPE_CHECKING:
+    from ..backends import Stepper
+
+__all__ = ["Stream"]
+
+Array = npt.NDArray[Any]
+
+
+class Stream:
+    """Steps a model once per sample and keeps its state. Made by `Model.stream()`.
+
+    A step is all or nothing: when it raises, for whatever reason, state and clock are what they were before. Results
+    live in the stream's buffers and last until the next call of `step`; copy what must last longer. A stream is for
+    one thread at a time; a second one gets a RuntimeError. Several streams of one model may run in several threads.
+    """
+
+    def __init__(self, manifest: Manifest, stepper: Stepper) -> None:
+        self._manifest = manifest
+        self._stepper = stepper
+        self._ports = {t.name: InputPort(t, stepper.sample[t.name], manifest.name) for t in manifest.inputs}
+        self._squeeze = manifest.batch == 1
+        self._heads = frozenset(t.name for t in manifest.outputs)
+        only = next(iter(self._ports.values())) if len(self._ports) == 1 else None
+        self._put: Callable[[Any], None] = only.put if only else self._put_named
+        self._clock = make_clock(manifest, stepper.sample.get(DT_INPUT))
+        self._single = manifest.outputs[0].name if len(manifest.outputs) == 1 else None
+        # A token that a step takes and gives back: list.pop is atomic, so two threads can never both hold it, and
+        # unlike a lock nobody waits for it.
+        self._token = [None]
+        self.steps = 0
+        self.reset()
+
+    def step(self, x: Any, *, dt_s: Any = None, t_s: float | None = None) -> Any:
+        """Advance by one sample.
+
+        Args:
+            x: The sample, float32 best, shape (features,), or (batch, features) if the batch is above 1. A dict of
+                such arrays by input name if the model has several inputs.
+            dt_s: Only with measured time: seconds since the previous sample, within the manifest's `dt_range_s`. One
+                number, or shape (batch, 1).
+            t_s: Instead of `dt_s`: the sample's time in seconds, on any clock that goes forward. The first sample
+                after a reset counts as one period.
+
+        Returns:
+            Output, shape (outputs,) or (batch, outputs); a dict of these by name if there are several. It lives in
+            the stream's buffer and lasts until the next call.
+
+        Raises:
+            TypeError: If the sample holds no real numbers.
+            ValueError: If a shape or name is wrong, a value is outside its limits, or the time is missing, unexpected
+                or illegal.
+            NonFiniteError: If the sample, the result or the next state is not finite.
+            BackendError: If the backend fails.
+            RuntimeError: If another thread is stepping this stream.
+        """
+        try:
+            self._token.pop()
+        except IndexError:
+            raise RuntimeError(
+                "this stream is being stepped by another thread. Give each thread its own: model.stream()"
+            ) from None
+        try:
+            self._put(x)
+            now = self._clock.put(dt_s, t_s)
+            if not self._stepper.run():
+                raise NonFiniteError(self._result_message())
+            self._stepper.commit()
+            self._clock.last_s = now
+            self.steps += 1
+        finally:
+            self._token.append(None)
+        outputs = self._stepper.outputs
+        if self._single is not None:
+            result = outputs[self._single]
+            return result[0] if self._squeeze else result
+        return {name: array[0] if self._squeeze else array for name, array in outputs.items() if name in self._heads}
+
+    def run(self, xs: Any, *, dt_s: Any = None, t_s: Any = None) -> Any:
+        """Advance by a whole recording; the same as `step` for every sample.
+
+        Args:
+            xs: Samples, shape (T, features) or (T, batch, features); a dict of such arrays with several inputs.
+            dt_s: Only with measured time: seconds since the previous sample, one number or shape (T,) or (T, batch, 1).
+            t_s: Instead of `dt_s`: the samples' times in seconds, shape (T,).
+
+        Returns:
+            Outputs, shape (T, outputs) or (T, batch, outputs), a copy; a dict with several outputs.
+
+        Raises:
+            As `step`. The state is then what it was before the call; the message names the sample.
+        """
+        samples, times = _sequence(xs), _times(xs, dt_s, t_s)
+        before = self.snapshot()
+        results: list[Any] = []
+        for k, sample in enumerate(samples):
+            try:
+                y = self.step(sample, **times(k))
+            except Exception as error:
+                self.restore(before)
+                if hasattr(error, "add_note"):
+                    error.add_note(f"in sample {k} of {len(samples)}; the stream is back at the state before `run`")
+                raise
+            results.append({n: a.copy() for n, a in y.items()} if isinstance(y, dict) else y.copy())
+        return _stacked(results, self._empty())
+
+    def reset(self) -> None:
+        """Go back to the initial state; the next sample starts a new sequence."""
+        self.restore(initial_state(self._manifest))
+
+    def snapshot(self) -> State:
+        """Copy the state, to `restore` it later, in this stream or another one of the same model."""
+        return State(self._stepper.read_state(), self._clock.last_s)
+
+    def restore(self, state: State) -> None:
+        """Go on from a state that `snapshot`, `Model.step` or `Model.initial_state` gave.
+
+        Raises:
+            TypeError, ValueError, NonFiniteError: If it does not fit; the stream keeps the state it had.
+        """
+        check_state(state, self._manifest)
+        self._stepper.write_state(state.tensors)
+        self._clock.last_s = state.t_s
+
+    def _put_named(self, x: Any) -> None:
+        for name, value in by_name(x, self._ports).items():
+            self._ports[name].put(value)
+
+    def _result_message(self) -> str:
+        tensors = {t.name: t for t in self._manifest.outputs}
+        for name, array in self._stepper.read_results().items():
+            bad = np.argwhere(~np.isfinite(array))
+            if len(bad):
+                index = tuple(int(i) for i in bad[0])
+                where = feature_label(tensors[name], index) if name in tensors else f"index {list(index)}"
+                return (
+                    f"the step gave {array[index]} in '{name}' at {where}; the state is unchanged. The sample is "
+                    "finite but far outside what the model can compute: check its unit and scale"
+                )
+        return "the step gave a result that is not finite; the state is unchanged"
+
+    def _empty(self) -> Any:
+        """The result of running no samples."""
+        shapes = {t.name: t.shape[1:] if self._squeeze else t.shape for t in self._manifest.outputs}
+        empty = {name: np.zeros((0, *shape), np.float32) for name, shape in shapes.items()}
+        return empty[self._single] if self._single is not None else empty
+
+
+def _sequence(xs: Any) -> Any:
+    """Samples by index: rows of an array or sequence, or dicts of rows."""
+    if isinstance(xs, dict):
+        lengths = {name: len(value) for name, value in xs.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"inputs have different numbers of samples: {lengths}")
+        return [{name: value[k] for name, value in xs.items()} for k in range(next(iter(lengths.values()), 0))]
+    if np.ndim(xs) == 0:
+        raise ValueError(f"`xs` is a single value, expected samples of shape (T, features). Got {xs!r}")
+    return xs
+
+
+def _times(xs: Any, dt_s: Any, t_s: Any) -> Callable[[int], dict[str, Any]]:
+    """The time arguments of sample k."""
+    count = len(next(iter(xs.values()), ())) if isinstance(xs, dict) else len(xs)
+    for name, value in (("dt_s", dt_s), ("t_s", t_s)):
+        if np.ndim(value) > 0 and len(value) != count:
+            raise ValueError(f"`{name}` has {len(value)} entries for {count} samples")
+    if t_s is not None and np.ndim(t_s) == 0:
+        raise ValueError(f"`t_s` is {t_s!r}, expected one time for each of the {count} samples")
+    return lambda k: {
+        "dt_s": dt_s[k] if np.ndim(dt_s) > 0 else dt_s,
+        "t_s": None if t_s is None else float(t_s[k]),
+    }
+
+
+def _stacked(results: list[Any], empty: Any) -> Any:
+    if not results:
+        return empty
+    if isinstance(results[0], dict):
+        return {name: np.stack([r[name] for r in results]) for name in results[0]}
+    return np.stack(results)

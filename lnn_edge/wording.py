@@ -1,0 +1,29 @@
+"""Small helpers that messages share."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["choices", "listed", "plural"]
+
+
+def listed(names: Iterable[str], limit: int = 12) -> str:
+    """Join names with commas; beyond `limit` say how many more there are."""
+    all_names = list(names)
+    shown = ", ".join(all_names[:limit])
+    more = len(all_names) - limit
+    return f"{shown} and {more} more" if more > 0 else shown or "none"
+
+
+def choices(got: str, valid: Iterable[str]) -> str:
+    """Say what is valid and which valid name is nearest to `got`."""
+    names = list(valid)
+    near = difflib.get_close_matches(got, names, n=1, cutoff=0.5)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    return f"Valid: {listed(names)}.{hint}"
+
+
+def plural(count: int, noun: str) -> str:
+    """`plural(1, "step")` is "1 step", `plural(1200, "step")` is "1,200 steps"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
