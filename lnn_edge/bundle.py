@@ -112,7 +112,7 @@ def write_synced(path: Path, data: bytes) -> None:
 
 def write_manifest(root: Path, manifest: Manifest) -> None:
     """Write manifest.json into a staged bundle."""
-    write_synced(root / MANIFEST, encode_json(manifest))
+    write_synced(root / MANIFEST, encode_json(manifest.signed()))
 
 
 def check_target(path: Path, overwrite: bool) -> None:

@@ -5,6 +5,7 @@ Decoding is strict: unknown fields, wrong types and impossible values are refuse
 
 from __future__ import annotations
 
+import hashlib
 import math
 from typing import Any, Literal
 
@@ -162,7 +163,7 @@ class Provenance(_Frozen, frozen=True):
 
 
 class Manifest(_Frozen, frozen=True):
-    """Everything in manifest.json."""
+    """Everything in manifest.json. `digest` guards against damage, not against forgery."""
 
     schema: Schema
     name: str
@@ -177,6 +178,12 @@ class Manifest(_Frozen, frozen=True):
     verification: Verification
     provenance: Provenance
     files: dict[str, FileEntry]
+    digest: str = ""
+
+    def signed(self) -> Manifest:
+        """With `digest` set to the SHA-256 of everything else, so that no byte of a bundle can change unnoticed."""
+        plain = msgspec.structs.replace(self, digest="")
+        return msgspec.structs.replace(self, digest=hashlib.sha256(encode_json(plain)).hexdigest())
 
 
 class _SchemaOnly(msgspec.Struct):
@@ -196,7 +203,7 @@ def decode_manifest(data: bytes) -> Manifest:
     """
     try:
         version = msgspec.json.decode(data, type=_SchemaOnly).schema.get("version")
-        if isinstance(version, int) and version > SCHEMA_VERSION:
+        if isinstance(version, int) and version > SCHEMA_VERSION:  # before anything else: other fields may be new too
             raise BundleError(
                 f"manifest.json has schema version {version}, but this lnn-edge reads up to {SCHEMA_VERSION}. "
                 "Type: pip install --upgrade lnn-edge"
@@ -217,6 +224,8 @@ def _check(manifest: Manifest) -> None:
 def _problems(m: Manifest) -> Any:
     if m.schema.version != SCHEMA_VERSION:
         yield f"schema version {m.schema.version} is unknown; expected {SCHEMA_VERSION}"
+    if m.digest != m.signed().digest:
+        yield "its content does not match its `digest`: a value was changed by hand or on the way"
     if set(m.files) != set(FILES):
         yield f"`files` lists {sorted(m.files)}, expected {sorted(FILES)}"
     if not m.inputs or not m.outputs:

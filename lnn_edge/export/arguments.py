@@ -14,7 +14,7 @@ from ..manifest import Feature, Tensor, Time
 from ..wording import choices
 from .layer import TrainedLayer
 
-__all__ = ["check_batch", "make_time", "name_features", "recordings"]
+__all__ = ["check_batch", "make_time", "name_features", "recordings", "with_ranges"]
 
 Array = npt.NDArray[Any]
 _DT_SPAN = 20.0  # default legal dt: from the period divided by this to the period times this
@@ -81,12 +81,17 @@ def name_features(
         )
     for feature in features:
         _check_feature(what, feature)
-    if values is not None:
-        seen = values.reshape(-1, count)
-        ranges = zip(seen.min(axis=0).tolist(), seen.max(axis=0).tolist(), strict=True)
-        features = [
-            f if f.range else msgspec.structs.replace(f, range=r) for f, r in zip(features, ranges, strict=True)
-        ]
+    named = msgspec.structs.replace(tensor, features=tuple(features))
+    return named if values is None else with_ranges(named, values)
+
+
+def with_ranges(tensor: Tensor, values: Array) -> Tensor:
+    """Give the columns that have no range yet the lowest and highest of the values seen, (..., features)."""
+    seen = values.reshape(-1, tensor.shape[-1])
+    ranges = zip(seen.min(axis=0).tolist(), seen.max(axis=0).tolist(), strict=True)
+    features = (
+        f if f.range else msgspec.structs.replace(f, range=r) for f, r in zip(tensor.features, ranges, strict=True)
+    )
     return msgspec.structs.replace(tensor, features=tuple(features))
 
 
@@ -104,8 +109,8 @@ def recordings(layer: TrainedLayer, example: Any) -> dict[str, list[Array]] | No
 
     Args:
         layer: The layer that will take it.
-        example: Array or tensor of shape (T, features), or with a batch of recordings as the module takes it;
-            `None` for none.
+        example: Array or tensor of shape (T, features), a batch of recordings as the module takes it, or a list of
+            recordings (T, features) of any lengths; `None` for none.
 
     Raises:
         TypeError: If it holds no real numbers.
@@ -113,28 +118,36 @@ def recordings(layer: TrainedLayer, example: Any) -> dict[str, list[Array]] | No
     """
     if example is None:
         return None
-    array = np.asarray(example.detach().cpu() if hasattr(example, "detach") else example)
-    if array.dtype.kind not in "fiu":
-        raise TypeError(f"`example` has dtype {array.dtype}, expected real numbers")
     features = layer.inputs[0].shape[-1]
-    if array.ndim not in (2, 3) or array.shape[-1] != features:
+    if isinstance(example, (list, tuple)) and np.ndim(example[0] if example else 0) == 2:
+        rows = [_recording(f"example[{k}]", row, 2, features) for k, row in enumerate(example)]
+    else:
+        array = _recording("example", example, np.ndim(example), features)
+        if array.ndim == 2:
+            rows = [array]
+        else:
+            rows = list(array if layer.batch_first else np.swapaxes(array, 0, 1))
+    if layer.batch == 1:
+        return {"input": [row[:, None] for row in rows]}
+    # A model with a batch sees the same recordings in every row, each row starting at another recording.
+    shortest = min(len(row) for row in rows)
+    turns = [[rows[(k + b) % len(rows)][:shortest] for b in range(layer.batch)] for k in range(len(rows))]
+    return {"input": [np.stack(turn, axis=1) for turn in turns]}
+
+
+def _recording(name: str, value: Any, axes: int, features: int) -> Array:
+    """One array of samples, checked, as float32."""
+    array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"`{name}` has dtype {array.dtype}, expected real numbers")
+    if axes not in (2, 3) or array.ndim != axes or array.shape[-1] != features:
         raise ValueError(
-            f"`example` has shape {array.shape}, but the model takes {features} features: expected (time, {features}) "
-            f"or a batch of such recordings"
+            f"`{name}` has shape {array.shape}, but the model takes {features} features: expected (time, {features}) "
+            "or a batch of such recordings"
         )
     if array.size == 0:
-        raise ValueError(f"`example` has shape {array.shape}: it holds no sample")
+        raise ValueError(f"`{name}` has shape {array.shape}: it holds no sample")
     if not np.isfinite(array).all():
-        raise ValueError(f"`example` holds NaN or infinity, first at {np.argwhere(~np.isfinite(array))[0].tolist()}")
-    if array.ndim == 2:
-        rows = [array]
-    else:
-        rows = list(array if layer.batch_first else np.swapaxes(array, 0, 1))
-    # A model with a batch sees the same recordings in every row, each row starting at another recording.
-    lengths = min(len(row) for row in rows)
-    return {
-        "input": [
-            np.stack([rows[(k + b) % len(rows)][:lengths] for b in range(layer.batch)], axis=1).astype(np.float32)
-            for k in range(len(rows))
-        ]
-    }
+        raise ValueError(f"`{name}` holds NaN or infinity, first at {np.argwhere(~np.isfinite(array))[0].tolist()}")
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)

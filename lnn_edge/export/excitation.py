@@ -131,12 +131,13 @@ def _repeated(recordings: list[Array], steps: int) -> Array:
 
 
 def _scale(recorded: dict[str, list[Array]] | None, tensor: Tensor) -> Array:
-    """Size of typical samples, per feature where features are the last axis of a vector, else one number."""
-    if recorded is None:
-        return np.ones(())
-    whole = np.concatenate(recorded[tensor.name])
-    axes = tuple(range(whole.ndim - 1)) if len(tensor.shape) == 2 else None
-    largest: Array = np.abs(whole).max(axis=axes)
+    """Size of typical samples: per feature where the tensor is a feature vector, else one number."""
+    if recorded is not None:
+        whole = np.concatenate(recorded[tensor.name])
+        axes = tuple(range(whole.ndim - 1)) if len(tensor.shape) == 2 else None
+        largest: Array = np.abs(whole).max(axis=axes)
+    else:
+        largest = np.array([max(map(abs, f.range)) if f.range else 1.0 for f in tensor.features] or 1.0)
     return np.maximum(largest, 1e-3)
 
 

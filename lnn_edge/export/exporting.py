@@ -19,7 +19,7 @@ from ..errors import VerificationError
 from ..golden import encode_golden
 from ..manifest import Feature, Manifest, Schema, StatePair, Verification, encode_json
 from ..runtime.loading import load, open_bundle
-from .arguments import check_batch, make_time, name_features, recordings
+from .arguments import check_batch, make_time, name_features, recordings, with_ranges
 from .excitation import excite
 from .graph import GraphBuilder, graph_facts
 from .layer import TrainedLayer
@@ -83,19 +83,20 @@ def export_model(
     layer = TrainedLayer(model, check_batch(batch))
     when = make_time(time, period_s, timespan, dt_range_s)
     recorded = recordings(layer, example)
+    seen = None if recorded is None else np.concatenate(recorded["input"])
+    named_input = name_features("inputs", layer.inputs[0], inputs, seen)
+    named_output = name_features("outputs", layer.outputs[0], outputs)
     samples = excite(layer.inputs, when, recorded, steps)
     truth = truth_from_layer(layer, samples, when, tell)
-    seen = None if recorded is None else np.concatenate(recorded["input"])
-    length = 0 if seen is None else min(len(seen), steps)  # the recorded segment comes first
+    if seen is not None:  # the recorded segment comes first
+        named_output = with_ranges(named_output, truth.float32["output"][: min(len(seen), steps)])
     manifest = Manifest(
         schema=Schema(),
         name=target.stem,
         precision="float32",
         batch=layer.batch,
-        inputs=(name_features("inputs", layer.inputs[0], inputs, seen),),
-        outputs=(
-            name_features("outputs", layer.outputs[0], outputs, truth.float32["output"][:length] if length else None),
-        ),
+        inputs=(named_input,),
+        outputs=(named_output,),
         states=tuple(_bounded(pair, truth) for pair in layer.states),
         time=when,
         cores=(layer.description,),

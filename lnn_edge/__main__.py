@@ -1,0 +1,9 @@
+"""`python -m lnn_edge` is `lnn-edge`."""
+
+from __future__ import annotations
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

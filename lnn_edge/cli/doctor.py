@@ -1,0 +1,88 @@
+"""`lnn-edge doctor`: what this machine is ready for, what is missing, and the command that fixes it."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from .. import __version__
+from ..backends import BACKENDS, missing_modules
+from ..environment import machine, package_version, scaling_governor
+from .console import add_json_argument, emit_json, grid, say
+
+NAME = "doctor"
+HELP = "say what is ready on this machine and what is missing"
+DESCRIPTION = "Check the backends, the export tools and the clocks. Changes nothing."
+EPILOG = """examples:
+  lnn-edge doctor
+  lnn-edge doctor --json -"""
+
+_EXPORT = (("torch", "torch"), ("ncps", "ncps"), ("onnx", "onnx"))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: what was looked at, "ready", "missing" or "note", what was found, and what to type."""
+
+    what: str
+    status: str
+    found: str
+    fix: str = ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_json_argument(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    backends = [_backend(entry) for entry in BACKENDS]
+    findings = [*backends, _export(), _governor()]
+    usable = any(f.status == "ready" for f in backends)
+    emit_json({"version": __version__, "machine": machine(), "findings": findings, "ready": usable}, arguments)
+    say(
+        grid(("what", "status", "found", "type this"), [(f.what, f.status, f.found, f.fix) for f in findings]),
+        arguments,
+    )
+    say("machine: " + "; ".join(f"{name} {value}" for name, value in machine().items()), arguments)
+    if not usable:
+        say(f"lnn-edge {__version__}: no backend is ready; type: {BACKENDS[-1].install}", arguments)
+        return 5
+    ready = ", ".join(entry.name for entry, f in zip(BACKENDS, backends, strict=True) if f.status == "ready")
+    say(f"lnn-edge {__version__}: ready to run bundles on {ready}", arguments)
+    return 0
+
+
+def _backend(entry: object) -> Finding:
+    from ..backends import BackendEntry, backend_class
+    from ..errors import BackendUnavailable
+
+    assert isinstance(entry, BackendEntry)
+    what = f"backend {entry.name}"
+    missing = missing_modules(entry)
+    if missing:
+        return Finding(what, "missing", f"no module {', '.join(missing)}; needs {entry.needs}", entry.install)
+    try:
+        backend_class(entry)
+    except BackendUnavailable as error:
+        return Finding(what, "missing", str(error), entry.install)
+    versions = ", ".join(f"{m} {package_version(m) or ''}".strip() for m in entry.modules)
+    return Finding(what, "ready", f"{versions}: {entry.runs}")
+
+
+def _export() -> Finding:
+    missing = [name for module, name in _EXPORT if find_spec(module) is None]
+    if missing:
+        fix = "pip install 'lnn-edge[export]'"
+        return Finding("export", "missing", f"no {', '.join(missing)}; only the workstation needs them", fix)
+    return Finding("export", "ready", ", ".join(f"{name} {package_version(name)}" for _, name in _EXPORT))
+
+
+def _governor() -> Finding:
+    governor = scaling_governor()
+    if governor in ("", "performance"):
+        return Finding("CPU clock", "ready" if governor else "note", governor or "no frequency governor visible here")
+    fix = "sudo cpupower frequency-set -g performance"
+    return Finding("CPU clock", "note", f"governor '{governor}' changes the clock, so latencies vary", fix)

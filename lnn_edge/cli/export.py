@@ -1,0 +1,97 @@
+"""`lnn-edge export`: from a training script and its weights to a proven bundle."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .console import add_json_argument, emit_json, progress_bar, say, tell
+from .options import add_source_arguments, load_source, names_list
+
+NAME = "export"
+HELP = "export a trained model as a bundle and prove it equal"
+DESCRIPTION = """Build the model that SOURCE names, load the trained weights, write one recurrent step as
+ONNX, and step it against torch closed loop. If it is not equal, nothing is written and the exit
+code is 3.
+
+SOURCE is FILE.py:FACTORY or package.module:FACTORY; FACTORY is a function without arguments that
+returns the module, or the module itself. The file is imported, so training belongs under
+`if __name__ == "__main__":`."""
+EPILOG = """examples:
+  lnn-edge export train.py:make_model gait.lnn --weights gait.safetensors --period-s 0.1
+  lnn-edge export train.py:make_model gait.lnn --weights gait.pt --time measured --period-s 0.02 \\
+      --inputs acc_x:m/s2,acc_y:m/s2,gyro_z:rad/s --example walk.csv"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("source", metavar="SOURCE", help="FILE.py:FACTORY or package.module:FACTORY")
+    parser.add_argument("bundle", help="the bundle to write, NAME.lnn")
+    add_source_arguments(parser)
+    parser.add_argument("--period-s", type=float, metavar="S", help="nominal time between samples, seconds")
+    parser.add_argument("--time", choices=("fixed", "measured"), default="fixed", help="whether dt becomes an input")
+    parser.add_argument(
+        "--timespan", type=float, default=1.0, help="what training passed as timespans for one period (default 1.0)"
+    )
+    parser.add_argument(
+        "--dt-range-s", type=float, nargs=2, metavar=("LOW", "HIGH"), help="legal dt with --time measured, seconds"
+    )
+    parser.add_argument("--batch", type=int, default=1, help="independent rows per step (default 1)")
+    parser.add_argument("--inputs", metavar="NAMES", help="input columns: name or name:unit, separated by commas")
+    parser.add_argument("--outputs", metavar="NAMES", help="output columns, likewise")
+    parser.add_argument("--example", metavar="FILE", help="recorded samples: .npy, or .csv with columns from --inputs")
+    parser.add_argument("--reset-column", metavar="NAME", help="column of the example that separates recordings")
+    parser.add_argument("--steps", type=int, default=1024, help="closed-loop steps of the proof, at least 1000")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
+    add_json_argument(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    from ..bundle import check_target
+    from ..export import export_model
+
+    check_target(Path(arguments.bundle), arguments.overwrite)
+    inputs, outputs = names_list(arguments.inputs), names_list(arguments.outputs)
+    example = _example(arguments, inputs)
+    module, checkpoint = load_source(arguments.source, arguments)
+    if arguments.weights is None and checkpoint is None:
+        tell("no --weights: exporting the model as the factory returns it")
+    with progress_bar("export") as progress:
+        report = export_model(
+            module,
+            arguments.bundle,
+            example=example,
+            period_s=arguments.period_s,
+            time=arguments.time,
+            timespan=arguments.timespan,
+            dt_range_s=tuple(arguments.dt_range_s) if arguments.dt_range_s else None,
+            batch=arguments.batch,
+            inputs=inputs,
+            outputs=outputs,
+            overwrite=arguments.overwrite,
+            steps=arguments.steps,
+            checkpoint_sha256=checkpoint,
+            progress=progress,
+        )
+    emit_json(report.to_dict(), arguments)
+    say(f"saved {report}", arguments)
+    return 0
+
+
+def _example(arguments: argparse.Namespace, inputs: list[Any] | None) -> Any:
+    if arguments.example is None:
+        return None
+    path = Path(arguments.example)
+    if path.suffix == ".npy":
+        import numpy as np
+
+        return np.load(path, allow_pickle=False)
+    if path.suffix != ".csv":
+        raise ValueError(f"--example is '{path}', expected a .npy or .csv file")
+    if inputs is None:
+        raise ValueError("--example with a .csv file needs --inputs, the columns that are the model's inputs")
+    from ..runtime.table import load_recordings
+
+    return load_recordings(path, [feature.name for feature in inputs], arguments.reset_column)

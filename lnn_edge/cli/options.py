@@ -1,0 +1,44 @@
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ..backends import BACKENDS
+
+__all__ = ["add_backend_arguments", "add_source_arguments", "load_source", "names_list"]
+
+
+def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `--backend` and `--threads`; the choices come from the backend table."""
+    names = ", ".join(f"{entry.name} ({entry.runs})" for entry in BACKENDS)
+    parser.add_argument("--backend", default="auto", help=f"auto, or one of: {names}")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads inside a step (default 1)")
+
+
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what it takes to rebuild a trained model."""
+    parser.add_argument("--weights", metavar="FILE", help="the trained weights: .safetensors, or a state_dict (.pt)")
+    parser.add_argument(
+        "--trust-pickle",
+        action="store_true",
+        help="unpickle a whole saved module; this RUNS WHATEVER CODE IS IN THE FILE, so only for files you made",
+    )
+
+
+def load_source(source: str, arguments: argparse.Namespace) -> tuple[Any, str | None]:
+    """The trained module that `source` names, and the SHA-256 of its checkpoint if it has one."""
+    from ..export.source import load_trained
+
+    return load_trained(source, weights=arguments.weights, trust_pickle=arguments.trust_pickle)
+
+
+def names_list(text: str | None) -> list[Any] | None:
+    """`acc_x:m/s2,acc_y` as features: names, each with a unit behind a colon if it has one."""
+    from ..manifest import Feature
+
+    if text is None:
+        return None
+    parts = (item.partition(":") for item in text.split(","))
+    return [Feature(name.strip(), unit.strip() or None) for name, _, unit in parts]

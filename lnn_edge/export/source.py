@@ -1,0 +1,170 @@
+"""From `train.py:make_model` and a file of weights to a trained module. Only code that the user named is run."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import os
+import pickle
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..wording import choices, listed
+
+__all__ = ["load_trained"]
+
+_NESTED = ("state_dict", "model_state_dict", "model")  # where training frameworks keep the weights in a checkpoint
+
+
+def load_trained(source: str, *, weights: str | None, trust_pickle: bool) -> tuple[nn.Module, str | None]:
+    """Build the model and load its weights.
+
+    Args:
+        source: FILE.py:FACTORY, package.module:FACTORY, or with `trust_pickle` a file with a pickled module.
+        weights: File with the weights, or `None`.
+        trust_pickle: Whether a whole module may be unpickled, which runs whatever code is in the file.
+
+    Returns:
+        The module, and the SHA-256 of the checkpoint, or `None` if there is none.
+
+    Raises:
+        ValueError, TypeError, OSError: Naming what is wrong with the source or the weights.
+    """
+    if source.endswith((".pt", ".pth", ".pkl")):
+        return _unpickled(Path(source), weights, trust_pickle)
+    module = _built(source)
+    if weights is None:
+        return module, None
+    path = Path(weights)
+    load_weights(module, path)
+    return module, _sha256(path)
+
+
+def _built(source: str) -> nn.Module:
+    place, separator, name = source.rpartition(":")
+    if not separator or not place or not name:
+        raise ValueError(
+            f"SOURCE is '{source}', expected FILE.py:FACTORY or package.module:FACTORY, such as train.py:make_model"
+        )
+    code = _from_file(Path(place)) if place.endswith(".py") else _from_package(place)
+    if not hasattr(code, name):
+        public = [n for n in vars(code) if not n.startswith("_") and callable(getattr(code, n))]
+        raise ValueError(f"'{place}' has no '{name}'. {choices(name, public)}")
+    made = getattr(code, name)
+    if not isinstance(made, nn.Module):
+        if not callable(made):
+            raise TypeError(f"'{source}' is {type(made).__name__}, expected a function that returns a torch module")
+        made = made()
+    if not isinstance(made, nn.Module):
+        raise TypeError(f"'{source}' returned {type(made).__name__}, expected a torch.nn.Module")
+    return made
+
+
+def _from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise FileNotFoundError(f"no file '{path}'")
+    name = path.stem if path.stem not in sys.modules else f"_lnn_edge_source_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"'{path}' cannot be imported as Python")
+    code = importlib.util.module_from_spec(spec)
+    sys.modules[name] = code
+    sys.path.insert(0, str(path.resolve().parent))  # so that the script finds the files beside it, as when it is run
+    spec.loader.exec_module(code)
+    return code
+
+
+def _from_package(name: str) -> ModuleType:
+    sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and not f"{name}.".startswith(f"{error.name}."):
+            raise  # the module was found; something that it imports was not
+        raise ValueError(f"no module '{name}'; expected FILE.py:FACTORY or package.module:FACTORY") from error
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Load a safetensors file or a state_dict into a module; every name and shape must fit.
+
+    Raises:
+        ValueError: If the file is neither, or a name or shape does not fit.
+        OSError: If the file cannot be read.
+    """
+    state = _state_dict(path)
+    own = module.state_dict()
+    missing, unknown = [n for n in own if n not in state], [n for n in state if n not in own]
+    if missing or unknown:
+        raise ValueError(
+            f"the weights in '{path}' do not fit the model: missing {listed(missing, 5)}; unknown "
+            f"{listed(unknown, 5)}. The factory must build the model exactly as it was trained"
+        )
+    for name, value in state.items():
+        if value.shape != own[name].shape:
+            raise ValueError(
+                f"weight '{name}' in '{path}' has shape {list(value.shape)}, but the model has "
+                f"{list(own[name].shape)}. The factory must build the model exactly as it was trained"
+            )
+    module.load_state_dict(dict(state))
+
+
+def _state_dict(path: Path) -> Mapping[str, torch.Tensor]:
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights file '{path}'")
+    if path.suffix == ".safetensors":
+        return _safetensors(path)
+    try:
+        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"'{path}' holds more than tensors, so loading it would run code from the file. In the training script "
+            "type: torch.save(model.state_dict(), 'weights.pt')"
+        ) from error
+    except (RuntimeError, EOFError) as error:
+        raise ValueError(f"'{path}' is not a torch checkpoint: {error}") from error
+    for key in _NESTED:
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+            break
+    if not isinstance(loaded, Mapping) or not all(isinstance(v, torch.Tensor) for v in loaded.values()):
+        raise ValueError(f"'{path}' holds no state_dict; expected a mapping of names to tensors")
+    return loaded
+
+
+def _safetensors(path: Path) -> Mapping[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state: Mapping[str, torch.Tensor] = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"'{path}' is not a safetensors file: {error}") from error
+    return state
+
+
+def _unpickled(path: Path, weights: str | None, trust_pickle: bool) -> tuple[nn.Module, str]:
+    if not trust_pickle:
+        raise ValueError(
+            f"'{path}' would have to be unpickled as a whole module, which runs whatever code is in the file. Name a "
+            "factory instead (train.py:make_model with --weights), or pass --trust-pickle if you made the file yourself"
+        )
+    if weights is not None:
+        raise ValueError(f"--weights has no place beside the pickled module '{path}'")
+    if not path.is_file():
+        raise FileNotFoundError(f"no file '{path}'")
+    sys.path.insert(0, os.getcwd())
+    module = torch.load(path, map_location="cpu", weights_only=False)
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"'{path}' holds {type(module).__name__}, expected a torch.nn.Module")
+    return module, _sha256(path)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
