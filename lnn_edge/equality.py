@@ -16,9 +16,9 @@ TOLERANCE = 1e-5
 OWN_FACTOR = 16.0
 COMPUTABLE = 1e-3
 TOLERANCE_REASON = (
-    "1e-5 of the tensor's size (at least 1), or 16 times torch float32's own error against float64 if that is more. "
+    "1e-5 of the tensor's size (at least 1), or 16 times torch float32's own error against float64 if that is more: "
     "float32 rounds each of the about 100 dependent operations of a step by up to 6e-8, and liquid cores contract, so "
-    "errors stay below 1e-6 in normal use. Where huge inputs or long dt amplify rounding, torch's own error says by how "
+    "errors stay below 1e-6 in normal use. Where huge inputs or long dt amplify rounding, torch's own error says how "
     "much; it is one draw of a spread that another order of summation draws anew, hence 16 (6 was seen). A wrong sign, "
     "mask or bias moves results by more than 1e-3, and a model whose torch float32 is itself off by 1e-3 is refused"
 )

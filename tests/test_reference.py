@@ -38,10 +38,8 @@ def test_reference_equals_torch_in_float64(case: Case, timespan):
 
 def test_ltc_solver_is_first_order():
     """The fused step of Eq. 3 is semi-implicit Euler: twice the unfolds halve the error."""
-    errors = []
     exact = _after_one_step(unfolds=4096)
-    for unfolds in (16, 32, 64):
-        errors.append(np.abs(_after_one_step(unfolds) - exact).max())
+    errors = [np.abs(_after_one_step(unfolds) - exact).max() for unfolds in (16, 32, 64)]
     order = np.log2(np.array(errors[:-1]) / np.array(errors[1:]))
     np.testing.assert_allclose(order, 1.0, atol=0.1)
 
@@ -53,7 +51,7 @@ def _after_one_step(unfolds):
 
 
 def test_gate_sign_follows_ncps():
-    """With a huge positive time_b the gate is open and the output is ff2's, not ff1's: the paper has it the other way."""
+    """With a huge positive time_b the gate is open and the output is ff2's, not ff1's as in the paper."""
     torch.manual_seed(0)
     module = CfC(2, 4, backbone_layers=0)
     with torch.no_grad():

@@ -56,9 +56,7 @@ def test_fixed_time(case: Case, tmp_path):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_measured_time(case: Case, tmp_path):
     module = case.build()
-    lnn_edge.export_model(
-        module, tmp_path / "m.lnn", time="measured", period_s=PERIOD_S, timespan=TIMESPAN, steps=1000
-    )
+    lnn_edge.export_model(module, tmp_path / "m.lnn", time="measured", period_s=PERIOD_S, timespan=TIMESPAN, steps=1000)
     stream = lnn_edge.load(tmp_path / "m.lnn").stream()
     x, dt_s = samples(2), jittered(3)
     np.testing.assert_allclose(stream.run(x, dt_s=dt_s), offline(module, x, dt_s), rtol=0, atol=LIMIT)

@@ -82,7 +82,21 @@ def name_features(
     for feature in features:
         _check_feature(what, feature)
     named = msgspec.structs.replace(tensor, features=tuple(features))
-    return named if values is None else with_ranges(named, values)
+    if values is None:
+        return named
+    _check_limits(named, values)
+    return with_ranges(named, values)
+
+
+def _check_limits(tensor: Tensor, values: Array) -> None:
+    for k, feature in enumerate(tensor.features):
+        low, high = feature.limits or (-np.inf, np.inf)
+        seen = values[..., k]
+        if seen.min() < low or seen.max() > high:
+            raise ValueError(
+                f"the example has values from {seen.min():g} to {seen.max():g} in '{feature.name}', outside its limits "
+                f"{[low, high]}: the robot would refuse these samples. Widen the limits or leave the samples out"
+            )
 
 
 def with_ranges(tensor: Tensor, values: Array) -> Tensor:

@@ -91,19 +91,31 @@ def excite(
     ):
         samples = {t.name: _SHAPES[name](rng, count, t.shape, scales[t.name]) for t in tensors}
         parts.append((name, samples, regime(rng, time, count, batch), _first(count)))
-    return _joined(parts, time)
+    return _joined(parts, tensors, time)
 
 
-def _joined(parts: list[tuple[str, dict[str, Array], Array, Array]], time: Time) -> Excitation:
+def _joined(
+    parts: list[tuple[str, dict[str, Array], Array, Array]], tensors: Sequence[Tensor], time: Time
+) -> Excitation:
     stops = np.cumsum([len(reset) for *_, reset in parts]).tolist()
     segments = tuple((part[0], stop - len(part[3]), stop) for part, stop in zip(parts, stops, strict=True))
     inputs = {
-        name: np.concatenate([samples[name] for _, samples, _, _ in parts]).astype(np.float32) for name in parts[0][1]
+        tensor.name: _legal_values(np.concatenate([samples[tensor.name] for _, samples, _, _ in parts]), tensor)
+        for tensor in tensors
     }
     dt = np.concatenate([part[2] for part in parts]).astype(np.float32) if time.mode == "measured" else None
     if dt is not None and time.dt_range_s is not None:
         dt = _within(dt, time.dt_range_s)
     return Excitation(inputs, dt, np.concatenate([reset for *_, reset in parts]).astype(np.uint8), segments)
+
+
+def _legal_values(samples: Array, tensor: Tensor) -> Array:
+    """As float32, inside the limits that the runtime enforces."""
+    limits = [f.limits or (-np.inf, np.inf) for f in tensor.features]
+    if limits:
+        low, high = (np.array(side, np.float32) for side in zip(*limits, strict=True))
+        samples = np.clip(samples.astype(np.float32), low, high)
+    return samples.astype(np.float32)
 
 
 def _within(dt: Array, legal: tuple[float, float]) -> Array:

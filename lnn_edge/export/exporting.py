@@ -86,7 +86,7 @@ def export_model(
     seen = None if recorded is None else np.concatenate(recorded["input"])
     named_input = name_features("inputs", layer.inputs[0], inputs, seen)
     named_output = name_features("outputs", layer.outputs[0], outputs)
-    samples = excite(layer.inputs, when, recorded, steps)
+    samples = excite([named_input], when, recorded, steps)
     truth = truth_from_layer(layer, samples, when, tell)
     if seen is not None:  # the recorded segment comes first
         named_output = with_ranges(named_output, truth.float32["output"][: min(len(seen), steps)])

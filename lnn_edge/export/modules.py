@@ -162,7 +162,7 @@ def _check_aliases(cell: LTCCell) -> None:
     registered = dict(cell.named_parameters(recurse=False)) | dict(cell.named_buffers(recurse=False))
     for name, used in cell._params.items():
         seen = registered.get(name, getattr(cell, name, None))
-        if seen is None or seen.shape != used.shape or not torch.equal(seen.detach().cpu(), used.detach().cpu()):
+        if seen is not used and (seen is None or seen.data_ptr() != used.data_ptr()):
             raise ValueError(
                 f"LTCCell computes with a stale copy of '{name}': the registered tensor was replaced (by "
                 "load_state_dict(assign=True), pruning, a parametrisation or a new Parameter), but ncps still uses the "

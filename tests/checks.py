@@ -1,0 +1,193 @@
+"""The conformance suite: small named checks that every backend must pass, each given a loaded model.
+
+They say nothing about numbers (tests/test_streaming_equals_offline.py does), only about behaviour.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from lnn_edge.errors import NonFiniteError
+
+
+def sample(model, seed=0):
+    shape = model.inputs[0].shape
+    x = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+    return x[0] if shape[0] == 1 else x
+
+
+def timing(model, dt_s=None):
+    return {"dt_s": dt_s or model.time.period_s} if model.time.mode == "measured" else {}
+
+
+def check_state_is_kept_between_steps(model):
+    stream, x = model.stream(), sample(model)
+    first = stream.step(x, **timing(model)).copy()
+    assert not np.array_equal(first, stream.step(x, **timing(model)))
+
+
+def check_reset_starts_over(model):
+    stream, x = model.stream(), sample(model)
+    first = stream.step(x, **timing(model)).copy()
+    stream.step(x, **timing(model))
+    stream.reset()
+    np.testing.assert_array_equal(first, stream.step(x, **timing(model)))
+
+
+def check_streams_do_not_touch_each_other(model):
+    lone, a, b = model.stream(), model.stream(), model.stream()
+    for k in range(5):
+        expected = lone.step(sample(model, k), **timing(model)).copy()
+        got = a.step(sample(model, k), **timing(model)).copy()
+        b.step(sample(model, 100 + k), **timing(model))
+        np.testing.assert_array_equal(got, expected)
+
+
+def check_snapshot_goes_into_another_stream(model):
+    a, b = model.stream(), model.stream()
+    a.step(sample(model, 1), **timing(model))
+    kept = a.snapshot()
+    expected = a.step(sample(model, 2), **timing(model)).copy()
+    b.restore(kept)
+    np.testing.assert_array_equal(b.step(sample(model, 2), **timing(model)), expected)
+
+
+def check_snapshot_is_a_copy(model):
+    stream = model.stream()
+    kept = stream.snapshot()
+    before = {name: array.copy() for name, array in kept.tensors.items()}
+    stream.step(sample(model), **timing(model))
+    for name, array in before.items():
+        np.testing.assert_array_equal(kept.tensors[name], array)
+        with pytest.raises(ValueError, match="read-only"):
+            kept.tensors[name][...] = 1.0
+
+
+def check_model_step_keeps_nothing(model):
+    state, x = model.initial_state(), sample(model)
+    y1, after = model.step(x, state, **timing(model))
+    y2, _ = model.step(x, state, **timing(model))
+    np.testing.assert_array_equal(y1, y2)
+    y3, _ = model.step(x, after, **timing(model))
+    assert not np.array_equal(y1, y3)
+
+
+def check_model_step_equals_stream_step(model):
+    state, stream = model.initial_state(), model.stream()
+    for k in range(20):
+        y, state = model.step(sample(model, k), state, **timing(model))
+        np.testing.assert_array_equal(y, stream.step(sample(model, k), **timing(model)))
+
+
+def check_output_lasts_until_the_next_step(model):
+    stream = model.stream()
+    y = stream.step(sample(model, 1), **timing(model))
+    copy = y.copy()
+    with pytest.raises(NonFiniteError):
+        stream.step(sample(model) * np.float32("nan"), **timing(model))
+    np.testing.assert_array_equal(y, copy)
+
+
+def check_bad_sample_leaves_the_state(model):
+    stream = model.stream()
+    stream.step(sample(model, 1), **timing(model))
+    before = stream.snapshot()
+    for bad in (np.nan, np.inf, -np.inf):
+        x = sample(model, 2)
+        x[..., -1] = bad
+        with pytest.raises(NonFiniteError, match="refused and the state is unchanged"):
+            stream.step(x, **timing(model))
+    with pytest.raises(ValueError, match="has shape"):
+        stream.step(sample(model)[..., :-1], **timing(model))
+    after = stream.snapshot()
+    assert after.t_s == before.t_s
+    for name in before.tensors:
+        np.testing.assert_array_equal(after.tensors[name], before.tensors[name])
+
+
+def check_run_equals_steps(model):
+    a, b = model.stream(), model.stream()
+    xs = np.stack([sample(model, k) for k in range(12)])
+    ys = a.run(xs, **timing(model))
+    for x, y in zip(xs, ys, strict=True):
+        np.testing.assert_array_equal(b.step(x, **timing(model)), y)
+
+
+def check_run_is_all_or_nothing(model):
+    stream = model.stream()
+    stream.step(sample(model), **timing(model))
+    before = stream.snapshot()
+    xs = np.stack([sample(model, k) for k in range(6)])
+    xs[4, ..., 0] = np.nan
+    with pytest.raises(NonFiniteError):
+        stream.run(xs, **timing(model))
+    for name, array in stream.snapshot().tensors.items():
+        np.testing.assert_array_equal(array, before.tensors[name])
+
+
+def check_second_thread_is_refused(model):
+    """Several threads hammer one stream: each call either succeeds alone or is refused; the state never tears."""
+    stream, x, refused, steps = model.stream(), sample(model), [], []
+    start = threading.Barrier(4)
+
+    def work():
+        start.wait()
+        for _ in range(300):
+            try:
+                stream.step(x, **timing(model))
+                steps.append(1)
+            except RuntimeError as error:
+                refused.append(str(error))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert stream.steps == len(steps)
+    assert all("another thread" in message for message in refused)
+    alone = model.stream()
+    for _ in steps:
+        alone.step(x, **timing(model))
+    for name, array in alone.snapshot().tensors.items():
+        np.testing.assert_array_equal(stream.snapshot().tensors[name], array)
+
+
+def check_streams_in_threads(model):
+    """One model, a stream per thread: each gives what it gives alone."""
+    xs = np.stack([sample(model, k) for k in range(50)])
+    expected = model.stream().run(xs, **timing(model))
+    results = [None] * 4
+
+    def work(k):
+        results[k] = model.stream().run(xs, **timing(model))
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for result in results:
+        np.testing.assert_array_equal(result, expected)
+
+
+def check_foreign_state_is_refused(model):
+    from lnn_edge import State
+
+    stream = model.stream()
+    with pytest.raises(TypeError, match=r"expected a State from `initial_state\(\)`"):
+        stream.restore({"h_in": 0})
+    with pytest.raises(ValueError, match="comes from another model"):
+        stream.restore(State({"other": np.zeros((1, 2), np.float32)}))
+    wrong = {name: array[..., :-1].copy() for name, array in model.initial_state().tensors.items()}
+    with pytest.raises(ValueError, match=r"has shape .* but the model takes"):
+        stream.restore(State(wrong))
+    bad = {name: np.full_like(array, np.nan) for name, array in model.initial_state().tensors.items()}
+    with pytest.raises(NonFiniteError, match="the stream keeps the state it had"):
+        stream.restore(State(bad))
+
+
+CHECKS = {name: check for name, check in list(globals().items()) if name.startswith("check_")}
