@@ -93,9 +93,8 @@ def main() -> None:
     if arguments.json:
         json.dump({"machine": machine(), "rounds": arguments.rounds, "rows": rows}, arguments.json, indent=2)
         return
-    print(
-        f"{'one step, microseconds':<26}{'torch eager':>12}{'stream.step':>13}{'ratio':>7}{'bare session':>14}{'overhead':>10}"
-    )
+    titles = f"{'torch eager':>12}{'stream.step':>13}{'ratio':>7}{'bare session':>14}{'overhead':>10}"
+    print(f"{'one step, microseconds':<26}{titles}")
     for row in rows:
         figures = (
             f"{row['torch_us']:>12.1f}{row['step_us']:>13.1f}{row['torch_over_step']:>6.1f}x{row['bare_us']:>14.1f}"

@@ -1,0 +1,80 @@
+"""The README, typed exactly as written, in order, in an empty folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.S)
+INSTALLING = ("make ", "pip install ")  # run by .ci/run and by tests/test_packaging.py
+
+
+def shell(command, folder):
+    bin_folder = Path(sys.executable).parent
+    environment = os.environ | {"PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
+    return subprocess.run(
+        ["bash", "-eu", "-o", "pipefail", "-c", command], cwd=folder, env=environment, capture_output=True, text=True
+    )
+
+
+def without_numbers(text):
+    """What must match: words and layout. Figures belong to the machine and the versions they were printed on."""
+    return re.sub(r"[+-]?\d+(\.\d+)*", "#", text)
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    """Run every block in order; what each printed, by block."""
+    folder = tmp_path_factory.mktemp("readme")
+    printed = {}
+    for language, code in BLOCKS:
+        if language == "bash":
+            for line in code.splitlines():
+                if line.startswith(INSTALLING):
+                    continue
+                done = shell(line, folder)
+                assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+                printed[line] = done.stdout
+        elif language == "python" and "def make_model" in code:
+            (folder / "gait.py").write_text(code)
+        elif language == "python":
+            done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            printed["python"] = done.stdout
+    return printed
+
+
+def test_every_block_runs(outputs):
+    assert {"python gait.py", "lnn-edge doctor", "python"} <= set(outputs)
+
+
+def test_shown_output_is_real(outputs):
+    shown = next(code for language, code in BLOCKS if language == "text")
+    assert without_numbers(outputs["python"]) == without_numbers(shown)
+
+
+def test_snippet_is_short():
+    snippet = next(code for language, code in BLOCKS if language == "python" and "lnn_edge.load" in code)
+    assert len([line for line in snippet.splitlines() if line.strip()]) <= 12
+
+
+def test_make_lines_are_what_ci_runs():
+    steps = (ROOT / ".ci" / "run").read_text()
+    targets = (ROOT / "Makefile").read_text()
+    for language, code in BLOCKS:
+        for line in code.splitlines():
+            if language == "bash" and line.startswith("make "):
+                typed = line.partition("#")[0].strip()
+                assert typed in steps
+                assert f"\n{typed.split()[1]}:" in targets
+
+
+def test_every_language_is_known():
+    assert {language for language, _ in BLOCKS} == {"bash", "python", "text"}
