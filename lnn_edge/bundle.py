@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -54,16 +55,24 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
         BundleError: Naming the file and what is wrong with it.
     """
     root = Path(path)
-    if not root.exists():
-        raise BundleError(f"no bundle at '{root}'. Type: lnn-edge export FILE.py:FACTORY {root}")
-    if not root.is_dir():
-        raise BundleError(f"'{root}' is a file, but a bundle is a directory that `lnn-edge export` writes")
+    _require_directory(root)
     try:
         manifest = decode_manifest(_read(root, MANIFEST))
         files = {name: _read_checked(root, name, manifest.files[name]) for name in FILES}
     except BundleError as error:
         raise BundleError(f"bundle '{root}': {error}") from error.__cause__
     return Bundle(root, manifest, files)
+
+
+def _require_directory(root: Path) -> None:
+    try:
+        mode = os.stat(root).st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        raise BundleError(f"no bundle at '{root}'. Type: lnn-edge export FILE.py:FACTORY {root}") from None
+    except OSError as error:
+        raise BundleError(f"bundle '{root}' cannot be read: {error.strerror}") from error
+    if not stat.S_ISDIR(mode):
+        raise BundleError(f"'{root}' is a file, but a bundle is a directory that `lnn-edge export` writes")
 
 
 def _read(root: Path, name: str) -> bytes:
@@ -73,14 +82,18 @@ def _read(root: Path, name: str) -> bytes:
     except FileNotFoundError:
         raise BundleError(f"{name} is missing. Export the bundle again or copy the whole directory") from None
     except OSError as error:
-        raise BundleError(f"{name} cannot be read: {error.strerror} (a bundle holds plain files only)") from error
-    with os.fdopen(descriptor, "rb") as file:
+        reason = "it is a link, and a bundle holds plain files only" if error.errno == errno.ELOOP else error.strerror
+        raise BundleError(f"{name} cannot be read: {reason}") from error
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise BundleError(f"{name} is not a regular file")
         if status.st_size > _MAX_BYTES:
             raise BundleError(f"{name} has {status.st_size} bytes, more than the {_MAX_BYTES} that a bundle may hold")
-        return file.read()
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def _read_checked(root: Path, name: str, entry: FileEntry) -> bytes:
@@ -123,12 +136,10 @@ def check_target(path: Path, overwrite: bool) -> None:
         OSError: If the parent directory is missing or not writable.
     """
     if path.suffix != SUFFIX:
-        raise ValueError(
-            f"a bundle's name ends in '{SUFFIX}', got '{path.name}'. Type: {path.with_suffix(SUFFIX).name}"
-        )
+        raise ValueError(f"a bundle's name ends in '{SUFFIX}', got '{path}'. Type: {path.stem or 'model'}{SUFFIX}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"directory '{path.parent}' does not exist. Type: mkdir -p {path.parent}")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
+    if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True):
         raise PermissionError(f"directory '{path.parent}' is not writable")
     if path.exists() or path.is_symlink():
         if not (path / MANIFEST).is_file():
@@ -161,13 +172,12 @@ def _move_into_place(stage: Path, target: Path) -> None:
         stage.rename(target)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
-    target.rename(old / target.name)
     try:
+        target.rename(old / target.name)
         stage.rename(target)
-    except OSError:
-        (old / target.name).rename(target)
-        raise
     finally:
+        if not target.exists():  # Ctrl-C may come between the two
+            (old / target.name).rename(target)
         shutil.rmtree(old, ignore_errors=True)
 
 

@@ -90,7 +90,8 @@ def compare(
         got: Results, shape (steps, ...).
         expected: Reference, same shape; its dtype may be float32 or float64.
         tolerance: Allowed error relative to max(1, largest reference magnitude).
-        own: Torch float32's own largest error against float64 in this segment; `OWN_FACTOR` times it is allowed.
+        own: Torch float32's own largest error against float64 in this segment; `OWN_FACTOR` times it is allowed,
+            but no more than `COMPUTABLE` relative to the size.
 
     Returns:
         The figures. A value that is not finite in either counts as an infinite error.
@@ -101,8 +102,10 @@ def compare(
     with np.errstate(invalid="ignore"):
         spacing = np.spacing(np.abs(expected).astype(np.float32)).astype(np.float64).reshape(steps, -1)
         ulp = float(np.max(np.where(error > 0, error / spacing, 0.0)))
-    limit = max(tolerance * max(1.0, size), OWN_FACTOR * own)
-    over = np.flatnonzero(~(error.max(axis=1) <= limit))
+    scale = max(1.0, size)
+    limit = max(tolerance * scale, min(OWN_FACTOR * own, COMPUTABLE * scale))
+    worst = error.max(axis=1)
+    over = np.flatnonzero(~((worst <= limit) & np.isfinite(worst)))
     return Comparison(
         tensor=tensor,
         against=against,
@@ -112,7 +115,7 @@ def compare(
         max_rel=float(error.max()) / size if size else 0.0,
         max_ulp=ulp,
         quantiles=_quantiles(error),
-        growth=_growth(error.max(axis=1)),
+        growth=_growth(worst),
         limit=limit,
         first_over=int(over[0]) if len(over) else None,
     )

@@ -8,7 +8,7 @@ reference). States are named by the graph output that holds them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,10 @@ import numpy.typing as npt
 from .errors import BundleError
 from .manifest import DT_INPUT, Manifest
 
-__all__ = ["Array", "Golden", "decode_golden", "encode_golden"]
+if TYPE_CHECKING:
+    from .bundle import Bundle
+
+__all__ = ["Golden", "decode_golden", "encode_golden", "golden_from_bundle"]
 
 Array = npt.NDArray[Any]
 
@@ -54,6 +57,18 @@ def encode_golden(golden: Golden) -> bytes:
     return bytes(save({key: np.ascontiguousarray(value) for key, value in tensors.items()}))
 
 
+def golden_from_bundle(bundle: Bundle) -> Golden:
+    """Read a bundle's golden sequences.
+
+    Raises:
+        BundleError: As `decode_golden`, with the bundle's path.
+    """
+    try:
+        return decode_golden(bundle.files["golden.safetensors"], bundle.manifest)
+    except BundleError as error:
+        raise BundleError(f"bundle '{bundle.path}': {error}") from error.__cause__
+
+
 def decode_golden(data: bytes, manifest: Manifest) -> Golden:
     """Read golden.safetensors and check every tensor against the manifest.
 
@@ -66,19 +81,20 @@ def decode_golden(data: bytes, manifest: Manifest) -> Golden:
     try:
         tensors = load(data)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise BundleError(f"golden.safetensors is not a safetensors file: {error}") from error
+        raise BundleError(f"golden.safetensors is no safetensors file that NumPy can read: {error}") from error
     expected = _expected(manifest)
     if set(tensors) != set(expected):
         raise BundleError(
             f"golden.safetensors holds {sorted(tensors)}, but the manifest's tensors are {sorted(expected)}"
         )
     steps = len(tensors["reset"]) if tensors["reset"].ndim == 1 else 0
+    if steps < 1:
+        raise BundleError("golden.safetensors holds no step, or `reset` is not of shape (steps,)")
     for key, (shape, dtype) in expected.items():
         value = tensors[key]
-        if value.shape != (steps, *shape) or value.dtype != dtype or steps < 1:
+        if value.shape != (steps, *shape) or value.dtype != dtype:
             raise BundleError(
-                f"golden.safetensors: '{key}' is {value.dtype} {list(value.shape)}, expected {dtype} [steps, "
-                f"{', '.join(map(str, shape))}] with {steps} steps"
+                f"golden.safetensors: '{key}' is {value.dtype} {list(value.shape)}, expected {dtype} {[steps, *shape]}"
             )
     if tensors["reset"][0] != 1:
         raise BundleError("golden.safetensors: `reset` must start with 1")

@@ -36,6 +36,8 @@ SCHEMA_VERSION = 1
 FILES = ("model.onnx", "golden.safetensors", "report.json")  # what a bundle holds beside manifest.json
 DT_INPUT = "dt"  # the graph input that holds the time since the previous sample, (batch, unroll) seconds
 
+_FLOAT32_MAX = 3.4028234663852886e38
+
 
 class _Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base: immutable, and a field that is not in the format is an error."""
@@ -182,12 +184,17 @@ class Manifest(_Frozen, frozen=True):
 
     def signed(self) -> Manifest:
         """With `digest` set to the SHA-256 of everything else, so that no byte of a bundle can change unnoticed."""
-        plain = msgspec.structs.replace(self, digest="")
-        return msgspec.structs.replace(self, digest=hashlib.sha256(encode_json(plain)).hexdigest())
+        unsigned = encode_json(msgspec.structs.replace(self, digest=""))
+        return msgspec.structs.replace(self, digest=_digest(unsigned, ""))
 
 
 class _SchemaOnly(msgspec.Struct):
     schema: dict[str, Any]
+
+
+def _digest(encoded: bytes, digest: str) -> str:
+    """SHA-256 of manifest.json with its `digest` left empty: of the bytes, so that white space counts as well."""
+    return hashlib.sha256(encoded.replace(f'"digest": "{digest}"'.encode(), b'"digest": ""')).hexdigest()
 
 
 def encode_json(value: Any) -> bytes:
@@ -209,22 +216,22 @@ def decode_manifest(data: bytes) -> Manifest:
                 "Type: pip install --upgrade lnn-edge"
             )
         manifest = msgspec.json.decode(data, type=Manifest)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"manifest.json is not a valid manifest: {error}") from error
-    _check(manifest)
+    _check(manifest, data)
     return manifest
 
 
-def _check(manifest: Manifest) -> None:
-    problem = next(_problems(manifest), None)
+def _check(manifest: Manifest, data: bytes) -> None:
+    problem = next(_problems(manifest, data), None)
     if problem:
         raise BundleError(f"manifest.json is inconsistent: {problem}")
 
 
-def _problems(m: Manifest) -> Any:
+def _problems(m: Manifest, data: bytes) -> Any:
     if m.schema.version != SCHEMA_VERSION:
         yield f"schema version {m.schema.version} is unknown; expected {SCHEMA_VERSION}"
-    if m.digest != m.signed().digest:
+    if m.digest != _digest(data, m.digest):
         yield "its content does not match its `digest`: a value was changed by hand or on the way"
     if set(m.files) != set(FILES):
         yield f"`files` lists {sorted(m.files)}, expected {sorted(FILES)}"
@@ -261,6 +268,9 @@ def _number_problems(m: Manifest) -> Any:
             for what, pair in (("range", feature.range), ("limits", feature.limits)):
                 if pair is not None and not pair[0] <= pair[1]:
                     yield f"`{what}` of '{feature.name}' is {list(pair)}, expected [low, high]"
+    for state in m.states:
+        if abs(state.initial) > _FLOAT32_MAX:
+            yield f"`initial` of state '{state.input}' is {state.initial}, more than a float32 can hold"
     if not 0 < m.verification.tolerance < 1:
         yield f"`verification.tolerance` is {m.verification.tolerance}, expected a number in (0, 1)"
 

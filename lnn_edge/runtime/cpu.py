@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from itertools import accumulate
 from typing import Any
@@ -14,7 +15,7 @@ from ..bundle import Bundle
 from ..errors import BackendError, BundleError
 from ..manifest import DT_INPUT, Manifest
 
-__all__ = ["CpuBackend"]
+__all__ = ["CpuBackend", "CpuStepper"]
 
 Array = npt.NDArray[Any]
 _ALIGN = 16  # elements: 64 bytes, one cache line and the widest vector register
@@ -31,6 +32,8 @@ class CpuBackend:
         # A step takes microseconds and then waits for the next sample; spinning workers would burn a core meanwhile.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+        # The graph holds its weights. One that names other files for them finds none: they were never hashed.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         try:
             self.session = ort.InferenceSession(bundle.files["model.onnx"], options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises classes of its own that share no base but Exception

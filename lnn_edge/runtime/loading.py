@@ -7,7 +7,7 @@ import os
 from ..backends import backend_class, resolve_backend
 from ..bundle import Bundle, read_bundle
 from ..errors import BundleError, VerificationError
-from ..golden import decode_golden
+from ..golden import golden_from_bundle
 from .model import Model
 from .replay import compare_with_golden
 
@@ -55,9 +55,10 @@ def prove_golden(model: Model, bundle: Bundle) -> None:
     """Replay the golden sequences; see `load`.
 
     Raises:
+        BundleError: If golden.safetensors does not fit the manifest.
         VerificationError: Naming the worst tensor, the error and the step.
     """
-    comparisons = compare_with_golden(model, decode_golden(bundle.files["golden.safetensors"], bundle.manifest))
+    comparisons = compare_with_golden(model, golden_from_bundle(bundle))
     failed = [c for c in comparisons if not c.passed]
     if failed:
         worst = max(failed, key=lambda c: c.max_abs / c.limit)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..equality import Comparison, compare, largest_error
+from ..errors import VerificationError
 from ..golden import Golden
 from ..manifest import DT_INPUT
 from .model import Model
@@ -59,8 +60,17 @@ def replay(
 
 
 def compare_with_golden(model: Model, golden: Golden) -> list[Comparison]:
-    """Replay the golden sequences and compare every output and state with torch and with the float64 reference."""
-    results = replay(model, golden.inputs, golden.reset)
+    """Replay the golden sequences and compare every output and state with torch and with the float64 reference.
+
+    Raises:
+        VerificationError: If a step refuses a golden sample or gives a result that is not finite.
+    """
+    try:
+        results = replay(model, golden.inputs, golden.reset)
+    except ValueError as error:
+        raise VerificationError(
+            f"bundle '{model.path}' failed its self-test on {model.description}: a golden step was refused: {error}"
+        ) from error
     return compare_bundle(results, golden.float32, golden.float64, [("golden", 0, golden.steps)])
 
 

@@ -12,7 +12,7 @@ from ..errors import NonFiniteError
 from ..manifest import Tensor
 from ..wording import choices, listed
 
-__all__ = ["InputPort", "describe_shape", "feature_label"]
+__all__ = ["InputPort", "by_name", "describe_shape", "feature_label"]
 
 Array = npt.NDArray[Any]
 _REAL = "fiu"  # NumPy kinds that a sensor may deliver: floating, signed and unsigned integers
@@ -33,7 +33,8 @@ class InputPort:
         self._flags_view = np.frombuffer(self._flags, np.bool_).reshape(self.shape)
         limits = [f.limits or (-np.inf, np.inf) for f in tensor.features]
         limited = any(f.limits for f in tensor.features)
-        self._limits = tuple(np.array(side, np.float32) for side in zip(*limits, strict=True)) if limited else None
+        with np.errstate(over="ignore"):  # a limit beyond float32 is none
+            self._limits = tuple(np.array(side, np.float32) for side in zip(*limits, strict=True)) if limited else None
 
     def put(self, value: Any) -> None:
         """Check one sample and copy it into the buffer.

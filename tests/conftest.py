@@ -1,0 +1,87 @@
+"""Two small bundles, exported once per session, and what tests need to run programs of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from bundles import INPUTS, ROOT, copied, small_cfc, small_ltc
+
+import lnn_edge
+from lnn_edge import Feature
+
+
+@pytest.fixture(scope="session")
+def cfc_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CfC with fixed time and a period; `gyro_z` has limits. Read-only: copy it before you change it."""
+    path = tmp_path_factory.mktemp("bundles") / "gait.lnn"
+    inputs = [Feature("acc_x", "m/s2"), Feature("acc_y", "m/s2"), Feature("gyro_z", "rad/s", limits=(-8, 8))]
+    lnn_edge.export_model(small_cfc(), path, period_s=0.02, inputs=inputs, outputs=["walk", "run"])
+    return path
+
+
+@pytest.fixture(scope="session")
+def ltc_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An LTC with measured time. Read-only: copy it before you change it."""
+    path = tmp_path_factory.mktemp("bundles") / "drift.lnn"
+    lnn_edge.export_model(small_ltc(), path, period_s=0.1, time="measured", inputs=INPUTS, outputs=["left", "right"])
+    return path
+
+
+@pytest.fixture
+def cfc_copy(cfc_bundle: Path, tmp_path: Path) -> Path:
+    return copied(cfc_bundle, tmp_path / "gait.lnn")
+
+
+@pytest.fixture
+def ltc_copy(ltc_bundle: Path, tmp_path: Path) -> Path:
+    return copied(ltc_bundle, tmp_path / "drift.lnn")
+
+
+@pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """Of a process that finds these sources, whether the package is installed or not."""
+    return os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture(scope="session")
+def python(environment: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a fresh interpreter; standard output and error come back as text."""
+
+    def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *map(str, arguments)]
+        options = {"env": environment, "capture_output": True, "text": True, "timeout": 60} | options
+        return subprocess.run(command, check=False, **options)  # type: ignore[call-overload, no-any-return]
+
+    return run
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A directory that any user may enter; pytest's own are for one user only."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture
+def unprivileged() -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """A block in which even root may not read what its owner forbade."""
+
+    @contextlib.contextmanager
+    def block() -> Iterator[None]:
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)
+        try:
+            yield
+        finally:
+            os.seteuid(user)
+
+    return block
