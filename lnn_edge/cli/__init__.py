@@ -14,8 +14,19 @@ from .. import __version__
 from ..errors import BackendError, BackendUnavailable, BundleError, VerificationError
 from ..wording import choices
 from . import bench, doctor, export, inspect, run, verify
+from .console import check_json_argument
 
-__all__ = ["main"]
+__all__ = [
+    "BAD_BUNDLE",
+    "FAILED",
+    "INTERRUPTED",
+    "MISSED",
+    "NOT_EQUAL",
+    "NOT_READY",
+    "OK",
+    "USAGE",
+    "main",
+]
 
 OK, FAILED, USAGE, NOT_EQUAL, MISSED, NOT_READY, BAD_BUNDLE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
 
@@ -34,11 +45,11 @@ class _Parser(argparse.ArgumentParser):
     """Argparse, with the nearest valid name in its errors."""
 
     def error(self, message: str) -> NoReturn:
-        bad = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        bad = re.search(r"argument (\S+): invalid choice: '([^']*)' \(choose from (.*)\)", message)
         unknown = re.search(r"unrecognized arguments: (-\S+)", message)
         if bad:
-            names = re.findall(r"[\w.-]+", bad.group(2))
-            message = f"unknown value '{bad.group(1)}'. {choices(bad.group(1), names)}"
+            names = re.findall(r"[\w.-]+", bad.group(3))
+            message = f"{bad.group(1)} is '{bad.group(2)}'. {choices(bad.group(2), names)}"
         elif unknown:
             options = [option for action in self._actions for option in action.option_strings]
             message = f"unknown option '{unknown.group(1)}'. {choices(unknown.group(1).split('=')[0], options)}"
@@ -81,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _guarded(arguments: Any) -> int:
     try:
+        check_json_argument(arguments)
         code: int = arguments.run(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from typing import Any
 
 from .console import add_json_argument, emit_json, grid, progress_bar, say
-from .options import add_backend_arguments
+from .options import add_backend_arguments, positive
+
+__all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
 
 NAME = "bench"
 HELP = "measure the latency of a step on this machine"
@@ -26,21 +29,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_backend_arguments(parser)
     parser.add_argument("--steps", type=int, default=20_000, help="steps back to back (default 20000)")
     parser.add_argument("--warmup", type=int, default=1000, help="steps before them that do not count (default 1000)")
-    parser.add_argument("--rate", type=float, metavar="HZ", help="rate of the paced run (default: the model's period)")
+    parser.add_argument("--rate", type=positive, metavar="HZ", help="rate of the paced run (default: 1 / period)")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of the paced run (default 5); 0 for none")
-    parser.add_argument("--deadline-us", type=float, help="longest response that is no miss (default: one period)")
-    parser.add_argument("--wait", default="sleep", help="how the paced run waits: sleep (default) or spin")
-    parser.add_argument("--max-p99-us", type=float, help="exit with 4 if the p99 of the paced response is higher")
-    parser.add_argument("--max-misses", type=int, help="exit with 4 if more steps miss the deadline")
+    parser.add_argument(
+        "--deadline-us", type=positive, metavar="US", help="longest response that is no miss (default: one period)"
+    )
+    parser.add_argument(
+        "--wait", choices=("sleep", "spin"), default="sleep", help="how the paced run waits (default sleep)"
+    )
+    parser.add_argument(
+        "--max-p99-us", type=positive, metavar="US", help="exit with 4 if the p99 of the paced response is higher"
+    )
+    parser.add_argument("--max-misses", type=int, metavar="N", help="exit with 4 if more steps miss the deadline")
     add_json_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    if arguments.steps < 1 or arguments.warmup < 0 or arguments.seconds < 0:
+    if arguments.steps < 1 or arguments.warmup < 0 or not 0 <= arguments.seconds < math.inf:
         raise ValueError("--steps must be at least 1, --warmup and --seconds at least 0")
     model, step, result = _prepare(arguments)
-    interrupted = _measure(model, step, result, arguments)
+    rate, count = _pace(model, arguments)
+    interrupted = _measure(step, result, rate, count, arguments)
     emit_json(result, arguments)
     say(_text(result), arguments)
     failures = [] if interrupted else _failures(result, arguments)
@@ -56,18 +66,16 @@ def run(arguments: argparse.Namespace) -> int:
 def _prepare(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
     from ..bundle import read_bundle
     from ..environment import machine
-    from ..golden import decode_golden
+    from ..golden import golden_from_bundle
     from ..runtime.latency import first_step, golden_steps
-    from ..runtime.loading import load
+    from ..runtime.loading import load, prove_golden
 
     started = time.perf_counter()
     model = load(arguments.bundle, backend=arguments.backend, threads=arguments.threads, self_test=False)
     load_ms = (time.perf_counter() - started) * 1e3
     bundle = read_bundle(arguments.bundle)
-    step = golden_steps(model, decode_golden(bundle.files["golden.safetensors"], bundle.manifest))
+    step = golden_steps(model, golden_from_bundle(bundle))
     first_us = first_step(step)
-    from ..runtime.loading import prove_golden
-
     prove_golden(model, bundle)
     result = {
         "bundle": model.name,
@@ -81,7 +89,21 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
     return model, step, result
 
 
-def _measure(model: Any, step: Any, result: dict[str, Any], arguments: argparse.Namespace) -> bool:
+def _pace(model: Any, arguments: argparse.Namespace) -> tuple[float, int]:
+    """Rate and number of steps of the paced run, 0 for none; refuses targets that it could not judge."""
+    rate: float = arguments.rate or (1.0 / model.time.period_s if model.time.period_s else 0.0)
+    count = max(1, round(rate * arguments.seconds)) if rate and arguments.seconds else 0
+    if count == 0 and (arguments.max_p99_us is not None or arguments.max_misses is not None):
+        raise ValueError("--max-p99-us and --max-misses judge the paced run: pass --rate and --seconds above 0")
+    if arguments.max_p99_us is not None and count < 1000:
+        raise ValueError(
+            f"--max-p99-us needs at least 1000 paced steps for a p99, got {count}. "
+            f"Type: --seconds {math.ceil(1000 / rate)}"
+        )
+    return rate, count
+
+
+def _measure(step: Any, result: dict[str, Any], rate: float, count: int, arguments: argparse.Namespace) -> bool:
     """Fill in the runs; whether Ctrl-C ended one early."""
     from ..runtime.latency import back_to_back, paced
 
@@ -90,33 +112,27 @@ def _measure(model: Any, step: Any, result: dict[str, Any], arguments: argparse.
             step, arguments.steps, arguments.warmup, lambda k: progress("back to back", k, arguments.steps)
         )
         result["paced"] = None
-        rate = arguments.rate or (1.0 / model.time.period_s if model.time.period_s else None)
-        if interrupted or not arguments.seconds or rate is None:
+        if interrupted or not count:
             return bool(interrupted)
-        count = max(1, round(rate * arguments.seconds))
-        result["paced"] = paced(
-            step,
-            rate,
-            count,
-            deadline_us=arguments.deadline_us,
-            wait=arguments.wait,
-            progress=lambda k: progress(f"paced at {rate:g} Hz", k, count),
-        )
+        try:
+            result["paced"] = paced(
+                step,
+                rate,
+                count,
+                deadline_us=arguments.deadline_us,
+                wait=arguments.wait,
+                progress=lambda k: progress(f"paced at {rate:g} Hz", k, count),
+            )
+        except KeyboardInterrupt:  # before its first step; what was measured back to back is kept
+            return True
     return bool(result["paced"].interrupted)
 
 
 def _failures(result: dict[str, Any], arguments: argparse.Namespace) -> list[str]:
     failures = []
     run = result["paced"]
-    if (arguments.max_p99_us is not None or arguments.max_misses is not None) and run is None:
-        raise ValueError("--max-p99-us and --max-misses judge the paced run: pass --rate and --seconds above 0")
     if arguments.max_p99_us is not None:
         p99 = run.response.percentiles_us["p99"]
-        if p99 is None:
-            raise ValueError(
-                f"--max-p99-us needs at least 1000 paced steps for a p99, got {run.response.samples}. "
-                f"Type: --seconds {1000 / run.rate_hz:.0f}"
-            )
         if p99 > arguments.max_p99_us:
             failures.append(f"p99 response {p99:.1f} us is above --max-p99-us {arguments.max_p99_us:g}")
     if arguments.max_misses is not None and run.misses > arguments.max_misses:
@@ -145,7 +161,7 @@ def _text(result: dict[str, Any]) -> str:
         missed = f"{run.misses} of {run.response.samples} steps missed"
         notes.append(f"deadline {run.deadline_us:g} us: {missed}; waiting by {run.wait}")
     else:
-        notes.append("no paced run: pass --rate HZ (the bundle has no period)")
+        notes.append("no paced run: it takes --seconds above 0 and a rate, from the bundle's period or --rate HZ")
     return "\n".join(notes)
 
 

@@ -13,7 +13,16 @@ from typing import IO, Any
 
 from ..manifest import encode_json
 
-__all__ = ["add_json_argument", "emit_json", "grid", "output_file", "progress_bar", "say", "tell"]
+__all__ = [
+    "add_json_argument",
+    "check_json_argument",
+    "emit_json",
+    "grid",
+    "output_file",
+    "progress_bar",
+    "say",
+    "tell",
+]
 
 _WIDTH = 120  # of tables that do not go to a terminal
 
@@ -21,6 +30,13 @@ _WIDTH = 120  # of tables that do not go to a terminal
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
     """Add `--json FILE|-`."""
     parser.add_argument("--json", metavar="FILE", help="write the result as JSON to FILE, or to standard output with -")
+
+
+def check_json_argument(arguments: argparse.Namespace) -> None:
+    """Refuse a `--json FILE` that cannot be written, before any long work."""
+    path = getattr(arguments, "json", None)
+    if path not in (None, "-"):
+        _check_output(Path(path))
 
 
 def say(text: str, arguments: argparse.Namespace) -> None:
@@ -48,15 +64,20 @@ def emit_json(value: Any, arguments: argparse.Namespace) -> None:
 
 @contextmanager
 def output_file(path: str) -> Iterator[IO[str]]:
-    """Open a text file that appears whole when the block ends, or not at all; "-" is standard output."""
+    """Open a text file that appears whole when the block ends, or not at all; "-" is standard output.
+
+    A pipe or a device is written as it comes. A link stays a link: the file that it names is replaced.
+    """
+    target = Path(path)
     if path == "-":
         yield sys.stdout
         return
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"directory '{target.parent}' does not exist. Type: mkdir -p {target.parent}")
-    if target.is_dir():
-        raise IsADirectoryError(f"'{target}' is a directory, expected a file name")
+    _check_output(target)
+    if target.exists() and not target.is_file():
+        with open(target, "w", newline="", encoding="utf-8") as file:
+            yield file
+        return
+    target = target.resolve()
     descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
     try:
         with os.fdopen(descriptor, "w", newline="", encoding="utf-8") as file:
@@ -85,6 +106,13 @@ def grid(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str | Non
     with console.capture() as captured:
         console.print(table)
     return "\n".join(line.rstrip() for line in captured.get().splitlines()).rstrip()
+
+
+def _check_output(target: Path) -> None:
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"directory '{target.parent}' does not exist. Type: mkdir -p {target.parent}")
+    if target.is_dir():
+        raise IsADirectoryError(f"'{target}' is a directory, expected a file name")
 
 
 @contextmanager

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from .. import __version__
-from ..backends import BACKENDS, missing_modules
+from ..backends import BACKENDS, BackendEntry, backend_class, missing_modules
 from ..environment import machine, package_version, scaling_governor
+from ..errors import BackendUnavailable
 from .console import add_json_argument, emit_json, grid, say
+
+__all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "Finding", "add_arguments", "run"]
 
 NAME = "doctor"
 HELP = "say what is ready on this machine and what is missing"
@@ -55,11 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _backend(entry: object) -> Finding:
-    from ..backends import BackendEntry, backend_class
-    from ..errors import BackendUnavailable
-
-    assert isinstance(entry, BackendEntry)
+def _backend(entry: BackendEntry) -> Finding:
     what = f"backend {entry.name}"
     missing = missing_modules(entry)
     if missing:

@@ -9,6 +9,8 @@ from typing import Any
 from .console import add_json_argument, emit_json, progress_bar, say, tell
 from .options import add_source_arguments, load_source, names_list
 
+__all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
+
 NAME = "export"
 HELP = "export a trained model as a bundle and prove it equal"
 DESCRIPTION = """Build the model that SOURCE names, load the trained weights, write one recurrent step as
@@ -87,7 +89,10 @@ def _example(arguments: argparse.Namespace, inputs: list[Any] | None) -> Any:
     if path.suffix == ".npy":
         import numpy as np
 
-        return np.load(path, allow_pickle=False)
+        try:
+            return np.load(path, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"--example '{path}' is not a .npy file of numbers: {error}") from error
     if path.suffix != ".csv":
         raise ValueError(f"--example is '{path}', expected a .npy or .csv file")
     if inputs is None:

@@ -7,6 +7,8 @@ from typing import Any
 
 from .console import add_json_argument, emit_json, grid, say
 
+__all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
+
 NAME = "inspect"
 HELP = "show what a bundle holds"
 DESCRIPTION = """Check a bundle's files and show its inputs, outputs, states, time, cores, graph, proof and

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import Any
 
 from ..backends import BACKENDS
 
-__all__ = ["add_backend_arguments", "add_source_arguments", "load_source", "names_list"]
+__all__ = ["add_backend_arguments", "add_source_arguments", "load_source", "names_list", "positive"]
 
 
 def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +26,17 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="unpickle a whole saved module; this RUNS WHATEVER CODE IS IN THE FILE, so only for files you made",
     )
+
+
+def positive(text: str) -> float:
+    """The type of an argument that is a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got '{text}'")
+    return value
 
 
 def load_source(source: str, arguments: argparse.Namespace) -> tuple[Any, str | None]:

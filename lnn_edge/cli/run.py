@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ from typing import IO, Any
 
 from .console import output_file, tell
 from .options import add_backend_arguments
+
+__all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
 
 NAME = "run"
 HELP = "stream a CSV file or standard input through a bundle"
@@ -40,14 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from ..runtime.loading import load
+    from ..runtime.table import open_table
 
     model = load(arguments.bundle, backend=arguments.backend, threads=arguments.threads)
     _check_model(model, arguments)
     source = "standard input" if arguments.input == "-" else f"'{arguments.input}'"
     with ExitStack() as stack:
-        lines = sys.stdin
-        if arguments.input != "-":
-            lines = stack.enter_context(open(arguments.input, newline="", encoding="utf-8"))
+        lines = _standard_input() if arguments.input == "-" else stack.enter_context(open_table(arguments.input))
         results = stack.enter_context(output_file(arguments.output))
         counts = _Counts()
         try:
@@ -60,6 +62,13 @@ def run(arguments: argparse.Namespace) -> int:
     saved = "" if arguments.output == "-" else f", saved {arguments.output}"
     tell(f"{counts} through {model.name} on {model.description}{saved}")
     return 0
+
+
+def _standard_input() -> IO[str]:
+    """Standard input, decoded as `open_table` decodes a file, whatever the locale says."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(newline="", encoding="utf-8-sig", errors="replace")
+    return sys.stdin
 
 
 class _Counts:
@@ -86,11 +95,11 @@ def _check_model(model: Any, arguments: argparse.Namespace) -> None:
 def _stream(
     model: Any, arguments: argparse.Namespace, lines: IO[str], results: IO[str], source: str, counts: _Counts
 ) -> None:
-    from ..runtime.table import match_columns, reader, rows
+    from ..runtime.table import read_columns, reader, rows
 
     names = [f.name for f in model.inputs[0].features]
     table = reader(lines)
-    columns = match_columns(next(table, None), names, arguments.reset_column, arguments.time_column, source)
+    columns = read_columns(table, names, arguments.reset_column, arguments.time_column, source)
     write = _writer(model, arguments, results)
     stream, measured = model.stream(), model.time.mode == "measured"
     for row in rows(table, columns, source):

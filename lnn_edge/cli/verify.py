@@ -8,6 +8,8 @@ from typing import Any
 from .console import add_json_argument, emit_json, grid, progress_bar, say
 from .options import add_backend_arguments, add_source_arguments
 
+__all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "comparison_table", "run"]
+
 NAME = "verify"
 HELP = "prove that a bundle equals what was trained, on this machine"
 DESCRIPTION = """Replay the golden sequences in the bundle through the real runtime, closed loop, and
@@ -45,14 +47,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _against_golden(arguments: argparse.Namespace) -> tuple[list[Any], str]:
     from ..bundle import read_bundle
-    from ..golden import decode_golden
+    from ..golden import golden_from_bundle
     from ..runtime.loading import open_bundle
     from ..runtime.replay import compare_with_golden
 
     bundle = read_bundle(arguments.bundle)
     model = open_bundle(bundle, backend=arguments.backend, threads=arguments.threads)
-    golden = decode_golden(bundle.files["golden.safetensors"], bundle.manifest)
-    return compare_with_golden(model, golden), model.description
+    return compare_with_golden(model, golden_from_bundle(bundle)), model.description
 
 
 def _against_model(arguments: argparse.Namespace) -> tuple[list[Any], str]:

@@ -8,7 +8,9 @@ import importlib.util
 import os
 import pickle
 import sys
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +20,7 @@ from torch import nn
 
 from ..wording import choices, listed
 
-__all__ = ["load_trained"]
+__all__ = ["load_trained", "load_weights"]
 
 _NESTED = ("state_dict", "model_state_dict", "model")  # where training frameworks keep the weights in a checkpoint
 
@@ -61,10 +63,25 @@ def _built(source: str) -> nn.Module:
     if not isinstance(made, nn.Module):
         if not callable(made):
             raise TypeError(f"'{source}' is {type(made).__name__}, expected a function that returns a torch module")
-        made = made()
+        with _users_code(source):
+            made = made()
     if not isinstance(made, nn.Module):
         raise TypeError(f"'{source}' returned {type(made).__name__}, expected a torch.nn.Module")
     return made
+
+
+@contextmanager
+def _users_code(source: str) -> Iterator[None]:
+    """Say in one line what the user's own code raised, and where. A missing import stays what it is."""
+    try:
+        yield
+    except ImportError:
+        raise
+    except (Exception, SystemExit) as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = "" if isinstance(error, SyntaxError) else f" ({Path(frame.filename).name}, line {frame.lineno})"
+        hint = ". Put what trains under `if __name__ == '__main__':`" if isinstance(error, SystemExit) else ""
+        raise ValueError(f"'{source}' raised {type(error).__name__}: {error}{where}{hint}") from error
 
 
 def _from_file(path: Path) -> ModuleType:
@@ -77,14 +94,16 @@ def _from_file(path: Path) -> ModuleType:
     code = importlib.util.module_from_spec(spec)
     sys.modules[name] = code
     sys.path.insert(0, str(path.resolve().parent))  # so that the script finds the files beside it, as when it is run
-    spec.loader.exec_module(code)
+    with _users_code(str(path)):
+        spec.loader.exec_module(code)
     return code
 
 
 def _from_package(name: str) -> ModuleType:
     sys.path.insert(0, os.getcwd())
     try:
-        return importlib.import_module(name)
+        with _users_code(name):
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and not f"{name}.".startswith(f"{error.name}."):
             raise  # the module was found; something that it imports was not
@@ -124,16 +143,20 @@ def _state_dict(path: Path) -> Mapping[str, torch.Tensor]:
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"'{path}' holds more than tensors, so loading it would run code from the file. In the training script "
-            "type: torch.save(model.state_dict(), 'weights.pt')"
+            f"'{path}' is damaged, or holds more than tensors and loading it would run code from the file. In the "
+            "training script type: torch.save(model.state_dict(), 'weights.pt')"
         ) from error
-    except (RuntimeError, EOFError) as error:
-        raise ValueError(f"'{path}' is not a torch checkpoint: {error}") from error
+    except OSError:
+        raise
+    except Exception as error:  # what a damaged pickle makes torch raise has no common base
+        raise ValueError(f"'{path}' is not a torch checkpoint: {type(error).__name__}: {error}") from error
     for key in _NESTED:
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
             break
-    if not isinstance(loaded, Mapping) or not all(isinstance(v, torch.Tensor) for v in loaded.values()):
+    if not isinstance(loaded, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in loaded.items()
+    ):
         raise ValueError(f"'{path}' holds no state_dict; expected a mapping of names to tensors")
     return loaded
 
@@ -160,7 +183,12 @@ def _unpickled(path: Path, weights: str | None, trust_pickle: bool) -> tuple[nn.
     if not path.is_file():
         raise FileNotFoundError(f"no file '{path}'")
     sys.path.insert(0, os.getcwd())
-    module = torch.load(path, map_location="cpu", weights_only=False)
+    try:
+        module = torch.load(path, map_location="cpu", weights_only=False)
+    except OSError:
+        raise
+    except Exception as error:  # as above; and the classes of the module may be missing here
+        raise ValueError(f"'{path}' cannot be unpickled: {type(error).__name__}: {error}") from error
     if not isinstance(module, nn.Module):
         raise TypeError(f"'{path}' holds {type(module).__name__}, expected a torch.nn.Module")
     return module, _sha256(path)

@@ -26,7 +26,16 @@ from ..manifest import DT_INPUT
 from ..wording import choices
 from .model import Model
 
-__all__ = ["PERCENTILES", "Distribution", "Paced", "back_to_back", "distribution", "first_step", "paced"]
+__all__ = [
+    "PERCENTILES",
+    "Distribution",
+    "Paced",
+    "back_to_back",
+    "distribution",
+    "first_step",
+    "golden_steps",
+    "paced",
+]
 
 Array = npt.NDArray[Any]
 Step = Callable[[], object]
@@ -144,6 +153,9 @@ def back_to_back(step: Step, steps: int, warmup: int, progress: Callable[[int], 
 
     Returns:
         The distribution, and whether Ctrl-C ended the run early.
+
+    Raises:
+        KeyboardInterrupt: On Ctrl-C before the first call was timed.
     """
     now = time.perf_counter_ns
     durations = np.zeros(steps, np.int64)
@@ -159,6 +171,8 @@ def back_to_back(step: Step, steps: int, warmup: int, progress: Callable[[int], 
                 progress(done)
         done = steps
     except KeyboardInterrupt:
+        if done == 0:
+            raise
         return distribution(durations[:done]), True
     return distribution(durations), False
 
@@ -185,6 +199,7 @@ def paced(
 
     Raises:
         ValueError: If the rate or the way of waiting is not valid.
+        KeyboardInterrupt: On Ctrl-C before the first call was timed.
     """
     if not rate_hz > 0 or not np.isfinite(rate_hz):
         raise ValueError(f"the rate is {rate_hz}, expected a number of steps per second above 0")
@@ -207,6 +222,8 @@ def paced(
                 progress(done)
         done = steps
     except KeyboardInterrupt:
+        if done == 0:
+            raise
         interrupted = True
     due, starts, ends = due[:done], starts[:done], ends[:done]
     response = ends - due

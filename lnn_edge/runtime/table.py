@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..wording import choices, listed
 
-__all__ = ["BadRowError", "Columns", "Row", "load_recordings", "match_columns", "reader", "rows"]
+__all__ = ["BadRowError", "Columns", "Row", "load_recordings", "open_table", "read_columns", "reader", "rows"]
 
 Array = npt.NDArray[Any]
 
@@ -51,24 +52,31 @@ class Row:
     reset: bool
 
 
-def match_columns(
-    header: Sequence[str] | None, names: Sequence[str], reset: str | None, time: str | None, source: str
-) -> Columns:
-    """Find the model's inputs among the columns.
+def open_table(path: str | os.PathLike[str]) -> IO[str]:
+    """Open a CSV file. A byte that is not UTF-8 makes the cell it is in unusable, not the file."""
+    return open(path, newline="", encoding="utf-8-sig", errors="replace")
+
+
+def read_columns(table: Any, names: Sequence[str], reset: str | None, time: str | None, source: str) -> Columns:
+    """Read the header and find the model's inputs in it.
 
     Args:
-        header: The first row, or `None` if there is none.
+        table: A CSV reader at its first row.
         names: Feature names of the model's input.
         reset: Name of the reset column, or `None`.
         time: Name of the time column, or `None`.
         source: What is read, for messages.
 
     Raises:
-        ValueError: If the file is empty, or a column is missing or appears twice.
+        ValueError: If the file is empty, its first row is not CSV, or a column is missing or appears twice.
     """
+    try:
+        header = next(table, None)
+    except csv.Error as error:
+        raise ValueError(f"{source}, line {table.line_num}: not CSV: {error}") from error
     if not header:
         raise ValueError(f"{source} is empty; expected a header row with the columns {listed(names)}")
-    columns = [name.strip().lstrip("\ufeff") for name in header]
+    columns = [name.strip() for name in header]
     wanted = [*names, *(c for c in (reset, time) if c is not None)]
     for name in wanted:
         if columns.count(name) > 1:
@@ -125,7 +133,7 @@ def _parsed(cells: Sequence[str], columns: Columns, line: int, source: str) -> R
     def number(index: int) -> float:
         name, cell = columns.header[index], cells[index].strip()
         try:
-            value = float(cell)
+            value = float(cell.replace("_", "?"))  # Python alone reads 1_0 as ten
         except ValueError:
             raise BadRowError(f"{source}, line {line}: '{name}' is '{cell}', expected a number") from None
         if not math.isfinite(value):
@@ -154,9 +162,9 @@ def load_recordings(path: Path, names: Sequence[str], reset: str | None) -> list
         OSError: If the file cannot be read.
     """
     recordings: list[list[Array]] = []
-    with open(path, newline="", encoding="utf-8") as file:
+    with open_table(path) as file:
         table = reader(file)
-        columns = match_columns(next(table, None), names, reset, None, f"'{path}'")
+        columns = read_columns(table, names, reset, None, f"'{path}'")
         for row in rows(table, columns, f"'{path}'"):
             if isinstance(row, BadRowError):
                 raise row
