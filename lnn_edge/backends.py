@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy.typing as npt
-
-from .bundle import Bundle
 from .errors import BackendUnavailable
 from .wording import choices
 
-__all__ = ["BACKENDS", "Backend", "BackendEntry", "Stepper", "backend_class", "missing_modules", "resolve_backend"]
+if TYPE_CHECKING:  # the command line reads this table for its help, and must not wait for NumPy
+    import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+    from .bundle import Bundle
+
+    Array = npt.NDArray[Any]
+
+__all__ = ["BACKENDS", "Backend", "BackendEntry", "Stepper", "backend_class", "missing_modules", "resolve_backend"]
 
 
 class Stepper(Protocol):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 __all__ = ["machine", "package_version", "scaling_governor"]
@@ -29,6 +28,8 @@ def machine() -> dict[str, str]:
 
 def package_version(package: str) -> str | None:
     """Version of an installed package, or `None`."""
+    from importlib.metadata import PackageNotFoundError, version  # 30 ms that `--help` does not pay
+
     try:
         return version(package)
     except PackageNotFoundError:

@@ -22,7 +22,7 @@ from ..manifest import Core
 from ..reference import CfcCell, CfcLayer, LiquidCore, LstmCell, LtcCell
 from ..reference.cfc import Linear
 
-__all__ = ["core_from_module", "describe_core", "is_core"]
+__all__ = ["cell_layers", "core_from_module", "describe_core", "is_core"]
 
 Array = npt.NDArray[Any]
 

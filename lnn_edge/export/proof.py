@@ -17,7 +17,7 @@ from ..runtime.replay import compare_bundle, replay
 from .excitation import Excitation
 from .layer import TrainedLayer
 
-__all__ = ["Truth", "golden_from_truth", "prove", "truth_from_layer"]
+__all__ = ["STEPPED_WHOLE", "TORCH_EXACT", "Truth", "golden_from_truth", "prove", "truth_from_layer"]
 
 Array = npt.NDArray[Any]
 Progress = Callable[[str, int, int], None]

@@ -36,7 +36,7 @@ __all__ = ["ACTIVATIONS", "LECUN_IN", "LECUN_OUT", "CfcCell", "CfcLayer", "Linea
 Array = npt.NDArray[Any]
 Linear = tuple[Array, Array]  # weight (out, in) as torch stores it, bias (out,)
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 LECUN_OUT, LECUN_IN = 1.7159, 0.666
 
@@ -136,7 +136,7 @@ class CfcCell:
         return x, np.concatenate(states, axis=1)
 
 
-def required(part: T | None) -> T:
+def required(part: _T | None) -> _T:
     """A part that the layer's mode always has."""
     if part is None:
         raise TypeError("a CfC layer lacks a part that its mode needs: 'pure' has w_tau and a, the others three heads")

@@ -1,0 +1,167 @@
+"""What is installed: the wheel holds exactly the package, runs away from its sources, imports no more than it needs."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from bundles import ROOT
+
+import lnn_edge
+
+MODULES = sorted((ROOT / "lnn_edge").rglob("*.py"))
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory) -> Path:
+    """The tracked files and nothing else, as a clean clone has them."""
+    target = tmp_path_factory.mktemp("clone")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, target / name, follow_symlinks=False)
+    return target
+
+
+@pytest.fixture(scope="session")
+def wheel(sources, tmp_path_factory) -> Path:
+    target = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(target), str(sources)]
+    done = subprocess.run(command, cwd=target, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = target.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="session")
+def installed(wheel, tmp_path_factory) -> Path:
+    target = tmp_path_factory.mktemp("installed")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", str(target)]
+    subprocess.run([*command, str(wheel)], check=True, capture_output=True)
+    return target
+
+
+def test_wheel_holds_exactly_the_package(wheel, sources):
+    tree = {str(p.relative_to(sources)) for p in (sources / "lnn_edge").rglob("*") if p.is_file()}
+    assert all(name.endswith(".py") or name == "lnn_edge/py.typed" for name in tree)
+    info = f"lnn_edge-{lnn_edge.__version__}.dist-info"
+    extra = {f"{info}/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE")}
+    assert set(zipfile.ZipFile(wheel).namelist()) == tree | extra
+
+
+def test_wheel_says_what_it_needs(wheel):
+    metadata = zipfile.ZipFile(wheel).read(f"lnn_edge-{lnn_edge.__version__}.dist-info/METADATA").decode()
+    base = {
+        line.split()[1] for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra" not in line
+    }
+    assert {name.partition(">")[0] for name in base} == {"msgspec", "numpy", "onnxruntime", "rich", "safetensors"}
+    assert "License-Expression: Apache-2.0" in metadata
+
+
+@pytest.mark.parametrize("command", [["bin/lnn-edge"], ["-m", "lnn_edge"]], ids=["script", "module"])
+def test_installed_wheel_runs_away_from_the_sources(installed, tmp_path, command):
+    program = [str(installed / command[0])] if len(command) == 1 else [sys.executable, *command]
+    environment = os.environ | {"PYTHONPATH": str(installed)}
+    done = subprocess.run(
+        [*program, "--version"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"lnn-edge {lnn_edge.__version__}\n"
+
+
+def test_installed_wheel_is_what_is_imported(installed, tmp_path, cfc_bundle, python):
+    code = f"import lnn_edge; print(lnn_edge.__file__, lnn_edge.load({str(cfc_bundle)!r}).name)"
+    done = python("-c", code, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(installed)})
+    assert done.stdout == f"{installed}/lnn_edge/__init__.py gait\n", done.stderr
+
+
+def public_names(path: Path) -> tuple[set[str], set[str]]:
+    """Names without underscore that a module defines, and apart from them aliases that shorten annotations."""
+    names, aliases = set(), set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found = {part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)}
+            (aliases if isinstance(node.value, ast.Subscript) else names).update(found)
+    return {name for name in names if not name.startswith("_")}, aliases
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in MODULES if p.name != "__main__.py"], ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_all_equals_the_public_names(path):
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    module = importlib.import_module(name)
+    listed = module.__all__
+    assert len(set(listed)) == len(listed)
+    assert all(hasattr(module, entry) for entry in listed)
+    defined, aliases = public_names(path)
+    assert defined <= set(listed)
+    if path.name != "__init__.py":  # which also passes on what its modules define
+        assert set(listed) <= defined | aliases
+
+
+def test_dir_lists_the_public_names():
+    assert dir(lnn_edge) == sorted(lnn_edge.__all__)
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'lnn_edge' has no attribute 'lod'"):
+        _ = lnn_edge.lod
+
+
+def isolated(python, code: str) -> str:
+    done = python("-I", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", ["cfc_bundle", "ltc_bundle"])
+def test_device_needs_no_torch(python, request, name):
+    """Import, load, step and run in a fresh process; then look at what came along."""
+    bundle = request.getfixturevalue(name)
+    time_argument = ", dt_s=0.1" if name == "ltc_bundle" else ""
+    code = f"""
+import lnn_edge
+model = lnn_edge.load({str(bundle)!r})
+stream = model.stream()
+stream.step([0.1, 0.2, 0.3]{time_argument})
+stream.run([[0.1, 0.2, 0.3]] * 3{time_argument})
+print(sorted({{name.partition('.')[0] for name in sys.modules}} & {{'torch', 'onnx', 'ncps', 'rich', 'scipy'}}))
+"""
+    assert isolated(python, code) == "[]\n"
+
+
+def test_importing_the_package_imports_no_numpy(python):
+    assert isolated(python, "import lnn_edge; print('numpy' in sys.modules)") == "False\n"
+
+
+def test_help_imports_no_numpy(python):
+    code = "from lnn_edge.cli import main\ntry: main(['--help'])\nfinally: print('numpy' in sys.modules)"
+    done = python("-I", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}")
+    assert done.stdout.endswith("\nFalse\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "budget_s"),
+    [(["-c", "import lnn_edge"], 0.2), (["-m", "lnn_edge", "--help"], 0.4)],
+    ids=["import", "help"],
+)
+def test_start_up_stays_within_its_budget(python, arguments, budget_s):
+    """The best of five fresh processes: machines that run tests are shared, and the others only ever add time."""
+
+    def wall_s() -> float:
+        started = time.perf_counter()
+        assert python(*arguments).returncode == 0
+        return time.perf_counter() - started
+
+    assert min(wall_s() for _ in range(5)) < budget_s
