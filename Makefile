@@ -24,7 +24,7 @@ types: .venv/ready-dev
 	$(BIN)/mypy
 
 unit: .venv/ready-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/step_overhead.py
@@ -38,7 +38,7 @@ bench: .venv/ready
 	touch $@
 
 .venv/ready-dev: .venv/ready
-	$(PIP) install -c constraints.txt 'build>=1.2' 'hatchling>=1.26' hypothesis mypy pytest pytest-timeout ruff
+	$(PIP) install -c constraints.txt 'build>=1.2' 'hatchling>=1.26' hypothesis mypy pytest pytest-timeout pytest-xdist ruff
 	touch $@
 
 clean:

@@ -16,8 +16,9 @@ import lnn_edge
 from lnn_edge.errors import VerificationError
 from lnn_edge.export.exporting import export_model
 from lnn_edge.export.graph import IR_VERSION, OPERATORS, OPSET, GraphBuilder, check_limits
+from lnn_edge.export.layer import TrainedLayer
 from lnn_edge.golden import decode_golden
-from lnn_edge.manifest import decode_manifest
+from lnn_edge.manifest import Time, decode_manifest
 
 
 def exported(case, tmp_path, **options):
@@ -26,9 +27,11 @@ def exported(case, tmp_path, **options):
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_within_the_limits_of_the_format(case: Case, tmp_path):
-    model = exported(case, tmp_path, time="measured", period_s=0.1)
-    check_limits(model)
+@pytest.mark.parametrize("time", [Time("fixed"), Time("measured", 0.1, 2.0, (0.01, 1.0))], ids=lambda t: t.mode)
+def test_within_the_limits_of_the_format(case: Case, time):
+    graph = GraphBuilder()
+    TrainedLayer(case.build(), 2).lower(graph, time)
+    model = graph.model("m", {})  # checks the limits, as check_limits below shows that it can
     assert (model.opset_import[0].version, model.ir_version) == (OPSET, IR_VERSION)
     assert not any(i.data_location == TensorProto.EXTERNAL for i in model.graph.initializer)
     assert {n.op_type for n in model.graph.node} <= OPERATORS
