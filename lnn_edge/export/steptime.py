@@ -13,10 +13,12 @@ class StepTime:
 
     Attributes:
         fixed: The timespan when it is folded, else `None`.
+        batch: Rows per step.
     """
 
     def __init__(self, graph: GraphBuilder, time: Time, batch: int) -> None:
         self._graph = graph
+        self.batch = batch
         self._scaled: dict[float, str] = {}
         self._scale = 1.0
         self.fixed: float | None = time.timespan
