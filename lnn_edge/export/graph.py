@@ -22,8 +22,9 @@ OPSET, IR_VERSION = 17, 8
 
 # What TensorRT 8.5 to 11 and onnxruntime all import, in the form used here: axes as constants, two-dimensional Gemm.
 OPERATORS = frozenset(
-    {"Abs", "Add", "Concat", "Conv", "Div", "Erf", "Exp", "Gather", "Gemm", "Identity", "MatMul", "Mul", "Neg"}
-    | {"ReduceSum", "Relu", "Reshape", "Sigmoid", "Slice", "Softplus", "Split", "Sub", "Tanh", "Transpose", "Unsqueeze"}
+    {"Abs", "Add", "Concat", "Conv", "Div", "Erf", "Exp", "Gather", "GatherElements", "Gemm", "Identity", "MatMul"}
+    | {"Mul", "Neg", "ReduceSum", "Relu", "Reshape", "Sigmoid", "Slice", "Softplus", "Split", "Sub", "Tanh"}
+    | {"Transpose", "Unsqueeze"}
 )
 
 
@@ -88,15 +89,19 @@ class GraphBuilder:
             operands.append(addend if isinstance(addend, str) else self.constant(addend))
         return self.node("Gemm", *operands)
 
-    def split(self, x: str, sizes: Sequence[int]) -> list[str]:
-        """Cut the last of two axes into pieces; one piece is the value itself."""
+    def row(self, value: Array | str) -> str:
+        """A value as it is, a constant (features,) as one row that fits any number of rows."""
+        return value if isinstance(value, str) else self.constant(value[None])
+
+    def split(self, x: str, sizes: Sequence[int], axis: int = 1) -> list[str]:
+        """Cut one of two axes, the last by default, into pieces; one piece is the value itself."""
         if len(sizes) == 1:
             return [x]
-        return self.nodes("Split", len(sizes), x, self.integers(sizes), axis=1)
+        return self.nodes("Split", len(sizes), x, self.integers(sizes), axis=axis)
 
-    def concat(self, values: Sequence[str]) -> str:
-        """Join along the last of two axes; one value is itself."""
-        return values[0] if len(values) == 1 else self.node("Concat", *values, axis=1)
+    def concat(self, values: Sequence[str], axis: int = 1) -> str:
+        """Join along one of two axes, the last by default; one value is itself."""
+        return values[0] if len(values) == 1 else self.node("Concat", *values, axis=axis)
 
     def model(self, name: str, metadata: Mapping[str, str]) -> onnx.ModelProto:
         """Finish: check the graph strictly and return it as a model."""

@@ -13,21 +13,24 @@ class StepTime:
 
     Attributes:
         fixed: The timespan when it is folded, else `None`.
+        scale: Timespan per second of `dt`, with measured time.
+        batch: Rows per step.
     """
 
     def __init__(self, graph: GraphBuilder, time: Time, batch: int) -> None:
         self._graph = graph
+        self.batch = batch
         self._scaled: dict[float, str] = {}
-        self._scale = 1.0
+        self.scale = 1.0
         self.fixed: float | None = time.timespan
         if time.mode == "measured" and time.period_s is not None:
             self.fixed = None
-            self._scale = time.timespan / time.period_s
+            self.scale = time.timespan / time.period_s
             graph.input(DT_INPUT, (batch, 1))
 
     def times(self, factor: float) -> str:
         """The measured timespan times a constant, as a value of shape (batch, 1); made once per factor."""
-        total = self._scale * factor
+        total = self.scale * factor
         if total == 1.0:
             return DT_INPUT
         if total not in self._scaled:
