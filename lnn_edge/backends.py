@@ -21,7 +21,7 @@ __all__ = ["BACKENDS", "Backend", "BackendEntry", "Stepper", "backend_class", "m
 
 
 class Stepper(Protocol):
-    """One stream's buffers in a backend. Two sets alternate, so a step that is not committed changes nothing.
+    """One stream's buffers in a backend. Two sets alternate, so a step that fails changes nothing.
 
     `sample` holds the writable float32 input buffers, `dt` included, in graph shapes; `outputs` the results of the
     last `run`, valid until the one after it.
@@ -31,16 +31,17 @@ class Stepper(Protocol):
     outputs: Mapping[str, Array]
 
     def run(self) -> bool:
-        """Compute outputs and next state from `sample` and the current state; whether all results are finite."""
+        """Compute outputs and next state from `sample` and the current state.
 
-    def commit(self) -> None:
-        """Make the state that the last `run` computed the current one."""
+        Returns:
+            Whether all results are finite. Only then has the next state become the current one.
+        """
 
     def read_state(self) -> dict[str, Array]:
         """Copy the current state, by state input name."""
 
     def read_results(self) -> dict[str, Array]:
-        """Copy outputs and next state of the last `run`, by graph output name, for messages about bad results."""
+        """Copy outputs and next state of a `run` that returned False, by graph output name, for the message."""
 
     def write_state(self, state: Mapping[str, Array]) -> None:
         """Replace the current state; shapes are those of the graph."""

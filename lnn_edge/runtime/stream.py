@@ -80,7 +80,6 @@ class Stream:
             now = self._clock.put(dt_s, t_s)
             if not self._stepper.run():
                 raise NonFiniteError(self._result_message())
-            self._stepper.commit()
             self._clock.last_s = now
             self.steps += 1
         finally:

@@ -1,0 +1,40 @@
+"""What the exporter asks of a trained model, whether it is one layer or a network around several."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from ..manifest import Core, StatePair, Tensor, Time
+from .excitation import Excitation
+from .graph import GraphBuilder
+
+__all__ = ["Known", "Results", "Trained"]
+
+Array = npt.NDArray[Any]
+Results = dict[str, Array]  # per output and state output, (steps, *shape)
+Known = dict[str, tuple[Array, Array]]  # per output the steps whose value is known, and the values (known, *shape)
+
+
+class Trained(Protocol):
+    """A trained model, frozen for export."""
+
+    batch: int
+    batch_first: bool
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    states: tuple[StatePair, ...]
+    cores: tuple[Core, ...]
+
+    def lower(self, graph: GraphBuilder, time: Time) -> None:
+        """Add inputs, one step and outputs to a graph."""
+
+    def whole(self, samples: Excitation, time: Time) -> Known:
+        """Outputs of the torch module called on whole sequences, as it was trained."""
+
+    def stepped(self, samples: Excitation, time: Time) -> Results:
+        """Outputs and states of the torch module called once per sample with its own state fed back, float32."""
+
+    def reference(self, samples: Excitation, time: Time) -> Results:
+        """Outputs and states in exact arithmetic, float64."""

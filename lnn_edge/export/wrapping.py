@@ -1,0 +1,94 @@
+"""From whatever module the user trained to what the exporter works with."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy.typing as npt
+from ncps.torch import CfCCell, LTCCell, WiredCfCCell
+from torch import nn
+
+from .layer import TrainedLayer
+from .modules import LoopedCell, core_from_module, is_core
+from .network import STATE_NAMES, TIME_NAMES, TrainedNetwork, find_cores
+from .trained import Trained
+
+__all__ = ["InputShape", "describe_inputs", "trained_from_module"]
+
+Array = npt.NDArray[Any]
+
+
+class InputShape:
+    """What can be known about a module's inputs before it is run.
+
+    Attributes:
+        names: Input names; one input is called "input".
+        features: Number of features per sample if the module is a single layer, else `None`.
+        batch_first: Whether recordings come as (batch, time, ...) rather than (time, batch, ...).
+    """
+
+    def __init__(self, names: Sequence[str], features: int | None, batch_first: bool) -> None:
+        self.names = tuple(names)
+        self.features = features
+        self.batch_first = batch_first
+
+
+def describe_inputs(module: Any) -> InputShape:
+    """Look at a module without running it.
+
+    Raises:
+        TypeError: If it is no torch module, or holds no ncps core.
+    """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"expected a torch.nn.Module, got {type(module).__name__}")
+    lazy = [name for name, p in module.named_parameters() if isinstance(p, nn.parameter.UninitializedParameter)]
+    if lazy:
+        raise ValueError(f"the model has parameters without a shape yet ({lazy[0]}); call it once on a sample first")
+    module = _layer(module)
+    if is_core(module):
+        return InputShape(["input"], core_from_module(module).cell.inputs, bool(module.batch_first))
+    cores = find_cores(module)
+    if not cores:
+        raise TypeError(
+            f"expected an ncps.torch LTC or CfC, or a network around some, got {type(module).__module__}."
+            f"{type(module).__qualname__} with none inside"
+        )
+    needed = [
+        p.name
+        for p in inspect.signature(module.forward).parameters.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name not in TIME_NAMES
+    ]
+    states = [name for name in needed if name in STATE_NAMES]
+    if states:
+        raise TypeError(
+            f"the forward needs `{states[0]}` in every call, and export cannot know what to pass at the start of a "
+            f"sequence. Give it a default: {states[0]}=None"
+        )
+    names = ["input"] if len(needed) == 1 else needed
+    return InputShape(names, None, all(bool(core.batch_first) for core in cores.values()))
+
+
+def trained_from_module(module: nn.Module, batch: int, example: Mapping[str, Sequence[Array]] | None) -> Trained:
+    """Freeze a module for export.
+
+    Args:
+        module: A single ncps layer or cell, or a network around ncps layers.
+        batch: Rows per step.
+        example: Recordings by input name, (T, batch, ...) each; needed for a network, whose shapes it tells.
+
+    Raises:
+        ValueError, TypeError: If the module cannot be exported, by name.
+    """
+    layer = _layer(module)
+    if is_core(layer):
+        return TrainedLayer(layer, batch)
+    if example is None:
+        raise ValueError("a network needs `example`, recorded samples as its forward takes them: (batch, time, ...)")
+    return TrainedNetwork(module, batch, example)
+
+
+def _layer(module: nn.Module) -> nn.Module:
+    """A cell on its own becomes a layer that loops it; everything else stays what it is."""
+    return LoopedCell(module) if isinstance(module, (LTCCell, CfCCell, WiredCfCCell)) else module

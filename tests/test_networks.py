@@ -1,0 +1,472 @@
+"""Networks around liquid cores: whatever surrounds them, stepping the bundle gives what the whole network gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from ncps.torch import LTC, CfC, CfCCell, LTCCell, WiredCfCCell
+from ncps.wirings import AutoNCP
+from torch import nn
+from torch.nn import functional
+
+import lnn_edge
+from lnn_edge.export.graph import GraphBuilder
+from lnn_edge.export.network import TrainedNetwork
+from lnn_edge.manifest import Time
+
+PERIOD_S, TIMESPAN = 0.1, 2.0
+LIMIT = 1e-5  # as for single layers: outputs of order 1, some dozen float32 operations more
+
+
+class ConvEncoder(nn.Module):
+    """Image in; policy and value out, as a dict beside the hidden state."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2))
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
+        self.rnn = CfC(16, AutoNCP(12, 3))
+        self.policy = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Dropout(0.5), nn.Linear(5, 2))
+        self.value = nn.Linear(3, 1)
+
+    def forward(self, x, hx=None):
+        batch, time = x.shape[:2]
+        z = self.pool(self.conv(x.flatten(0, 1))).view(batch, time, -1)
+        y, hx = self.rnn(z, hx)
+        return {"policy": self.policy(y), "value": self.value(y)}, hx
+
+
+class Recurrent(nn.Module):
+    """MLP encoder, a core, a head; hidden state and timespans in the signature, as most people write it."""
+
+    def __init__(self, core):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(5, 8), nn.GELU(), nn.LayerNorm(8))
+        self.rnn = core
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, x, hx=None, timespans=None):
+        y, hx = self.rnn(self.encoder(x), hx, timespans)
+        return torch.sigmoid(self.head(y)) * 2 - 1, hx
+
+
+class Stacked(nn.Module):
+    """Cores in a row with a residual, one beside them; a tuple comes out."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = CfC(5, 8, backbone_units=12), LTC(8, 6)
+        self.beside = CfC(5, AutoNCP(10, 2))
+
+    def forward(self, x):
+        h, _ = self.first(x)
+        y, _ = self.second(h + torch.relu(h))
+        z, _ = self.beside(x)
+        return torch.cat([y, z], dim=-1), y[..., :2] * z
+
+
+class TwoInputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scan = nn.Conv1d(3, 4, 2)
+        self.rnn = CfC(14, 8, backbone_units=12)
+
+    def forward(self, lidar, speed, hx=None):
+        batch, time = lidar.shape[:2]
+        z = functional.elu(self.scan(lidar.reshape(batch * time, 3, 4))).reshape(batch, time, -1)
+        y, hx = self.rnn(torch.cat([z, speed], dim=-1), hx)
+        return y.mean(dim=-1, keepdim=True), hx
+
+
+class LastStep(nn.Module):
+    """Only the last output of a sequence comes out: the step's output is that of every prefix."""
+
+    def __init__(self, pick=True):
+        super().__init__()
+        self.rnn = CfC(5, 8, backbone_units=12, return_sequences=pick)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        y, _ = self.rnn(x)
+        return torch.softmax(self.head(y[:, -1] if y.dim() == 3 else y), dim=-1)
+
+
+class TimeFirst(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = CfC(5, 8, batch_first=False, backbone_units=12)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return functional.leaky_relu(self.head(self.rnn(x)[0]), 0.2)
+
+
+class StateInADict(nn.Module):
+    """Hidden states travel as a dict, and the head reads them too."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = LTC(5, AutoNCP(12, 3), mixed_memory=True)
+        self.head = nn.Linear(12, 2)
+
+    def forward(self, x, hidden=None):
+        y, (h, c) = self.rnn(x, None if hidden is None else (hidden["h"], hidden["c"]))
+        return y.clamp(-0.5, 0.5) ** 2 / (1 + y.abs()), {"h": h, "c": c}
+
+
+def vectors(rows=2, steps=40, features=5, seed=0):
+    return np.random.default_rng(seed).standard_normal((rows, steps, features)).astype(np.float32)
+
+
+def built(make):
+    torch.manual_seed(3)
+    return make()
+
+
+def images():
+    return np.random.default_rng(0).standard_normal((1, 30, 1, 8, 8)).astype(np.float32)
+
+
+NETWORKS = {
+    "conv-encoder": (ConvEncoder, images),
+    "mlp-ltc": (lambda: Recurrent(LTC(8, AutoNCP(12, 3))), vectors),
+    "mlp-cfc-proj": (lambda: Recurrent(CfC(8, 10, proj_size=3, backbone_units=12)), vectors),
+    "mlp-mixed": (lambda: Recurrent(CfC(8, AutoNCP(12, 3), mixed_memory=True)), vectors),
+    "stacked": (Stacked, vectors),
+    "last-step": (LastStep, vectors),
+    "last-step-layer": (lambda: LastStep(pick=False), vectors),
+    "state-in-a-dict": (StateInADict, vectors),
+}
+
+
+def leaves(result):
+    """Outputs by place, hidden states left out."""
+    head = result[0] if isinstance(result, tuple) and not isinstance(result[1], torch.Tensor) else result
+    if isinstance(result, tuple) and isinstance(result[1], torch.Tensor) and result[1].dim() == 2:
+        head = result[0]
+    return list(head.values()) if isinstance(head, dict) else list(head) if isinstance(head, tuple) else [head]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_stream_equals_the_whole_network(name, tmp_path):
+    make, example = NETWORKS[name]
+    module, x = built(make), example()
+    lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, steps=1000)
+    model = lnn_edge.load(tmp_path / "m.lnn")
+    got = model.stream().run(x[0])
+    got = list(got.values()) if isinstance(got, dict) else [got]
+    with torch.no_grad():
+        expected = leaves(module.eval()(torch.from_numpy(x[:1])))
+    for mine, theirs in zip(got, expected, strict=True):
+        theirs = theirs[0].numpy()
+        np.testing.assert_allclose(mine if theirs.ndim == mine.ndim else mine[-1], theirs, rtol=0, atol=LIMIT)
+
+
+@pytest.mark.parametrize("core", ["ltc", "cfc", "pure"])
+def test_timespans_anywhere_in_the_signature(core, tmp_path):
+    cores = {
+        "ltc": lambda: LTC(8, AutoNCP(12, 3)),
+        "cfc": lambda: CfC(8, AutoNCP(12, 3)),
+        "pure": lambda: CfC(8, 3, mode="pure", backbone_units=8),
+    }
+    module, x = built(lambda: Recurrent(cores[core]())), vectors()
+    lnn_edge.export_model(
+        module, tmp_path / "m.lnn", example=x, time="measured", period_s=PERIOD_S, timespan=TIMESPAN, steps=1000
+    )
+    dt_s = np.random.default_rng(1).uniform(0.05, 0.3, len(x[0])).astype(np.float32)
+    got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x[0], dt_s=dt_s)
+    spans = torch.from_numpy(dt_s * np.float32(TIMESPAN / PERIOD_S))[None]
+    with torch.no_grad():
+        expected, _ = module.eval()(torch.from_numpy(x[:1]), timespans=spans)
+    np.testing.assert_allclose(got, expected[0].numpy(), rtol=0, atol=LIMIT)
+
+
+def test_measured_time_without_timespans_in_the_signature(tmp_path):
+    """Then every core gets the measured time, as if the forward had passed it on."""
+    module, x = built(Stacked), vectors()
+    lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, time="measured", period_s=PERIOD_S, steps=1000)
+    dt_s = np.random.default_rng(1).uniform(0.05, 0.3, len(x[0])).astype(np.float32)
+    got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x[0], dt_s=dt_s)
+    spans = torch.from_numpy(dt_s / np.float32(PERIOD_S))[None]
+    with torch.no_grad():
+        seen = torch.from_numpy(x[:1])
+        h, _ = module.first(seen, timespans=spans)
+        y, _ = module.second(h + torch.relu(h), timespans=spans)
+        z, _ = module.beside(seen, timespans=spans)
+    np.testing.assert_allclose(got["output_0"], torch.cat([y, z], dim=-1)[0].numpy(), rtol=0, atol=LIMIT)
+
+
+def test_two_inputs_by_name(tmp_path):
+    rng = np.random.default_rng(0)
+    x = {"lidar": rng.standard_normal((2, 30, 3, 4)), "speed": rng.standard_normal((2, 30, 2))}
+    module = built(TwoInputs)
+    names = {"speed": ["forward", "sideways"]}
+    lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, inputs=names, steps=1000)
+    model = lnn_edge.load(tmp_path / "m.lnn")
+    assert {t.name: t.shape for t in model.inputs} == {"lidar": (1, 3, 4), "speed": (1, 2)}
+    assert [f.name for f in model.inputs[1].features] == ["forward", "sideways"]
+    got = model.stream().run({name: value[0] for name, value in x.items()})
+    with torch.no_grad():
+        expected, _ = module.eval()(*(torch.from_numpy(value[:1]).float() for value in x.values()))
+    np.testing.assert_allclose(got, expected[0].numpy(), rtol=0, atol=LIMIT)
+
+
+def test_time_first(tmp_path):
+    module, x = built(TimeFirst), np.swapaxes(vectors(), 0, 1)
+    lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, steps=1000)
+    with torch.no_grad():
+        expected = module.eval()(torch.from_numpy(x))[:, 0].numpy()
+    got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x[:, 0])
+    np.testing.assert_allclose(got, expected, rtol=0, atol=LIMIT)
+
+
+def test_batch_of_rows_with_their_own_time(tmp_path):
+    module, x = built(lambda: Recurrent(CfC(8, AutoNCP(12, 3)))), vectors(rows=3)
+    lnn_edge.export_model(
+        module, tmp_path / "m.lnn", example=x, batch=3, time="measured", period_s=PERIOD_S, steps=1000
+    )
+    dt_s = np.random.default_rng(1).uniform(0.05, 0.3, (x.shape[1], 3, 1)).astype(np.float32)
+    got = lnn_edge.load(tmp_path / "m.lnn").stream().run(np.swapaxes(x, 0, 1), dt_s=dt_s)
+    for row in range(3):
+        spans = torch.from_numpy(dt_s[:, row, 0] / np.float32(PERIOD_S))[None]
+        with torch.no_grad():
+            expected, _ = module.eval()(torch.from_numpy(x[row : row + 1]), timespans=spans)
+        np.testing.assert_allclose(got[:, row], expected[0].numpy(), rtol=0, atol=LIMIT)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: LTCCell(AutoNCP(10, 2), 5),
+        lambda: CfCCell(5, 6, backbone_units=8),
+        lambda: WiredCfCCell(5, AutoNCP(10, 2)),
+    ],
+    ids=["LTCCell", "CfCCell", "WiredCfCCell"],
+)
+def test_a_cell_on_its_own(make, tmp_path):
+    cell, x = built(make), vectors()
+    if isinstance(cell, LTCCell):
+        cell.apply_weight_constraints()
+    lnn_edge.export_model(cell, tmp_path / "m.lnn", steps=1000)
+    model = lnn_edge.load(tmp_path / "m.lnn")
+    state = torch.zeros(1, model.states[0].shape[1])
+    expected = []
+    with torch.no_grad():
+        for sample in torch.from_numpy(x[0]):
+            y, state = cell(sample[None], state, 1.0)
+            expected.append(y[0].numpy())
+    np.testing.assert_allclose(model.stream().run(x[0]), np.stack(expected), rtol=0, atol=LIMIT)
+    assert model.manifest.cores[0].kind == type(cell).__name__
+
+
+def test_states_are_named_after_their_cores(tmp_path):
+    lnn_edge.export_model(built(Stacked), tmp_path / "m.lnn", example=vectors(), steps=1000)
+    model = lnn_edge.load(tmp_path / "m.lnn")
+    assert [(s.input, s.output) for s in model.states] == [
+        (f"{core}.h_in", f"{core}.h_out") for core in ("first", "second", "beside")
+    ]
+    assert [core.name for core in model.manifest.cores] == ["first", "second", "beside"]
+
+
+def test_vector_networks_need_no_reshape(tmp_path):
+    """The time axis of length one is only noted: no node is spent on it."""
+    module = built(lambda: Recurrent(CfC(8, AutoNCP(12, 3))))
+    lnn_edge.export_model(module, tmp_path / "m.lnn", example=vectors(), steps=1000)
+    operators = lnn_edge.load(tmp_path / "m.lnn").manifest.graph.operators
+    assert not {"Reshape", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Expand"} & set(operators)
+
+
+def test_the_users_module_is_left_alone(tmp_path):
+    module = built(ConvEncoder).train()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    lnn_edge.export_model(module, tmp_path / "m.lnn", example=images(), steps=1000)
+    assert module.training
+    assert "forward" not in vars(module.rnn)
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+class Bidirectional(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.there, self.back = CfC(5, 4, backbone_units=8), CfC(5, 4, backbone_units=8)
+
+    def forward(self, x):
+        return torch.cat([self.there(x)[0], self.back(x.flip(1))[0].flip(1)], dim=-1)
+
+
+class AroundOne(nn.Module):
+    """A core with something in front of it or behind it."""
+
+    def __init__(self, before=None, behind=None):
+        super().__init__()
+        self.rnn = CfC(5, 4, backbone_units=8)
+        self.before, self.behind = before, behind
+
+    def forward(self, x):
+        y, _ = self.rnn(self.before(x) if self.before else x)
+        return self.behind(y) if self.behind else y
+
+
+class Gru(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gru = nn.GRU(5, 5, batch_first=True)
+
+    def forward(self, x):
+        return self.gru(x)[0]
+
+
+class TestRefusals:
+    def refuse(self, module, tmp_path, error, match, example=None):
+        with pytest.raises(error, match=match):
+            lnn_edge.export_model(
+                module, tmp_path / "m.lnn", example=vectors() if example is None else example, steps=1000
+            )
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            Bidirectional,
+            lambda: AroundOne(before=lambda x: x - x.mean(dim=1, keepdim=True)),
+            lambda: AroundOne(behind=lambda y: y.mean(dim=1)),
+            lambda: AroundOne(behind=lambda y: torch.softmax(y @ y.transpose(1, 2), dim=-1) @ y),
+            lambda: AroundOne(before=Gru()),
+        ],
+        ids=["bidirectional", "normalised-over-time", "pooled-over-time", "attention", "foreign-recurrence"],
+    )
+    def test_not_causal_per_sample(self, make, tmp_path):
+        """Found by computing: torch stepped is not torch on the whole sequence."""
+        self.refuse(
+            built(make), tmp_path, ValueError, r"depends on more than the samples up to then .*not equal the seq"
+        )
+
+    def test_padding_in_time(self, tmp_path):
+        module = built(lambda: AroundOne(before=lambda x: torch.cat([x, x], dim=1)))
+        self.refuse(module, tmp_path, ValueError, "2 time steps for one sample|one row of|not one per sample")
+
+    def test_core_called_twice(self, tmp_path):
+        class Twice(AroundOne):
+            def forward(self, x):
+                return self.rnn(torch.cat([self.rnn(x)[0], x[..., :1]], dim=-1))[0]
+
+        self.refuse(built(Twice), tmp_path, ValueError, "calls the core 'rnn' more than once per sample")
+
+    def test_core_never_called(self, tmp_path):
+        class Spare(AroundOne):
+            def __init__(self):
+                super().__init__()
+                self.spare = LTC(5, 3)
+
+        self.refuse(built(Spare), tmp_path, ValueError, "never calls the core spare")
+
+    def test_learned_initial_state(self, tmp_path):
+        class Start(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.rnn = CfC(5, 4, backbone_units=8)
+                self.h0 = nn.Parameter(torch.ones(1, 4))
+
+            def forward(self, x):
+                return self.rnn(x, self.h0.expand(len(x), -1))[0]
+
+        self.refuse(built(Start), tmp_path, ValueError, "starts the core 'rnn' from a state that is not zero")
+
+    def test_state_needed_in_every_call(self, tmp_path):
+        class Needs(AroundOne):
+            def forward(self, x, hx):
+                return self.rnn(x, hx)
+
+        self.refuse(
+            built(Needs), tmp_path, TypeError, "the forward needs `hx` in every call.*Give it a default: hx=None"
+        )
+
+    def test_no_example(self, tmp_path):
+        with pytest.raises(ValueError, match="a network needs `example`"):
+            lnn_edge.export_model(built(AroundOne), tmp_path / "m.lnn")
+
+    def test_operation_that_cannot_be_translated(self, tmp_path):
+        module = built(lambda: AroundOne(behind=lambda y: torch.special.erfcx(y)))
+        self.refuse(module, tmp_path, TypeError, "the torch operation 'special_erfcx', which export cannot translate")
+
+    def test_lazy_module(self, tmp_path):
+        module = built(lambda: AroundOne(before=nn.LazyLinear(5)))
+        self.refuse(module, tmp_path, ValueError, "parameters without a shape yet .*call it once on a sample first")
+
+    def test_missing_input(self, tmp_path):
+        example = {"lidar": np.zeros((1, 5, 3, 4))}
+        match = r"`example` is \['lidar'\], but the model takes the inputs \['lidar', 'speed'\]"
+        self.refuse(built(TwoInputs), tmp_path, ValueError, match, example)
+
+    def test_inputs_of_different_lengths(self, tmp_path):
+        example = {"lidar": np.zeros((1, 5, 3, 4)), "speed": np.zeros((1, 4, 2))}
+        self.refuse(built(TwoInputs), tmp_path, ValueError, "recordings of different lengths per input", example)
+
+    def test_names_for_unknown_input(self, tmp_path):
+        example = {"lidar": np.zeros((1, 5, 3, 4)), "speed": np.zeros((1, 5, 2))}
+        with pytest.raises(ValueError, match=r"`inputs` names 'sped'.*Did you mean 'speed'"):
+            lnn_edge.export_model(
+                built(TwoInputs), tmp_path / "m.lnn", example=example, inputs={"sped": ["a", "b"]}, steps=1000
+            )
+        with pytest.raises(TypeError, match="pass `inputs` as a dict of lists of names"):
+            lnn_edge.export_model(built(TwoInputs), tmp_path / "m.lnn", example=example, inputs=["a", "b"], steps=1000)
+
+    def test_no_torch_module(self, tmp_path):
+        self.refuse("gait.pt", tmp_path, TypeError, "expected a torch.nn.Module, got str")
+
+
+# One small network per torch operation: the rule for it must equal torch, whatever else the table does.
+OPERATIONS = {
+    "relu": lambda y: functional.relu(y),
+    "elu": lambda y: functional.elu(y, 0.7),
+    "leaky_relu": lambda y: functional.leaky_relu(y, 0.3),
+    "silu": lambda y: functional.silu(y),
+    "gelu": lambda y: functional.gelu(y),
+    "gelu-tanh": lambda y: functional.gelu(y, approximate="tanh"),
+    "softplus": lambda y: functional.softplus(y, beta=2.0),
+    "softmax": lambda y: torch.softmax(y, dim=-1),
+    "log_softmax": lambda y: torch.log_softmax(y, dim=-1),
+    "clamp": lambda y: y.clamp(min=-0.2, max=0.3),
+    "hardtanh": lambda y: functional.hardtanh(y, -0.3, 0.3),
+    "exp-log": lambda y: torch.log(torch.exp(y) + 1.0),
+    "sqrt": lambda y: torch.sqrt(y.abs() + 0.1),
+    "pow": lambda y: (y + 2.0) ** 1.5,
+    "square": lambda y: y**2,
+    "neg-rsub": lambda y: 1.0 - (-y),
+    "add-alpha": lambda y: torch.add(y, y, alpha=0.5),
+    "div": lambda y: y / (y.abs() + 1.0),
+    "max-min": lambda y: torch.maximum(y, -y) - torch.minimum(y, 0.5 * y),
+    "sum": lambda y: y.sum(dim=-1),
+    "mean-keep": lambda y: y - y.mean(dim=-1, keepdim=True),
+    "chunk": lambda y: torch.cat(y.chunk(2, dim=-1)[::-1], dim=-1),
+    "split": lambda y: y.split([1, 3], dim=-1)[1],
+    "unbind": lambda y: y.unbind(dim=-1)[2],
+    "stack": lambda y: torch.stack([y[..., 0], y[..., 3]], dim=-1),
+    "select-slice": lambda y: y[..., 1:3] * y[..., :1],
+    "transpose": lambda y: y.reshape(*y.shape[:2], 2, 2).transpose(-1, -2).flatten(2),
+    "matmul": lambda y: (y.unsqueeze(-1) @ y.unsqueeze(-2)).flatten(2),
+    "expand": lambda y: y.unsqueeze(-1).expand(-1, -1, -1, 3).flatten(2),
+    "layer_norm": lambda y: functional.layer_norm(y, (4,)),
+    "avg_pool": lambda y: functional.avg_pool1d(y, 2),
+    "max_pool": lambda y: functional.max_pool1d(y, 2),
+    "constant": lambda y: y + torch.arange(4.0) * 0.1,
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operation(name):
+    """The translated step, fed back in onnxruntime, against torch on the whole sequence; it needs no proof here."""
+    module, x = built(lambda: AroundOne(behind=OPERATIONS[name])).eval(), vectors(rows=1, steps=24)
+    graph = GraphBuilder()
+    TrainedNetwork(module, 1, {"input": [x[0][:, None]]}).lower(graph, Time("fixed"))
+    session = onnxruntime.InferenceSession(graph.model("m", {}).SerializeToString(), providers=["CPUExecutionProvider"])
+    state, got = np.zeros((1, 4), np.float32), []
+    for sample in x[0]:
+        y, state = session.run(["output", "h_out"], {"input": sample[None], "h_in": state})
+        got.append(y[0])
+    with torch.no_grad():
+        expected = module(torch.from_numpy(x))[0].numpy().reshape(len(got), -1)
+    np.testing.assert_allclose(np.stack(got), expected, rtol=0, atol=LIMIT)
