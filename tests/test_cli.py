@@ -642,7 +642,11 @@ def test_export_refuses_what_exists_before_it_builds_the_model(call, work, cfc_b
         ("syntax.py:make", 2, "'syntax.py' raised SyntaxError: "),
         ("exits.py:make", 2, "'exits.py' raised SystemExit: 1 (exits.py, line 2). Put what trains under `if __name__"),
         ("needs.py:make", 5, "No module named 'surely_not_installed'"),
-        ("torch.nn:Identity", 2, "expected an ncps.torch LTC or CfC, got torch.nn.modules.linear.Identity"),
+        (
+            "torch.nn:Identity",
+            2,
+            "expected an ncps.torch LTC or CfC, or a network around some, got torch.nn.modules.linear.Identity",
+        ),
     ],
 )
 def test_export_says_what_is_wrong_with_the_source(call, work, source, code, expected):

@@ -175,8 +175,13 @@ class TestABrokenExportIsCaught:
     def test_wrong_time_unit(self, tmp_path, monkeypatch):
         from lnn_edge.export.steptime import StepTime
 
-        whole = StepTime.times
-        monkeypatch.setattr(StepTime, "times", lambda self, factor: whole(self, factor * 1.01))
+        whole = StepTime.__init__
+
+        def begin(self, *arguments):
+            whole(self, *arguments)
+            self.scale *= 1.01
+
+        monkeypatch.setattr(StepTime, "__init__", begin)
         self.caught("ltc-autoncp", tmp_path, time="measured", period_s=0.1)
         self.caught("cfc-units", tmp_path, time="measured", period_s=0.1)
 

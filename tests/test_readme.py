@@ -47,12 +47,13 @@ def outputs(tmp_path_factory):
         elif language == "python":
             done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
-            printed["python"] = done.stdout
+            printed["export" if "export_model" in code else "python"] = done.stdout
     return printed
 
 
 def test_every_block_runs(outputs):
     assert {"python gait.py", "lnn-edge doctor", "python"} <= set(outputs)
+    assert outputs["export"] == "True\n"
 
 
 def test_shown_output_is_real(outputs):

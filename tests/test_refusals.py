@@ -36,7 +36,12 @@ class OwnSolver(LTCCell):
 
 class TestModules:
     def test_no_core(self, tmp_path):
-        refuse(nn.Linear(3, 2), tmp_path, TypeError, "expected an ncps.torch LTC or CfC, got torch.nn.*Linear")
+        refuse(
+            nn.Linear(3, 2),
+            tmp_path,
+            TypeError,
+            "expected an ncps.torch LTC or CfC, or a network around some, got torch.nn.*Linear with none inside",
+        )
 
     def test_own_forward(self, tmp_path):
         refuse(OwnForward(INPUTS, 4), tmp_path, TypeError, "OwnForward overrides `forward` of ncps")

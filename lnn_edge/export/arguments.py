@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from ..manifest import Feature, Tensor, Time
 from ..wording import choices
-from .layer import TrainedLayer
+from .wrapping import InputShape
 
-__all__ = ["check_batch", "make_time", "name_features", "recordings", "with_ranges"]
+__all__ = ["check_batch", "make_time", "name_features", "names_for", "recordings", "with_ranges"]
 
 Array = npt.NDArray[Any]
 _DT_SPAN = 20.0  # default legal dt: from the period divided by this to the period times this
@@ -69,6 +69,8 @@ def name_features(
         ValueError: If the number of names is wrong or one repeats.
         TypeError: If one is neither a string nor a `Feature`.
     """
+    if len(tensor.shape) != 2:  # images and the like have no columns to name
+        return tensor
     count = tensor.shape[-1]
     given = [f"{tensor.name}_{k}" for k in range(count)] if names is None else list(names)
     if isinstance(names, str) or not all(isinstance(n, (str, Feature)) for n in given):
@@ -88,6 +90,26 @@ def name_features(
     return with_ranges(named, values)
 
 
+def names_for(what: str, tensors: Sequence[Tensor], names: Any) -> list[Any]:
+    """The column names of each tensor: one list for one tensor, a dict of lists by tensor name for several.
+
+    Raises:
+        TypeError: If there are several tensors and no dict.
+        ValueError: If the dict has a name that no tensor has.
+    """
+    if names is None:
+        return [None] * len(tensors)
+    known = [tensor.name for tensor in tensors]
+    if isinstance(names, Mapping):
+        for name in names:
+            if name not in known:
+                raise ValueError(f"`{what}` names '{name}'. {choices(str(name), known)}")
+        return [names.get(name) for name in known]
+    if len(tensors) > 1:
+        raise TypeError(f"the model has the {what} {known}: pass `{what}` as a dict of lists of names")
+    return [names]
+
+
 def _check_limits(tensor: Tensor, values: Array) -> None:
     for k, feature in enumerate(tensor.features):
         low, high = feature.limits or (-np.inf, np.inf)
@@ -101,6 +123,8 @@ def _check_limits(tensor: Tensor, values: Array) -> None:
 
 def with_ranges(tensor: Tensor, values: Array) -> Tensor:
     """Give the columns that have no range yet the lowest and highest of the values seen, (..., features)."""
+    if not tensor.features:
+        return tensor
     seen = values.reshape(-1, tensor.shape[-1])
     ranges = zip(seen.min(axis=0).tolist(), seen.max(axis=0).tolist(), strict=True)
     features = (
@@ -118,13 +142,14 @@ def _check_feature(what: str, feature: Feature) -> None:
             raise ValueError(f"`{side}` of '{feature.name}' is {pair}, expected (low, high), both finite")
 
 
-def recordings(layer: TrainedLayer, example: Any) -> dict[str, list[Array]] | None:
-    """The user's example as a list of recordings, (T, batch, features) each.
+def recordings(inputs: InputShape, batch: int, example: Any) -> dict[str, list[Array]] | None:
+    """The user's example as recordings by input name, (T, batch, ...) each.
 
     Args:
-        layer: The layer that will take it.
+        inputs: What is known about the module's inputs.
+        batch: Rows per step.
         example: Array or tensor of shape (T, features), a batch of recordings as the module takes it, or a list of
-            recordings (T, features) of any lengths; `None` for none.
+            recordings of any lengths; a dict of these if there are several inputs; `None` for none.
 
     Raises:
         TypeError: If it holds no real numbers.
@@ -132,33 +157,47 @@ def recordings(layer: TrainedLayer, example: Any) -> dict[str, list[Array]] | No
     """
     if example is None:
         return None
-    features = layer.inputs[0].shape[-1]
-    if isinstance(example, (list, tuple)) and np.ndim(example[0] if example else 0) == 2:
-        rows = [_recording(f"example[{k}]", row, 2, features) for k, row in enumerate(example)]
+    if len(inputs.names) == 1:
+        return {inputs.names[0]: _rows("example", inputs, batch, example)}
+    if not isinstance(example, Mapping) or set(example) != set(inputs.names):
+        got = sorted(example) if isinstance(example, Mapping) else type(example).__name__
+        raise ValueError(
+            f"`example` is {got}, but the model takes the inputs {list(inputs.names)}: pass a dict of arrays"
+        )
+    found = {name: _rows(f"example['{name}']", inputs, batch, example[name]) for name in inputs.names}
+    lengths = {name: [len(row) for row in rows] for name, rows in found.items()}
+    if len({tuple(value) for value in lengths.values()}) > 1:
+        raise ValueError(f"`example` has recordings of different lengths per input: {lengths}")
+    return found
+
+
+def _rows(name: str, inputs: InputShape, batch: int, example: Any) -> list[Array]:
+    """Recordings of one input, (T, batch, ...) each."""
+    if isinstance(example, (list, tuple)) and np.ndim(example[0] if example else 0) >= 2:
+        rows = [_recording(f"{name}[{k}]", row, inputs.features) for k, row in enumerate(example)]
     else:
-        array = _recording("example", example, np.ndim(example), features)
+        array = _recording(name, example, inputs.features)
         if array.ndim == 2:
             rows = [array]
         else:
-            rows = list(array if layer.batch_first else np.swapaxes(array, 0, 1))
-    if layer.batch == 1:
-        return {"input": [row[:, None] for row in rows]}
+            rows = list(array if inputs.batch_first else np.swapaxes(array, 0, 1))
+    if batch == 1:
+        return [row[:, None] for row in rows]
     # A model with a batch sees the same recordings in every row, each row starting at another recording.
     shortest = min(len(row) for row in rows)
-    turns = [[rows[(k + b) % len(rows)][:shortest] for b in range(layer.batch)] for k in range(len(rows))]
-    return {"input": [np.stack(turn, axis=1) for turn in turns]}
+    turns = [[rows[(k + b) % len(rows)][:shortest] for b in range(batch)] for k in range(len(rows))]
+    return [np.stack(turn, axis=1) for turn in turns]
 
 
-def _recording(name: str, value: Any, axes: int, features: int) -> Array:
-    """One array of samples, checked, as float32."""
+def _recording(name: str, value: Any, features: int | None) -> Array:
+    """One array of samples, checked, as float32; `features` is known for a single layer."""
     array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"`{name}` has dtype {array.dtype}, expected real numbers")
-    if axes not in (2, 3) or array.ndim != axes or array.shape[-1] != features:
-        raise ValueError(
-            f"`{name}` has shape {array.shape}, but the model takes {features} features: expected (time, {features}) "
-            "or a batch of such recordings"
-        )
+    if array.ndim < 2 or (features is not None and (array.ndim > 3 or array.shape[-1] != features)):
+        takes = "samples" if features is None else f"{features} features"
+        wanted = "(batch, time, ...)" if features is None else f"(time, {features}) or a batch of such recordings"
+        raise ValueError(f"`{name}` has shape {array.shape}, but the model takes {takes}: expected {wanted}")
     if array.size == 0:
         raise ValueError(f"`{name}` has shape {array.shape}: it holds no sample")
     if not np.isfinite(array).all():

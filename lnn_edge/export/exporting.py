@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time as clock
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,17 +19,19 @@ from ..errors import VerificationError
 from ..golden import encode_golden
 from ..manifest import Feature, Manifest, Schema, StatePair, Verification, encode_json
 from ..runtime.loading import load, open_bundle
-from .arguments import check_batch, make_time, name_features, recordings, with_ranges
-from .excitation import excite
+from .arguments import check_batch, make_time, name_features, names_for, recordings, with_ranges
+from .excitation import MIN_STEPS, excite
 from .graph import GraphBuilder, graph_facts
-from .layer import TrainedLayer
-from .proof import Truth, golden_from_truth, prove, truth_from_layer
+from .proof import Truth, check_causal, golden_from_truth, prove, truth_from_model
 from .provenance import make_provenance
 from .report import ExportReport
+from .trained import Trained
+from .wrapping import describe_inputs, trained_from_module
 
 __all__ = ["export_model"]
 
 Progress = Callable[[str, int, int], None]
+Names = Sequence[str | Feature]
 
 
 def export_model(
@@ -42,8 +44,8 @@ def export_model(
     timespan: float = 1.0,
     dt_range_s: tuple[float, float] | None = None,
     batch: int = 1,
-    inputs: Sequence[str | Feature] | None = None,
-    outputs: Sequence[str | Feature] | None = None,
+    inputs: Names | Mapping[str, Names] | None = None,
+    outputs: Names | Mapping[str, Names] | None = None,
     overwrite: bool = False,
     steps: int = 1024,
     checkpoint_sha256: str | None = None,
@@ -52,17 +54,19 @@ def export_model(
     """Export a trained module as a bundle and prove that stepping it equals the module on whole sequences.
 
     Args:
-        model: An ncps `LTC` or `CfC`, on any device, in any mode; it is not changed.
+        model: An ncps layer or cell, or a network around ncps layers; on any device, in any mode. It is not changed.
         path: Where the bundle goes, `NAME.lnn`.
-        example: Recorded samples, (T, features) or a batch of recordings as the module takes it. Used for the proof,
-            for the ranges in the manifest and for the self-test on the device; without it random samples stand in.
+        example: Recorded samples, (T, features) or a batch of recordings as the module takes it; a dict of these by
+            argument name if the forward takes several. Used for the proof, for the ranges in the manifest and for the
+            self-test on the device. A network needs it; for a single layer random samples can stand in.
         period_s: Nominal time between samples, seconds. Needed with time="measured" and for paced benchmarks.
         time: "fixed" folds the timespan into the weights; "measured" makes `dt` in seconds an input.
         timespan: The value that the training passed as `timespans` for one period; 1.0 if it passed none.
         dt_range_s: Lowest and highest legal dt with time="measured", seconds; default period/20 to period*20.
         batch: Number of independent rows (robots, sensors) per step.
-        inputs: Name or `Feature` per input column, as in the CSV file or the driver.
-        outputs: Name or `Feature` per output column.
+        inputs: Name or `Feature` per input column, as in the CSV file or the driver; a dict by input if there are
+            several.
+        outputs: Name or `Feature` per output column, likewise.
         overwrite: Replace an existing bundle. Another file or directory of that name is never replaced.
         steps: Closed-loop steps of the recorded and of the random part of the proof, at least 1000.
         checkpoint_sha256: Hash of the checkpoint that the weights come from, for the manifest.
@@ -80,32 +84,40 @@ def export_model(
     target = Path(path)
     check_target(target, overwrite)
     tell = progress or _silent
-    layer = TrainedLayer(model, check_batch(batch))
     when = make_time(time, period_s, timespan, dt_range_s)
-    recorded = recordings(layer, example)
-    seen = None if recorded is None else np.concatenate(recorded["input"])
-    named_input = name_features("inputs", layer.inputs[0], inputs, seen)
-    named_output = name_features("outputs", layer.outputs[0], outputs)
-    samples = excite([named_input], when, recorded, steps)
-    truth = truth_from_layer(layer, samples, when, tell)
+    recorded = recordings(describe_inputs(model), check_batch(batch), example)
+    trained = trained_from_module(model, batch, recorded)
+    seen = None if recorded is None else {name: np.concatenate(rows) for name, rows in recorded.items()}
+    named_inputs = [
+        name_features("inputs", tensor, names, None if seen is None else seen[tensor.name])
+        for tensor, names in zip(trained.inputs, names_for("inputs", trained.inputs, inputs), strict=True)
+    ]
+    named_outputs = [
+        name_features("outputs", tensor, names)
+        for tensor, names in zip(trained.outputs, names_for("outputs", trained.outputs, outputs), strict=True)
+    ]
+    check_causal(trained, excite(named_inputs, when, recorded, MIN_STEPS), when)
+    samples = excite(named_inputs, when, recorded, steps)
+    truth = truth_from_model(trained, samples, when, tell)
     if seen is not None:  # the recorded segment comes first
-        named_output = with_ranges(named_output, truth.float32["output"][: min(len(seen), steps)])
+        length = min(len(next(iter(seen.values()))), steps)
+        named_outputs = [with_ranges(tensor, truth.stepped[tensor.name][:length]) for tensor in named_outputs]
     manifest = Manifest(
         schema=Schema(),
         name=target.stem,
         precision="float32",
-        batch=layer.batch,
-        inputs=(named_input,),
-        outputs=(named_output,),
-        states=tuple(_bounded(pair, truth) for pair in layer.states),
+        batch=trained.batch,
+        inputs=tuple(named_inputs),
+        outputs=tuple(named_outputs),
+        states=tuple(_bounded(pair, truth) for pair in trained.states),
         time=when,
-        cores=(layer.description,),
+        cores=trained.cores,
         graph=_NO_GRAPH,
         verification=_PENDING,
         provenance=make_provenance(checkpoint_sha256),
         files={},
     )
-    graph = _build(layer, manifest)
+    graph = _build(trained, manifest)
     manifest = msgspec.structs.replace(manifest, graph=graph_facts(graph))
     with staged_directory(target, overwrite) as stage:
         return _write_proven(stage, target, manifest, graph, truth, tell, started)
@@ -147,10 +159,10 @@ def _store(stage: Path, manifest: Manifest, files: dict[str, bytes]) -> Manifest
     return complete
 
 
-def _build(layer: TrainedLayer, manifest: Manifest) -> onnx.ModelProto:
+def _build(trained: Trained, manifest: Manifest) -> onnx.ModelProto:
     """The step as ONNX, describing itself in its metadata."""
     graph = GraphBuilder()
-    layer.lower(graph, manifest.time)
+    trained.lower(graph, manifest.time)
     described = ("schema", "inputs", "outputs", "states", "time", "cores")
     metadata = {f"lnn_edge.{key}": msgspec.json.encode(getattr(manifest, key)).decode() for key in described}
     return graph.model(manifest.name, metadata)
@@ -158,7 +170,7 @@ def _build(layer: TrainedLayer, manifest: Manifest) -> onnx.ModelProto:
 
 def _bounded(pair: StatePair, truth: Truth) -> StatePair:
     """With the lowest and highest value of each unit during the proof."""
-    flat = truth.float32[pair.output].reshape(-1, *pair.shape[1:])
+    flat = truth.stepped[pair.output].reshape(-1, *pair.shape[1:])
     low, high = flat.min(axis=0).ravel().tolist(), flat.max(axis=0).ravel().tolist()
     return msgspec.structs.replace(pair, bounds=(tuple(low), tuple(high)))
 

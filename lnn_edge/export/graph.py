@@ -17,14 +17,17 @@ __all__ = ["IR_VERSION", "OPERATORS", "OPSET", "GraphBuilder", "check_limits", "
 
 Array = npt.NDArray[Any]
 
-# Opset 17 and IR 8 are the newest that every TensorRT parser from 8.5 on and every onnxruntime from 1.14 on reads.
+# Opset 17 and IR 8 are the newest that every TensorRT parser from 8.6 on and every onnxruntime from 1.14 on reads.
 OPSET, IR_VERSION = 17, 8
 
-# What TensorRT 8.5 to 11 and onnxruntime all import, in the form used here: axes as constants, two-dimensional Gemm.
+# What TensorRT 8.6 to 11 and onnxruntime all import, in the form used here: axes as constants, two-dimensional Gemm.
 OPERATORS = frozenset(
-    {"Abs", "Add", "Concat", "Conv", "Div", "Erf", "Exp", "Gather", "GatherElements", "Gemm", "Identity", "MatMul"}
-    | {"Mul", "Neg", "ReduceSum", "Relu", "Reshape", "Sigmoid", "Slice", "Softplus", "Split", "Sub", "Tanh"}
-    | {"Transpose", "Unsqueeze"}
+    # liquid cores
+    {"Abs", "Add", "Concat", "Div", "Erf", "Exp", "GatherElements", "Gemm", "Identity", "Mul", "ReduceSum", "Relu"}
+    | {"Sigmoid", "Split", "Sub", "Tanh", "Unsqueeze"}
+    # what surrounds them
+    | {"AveragePool", "Conv", "Elu", "Expand", "LayerNormalization", "LeakyRelu", "Log", "LogSoftmax", "MatMul", "Max"}
+    | {"MaxPool", "Min", "Neg", "Pow", "ReduceMean", "Reshape", "Slice", "Softmax", "Softplus", "Sqrt", "Transpose"}
 )
 
 

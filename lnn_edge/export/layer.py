@@ -17,11 +17,12 @@ from .graph import GraphBuilder
 from .lowering import lower_core
 from .modules import core_from_module, describe_core
 from .steptime import StepTime
+from .timespans import timespans_from_dt
+from .trained import Known, Results
 
 __all__ = ["TrainedLayer"]
 
 Array = npt.NDArray[Any]
-Results = dict[str, Array]
 
 
 class TrainedLayer:
@@ -33,17 +34,13 @@ class TrainedLayer:
         self._module = module_copy.to("cpu", torch.float32).eval()
         self._module.return_sequences = True  # the same maths, but every step's output can be compared
         self.batch = batch
-        self.description: Core = describe_core("rnn", module, self.core)
-        self.inputs = (Tensor("input", (batch, self.core.cell.inputs)),)
-        self.outputs = (Tensor("output", (batch, self.core.outputs)),)
+        self.cores: tuple[Core, ...] = (describe_core("rnn", module, self.core),)
+        self.batch_first = bool(self._module.batch_first)
+        self.inputs: tuple[Tensor, ...] = (Tensor("input", (batch, self.core.cell.inputs)),)
+        self.outputs: tuple[Tensor, ...] = (Tensor("output", (batch, self.core.outputs)),)
         self.states = tuple(
             StatePair(f"{name}_in", f"{name}_out", (batch, self.core.cell.units)) for name in self.core.state_names
         )
-
-    @property
-    def batch_first(self) -> bool:
-        """Whether examples come as (batch, time, features) rather than (time, batch, features)."""
-        return bool(self._module.batch_first)
 
     def lower(self, graph: GraphBuilder, time: Time) -> None:
         """Add inputs, one step and outputs to a graph."""
@@ -54,7 +51,7 @@ class TrainedLayer:
             graph.output(after[name], pair.output, pair.shape)
         graph.output(y, "output", self.outputs[0].shape)
 
-    def whole(self, samples: Excitation, time: Time) -> Results:
+    def whole(self, samples: Excitation, time: Time) -> Known:
         """Outputs of the torch module called once per sequence, (steps, batch, outputs)."""
         result = np.empty((samples.steps, *self.outputs[0].shape), np.float32)
         for part in samples.sequences():
@@ -63,7 +60,7 @@ class TrainedLayer:
                 with torch.no_grad():
                     y, _ = self._module(x, timespans=spans)
                 result[part, row] = y.reshape(-1, self.core.outputs).numpy()
-        return {"output": result}
+        return {"output": (np.arange(samples.steps), result)}
 
     def stepped(self, samples: Excitation, time: Time) -> Results:
         """Outputs and states of the torch module called once per sample with its own state fed back."""
@@ -91,7 +88,7 @@ class TrainedLayer:
             if samples.reset[k]:
                 state = {name: np.zeros(pair.shape) for name, pair in names.items()}
             if samples.dt is not None:
-                spans = _timespans(samples.dt[k], time)
+                spans = timespans_from_dt(samples.dt[k], time)
             results["output"][k], state = self.core.step(inputs[k], state, spans)
             for name, pair in names.items():
                 results[pair.output][k] = state[name]
@@ -106,14 +103,8 @@ class TrainedLayer:
         x = torch.from_numpy(samples.inputs["input"][part, row])
         spans = None
         if samples.dt is not None:
-            spans = torch.from_numpy(_timespans(samples.dt[part, row, 0], time).astype(np.float32))
+            spans = torch.from_numpy(timespans_from_dt(samples.dt[part, row, 0], time).astype(np.float32))
         elif time.timespan != 1.0:
             spans = torch.full((len(x),), time.timespan)
         axis = 0 if self.batch_first else 1
         return x.unsqueeze(axis), None if spans is None else spans.unsqueeze(axis)
-
-
-def _timespans(dt_s: Array, time: Time) -> Array:
-    """Seconds to the unit of training, float64."""
-    spans: Array = dt_s.astype(np.float64) * (time.timespan / (time.period_s or 1.0))
-    return spans

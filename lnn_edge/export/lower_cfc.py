@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..manifest import DT_INPUT
 from ..reference import CfcCell, CfcLayer
 from ..reference.cfc import LECUN_IN, LECUN_OUT, Linear, required
 from .graph import GraphBuilder
@@ -101,7 +100,7 @@ def _lower_layer(graph: GraphBuilder, layer: CfcLayer, x: str, state: str, time:
     if layer.backbone:
         z, pending = _backbone(graph, layer, graph.concat(parts))
         parts = [z]
-    features = _Features(graph.concat([*parts, DT_INPUT] if timed else parts), pending, timed)
+    features = _Features(graph.concat([*parts, time.source] if timed else parts), pending, timed)
     return (_pure if layer.mode == "pure" else _gated)(graph, layer, features, time)
 
 
@@ -153,7 +152,7 @@ def _gate(graph: GraphBuilder, z: _Features, time_a: Linear, time_b: Linear, tim
     (weight_a, bias_a), (weight_b, bias_b) = time_a, time_b
     if time.fixed is not None:
         return z.linear(graph, (weight_a * time.fixed + weight_b, bias_a * time.fixed + bias_b))
-    over_time = replace(z, value=graph.node("Mul", z.value, DT_INPUT)).linear(graph, (weight_a * time.scale, bias_b))
+    over_time = replace(z, value=graph.node("Mul", z.value, time.source)).linear(graph, (weight_a * time.scale, bias_b))
     return z.linear(graph, time_b, per_dt=bias_a * time.scale, addend=over_time)
 
 

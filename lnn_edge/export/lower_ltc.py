@@ -29,7 +29,7 @@ from .steptime import StepTime
 __all__ = ["lower_ltc"]
 
 Array = npt.NDArray[Any]
-Value = Array | str  # a constant, one per neuron, or the name of a computed value, (rows, neurons)
+_Value = Array | str  # a constant, one per neuron, or the name of a computed value, (rows, neurons)
 
 _SMALLEST_CM = 1e-4  # below it, weights divided by Cm leave the range in which float32 sums stay accurate
 
@@ -101,7 +101,9 @@ class _Synapses:
         offset = self.offset if shift is None else self.offset + self.slope * shift[self.source]
         return replace(self, slope=self.slope if scale is None else self.slope * scale[self.source], offset=offset)
 
-    def sums(self, graph: GraphBuilder, pre: str, rows: int, current: Value, conductance: Value) -> tuple[Value, Value]:
+    def sums(
+        self, graph: GraphBuilder, pre: str, rows: int, current: _Value, conductance: _Value
+    ) -> tuple[_Value, _Value]:
         """Add currents and conductances of all synapses, (rows, targets) each, to the two given.
 
         Few synapses go as a list through three matrices, where nodes are few; many as fans, where work is little.
@@ -120,7 +122,7 @@ class _Synapses:
         weights = len(self.source) * (self.shape[0] + 2 * self.shape[1])
         return _LIST_NS + weights * (_LIST_WEIGHT_NS + _LIST_WEIGHT_ROW_NS * rows)
 
-    def _as_list(self, graph: GraphBuilder, pre: str, current: Value, conductance: Value) -> tuple[str, str]:
+    def _as_list(self, graph: GraphBuilder, pre: str, current: _Value, conductance: _Value) -> tuple[str, str]:
         """One matrix takes each synapse its source, two more sum them per target: three products, no gather."""
         count, (sources, targets) = len(self.source), self.shape
         each = np.arange(count)
@@ -142,7 +144,9 @@ class _Synapses:
         sources, most = self.shape[0], int(np.bincount(self.target).max(initial=0))
         return sources if _FANS_WHOLE_NS * sources <= _FANS_GATHERED_NS * most else most
 
-    def _as_fans(self, graph: GraphBuilder, pre: str, rows: int, current: Value, conductance: Value) -> tuple[str, str]:
+    def _as_fans(
+        self, graph: GraphBuilder, pre: str, rows: int, current: _Value, conductance: _Value
+    ) -> tuple[str, str]:
         """Each target with its fan of synapses, (rows, targets, width), summed over the last axis.
 
         Shorter fans are filled up with weight 0. GatherElements and not Gather: per element it takes a fifth.
@@ -157,7 +161,7 @@ class _Synapses:
             grid[target, slot] = values[order]
             return grid
 
-        def total(weight: Array, addend: Value) -> str:
+        def total(weight: Array, addend: _Value) -> str:
             weighted = graph.node("Mul", active, graph.constant(fans(weight)))
             summed = graph.node("ReduceSum", weighted, graph.integers([2]), keepdims=0)
             return graph.node("Add", summed, graph.row(addend))
@@ -227,7 +231,7 @@ class _Solver:
             path.append(v)
         return path
 
-    def _shared(self, neurons: range) -> tuple[str, Value, Value]:
+    def _shared(self, neurons: range) -> tuple[str, _Value, _Value]:
         """What is the same in all unfolds: r ("" for 1), N and r + D without the recurrent synapses."""
         run = slice(neurons.start, neurons.stop)
         carry, current, conductance = self._carry[run], self._current[run], self._conductance[run]
@@ -239,15 +243,15 @@ class _Solver:
         return r, n, self._g.node("Add", self._g.row(d), r)
 
     def _addends(
-        self, neurons: range, ahead: Sequence[str], current: Value, conductance: Value
-    ) -> list[tuple[Value, Value]]:
+        self, neurons: range, ahead: Sequence[str], current: _Value, conductance: _Value
+    ) -> list[tuple[_Value, _Value]]:
         """N and r + D of each unfold without the neurons' own synapses; those from ahead are computed all at once."""
         unfolds, batch = self._unfolds, self._time.batch
         synapses = self._recurrent.between(range(neurons.stop, self._units), neurons)
         if len(synapses.source) == 0:
             return [(current, conductance)] * unfolds
 
-        def repeated(value: Value) -> Value:
+        def repeated(value: _Value) -> _Value:
             if not isinstance(value, str) or batch == 1:
                 return value  # one row fits all unfolds as it is
             return self._g.concat([value] * unfolds, axis=0)

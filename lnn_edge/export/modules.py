@@ -22,7 +22,7 @@ from ..manifest import Core
 from ..reference import CfcCell, CfcLayer, LiquidCore, LstmCell, LtcCell
 from ..reference.cfc import Linear
 
-__all__ = ["cell_layers", "core_from_module", "describe_core", "is_core"]
+__all__ = ["LoopedCell", "cell_layers", "core_from_module", "describe_core", "is_core"]
 
 Array = npt.NDArray[Any]
 
@@ -45,9 +45,34 @@ _METHODS: dict[type[nn.Module], tuple[str, ...]] = {
 }
 
 
+class LoopedCell(nn.Module):
+    """An ncps cell on its own, looped over a sequence as the ncps layers do it; takes the place of a layer."""
+
+    use_mixed = False
+    batch_first = True
+
+    def __init__(self, cell: nn.Module) -> None:
+        super().__init__()
+        self.rnn_cell: Any = cell
+        self.return_sequences = True
+        self.state_size = int(cell.hidden_size) if isinstance(cell, CfCCell) else int(cell.state_size)  # type: ignore[arg-type]
+
+    def forward(
+        self, x: torch.Tensor, hx: torch.Tensor | None = None, timespans: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Outputs (1, time, outputs) and final state (1, units) for one row; timespans (1, time)."""
+        state = torch.zeros(len(x), self.state_size, dtype=x.dtype) if hx is None else hx
+        outputs = []
+        for t in range(x.shape[1]):
+            span = 1.0 if timespans is None else timespans[:, t].squeeze()
+            y, state = self.rnn_cell(x[:, t], state, span)
+            outputs.append(y)
+        return torch.stack(outputs, dim=1), state
+
+
 def is_core(module: nn.Module) -> bool:
-    """Whether a module is an ncps layer."""
-    return isinstance(module, (LTC, CfC))
+    """Whether a module is an ncps layer, or a cell looped like one."""
+    return isinstance(module, (LTC, CfC, LoopedCell))
 
 
 def core_from_module(module: nn.Module) -> LiquidCore:
@@ -65,9 +90,10 @@ def core_from_module(module: nn.Module) -> LiquidCore:
     """
     if not is_core(module):
         raise TypeError(f"expected an ncps.torch LTC or CfC, got {_type_name(module)}")
-    _check_methods(module, LTC if isinstance(module, LTC) else CfC)
+    if not isinstance(module, LoopedCell):
+        _check_methods(module, LTC if isinstance(module, LTC) else CfC)
     inner: Any = module.rnn_cell
-    cell = _ltc_cell(inner) if isinstance(module, LTC) else _cfc_cell(inner)
+    cell = _ltc_cell(inner) if isinstance(inner, LTCCell) else _cfc_cell(inner)
     memory: Any = module.lstm if module.use_mixed else None
     lstm = None if memory is None else _lstm_cell(memory)
     head = getattr(module, "fc", None)
@@ -84,7 +110,7 @@ def describe_core(name: str, module: nn.Module, core: LiquidCore) -> Core:
         recurrent, sensory = _cfc_synapses(cell)
     return Core(
         name=name,
-        kind=type(module).__name__,
+        kind=type(module.rnn_cell if isinstance(module, LoopedCell) else module).__name__,
         mode="unfolded ODE" if isinstance(cell, LtcCell) else cell.layers[0].mode,
         inputs=cell.inputs,
         units=cell.units,

@@ -15,9 +15,9 @@ from ..manifest import DT_INPUT, Manifest, Time
 from ..runtime.model import Model
 from ..runtime.replay import compare_bundle, replay
 from .excitation import Excitation
-from .layer import TrainedLayer
+from .trained import Known, Results, Trained
 
-__all__ = ["STEPPED_WHOLE", "TORCH_EXACT", "Truth", "golden_from_truth", "prove", "truth_from_layer"]
+__all__ = ["STEPPED_WHOLE", "TORCH_EXACT", "Truth", "check_causal", "golden_from_truth", "prove", "truth_from_model"]
 
 Array = npt.NDArray[Any]
 Progress = Callable[[str, int, int], None]
@@ -27,6 +27,7 @@ STEPPED_WHOLE = "torch stepped vs torch on the whole sequence"
 
 _GOLDEN_BYTES = 1 << 20
 _GOLDEN_STEPS = 1024
+_CAUSAL_STEPS = 24
 
 
 @dataclass(frozen=True)
@@ -34,31 +35,60 @@ class Truth:
     """What the trained module gives: called on whole sequences, stepped, and restated in float64."""
 
     samples: Excitation
-    whole: dict[str, Array]
-    float32: dict[str, Array]
-    float64: dict[str, Array]
+    whole: Known
+    stepped: Results
+    float64: Results
+
+    @property
+    def float32(self) -> Results:
+        """Torch float32: the whole sequence's values where they are known, else those of stepping."""
+        merged = {name: value.copy() for name, value in self.stepped.items()}
+        for name, (steps, values) in self.whole.items():
+            merged[name][steps] = values
+        return merged
 
     def comparisons(self) -> list[Comparison]:
         """Before any bundle: stepping torch must equal its own sequence, and float32 must be able to compute it."""
         rows = []
         for segment, start, stop in self.samples.segments:
             part = slice(start, stop)
-            for name, whole in self.whole.items():
-                rows.append(compare(name, STEPPED_WHOLE, segment, self.float32[name][part], whole[part]))
+            for name, (steps, whole) in self.whole.items():
+                here = (steps >= start) & (steps < stop)
+                if here.any():
+                    rows.append(compare(name, STEPPED_WHOLE, segment, self.stepped[name][steps[here]], whole[here]))
             for name, exact in self.float64.items():
-                got = self.float32[name][part]
+                got = self.stepped[name][part]
                 rows.append(compare(name, TORCH_EXACT, segment, got, exact[part], tolerance=COMPUTABLE))
         return rows
 
 
-def truth_from_layer(layer: TrainedLayer, samples: Excitation, time: Time, progress: Progress) -> Truth:
+def truth_from_model(model: Trained, samples: Excitation, time: Time, progress: Progress) -> Truth:
     """Run the trained module in all three ways."""
     progress("torch, whole sequences", 0, 4)
-    whole = layer.whole(samples, time)
+    whole = model.whole(samples, time)
     progress("torch, stepped", 1, 4)
-    stepped = layer.stepped(samples, time)
+    stepped = model.stepped(samples, time)
     progress("float64 reference", 2, 4)
-    return Truth(samples, whole, stepped, layer.reference(samples, time))
+    return Truth(samples, whole, stepped, model.reference(samples, time))
+
+
+def check_causal(model: Trained, samples: Excitation, time: Time) -> None:
+    """Step the torch module itself through a short sequence and compare it with its own whole sequence.
+
+    Raises:
+        ValueError: If they differ: the model looks at more than one sample at a time, so no step can equal it.
+    """
+    short = samples.pick(np.arange(_CAUSAL_STEPS))
+    stepped = model.stepped(short, time)
+    for name, (steps, whole) in model.whole(short, time).items():
+        found = compare(name, STEPPED_WHOLE, "first", stepped[name][steps], whole, tolerance=COMPUTABLE)
+        if not found.passed:
+            raise ValueError(
+                f"output '{name}' of the model at step {found.first_over} depends on more than the samples up to then "
+                f"(torch stepped and torch on the whole sequence differ by {found.max_abs:.1e}): it is bidirectional, "
+                "pools, attends or normalises over time, or carries state outside its ncps cores. Stepping it would "
+                "not equal the sequence; move that part out of the model, or make it causal"
+            )
 
 
 def prove(model: Model, truth: Truth, progress: Progress) -> list[Comparison]:
@@ -70,7 +100,7 @@ def prove(model: Model, truth: Truth, progress: Progress) -> list[Comparison]:
     results = replay(
         model, inputs, truth.samples.reset, lambda k: progress("bundle, closed loop", 3 * steps + k, 4 * steps)
     )
-    return compare_bundle(results, truth.float32 | truth.whole, truth.float64, truth.samples.segments)
+    return compare_bundle(results, truth.float32, truth.float64, truth.samples.segments)
 
 
 def golden_from_truth(truth: Truth, manifest: Manifest) -> Golden:
@@ -93,6 +123,6 @@ def golden_from_truth(truth: Truth, manifest: Manifest) -> Golden:
     return Golden(
         inputs,
         picked.reset,
-        {name: value[index] for name, value in (truth.float32 | truth.whole).items()},
+        {name: value[index] for name, value in (truth.float32).items()},
         {name: value[index] for name, value in truth.float64.items()},
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 from ..manifest import DT_INPUT, Time
 from .graph import GraphBuilder
 
@@ -14,6 +16,7 @@ class StepTime:
     Attributes:
         fixed: The timespan when it is folded, else `None`.
         scale: Timespan per second of `dt`, with measured time.
+        source: The graph value that is scaled: `dt`, or timespans that the network computes.
         batch: Rows per step.
     """
 
@@ -21,18 +24,24 @@ class StepTime:
         self._graph = graph
         self.batch = batch
         self._scaled: dict[float, str] = {}
-        self.scale = 1.0
+        self.source, self.scale = DT_INPUT, 1.0
         self.fixed: float | None = time.timespan
         if time.mode == "measured" and time.period_s is not None:
             self.fixed = None
             self.scale = time.timespan / time.period_s
             graph.input(DT_INPUT, (batch, 1))
 
+    def derived(self, timespans: str) -> StepTime:
+        """For a core whose timespans the network itself computes: a value of shape (batch, 1)."""
+        other = copy.copy(self)
+        other.source, other.scale, other._scaled = timespans, 1.0, {}
+        return other
+
     def times(self, factor: float) -> str:
         """The measured timespan times a constant, as a value of shape (batch, 1); made once per factor."""
         total = self.scale * factor
         if total == 1.0:
-            return DT_INPUT
+            return self.source
         if total not in self._scaled:
-            self._scaled[total] = self._graph.node("Mul", DT_INPUT, self._graph.constant(total))
+            self._scaled[total] = self._graph.node("Mul", self.source, self._graph.constant(total))
         return self._scaled[total]

@@ -6,18 +6,24 @@ import os
 import time as clock
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from torch import nn
 
 from ..bundle import read_bundle
 from ..manifest import Manifest
 from ..runtime.loading import open_bundle
 from .excitation import excite
-from .layer import TrainedLayer
-from .proof import prove, truth_from_layer
+from .proof import prove, truth_from_model
 from .report import ExportReport
+from .trained import Trained
+from .wrapping import trained_from_module
 
 __all__ = ["verify_against"]
+
+Array = npt.NDArray[Any]
 
 
 def verify_against(
@@ -49,10 +55,10 @@ def verify_against(
     started = clock.monotonic()
     bundle = read_bundle(path)
     manifest = bundle.manifest
-    layer = TrainedLayer(model, manifest.batch)
+    layer = trained_from_module(model, manifest.batch, _zeros(manifest))
     _check_same(layer, manifest)
     samples = excite(manifest.inputs, manifest.time, None, steps)
-    truth = truth_from_layer(layer, samples, manifest.time, progress)
+    truth = truth_from_model(layer, samples, manifest.time, progress)
     ready = open_bundle(bundle, backend=backend, threads=threads)
     return ExportReport(
         path=Path(path),
@@ -66,7 +72,12 @@ def verify_against(
     )
 
 
-def _check_same(layer: TrainedLayer, manifest: Manifest) -> None:
+def _zeros(manifest: Manifest) -> dict[str, list[Array]]:
+    """An example with the shapes of the bundle's inputs."""
+    return {t.name: [np.zeros((3, *t.shape), np.float32)] for t in manifest.inputs}
+
+
+def _check_same(layer: Trained, manifest: Manifest) -> None:
     for what, mine, theirs in (
         ("inputs", layer.inputs, manifest.inputs),
         ("outputs", layer.outputs, manifest.outputs),
