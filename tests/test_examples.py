@@ -47,3 +47,19 @@ def test_recordings_are_what_the_readme_says(name):
     )
     readme = (DATA / "README.md").read_text()
     assert all(f"`{column}`" in readme for column in rows[0])
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "headings"),
+    [
+        ("step_overhead.py", ["--calls", "100"], ["torch eager", "stream.step", "overhead"]),
+        ("step_graphs.py", ["--runs", "2", "--only", "CfC(8"], ["ours us", "stock us", "ratio"]),
+    ],
+)
+def test_benchmark(script, arguments, headings):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / script), *arguments], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(heading in done.stdout for heading in headings)
+    assert re.search(r"^CfC\(.*\) +\d", done.stdout, flags=re.M)

@@ -10,10 +10,8 @@ from __future__ import annotations
 import copy
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -24,12 +22,12 @@ from torch.utils import _pytree as pytree
 
 from ..manifest import Core, StatePair, Tensor, Time
 from ..reference import LiquidCore
-from ..wording import listed
 from .excitation import Excitation
 from .graph import GraphBuilder
 from .lowering import lower_core
 from .modules import core_from_module, describe_core, is_core
 from .operations import RULES
+from .steering import Steering
 from .steptime import StepTime
 from .timespans import timespans_from_dt
 from .trained import Known, Results
@@ -42,25 +40,6 @@ Array = npt.NDArray[Any]
 TIME_NAMES = ("timespans", "timespan", "dt", "dts", "delta_t", "elapsed", "elapsed_time", "ts")
 STATE_NAMES = ("hx", "h", "hidden", "hidden_state", "state", "states", "h0", "hc", "hxs", "rnn_state", "rnn_states")
 _PREFIXES = (1, 2, 3, 5, 8, 16, 32, 64)  # steps at which a network that returns only its last output is called whole
-
-
-@torch.library.custom_op("lnn_edge::core", mutates_args=())
-def _core_operation(
-    x: torch.Tensor,
-    states: list[torch.Tensor],
-    timespans: torch.Tensor | None,  # noqa: ARG001 - the translation reads it from the traced call
-    index: int,  # noqa: ARG001 - likewise
-    outputs: int,
-) -> list[torch.Tensor]:
-    """Stands for a liquid core while a step is traced; only its shapes matter."""
-    return [x.new_zeros(x.shape[0], outputs), *(state.clone() for state in states)]
-
-
-@_core_operation.register_fake
-def _core_shapes(
-    x: torch.Tensor, states: list[torch.Tensor], _timespans: torch.Tensor | None, _index: int, outputs: int
-) -> list[torch.Tensor]:
-    return [x.new_empty(x.shape[0], outputs), *(torch.empty_like(state) for state in states)]
 
 
 def find_cores(module: nn.Module) -> dict[str, nn.Module]:
@@ -96,7 +75,7 @@ class TrainedNetwork:
         self._time_argument = next((n for n in inspect.signature(module.forward).parameters if n in TIME_NAMES), None)
         self.inputs = tuple(Tensor(name, (batch, *rows[0].shape[2:])) for name, rows in example.items())
         self.states = tuple(self._state_pairs())
-        self._steer = _Steering(self._layers, self.core_maths)
+        self._steer = Steering(self._layers, self.core_maths)
         self._leaves = self._find_outputs({name: rows[0][:3, 0] for name, rows in example.items()})
         self.outputs = tuple(Tensor(leaf.name, (batch, *leaf.shape)) for leaf in self._leaves)
 
@@ -158,14 +137,15 @@ class TrainedNetwork:
         shapes = {t.name: t.shape for t in self.outputs} | {s.output: s.shape for s in self.states}
         kind = np.float32 if dtype == torch.float32 else np.float64
         results = {name: np.empty((samples.steps, *shape), kind) for name, shape in shapes.items()}
-        steer = _Steering(find_cores(module), self.core_maths)
+        steer = Steering(find_cores(module), self.core_maths)
         for row in range(self.batch):
             states: list[torch.Tensor] = []
             for k in range(samples.steps):
                 if samples.reset[k]:
                     states = [torch.zeros(1, *pair.shape[1:], dtype=dtype) for pair in self.states]
                 spans = self._spans(samples, time, slice(k, k + 1), row)
-                with torch.no_grad(), steer.stepping(states, spans, exact=dtype == torch.float64) as after:
+                advance = steer.stepping if dtype == torch.float32 else steer.exact
+                with torch.no_grad(), advance(states, spans) as after:
                     leaves = self._call(module, self._row(samples, slice(k, k + 1), row, dtype), spans)
                 states = steer.collected(after)
                 for leaf in self._leaves:
@@ -280,142 +260,6 @@ class TrainedNetwork:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # about the tracing of forwards that set attributes, as ours do
             return torch.export.export(Step(), tuple(arguments), strict=False)
-
-
-class _Steering:
-    """Takes the place of the cores' forwards while a context is open; see the module's text."""
-
-    def __init__(self, layers: Mapping[str, nn.Module], cores: Sequence[LiquidCore]) -> None:
-        self._layers = list(layers.items())
-        self._cores = cores
-        self._counts = [len(core.state_names) for core in cores]
-
-    @contextmanager
-    def whole(self, spans: torch.Tensor | None) -> Iterator[list[Any]]:
-        """Sequences run as always; only missing timespans are filled in."""
-
-        def make(layer: Any, _index: int) -> Callable[..., Any]:
-            def forward(_self: Any, x: torch.Tensor, hx: Any = None, timespans: Any = None) -> Any:
-                given = spans if timespans is None else timespans
-                y, state = type(layer).forward(layer, x, hx, _like(given, x))
-                after[_index] = state if isinstance(state, tuple) else (state,)
-                return y, state
-
-            return forward
-
-        after: list[Any] = [None] * len(self._layers)
-        with self._replaced(make):
-            yield after
-
-    @contextmanager
-    def stepping(self, states: list[torch.Tensor], spans: torch.Tensor | None, *, exact: bool) -> Iterator[list[Any]]:
-        """One sample with the states given; `exact` runs the NumPy reference in place of the ncps code."""
-
-        def make(layer: Any, index: int) -> Callable[..., Any]:
-            def forward(_self: Any, x: torch.Tensor, hx: Any = None, timespans: Any = None) -> Any:
-                self._check_step(layer, index, x, hx, after)
-                own = self._own(states, index)
-                given = spans if timespans is None else timespans
-                if exact:
-                    values = self._reference(layer, index, x, own, given)
-                else:
-                    flat = tuple(s[0] for s in own) if x.dim() == 2 else tuple(own)
-                    y, new = type(layer).forward(layer, x, flat if len(flat) > 1 else flat[0], _like(given, x))
-                    new = new if isinstance(new, tuple) else (new,)
-                    after[index] = tuple(s.unsqueeze(0) if x.dim() == 2 else s for s in new)
-                    return y, new if len(new) > 1 else new[0]
-                after[index] = tuple(values[1:])
-                return self._as_ncps(layer, x, values)
-
-            return forward
-
-        after: list[Any] = [None] * len(self._layers)
-        with self._replaced(make):
-            yield after
-
-    @contextmanager
-    def tracing(self, states: list[torch.Tensor], timed: bool) -> Iterator[list[Any]]:
-        """One sample of all rows; each core becomes one opaque operation."""
-
-        def make(layer: Any, index: int) -> Callable[..., Any]:
-            def forward(_self: Any, x: torch.Tensor, hx: Any = None, timespans: Any = None) -> Any:
-                del hx  # the state is the one that the graph feeds back
-                self._check_step(layer, index, x, None, after)
-                sample = x if x.dim() == 2 else x.select(1 if layer.batch_first else 0, 0)
-                spans = timespans.reshape(sample.shape[0], 1) if timed and timespans is not None else None
-                core = self._cores[index]
-                values = torch.ops.lnn_edge.core(sample, self._own(states, index), spans, index, core.outputs)
-                after[index] = tuple(values[1:])
-                return self._as_ncps(layer, x, values)
-
-            return forward
-
-        after: list[Any] = [None] * len(self._layers)
-        with self._replaced(make):
-            yield after
-
-    def collected(self, after: list[Any]) -> list[torch.Tensor]:
-        """All new states in order."""
-        missing = [name for (name, _), states in zip(self._layers, after, strict=True) if states is None]
-        if missing:
-            raise ValueError(f"the forward never calls the core {listed(missing)}; remove it from the model")
-        return [state for states in after for state in states]
-
-    @contextmanager
-    def _replaced(self, make: Callable[[Any, int], Callable[..., Any]]) -> Iterator[None]:
-        for index, (_, layer) in enumerate(self._layers):
-            layer.forward = MethodType(make(layer, index), layer)
-        try:
-            yield
-        finally:
-            for _, layer in self._layers:
-                del layer.forward
-
-    def _own(self, states: list[torch.Tensor], index: int) -> list[torch.Tensor]:
-        start = sum(self._counts[:index])
-        return states[start : start + self._counts[index]]
-
-    def _check_step(self, layer: Any, index: int, x: torch.Tensor, hx: Any, after: list[Any]) -> None:
-        name = self._layers[index][0]
-        if after[index] is not None:
-            raise ValueError(
-                f"the forward calls the core '{name}' more than once per sample, so it has no single state"
-            )
-        length = x.shape[0] if x.dim() == 2 or not layer.batch_first else x.shape[1]
-        if length != 1:
-            raise ValueError(
-                f"the forward gives the core '{name}' {length} time steps for one sample: the model is not causal per "
-                "sample (it pads, repeats or flips the sequence), so stepping it would not equal the sequence"
-            )
-        if any(isinstance(leaf, torch.Tensor) and leaf.any() for leaf in pytree.tree_leaves(hx)):
-            raise ValueError(
-                f"the forward starts the core '{name}' from a state that is not zero; export starts every sequence at "
-                "zero. Pass hx=None at the start of a sequence"
-            )
-
-    def _reference(self, layer: Any, index: int, x: torch.Tensor, own: list[torch.Tensor], spans: Any) -> list[Any]:
-        core = self._cores[index]
-        sample = x if x.dim() == 2 else x.select(1 if layer.batch_first else 0, 0)
-        state = dict(zip(core.state_names, (s.numpy() for s in own), strict=True))
-        timespan = 1.0 if spans is None else spans.double().reshape(-1, 1).numpy()
-        y, new = core.step(sample.double().numpy(), state, timespan)
-        return [torch.from_numpy(v) for v in (y, *(new[n] for n in core.state_names))]
-
-    @staticmethod
-    def _as_ncps(layer: Any, x: torch.Tensor, values: Sequence[torch.Tensor]) -> tuple[torch.Tensor, Any]:
-        """Output and states in the shapes that the ncps layer returns for one sample."""
-        y, states = values[0], tuple(values[1:])
-        if x.dim() == 2:
-            states = tuple(state[0] for state in states)
-            y = y if layer.return_sequences else y[0]
-        elif layer.return_sequences:
-            y = y.unsqueeze(1 if layer.batch_first else 0)
-        return y, states if len(states) > 1 else states[0]
-
-
-def _like(spans: Any, x: torch.Tensor) -> Any:
-    """Timespans for a batchless call have no batch axis."""
-    return spans.reshape(-1) if isinstance(spans, torch.Tensor) and x.dim() == 2 else spans
 
 
 def _is_state(leaf: torch.Tensor, state: torch.Tensor) -> bool:

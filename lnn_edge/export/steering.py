@@ -1,0 +1,185 @@
+"""Steers the liquid cores inside a network while its forward runs: whole sequences, single steps, or a trace.
+
+In a steered context each core's forward is replaced on the instance; leaving the context puts the class's own back.
+Every context yields a list that holds the new states of each core once the network has been called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from ..reference import LiquidCore
+from ..wording import listed
+
+__all__ = ["Steering"]
+
+After = list[Any]  # per core a tuple of its new states, `None` until it was called
+
+
+@torch.library.custom_op("lnn_edge::core", mutates_args=())
+def _core_operation(
+    x: torch.Tensor,
+    states: list[torch.Tensor],
+    timespans: torch.Tensor | None,  # noqa: ARG001 - the translation reads it from the traced call
+    index: int,  # noqa: ARG001 - likewise
+    outputs: int,
+) -> list[torch.Tensor]:
+    """Stands for a liquid core while a step is traced; only its shapes matter."""
+    return [x.new_zeros(x.shape[0], outputs), *(state.clone() for state in states)]
+
+
+@_core_operation.register_fake
+def _core_shapes(
+    x: torch.Tensor, states: list[torch.Tensor], _timespans: torch.Tensor | None, _index: int, outputs: int
+) -> list[torch.Tensor]:
+    return [x.new_empty(x.shape[0], outputs), *(torch.empty_like(state) for state in states)]
+
+
+class Steering:
+    """The cores of one network, in order, with the maths that stands for them."""
+
+    def __init__(self, layers: Mapping[str, nn.Module], cores: Sequence[LiquidCore]) -> None:
+        self._layers: list[tuple[str, Any]] = list(layers.items())
+        self._cores = cores
+        self._counts = [len(core.state_names) for core in cores]
+
+    def whole(self, spans: torch.Tensor | None) -> AbstractContextManager[After]:
+        """Sequences run as always; only missing timespans are filled in."""
+
+        def forward(index: int, after: After, x: torch.Tensor, hx: Any, timespans: Any) -> Any:
+            y, state = self._original(index, x, hx, spans if timespans is None else timespans)
+            after[index] = _tuple(state)
+            return y, state
+
+        return self._steered(forward)
+
+    def stepping(self, states: list[torch.Tensor], spans: torch.Tensor | None) -> AbstractContextManager[After]:
+        """One sample, with the states given, through the ncps code."""
+
+        def forward(index: int, after: After, x: torch.Tensor, hx: Any, timespans: Any) -> Any:
+            self._check_step(index, x, hx, after)
+            own = self._own(states, index)
+            hx = tuple(state[0] for state in own) if x.dim() == 2 else tuple(own)
+            y, state = self._original(index, x, _single(hx), spans if timespans is None else timespans)
+            after[index] = tuple(s.unsqueeze(0) if x.dim() == 2 else s for s in _tuple(state))
+            return y, state
+
+        return self._steered(forward)
+
+    def exact(self, states: list[torch.Tensor], spans: torch.Tensor | None) -> AbstractContextManager[After]:
+        """One sample, with the states given, through the float64 reference."""
+
+        def forward(index: int, after: After, x: torch.Tensor, hx: Any, timespans: Any) -> Any:
+            self._check_step(index, x, hx, after)
+            core, given = self._cores[index], spans if timespans is None else timespans
+            state = dict(zip(core.state_names, (s.numpy() for s in self._own(states, index)), strict=True))
+            timespan = 1.0 if given is None else given.double().reshape(-1, 1).numpy()
+            y, new = core.step(self._sample(index, x).double().numpy(), state, timespan)
+            after[index] = tuple(torch.from_numpy(new[name]) for name in core.state_names)
+            return self._as_ncps(index, x, torch.from_numpy(y), after[index])
+
+        return self._steered(forward)
+
+    def tracing(self, states: list[torch.Tensor], timed: bool) -> AbstractContextManager[After]:
+        """One sample of all rows; each core becomes one opaque operation."""
+
+        def forward(index: int, after: After, x: torch.Tensor, _hx: Any, timespans: Any) -> Any:
+            self._check_step(index, x, None, after)
+            sample, outputs = self._sample(index, x), self._cores[index].outputs
+            spans = timespans.reshape(sample.shape[0], 1) if timed and timespans is not None else None
+            y, *new = torch.ops.lnn_edge.core(sample, self._own(states, index), spans, index, outputs)
+            after[index] = tuple(new)
+            return self._as_ncps(index, x, y, after[index])
+
+        return self._steered(forward)
+
+    def collected(self, after: After) -> list[torch.Tensor]:
+        """All new states in order.
+
+        Raises:
+            ValueError: If a core was not called.
+        """
+        missing = [name for (name, _), states in zip(self._layers, after, strict=True) if states is None]
+        if missing:
+            raise ValueError(f"the forward never calls the core {listed(missing)}; remove it from the model")
+        return [state for states in after for state in states]
+
+    @contextmanager
+    def _steered(self, forward: Callable[..., Any]) -> Iterator[After]:
+        after: After = [None] * len(self._layers)
+
+        def bound(index: int) -> Callable[..., Any]:
+            def own_forward(_self: Any, x: torch.Tensor, hx: Any = None, timespans: Any = None) -> Any:
+                return forward(index, after, x, hx, timespans)
+
+            return own_forward
+
+        for index, (_, layer) in enumerate(self._layers):
+            layer.forward = MethodType(bound(index), layer)
+        try:
+            yield after
+        finally:
+            for _, layer in self._layers:
+                del layer.forward
+
+    def _original(self, index: int, x: torch.Tensor, hx: Any, spans: Any) -> tuple[torch.Tensor, Any]:
+        """The class's own forward. Timespans for a batchless call have no batch axis."""
+        layer = self._layers[index][1]
+        if isinstance(spans, torch.Tensor) and x.dim() == 2:
+            spans = spans.reshape(-1)
+        result: tuple[torch.Tensor, Any] = type(layer).forward(layer, x, hx, spans)
+        return result
+
+    def _own(self, states: list[torch.Tensor], index: int) -> list[torch.Tensor]:
+        start = sum(self._counts[:index])
+        return states[start : start + self._counts[index]]
+
+    def _sample(self, index: int, x: torch.Tensor) -> torch.Tensor:
+        """The one sample in a sequence of length one, (rows, features)."""
+        return x if x.dim() == 2 else x.select(1 if self._layers[index][1].batch_first else 0, 0)
+
+    def _check_step(self, index: int, x: torch.Tensor, hx: Any, after: After) -> None:
+        name, layer = self._layers[index]
+        if after[index] is not None:
+            raise ValueError(
+                f"the forward calls the core '{name}' more than once per sample, so it has no single state"
+            )
+        length = x.shape[0] if x.dim() == 2 or not layer.batch_first else x.shape[1]
+        if length != 1:
+            raise ValueError(
+                f"the forward gives the core '{name}' {length} time steps for one sample: the model is not causal per "
+                "sample (it pads, repeats or flips the sequence), so stepping it would not equal the sequence"
+            )
+        if any(isinstance(leaf, torch.Tensor) and leaf.any() for leaf in pytree.tree_leaves(hx)):
+            raise ValueError(
+                f"the forward starts the core '{name}' from a state that is not zero; export starts every sequence at "
+                "zero. Pass hx=None at the start of a sequence"
+            )
+
+    def _as_ncps(
+        self, index: int, x: torch.Tensor, y: torch.Tensor, states: tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor, Any]:
+        """Output and states in the shapes that the ncps layer returns for one sample."""
+        layer = self._layers[index][1]
+        if x.dim() == 2:
+            states = tuple(state[0] for state in states)
+            y = y if layer.return_sequences else y[0]
+        elif layer.return_sequences:
+            y = y.unsqueeze(1 if layer.batch_first else 0)
+        return y, _single(states)
+
+
+def _tuple(states: Any) -> tuple[torch.Tensor, ...]:
+    return states if isinstance(states, tuple) else (states,)
+
+
+def _single(states: tuple[torch.Tensor, ...]) -> Any:
+    """As ncps has it: a pair with mixed memory, else the one tensor itself."""
+    return states if len(states) > 1 else states[0]
