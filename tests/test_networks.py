@@ -183,6 +183,28 @@ def test_timespans_anywhere_in_the_signature(core, tmp_path):
     np.testing.assert_allclose(got, expected[0].numpy(), rtol=0, atol=LIMIT)
 
 
+@pytest.mark.parametrize("time", ["fixed", "measured"])
+def test_timespans_that_the_forward_changes(time, tmp_path):
+    """The core gets what the forward makes of them, as a constant or as a value."""
+
+    class Doubled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = CfC(5, 4, backbone_units=8)
+
+        def forward(self, x, timespans=None):
+            return self.rnn(x, None, timespans * 2)[0]
+
+    module, x = built(Doubled), vectors()
+    options = {"time": "measured", "period_s": PERIOD_S} if time == "measured" else {}
+    lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, steps=1000, **options)
+    dt_s = {"dt_s": PERIOD_S} if time == "measured" else {}
+    with torch.no_grad():
+        expected = module.eval()(torch.from_numpy(x[:1]), torch.ones(1, x.shape[1]))[0].numpy()
+    got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x[0], **dt_s)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=LIMIT)
+
+
 def test_measured_time_without_timespans_in_the_signature(tmp_path):
     """Then every core gets the measured time, as if the forward had passed it on."""
     module, x = built(Stacked), vectors()

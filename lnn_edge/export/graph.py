@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ..manifest import Graph
 
-__all__ = ["IR_VERSION", "OPERATORS", "OPSET", "GraphBuilder", "check_limits", "graph_facts"]
+__all__ = ["IR_VERSION", "OPERATORS", "OPSET", "GraphBuilder", "Shape", "Value", "check_limits", "graph_facts"]
 
 Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
 
 # Opset 17 and IR 8 are the newest that every TensorRT parser from 8.6 on and every onnxruntime from 1.14 on reads.
 OPSET, IR_VERSION = 17, 8
@@ -29,6 +31,19 @@ OPERATORS = frozenset(
     | {"AveragePool", "Conv", "Elu", "Expand", "LayerNormalization", "LeakyRelu", "Log", "LogSoftmax", "MatMul", "Max"}
     | {"MaxPool", "Min", "Neg", "Pow", "ReduceMean", "Reshape", "Slice", "Softmax", "Softplus", "Sqrt", "Transpose"}
 )
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value of the graph: its name, the shape it has there, and the shape torch sees."""
+
+    name: str
+    physical: Shape
+    logical: Shape
+
+    def viewed(self, shape: Sequence[int]) -> Value:
+        """The same value as torch sees it after a view."""
+        return Value(self.name, self.physical, tuple(int(n) for n in shape))
 
 
 class GraphBuilder:

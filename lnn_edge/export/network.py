@@ -23,7 +23,7 @@ from torch.utils import _pytree as pytree
 from ..manifest import Core, StatePair, Tensor, Time
 from ..reference import LiquidCore
 from .excitation import Excitation
-from .graph import GraphBuilder
+from .graph import GraphBuilder, Value
 from .lowering import lower_core
 from .modules import core_from_module, describe_core, is_core
 from .operations import RULES
@@ -31,7 +31,7 @@ from .steering import Steering
 from .steptime import StepTime
 from .timespans import timespans_from_dt
 from .trained import Known, Results
-from .translate import Value, translate
+from .translate import translate
 
 __all__ = ["STATE_NAMES", "TIME_NAMES", "TrainedNetwork", "find_cores"]
 
@@ -84,19 +84,16 @@ class TrainedNetwork:
         inputs = [Value(graph.input(t.name, t.shape), t.shape, t.shape) for t in self.inputs]
         states = [Value(graph.input(s.input, s.shape), s.shape, s.shape) for s in self.states]
         when = StepTime(graph, time, self.batch)
-        spans = []
+        spans: list[Value | torch.Tensor] = []
         if self._time_argument:
-            if when.fixed is None:
-                spans = [Value(when.times(1.0), (self.batch, 1), (self.batch, 1))]
-            else:
-                spans = [Value(graph.constant(np.full((self.batch, 1), when.fixed)), *[(self.batch, 1)] * 2)]
+            row = (self.batch, 1)
+            spans = [Value(when.times(1.0), row, row) if when.fixed is None else torch.full(row, when.fixed)]
 
-        def lower(index: int, x: Value, own: list[Value], timespans: Value | None) -> list[Value]:
+        def lower(index: int, x: Value, own: list[Value], timespans: Value | torch.Tensor | None) -> list[Value]:
             core, name = self.core_maths[index], list(self._layers)[index]
             graph.scope(name)
             values = dict(zip(core.state_names, (state.name for state in own), strict=True))
-            given = when if timespans is None or when.fixed is not None else when.derived(timespans.name)
-            y, after = lower_core(graph, core, x.name, values, given)
+            y, after = lower_core(graph, core, x.name, values, when.for_core(timespans))
             graph.scope("")
             width = (self.batch, core.cell.units)
             results = [Value(after[state], width, width) for state in core.state_names]

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from .translate import Shape, Translator, Value
+from .graph import Shape, Value
+from .translate import Translator
 
 __all__ = ["RULES"]
 

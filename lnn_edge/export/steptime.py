@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 
+import torch
+
 from ..manifest import DT_INPUT, Time
-from .graph import GraphBuilder
+from .graph import GraphBuilder, Value
 
 __all__ = ["StepTime"]
 
@@ -31,10 +33,21 @@ class StepTime:
             self.scale = time.timespan / time.period_s
             graph.input(DT_INPUT, (batch, 1))
 
-    def derived(self, timespans: str) -> StepTime:
-        """For a core whose timespans the network itself computes: a value of shape (batch, 1)."""
+    def for_core(self, timespans: Value | torch.Tensor | None) -> StepTime:
+        """For a core whose timespans come out of the network's own forward: a value (batch, 1), or a constant.
+
+        Raises:
+            TypeError: If it is a constant that differs between rows.
+        """
+        if timespans is None:
+            return self
         other = copy.copy(self)
-        other.source, other.scale, other._scaled = timespans, 1.0, {}
+        if isinstance(timespans, torch.Tensor):
+            other.fixed = float(timespans.flatten()[0])
+            if not bool((timespans == other.fixed).all()):
+                raise TypeError(f"the forward gives a core other timespans in each row, {timespans.flatten().tolist()}")
+        else:
+            other.source, other.scale, other._scaled = timespans.name, 1.0, {}
         return other
 
     def times(self, factor: float) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,34 +16,20 @@ import numpy.typing as npt
 import torch
 from torch.export import ExportedProgram
 
-from .graph import GraphBuilder
+from .graph import GraphBuilder, Shape, Value
 
-__all__ = ["Shape", "Translator", "Value", "translate"]
+__all__ = ["Translator", "translate"]
 
 Array = npt.NDArray[Any]
-Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Value:
-    """A value of the graph: its name, the shape it has there, and the shape torch sees."""
-
-    name: str
-    physical: Shape
-    logical: Shape
-
-    def viewed(self, shape: Sequence[int]) -> Value:
-        """The same value as torch sees it after a view."""
-        return Value(self.name, self.physical, tuple(int(n) for n in shape))
-
-
-CoreLowering = Callable[[int, Value, list[Value], Value | None], list[Value]]
+CoreLowering = Callable[[int, Value, list[Value], Value | torch.Tensor | None], list[Value]]
 
 
 def translate(
     graph: GraphBuilder,
     program: ExportedProgram,
-    inputs: Sequence[Value],
+    inputs: Sequence[Value | torch.Tensor],
     rules: Mapping[str, Callable[..., Any]],
     lower_core: CoreLowering,
 ) -> list[Value]:
@@ -53,7 +38,7 @@ def translate(
     Args:
         graph: Where to.
         program: From `torch.export.export`, with static shapes.
-        inputs: Values for the program's user inputs, in order.
+        inputs: Values for the program's user inputs, in order; a tensor is a constant.
         rules: How to translate each torch operation, by its name; see `operations`.
         lower_core: Adds one liquid core: (index, input, states, timespan or None) to [output, *states].
 
@@ -83,7 +68,7 @@ class Translator:
         self._reshaped: dict[tuple[str, Shape], str] = {}
         self._values: dict[torch.fx.Node, Any] = {}
 
-    def run(self, inputs: list[Value]) -> list[Value]:
+    def run(self, inputs: list[Value | torch.Tensor]) -> list[Value]:
         """Translate the whole program; see `translate`."""
         signature = self._program.graph_signature
         users = set(signature.user_inputs)
@@ -108,7 +93,7 @@ class Translator:
             return arguments[0][arguments[1]]
         if node.target is torch.ops.lnn_edge.core.default:
             x, states, timespans, index, _outputs = arguments
-            given = None if timespans is None else self._flat(timespans)
+            given = self._flat(timespans) if isinstance(timespans, Value) else timespans
             return self._lower_core(index, self._flat(x), [self._flat(state) for state in states], given)
         leaves = torch.utils._pytree.tree_leaves((arguments, keywords))
         if not any(isinstance(leaf, Value) for leaf in leaves):
