@@ -6,6 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 from cases import BY_NAME, INPUTS
 from checks import CHECKS, sample, timing
 from hypothesis import given, settings
@@ -89,22 +90,19 @@ def test_limits_are_enforced(bundles):
 
 
 def test_a_result_that_is_not_finite_is_refused(tmp_path):
-    """A projection can overflow float32 on a finite sample; the state must survive it."""
-    import torch
-
-    module = BY_NAME["cfc-proj"].build()
+    """A finite sample so large that the relu backbone overflows; the state must survive it."""
+    module = BY_NAME["cfc-relu"].build()
     with torch.no_grad():
-        module.fc.weight.mul_(1e30)
-        module.rnn_cell.ff1.bias.fill_(0.0)
+        module.rnn_cell.backbone[0].weight[:, :INPUTS].mul_(8.0)
     lnn_edge.export_model(module, tmp_path / "m.lnn", steps=1000)
-    stream = lnn_edge.load(tmp_path / "m.lnn").stream()
-    stream.step(np.zeros(INPUTS))
-    kept = stream.snapshot()
-    stream._stepper.sample["input"][...] = np.inf  # what no sensor can get past the door
-    assert not stream._stepper.run()
-    assert "the step gave" in stream._result_message()
-    for name, array in stream.snapshot().tensors.items():
-        np.testing.assert_array_equal(array, kept.tensors[name])
+    stream, untouched = (lnn_edge.load(tmp_path / "m.lnn").stream() for _ in range(2))
+    for one in (stream, untouched):
+        one.step(np.ones(INPUTS))
+    with pytest.raises(
+        NonFiniteError, match=r"the step gave nan in '\w+' at .*; the state is unchanged. .*check its unit"
+    ):
+        stream.step(np.full(INPUTS, 3e38))
+    np.testing.assert_array_equal(stream.step(np.ones(INPUTS)), untouched.step(np.ones(INPUTS)))
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 1000)), min_size=1, max_size=30))
