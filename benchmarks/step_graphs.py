@@ -33,6 +33,7 @@ from ncps.torch import LTC, CfC
 from ncps.wirings import AutoNCP
 from torch import nn
 
+from lnn_edge.export.blocks import add_steps
 from lnn_edge.export.graph import GraphBuilder
 from lnn_edge.export.layer import TrainedLayer
 from lnn_edge.manifest import Time
@@ -177,7 +178,7 @@ def example(module: nn.Module, measured: bool) -> list[np.ndarray]:
 def own_graph(layer: TrainedLayer, measured: bool) -> tuple[bytes, int]:
     """Our step as ONNX, and its number of nodes."""
     graph = GraphBuilder()
-    layer.lower(graph, Time("measured", 1.0, 1.0, (0.05, 20.0)) if measured else Time("fixed"))
+    add_steps(graph, layer, Time("measured", 1.0, 1.0, (0.05, 20.0)) if measured else Time("fixed"), 1)
     model = graph.model("step", {})
     return model.SerializeToString(), len(model.graph.node)
 

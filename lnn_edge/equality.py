@@ -80,6 +80,7 @@ def compare(
     *,
     tolerance: float = TOLERANCE,
     own: float = 0.0,
+    every: int = 1,
 ) -> Comparison:
     """Compare one tensor over one segment with its reference.
 
@@ -92,6 +93,7 @@ def compare(
         tolerance: Allowed error relative to max(1, largest reference magnitude).
         own: Torch float32's own largest error against float64 in this segment; `OWN_FACTOR` times it is allowed,
             but no more than `COMPUTABLE` relative to the size.
+        every: Steps between two values; the value of step k * every + every - 1 is the k-th.
 
     Returns:
         The figures. A value that is not finite in either counts as an infinite error.
@@ -110,14 +112,14 @@ def compare(
         tensor=tensor,
         against=against,
         segment=segment,
-        steps=steps,
+        steps=steps * every,
         max_abs=float(error.max()),
         max_rel=float(error.max()) / size if size else 0.0,
         max_ulp=ulp,
         quantiles=_quantiles(error),
         growth=_growth(worst),
         limit=limit,
-        first_over=int(over[0]) if len(over) else None,
+        first_over=int(over[0]) * every + every - 1 if len(over) else None,
     )
 
 

@@ -98,6 +98,8 @@ def decode_golden(data: bytes, manifest: Manifest) -> Golden:
             )
     if tensors["reset"][0] != 1:
         raise BundleError("golden.safetensors: `reset` must start with 1")
+    if steps % manifest.unroll or np.any(np.flatnonzero(tensors["reset"]) % manifest.unroll):
+        raise BundleError(f"golden.safetensors: its sequences are no whole blocks of {manifest.unroll} samples")
     return _assemble(tensors)
 
 

@@ -16,6 +16,7 @@ from .errors import BundleError
 __all__ = [
     "DT_INPUT",
     "FILES",
+    "MAX_UNROLL",
     "SCHEMA_VERSION",
     "Core",
     "Feature",
@@ -34,6 +35,7 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 FILES = ("model.onnx", "golden.safetensors", "report.json")  # what a bundle holds beside manifest.json
+MAX_UNROLL = 1024  # samples per call; a graph grows with each
 DT_INPUT = "dt"  # the graph input that holds the time since the previous sample, (batch, unroll) seconds
 
 _FLOAT32_MAX = 3.4028234663852886e38
@@ -165,12 +167,17 @@ class Provenance(_Frozen, frozen=True):
 
 
 class Manifest(_Frozen, frozen=True):
-    """Everything in manifest.json. `digest` guards against damage, not against forgery."""
+    """Everything in manifest.json. `digest` guards against damage, not against forgery.
+
+    Shapes of inputs and outputs are those of one sample, (batch, ...). With `unroll` above 1 the graph takes and gives
+    blocks of that many samples, (batch, unroll, ...); `sample_inputs` and `results` say what it really has.
+    """
 
     schema: Schema
     name: str
     precision: Literal["float32"]
     batch: int
+    unroll: int
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     states: tuple[StatePair, ...]
@@ -181,6 +188,18 @@ class Manifest(_Frozen, frozen=True):
     provenance: Provenance
     files: dict[str, FileEntry]
     digest: str = ""
+
+    def sample_inputs(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the graph's inputs, the states not among them; `dt` is the last."""
+        shapes = {t.name: self._in_blocks(t.shape) for t in self.inputs}
+        return shapes | ({DT_INPUT: (self.batch, self.unroll)} if self.time.mode == "measured" else {})
+
+    def results(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the graph's outputs, the states last."""
+        return {t.name: self._in_blocks(t.shape) for t in self.outputs} | {s.output: s.shape for s in self.states}
+
+    def _in_blocks(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape if self.unroll == 1 else (shape[0], self.unroll, *shape[1:])
 
     def signed(self) -> Manifest:
         """With `digest` set to the SHA-256 of everything else, so that no byte of a bundle can change unnoticed."""
@@ -247,6 +266,8 @@ def _problems(m: Manifest, data: bytes) -> Any:
 
 
 def _shape_problems(m: Manifest) -> Any:
+    if not 1 <= m.unroll <= MAX_UNROLL:
+        yield f"`unroll` is {m.unroll}, expected 1 to {MAX_UNROLL}"
     named = [(t.name, t.shape) for t in (*m.inputs, *m.outputs)] + [(s.input, s.shape) for s in m.states]
     for name, shape in named:
         if len(shape) < 2 or shape[0] != m.batch or min(shape) < 1 or math.prod(shape) > 1 << 26:

@@ -14,9 +14,20 @@ from lnn_edge.errors import NonFiniteError
 
 
 def sample(model, seed=0):
-    shape = model.inputs[0].shape
+    """What one call takes: a sample, or a block of them."""
+    shape = model.manifest.sample_inputs()[model.inputs[0].name]
     x = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
     return x[0] if shape[0] == 1 else x
+
+
+def recording(model, calls):
+    """Samples one after the other, as `run` takes them, and the calls that they make."""
+    blocks = np.stack([sample(model, k) for k in range(calls)])
+    if model.manifest.unroll == 1:
+        return blocks, blocks
+    if model.manifest.batch > 1:
+        return np.swapaxes(blocks, 1, 2).reshape(-1, *model.inputs[0].shape), blocks
+    return blocks.reshape(-1, *model.inputs[0].shape[1:]), blocks
 
 
 def timing(model, dt_s=None):
@@ -110,18 +121,22 @@ def check_bad_sample_leaves_the_state(model):
 
 def check_run_equals_steps(model):
     a, b = model.stream(), model.stream()
-    xs = np.stack([sample(model, k) for k in range(12)])
+    xs, calls = recording(model, 12)
     ys = a.run(xs, **timing(model))
-    for x, y in zip(xs, ys, strict=True):
-        np.testing.assert_array_equal(b.step(x, **timing(model)), y)
+    assert ys.shape[0] == len(xs)
+    for k, x in enumerate(calls):
+        part = ys[k * model.manifest.unroll :][: model.manifest.unroll]
+        y = b.step(x, **timing(model))
+        expected = np.swapaxes(y, 0, 1) if model.manifest.batch > 1 and model.manifest.unroll > 1 else y
+        np.testing.assert_array_equal(expected, part if model.manifest.unroll > 1 else part[0])
 
 
 def check_run_is_all_or_nothing(model):
     stream = model.stream()
     stream.step(sample(model), **timing(model))
     before = stream.snapshot()
-    xs = np.stack([sample(model, k) for k in range(6)])
-    xs[4, ..., 0] = np.nan
+    xs, _ = recording(model, 6)
+    xs[len(xs) - 2, ..., 0] = np.nan
     with pytest.raises(NonFiniteError):
         stream.run(xs, **timing(model))
     for name, array in stream.snapshot().tensors.items():
@@ -147,7 +162,7 @@ def check_second_thread_is_refused(model):
         thread.start()
     for thread in threads:
         thread.join()
-    assert stream.steps == len(steps)
+    assert stream.steps == len(steps) * model.manifest.unroll
     assert all("another thread" in message for message in refused)
     alone = model.stream()
     for _ in steps:
@@ -158,7 +173,7 @@ def check_second_thread_is_refused(model):
 
 def check_streams_in_threads(model):
     """One model, a stream per thread: each gives what it gives alone."""
-    xs = np.stack([sample(model, k) for k in range(50)])
+    xs, _ = recording(model, 50)
     expected = model.stream().run(xs, **timing(model))
     results = [None] * 4
 

@@ -317,6 +317,57 @@ def test_run_takes_the_time_from_a_column(call, ltc_bundle):
     np.testing.assert_array_equal(np.array([row[1:] for row in got], np.float32), streamed(ltc_bundle, xs, t_s=t))
 
 
+@pytest.fixture(scope="session")
+def block_bundle(tmp_path_factory) -> Path:
+    """The model of `cfc_bundle`, for blocks of four samples with measured time."""
+    path = tmp_path_factory.mktemp("blocks") / "blocks.lnn"
+    lnn_edge.export_model(small_cfc(), path, unroll=4, time="measured", period_s=0.1, inputs=INPUTS, steps=1000)
+    return path
+
+
+def block_rows(bad=None) -> str:
+    """Two recordings of 10 and 7 rows; `bad` is a row in which a value is no number."""
+    rows = [[k // 10, 0.1 * (k + 1), *x] for k, x in enumerate(samples(17))]
+    if bad is not None:
+        rows[bad][3] = "nan"
+    return csv_text(rows, ["walk", "t", *INPUTS])
+
+
+BY_WALK = ["--reset-column", "walk", "--time-column", "t"]
+
+
+def test_run_steps_blocks_of_rows(call, block_bundle, ltc_bundle):
+    code, out, err = call("run", block_bundle, *BY_WALK, stdin=block_rows())
+    assert (code, err.count("12 samples in 2 recordings, 5 at the ends of recordings filled no block")) == (0, 1)
+    _, rows = table(out)
+    stream, expected = lnn_edge.load(block_bundle).stream(), []
+    for start in (0, 4, 10):
+        if start == 10:
+            stream.reset()
+        expected.append(stream.step(samples(17)[start:][:4], t_s=0.1 * np.arange(start + 1, start + 5)).copy())
+    np.testing.assert_array_equal(np.array(rows, float)[:, 2:].astype(np.float32), np.concatenate(expected))
+
+
+def test_run_names_the_lines_of_a_bad_block(call, block_bundle):
+    code, _, err = call("run", block_bundle, *BY_WALK, stdin=block_rows(bad=5))
+    assert code == 2
+    assert "lines 6 to 9: `input` holds nan at 'acc_y' (index [1, 1])" in err
+    code, out, err = call("run", block_bundle, *BY_WALK, "--on-bad", "skip", stdin=block_rows(bad=5))
+    assert (code, len(table(out)[1])) == (0, 8)
+    assert "8 samples in 2 recordings, 4 bad rows skipped, 5 at the ends" in err
+
+
+def test_export_inspect_and_bench_tell_about_blocks(call, work):
+    assert call("export", "train.py:ready", "m.lnn", "--unroll", 4, "--period-s", 0.5, "--steps", 1000)[0] == 0
+    assert "blocks of 4 samples" in call("inspect", "m.lnn")[1]
+    code, out, _ = call("bench", "m.lnn", "--steps", 100, "--warmup", 10, "--seconds", 0.1, "--json", "bench.json")
+    assert code == 0
+    assert "each step takes a block of 4 samples" in out
+    assert "paced 0.5 Hz" in out  # a block every four periods
+    assert json.loads(Path("bench.json").read_text())["samples_per_step"] == 4
+    assert call("export", "train.py:ready", "n.lnn", "--unroll", 0)[0] == 2
+
+
 def test_run_needs_the_time_of_a_measured_model(call, ltc_bundle):
     code, _, err = call("run", ltc_bundle, stdin=csv_text(samples(1)))
     assert code == 2

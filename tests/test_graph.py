@@ -14,6 +14,7 @@ from onnx.reference import ReferenceEvaluator
 
 import lnn_edge
 from lnn_edge.errors import VerificationError
+from lnn_edge.export.blocks import add_steps
 from lnn_edge.export.exporting import export_model
 from lnn_edge.export.graph import IR_VERSION, OPERATORS, OPSET, GraphBuilder, check_limits
 from lnn_edge.export.layer import TrainedLayer
@@ -30,7 +31,7 @@ def exported(case, tmp_path, **options):
 @pytest.mark.parametrize("time", [Time("fixed"), Time("measured", 0.1, 2.0, (0.01, 1.0))], ids=lambda t: t.mode)
 def test_within_the_limits_of_the_format(case: Case, time):
     graph = GraphBuilder()
-    TrainedLayer(case.build(), 2).lower(graph, time)
+    add_steps(graph, TrainedLayer(case.build(), 2), time, 1)
     model = graph.model("m", {})  # checks the limits, as check_limits below shows that it can
     assert (model.opset_import[0].version, model.ir_version) == (OPSET, IR_VERSION)
     assert not any(i.data_location == TensorProto.EXTERNAL for i in model.graph.initializer)
@@ -59,7 +60,7 @@ def test_metadata_describes_the_graph(tmp_path):
     model = exported(BY_NAME["ltc-mixed"], tmp_path, time="measured", period_s=0.1)
     manifest = json.loads((tmp_path / "m.lnn" / "manifest.json").read_bytes())
     props = {p.key: json.loads(p.value) for p in model.metadata_props}
-    assert set(props) == {f"lnn_edge.{k}" for k in ("schema", "inputs", "outputs", "states", "time", "cores")}
+    assert set(props) == {f"lnn_edge.{k}" for k in ("schema", "inputs", "outputs", "states", "time", "unroll", "cores")}
     for key, value in props.items():
         assert value == manifest[key.removeprefix("lnn_edge.")]
 

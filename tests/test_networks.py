@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 import lnn_edge
+from lnn_edge.export.blocks import add_steps
 from lnn_edge.export.graph import GraphBuilder
 from lnn_edge.export.network import TrainedNetwork
 from lnn_edge.manifest import Time
@@ -483,7 +484,7 @@ def test_operation(name):
     """The translated step, fed back in onnxruntime, against torch on the whole sequence; it needs no proof here."""
     module, x = built(lambda: AroundOne(behind=OPERATIONS[name])).eval(), vectors(rows=1, steps=24)
     graph = GraphBuilder()
-    TrainedNetwork(module, 1, {"input": [x[0][:, None]]}).lower(graph, Time("fixed"))
+    add_steps(graph, TrainedNetwork(module, 1, {"input": [x[0][:, None]]}), Time("fixed"), 1)
     session = onnxruntime.InferenceSession(graph.model("m", {}).SerializeToString(), providers=["CPUExecutionProvider"])
     state, got = np.zeros((1, 4), np.float32), []
     for sample in x[0]:

@@ -5,38 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from cases import BY_NAME, CASES, INPUTS, Case
+from cases import BY_NAME, CASES, Case
+from offline import LIMIT, PERIOD_S, STEPS, TIMESPAN, jittered, offline, samples
 
 import lnn_edge
-
-PERIOD_S, TIMESPAN = 0.05, 2.0
-STEPS = 1200
-LIMIT = 1e-5  # the promise of the issue, absolute; states and outputs of these models are of order 1
-
-
-def offline(module, x, dt_s=None):
-    """Outputs of the torch module called once on the whole sequence, (T, outputs)."""
-    axis = 0 if module.batch_first else 1
-    dtype = next(module.parameters()).dtype
-    last_only, module.return_sequences = not module.return_sequences, True
-    spans = None
-    if dt_s is not None:
-        spans = torch.from_numpy(dt_s.astype(np.float64) * TIMESPAN / PERIOD_S).to(dtype).unsqueeze(axis)
-    with torch.no_grad():
-        width = module.state_size
-        zeros = torch.zeros(1, width, dtype=dtype)
-        hx = (zeros, zeros.clone()) if module.use_mixed else zeros
-        y, _ = module.eval()(torch.from_numpy(x).to(dtype).unsqueeze(axis), hx, timespans=spans)
-    module.return_sequences = not last_only
-    return y.squeeze(axis).to(torch.float32).numpy()
-
-
-def samples(seed, steps=STEPS):
-    return np.random.default_rng(seed).standard_normal((steps, INPUTS)).astype(np.float32)
-
-
-def jittered(seed, steps=STEPS):
-    return (PERIOD_S * np.random.default_rng(seed).uniform(0.5, 3.0, steps)).astype(np.float32)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

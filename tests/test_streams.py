@@ -34,11 +34,14 @@ def bundles(tmp_path_factory):
         "measured": export("measured", "ltc-mixed", time="measured", period_s=PERIOD_S),
         "batch": export("batch", "cfc-units", batch=2, time="measured", period_s=PERIOD_S),
         "limits": export("limits", "cfc-units", inputs=limits),
+        "blocks": export("blocks", "cfc-autoncp", unroll=3),
+        "timed-blocks": export("timed-blocks", "ltc-autoncp", unroll=4, time="measured", period_s=PERIOD_S),
+        "batch-blocks": export("batch-blocks", "cfc-mixed", unroll=2, batch=3, time="measured", period_s=PERIOD_S),
     }
 
 
 @pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("bundle", ["fixed", "measured", "batch"])
+@pytest.mark.parametrize("bundle", ["fixed", "measured", "batch", "blocks", "timed-blocks", "batch-blocks"])
 @pytest.mark.parametrize("backend", [entry.name for entry in BACKENDS])
 def test_conformance(check, bundle, backend, bundles):
     CHECKS[check](lnn_edge.load(bundles[bundle], backend=backend))

@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_backend_arguments(parser)
     parser.add_argument("--steps", type=int, default=20_000, help="steps back to back (default 20000)")
     parser.add_argument("--warmup", type=int, default=1000, help="steps before them that do not count (default 1000)")
-    parser.add_argument("--rate", type=positive, metavar="HZ", help="rate of the paced run (default: 1 / period)")
+    parser.add_argument(
+        "--rate", type=positive, metavar="HZ", help="steps per second of the paced run (default: by the period)"
+    )
     parser.add_argument("--seconds", type=float, default=5.0, help="length of the paced run (default 5); 0 for none")
     parser.add_argument(
         "--deadline-us", type=positive, metavar="US", help="longest response that is no miss (default: one period)"
@@ -79,6 +81,7 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
     prove_golden(model, bundle)
     result = {
         "bundle": model.name,
+        "samples_per_step": model.manifest.unroll,
         "backend": model.description,
         "machine": machine(),
         "load_ms": load_ms,
@@ -91,7 +94,8 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
 
 def _pace(model: Any, arguments: argparse.Namespace) -> tuple[float, int]:
     """Rate and number of steps of the paced run, 0 for none; refuses targets that it could not judge."""
-    rate: float = arguments.rate or (1.0 / model.time.period_s if model.time.period_s else 0.0)
+    call_s = (model.time.period_s or 0.0) * model.manifest.unroll
+    rate: float = arguments.rate or (1.0 / call_s if call_s else 0.0)
     count = max(1, round(rate * arguments.seconds)) if rate and arguments.seconds else 0
     if count == 0 and (arguments.max_p99_us is not None or arguments.max_misses is not None):
         raise ValueError("--max-p99-us and --max-misses judge the paced run: pass --rate and --seconds above 0")
@@ -157,6 +161,8 @@ def _text(result: dict[str, Any]) -> str:
         f"{start}, then {result['warmup']} warm-up steps; - means too few samples",
         f"machine: {facts}",
     ]
+    if result["samples_per_step"] > 1:
+        notes.append(f"each step takes a block of {result['samples_per_step']} samples")
     if run is not None:
         missed = f"{run.misses} of {run.response.samples} steps missed"
         notes.append(f"deadline {run.deadline_us:g} us: {missed}; waiting by {run.wait}")

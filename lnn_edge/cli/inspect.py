@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _sections(m: Any) -> list[str]:
     return [
-        f"{m.name}: {_time(m.time)}, batch {m.batch}, {m.precision}",
+        f"{m.name}: {_time(m.time)}, batch {m.batch}, {_block(m.unroll)}{m.precision}",
         _features("input", m.inputs),
         _features("output", m.outputs),
         _states(m.states),
@@ -47,6 +47,10 @@ def _sections(m: Any) -> list[str]:
         _proof(m.verification),
         _origin(m.provenance),
     ]
+
+
+def _block(unroll: int) -> str:
+    return "" if unroll == 1 else f"blocks of {unroll} samples, "
 
 
 def _time(time: Any) -> str:

@@ -19,7 +19,8 @@ NAME = "run"
 HELP = "stream a CSV file or standard input through a bundle"
 DESCRIPTION = """Step the model once per row, with the state kept between rows, and print one line per row
 as it comes. Columns are matched to the model's inputs by name; other columns are ignored. Rows with
-another value in the reset column start a new recording."""
+another value in the reset column start a new recording. A bundle exported with --unroll is stepped
+once per block of rows; rows at the end of a recording that fill no block are counted and left out."""
 EPILOG = """examples:
   lnn-edge run gait.lnn --input walk.csv --output gait.csv
   lnn-edge run gait.lnn --input walk.csv --reset-column recording --format jsonl
@@ -72,14 +73,15 @@ def _standard_input() -> IO[str]:
 
 
 class _Counts:
-    """How many rows came, were refused, and started a recording."""
+    """How many rows came, were refused, filled no block, and started a recording."""
 
     def __init__(self) -> None:
-        self.steps = self.bad = self.recordings = 0
+        self.steps = self.bad = self.left = self.recordings = 0
 
     def __str__(self) -> str:
         refused = f", {self.bad:,} bad rows skipped" if self.bad else ""
-        return f"{self.steps:,} samples in {self.recordings:,} recordings{refused}"
+        left = f", {self.left:,} at the ends of recordings filled no block" if self.left else ""
+        return f"{self.steps:,} samples in {self.recordings:,} recordings{refused}{left}"
 
 
 def _check_model(model: Any, arguments: argparse.Namespace) -> None:
@@ -102,30 +104,51 @@ def _stream(
     columns = read_columns(table, names, arguments.reset_column, arguments.time_column, source)
     write = _writer(model, arguments, results)
     stream, measured = model.stream(), model.time.mode == "measured"
+    unroll, block = model.manifest.unroll, list[Any]()
     for row in rows(table, columns, source):
         try:
-            y = _step(stream, row, measured, source, counts)
+            if isinstance(row, ValueError):
+                raise row
+            if row.reset:
+                counts.recordings += 1
+                counts.left += len(block)
+                block = []
+            block.append(row)
+            if len(block) < unroll:
+                continue
+            ready, block = block, []
+            ys = _step(stream, ready, measured, source)
         except ValueError as error:
             if arguments.on_bad == "stop":
                 raise ValueError(f"{error}. To go on with the next row, pass --on-bad skip") from error
-            counts.bad += 1
+            counts.bad += 1 if isinstance(row, ValueError) else unroll
             tell(str(error))
             continue
-        write(row, y)
-        counts.steps += 1
+        for k, done in enumerate(ready):
+            write(done, ys if unroll == 1 else _sample(ys, k))
+        counts.steps += unroll
+    counts.left += len(block)
 
 
-def _step(stream: Any, row: Any, measured: bool, source: str, counts: _Counts) -> Any:
-    """Step one row; every error is a ValueError that names the line."""
-    if isinstance(row, ValueError):
-        raise row
-    if row.reset:
+def _step(stream: Any, block: list[Any], measured: bool, source: str) -> Any:
+    """Step one row, or a block of them; every error is a ValueError that names the line."""
+    import numpy as np
+
+    first, last = block[0], block[-1]
+    if first.reset:
         stream.reset()
-        counts.recordings += 1
+    x = first.values if first is last else np.stack([row.values for row in block])
+    times = first.t_s if first is last else [row.t_s for row in block]
     try:
-        return stream.step(row.values, t_s=row.t_s if measured else None)
+        return stream.step(x, t_s=times if measured else None)
     except ValueError as error:
-        raise ValueError(f"{source}, line {row.line}: {error}") from error
+        lines = f"line {first.line}" if first is last else f"lines {first.line} to {last.line}"
+        raise ValueError(f"{source}, {lines}: {error}") from error
+
+
+def _sample(ys: Any, k: int) -> Any:
+    """One sample's outputs out of a block's."""
+    return {name: y[k] for name, y in ys.items()} if isinstance(ys, dict) else ys[k]
 
 
 def _writer(model: Any, arguments: argparse.Namespace, results: IO[str]) -> Callable[[Any, Any], None]:

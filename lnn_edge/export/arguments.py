@@ -10,11 +10,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ..manifest import Feature, Tensor, Time
+from ..manifest import MAX_UNROLL, Feature, Tensor, Time
 from ..wording import choices
 from .wrapping import InputShape
 
-__all__ = ["check_batch", "make_time", "name_features", "names_for", "recordings", "with_ranges"]
+__all__ = ["check_batch", "check_unroll", "make_time", "name_features", "names_for", "recordings", "with_ranges"]
 
 Array = npt.NDArray[Any]
 _DT_SPAN = 20.0  # default legal dt: from the period divided by this to the period times this
@@ -29,6 +29,16 @@ def check_batch(batch: Any) -> int:
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise ValueError(f"`batch` is {batch!r}, expected a whole number of at least 1")
     return batch
+
+
+def check_unroll(unroll: Any) -> None:
+    """Check the number of samples per call.
+
+    Raises:
+        ValueError: If it is not a whole number of at least 1, or more than a graph should hold.
+    """
+    if isinstance(unroll, bool) or not isinstance(unroll, int) or not 1 <= unroll <= MAX_UNROLL:
+        raise ValueError(f"`unroll` is {unroll!r}, expected a whole number from 1 to {MAX_UNROLL}")
 
 
 def make_time(mode: str, period_s: float | None, timespan: float, dt_range_s: tuple[float, float] | None) -> Time:

@@ -58,7 +58,13 @@ class Excitation:
 
 
 def excite(
-    tensors: Sequence[Tensor], time: Time, recorded: dict[str, list[Array]] | None, steps: int, seed: int = 0
+    tensors: Sequence[Tensor],
+    time: Time,
+    recorded: dict[str, list[Array]] | None,
+    steps: int,
+    *,
+    unroll: int = 1,
+    seed: int = 0,
 ) -> Excitation:
     """Build the samples.
 
@@ -67,22 +73,24 @@ def excite(
         time: How the model sees time.
         recorded: Per input a list of recordings, each (T, *shape); `None` if the user gave no example.
         steps: Steps of the recorded and of the random segment, at least `MIN_STEPS`.
+        unroll: Samples per call; segments and recordings are whole numbers of calls.
         seed: Seed of the random parts.
 
     Raises:
-        ValueError: If `steps` is below `MIN_STEPS`.
+        ValueError: If `steps` is below `MIN_STEPS`, or no recording is as long as a call.
     """
     if steps < MIN_STEPS:
         raise ValueError(f"`steps` is {steps}, expected at least {MIN_STEPS} steps for a proof")
     rng = np.random.default_rng(seed)
+    steps, short = (-(-count // unroll) * unroll for count in (steps, max(1, steps // _SHORT)))
     batch = tensors[0].shape[0]
     parts: list[tuple[str, dict[str, Array], Array, Array]] = []
     scales = {t.name: _scale(recorded, t) for t in tensors}
     if recorded is not None:
+        recorded = {name: _whole_calls(rows, unroll) for name, rows in recorded.items()}
         reset = _recorded_reset([len(r) for r in recorded[tensors[0].name]], steps)
         repeated = {t.name: _repeated(recorded[t.name], steps) for t in tensors}
         parts.append(("recorded", repeated, _jittered(rng, time, steps, batch), reset))
-    short = max(1, steps // _SHORT)
     for name, count, regime in (
         ("random", steps, _spread),
         ("constant", short, _nominal),
@@ -130,6 +138,17 @@ def _first(count: int) -> Array:
     reset = np.zeros(count, np.uint8)
     reset[0] = 1
     return reset
+
+
+def _whole_calls(recordings: list[Array], unroll: int) -> list[Array]:
+    """Recordings without the samples at their ends that fill no call."""
+    whole = [rows[: len(rows) // unroll * unroll] for rows in recordings if len(rows) >= unroll]
+    if not whole:
+        raise ValueError(
+            f"the example's longest recording has {max(map(len, recordings))} samples, fewer than the {unroll} of one "
+            "call. Pass a longer example, or a smaller `unroll`"
+        )
+    return whole
 
 
 def _recorded_reset(lengths: list[int], steps: int) -> Array:

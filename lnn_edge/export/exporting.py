@@ -19,7 +19,8 @@ from ..errors import VerificationError
 from ..golden import encode_golden
 from ..manifest import Feature, Manifest, Schema, StatePair, Verification, encode_json
 from ..runtime.loading import load, open_bundle
-from .arguments import check_batch, make_time, name_features, names_for, recordings, with_ranges
+from .arguments import check_batch, check_unroll, make_time, name_features, names_for, recordings, with_ranges
+from .blocks import add_steps
 from .excitation import MIN_STEPS, excite
 from .graph import GraphBuilder, graph_facts
 from .proof import Truth, check_causal, golden_from_truth, prove, truth_from_model
@@ -44,6 +45,7 @@ def export_model(
     timespan: float = 1.0,
     dt_range_s: tuple[float, float] | None = None,
     batch: int = 1,
+    unroll: int = 1,
     inputs: Names | Mapping[str, Names] | None = None,
     outputs: Names | Mapping[str, Names] | None = None,
     overwrite: bool = False,
@@ -64,6 +66,7 @@ def export_model(
         timespan: The value that the training passed as `timespans` for one period; 1.0 if it passed none.
         dt_range_s: Lowest and highest legal dt with time="measured", seconds; default period/20 to period*20.
         batch: Number of independent rows (robots, sensors) per step.
+        unroll: Samples per call, for sensors that deliver blocks and devices where a launch costs more than a step.
         inputs: Name or `Feature` per input column, as in the CSV file or the driver; a dict by input if there are
             several.
         outputs: Name or `Feature` per output column, likewise.
@@ -85,6 +88,7 @@ def export_model(
     check_target(target, overwrite)
     tell = progress or _silent
     when = make_time(time, period_s, timespan, dt_range_s)
+    check_unroll(unroll)
     recorded = recordings(describe_inputs(model), check_batch(batch), example)
     trained = trained_from_module(model, batch, recorded)
     seen = None if recorded is None else {name: np.concatenate(rows) for name, rows in recorded.items()}
@@ -97,7 +101,7 @@ def export_model(
         for tensor, names in zip(trained.outputs, names_for("outputs", trained.outputs, outputs), strict=True)
     ]
     check_causal(trained, excite(named_inputs, when, recorded, MIN_STEPS), when)
-    samples = excite(named_inputs, when, recorded, steps)
+    samples = excite(named_inputs, when, recorded, steps, unroll=unroll)
     truth = truth_from_model(trained, samples, when, tell)
     if seen is not None:  # the recorded segment comes first
         length = min(len(next(iter(seen.values()))), steps)
@@ -107,6 +111,7 @@ def export_model(
         name=target.stem,
         precision="float32",
         batch=trained.batch,
+        unroll=unroll,
         inputs=tuple(named_inputs),
         outputs=tuple(named_outputs),
         states=tuple(_bounded(pair, truth) for pair in trained.states),
@@ -162,8 +167,8 @@ def _store(stage: Path, manifest: Manifest, files: dict[str, bytes]) -> Manifest
 def _build(trained: Trained, manifest: Manifest) -> onnx.ModelProto:
     """The step as ONNX, describing itself in its metadata."""
     graph = GraphBuilder()
-    trained.lower(graph, manifest.time)
-    described = ("schema", "inputs", "outputs", "states", "time", "cores")
+    add_steps(graph, trained, manifest.time, manifest.unroll)
+    described = ("schema", "inputs", "outputs", "states", "time", "unroll", "cores")
     metadata = {f"lnn_edge.{key}": msgspec.json.encode(getattr(manifest, key)).decode() for key in described}
     return graph.model(manifest.name, metadata)
 

@@ -97,7 +97,8 @@ class GraphBuilder:
         """Add a node with several outputs."""
         name = f"{self._scope}{operator.lower()}_{len(self._nodes)}"
         results = [name] if outputs == 1 else [f"{name}.{k}" for k in range(outputs)]
-        self._nodes.append(helper.make_node(operator, list(inputs), results, name=name, **attributes))
+        taken = [self._renamed.get(value, value) for value in inputs]
+        self._nodes.append(helper.make_node(operator, taken, results, name=name, **attributes))
         return results
 
     def linear(self, x: str, weight: Array, addend: Array | str | None = None) -> str:

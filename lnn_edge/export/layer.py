@@ -13,7 +13,7 @@ from torch import nn
 from ..manifest import Core, StatePair, Tensor, Time
 from ..reference import LiquidCore
 from .excitation import Excitation
-from .graph import GraphBuilder
+from .graph import GraphBuilder, Value
 from .lowering import lower_core
 from .modules import core_from_module, describe_core
 from .steptime import StepTime
@@ -42,14 +42,13 @@ class TrainedLayer:
             StatePair(f"{name}_in", f"{name}_out", (batch, self.core.cell.units)) for name in self.core.state_names
         )
 
-    def lower(self, graph: GraphBuilder, time: Time) -> None:
-        """Add inputs, one step and outputs to a graph."""
-        x = graph.input("input", self.inputs[0].shape)
-        states = {n: graph.input(s.input, s.shape) for n, s in zip(self.core.state_names, self.states, strict=True)}
-        y, after = lower_core(graph, self.core, x, states, StepTime(graph, time, self.batch))
-        for name, pair in zip(self.core.state_names, self.states, strict=True):
-            graph.output(after[name], pair.output, pair.shape)
-        graph.output(y, "output", self.outputs[0].shape)
+    def lower(self, graph: GraphBuilder, inputs: list[Value], states: list[Value], when: StepTime) -> list[Value]:
+        """See `Trained.lower`."""
+        names = self.core.state_names
+        before = {name: state.name for name, state in zip(names, states, strict=True)}
+        y, after = lower_core(graph, self.core, inputs[0].name, before, when)
+        values = [(y, self.outputs[0].shape), *((after[n], s.shape) for n, s in zip(names, self.states, strict=True))]
+        return [Value(name, shape, shape) for name, shape in values]
 
     def whole(self, samples: Excitation, time: Time) -> Known:
         """Outputs of the torch module called once per sequence, (steps, batch, outputs)."""

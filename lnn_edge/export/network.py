@@ -12,6 +12,7 @@ import inspect
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -79,11 +80,8 @@ class TrainedNetwork:
         self._leaves = self._find_outputs({name: rows[0][:3, 0] for name, rows in example.items()})
         self.outputs = tuple(Tensor(leaf.name, (batch, *leaf.shape)) for leaf in self._leaves)
 
-    def lower(self, graph: GraphBuilder, time: Time) -> None:
-        """Add inputs, one step and outputs to a graph."""
-        inputs = [Value(graph.input(t.name, t.shape), t.shape, t.shape) for t in self.inputs]
-        states = [Value(graph.input(s.input, s.shape), s.shape, s.shape) for s in self.states]
-        when = StepTime(graph, time, self.batch)
+    def lower(self, graph: GraphBuilder, inputs: list[Value], states: list[Value], when: StepTime) -> list[Value]:
+        """See `Trained.lower`."""
         spans: list[Value | torch.Tensor] = []
         if self._time_argument:
             row = (self.batch, 1)
@@ -99,11 +97,7 @@ class TrainedNetwork:
             results = [Value(after[state], width, width) for state in core.state_names]
             return [Value(y, (self.batch, core.outputs), (self.batch, core.outputs)), *results]
 
-        values = translate(graph, self._traced(), [*inputs, *states, *spans], RULES, lower)
-        for pair, value in zip(self.states, values[len(self.outputs) :], strict=True):
-            graph.output(_exactly(graph, value, pair.shape), pair.output, pair.shape)
-        for tensor, value in zip(self.outputs, values, strict=False):
-            graph.output(_exactly(graph, value, tensor.shape), tensor.name, tensor.shape)
+        return translate(graph, self._program, [*inputs, *states, *spans], RULES, lower)
 
     def whole(self, samples: Excitation, time: Time) -> Known:
         """Outputs of the torch module called on whole sequences: per output the steps known, and their values."""
@@ -229,7 +223,8 @@ class TrainedNetwork:
             raise ValueError(f"output '{name}' has shape {list(three)} for one row of 3 samples, expected one row")
         return _Leaf(index, name, grown[0] if grown else None, tuple(rest[1:]) or (1,))
 
-    def _traced(self) -> torch.export.ExportedProgram:
+    @cached_property
+    def _program(self) -> torch.export.ExportedProgram:
         """One step of all rows as a torch.export program: (*inputs, *states, timespans?) to (*outputs, *states)."""
         network = self
 
@@ -268,9 +263,3 @@ def _leaf_name(path: Sequence[Any], place: int) -> str:
     keys = [str(key.key) for key in path if isinstance(key, pytree.MappingKey)]
     names = [str(key.name) for key in path if isinstance(key, pytree.GetAttrKey)]
     return ".".join(keys or names) or f"output_{place}"
-
-
-def _exactly(graph: GraphBuilder, value: Value, shape: tuple[int, ...]) -> str:
-    if value.physical == shape:
-        return value.name
-    return graph.node("Reshape", value.name, graph.integers(shape))

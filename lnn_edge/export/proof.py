@@ -109,7 +109,8 @@ def golden_from_truth(truth: Truth, manifest: Manifest) -> Golden:
     results = [t.shape for t in manifest.outputs] + [s.shape for s in manifest.states]
     per_step = 4 * sum(int(np.prod(s)) for s in shapes) + 12 * sum(int(np.prod(s)) for s in results) + 8
     budget = min(_GOLDEN_STEPS, max(16 * len(truth.samples.segments), _GOLDEN_BYTES // per_step))
-    share = budget // (len(truth.samples.segments) + 1)
+    calls = max(1, budget // (len(truth.samples.segments) + 1) // manifest.unroll)
+    share = calls * manifest.unroll
     index = np.concatenate(
         [
             np.arange(start, min(stop, start + (2 * share if k == 0 else share)))

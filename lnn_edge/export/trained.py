@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 from ..manifest import Core, StatePair, Tensor, Time
 from .excitation import Excitation
-from .graph import GraphBuilder
+from .graph import GraphBuilder, Value
+from .steptime import StepTime
 
 __all__ = ["Known", "Results", "Trained"]
 
@@ -27,8 +28,8 @@ class Trained(Protocol):
     states: tuple[StatePair, ...]
     cores: tuple[Core, ...]
 
-    def lower(self, graph: GraphBuilder, time: Time) -> None:
-        """Add inputs, one step and outputs to a graph."""
+    def lower(self, graph: GraphBuilder, inputs: list[Value], states: list[Value], when: StepTime) -> list[Value]:
+        """Add one step to a graph: from the values of one sample and of the states to [*outputs, *next states]."""
 
     def whole(self, samples: Excitation, time: Time) -> Known:
         """Outputs of the torch module called on whole sequences, as it was trained."""

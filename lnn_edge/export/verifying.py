@@ -57,7 +57,7 @@ def verify_against(
     manifest = bundle.manifest
     layer = trained_from_module(model, manifest.batch, _zeros(manifest))
     _check_same(layer, manifest)
-    samples = excite(manifest.inputs, manifest.time, None, steps)
+    samples = excite(manifest.inputs, manifest.time, None, steps, unroll=manifest.unroll)
     truth = truth_from_model(layer, samples, manifest.time, progress)
     ready = open_bundle(bundle, backend=backend, threads=threads)
     return ExportReport(

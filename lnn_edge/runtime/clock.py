@@ -24,8 +24,8 @@ class Clock(Protocol):
 
     last_s: float | None
 
-    def put(self, dt_s: Any, t_s: float | None) -> float | None:
-        """Check the time of a sample, write it for the graph, return the sample's time if it is known."""
+    def put(self, dt_s: Any, t_s: Any) -> float | None:
+        """Check the time of a call's samples, write it for the graph, return the last one's time if it is known."""
 
 
 def make_clock(manifest: Manifest, buffer: Array | None) -> Clock:
@@ -35,7 +35,8 @@ def make_clock(manifest: Manifest, buffer: Array | None) -> Clock:
     time = manifest.time
     if time.period_s is None or time.dt_range_s is None:  # the manifest's own checks rule this out
         raise ValueError("measured time needs a period and a legal range in the manifest")
-    return _MeasuredClock(manifest.name, buffer, time.period_s, time.dt_range_s)
+    kind = _MeasuredClock if manifest.unroll == 1 else _BlockClock
+    return kind(manifest.name, buffer, time.period_s, time.dt_range_s)
 
 
 class _FixedClock:
@@ -52,6 +53,8 @@ class _FixedClock:
 
 
 class _MeasuredClock:
+    """One sample per call."""
+
     def __init__(self, name: str, buffer: Array, period_s: float, dt_range_s: tuple[float, float]) -> None:
         self._name = name
         self._buffer = buffer
@@ -61,10 +64,7 @@ class _MeasuredClock:
 
     def put(self, dt_s: Any, t_s: float | None) -> float | None:
         if (dt_s is None) == (t_s is None):
-            raise ValueError(
-                f"model '{self._name}' was exported with time='measured': pass either `dt_s` (seconds since the "
-                f"previous sample, nominally {self._period_s:g}) or `t_s` (the sample's time in seconds)"
-            )
+            raise ValueError(_missing_time(self._name, self._period_s))
         now = None if t_s is None else float(t_s)
         dt = self._checked(dt_s if now is None else self._since(now))
         self._buffer[...] = dt
@@ -78,30 +78,91 @@ class _MeasuredClock:
         if self.last_s is None:
             return self._period_s
         if now <= self.last_s:
-            raise ValueError(
-                f"`t_s` is {now}, not after the previous sample at {self.last_s}. Samples must come in order of time; "
-                "for a new recording call stream.reset(). The state is unchanged"
-            )
+            raise ValueError(_order_message(now, self.last_s))
         return now - self.last_s
 
     def _checked(self, dt_s: Any) -> Any:
         low, high = self._range
         if isinstance(dt_s, float):  # the fast path; everything else goes through NumPy
-            legal = low <= dt_s <= high
-        else:
-            dt_s = self._array(dt_s)
-            legal = bool(((dt_s >= low) & (dt_s <= high)).all())
-        if not legal:
-            raise ValueError(
-                f"`dt_s` is {np.array2string(np.asarray(dt_s), threshold=8)}, but model '{self._name}' was proven for "
-                f"{low:g} to {high:g} seconds. After a longer gap call stream.reset(); the state is unchanged"
-            )
-        return dt_s
+            if not low <= dt_s <= high:
+                raise ValueError(_range_message(self._name, dt_s, self._range))
+            return dt_s
+        return _legal_array(self._name, dt_s, [(), self._buffer.shape], self._range)
 
-    def _array(self, dt_s: Any) -> Array:
-        array = np.asarray(dt_s)
-        if array.dtype.kind not in "fiu":
-            raise TypeError(f"`dt_s` has dtype {array.dtype}, expected a number of seconds")
-        if array.shape not in ((), self._buffer.shape):
-            raise ValueError(f"`dt_s` has shape {array.shape}, expected one number or shape {self._buffer.shape}")
-        return array
+
+class _BlockClock:
+    """A block of samples per call: one dt for all of them or one each, or the time of each."""
+
+    def __init__(self, name: str, buffer: Array, period_s: float, dt_range_s: tuple[float, float]) -> None:
+        self._name = name
+        self._buffer = buffer
+        self._period_s = period_s
+        self._range = dt_range_s
+        # (unroll,) only for a single row: with several rows it could be mistaken for one dt per row
+        self._shapes = [(), buffer.shape] if len(buffer) > 1 else [(), buffer.shape[1:], buffer.shape]
+        self.last_s: float | None = None
+
+    def put(self, dt_s: Any, t_s: Any) -> float | None:
+        if (dt_s is None) == (t_s is None):
+            raise ValueError(_missing_time(self._name, self._period_s))
+        if t_s is not None:
+            times = self._times(t_s)
+            self._buffer[...] = _legal_array(self._name, self._since(times), [times.shape], self._range)
+            return float(times[-1])
+        dt = _legal_array(self._name, dt_s, self._shapes, self._range)
+        self._buffer[...] = dt
+        if self.last_s is None or (len(self._buffer) > 1 and dt.ndim):
+            return None
+        return self.last_s + float(np.broadcast_to(dt, self._buffer.shape).sum())
+
+    def _times(self, t_s: Any) -> Array:
+        times = np.asarray(t_s, np.float64)
+        if times.shape != self._buffer.shape[1:] or not np.isfinite(times).all():
+            raise ValueError(
+                f"`t_s` is {np.array2string(times, threshold=8)}, but model '{self._name}' takes blocks: expected the "
+                f"times in seconds of all {self._buffer.shape[1]} samples. The state is unchanged"
+            )
+        return times
+
+    def _since(self, times: Array) -> Array:
+        since = np.diff(times, prepend=times[0] if self.last_s is None else self.last_s)
+        if self.last_s is None:
+            since[0] = self._period_s
+        if since.min() <= 0:
+            k = int(np.argmin(since > 0))
+            raise ValueError(_order_message(times[k], times[k - 1] if k else self.last_s))
+        return since
+
+
+def _legal_array(name: str, dt_s: Any, shapes: list[tuple[int, ...]], legal: tuple[float, float]) -> Array:
+    """A dt that is no plain float, checked."""
+    array = np.asarray(dt_s)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"`dt_s` has dtype {array.dtype}, expected a number of seconds")
+    if array.shape not in shapes:
+        wanted = " or ".join(f"shape {shape}" for shape in shapes if shape)
+        raise ValueError(f"`dt_s` has shape {array.shape}, expected one number or {wanted}")
+    if not bool(((array >= legal[0]) & (array <= legal[1])).all()):
+        raise ValueError(_range_message(name, array, legal))
+    return array
+
+
+def _missing_time(name: str, period_s: float) -> str:
+    return (
+        f"model '{name}' was exported with time='measured': pass either `dt_s` (seconds since the previous sample, "
+        f"nominally {period_s:g}) or `t_s` (the sample's time in seconds)"
+    )
+
+
+def _order_message(now: Any, last: Any) -> str:
+    return (
+        f"`t_s` is {now}, not after the previous sample at {last}. Samples must come in order of time; for a new "
+        "recording call stream.reset(). The state is unchanged"
+    )
+
+
+def _range_message(name: str, dt_s: Any, legal: tuple[float, float]) -> str:
+    return (
+        f"`dt_s` is {np.array2string(np.asarray(dt_s), threshold=8)}, but model '{name}' was proven for "
+        f"{legal[0]:g} to {legal[1]:g} seconds. After a longer gap call stream.reset(); the state is unchanged"
+    )

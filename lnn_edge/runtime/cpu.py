@@ -14,7 +14,7 @@ from numpy import isfinite  # a name of its own: an attribute look-up less in ev
 
 from ..bundle import Bundle
 from ..errors import BackendError, BundleError
-from ..manifest import DT_INPUT, Manifest
+from ..manifest import Manifest
 
 __all__ = ["CpuBackend", "CpuStepper"]
 
@@ -53,14 +53,9 @@ class CpuStepper:
 
     def __init__(self, session: ort.InferenceSession, manifest: Manifest) -> None:
         self._session = session
-        input_shapes = {t.name: t.shape for t in manifest.inputs}
-        if manifest.time.mode == "measured":
-            input_shapes[DT_INPUT] = (manifest.batch, 1)
-        state_shapes = {s.output: s.shape for s in manifest.states}
-        result_shapes = {t.name: t.shape for t in manifest.outputs} | state_shapes
         self._state_names = [(s.input, s.output) for s in manifest.states]
-        self.sample: Mapping[str, Array] = _arena(input_shapes)[1]
-        self._arenas = (_arena(result_shapes), _arena(result_shapes))
+        self.sample: Mapping[str, Array] = _arena(manifest.sample_inputs())[1]
+        self._arenas = (_arena(manifest.results()), _arena(manifest.results()))
         self._bindings = tuple(self._bind(k) for k in (0, 1))
         # `0 in flags` is one memchr; ndarray.all() costs four times as much as the comparison itself.
         self._flags = bytearray(self._arenas[0][0].size)
@@ -125,13 +120,10 @@ def _arena(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Array, dict[str, Arra
 def _check_signature(bundle: Bundle, session: ort.InferenceSession) -> None:
     """The graph must take and give exactly what the manifest says; anything else would bind wrong memory."""
     manifest = bundle.manifest
-    inputs = {t.name: t.shape for t in manifest.inputs} | {s.input: s.shape for s in manifest.states}
-    if manifest.time.mode == "measured":
-        inputs[DT_INPUT] = (manifest.batch, 1)
-    outputs = {t.name: t.shape for t in manifest.outputs} | {s.output: s.shape for s in manifest.states}
+    inputs = manifest.sample_inputs() | {s.input: s.shape for s in manifest.states}
     for what, expected, found in (
         ("inputs", inputs, session.get_inputs()),
-        ("outputs", outputs, session.get_outputs()),
+        ("outputs", manifest.results(), session.get_outputs()),
     ):
         actual = {a.name: (tuple(a.shape), a.type) for a in found}
         wanted = {name: (shape, "tensor(float)") for name, shape in expected.items()}

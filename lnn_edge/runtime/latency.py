@@ -24,7 +24,9 @@ import numpy.typing as npt
 from ..golden import Golden
 from ..manifest import DT_INPUT
 from ..wording import choices
+from .blocks import blocks_from_samples
 from .model import Model
+from .replay import as_caller
 
 __all__ = [
     "PERCENTILES",
@@ -108,19 +110,23 @@ def distribution(durations_ns: Array) -> Distribution:
 
 
 def golden_steps(model: Model, golden: Golden) -> Step:
-    """A function that steps a fresh stream through the golden samples, over and over; inputs are ready beforehand."""
-    stream = model.stream()
-    squeeze = model.manifest.batch == 1
+    """A function that steps a fresh stream through the golden samples, over and over; inputs are ready beforehand.
+
+    With `unroll` it steps through blocks of them.
+    """
+    manifest, step = model.manifest, model.stream().step
+    calls = golden.steps // manifest.unroll
     names = [t.name for t in model.inputs]
-    columns = {name: list(golden.inputs[name][:, 0] if squeeze else golden.inputs[name]) for name in names}
+    columns = {name: list(as_caller(golden.inputs[name], manifest)) for name in names}
     samples: list[Any] = columns[names[0]]
     if len(names) > 1:
-        samples = [{name: columns[name][k] for name in names} for k in range(golden.steps)]
-    dts = list(golden.inputs[DT_INPUT]) if DT_INPUT in golden.inputs else None
-    if dts is not None and model.manifest.batch == 1:
-        dts = [float(dt[0, 0]) for dt in dts]
-    turns = _cycle(golden.steps)
-    step = stream.step
+        samples = [{name: columns[name][k] for name in names} for k in range(calls)]
+    dts = None
+    if DT_INPUT in golden.inputs:
+        dts = list(blocks_from_samples(golden.inputs[DT_INPUT], manifest.unroll)[..., 0])
+        if manifest.batch * manifest.unroll == 1:
+            dts = [float(dt[0, 0]) for dt in dts]
+    turns = _cycle(calls)
     if dts is None:
         return lambda: step(samples[next(turns)])
 

@@ -68,8 +68,8 @@ class Model:
         """The state in which every stream starts."""
         return initial_state(self.manifest)
 
-    def step(self, x: Any, state: State, *, dt_s: Any = None, t_s: float | None = None) -> tuple[Any, State]:
-        """Advance by one sample, with the state as a value: nothing is kept between calls.
+    def step(self, x: Any, state: State, *, dt_s: Any = None, t_s: Any = None) -> tuple[Any, State]:
+        """Advance by one sample or block, with the state as a value: nothing is kept between calls.
 
         Args:
             x: The sample, as for `Stream.step`.

@@ -11,10 +11,11 @@ import numpy.typing as npt
 from ..equality import Comparison, compare, largest_error
 from ..errors import VerificationError
 from ..golden import Golden
-from ..manifest import DT_INPUT
+from ..manifest import DT_INPUT, Manifest
+from .blocks import blocks_from_samples, samples_from_blocks
 from .model import Model
 
-__all__ = ["BUNDLE_EXACT", "BUNDLE_TORCH", "compare_bundle", "compare_with_golden", "replay"]
+__all__ = ["BUNDLE_EXACT", "BUNDLE_TORCH", "as_caller", "compare_bundle", "compare_with_golden", "replay"]
 
 Array = npt.NDArray[Any]
 
@@ -34,17 +35,17 @@ def replay(
         progress: Called with the number of steps done, now and then.
 
     Returns:
-        Per output and state output, float32 of shape (steps, *shape).
+        Float32: per output, (steps, *shape); per state output, (calls, *shape), one for each block of `unroll` samples.
     """
     manifest, stream = model.manifest, model.stream()
-    steps = len(reset)
-    shapes = {t.name: t.shape for t in manifest.outputs} | {s.output: s.shape for s in manifest.states}
-    results = {name: np.empty((steps, *shape), np.float32) for name, shape in shapes.items()}
-    samples = {t.name: _as_caller(inputs[t.name], manifest.batch) for t in manifest.inputs}
+    unroll = manifest.unroll
+    calls = len(reset) // unroll
+    results = {name: np.empty((calls, *shape), np.float32) for name, shape in manifest.results().items()}
+    samples = {t.name: as_caller(inputs[t.name], manifest) for t in manifest.inputs}
     single = next(iter(samples.values())) if len(samples) == 1 else None
-    dt = inputs.get(DT_INPUT)
-    for k in range(steps):
-        if reset[k]:
+    dt = blocks_from_samples(inputs[DT_INPUT], unroll)[..., 0] if DT_INPUT in inputs else None
+    for k in range(calls):
+        if reset[k * unroll]:
             stream.reset()
         sample = single[k] if single is not None else {name: value[k] for name, value in samples.items()}
         y = stream.step(sample, dt_s=None if dt is None else dt[k])
@@ -55,7 +56,9 @@ def replay(
         for pair in manifest.states:
             results[pair.output][k] = state.tensors[pair.input]
         if progress and k % 64 == 0:
-            progress(k)
+            progress(k * unroll)
+    if unroll > 1:
+        results |= {t.name: samples_from_blocks(results[t.name]) for t in manifest.outputs}
     return results
 
 
@@ -83,14 +86,17 @@ def compare_bundle(
     """Compare what the bundle gave with torch float32 and with float64, by segment (name, start, stop) and tensor."""
     rows = []
     for segment, start, stop in segments:
-        part = slice(start, stop)
         for name, got in results.items():
+            every = len(float32[name]) // len(got)  # states are known at the ends of blocks only
+            known, part = slice(start // every, stop // every), slice(start + every - 1, stop, every)
             own = largest_error(float32[name][part], float64[name][part])
             for against, expected in ((BUNDLE_TORCH, float32), (BUNDLE_EXACT, float64)):
-                rows.append(compare(name, against, segment, got[part], expected[name][part], own=own))
+                row = compare(name, against, segment, got[known], expected[name][part], own=own, every=every)
+                rows.append(row)
     return rows
 
 
-def _as_caller(samples: Array, batch: int) -> Array:
-    """Samples in the shape that `Stream.step` takes: without the batch axis when the batch is 1."""
-    return samples[:, 0] if batch == 1 else samples
+def as_caller(samples: Array, manifest: Manifest) -> Array:
+    """What `Stream.step` takes, call by call: blocks, and no batch axis when the batch is 1."""
+    calls = samples if manifest.unroll == 1 else blocks_from_samples(samples, manifest.unroll)
+    return calls[:, 0] if manifest.batch == 1 else calls

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +24,8 @@ _REAL = "fiu"  # NumPy kinds that a sensor may deliver: floating, signed and uns
 class InputPort:
     """Checks samples for one input and copies them into the backend's buffer.
 
-    With batch 1 the caller's shape drops the batch axis: (features,) instead of (1, features).
+    With batch 1 the caller's shape drops the batch axis: (features,) instead of (1, features), and (unroll, features)
+    instead of (1, unroll, features) where a call takes a block of samples.
     """
 
     def __init__(self, tensor: Tensor, buffer: Array, model_name: str) -> None:
@@ -73,11 +75,14 @@ class InputPort:
 
     def _expected(self) -> str:
         labels = [f.name for f in self.tensor.features]
-        return f"{describe_shape(self.shape)} per sample" + (f": {listed(labels)}" if labels else "")
+        count = self._flat.size // math.prod(self.tensor.shape)
+        each = "sample" if count == 1 else f"block of {count} samples"
+        return f"{describe_shape(self.shape)} per {each}" + (f": {listed(labels)}" if labels else "")
 
     def _shape_message(self, shape: tuple[int, ...]) -> str:
         message = f"`{self.tensor.name}` has shape {shape}, but model '{self._model_name}' takes {self._expected()}."
-        if len(shape) == len(self.shape) + 1 and shape[1:] == self.shape:
+        features = self.tensor.shape[1:]
+        if len(shape) > len(features) and shape[-len(features) :] == features and math.prod(shape) > self._flat.size:
             return f"{message} If these are several samples, type: stream.run(x)"
         return message
 

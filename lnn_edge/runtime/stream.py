@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ..errors import NonFiniteError
 from ..manifest import DT_INPUT, Manifest
+from .blocks import check_lengths, recording_in_blocks, samples_from_blocks
 from .clock import make_clock
 from .samples import InputPort, by_name, feature_label
 from .state import State, check_state, initial_state
@@ -23,7 +24,7 @@ Array = npt.NDArray[Any]
 
 
 class Stream:
-    """Steps a model once per sample and keeps its state. Made by `Model.stream()`.
+    """Steps a model once per sample and keeps its state. Made by `Model.stream()`; `steps` counts the samples.
 
     A step is all or nothing: when it raises, for whatever reason, state and clock are what they were before. Results
     live in the stream's buffers and last until the next call of `step`; copy what must last longer. A stream is for
@@ -34,7 +35,7 @@ class Stream:
         self._manifest = manifest
         self._stepper = stepper
         self._ports = {t.name: InputPort(t, stepper.sample[t.name], manifest.name) for t in manifest.inputs}
-        self._squeeze = manifest.batch == 1
+        self._squeeze, self._unroll = manifest.batch == 1, manifest.unroll
         self._heads = frozenset(t.name for t in manifest.outputs)
         only = next(iter(self._ports.values())) if len(self._ports) == 1 else None
         self._put: Callable[[Any], None] = only.put if only else self._put_named
@@ -46,20 +47,22 @@ class Stream:
         self.steps = 0
         self.reset()
 
-    def step(self, x: Any, *, dt_s: Any = None, t_s: float | None = None) -> Any:
-        """Advance by one sample.
+    def step(self, x: Any, *, dt_s: Any = None, t_s: Any = None) -> Any:
+        """Advance by one sample, or by one block of samples if the bundle was exported with `unroll`.
 
         Args:
-            x: The sample, float32 best, shape (features,), or (batch, features) if the batch is above 1. A dict of
-                such arrays by input name if the model has several inputs.
+            x: The sample, float32 best, shape (features,), or (batch, features) if the batch is above 1; a block has
+                shape (unroll, features) or (batch, unroll, features). A dict of such arrays by input name if the model
+                has several inputs.
             dt_s: Only with measured time: seconds since the previous sample, within the manifest's `dt_range_s`. One
-                number, or shape (batch, 1).
-            t_s: Instead of `dt_s`: the sample's time in seconds, on any clock that goes forward. The first sample
-                after a reset counts as one period.
+                number, or shape (batch, unroll), with `unroll` 1 for single samples; for a block of a single row also
+                shape (unroll,).
+            t_s: Instead of `dt_s`: the sample's time in seconds, on any clock that goes forward; for a block the time
+                of each sample, shape (unroll,). The first sample after a reset counts as one period.
 
         Returns:
-            Output, shape (outputs,) or (batch, outputs); a dict of these by name if there are several. It lives in
-            the stream's buffer and lasts until the next call.
+            Output, shape (outputs,) or (batch, outputs), for a block (unroll, outputs) or (batch, unroll, outputs); a
+            dict of these by name if there are several. It lives in the stream's buffer and lasts until the next call.
 
         Raises:
             TypeError: If the sample holds no real numbers.
@@ -81,7 +84,7 @@ class Stream:
             if not self._stepper.run():
                 raise NonFiniteError(self._result_message())
             self._clock.last_s = now
-            self.steps += 1
+            self.steps += self._unroll
         finally:
             self._token.append(None)
         outputs = self._stepper.outputs
@@ -91,10 +94,11 @@ class Stream:
         return {name: array[0] if self._squeeze else array for name, array in outputs.items() if name in self._heads}
 
     def run(self, xs: Any, *, dt_s: Any = None, t_s: Any = None) -> Any:
-        """Advance by a whole recording; the same as `step` for every sample.
+        """Advance by a whole recording; the same as `step` for every sample or block.
 
         Args:
-            xs: Samples, shape (T, features) or (T, batch, features); a dict of such arrays with several inputs.
+            xs: Samples, shape (T, features) or (T, batch, features); a dict of such arrays with several inputs. With
+                `unroll` T must be a whole number of blocks.
             dt_s: Only with measured time: seconds since the previous sample, one number or shape (T,) or (T, batch, 1).
             t_s: Instead of `dt_s`: the samples' times in seconds, shape (T,).
 
@@ -104,19 +108,21 @@ class Stream:
         Raises:
             As `step`. The state is then what it was before the call; the message names the sample.
         """
-        samples, times = _sequence(xs), _times(xs, dt_s, t_s)
-        before = self.snapshot()
-        results: list[Any] = []
-        for k, sample in enumerate(samples):
+        check_lengths(xs, dt_s=dt_s, t_s=t_s)
+        if self._unroll > 1:
+            xs, dt_s, t_s = recording_in_blocks(self._manifest, xs, dt_s, t_s)
+        calls, before, results = _calls(xs), self.snapshot(), []
+        for k, sample in enumerate(calls):
             try:
-                y = self.step(sample, **times(k))
+                y = self.step(sample, dt_s=_at(dt_s, k), t_s=_at(t_s, k))
             except Exception as error:
                 self.restore(before)
                 if hasattr(error, "add_note"):
-                    error.add_note(f"in sample {k} of {len(samples)}; the stream is back at the state before `run`")
+                    what = "sample" if self._unroll == 1 else "block"
+                    error.add_note(f"in {what} {k} of {len(calls)}; the stream is back at the state before `run`")
                 raise
             results.append({n: a.copy() for n, a in y.items()} if isinstance(y, dict) else y.copy())
-        return _stacked(results, self._empty())
+        return self._joined(results)
 
     def reset(self) -> None:
         """Go back to the initial state; the next sample starts a new sequence."""
@@ -153,42 +159,28 @@ class Stream:
                 )
         return "the step gave a result that is not finite; the state is unchanged"
 
-    def _empty(self) -> Any:
-        """The result of running no samples."""
-        shapes = {t.name: t.shape[1:] if self._squeeze else t.shape for t in self._manifest.outputs}
-        empty = {name: np.zeros((0, *shape), np.float32) for name, shape in shapes.items()}
-        return empty[self._single] if self._single is not None else empty
+    def _joined(self, results: list[Any]) -> Any:
+        """Results call by call, as one array of samples per output."""
+        if not results:
+            shapes = {t.name: t.shape[1:] if self._squeeze else t.shape for t in self._manifest.outputs}
+            empty = {name: np.zeros((0, *shape), np.float32) for name, shape in shapes.items()}
+            return empty[self._single] if self._single is not None else empty
+        if isinstance(results[0], dict):
+            return {name: self._samples(np.stack([r[name] for r in results])) for name in results[0]}
+        return self._samples(np.stack(results))
+
+    def _samples(self, calls: Array) -> Array:
+        if self._unroll == 1:
+            return calls
+        return calls.reshape(-1, *calls.shape[2:]) if self._squeeze else samples_from_blocks(calls)
 
 
-def _sequence(xs: Any) -> Any:
-    """Samples by index: rows of an array or sequence, or dicts of rows."""
+def _calls(xs: Any) -> Any:
+    """Samples or blocks by index: rows of an array or sequence, or dicts of rows."""
     if isinstance(xs, dict):
-        lengths = {name: len(value) for name, value in xs.items()}
-        if len(set(lengths.values())) > 1:
-            raise ValueError(f"inputs have different numbers of samples: {lengths}")
-        return [{name: value[k] for name, value in xs.items()} for k in range(next(iter(lengths.values()), 0))]
-    if np.ndim(xs) == 0:
-        raise ValueError(f"`xs` is a single value, expected samples of shape (T, features). Got {xs!r}")
+        return [{name: value[k] for name, value in xs.items()} for k in range(len(next(iter(xs.values()), ())))]
     return xs
 
 
-def _times(xs: Any, dt_s: Any, t_s: Any) -> Callable[[int], dict[str, Any]]:
-    """The time arguments of sample k."""
-    count = len(next(iter(xs.values()), ())) if isinstance(xs, dict) else len(xs)
-    for name, value in (("dt_s", dt_s), ("t_s", t_s)):
-        if np.ndim(value) > 0 and len(value) != count:
-            raise ValueError(f"`{name}` has {len(value)} entries for {count} samples")
-    if t_s is not None and np.ndim(t_s) == 0:
-        raise ValueError(f"`t_s` is {t_s!r}, expected one time for each of the {count} samples")
-    return lambda k: {
-        "dt_s": dt_s[k] if np.ndim(dt_s) > 0 else dt_s,
-        "t_s": None if t_s is None else float(t_s[k]),
-    }
-
-
-def _stacked(results: list[Any], empty: Any) -> Any:
-    if not results:
-        return empty
-    if isinstance(results[0], dict):
-        return {name: np.stack([r[name] for r in results]) for name in results[0]}
-    return np.stack(results)
+def _at(times: Any, k: int) -> Any:
+    return times[k] if np.ndim(times) > 0 else times
