@@ -23,6 +23,7 @@ __all__ = [
     "FileEntry",
     "Graph",
     "Manifest",
+    "Precision",
     "Provenance",
     "Schema",
     "StatePair",
@@ -39,6 +40,9 @@ MAX_UNROLL = 1024  # samples per call; a graph grows with each
 DT_INPUT = "dt"  # the graph input that holds the time since the previous sample, (batch, unroll) seconds
 
 _FLOAT32_MAX = 3.4028234663852886e38
+
+
+Precision = Literal["float32", "float16"]  # of weights and inner arithmetic; all inputs and results are float32
 
 
 class _Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -175,7 +179,7 @@ class Manifest(_Frozen, frozen=True):
 
     schema: Schema
     name: str
-    precision: Literal["float32"]
+    precision: Precision
     batch: int
     unroll: int
     inputs: tuple[Tensor, ...]

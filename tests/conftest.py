@@ -11,10 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from bundles import INPUTS, ROOT, copied, small_cfc, small_ltc
 
 import lnn_edge
 from lnn_edge import Feature
+
+torch.set_num_threads(1)  # the models are tiny, and several test processes share the machine
 
 
 @pytest.fixture(scope="session")

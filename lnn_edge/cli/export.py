@@ -41,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch", type=int, default=1, help="independent rows per step (default 1)")
     parser.add_argument("--unroll", type=int, default=1, help="samples per step, for sensors with a FIFO (default 1)")
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "float16"),
+        default="float32",
+        help="of weights and inner arithmetic (default float32)",
+    )
     parser.add_argument("--inputs", metavar="NAMES", help="input columns: name or name:unit, separated by commas")
     parser.add_argument("--outputs", metavar="NAMES", help="output columns, likewise")
     parser.add_argument("--example", metavar="FILE", help="recorded samples: .npy, or .csv with columns from --inputs")
@@ -72,6 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
             dt_range_s=tuple(arguments.dt_range_s) if arguments.dt_range_s else None,
             batch=arguments.batch,
             unroll=arguments.unroll,
+            precision=arguments.precision,
             inputs=inputs,
             outputs=outputs,
             overwrite=arguments.overwrite,

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast, get_args
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ..manifest import MAX_UNROLL, Feature, Tensor, Time
+from ..manifest import MAX_UNROLL, Feature, Precision, Tensor, Time
 from ..wording import choices
 from .wrapping import InputShape
 
-__all__ = ["check_batch", "check_unroll", "make_time", "name_features", "names_for", "recordings", "with_ranges"]
+__all__ = [
+    "check_batch",
+    "check_precision",
+    "check_unroll",
+    "make_time",
+    "name_features",
+    "names_for",
+    "recordings",
+    "with_ranges",
+]
 
 Array = npt.NDArray[Any]
 _DT_SPAN = 20.0  # default legal dt: from the period divided by this to the period times this
@@ -29,6 +38,18 @@ def check_batch(batch: Any) -> int:
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise ValueError(f"`batch` is {batch!r}, expected a whole number of at least 1")
     return batch
+
+
+def check_precision(precision: Any) -> Precision:
+    """Check the precision.
+
+    Raises:
+        ValueError: If it is not one that bundles can have.
+    """
+    known = get_args(Precision)
+    if precision not in known:
+        raise ValueError(f"`precision` is {precision!r}. {choices(str(precision), known)}")
+    return cast(Precision, precision)
 
 
 def check_unroll(unroll: Any) -> None:

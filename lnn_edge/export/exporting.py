@@ -17,15 +17,25 @@ from ..bundle import check_target, file_entry, read_bundle, staged_directory, wr
 from ..equality import TOLERANCE, TOLERANCE_REASON, Comparison
 from ..errors import VerificationError
 from ..golden import encode_golden
-from ..manifest import Feature, Manifest, Schema, StatePair, Verification, encode_json
+from ..manifest import Feature, Manifest, Precision, Schema, StatePair, Verification, encode_json
 from ..runtime.loading import load, open_bundle
-from .arguments import check_batch, check_unroll, make_time, name_features, names_for, recordings, with_ranges
+from .arguments import (
+    check_batch,
+    check_precision,
+    check_unroll,
+    make_time,
+    name_features,
+    names_for,
+    recordings,
+    with_ranges,
+)
 from .blocks import add_steps
 from .excitation import MIN_STEPS, excite
 from .graph import GraphBuilder, graph_facts
 from .proof import Truth, check_causal, golden_from_truth, prove, truth_from_model
 from .provenance import make_provenance
 from .report import ExportReport
+from .threads import one_thread
 from .trained import Trained
 from .wrapping import describe_inputs, trained_from_module
 
@@ -35,6 +45,7 @@ Progress = Callable[[str, int, int], None]
 Names = Sequence[str | Feature]
 
 
+@one_thread()
 def export_model(
     model: nn.Module,
     path: str | os.PathLike[str],
@@ -46,6 +57,7 @@ def export_model(
     dt_range_s: tuple[float, float] | None = None,
     batch: int = 1,
     unroll: int = 1,
+    precision: Precision = "float32",
     inputs: Names | Mapping[str, Names] | None = None,
     outputs: Names | Mapping[str, Names] | None = None,
     overwrite: bool = False,
@@ -67,6 +79,8 @@ def export_model(
         dt_range_s: Lowest and highest legal dt with time="measured", seconds; default period/20 to period*20.
         batch: Number of independent rows (robots, sensors) per step.
         unroll: Samples per call, for sensors that deliver blocks and devices where a launch costs more than a step.
+        precision: "float16" keeps weights and inner arithmetic in half, inputs, outputs and state in float32. It is
+            accepted only if the drift of real half arithmetic stays small; the report shows it.
         inputs: Name or `Feature` per input column, as in the CSV file or the driver; a dict by input if there are
             several.
         outputs: Name or `Feature` per output column, likewise.
@@ -109,7 +123,7 @@ def export_model(
     manifest = Manifest(
         schema=Schema(),
         name=target.stem,
-        precision="float32",
+        precision=check_precision(precision),
         batch=trained.batch,
         unroll=unroll,
         inputs=tuple(named_inputs),
@@ -166,7 +180,7 @@ def _store(stage: Path, manifest: Manifest, files: dict[str, bytes]) -> Manifest
 
 def _build(trained: Trained, manifest: Manifest) -> onnx.ModelProto:
     """The step as ONNX, describing itself in its metadata."""
-    graph = GraphBuilder()
+    graph = GraphBuilder(manifest.precision)
     add_steps(graph, trained, manifest.time, manifest.unroll)
     described = ("schema", "inputs", "outputs", "states", "time", "unroll", "cores")
     metadata = {f"lnn_edge.{key}": msgspec.json.encode(getattr(manifest, key)).decode() for key in described}

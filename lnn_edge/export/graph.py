@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ..manifest import Graph
+from ..manifest import Graph, Precision
+from .precision import halved
 
 __all__ = ["IR_VERSION", "OPERATORS", "OPSET", "GraphBuilder", "Shape", "Value", "check_limits", "graph_facts"]
 
@@ -24,9 +26,9 @@ OPSET, IR_VERSION = 17, 8
 
 # What TensorRT 8.6 to 11 and onnxruntime all import, in the form used here: axes as constants, two-dimensional Gemm.
 OPERATORS = frozenset(
-    # liquid cores
-    {"Abs", "Add", "Concat", "Div", "Erf", "Exp", "GatherElements", "Gemm", "Identity", "Mul", "ReduceSum", "Relu"}
-    | {"Sigmoid", "Split", "Sub", "Tanh", "Unsqueeze"}
+    # liquid cores, with Cast for half precision
+    {"Abs", "Add", "Cast", "Concat", "Div", "Erf", "Exp", "GatherElements", "Gemm", "Identity", "Mul", "ReduceSum"}
+    | {"Relu", "Sigmoid", "Split", "Sub", "Tanh", "Unsqueeze"}
     # what surrounds them
     | {"AveragePool", "Conv", "Elu", "Expand", "LayerNormalization", "LeakyRelu", "Log", "LogSoftmax", "MatMul", "Max"}
     | {"MaxPool", "Min", "Neg", "Pow", "ReduceMean", "Reshape", "Slice", "Softmax", "Softplus", "Sqrt", "Transpose"}
@@ -47,9 +49,15 @@ class Value:
 
 
 class GraphBuilder:
-    """Collects nodes and constants. Values are names; a constant that repeats is stored once."""
+    """Collects nodes and constants. Values are names; a constant that repeats is stored once.
 
-    def __init__(self) -> None:
+    `half` says whether the step is for half precision, where range matters as much as the number of nodes.
+    """
+
+    def __init__(self, precision: Precision = "float32") -> None:
+        self.half = precision == "float16"
+        self._exact: set[str] = set()  # names of nodes that stay float32
+        self._marking = False
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._initializers: list[onnx.TensorProto] = []
@@ -61,6 +69,13 @@ class GraphBuilder:
     def scope(self, name: str) -> None:
         """Prefix the names of the nodes that follow, so that a graph viewer shows where they come from."""
         self._scope = f"{name}/" if name else ""
+
+    @contextmanager
+    def exact(self) -> Iterator[None]:
+        """Keep the nodes made within in float32, whatever the precision of the step."""
+        before, self._marking = self._marking, True
+        yield
+        self._marking = before
 
     def input(self, name: str, shape: Sequence[int]) -> str:
         """Declare a float32 graph input."""
@@ -99,6 +114,8 @@ class GraphBuilder:
         results = [name] if outputs == 1 else [f"{name}.{k}" for k in range(outputs)]
         taken = [self._renamed.get(value, value) for value in inputs]
         self._nodes.append(helper.make_node(operator, taken, results, name=name, **attributes))
+        if self._marking:
+            self._exact.add(name)
         return results
 
     def linear(self, x: str, weight: Array, addend: Array | str | None = None) -> str:
@@ -124,7 +141,11 @@ class GraphBuilder:
 
     def model(self, name: str, metadata: Mapping[str, str]) -> onnx.ModelProto:
         """Finish: check the graph strictly and return it as a model."""
-        graph = helper.make_graph(self._nodes, name, self._inputs, self._outputs, self._initializers)
+        nodes, constants = self._nodes, self._initializers
+        if self.half:
+            inputs, outputs = [i.name for i in self._inputs], [o.name for o in self._outputs]
+            nodes, constants = halved(nodes, constants, inputs, outputs, self._exact)
+        graph = helper.make_graph(nodes, name, self._inputs, self._outputs, constants)
         model = helper.make_model(
             graph,
             opset_imports=[helper.make_opsetid("", OPSET)],
@@ -179,7 +200,7 @@ def check_limits(model: onnx.ModelProto) -> None:
 
 def graph_facts(model: onnx.ModelProto) -> Graph:
     """Count what the manifest tells about the graph."""
-    floats = [i for i in model.graph.initializer if i.data_type == TensorProto.FLOAT]
+    floats = [i for i in model.graph.initializer if i.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16)]
     operators = Counter(node.op_type for node in model.graph.node)
     return Graph(
         opset=OPSET,

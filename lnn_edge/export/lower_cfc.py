@@ -100,7 +100,7 @@ def _lower_layer(graph: GraphBuilder, layer: CfcLayer, x: str, state: str, time:
     if layer.backbone:
         z, pending = _backbone(graph, layer, graph.concat(parts))
         parts = [z]
-    features = _Features(graph.concat([*parts, time.source] if timed else parts), pending, timed)
+    features = _Features(graph.concat([*parts, time.unit[0]] if timed else parts), pending, timed)
     return (_pure if layer.mode == "pure" else _gated)(graph, layer, features, time)
 
 
@@ -152,8 +152,9 @@ def _gate(graph: GraphBuilder, z: _Features, time_a: Linear, time_b: Linear, tim
     (weight_a, bias_a), (weight_b, bias_b) = time_a, time_b
     if time.fixed is not None:
         return z.linear(graph, (weight_a * time.fixed + weight_b, bias_a * time.fixed + bias_b))
-    over_time = replace(z, value=graph.node("Mul", z.value, time.source)).linear(graph, (weight_a * time.scale, bias_b))
-    return z.linear(graph, time_b, per_dt=bias_a * time.scale, addend=over_time)
+    dt, scale = time.unit
+    over_time = replace(z, value=graph.node("Mul", z.value, dt)).linear(graph, (weight_a * scale, bias_b))
+    return z.linear(graph, time_b, per_dt=bias_a * scale, addend=over_time)
 
 
 def _pure(graph: GraphBuilder, layer: CfcLayer, z: _Features, time: StepTime) -> str:

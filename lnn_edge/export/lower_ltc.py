@@ -110,6 +110,8 @@ class _Synapses:
         """
         if len(self.source) == 0:
             return current, conductance
+        if graph.half:
+            return self._in_half(graph, pre, current, conductance)
         if self._fans_ns(rows) < self._list_ns(rows):
             return self._as_fans(graph, pre, rows, current, conductance)
         return self._as_list(graph, pre, current, conductance)
@@ -124,14 +126,33 @@ class _Synapses:
 
     def _as_list(self, graph: GraphBuilder, pre: str, current: _Value, conductance: _Value) -> tuple[str, str]:
         """One matrix takes each synapse its source, two more sum them per target: three products, no gather."""
+        spread, currents, conductances = self._matrices()
+        active = graph.node("Sigmoid", graph.linear(pre, spread, self.offset))
+        return graph.linear(active, currents, current), graph.linear(active, conductances, conductance)
+
+    def _in_half(self, graph: GraphBuilder, pre: str, current: _Value, conductance: _Value) -> tuple[str, str]:
+        """The list again: products in half, with weights brought near 1 per target, and sums in float32."""
+        spread, *weights = self._matrices()
+        active = graph.node("Sigmoid", graph.linear(pre, spread, self.offset))
+        totals = []
+        for weight, addend in zip(weights, (current, conductance), strict=True):
+            largest = np.abs(weight).max(axis=0)
+            scale = np.exp2(np.ceil(np.log2(np.where(largest > 0, largest, 1.0))))
+            product = graph.linear(active, weight / scale)
+            with graph.exact():
+                scaled = graph.node("Mul", product, graph.row(scale))
+                totals.append(graph.node("Add", scaled, graph.row(addend)))
+        return totals[0], totals[1]
+
+    def _matrices(self) -> tuple[Array, Array, Array]:
+        """Sources to synapses with their slopes, and synapses to targets with their currents and conductances."""
         count, (sources, targets) = len(self.source), self.shape
         each = np.arange(count)
         spread, currents, conductances = np.zeros((sources, count)), *np.zeros((2, count, targets))
         spread[self.source, each] = self.slope
         currents[each, self.target] = self.current
         conductances[each, self.target] = self.conductance
-        active = graph.node("Sigmoid", graph.linear(pre, spread, self.offset))
-        return graph.linear(active, currents, current), graph.linear(active, conductances, conductance)
+        return spread, currents, conductances
 
     def _fans_ns(self, rows: int) -> float:
         width = self._fan_width
@@ -226,8 +247,9 @@ class _Solver:
         path = [v]
         for addends in self._addends(neurons, ahead, *shared):
             current, conductance = own.sums(self._g, v, self._time.batch, *addends)
-            kept = self._g.node("Mul", v, r) if r else v
-            v = self._g.node("Div", self._g.node("Add", kept, self._g.row(current)), self._g.row(conductance))
+            with self._g.exact():  # a slow neuron moves by less than half can tell apart
+                kept = self._g.node("Mul", v, r) if r else v
+                v = self._g.node("Div", self._g.node("Add", kept, self._g.row(current)), self._g.row(conductance))
             path.append(v)
         return path
 
@@ -239,8 +261,9 @@ class _Solver:
         n, d = sensory.sums(self._g, self._x, self._time.batch, current, conductance)
         if self._time.fixed is not None:
             return "" if np.all(carry == 1.0) else self._g.row(carry), n, d
-        r = self._g.node("Div", self._g.row(carry), self._time.times(1.0 / self._unfolds))
-        return r, n, self._g.node("Add", self._g.row(d), r)
+        with self._g.exact():
+            r = self._g.node("Div", self._g.row(carry), self._time.times(1.0 / self._unfolds))
+            return r, n, self._g.node("Add", self._g.row(d), r)
 
     def _addends(
         self, neurons: range, ahead: Sequence[str], current: _Value, conductance: _Value

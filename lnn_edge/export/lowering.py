@@ -50,6 +50,7 @@ def _lower_lstm(graph: GraphBuilder, cell: LstmCell, x: str, h: str, c: str) -> 
     candidate = graph.node("Tanh", graph.linear(z, weight[:, :units], bias[:units]))
     gates = graph.node("Sigmoid", graph.linear(z, weight[:, units:], bias[units:]))
     input_gate, forget_gate, output_gate = graph.split(gates, [units] * 3)
-    kept, added = graph.node("Mul", c, forget_gate), graph.node("Mul", candidate, input_gate)
-    memory = graph.node("Add", kept, added)
+    with graph.exact():  # the memory goes on over steps
+        kept, added = graph.node("Mul", c, forget_gate), graph.node("Mul", candidate, input_gate)
+        memory = graph.node("Add", kept, added)
     return graph.node("Mul", graph.node("Tanh", memory), output_gate), memory

@@ -62,6 +62,14 @@ class StepTime:
             other._unroll, other._place = 1, 0
         return other
 
+    @property
+    def unit(self) -> tuple[str, float]:
+        """A measured value (batch, 1) to multiply with, and the factor that is still missing.
+
+        In half precision nothing is: seconds may be too small a number for it, the timespan never is.
+        """
+        return (self.times(1.0), 1.0) if self._graph.half else (self.source, self.scale)
+
     def times(self, factor: float) -> str:
         """The measured timespan times a constant, as a value of shape (batch, 1); made once per factor."""
         return self._piece(self.scale * factor)
