@@ -92,11 +92,12 @@ class TrainedNetwork:
     """A module that holds ncps layers. Works on a float32 copy on the CPU in eval mode; the user's is left alone."""
 
     def __init__(self, module: nn.Module, batch: int, example: Mapping[str, Sequence[Array]]) -> None:
+        # read first: copying a stale nn.GRU makes it forget that it is stale
+        read = [_read(name, layer) for name, layer in find_cores(module).items()]
         duplicate: Any = copy.deepcopy(module)
         self._module = duplicate.to("cpu", torch.float32).eval()
         self.batch = batch
         self._layers = find_cores(self._module)
-        read = [_read(name, layer) for name, layer in find_cores(module).items()]
         self.core_maths = [core for core, _ in read]
         self.cores: tuple[Core, ...] = tuple(described for _, described in read)
         self.batch_first = is_batch_first(self._layers)
