@@ -28,8 +28,21 @@ OPERATORS = frozenset(
     {"Abs", "Add", "Concat", "Div", "Erf", "Exp", "GatherElements", "Gemm", "Identity", "Mul", "ReduceSum", "Relu"}
     | {"Sigmoid", "Split", "Sub", "Tanh", "Unsqueeze"}
     # what surrounds them
-    | {"AveragePool", "Conv", "Elu", "Expand", "LayerNormalization", "LeakyRelu", "Log", "LogSoftmax", "MatMul", "Max"}
+    | {
+        "AveragePool",
+        "Conv",
+        "Elu",
+        "Expand",
+        "Gather",
+        "LayerNormalization",
+        "LeakyRelu",
+        "Log",
+        "LogSoftmax",
+        "MatMul",
+        "Max",
+    }
     | {"MaxPool", "Min", "Neg", "Pow", "ReduceMean", "Reshape", "Slice", "Softmax", "Softplus", "Sqrt", "Transpose"}
+    | {"Cos", "HardSigmoid", "ReduceMax", "ReduceMin", "Sin"}
 )
 
 

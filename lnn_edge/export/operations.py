@@ -6,12 +6,17 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
+from .folding import Joined, Product, Scaled
 from .graph import Shape, Value
 from .translate import Translator
 
 __all__ = ["RULES"]
+
+Array = npt.NDArray[Any]
 
 RULES: dict[str, Callable[..., Any]] = {}  # by name of the torch operation
 
@@ -65,6 +70,9 @@ def _select(t: Translator, shape: Shape, x: Value, axis: int, index: int) -> Val
     if x.logical[axis] == 1:
         return x.viewed(shape)
     index %= x.logical[axis]
+    part = x.part(axis, index) if isinstance(x, Joined) else None
+    if part is not None:
+        return part.viewed(shape)
     return _cut(t, x, axis, index, index + 1).viewed(shape)
 
 
@@ -116,28 +124,54 @@ def _unbind(t: Translator, shapes: list[Shape], x: Value, axis: int = 0) -> _Pie
 
 @_rule("cat", "concat", "concatenate")
 def _cat(t: Translator, shape: Shape, parts: Sequence[Any], axis: int = 0) -> Value:
-    values = [t.value(part) for part in parts]
-    axis %= len(shape)
+    physical, write = _concat(t, shape, [t.value(part) for part in parts], axis % len(shape))
+    return Value(write(), physical, shape)
+
+
+def _concat(t: Translator, shape: Shape, values: Sequence[Value], axis: int) -> tuple[Shape, Callable[[], str]]:
     kept = [k for k, n in enumerate(shape) if k == 0 or n != 1 or k == axis]
     kept = kept if len(kept) > 1 else list(range(len(shape)))[:2]
-    names = [t.shaped(v, [v.logical[k] for k in kept]) for v in values]
-    joined = t.graph.node("Concat", *names, axis=kept.index(axis))
-    return Value(joined, tuple(shape[k] for k in kept), shape)
+
+    def write() -> str:
+        names = [t.shaped(v, [v.logical[k] for k in kept]) for v in values]
+        return t.graph.node("Concat", *names, axis=kept.index(axis))
+
+    return tuple(shape[k] for k in kept), write
 
 
 @_rule("stack")
 def _stack(t: Translator, shape: Shape, parts: Sequence[Any], axis: int = 0) -> Value:
     axis %= len(shape)
-    opened = [t.value(part) for part in parts]
-    return _cat(t, shape, [v.viewed((*v.logical[:axis], 1, *v.logical[axis:])) for v in opened], axis)
+    whole = [t.value(part) for part in parts]
+    opened = [v.viewed((*v.logical[:axis], 1, *v.logical[axis:])) for v in whole]
+    physical, write = _concat(t, shape, opened, axis)
+    return Joined(whole, physical, shape, write) if axis == 0 else Value(write(), physical, shape)
 
 
 @_rule("linear")
 def _linear(t: Translator, shape: Shape, x: Value, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Value:
-    rows, width = math.prod(shape[:-1]), int(weight.shape[1])
-    addend = None if bias is None else bias.double().numpy()
-    y = t.graph.linear(t.shaped(x, (rows, width)), weight.double().numpy().T, addend)
-    return Value(y, (rows, shape[-1]), shape)
+    taken = (math.prod(shape[:-1]), int(weight.shape[1]))
+    matrix, addend = _double(weight), None if bias is None else _double(bias)
+    if isinstance(x, Scaled):
+        x, factor, shift = x.into(taken, axis=1, shifts=True)
+        addend = _plus(addend, matrix @ shift)
+        matrix = matrix * factor
+
+    def write(own: Array, own_addend: Array | None) -> str:
+        return t.graph.linear(t.shaped(x, taken), own.T, own_addend)
+
+    return Product(matrix, addend, (taken[0], shape[-1]), shape, write)
+
+
+def _double(tensor: torch.Tensor) -> Array:
+    array: Array = tensor.detach().double().numpy()
+    return array
+
+
+def _plus(bias: Array | None, more: Array) -> Array | None:
+    if not np.any(more):
+        return bias
+    return more if bias is None else bias + more
 
 
 @_rule("addmm")
@@ -154,6 +188,19 @@ def _matmul(t: Translator, shape: Shape, a: Any, b: Any) -> Value:
     return Value(t.graph.node("MatMul", t.plain(a), t.plain(b)), shape, shape)
 
 
+@_rule("einsum")
+def _einsum(t: Translator, shape: Shape, equation: str, operands: Sequence[Any], **_keywords: Any) -> Value:
+    """The forms that are a linear layer: the last axis of a value against one axis of a constant matrix."""
+    left, _, result = equation.replace(" ", "").partition("->")
+    x, _, matrix = left.partition(",")
+    weight = operands[-1]
+    if len(operands) == 2 and len(matrix) == 2 and not isinstance(weight, Value) and x and result:
+        kept, (rest, summed) = matrix.replace(x[-1], ""), (result[:-1], x[-1])
+        if summed in matrix and summed not in result and (rest, result[-1]) == (x[:-1], kept):
+            return _linear(t, shape, operands[0], weight if matrix[1] == summed else weight.T)
+    raise TypeError(f"the model uses einsum '{equation}'; export takes the forms of a linear layer, as 'bti,oi->bto'")
+
+
 @_rule("conv1d", "conv2d", "conv3d")
 def _conv(
     t: Translator, shape: Shape, x: Value, weight: torch.Tensor, bias: torch.Tensor | None = None,
@@ -167,14 +214,20 @@ def _conv(
 
     if isinstance(padding, str):
         raise TypeError(f"the model uses a convolution with padding='{padding}'; export takes numbers only")
-    operands = [t.plain(x), t.graph.constant(weight.double().numpy())]
-    if bias is not None:
-        operands.append(t.graph.constant(bias.double().numpy()))
-    y = t.graph.node(
-        "Conv", *operands, strides=each(stride), pads=each(padding) * 2, dilations=each(dilation), group=int(groups),
-        kernel_shape=[int(n) for n in weight.shape[2:]],
-    )  # fmt: skip
-    return Value(y, shape, shape)
+    kernel, addend, pads = _double(weight), None if bias is None else _double(bias), each(padding)
+    if isinstance(x, Scaled) and groups == 1:
+        x, factor, shift = x.into(x.logical, axis=1, shifts=not any(pads))
+        addend = _plus(addend, kernel.sum(axis=tuple(range(2, kernel.ndim))) @ shift)
+        kernel = kernel * factor.reshape(-1, *(1 for _ in pads))
+
+    def write(own: Array, own_addend: Array | None) -> str:
+        constants = [t.graph.constant(part) for part in (own, own_addend) if part is not None]
+        return t.graph.node(
+            "Conv", t.plain(x), *constants, strides=each(stride), pads=pads * 2, dilations=each(dilation),
+            group=int(groups), kernel_shape=[int(n) for n in weight.shape[2:]],
+        )  # fmt: skip
+
+    return Product(kernel, addend, shape, shape, write)
 
 
 @_rule("batch_norm")
@@ -185,9 +238,51 @@ def _batch_norm(
     """With the statistics of training, this is a scale and a shift per channel."""
     scale = (1.0 if weight is None else weight.double()) / torch.sqrt(var.double() + eps)
     shift = (0.0 if bias is None else bias.double()) - mean.double() * scale
+    return _per_channel(t, shape, x, scale, shift)
+
+
+def _per_channel(t: Translator, shape: Shape, x: Value, scale: torch.Tensor, shift: torch.Tensor) -> Value:
     channels = (1, -1, *(1 for _ in shape[2:]))
     scaled = t.elementwise("Mul", shape, x, scale.reshape(channels))
     return t.elementwise("Add", shape, scaled, shift.reshape(channels))
+
+
+@_rule("group_norm")
+def _group_norm(
+    t: Translator, shape: Shape, x: Value, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5,
+    *_rest: Any,
+) -> Value:  # fmt: skip
+    """A layer normalisation of each group, then a scale and a shift per channel."""
+    rows = shape[0] * int(groups)
+    plain = _layer_norm(t, (rows, math.prod(shape) // rows), x, [math.prod(shape) // rows], eps=eps).viewed(shape)
+    if weight is None and bias is None:
+        return plain
+    ones, zeros = torch.ones(shape[1]), torch.zeros(shape[1])
+    scale, shift = (ones if weight is None else weight), (zeros if bias is None else bias)
+    return _per_channel(t, shape, plain, scale, shift)
+
+
+@_rule("instance_norm")
+def _instance_norm(
+    t: Translator, shape: Shape, x: Value, weight: Any, bias: Any, mean: Any, var: Any, of_the_input: bool,
+    _momentum: float, eps: float, *_rest: Any,
+) -> Value:  # fmt: skip
+    """With the statistics of training a batch normalisation, with those of the input a group per channel."""
+    if of_the_input:
+        return _group_norm(t, shape, x, shape[1], weight, bias, eps)
+    return _batch_norm(t, shape, x, weight, bias, mean, var, False, 0.0, eps)
+
+
+@_rule("rms_norm")
+def _rms_norm(
+    t: Translator, shape: Shape, x: Value, normalized: Sequence[int], weight: Any = None, eps: float | None = None
+) -> Value:
+    axes = list(range(len(shape) - len(normalized), len(shape)))
+    small = tuple(1 if k in axes else n for k, n in enumerate(shape))
+    square = _reduced(t, small, t.elementwise("Mul", shape, x, x), "ReduceMean", axes)
+    root = t.unary("Sqrt", t.elementwise("Add", small, square, torch.finfo(torch.float32).eps if eps is None else eps))
+    plain = t.elementwise("Div", shape, x, root)
+    return plain if weight is None else t.elementwise("Mul", shape, plain, weight)
 
 
 @_rule("layer_norm")
@@ -214,7 +309,7 @@ def _unary(torch_name: str, onnx_name: str) -> None:
 
 for _torch_name, _onnx_name in {
     "relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid", "abs": "Abs", "neg": "Neg", "exp": "Exp", "sqrt": "Sqrt",
-    "log": "Log", "erf": "Erf",
+    "log": "Log", "erf": "Erf", "sin": "Sin", "cos": "Cos",
 }.items():  # fmt: skip
     _unary(_torch_name, _onnx_name)
 
@@ -239,8 +334,102 @@ def _gelu(t: Translator, shape: Shape, x: Value, approximate: str = "none") -> V
 @_rule("elu", "elu_")
 def _elu(t: Translator, _shape: Shape, x: Value, alpha: float = 1.0, scale: float = 1, input_scale: float = 1) -> Value:
     if (scale, input_scale) != (1, 1):
-        raise TypeError("the model uses a scaled ELU (SELU), which export cannot translate")
+        raise TypeError("the model uses torch.ops.aten.elu with scales of its own, which export cannot translate")
     return t.unary("Elu", x, alpha=float(alpha))
+
+
+@_rule("selu", "selu_")
+def _selu(t: Translator, shape: Shape, x: Value) -> Value:
+    """Constants of Klambauer, Unterthiner, Mayr, Hochreiter 2017, arXiv:1706.02515; the scale can fold onwards."""
+    return t.elementwise("Mul", shape, t.unary("Elu", x, alpha=1.6732632423543772), 1.0507009873554805)
+
+
+@_rule("celu", "celu_")
+def _celu(t: Translator, shape: Shape, x: Value, alpha: float = 1.0) -> Value:
+    if alpha == 1.0:
+        return t.unary("Elu", x, alpha=1.0)
+    return t.elementwise("Mul", shape, t.unary("Elu", t.elementwise("Mul", shape, x, 1.0 / alpha), alpha=1.0), alpha)
+
+
+@_rule("hardsigmoid", "hardsigmoid_")
+def _hardsigmoid(t: Translator, _shape: Shape, x: Value) -> Value:
+    return t.unary("HardSigmoid", x, alpha=1.0 / 6.0, beta=0.5)
+
+
+@_rule("hardswish", "hardswish_")
+def _hardswish(t: Translator, shape: Shape, x: Value) -> Value:
+    return t.elementwise("Mul", shape, x, _hardsigmoid(t, shape, x))
+
+
+@_rule("mish", "mish_")
+def _mish(t: Translator, shape: Shape, x: Value) -> Value:
+    return t.elementwise("Mul", shape, x, t.unary("Tanh", t.unary("Softplus", x)))
+
+
+@_rule("log_sigmoid")
+def _log_sigmoid(t: Translator, _shape: Shape, x: Value) -> Value:
+    """-softplus(-x)."""
+    return t.unary("Neg", t.unary("Softplus", t.unary("Neg", x)))
+
+
+@_rule("prelu")
+def _prelu(t: Translator, shape: Shape, x: Value, slope: torch.Tensor) -> Value:
+    """max(x, 0) + slope min(x, 0), with a slope per channel or one for all."""
+    channels = (1, -1, *(1 for _ in shape[2:])) if len(shape) > 1 else (-1,)
+    below = t.elementwise("Mul", shape, t.elementwise("Min", shape, x, 0.0), slope.reshape(channels))
+    return t.elementwise("Add", shape, t.unary("Relu", x), below)
+
+
+@_rule("glu")
+def _glu(t: Translator, shape: Shape, x: Value, axis: int = -1) -> Value:
+    half = shape[axis]
+    kept, gate = _cut(t, x, axis, 0, half), _cut(t, x, axis, half, 2 * half)
+    return t.elementwise("Mul", shape, kept, t.unary("Sigmoid", gate))
+
+
+@_rule("reciprocal", "reciprocal_")
+def _reciprocal(t: Translator, shape: Shape, x: Value) -> Value:
+    return t.elementwise("Div", shape, 1.0, x)
+
+
+@_rule("rsqrt", "rsqrt_")
+def _rsqrt(t: Translator, shape: Shape, x: Value) -> Value:
+    return _reciprocal(t, shape, t.unary("Sqrt", x))
+
+
+@_rule("where")
+def _where(t: Translator, shape: Shape, mask: Any, kept: Any, other: Any) -> Value:
+    """Choice by a mask that is known when the model is exported: kept * mask + other * (1 - mask)."""
+    if isinstance(mask, Value):
+        raise TypeError("the model chooses by a condition that it computes; export takes masks that are constant")
+
+    def chosen(value: Any, where: torch.Tensor) -> Any:
+        if isinstance(value, Value):
+            return t.elementwise("Mul", shape, value, where.double())
+        return torch.where(where, torch.as_tensor(value, dtype=torch.float64), 0.0)  # an infinity stays where it is
+
+    return t.elementwise("Add", shape, chosen(kept, mask), chosen(other, ~mask))
+
+
+@_rule("masked_fill", "masked_fill_")
+def _masked_fill(t: Translator, shape: Shape, x: Any, mask: Any, value: Any) -> Value:
+    return _where(t, shape, mask if isinstance(mask, Value) else ~mask, x, value)
+
+
+@_rule("index_select")
+def _index_select(t: Translator, shape: Shape, x: Value, axis: int, index: torch.Tensor) -> Value:
+    """Columns by number, known when the model is exported."""
+    return Value(t.graph.node("Gather", t.plain(x), t.graph.integers(index.numpy()), axis=int(axis)), shape, shape)
+
+
+@_rule("index")
+def _index(t: Translator, shape: Shape, x: Value, indices: Sequence[Any]) -> Value:
+    chosen = [axis for axis, index in enumerate(indices) if index is not None]
+    if len(chosen) != 1 or isinstance(indices[chosen[0]], Value) or indices[chosen[0]].dtype == torch.bool:
+        raise TypeError(
+            "the model indexes several axes at once, or by what it computes; export takes one list of numbers"
+        )
+    return _index_select(t, shape, x, chosen[0], indices[chosen[0]] % x.logical[chosen[0]])
 
 
 @_rule("leaky_relu", "leaky_relu_")
@@ -303,14 +492,29 @@ def _reduction(torch_name: str, onnx_name: str) -> None:
         where = sorted(int(axis) % rank for axis in chosen)
         if all(x.logical[k] == 1 for k in where):
             return x.viewed(shape)
-        full = tuple(1 if k in where else n for k, n in enumerate(x.logical))
-        if onnx_name == "ReduceSum":  # its axes became an input in opset 13
-            return Value(t.graph.node(onnx_name, t.plain(x), t.graph.integers(where), keepdims=1), full, shape)
-        return Value(t.graph.node(onnx_name, t.plain(x), axes=where, keepdims=1), full, shape)
+        return _reduced(t, shape, x, onnx_name, where)
+
+
+def _reduced(t: Translator, shape: Shape, x: Value, name: str, axes: Sequence[int]) -> Value:
+    full = tuple(1 if k in axes else n for k, n in enumerate(x.logical))
+    if name == "ReduceSum":  # its axes became an input in opset 13
+        return Value(t.graph.node(name, t.plain(x), t.graph.integers(axes), keepdims=1), full, shape)
+    return Value(t.graph.node(name, t.plain(x), axes=list(axes), keepdims=1), full, shape)
 
 
 _reduction("mean", "ReduceMean")
 _reduction("sum", "ReduceSum")
+_reduction("amax", "ReduceMax")
+_reduction("amin", "ReduceMin")
+
+
+@_rule("linalg_vector_norm")
+def _vector_norm(t: Translator, shape: Shape, x: Value, order: float = 2, axes: Any = None, *_rest: Any) -> Value:
+    """The Euclidean norm, as in torch.nn.functional.normalize."""
+    if order != 2:
+        raise TypeError(f"the model uses a vector norm of order {order}; export takes 2")
+    chosen = [k % len(x.logical) for k in (range(len(x.logical)) if axes is None else axes)]
+    return t.unary("Sqrt", _reduced(t, shape, t.elementwise("Mul", x.logical, x, x), "ReduceSum", chosen))
 
 
 def _pooling(torch_names: Sequence[str], onnx_name: str) -> None:
