@@ -156,6 +156,9 @@ KEPT = {
     "squared": (lambda y, a: (z := a(y) * SPAN) * z, {"Gemm": 1, "Mul": 1}),
     "differs-between-values": (lambda y, a: a(y) * y[..., :1], {"Gemm": 1, "Mul": 1, "Slice": 1}),
     "nonlinear-between": (lambda y, a: torch.tanh(a(y)) * SPAN + OUT, {"Gemm": 1, "Tanh": 1, "Mul": 1, "Add": 1}),
+    "gelu": (lambda y, a: nn.functional.gelu(a(y)), {"Gemm": 1, "Mul": 3, "Erf": 1, "Add": 1}),
+    "added-to-itself": (lambda y, a: (lambda z: torch.add(z, z, alpha=2.0))(a(y)), {"Gemm": 1, "Mul": 1, "Add": 1}),
+    "neutral": (lambda y, a: torch.tanh(a(y)) * 1.0 + 0.0, {"Gemm": 1, "Tanh": 1}),
     "number-over-value": (lambda y, a: 1.0 / (a(y) + 9.0), {"Gemm": 1, "Div": 1}),
 }
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from .folding import Joined, Product, Scaled
+from .folding import Joined, Product, Scaled, folds
 from .graph import Shape, Value
 from .translate import Translator
 
@@ -36,12 +36,14 @@ def _rule(*names: str) -> Callable[[_Rule], _Rule]:
 @_rule(
     "contiguous", "dropout", "feature_dropout", "lift_fresh_copy", "to", "_to_copy", "type_as", "view_as", "reshape_as"
 )
+@folds
 def _view(t: Translator, shape: Shape, x: Value, *_arguments: Any, **_keywords: Any) -> Value:
     """Same elements in the same order; in eval mode dropout is one of these."""
     return x.viewed(shape)
 
 
 @_rule("expand", "expand_as", "broadcast_to")
+@folds
 def _expand(t: Translator, shape: Shape, x: Value, *_arguments: Any, **_keywords: Any) -> Value:
     if math.prod(shape) == math.prod(x.logical):
         return x.viewed(shape)
@@ -49,6 +51,7 @@ def _expand(t: Translator, shape: Shape, x: Value, *_arguments: Any, **_keywords
 
 
 @_rule("permute", "transpose", "t", "numpy_T", "movedim", "swapaxes")
+@folds
 def _permute(t: Translator, shape: Shape, x: Value, *axes: Any) -> Value:
     rank = len(x.logical)
     order = list(range(rank))
@@ -66,6 +69,7 @@ def _permute(t: Translator, shape: Shape, x: Value, *axes: Any) -> Value:
 
 
 @_rule("select")
+@folds
 def _select(t: Translator, shape: Shape, x: Value, axis: int, index: int) -> Value:
     if x.logical[axis] == 1:
         return x.viewed(shape)
@@ -149,6 +153,7 @@ def _stack(t: Translator, shape: Shape, parts: Sequence[Any], axis: int = 0) -> 
 
 
 @_rule("linear")
+@folds
 def _linear(t: Translator, shape: Shape, x: Value, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Value:
     taken = (math.prod(shape[:-1]), int(weight.shape[1]))
     matrix, addend = _double(weight), None if bias is None else _double(bias)
@@ -175,6 +180,7 @@ def _plus(bias: Array | None, more: Array) -> Array | None:
 
 
 @_rule("addmm")
+@folds
 def _addmm(t: Translator, shape: Shape, bias: Any, x: Any, weight: Any, *, beta: float = 1, alpha: float = 1) -> Value:
     if isinstance(weight, Value) or isinstance(bias, Value) or (beta, alpha) != (1, 1):
         raise TypeError("the model uses torch.addmm with computed weights, which export cannot translate")
@@ -182,6 +188,7 @@ def _addmm(t: Translator, shape: Shape, bias: Any, x: Any, weight: Any, *, beta:
 
 
 @_rule("matmul", "mm", "bmm")
+@folds
 def _matmul(t: Translator, shape: Shape, a: Any, b: Any) -> Value:
     if isinstance(a, Value) and isinstance(b, torch.Tensor) and b.ndim == 2:
         return _linear(t, shape, a, b.T)
@@ -189,6 +196,7 @@ def _matmul(t: Translator, shape: Shape, a: Any, b: Any) -> Value:
 
 
 @_rule("einsum")
+@folds
 def _einsum(t: Translator, shape: Shape, equation: str, operands: Sequence[Any], **_keywords: Any) -> Value:
     """The forms that are a linear layer: the last axis of a value against one axis of a constant matrix."""
     left, _, result = equation.replace(" ", "").partition("->")
@@ -202,6 +210,7 @@ def _einsum(t: Translator, shape: Shape, equation: str, operands: Sequence[Any],
 
 
 @_rule("conv1d", "conv2d", "conv3d")
+@folds
 def _conv(
     t: Translator, shape: Shape, x: Value, weight: torch.Tensor, bias: torch.Tensor | None = None,
     stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1,
@@ -231,6 +240,7 @@ def _conv(
 
 
 @_rule("batch_norm")
+@folds
 def _batch_norm(
     t: Translator, shape: Shape, x: Value, weight: Any, bias: Any, mean: torch.Tensor, var: torch.Tensor,
     training: bool, _momentum: float, eps: float, *_rest: Any,
@@ -345,6 +355,7 @@ def _selu(t: Translator, shape: Shape, x: Value) -> Value:
 
 
 @_rule("celu", "celu_")
+@folds
 def _celu(t: Translator, shape: Shape, x: Value, alpha: float = 1.0) -> Value:
     if alpha == 1.0:
         return t.unary("Elu", x, alpha=1.0)
@@ -398,6 +409,7 @@ def _rsqrt(t: Translator, shape: Shape, x: Value) -> Value:
 
 
 @_rule("where")
+@folds
 def _where(t: Translator, shape: Shape, mask: Any, kept: Any, other: Any) -> Value:
     """Choice by a mask that is known when the model is exported: kept * mask + other * (1 - mask)."""
     if isinstance(mask, Value):
@@ -412,6 +424,7 @@ def _where(t: Translator, shape: Shape, mask: Any, kept: Any, other: Any) -> Val
 
 
 @_rule("masked_fill", "masked_fill_")
+@folds
 def _masked_fill(t: Translator, shape: Shape, x: Any, mask: Any, value: Any) -> Value:
     return _where(t, shape, mask if isinstance(mask, Value) else ~mask, x, value)
 
@@ -438,6 +451,7 @@ def _leaky_relu(t: Translator, _shape: Shape, x: Value, slope: float = 0.01) -> 
 
 
 @_rule("softplus")
+@folds
 def _softplus(t: Translator, shape: Shape, x: Value, beta: float = 1.0, _threshold: float = 20.0) -> Value:
     if beta == 1.0:
         return t.unary("Softplus", x)
@@ -464,6 +478,7 @@ def _clamp(t: Translator, shape: Shape, x: Value, low: Any = None, high: Any = N
 
 def _binary(torch_name: str, onnx_name: str, swapped: bool = False) -> None:
     @_rule(torch_name, f"{torch_name}_")
+    @folds
     def apply(t: Translator, shape: Shape, a: Any, b: Any, *, alpha: float = 1) -> Value:
         if alpha != 1:
             b = b * alpha if not isinstance(b, Value) else t.elementwise("Mul", b.logical, b, float(alpha))

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch.export import ExportedProgram
 
-from .folding import Product, Scaled, Step, Unwritten
+from .folding import Product, Scaled, Step, Unwritten, takes_unwritten
 from .graph import GraphBuilder, Shape, Value
 
 __all__ = ["Translator", "translate"]
@@ -111,10 +111,13 @@ class Translator:
                 f"the model uses the torch operation '{name}', which export cannot translate (at: {_place(node)}). "
                 f"It knows: {', '.join(sorted(self._rules))}"
             )
+        rule = self._rules[name]
+        if not (takes_unwritten(rule) and _all_different(node)):
+            arguments, keywords = torch.utils._pytree.tree_map_only(Unwritten, Unwritten.written, (arguments, keywords))
         result = node.meta["val"]
         shape = [_shape(part) for part in result] if isinstance(result, (list, tuple)) else _shape(result)
         try:
-            value = self._rules[name](self, shape, *arguments, **keywords)
+            value = rule(self, shape, *arguments, **keywords)
         except TypeError as error:
             raise TypeError(f"torch operation '{name}' (at: {_place(node)}): {error}") from error
         if len(node.users) > 1 and isinstance(value, (Product, Scaled)):
@@ -178,6 +181,13 @@ class Translator:
         return self.shaped(whole, whole.logical)
 
 
+def _all_different(node: torch.fx.Node) -> bool:
+    given = [
+        leaf for leaf in torch.utils._pytree.tree_leaves((node.args, node.kwargs)) if isinstance(leaf, torch.fx.Node)
+    ]
+    return len(set(given)) == len(given)
+
+
 def _folded(
     name: str, logical: Shape, physical: Shape, operands: Sequence[Any], write: Callable[[], str]
 ) -> Value | None:
@@ -186,6 +196,8 @@ def _folded(
     step = _as_step(name, logical, operands)
     if step is None or len(values) != 1 or math.prod(values[0].logical) != math.prod(logical):
         return None
+    if bool(np.all(step.factor == 1.0)) and not np.any(step.shift):
+        return values[0].viewed(logical)
     if isinstance(values[0], Product):
         return values[0].folded(step)
     return Scaled(values[0], step, physical, write)
@@ -200,10 +212,10 @@ def _as_step(name: str, logical: Shape, operands: Sequence[Any]) -> Step | None:
     if isinstance(constant, Value):
         return None
     array = np.asarray(constant.detach().double() if isinstance(constant, torch.Tensor) else constant, np.float64)
-    if name == "Mul" or (name == "Div" and first):
+    if name == "Mul" or (name == "Div" and first and bool(np.all(array))):
         return Step(array if name == "Mul" else 1.0 / array, 0.0, logical)
     if name == "Div":
-        return None
+        return None  # a number over a value
     return Step(1.0 if first or name == "Add" else -1.0, -array if name == "Sub" and first else array, logical)
 
 
