@@ -14,14 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .graph import Shape, Value
 
-__all__ = ["Joined", "Product", "Scaled", "Step", "Unwritten", "folds", "per_channel", "takes_unwritten"]
+__all__ = ["Joined", "Product", "Scaled", "Step", "Unwritten", "per_channel"]
 
 Array = npt.NDArray[Any]
 _Write = Callable[[Array, Array | None], str]
@@ -142,21 +142,6 @@ class Joined(Unwritten):
         """One of the values, if that is what is asked for."""
         parts, joined = vars(self)["parts"], vars(self)["joined"]
         return parts[index] if axis % len(joined) == 0 and self.logical == joined else None
-
-
-_Rule = TypeVar("_Rule", bound=Callable[..., Any])
-_TAKES_UNWRITTEN: set[Callable[..., Any]] = set()
-
-
-def folds(rule: _Rule) -> _Rule:
-    """Mark a rule that uses each of its arguments once, so that they may come unwritten."""
-    _TAKES_UNWRITTEN.add(rule)
-    return rule
-
-
-def takes_unwritten(rule: Callable[..., Any]) -> bool:
-    """Whether a rule is marked; all others get values that have been written."""
-    return rule in _TAKES_UNWRITTEN
 
 
 def per_channel(constant: Array | float, logical: Shape, shape: Shape, axis: int) -> Array | None:

@@ -2,8 +2,7 @@
 
 Not the ONNX operators GRU and LSTM, which TensorRT runs as loops. One step needs no loop, and as plain operators
 everything folds: the two biases of a gate become one, input and state are joined once for all gates, and onnxruntime
-takes a Gemm and the activation behind it as one node. A gate is a Gemm of its own, because a Split costs more than the
-node it saves.
+takes a Gemm and the activation behind it as one node. A gate is a Gemm of its own, so that nothing is split.
 """
 
 from __future__ import annotations

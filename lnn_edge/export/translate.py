@@ -17,8 +17,9 @@ import numpy.typing as npt
 import torch
 from torch.export import ExportedProgram
 
-from .folding import Product, Scaled, Step, Unwritten, takes_unwritten
+from .folding import Product, Scaled, Step, Unwritten
 from .graph import GraphBuilder, Shape, Value
+from .rules import takes_unwritten
 
 __all__ = ["Translator", "translate"]
 
