@@ -486,6 +486,7 @@ OPERATIONS = {
     "avg_pool": lambda y: functional.avg_pool1d(y, 2),
     "max_pool": lambda y: functional.max_pool1d(y, 2),
     "constant": lambda y: y + torch.arange(4.0) * 0.1,
+    "clamp_max-min": lambda y: torch.clamp_min(torch.clamp_max(y, 0.1), -0.1),
     "relu6": lambda y: functional.relu6(20 * y),
     "selu": lambda y: functional.selu(y),
     "celu": lambda y: functional.celu(y, 0.7),

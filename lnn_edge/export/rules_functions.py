@@ -138,7 +138,17 @@ _softmaxes(["softmax", "_softmax"], "Softmax")
 _softmaxes(["log_softmax", "_log_softmax"], "LogSoftmax")
 
 
-@RULES.add("clamp", "clamp_", "hardtanh", "hardtanh_", "relu6", "clamp_min", "clamp_max")
+@RULES.add("relu6", "relu6_")
+def _relu6(t: Translator, shape: Shape, x: Value) -> Value:
+    return _clamp(t, shape, x, 0.0, 6.0)
+
+
+@RULES.add("clamp_max", "clamp_max_")
+def _clamp_max(t: Translator, shape: Shape, x: Value, high: Any) -> Value:
+    return _clamp(t, shape, x, None, high)
+
+
+@RULES.add("clamp", "clamp_", "hardtanh", "hardtanh_", "clamp_min", "clamp_min_")
 def _clamp(t: Translator, shape: Shape, x: Value, low: Any = None, high: Any = None) -> Value:
     bounded = x
     if low is not None:
