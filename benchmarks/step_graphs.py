@@ -1,4 +1,4 @@
-"""How fast are the exported step graphs, compared with what torch.onnx.export makes of the same ncps layer?
+"""How fast are the exported step graphs, compared with what torch.onnx.export makes of the same layer?
 
 Both graphs compute one step, (input, state) -> (output, state), and run the same way: onnxruntime on the CPU, one
 thread, batch 1, every buffer bound. They take turns in one process, a short burst of steps each, so that whatever else
@@ -36,6 +36,9 @@ from torch import nn
 from lnn_edge.export.blocks import add_steps
 from lnn_edge.export.graph import GraphBuilder
 from lnn_edge.export.layer import TrainedLayer
+from lnn_edge.export.lowering import lower_core
+from lnn_edge.export.recurrent import is_recurrent, recurrent_from_module
+from lnn_edge.export.steptime import StepTime
 from lnn_edge.manifest import Time
 
 BURST = 20  # steps timed as one: long enough for the clock, short enough that a disturbance hits few of them
@@ -75,6 +78,11 @@ CASES = (
     Case("LTC(20, AutoNCP(28, 4)), measured time", lambda: LTC(20, AutoNCP(28, 4)), measured=True),
     Case("CfC(20, AutoNCP(28, 4)), measured time", lambda: CfC(20, AutoNCP(28, 4)), measured=True),
     Case("CfC(20, 64), measured time", lambda: CfC(20, 64), measured=True),
+    Case("GRU(20, 32)", lambda: nn.GRU(20, 32, batch_first=True)),
+    Case("GRU(64, 128)", lambda: nn.GRU(64, 128, batch_first=True)),
+    Case("LSTM(20, 32)", lambda: nn.LSTM(20, 32, batch_first=True)),
+    Case("LSTM(64, 128)", lambda: nn.LSTM(64, 128, batch_first=True)),
+    Case("RNN(20, 32)", lambda: nn.RNN(20, 32, batch_first=True)),
 )
 
 
@@ -114,10 +122,16 @@ class StockStep(nn.Module):
         self._measured = measured
 
     def forward(self, x: torch.Tensor, h: torch.Tensor, *more: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        if is_recurrent(self._layer):
+            return self._torch_step(x, *(state[None] for state in (h, *more)))
         memory = more[:1] if self._layer.use_mixed else ()
         timespans = more[-1] if self._measured else None
         y, state = self._layer(x.unsqueeze(1), (h, *memory) if memory else h, timespans=timespans)
         return (y[:, 0], *state) if memory else (y[:, 0], state)
+
+    def _torch_step(self, x: torch.Tensor, *states: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        y, new = self._layer(x.unsqueeze(1), states if len(states) > 1 else states[0])
+        return (y[:, 0], *(state[0] for state in (new if isinstance(new, tuple) else (new,))))
 
 
 def main() -> None:
@@ -144,11 +158,10 @@ def measure(case: Case, runs: int) -> Result:
     torch.manual_seed(0)
     module = case.make().eval()
     values = example(module, case.measured)
-    layer = TrainedLayer(module, batch=1)
-    model, nodes = own_graph(layer, case.measured)
+    model, nodes, states = own_torch_graph(module) if is_recurrent(module) else own_graph(module, case.measured)
     ours, stock = StepGraph(model, values), StepGraph(stock_graph(module, case.measured, values), values)
     own_times, stock_times = alternate((ours, stock), runs)
-    names = ["output", *(pair.output for pair in layer.states)]
+    names = ["output", *(f"{state}_out" for state in states)]
     apart = max(
         float(np.abs(ours.outputs[name] - other).max())
         for name, other in zip(names, stock.outputs.values(), strict=True)
@@ -170,17 +183,35 @@ def alternate(graphs: Sequence[StepGraph], runs: int) -> list[float]:
 def example(module: nn.Module, measured: bool) -> list[np.ndarray]:
     """Input, states and, with measured time, dt: random values of the size they have in use."""
     rng = np.random.default_rng(0)
-    states = [rng.uniform(-0.5, 0.5, (1, module.state_size)) for _ in range(1 + module.use_mixed)]
+    if is_recurrent(module):
+        widths = recurrent_from_module("rnn", module).state_widths
+    else:
+        widths = (module.state_size,) * (1 + module.use_mixed)
+    states = [rng.uniform(-0.5, 0.5, (1, width)) for width in widths]
     time_values = [np.full((1, 1), 0.8)] if measured else []
     return [value.astype(np.float32) for value in (rng.uniform(-1, 1, (1, module.input_size)), *states, *time_values)]
 
 
-def own_graph(layer: TrainedLayer, measured: bool) -> tuple[bytes, int]:
-    """Our step as ONNX, and its number of nodes."""
-    graph = GraphBuilder()
+def own_torch_graph(module: nn.Module) -> tuple[bytes, int, tuple[str, ...]]:
+    """Our step of one of torch's own layers, as `own_graph`."""
+    graph, core = GraphBuilder(), recurrent_from_module("rnn", module)
+    x = graph.input("input", (1, core.inputs))
+    shapes = {name: (1, width) for name, width in zip(core.state_names, core.state_widths, strict=True)}
+    states = {name: graph.input(f"{name}_in", shape) for name, shape in shapes.items()}
+    y, after = lower_core(graph, core, x, states, StepTime(graph, Time("fixed"), 1))
+    for name, shape in shapes.items():
+        graph.output(after[name], f"{name}_out", shape)
+    graph.output(y, "output", (1, core.outputs))
+    model = graph.model("step", {})
+    return model.SerializeToString(), len(model.graph.node), core.state_names
+
+
+def own_graph(module: nn.Module, measured: bool) -> tuple[bytes, int, tuple[str, ...]]:
+    """Our step as ONNX, its number of nodes, and the names of its states."""
+    graph, layer = GraphBuilder(), TrainedLayer(module, batch=1)
     add_steps(graph, layer, Time("measured", 1.0, 1.0, (0.05, 20.0)) if measured else Time("fixed"), 1)
     model = graph.model("step", {})
-    return model.SerializeToString(), len(model.graph.node)
+    return model.SerializeToString(), len(model.graph.node), layer.core.state_names
 
 
 def stock_graph(module: nn.Module, measured: bool, values: Sequence[np.ndarray]) -> bytes:

@@ -118,10 +118,10 @@ class Time(_Frozen, frozen=True):
 
 
 class Core(_Frozen, frozen=True):
-    """One liquid core: what it is and how its neurons lie in the state vector.
+    """One core, liquid or torch's own recurrent layer: what it is and how its neurons lie in the state.
 
     `layout` lists (neuron type, count) in the order of the state vector. LTC orders it motor, command, inter; a wired
-    CfC orders it inter, command, motor.
+    CfC orders it inter, command, motor. The layers of a GRU, LSTM or RNN have a state each, in that order.
     """
 
     name: str

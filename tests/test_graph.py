@@ -161,7 +161,7 @@ class TestABrokenExportIsCaught:
         """As if the exporter had read one synapse too few from the masks."""
         from lnn_edge.export import modules
 
-        whole = modules._array
+        whole = modules.checked_array
 
         def array(tensor, name):
             value = whole(tensor, name)
@@ -169,7 +169,7 @@ class TestABrokenExportIsCaught:
                 value[tuple(np.argwhere(value)[0])] = 0.0
             return value
 
-        monkeypatch.setattr(modules, "_array", array)
+        monkeypatch.setattr(modules, "checked_array", array)
         self.caught("ltc-autoncp", tmp_path)
         self.caught("cfc-autoncp", tmp_path)
 

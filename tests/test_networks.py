@@ -333,13 +333,19 @@ class AroundOne(nn.Module):
         return self.behind(y) if self.behind else y
 
 
-class Gru(nn.Module):
+class ForeignRecurrence(nn.Module):
+    """A recurrence of the user's own, with a state that nobody keeps between steps."""
+
     def __init__(self):
         super().__init__()
-        self.gru = nn.GRU(5, 5, batch_first=True)
+        self.cell = nn.GRUCell(5, 5)
 
     def forward(self, x):
-        return self.gru(x)[0]
+        h, out = x.new_zeros(len(x), 5), []
+        for sample in x.unbind(1):
+            h = self.cell(sample, h)
+            out.append(h)
+        return torch.stack(out, dim=1)
 
 
 class TestRefusals:
@@ -357,7 +363,7 @@ class TestRefusals:
             lambda: AroundOne(before=lambda x: x - x.mean(dim=1, keepdim=True)),
             lambda: AroundOne(behind=lambda y: y.mean(dim=1)),
             lambda: AroundOne(behind=lambda y: torch.softmax(y @ y.transpose(1, 2), dim=-1) @ y),
-            lambda: AroundOne(before=Gru()),
+            lambda: AroundOne(before=ForeignRecurrence()),
         ],
         ids=["bidirectional", "normalised-over-time", "pooled-over-time", "attention", "foreign-recurrence"],
     )
@@ -441,6 +447,11 @@ class TestRefusals:
         self.refuse("gait.pt", tmp_path, TypeError, "expected a torch.nn.Module, got str")
 
 
+def by_row(y, operation):
+    """An operation that knows no time axis, on each step's row."""
+    return operation(y.flatten(0, 1)).reshape(y.shape)
+
+
 # One small network per torch operation: the rule for it must equal torch, whatever else the table does.
 OPERATIONS = {
     "relu": lambda y: functional.relu(y),
@@ -476,7 +487,39 @@ OPERATIONS = {
     "avg_pool": lambda y: functional.avg_pool1d(y, 2),
     "max_pool": lambda y: functional.max_pool1d(y, 2),
     "constant": lambda y: y + torch.arange(4.0) * 0.1,
+    "clamp_max-min": lambda y: torch.clamp_min(torch.clamp_max(y, 0.1), -0.1),
+    "relu6": lambda y: functional.relu6(20 * y),
+    "selu": lambda y: functional.selu(y),
+    "celu": lambda y: functional.celu(y, 0.7),
+    "hardsigmoid": lambda y: functional.hardsigmoid(8 * y),
+    "hardswish": lambda y: functional.hardswish(8 * y),
+    "mish": lambda y: functional.mish(y),
+    "logsigmoid": lambda y: functional.logsigmoid(y),
+    "prelu": lambda y: by_row(y, lambda z: functional.prelu(z, torch.tensor([0.1, 0.3, -0.2, 0.5]))),
+    "glu": lambda y: functional.glu(y, dim=-1),
+    "rsqrt-reciprocal": lambda y: torch.rsqrt(y.abs() + 1.0) + 1.0 / (y.abs() + 2.0),
+    "sin-cos": lambda y: torch.cat([torch.sin(3 * y), torch.cos(3 * y)], dim=-1),
+    "where-number": lambda y: torch.where(MASK, y, 0.5),
+    "where-value": lambda y: torch.where(MASK, y, y * 2.0 + 1.0),
+    "masked_fill": lambda y: torch.softmax(y.masked_fill(MASK, -torch.inf), dim=-1),
+    "index": lambda y: y[..., [2, 0, -1]],
+    "index_select": lambda y: y.index_select(-1, torch.tensor([3, 1])),
+    "einsum": lambda y: torch.einsum("bti,oi->bto", y, WEIGHT),
+    "einsum-transposed": lambda y: torch.einsum("...i,io->...o", y, WEIGHT.T),
+    "group_norm": lambda y: by_row(y, lambda z: functional.group_norm(z, 2, torch.arange(4.0), torch.ones(4))),
+    "group_norm-plain": lambda y: by_row(y, lambda z: functional.group_norm(z.reshape(-1, 2, 2), 1)),
+    "instance_norm": lambda y: by_row(
+        y, lambda z: functional.instance_norm(z.reshape(-1, 2, 2), weight=torch.tensor([2.0, 3.0]))
+    ),
+    "instance_norm-trained": lambda y: by_row(y, lambda z: functional.instance_norm(z.reshape(-1, 2, 2), *STATISTICS)),
+    "rms_norm": lambda y: functional.rms_norm(y, (4,), torch.arange(4.0), 1e-3),
+    "normalize": lambda y: functional.normalize(y, dim=-1),
+    "amax-amin": lambda y: torch.stack([y.amax(dim=-1), y.amin(dim=-1)], dim=-1),
+    "softsign-tanhshrink": lambda y: functional.softsign(y) + functional.tanhshrink(y),
 }
+MASK = torch.tensor([True, False, True, False])
+STATISTICS = (torch.tensor([0.1, 0.2]), torch.tensor([0.5, 2.0]), None, None, False)
+WEIGHT = torch.arange(12.0).reshape(3, 4) / 12
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

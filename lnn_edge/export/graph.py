@@ -30,8 +30,9 @@ OPERATORS = frozenset(
     {"Abs", "Add", "Cast", "Concat", "Div", "Erf", "Exp", "GatherElements", "Gemm", "Identity", "Mul", "ReduceSum"}
     | {"Relu", "Sigmoid", "Split", "Sub", "Tanh", "Unsqueeze"}
     # what surrounds them
-    | {"AveragePool", "Conv", "Elu", "Expand", "LayerNormalization", "LeakyRelu", "Log", "LogSoftmax", "MatMul", "Max"}
-    | {"MaxPool", "Min", "Neg", "Pow", "ReduceMean", "Reshape", "Slice", "Softmax", "Softplus", "Sqrt", "Transpose"}
+    | {"AveragePool", "Conv", "Cos", "Elu", "Expand", "Gather", "HardSigmoid", "LayerNormalization", "LeakyRelu", "Log"}
+    | {"LogSoftmax", "MatMul", "Max", "MaxPool", "Min", "Neg", "Pow", "ReduceMax", "ReduceMean", "ReduceMin", "Reshape"}
+    | {"Sin", "Slice", "Softmax", "Softplus", "Sqrt", "Transpose"}
 )
 
 

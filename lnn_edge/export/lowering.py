@@ -1,20 +1,21 @@
-"""A whole liquid core as a graph: memory cell, cell and projection."""
+"""A whole core as a graph: memory cell, cell and projection, or torch's recurrent layers."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..reference import LiquidCore, LstmCell, LtcCell
+from ..reference import LiquidCore, LstmCell, LtcCell, RecurrentCore
 from .graph import GraphBuilder
 from .lower_cfc import lower_cfc
 from .lower_ltc import lower_ltc
+from .lower_rnn import gated_memory, lower_recurrent
 from .steptime import StepTime
 
 __all__ = ["lower_core"]
 
 
 def lower_core(
-    graph: GraphBuilder, core: LiquidCore, x: str, states: dict[str, str], time: StepTime
+    graph: GraphBuilder, core: LiquidCore | RecurrentCore, x: str, states: dict[str, str], time: StepTime
 ) -> tuple[str, dict[str, str]]:
     """Add one step of a core.
 
@@ -22,12 +23,14 @@ def lower_core(
         graph: Where to.
         core: The core.
         x: Input value, (batch, inputs).
-        states: State values by name ("h", and "c" with mixed memory), (batch, units) each.
+        states: State values by name, (batch, width) each.
         time: The timespan.
 
     Returns:
         Output value (batch, outputs) and next state values by name.
     """
+    if isinstance(core, RecurrentCore):
+        return lower_recurrent(graph, core, time.batch, x, states)
     h, memory = states["h"], {}
     if core.lstm is not None:
         h, memory["c"] = _lower_lstm(graph, core.lstm, x, h, states["c"])
@@ -42,15 +45,11 @@ def lower_core(
 
 
 def _lower_lstm(graph: GraphBuilder, cell: LstmCell, x: str, h: str, c: str) -> tuple[str, str]:
-    """The memory cell (equations: `lnn_edge.reference.lstm`): gates with one activation are one matrix product."""
+    """The memory cell (equations: `lnn_edge.reference.lstm`)."""
     units = cell.w_recurrent.shape[1]
     weight = np.concatenate([cell.w_input, cell.w_recurrent], axis=1).T
     bias = cell.b_input + np.concatenate([np.zeros(2 * units), np.ones(units), np.zeros(units)])
-    z = graph.concat([x, h])
-    candidate = graph.node("Tanh", graph.linear(z, weight[:, :units], bias[:units]))
-    gates = graph.node("Sigmoid", graph.linear(z, weight[:, units:], bias[units:]))
-    input_gate, forget_gate, output_gate = graph.split(gates, [units] * 3)
-    with graph.exact():  # the memory goes on over steps
-        kept, added = graph.node("Mul", c, forget_gate), graph.node("Mul", candidate, input_gate)
-        memory = graph.node("Add", kept, added)
-    return graph.node("Mul", graph.node("Tanh", memory), output_gate), memory
+    candidate, input_gate, forget_gate, output_gate = (
+        (weight[:, k : k + units], bias[k : k + units]) for k in range(0, 4 * units, units)
+    )
+    return gated_memory(graph, graph.concat([x, h]), c, candidate, input_gate, forget_gate, output_gate)

@@ -21,6 +21,7 @@ from torch import nn
 from ..manifest import Core
 from ..reference import CfcCell, CfcLayer, LiquidCore, LstmCell, LtcCell
 from ..reference.cfc import Linear
+from .checks import check_methods, checked_array, type_name
 
 __all__ = ["LoopedCell", "cell_layers", "core_from_module", "describe_core", "is_core"]
 
@@ -89,9 +90,9 @@ def core_from_module(module: nn.Module) -> LiquidCore:
         ValueError: If its tensors are not finite or are not those it computes with.
     """
     if not is_core(module):
-        raise TypeError(f"expected an ncps.torch LTC or CfC, got {_type_name(module)}")
+        raise TypeError(f"expected an ncps.torch LTC or CfC, got {type_name(module)}")
     if not isinstance(module, LoopedCell):
-        _check_methods(module, LTC if isinstance(module, LTC) else CfC)
+        _check(module, LTC if isinstance(module, LTC) else CfC)
     inner: Any = module.rnn_cell
     cell = _ltc_cell(inner) if isinstance(inner, LTCCell) else _cfc_cell(inner)
     memory: Any = module.lstm if module.use_mixed else None
@@ -157,18 +158,18 @@ def cell_layers(cell: LtcCell | CfcCell) -> list[int]:
 
 
 def _ltc_cell(cell: LTCCell) -> LtcCell:
-    _check_methods(cell, LTCCell)
+    _check(cell, LTCCell)
     _check_aliases(cell)
 
     def tensor(name: str) -> Array:
-        return _array(cell._params[name], name)
+        return checked_array(cell._params[name], name)
 
     def optional(name: str) -> Array | None:
         return tensor(name) if name in cell._params else None
 
     positive = cell.make_positive_fn
     if type(positive) not in (nn.Softplus, nn.Identity):
-        raise TypeError(f"LTCCell.make_positive_fn is {_type_name(positive)}, expected Softplus or Identity")
+        raise TypeError(f"LTCCell.make_positive_fn is {type_name(positive)}, expected Softplus or Identity")
     if isinstance(positive, nn.Softplus) and (positive.beta, positive.threshold) != (1.0, 20.0):
         raise TypeError(f"LTCCell.make_positive_fn is {positive}, expected Softplus with its default values")
     return LtcCell(
@@ -198,23 +199,23 @@ def _check_aliases(cell: LTCCell) -> None:
 
 def _cfc_cell(cell: nn.Module) -> CfcCell:
     if isinstance(cell, WiredCfCCell):
-        _check_methods(cell, WiredCfCCell)
+        _check(cell, WiredCfCCell)
         return CfcCell(tuple(_cfc_layer(layer) for layer in cell._layers))
     return CfcCell((_cfc_layer(cell),))
 
 
 def _cfc_layer(cell: nn.Module) -> CfcLayer:
     if not isinstance(cell, CfCCell):
-        raise TypeError(f"expected an ncps CfCCell inside CfC, got {_type_name(cell)}")
-    _check_methods(cell, CfCCell)
+        raise TypeError(f"expected an ncps CfCCell inside CfC, got {type_name(cell)}")
+    _check(cell, CfCCell)
     if cell.mode not in ("default", "pure", "no_gate"):
         raise ValueError(f"CfCCell.mode is '{cell.mode}', expected 'default', 'pure' or 'no_gate'")
     activation, backbone = _backbone(cell.backbone) if cell.backbone_layers > 0 else ("tanh", ())
-    mask = None if cell.sparsity_mask is None else _array(cell.sparsity_mask, "sparsity_mask")
+    mask = None if cell.sparsity_mask is None else checked_array(cell.sparsity_mask, "sparsity_mask")
     if cell.mode == "pure":
         return CfcLayer(
             "pure", activation, backbone, _linear(cell.ff1, "ff1", mask),
-            w_tau=_array(cell.w_tau, "w_tau")[0], a=_array(cell.A, "A")[0],
+            w_tau=checked_array(cell.w_tau, "w_tau")[0], a=checked_array(cell.A, "A")[0],
         )  # fmt: skip
     return CfcLayer(
         cell.mode, activation, backbone, _linear(cell.ff1, "ff1", mask), _linear(cell.ff2, "ff2", mask),
@@ -233,12 +234,12 @@ def _backbone(backbone: nn.Sequential) -> tuple[str, tuple[Linear, ...]]:
     if kind not in _ACTIVATIONS or getattr(activations[0], "approximate", "none") != "none":
         raise TypeError(f"CfCCell.backbone has the activation {activations[0]}, which this exporter does not know")
     if kind is LeCun:
-        _check_methods(activations[0], LeCun)
+        _check(activations[0], LeCun)
     return _ACTIVATIONS[kind], tuple(_linear(part, f"backbone.{2 * k}") for k, part in enumerate(linears))
 
 
 def _lstm_cell(cell: nn.Module) -> LstmCell:
-    _check_methods(cell, LSTMCell)
+    _check(cell, LSTMCell)
     (w_input, b_input), (w_recurrent, none) = (
         _linear(cell.input_map, "input_map"),
         _linear(cell.recurrent_map, "recurrent_map"),
@@ -250,42 +251,11 @@ def _lstm_cell(cell: nn.Module) -> LstmCell:
 
 def _linear(layer: Any, name: str, mask: Array | None = None) -> Linear:
     if type(layer) is not nn.Linear:
-        raise TypeError(f"'{name}' is {_type_name(layer)}, expected torch.nn.Linear")
-    weight = _array(layer.weight, f"{name}.weight")
-    bias = np.zeros(len(weight)) if layer.bias is None else _array(layer.bias, f"{name}.bias")
+        raise TypeError(f"'{name}' is {type_name(layer)}, expected torch.nn.Linear")
+    weight = checked_array(layer.weight, f"{name}.weight")
+    bias = np.zeros(len(weight)) if layer.bias is None else checked_array(layer.bias, f"{name}.bias")
     return weight if mask is None else weight * mask, bias
 
 
-def _array(tensor: torch.Tensor, name: str) -> Array:
-    array: Array = tensor.detach().to("cpu", torch.float64).numpy().copy()
-    bad = np.argwhere(~np.isfinite(array))
-    if len(bad):
-        index = [int(i) for i in bad[0]]
-        raise ValueError(
-            f"weight '{name}' holds {array[tuple(bad[0])]} at {index}; the training diverged, or the file is damaged"
-        )
-    return array
-
-
-def _check_methods(module: nn.Module, base: type[nn.Module]) -> None:
-    """Refuse what overrides the maths: methods of a subclass or an instance, hooks, parametrisations."""
-    name = _type_name(module)
-    if not isinstance(module, base):
-        raise TypeError(f"expected {base.__name__}, got {name}")
-    for method in _METHODS[base]:
-        if getattr(type(module), method) is not getattr(base, method) or method in vars(module):
-            raise TypeError(
-                f"{name} overrides `{method}` of ncps, so its step is not the one this exporter can prove. "
-                f"Train with the plain {base.__name__}"
-            )
-    for part in module.modules():
-        if part._forward_hooks or part._forward_pre_hooks:
-            raise TypeError(f"{_type_name(part)} has forward hooks, which an exported step cannot run. Remove them")
-        if torch.nn.utils.parametrize.is_parametrized(part):
-            raise TypeError(
-                f"{_type_name(part)} is parametrised. Type: torch.nn.utils.parametrize.remove_parametrizations(...)"
-            )
-
-
-def _type_name(value: object) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}"
+def _check(module: nn.Module, base: type[nn.Module]) -> None:
+    check_methods(module, base, _METHODS[base])

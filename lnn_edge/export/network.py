@@ -1,5 +1,7 @@
 """A network around liquid cores as the exporter sees it: encoders before, heads after, several cores, any plumbing.
 
+torch's own recurrent layers beside liquid ones are further cores.
+
 The user's forward runs as it is. Only the cores inside a copy of the network are steered: called on a whole sequence
 they do what they always do; called on one sample they take the state that we kept for them, whatever the forward
 passes; and when the step is traced they become one opaque operation, which the graph replaces by the core's lowering.
@@ -22,19 +24,22 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ..manifest import Core, StatePair, Tensor, Time
-from ..reference import LiquidCore
+from ..reference import LiquidCore, RecurrentCore
+from ..wording import listed
+from .checks import type_name
 from .excitation import Excitation
 from .graph import GraphBuilder, Value
 from .lowering import lower_core
 from .modules import core_from_module, describe_core, is_core
 from .operations import RULES
+from .recurrent import describe_recurrent, is_recurrent, recurrent_from_module
 from .steering import Steering
 from .steptime import StepTime
 from .timespans import timespans_from_dt
 from .trained import Known, Results
 from .translate import translate
 
-__all__ = ["STATE_NAMES", "TIME_NAMES", "TrainedNetwork", "find_cores"]
+__all__ = ["STATE_NAMES", "TIME_NAMES", "TrainedNetwork", "find_cores", "is_batch_first"]
 
 Array = npt.NDArray[Any]
 
@@ -44,8 +49,34 @@ _PREFIXES = (1, 2, 3, 5, 8, 16, 32, 64)  # steps at which a network that returns
 
 
 def find_cores(module: nn.Module) -> dict[str, nn.Module]:
-    """The ncps layers inside a module, by name."""
-    return {name: part for name, part in module.named_modules() if is_core(part)}
+    """The ncps layers and the recurrent layers of torch inside a module, by name.
+
+    Raises:
+        TypeError: If none of them is an ncps layer.
+    """
+    cores = {name: part for name, part in module.named_modules() if is_core(part) or is_recurrent(part)}
+    if any(is_core(core) for core in cores.values()):
+        return cores
+    foreign = [f"{type(core).__name__} '{name}'" if name else type(core).__name__ for name, core in cores.items()]
+    found = f"only torch's own {listed(foreign)} inside; type torch.onnx.export for such a model" if foreign else ""
+    raise TypeError(
+        f"expected an ncps.torch LTC or CfC, or a network around some, got {type_name(module)} with "
+        f"{found or 'none inside'}"
+    )
+
+
+def is_batch_first(cores: Mapping[str, nn.Module]) -> bool:
+    """Whether a network takes (batch, time, ...): as its liquid cores do, whatever torch's layers are fed."""
+    return all(bool(core.batch_first) for core in cores.values() if is_core(core))
+
+
+def _read(name: str, layer: nn.Module) -> tuple[LiquidCore | RecurrentCore, Core]:
+    """The maths of a core and its description for the manifest."""
+    if is_core(layer):
+        liquid = core_from_module(layer)
+        return liquid, describe_core(name, layer, liquid)
+    recurrent = recurrent_from_module(name, layer)
+    return recurrent, describe_recurrent(name, layer, recurrent)
 
 
 @dataclass(frozen=True)
@@ -62,16 +93,15 @@ class TrainedNetwork:
     """A module that holds ncps layers. Works on a float32 copy on the CPU in eval mode; the user's is left alone."""
 
     def __init__(self, module: nn.Module, batch: int, example: Mapping[str, Sequence[Array]]) -> None:
+        # read first: copying a stale nn.GRU makes it forget that it is stale
+        read = [_read(name, layer) for name, layer in find_cores(module).items()]
         duplicate: Any = copy.deepcopy(module)
         self._module = duplicate.to("cpu", torch.float32).eval()
         self.batch = batch
         self._layers = find_cores(self._module)
-        self.core_maths: list[LiquidCore] = [core_from_module(layer) for layer in self._layers.values()]
-        self.cores: tuple[Core, ...] = tuple(
-            describe_core(name, layer, core)
-            for (name, layer), core in zip(self._layers.items(), self.core_maths, strict=True)
-        )
-        self.batch_first = all(bool(layer.batch_first) for layer in self._layers.values())
+        self.core_maths = [core for core, _ in read]
+        self.cores: tuple[Core, ...] = tuple(described for _, described in read)
+        self.batch_first = is_batch_first(self._layers)
         self._axis = 1 if self.batch_first else 0
         self._time_argument = next((n for n in inspect.signature(module.forward).parameters if n in TIME_NAMES), None)
         self.inputs = tuple(Tensor(name, (batch, *rows[0].shape[2:])) for name, rows in example.items())
@@ -93,8 +123,8 @@ class TrainedNetwork:
             values = dict(zip(core.state_names, (state.name for state in own), strict=True))
             y, after = lower_core(graph, core, x.name, values, when.for_core(timespans))
             graph.scope("")
-            width = (self.batch, core.cell.units)
-            results = [Value(after[state], width, width) for state in core.state_names]
+            shapes = [(self.batch, width) for width in core.state_widths]
+            results = [Value(after[name], shape, shape) for name, shape in zip(core.state_names, shapes, strict=True)]
             return [Value(y, (self.batch, core.outputs), (self.batch, core.outputs)), *results]
 
         return translate(graph, self._program, [*inputs, *states, *spans], RULES, lower)
@@ -180,8 +210,8 @@ class TrainedNetwork:
     def _state_pairs(self) -> Iterator[StatePair]:
         for name, core in zip(self._layers, self.core_maths, strict=True):
             prefix = "" if len(self._layers) == 1 else f"{name}."
-            for state in core.state_names:
-                yield StatePair(f"{prefix}{state}_in", f"{prefix}{state}_out", (self.batch, core.cell.units))
+            for state, width in zip(core.state_names, core.state_widths, strict=True):
+                yield StatePair(f"{prefix}{state}_in", f"{prefix}{state}_out", (self.batch, width))
 
     def _find_outputs(self, sample: Mapping[str, Array]) -> list[_Leaf]:
         """Call the forward on two and on three samples: the axis that grows is time; new states are no outputs."""

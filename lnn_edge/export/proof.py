@@ -86,7 +86,7 @@ def check_causal(model: Trained, samples: Excitation, time: Time) -> None:
             raise ValueError(
                 f"output '{name}' of the model at step {found.first_over} depends on more than the samples up to then "
                 f"(torch stepped and torch on the whole sequence differ by {found.max_abs:.1e}): it is bidirectional, "
-                "pools, attends or normalises over time, or carries state outside its ncps cores. Stepping it would "
+                "pools, attends or normalises over time, or carries state outside its cores. Stepping it would "
                 "not equal the sequence; move that part out of the model, or make it causal"
             )
 

@@ -1,4 +1,4 @@
-"""Steers the liquid cores inside a network while its forward runs: whole sequences, single steps, or a trace.
+"""Steers the cores inside a network while its forward runs: whole sequences, single steps, or a trace.
 
 In a steered context each core's forward is replaced on the instance; leaving the context puts the class's own back.
 Every context yields a list that holds the new states of each core once the network has been called.
@@ -15,8 +15,9 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from ..reference import LiquidCore
+from ..reference import ReferenceCore
 from ..wording import listed
+from .conventions import convention_of
 
 __all__ = ["Steering"]
 
@@ -31,7 +32,7 @@ def _core_operation(
     index: int,  # noqa: ARG001 - likewise
     outputs: int,
 ) -> list[torch.Tensor]:
-    """Stands for a liquid core while a step is traced; only its shapes matter."""
+    """Stands for a core while a step is traced; only its shapes matter."""
     return [x.new_zeros(x.shape[0], outputs), *(state.clone() for state in states)]
 
 
@@ -45,8 +46,9 @@ def _core_shapes(
 class Steering:
     """The cores of one network, in order, with the maths that stands for them."""
 
-    def __init__(self, layers: Mapping[str, nn.Module], cores: Sequence[LiquidCore]) -> None:
+    def __init__(self, layers: Mapping[str, nn.Module], cores: Sequence[ReferenceCore]) -> None:
         self._layers: list[tuple[str, Any]] = list(layers.items())
+        self._conventions = [convention_of(name, layer) for name, layer in layers.items()]
         self._cores = cores
         self._counts = [len(core.state_names) for core in cores]
 
@@ -54,21 +56,21 @@ class Steering:
         """Sequences run as always; only missing timespans are filled in."""
 
         def forward(index: int, after: After, x: torch.Tensor, hx: Any, timespans: Any) -> Any:
-            y, state = self._original(index, x, hx, spans if timespans is None else timespans)
-            after[index] = _tuple(state)
+            y, state = self._conventions[index].call(x, hx, spans if timespans is None else timespans)
+            after[index] = tuple(pytree.tree_leaves(state))  # as they are: only their place in memory is asked for
             return y, state
 
         return self._steered(forward)
 
     def stepping(self, states: list[torch.Tensor], spans: torch.Tensor | None) -> AbstractContextManager[After]:
-        """One sample, with the states given, through the ncps code."""
+        """One sample, with the states given, through the layers' own code."""
 
         def forward(index: int, after: After, x: torch.Tensor, hx: Any, timespans: Any) -> Any:
             self._check_step(index, x, hx, after)
-            own = self._own(states, index)
-            hx = tuple(state[0] for state in own) if x.dim() == 2 else tuple(own)
-            y, state = self._original(index, x, _single(hx), spans if timespans is None else timespans)
-            after[index] = tuple(s.unsqueeze(0) if x.dim() == 2 else s for s in _tuple(state))
+            convention, batched = self._conventions[index], x.dim() > 2
+            own = convention.packed(self._own(states, index), batched)
+            y, state = convention.call(x, own, spans if timespans is None else timespans)
+            after[index] = convention.unpacked(state, batched)
             return y, state
 
         return self._steered(forward)
@@ -83,7 +85,7 @@ class Steering:
             timespan = 1.0 if given is None else given.double().reshape(-1, 1).numpy()
             y, new = core.step(self._sample(index, x).double().numpy(), state, timespan)
             after[index] = tuple(torch.from_numpy(new[name]) for name in core.state_names)
-            return self._as_ncps(index, x, torch.from_numpy(y), after[index])
+            return self._returned(index, x, torch.from_numpy(y), after[index])
 
         return self._steered(forward)
 
@@ -96,7 +98,7 @@ class Steering:
             spans = timespans.reshape(sample.shape[0], 1) if timed and timespans is not None else None
             y, *new = torch.ops.lnn_edge.core(sample, self._own(states, index), spans, index, outputs)
             after[index] = tuple(new)
-            return self._as_ncps(index, x, y, after[index])
+            return self._returned(index, x, y, after[index])
 
         return self._steered(forward)
 
@@ -116,8 +118,8 @@ class Steering:
         after: After = [None] * len(self._layers)
 
         def bound(index: int) -> Callable[..., Any]:
-            def own_forward(_self: Any, x: torch.Tensor, hx: Any = None, timespans: Any = None) -> Any:
-                return forward(index, after, x, hx, timespans)
+            def own_forward(_self: Any, input: torch.Tensor, hx: Any = None, timespans: Any = None) -> Any:  # noqa: A002 - its name in ncps and torch
+                return forward(index, after, input, hx, timespans)
 
             return own_forward
 
@@ -128,14 +130,6 @@ class Steering:
         finally:
             for _, layer in self._layers:
                 del layer.forward
-
-    def _original(self, index: int, x: torch.Tensor, hx: Any, spans: Any) -> tuple[torch.Tensor, Any]:
-        """The class's own forward. Timespans for a batchless call have no batch axis."""
-        layer = self._layers[index][1]
-        if isinstance(spans, torch.Tensor) and x.dim() == 2:
-            spans = spans.reshape(-1)
-        result: tuple[torch.Tensor, Any] = type(layer).forward(layer, x, hx, spans)
-        return result
 
     def _own(self, states: list[torch.Tensor], index: int) -> list[torch.Tensor]:
         start = sum(self._counts[:index])
@@ -163,23 +157,9 @@ class Steering:
                 "zero. Pass hx=None at the start of a sequence"
             )
 
-    def _as_ncps(
+    def _returned(
         self, index: int, x: torch.Tensor, y: torch.Tensor, states: tuple[torch.Tensor, ...]
     ) -> tuple[torch.Tensor, Any]:
-        """Output and states in the shapes that the ncps layer returns for one sample."""
-        layer = self._layers[index][1]
-        if x.dim() == 2:
-            states = tuple(state[0] for state in states)
-            y = y if layer.return_sequences else y[0]
-        elif layer.return_sequences:
-            y = y.unsqueeze(1 if layer.batch_first else 0)
-        return y, _single(states)
-
-
-def _tuple(states: Any) -> tuple[torch.Tensor, ...]:
-    return states if isinstance(states, tuple) else (states,)
-
-
-def _single(states: tuple[torch.Tensor, ...]) -> Any:
-    """As ncps has it: a pair with mixed memory, else the one tensor itself."""
-    return states if len(states) > 1 else states[0]
+        """Output and states as the layer itself returns them for one sample."""
+        convention, batched = self._conventions[index], x.dim() > 2
+        return convention.output(y, batched), convention.packed(states, batched)

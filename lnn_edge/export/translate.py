@@ -7,6 +7,7 @@ runs on two axes throughout. What depends on weights alone is computed here, onc
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,7 +17,9 @@ import numpy.typing as npt
 import torch
 from torch.export import ExportedProgram
 
+from .folding import Product, Scaled, Step, Unwritten
 from .graph import GraphBuilder, Shape, Value
+from .rules import takes_unwritten
 
 __all__ = ["Translator", "translate"]
 
@@ -81,7 +84,8 @@ class Translator:
             elif node.op == "call_function" and node.users:
                 self._values[node] = self._called(node)
             elif node.op == "output":
-                return [self.value(value) for value in self._argument(node.args[0])]
+                results = (self.value(value) for value in self._argument(node.args[0]))
+                return [value.written() if isinstance(value, Unwritten) else value for value in results]
         raise TypeError("the traced program has no output")
 
     def _argument(self, argument: Any) -> Any:
@@ -108,12 +112,18 @@ class Translator:
                 f"the model uses the torch operation '{name}', which export cannot translate (at: {_place(node)}). "
                 f"It knows: {', '.join(sorted(self._rules))}"
             )
+        rule = self._rules[name]
+        if not (takes_unwritten(rule) and _all_different(node)):
+            arguments, keywords = torch.utils._pytree.tree_map_only(Unwritten, Unwritten.written, (arguments, keywords))
         result = node.meta["val"]
         shape = [_shape(part) for part in result] if isinstance(result, (list, tuple)) else _shape(result)
         try:
-            return self._rules[name](self, shape, *arguments, **keywords)
+            value = rule(self, shape, *arguments, **keywords)
         except TypeError as error:
             raise TypeError(f"torch operation '{name}' (at: {_place(node)}): {error}") from error
+        if len(node.users) > 1 and isinstance(value, (Product, Scaled)):
+            return value.written()  # a value that several see is not folded into one of them
+        return value
 
     def value(self, value: Any) -> Value:
         """A constant becomes a value only where an operator needs one as such."""
@@ -149,11 +159,18 @@ class Translator:
         return self.graph.constant(array.reshape(shape))
 
     def elementwise(self, name: str, logical: Shape, *operands: Any) -> Value:
-        """A broadcasting operation on the first axis and on those where the result is longer than one."""
+        """A broadcasting operation on the first axis and on those where the result is longer than one.
+
+        With constants it may become part of the weights beside it; see `folding`.
+        """
         kept = [k for k, n in enumerate(logical) if k == 0 or n != 1]
         kept = kept if len(kept) > 1 else list(range(len(logical)))[:2]
-        names = [self.operand(value, logical, kept) for value in operands]
-        return Value(self.graph.node(name, *names), tuple(logical[k] for k in kept), logical)
+        physical = tuple(logical[k] for k in kept)
+
+        def write() -> str:
+            return self.graph.node(name, *(self.operand(value, logical, kept) for value in operands))
+
+        return _folded(name, logical, physical, operands, write) or Value(write(), physical, logical)
 
     def unary(self, name: str, value: Value, **attributes: Any) -> Value:
         """An operation on each element; the shape does not matter."""
@@ -163,6 +180,44 @@ class Translator:
         """The value in the shape torch sees."""
         whole = self.value(value)
         return self.shaped(whole, whole.logical)
+
+
+def _all_different(node: torch.fx.Node) -> bool:
+    given = [
+        leaf for leaf in torch.utils._pytree.tree_leaves((node.args, node.kwargs)) if isinstance(leaf, torch.fx.Node)
+    ]
+    return len(set(given)) == len(given)
+
+
+def _folded(
+    name: str, logical: Shape, physical: Shape, operands: Sequence[Any], write: Callable[[], str]
+) -> Value | None:
+    """An elementwise operation of a value with constants as part of the product before it, or of one to come."""
+    values = [value for value in operands if isinstance(value, Value)]
+    step = _as_step(name, logical, operands)
+    if step is None or len(values) != 1 or math.prod(values[0].logical) != math.prod(logical):
+        return None
+    if bool(np.all(step.factor == 1.0)) and not np.any(step.shift):
+        return values[0].viewed(logical)
+    if isinstance(values[0], Product):
+        return values[0].folded(step)
+    return Scaled(values[0], step, physical, write)
+
+
+def _as_step(name: str, logical: Shape, operands: Sequence[Any]) -> Step | None:
+    """value * factor + shift, if that is what an operation of a value and a constant does."""
+    if len(operands) != 2 or name not in ("Add", "Sub", "Mul", "Div"):
+        return None
+    first = isinstance(operands[0], Value)
+    constant = operands[1 if first else 0]
+    if isinstance(constant, Value):
+        return None
+    array = np.asarray(constant.detach().double() if isinstance(constant, torch.Tensor) else constant, np.float64)
+    if name == "Mul" or (name == "Div" and first and bool(np.all(array))):
+        return Step(array if name == "Mul" else 1.0 / array, 0.0, logical)
+    if name == "Div":
+        return None  # a number over a value
+    return Step(1.0 if first or name == "Add" else -1.0, -array if name == "Sub" and first else array, logical)
 
 
 def _shape(fake: torch.Tensor) -> Shape:

@@ -12,7 +12,7 @@ from torch import nn
 
 from .layer import TrainedLayer
 from .modules import LoopedCell, core_from_module, is_core
-from .network import STATE_NAMES, TIME_NAMES, TrainedNetwork, find_cores
+from .network import STATE_NAMES, TIME_NAMES, TrainedNetwork, find_cores, is_batch_first
 from .trained import Trained
 
 __all__ = ["InputShape", "describe_inputs", "trained_from_module"]
@@ -50,11 +50,6 @@ def describe_inputs(module: Any) -> InputShape:
     if is_core(module):
         return InputShape(["input"], core_from_module(module).cell.inputs, bool(module.batch_first))
     cores = find_cores(module)
-    if not cores:
-        raise TypeError(
-            f"expected an ncps.torch LTC or CfC, or a network around some, got {type(module).__module__}."
-            f"{type(module).__qualname__} with none inside"
-        )
     needed = [
         p.name
         for p in inspect.signature(module.forward).parameters.values()
@@ -67,7 +62,7 @@ def describe_inputs(module: Any) -> InputShape:
             f"sequence. Give it a default: {states[0]}=None"
         )
     names = ["input"] if len(needed) == 1 else needed
-    return InputShape(names, None, all(bool(core.batch_first) for core in cores.values()))
+    return InputShape(names, None, is_batch_first(cores))
 
 
 def trained_from_module(module: nn.Module, batch: int, example: Mapping[str, Sequence[Array]] | None) -> Trained:

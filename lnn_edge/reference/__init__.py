@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 from .cfc import CfcCell, CfcLayer
-from .core import LiquidCore
+from .core import LiquidCore, ReferenceCore
 from .lstm import LstmCell
 from .ltc import LtcCell
+from .recurrent import GruLayer, LstmLayer, RecurrentCore, RnnLayer
 
-__all__ = ["CfcCell", "CfcLayer", "LiquidCore", "LstmCell", "LtcCell"]
+__all__ = [
+    "CfcCell",
+    "CfcLayer",
+    "GruLayer",
+    "LiquidCore",
+    "LstmCell",
+    "LstmLayer",
+    "LtcCell",
+    "RecurrentCore",
+    "ReferenceCore",
+    "RnnLayer",
+]

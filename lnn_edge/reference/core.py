@@ -1,9 +1,9 @@
-"""A whole liquid core: the cell, the memory cell before it and the projection after it, if it has them."""
+"""A whole liquid core: the cell, the memory cell before it and the projection after it; and what any core is."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy.typing as npt
 
@@ -11,9 +11,28 @@ from .cfc import CfcCell, Linear
 from .lstm import LstmCell
 from .ltc import LtcCell
 
-__all__ = ["LiquidCore"]
+__all__ = ["LiquidCore", "ReferenceCore"]
 
 Array = npt.NDArray[Any]
+
+
+class ReferenceCore(Protocol):
+    """What every core of a network is: something with states that one sample advances."""
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs."""
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """Names of the states, in order."""
+
+    @property
+    def state_widths(self) -> tuple[int, ...]:
+        """Width of each state, in the order of the names; each is (batch, width)."""
+
+    def step(self, x: Array, state: dict[str, Array], timespan: Array | float, /) -> tuple[Array, dict[str, Array]]:
+        """Advance by one sample; see `LiquidCore.step`."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +58,11 @@ class LiquidCore:
     def state_names(self) -> tuple[str, ...]:
         """Names of the states, each (batch, units): h, and c with mixed memory."""
         return ("h",) if self.lstm is None else ("h", "c")
+
+    @property
+    def state_widths(self) -> tuple[int, ...]:
+        """Width of each state, in the order of the names: the units of the cell."""
+        return (self.cell.units,) * len(self.state_names)
 
     def step(self, x: Array, state: dict[str, Array], timespan: Array | float) -> tuple[Array, dict[str, Array]]:
         """Advance by one sample.
