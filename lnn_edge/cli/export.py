@@ -30,9 +30,8 @@ EPILOG = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument(
-        "source", metavar="SOURCE", help="FILE.py:FACTORY, package.module:FACTORY, or a .safetensors checkpoint"
-    )
+    sources = "FILE.py:FACTORY, package.module:FACTORY, or a checkpoint (.safetensors) of a single layer or cell"
+    parser.add_argument("source", metavar="SOURCE", help=sources)
     parser.add_argument("bundle", help="the bundle to write, NAME.lnn")
     add_source_arguments(parser)
     parser.add_argument("--period-s", type=float, metavar="S", help="nominal time between samples, seconds")

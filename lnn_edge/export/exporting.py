@@ -22,10 +22,12 @@ from ..runtime.loading import load, open_bundle
 from .arguments import check_batch, make_time, name_features, names_for, recordings, with_ranges
 from .excitation import MIN_STEPS, excite
 from .graph import GraphBuilder, graph_facts
+from .masks import warn_of_drifted_masks
 from .proof import Truth, check_causal, golden_from_truth, prove, truth_from_model
 from .provenance import make_provenance
 from .report import ExportReport
 from .trained import Trained
+from .unwrapping import unwrapped
 from .wrapping import describe_inputs, trained_from_module
 
 __all__ = ["export_model"]
@@ -79,6 +81,9 @@ def export_model(
         TypeError, ValueError: If an argument or a part of the model cannot be exported; the message names it.
         VerificationError: If the bundle does not equal the model. Nothing is left on disk.
         OSError: If the bundle cannot be written.
+
+    Warns:
+        ExportWarning: If training moved sparsity masks off 0 and 1.
     """
     started = clock.monotonic()
     target = Path(path)
@@ -87,6 +92,7 @@ def export_model(
     when = make_time(time, period_s, timespan, dt_range_s)
     recorded = recordings(describe_inputs(model), check_batch(batch), example)
     trained = trained_from_module(model, batch, recorded)
+    warn_of_drifted_masks(unwrapped(model))
     seen = None if recorded is None else {name: np.concatenate(rows) for name, rows in recorded.items()}
     named_inputs = [
         name_features("inputs", tensor, names, None if seen is None else seen[tensor.name])

@@ -11,6 +11,7 @@ import copy
 import inspect
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.distributions import Distribution
 from torch.utils import _pytree as pytree
 
 from ..manifest import Core, StatePair, Tensor, Time
@@ -32,6 +34,7 @@ from .steptime import StepTime
 from .timespans import timespans_from_dt
 from .trained import Known, Results
 from .translate import translate
+from .unwrapping import unwrap_parts
 
 __all__ = ["STATE_NAMES", "TIME_NAMES", "TrainedNetwork", "find_cores"]
 
@@ -61,7 +64,7 @@ class TrainedNetwork:
     """A module that holds ncps layers. Works on a float32 copy on the CPU in eval mode; the user's is left alone."""
 
     def __init__(self, module: nn.Module, batch: int, example: Mapping[str, Sequence[Array]]) -> None:
-        duplicate: Any = copy.deepcopy(module)
+        duplicate: Any = unwrap_parts(copy.deepcopy(module))
         self._module = duplicate.to("cpu", torch.float32).eval()
         self.batch = batch
         self._layers = find_cores(self._module)
@@ -226,7 +229,10 @@ class TrainedNetwork:
             )
         rest = [n for k, n in enumerate(three) if k not in grown]
         if rest and rest[0] != 1:
-            raise ValueError(f"output '{name}' has shape {list(three)} for one row of 3 samples, expected one row")
+            raise ValueError(
+                f"output '{name}' has shape {list(three)} for one row of 3 samples, expected one row. A parameter that "
+                "does not depend on the samples is no output of a step: expand it, or leave it out"
+            )
         return _Leaf(index, name, grown[0] if grown else None, tuple(rest[1:]) or (1,))
 
     def _traced(self) -> torch.export.ExportedProgram:
@@ -254,9 +260,20 @@ class TrainedNetwork:
         arguments = [torch.zeros(t.shape) for t in (*self.inputs,)] + [torch.zeros(s.shape) for s in self.states]
         if self._time_argument:
             arguments.append(torch.ones(self.batch, 1))
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), _unchecked_distributions():
             warnings.simplefilter("ignore")  # about the tracing of forwards that set attributes, as ours do
             return torch.export.export(Step(), tuple(arguments), strict=False)
+
+
+@contextmanager
+def _unchecked_distributions() -> Iterator[None]:
+    """Without the checks that torch.distributions makes of its arguments: they branch on values, a trace has none."""
+    usual = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(usual)
 
 
 def _is_state(leaf: torch.Tensor, state: torch.Tensor) -> bool:

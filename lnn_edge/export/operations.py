@@ -31,16 +31,34 @@ def _rule(*names: str) -> Callable[[_Rule], _Rule]:
 @_rule(
     "contiguous", "dropout", "feature_dropout", "lift_fresh_copy", "to", "_to_copy", "type_as", "view_as", "reshape_as"
 )
-def _view(t: Translator, shape: Shape, x: Value, *_arguments: Any, **_keywords: Any) -> Value:
+def _view(t: Translator, shape: Shape, x: Any, *_arguments: Any, **_keywords: Any) -> Value:
     """Same elements in the same order; in eval mode dropout is one of these."""
-    return x.viewed(shape)
+    return t.value(x).viewed(shape)
 
 
 @_rule("expand", "expand_as", "broadcast_to")
-def _expand(t: Translator, shape: Shape, x: Value, *_arguments: Any, **_keywords: Any) -> Value:
+def _expand(t: Translator, shape: Shape, x: Any, *_arguments: Any, **_keywords: Any) -> Value:
+    if isinstance(x, torch.Tensor):  # a weight in the shape of a value, as `log_std.expand_as(mean)`
+        return t.value(x.expand(shape))
     if math.prod(shape) == math.prod(x.logical):
-        return x.viewed(shape)
+        viewed: Value = x.viewed(shape)
+        return viewed
     return Value(t.graph.node("Expand", t.plain(x), t.graph.integers(shape)), shape, shape)
+
+
+class _Broadcast:
+    """Tensors in one shape; each becomes a node when it is asked for."""
+
+    def __init__(self, t: Translator, shapes: list[Shape], tensors: Sequence[Any]) -> None:
+        self._t, self._shapes, self._tensors = t, shapes, tensors
+
+    def __getitem__(self, index: int) -> Value:
+        return _expand(self._t, self._shapes[index], self._tensors[index])
+
+
+@_rule("broadcast_tensors")
+def _broadcast(t: Translator, shapes: list[Shape], tensors: Sequence[Any]) -> _Broadcast:
+    return _Broadcast(t, shapes, tensors)
 
 
 @_rule("permute", "transpose", "t", "numpy_T", "movedim", "swapaxes")
@@ -311,6 +329,7 @@ def _reduction(torch_name: str, onnx_name: str) -> None:
 
 _reduction("mean", "ReduceMean")
 _reduction("sum", "ReduceSum")
+_reduction("logsumexp", "ReduceLogSumExp")
 
 
 def _pooling(torch_names: Sequence[str], onnx_name: str) -> None:

@@ -32,7 +32,7 @@ class SavedWiring(Wiring):  # type: ignore[misc] # ncps has no types
 
     def __init__(self, config: WiringConfig) -> None:
         super().__init__(config.units)
-        self.name = config.name
+        self.saved_name = config.name
         self._layers = [list(layer) for layer in config.layers]
         self._types = config.types
         self.set_output_dim(config.outputs)
@@ -133,7 +133,7 @@ def _mapping(value: Any) -> Any:
 def _wiring_config(wiring: Wiring) -> WiringConfig:
     names = wiring.output_dim is not None or type(wiring).get_type_of_neuron is not Wiring.get_type_of_neuron
     return WiringConfig(
-        name=wiring.name if isinstance(wiring, SavedWiring) else type(wiring).__name__,
+        name=wiring.saved_name if isinstance(wiring, SavedWiring) else type(wiring).__name__,
         units=int(wiring.units),
         inputs=int(wiring.input_dim),
         outputs=None if wiring.output_dim is None else int(wiring.output_dim),

@@ -1,4 +1,4 @@
-"""From a checkpoint, or `train.py:make_model` and weights, to a trained module. Only code that the user named is run."""
+"""From a checkpoint, or `train.py:make_model` and weights, to a trained module. Only code the user named is run."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ def _built(source: str) -> nn.Module:
     place, separator, name = source.rpartition(":")
     if not separator or not place or not name:
         raise ValueError(
-            f"SOURCE is '{source}', expected FILE.py:FACTORY or package.module:FACTORY, such as train.py:make_model"
+            f"SOURCE is '{source}', expected FILE.py:FACTORY or package.module:FACTORY, such as train.py:make_model, "
+            "or a checkpoint NAME.safetensors"
         )
     code = _from_file(Path(place)) if place.endswith(".py") else _from_package(place)
     if not hasattr(code, name):
