@@ -171,7 +171,8 @@ def _extent(cell: CellConfig) -> tuple[int, int]:
     """Number of layers, and elements of the largest tensor: at least as many as the cell of these sizes will have."""
     if isinstance(cell, CfcCellConfig):
         width = cell.backbone_units or cell.units
-        return cell.backbone_layers, max((cell.inputs + cell.units) * width, width * width)
+        between = width * width if cell.backbone_layers > 1 else 0
+        return cell.backbone_layers, max((cell.inputs + cell.units) * width, between)
     wiring = cell.wiring
     if isinstance(cell, WiredCfcCellConfig):  # its tensors are those of its layers; none is (units, units)
         return len(wiring.layers), max([wiring.inputs, *(len(layer) ** 2 for layer in wiring.layers)])

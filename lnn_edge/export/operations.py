@@ -329,7 +329,17 @@ def _reduction(torch_name: str, onnx_name: str) -> None:
 
 _reduction("mean", "ReduceMean")
 _reduction("sum", "ReduceSum")
-_reduction("logsumexp", "ReduceLogSumExp")
+
+
+@_rule("logsumexp")
+def _logsumexp(t: Translator, shape: Shape, x: Value, axes: Any, *_keep: Any) -> Value:
+    """x - log_softmax(x), which is the same for every element of the axis: no Exp that could overflow."""
+    where = [axes] if isinstance(axes, int) else list(axes)
+    if len(where) != 1:
+        raise TypeError(f"over the axes {where}, but export translates it for one axis")
+    spread = t.graph.node("Sub", t.plain(x), t.graph.node("LogSoftmax", t.plain(x), axis=int(where[0])))
+    result: Value = RULES["mean"](t, shape, Value(spread, x.logical, x.logical), where)
+    return result
 
 
 def _pooling(torch_names: Sequence[str], onnx_name: str) -> None:
