@@ -446,7 +446,11 @@ def test_core_built_in_another_way(name, tmp_path):
             lambda: CfC(INPUTS, AutoNCP(6, 1)),
             "'CfC with CfCCell', but .* 'CfC with WiredCfCCell'",
         ),
-        (lambda: CfC(INPUTS, 6), lambda: nn.GRU(INPUTS, 6), r"holds the cores 'rnn' \(CfC with CfCCell\), but .* none"),
+        (
+            lambda: CfC(INPUTS, 6),
+            lambda: nn.GRU(INPUTS, 6),
+            r"the cores in .* are 'rnn' \(CfC with CfCCell\), but .* none",
+        ),
         (lambda: CfC(INPUTS, 6), lambda: CfC(INPUTS, 7), "`units` 6, but the model has 7"),
         (lambda: CfC(INPUTS, 6), lambda: CfC(INPUTS, 6, mode="pure"), "`mode` 'default', but the model has 'pure'"),
     ],

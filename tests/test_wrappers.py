@@ -253,6 +253,18 @@ def test_parameter_that_is_no_output_of_a_step(tmp_path):
         export(built(Bare), tmp_path / "m.lnn")
 
 
+def test_sum_of_exponentials_over_several_axes(tmp_path):
+    class Energy(Policy):
+        def forward(self, observation, hx=None):
+            y, hx = self.features(observation, hx)
+            return torch.logsumexp(y.unsqueeze(-1) * y.unsqueeze(-2), dim=(-1, -2)), hx
+
+    with pytest.raises(
+        TypeError, match=r"'logsumexp' .*over the axes \[-1, -2\], but export translates it for one axis"
+    ):
+        export(built(Energy), tmp_path / "m.lnn")
+
+
 def test_checks_of_distributions_are_on_again(tmp_path):
     export(built(Squashed), tmp_path / "m.lnn")
     with pytest.raises(ValueError, match="to satisfy the constraint"):
@@ -476,6 +488,16 @@ def test_checkpoint_of_a_training_module_for_its_network(work):
     lnn_edge.save_checkpoint(Model(model=net), "m.safetensors")
     with pytest.warns(ExportWarning, match="without 'model.'"):
         assert_same(loaded("m.safetensors"), net)
+
+
+def test_lazy_layers_take_their_shape_from_the_weights(work):
+    (work / "lazy.py").write_text(
+        "from test_wrappers_nets import Network\nfrom torch import nn\n\ndef make_model():\n"
+        "    net = Network()\n    net.encoder[0] = nn.LazyLinear(8)\n    return net\n"
+    )
+    net = built(Network)
+    saved(net, "w.safetensors")
+    assert_same(load_trained("lazy.py:make_model", weights="w.safetensors", trust_pickle=False)[0], net)
 
 
 def test_tied_tensors_as_safetensors_keeps_them(work):

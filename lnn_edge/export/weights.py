@@ -140,7 +140,8 @@ def _check_cores(saved: Mapping[str, CoreConfig], module: nn.Module, path: Path)
     own = {plain[name]: config for name, config in found.items()}
     if set(saved) != set(own):
         raise ValueError(
-            f"the checkpoint '{path}' holds the cores {_cores(saved)}, but the model has {_cores(own)}. {_SAME}"
+            f"the cores in the checkpoint '{path}' are {_cores(saved)}, but those of the model are {_cores(own)}. "
+            f"{_SAME}"
         )
     for name, config in saved.items():
         different = differences(config, own[name])
@@ -151,4 +152,4 @@ def _check_cores(saved: Mapping[str, CoreConfig], module: nn.Module, path: Path)
 
 
 def _cores(cores: Mapping[str, CoreConfig]) -> str:
-    return listed((f"'{name}' ({core.kind})" if name else core.kind for name, core in cores.items()), 5)
+    return listed((f"{repr(name) if name else 'the model itself'} ({core.kind})" for name, core in cores.items()), 5)
