@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import errors
 
 if TYPE_CHECKING:
-    from .export import ExportReport, export_model
+    from .export import ExportReport, export_model, load_checkpoint, save_checkpoint
     from .manifest import Feature
     from .runtime import Model, State, Stream, load
 
@@ -26,6 +26,8 @@ __all__ = [
     "errors",
     "export_model",
     "load",
+    "load_checkpoint",
+    "save_checkpoint",
 ]
 
 _HOMES = {
@@ -36,6 +38,8 @@ _HOMES = {
     "Stream": "runtime",
     "export_model": "export",
     "load": "runtime",
+    "load_checkpoint": "export",
+    "save_checkpoint": "export",
 }
 
 

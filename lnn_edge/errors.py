@@ -7,6 +7,8 @@
     ├── BackendError         the backend failed in the middle of a step; the state is untouched        (exit 1)
     └── NonFiniteError       NaN or infinity in a sample, a result or a state; also a ValueError       (exit 2)
 
+    ExportWarning            what export handled, but whoever trained the model should know; a UserWarning
+
 Everything else that the caller can get wrong is a plain `ValueError` or `TypeError`.
 """
 
@@ -16,6 +18,7 @@ __all__ = [
     "BackendError",
     "BackendUnavailable",
     "BundleError",
+    "ExportWarning",
     "LnnEdgeError",
     "NonFiniteError",
     "VerificationError",
@@ -44,3 +47,7 @@ class BackendError(LnnEdgeError):
 
 class NonFiniteError(LnnEdgeError, ValueError):
     """A sample, a result or a state holds NaN or infinity. The stream's state is what it was before."""
+
+
+class ExportWarning(UserWarning):
+    """Something about a model or its weights that is handled, but that whoever trained it should know."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from ..errors import ExportWarning
+from ..files import check_output, whole_file
 from ..manifest import encode_json
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "grid",
     "output_file",
     "progress_bar",
+    "remarks",
     "say",
     "tell",
 ]
@@ -36,7 +38,7 @@ def check_json_argument(arguments: argparse.Namespace) -> None:
     """Refuse a `--json FILE` that cannot be written, before any long work."""
     path = getattr(arguments, "json", None)
     if path not in (None, "-"):
-        _check_output(Path(path))
+        check_output(Path(path))
 
 
 def say(text: str, arguments: argparse.Namespace) -> None:
@@ -47,6 +49,23 @@ def say(text: str, arguments: argparse.Namespace) -> None:
 def tell(text: str) -> None:
     """Print a remark that is not the result."""
     sys.stderr.write(f"{text}\n")
+
+
+@contextmanager
+def remarks() -> Iterator[None]:
+    """Print every `ExportWarning` of the block as a remark; other warnings go where they always go."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, ExportWarning):
+                tell(f"remark: {message}")
+            else:
+                usual(message, category, *place, **more)
+
+        warnings.simplefilter("always", ExportWarning)
+        warnings.showwarning = show
+        yield
 
 
 def emit_json(value: Any, arguments: argparse.Namespace) -> None:
@@ -72,23 +91,13 @@ def output_file(path: str) -> Iterator[IO[str]]:
     if path == "-":
         yield sys.stdout
         return
-    _check_output(target)
+    check_output(target)
     if target.exists() and not target.is_file():
         with open(target, "w", newline="", encoding="utf-8") as file:
             yield file
         return
-    target = target.resolve()
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
-    try:
-        with os.fdopen(descriptor, "w", newline="", encoding="utf-8") as file:
-            yield file
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole_file(target, "w", newline="", encoding="utf-8") as file:
+        yield file
 
 
 def grid(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> str:
@@ -106,13 +115,6 @@ def grid(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str | Non
     with console.capture() as captured:
         console.print(table)
     return "\n".join(line.rstrip() for line in captured.get().splitlines()).rstrip()
-
-
-def _check_output(target: Path) -> None:
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"directory '{target.parent}' does not exist. Type: mkdir -p {target.parent}")
-    if target.is_dir():
-        raise IsADirectoryError(f"'{target}' is a directory, expected a file name")
 
 
 @contextmanager

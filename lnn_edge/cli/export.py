@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .console import add_json_argument, emit_json, progress_bar, say, tell
+from .console import add_json_argument, emit_json, progress_bar, remarks, say, tell
 from .options import add_source_arguments, load_source, names_list
 
 __all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
@@ -19,16 +19,19 @@ code is 3.
 
 SOURCE is FILE.py:FACTORY or package.module:FACTORY; FACTORY is a function without arguments that
 returns the module, or the module itself. The file is imported, so training belongs under
-`if __name__ == "__main__":`."""
+`if __name__ == "__main__":`. A single layer or cell that training saved with
+lnn_edge.save_checkpoint needs no Python file: then SOURCE is that .safetensors file."""
 EPILOG = """examples:
   lnn-edge export train.py:make_model gait.lnn --weights gait.safetensors --period-s 0.1
+  lnn-edge export gait.safetensors gait.lnn
   lnn-edge export train.py:make_model gait.lnn --weights gait.pt --time measured --period-s 0.02 \\
       --inputs acc_x:m/s2,acc_y:m/s2,gyro_z:rad/s --example walk.csv"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("source", metavar="SOURCE", help="FILE.py:FACTORY or package.module:FACTORY")
+    sources = "FILE.py:FACTORY, package.module:FACTORY, or a checkpoint (.safetensors) of a single layer or cell"
+    parser.add_argument("source", metavar="SOURCE", help=sources)
     parser.add_argument("bundle", help="the bundle to write, NAME.lnn")
     add_source_arguments(parser)
     parser.add_argument("--period-s", type=float, metavar="S", help="nominal time between samples, seconds")
@@ -67,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     module, checkpoint = load_source(arguments.source, arguments)
     if arguments.weights is None and checkpoint is None:
         tell("no --weights: exporting the model as the factory returns it")
-    with progress_bar("export") as progress:
+    with progress_bar("export") as progress, remarks():
         report = export_model(
             module,
             arguments.bundle,

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from ..backends import BACKENDS
+from .console import remarks
 
 __all__ = ["add_backend_arguments", "add_source_arguments", "load_source", "names_list", "positive"]
 
@@ -43,7 +44,8 @@ def load_source(source: str, arguments: argparse.Namespace) -> tuple[Any, str | 
     """The trained module that `source` names, and the SHA-256 of its checkpoint if it has one."""
     from ..export.source import load_trained
 
-    return load_trained(source, weights=arguments.weights, trust_pickle=arguments.trust_pickle)
+    with remarks():
+        return load_trained(source, weights=arguments.weights, trust_pickle=arguments.trust_pickle)
 
 
 def names_list(text: str | None) -> list[Any] | None:

@@ -32,11 +32,12 @@ from .arguments import (
 from .blocks import add_steps
 from .excitation import MIN_STEPS, excite
 from .graph import GraphBuilder, graph_facts
+from .masks import warn_of_drifted_masks
 from .proof import Truth, check_causal, golden_from_truth, prove, truth_from_model
 from .provenance import make_provenance
 from .report import ExportReport
-from .threads import one_thread
 from .trained import Trained
+from .unwrapping import unwrapped
 from .wrapping import describe_inputs, trained_from_module
 
 __all__ = ["export_model"]
@@ -45,7 +46,6 @@ Progress = Callable[[str, int, int], None]
 Names = Sequence[str | Feature]
 
 
-@one_thread()
 def export_model(
     model: nn.Module,
     path: str | os.PathLike[str],
@@ -96,6 +96,9 @@ def export_model(
         TypeError, ValueError: If an argument or a part of the model cannot be exported; the message names it.
         VerificationError: If the bundle does not equal the model. Nothing is left on disk.
         OSError: If the bundle cannot be written.
+
+    Warns:
+        ExportWarning: If training moved sparsity masks off 0 and 1.
     """
     started = clock.monotonic()
     target = Path(path)
@@ -105,6 +108,7 @@ def export_model(
     check_unroll(unroll)
     recorded = recordings(describe_inputs(model), check_batch(batch), example)
     trained = trained_from_module(model, batch, recorded)
+    warn_of_drifted_masks(unwrapped(model))
     seen = None if recorded is None else {name: np.concatenate(rows) for name, rows in recorded.items()}
     named_inputs = [
         name_features("inputs", tensor, names, None if seen is None else seen[tensor.name])

@@ -118,7 +118,7 @@ def describe_core(name: str, module: nn.Module, core: LiquidCore) -> Core:
         outputs=core.outputs,
         synapses=recurrent,
         sensory_synapses=sensory,
-        wiring="dense" if wiring is None else type(wiring).__name__,
+        wiring="dense" if wiring is None else getattr(wiring, "saved_name", type(wiring).__name__),
         layout=tuple(_layout(cell, wiring)),
         mixed_memory=core.lstm is not None,
     )

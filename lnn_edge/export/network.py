@@ -13,6 +13,7 @@ import copy
 import inspect
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.distributions import Distribution
 from torch.utils import _pytree as pytree
 
 from ..manifest import Core, StatePair, Tensor, Time
@@ -38,6 +40,7 @@ from .steptime import StepTime
 from .timespans import timespans_from_dt
 from .trained import Known, Results
 from .translate import translate
+from .unwrapping import plain_names, unwrap_parts
 
 __all__ = ["STATE_NAMES", "TIME_NAMES", "TrainedNetwork", "find_cores", "is_batch_first"]
 
@@ -94,8 +97,10 @@ class TrainedNetwork:
 
     def __init__(self, module: nn.Module, batch: int, example: Mapping[str, Sequence[Array]]) -> None:
         # read first: copying a stale nn.GRU makes it forget that it is stale
-        read = [_read(name, layer) for name, layer in find_cores(module).items()]
-        duplicate: Any = copy.deepcopy(module)
+        originals = find_cores(module)
+        plain = plain_names(module, originals)
+        read = [_read(plain[name], layer) for name, layer in originals.items()]
+        duplicate: Any = unwrap_parts(copy.deepcopy(module))
         self._module = duplicate.to("cpu", torch.float32).eval()
         self.batch = batch
         self._layers = find_cores(self._module)
@@ -250,7 +255,10 @@ class TrainedNetwork:
             )
         rest = [n for k, n in enumerate(three) if k not in grown]
         if rest and rest[0] != 1:
-            raise ValueError(f"output '{name}' has shape {list(three)} for one row of 3 samples, expected one row")
+            raise ValueError(
+                f"output '{name}' has shape {list(three)} for one row of 3 samples, expected one row. A parameter that "
+                "does not depend on the samples is no output of a step: expand it, or leave it out"
+            )
         return _Leaf(index, name, grown[0] if grown else None, tuple(rest[1:]) or (1,))
 
     @cached_property
@@ -279,9 +287,20 @@ class TrainedNetwork:
         arguments = [torch.zeros(t.shape) for t in (*self.inputs,)] + [torch.zeros(s.shape) for s in self.states]
         if self._time_argument:
             arguments.append(torch.ones(self.batch, 1))
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), _unchecked_distributions():
             warnings.simplefilter("ignore")  # about the tracing of forwards that set attributes, as ours do
             return torch.export.export(Step(), tuple(arguments), strict=False)
+
+
+@contextmanager
+def _unchecked_distributions() -> Iterator[None]:
+    """Without the checks that torch.distributions makes of its arguments: they branch on values, a trace has none."""
+    usual = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(usual)
 
 
 def _is_state(leaf: torch.Tensor, state: torch.Tensor) -> bool:

@@ -15,6 +15,7 @@ from ..manifest import DT_INPUT, Manifest, Time
 from ..runtime.model import Model
 from ..runtime.replay import compare_bundle, replay
 from .excitation import Excitation
+from .threads import one_thread
 from .trained import Known, Results, Trained
 
 __all__ = ["STEPPED_WHOLE", "TORCH_EXACT", "Truth", "check_causal", "golden_from_truth", "prove", "truth_from_model"]
@@ -62,6 +63,7 @@ class Truth:
         return rows
 
 
+@one_thread()
 def truth_from_model(model: Trained, samples: Excitation, time: Time, progress: Progress) -> Truth:
     """Run the trained module in all three ways."""
     progress("torch, whole sequences", 0, 4)
@@ -72,6 +74,7 @@ def truth_from_model(model: Trained, samples: Excitation, time: Time, progress: 
     return Truth(samples, whole, stepped, model.reference(samples, time))
 
 
+@one_thread()
 def check_causal(model: Trained, samples: Excitation, time: Time) -> None:
     """Step the torch module itself through a short sequence and compare it with its own whole sequence.
 

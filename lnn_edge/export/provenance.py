@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..manifest import Provenance
 
-__all__ = ["make_provenance"]
+__all__ = ["installed_versions", "make_provenance"]
 
 _PACKAGES = ("lnn-edge", "torch", "ncps", "onnx", "onnxruntime", "numpy")
 
@@ -21,17 +21,18 @@ def make_provenance(checkpoint_sha256: str | None) -> Provenance:
     return Provenance(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         command=" ".join([Path(sys.argv[0] or "python").name, *sys.argv[1:]]),
-        versions=dict(_versions()),
+        versions=installed_versions(),
         git_commit=_git_commit(),
         checkpoint_sha256=checkpoint_sha256,
     )
 
 
-def _versions() -> list[tuple[str, str]]:
-    found = [("python", platform.python_version())]
+def installed_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that take part in an export, as far as they are installed."""
+    found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found.append((package, version(package)))
+            found[package] = version(package)
         except PackageNotFoundError:
             continue
     return found

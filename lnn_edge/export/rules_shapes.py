@@ -25,17 +25,35 @@ RULES = Rules()
     "contiguous", "dropout", "feature_dropout", "lift_fresh_copy", "to", "_to_copy", "type_as", "view_as", "reshape_as"
 )
 @folds
-def _view(t: Translator, shape: Shape, x: Value, *_arguments: Any, **_keywords: Any) -> Value:
+def _view(t: Translator, shape: Shape, x: Any, *_arguments: Any, **_keywords: Any) -> Value:
     """Same elements in the same order; in eval mode dropout is one of these."""
-    return x.viewed(shape)
+    return t.value(x).viewed(shape)
 
 
 @RULES.add("expand", "expand_as", "broadcast_to")
 @folds
-def _expand(t: Translator, shape: Shape, x: Value, *_arguments: Any, **_keywords: Any) -> Value:
+def _expand(t: Translator, shape: Shape, x: Any, *_arguments: Any, **_keywords: Any) -> Value:
+    if isinstance(x, torch.Tensor):  # a weight in the shape of a value, as `log_std.expand_as(mean)`
+        return t.value(x.expand(shape))
     if math.prod(shape) == math.prod(x.logical):
-        return x.viewed(shape)
+        viewed: Value = x.viewed(shape)
+        return viewed
     return Value(t.graph.node("Expand", t.plain(x), t.graph.integers(shape)), shape, shape)
+
+
+class _Broadcast:
+    """Tensors in one shape; each becomes a node when it is asked for."""
+
+    def __init__(self, t: Translator, shapes: list[Shape], tensors: Sequence[Any]) -> None:
+        self._t, self._shapes, self._tensors = t, shapes, tensors
+
+    def __getitem__(self, index: int) -> Value:
+        return _expand(self._t, self._shapes[index], self._tensors[index])
+
+
+@RULES.add("broadcast_tensors")
+def _broadcast(t: Translator, shapes: list[Shape], tensors: Sequence[Any]) -> _Broadcast:
+    return _Broadcast(t, shapes, tensors)
 
 
 @RULES.add("permute", "transpose", "t", "numpy_T", "movedim", "swapaxes")
@@ -224,6 +242,19 @@ _reduction("mean", "ReduceMean")
 _reduction("sum", "ReduceSum")
 _reduction("amax", "ReduceMax")
 _reduction("amin", "ReduceMin")
+
+
+@RULES.add("logsumexp")
+def _logsumexp(t: Translator, shape: Shape, x: Value, axes: Any, *_keep: Any) -> Value:
+    """x - log_softmax(x), which is the same for every element of the axis: no Exp that could overflow."""
+    where = [axes] if isinstance(axes, int) else list(axes)
+    if len(where) != 1:
+        raise TypeError(f"over the axes {where}, but export translates it for one axis")
+    axis = int(where[0]) % len(x.logical)
+    spread = t.graph.node("Sub", t.plain(x), t.graph.node("LogSoftmax", t.plain(x), axis=axis))
+    if x.logical[axis] == 1:
+        return Value(spread, x.logical, shape)
+    return reduced(t, shape, Value(spread, x.logical, x.logical), "ReduceMean", [axis])
 
 
 @RULES.add("linalg_vector_norm")

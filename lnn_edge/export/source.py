@@ -1,4 +1,4 @@
-"""From `train.py:make_model` and a file of weights to a trained module. Only code that the user named is run."""
+"""From a checkpoint, or `train.py:make_model` and weights, to a trained module. Only code the user named is run."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..wording import choices, listed
+from ..wording import choices
+from .checkpoint import rebuilt
+from .weights import load_state
+from .weights_file import read_weights
 
-__all__ = ["load_trained", "load_weights"]
+__all__ = ["load_trained"]
 
 _NESTED = ("state_dict", "model_state_dict", "model")  # where training frameworks keep the weights in a checkpoint
 
@@ -29,7 +32,8 @@ def load_trained(source: str, *, weights: str | None, trust_pickle: bool) -> tup
     """Build the model and load its weights.
 
     Args:
-        source: FILE.py:FACTORY, package.module:FACTORY, or with `trust_pickle` a file with a pickled module.
+        source: FILE.py:FACTORY, package.module:FACTORY, a file from `save_checkpoint`, or with `trust_pickle` a file
+            with a pickled module.
         weights: File with the weights, or `None`.
         trust_pickle: Whether a whole module may be unpickled, which runs whatever code is in the file.
 
@@ -41,19 +45,18 @@ def load_trained(source: str, *, weights: str | None, trust_pickle: bool) -> tup
     """
     if source.endswith((".pt", ".pth", ".pkl")):
         return _unpickled(Path(source), weights, trust_pickle)
+    if source.endswith(".safetensors"):
+        return _checkpoint(Path(source), weights)
     module = _built(source)
-    if weights is None:
-        return module, None
-    path = Path(weights)
-    load_weights(module, path)
-    return module, _sha256(path)
+    return module, None if weights is None else _load_weights(module, Path(weights))
 
 
 def _built(source: str) -> nn.Module:
     place, separator, name = source.rpartition(":")
     if not separator or not place or not name:
         raise ValueError(
-            f"SOURCE is '{source}', expected FILE.py:FACTORY or package.module:FACTORY, such as train.py:make_model"
+            f"SOURCE is '{source}', expected FILE.py:FACTORY or package.module:FACTORY, such as train.py:make_model, "
+            "or a checkpoint NAME.safetensors"
         )
     code = _from_file(Path(place)) if place.endswith(".py") else _from_package(place)
     if not hasattr(code, name):
@@ -110,35 +113,19 @@ def _from_package(name: str) -> ModuleType:
         raise ValueError(f"no module '{name}'; expected FILE.py:FACTORY or package.module:FACTORY") from error
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Load a safetensors file or a state_dict into a module; every name and shape must fit.
-
-    Raises:
-        ValueError: If the file is neither, or a name or shape does not fit.
-        OSError: If the file cannot be read.
-    """
-    state = _state_dict(path)
-    own = module.state_dict()
-    missing, unknown = [n for n in own if n not in state], [n for n in state if n not in own]
-    if missing or unknown:
-        raise ValueError(
-            f"the weights in '{path}' do not fit the model: missing {listed(missing, 5)}; unknown "
-            f"{listed(unknown, 5)}. The factory must build the model exactly as it was trained"
-        )
-    for name, value in state.items():
-        if value.shape != own[name].shape:
-            raise ValueError(
-                f"weight '{name}' in '{path}' has shape {list(value.shape)}, but the model has "
-                f"{list(own[name].shape)}. The factory must build the model exactly as it was trained"
-            )
-    module.load_state_dict(dict(state))
+def _load_weights(module: nn.Module, path: Path) -> str:
+    """Load a safetensors file or a state_dict into a module; everything must fit. Returns the SHA-256 of the file."""
+    if path.suffix == ".safetensors":
+        file = read_weights(path)
+        load_state(module, file.tensors, path, None if file.description is None else file.description.cores)
+        return file.sha256
+    load_state(module, _state_dict(path), path)
+    return _sha256(path)
 
 
 def _state_dict(path: Path) -> Mapping[str, torch.Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"no weights file '{path}'")
-    if path.suffix == ".safetensors":
-        return _safetensors(path)
     try:
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -161,15 +148,11 @@ def _state_dict(path: Path) -> Mapping[str, torch.Tensor]:
     return loaded
 
 
-def _safetensors(path: Path) -> Mapping[str, torch.Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        state: Mapping[str, torch.Tensor] = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"'{path}' is not a safetensors file: {error}") from error
-    return state
+def _checkpoint(path: Path, weights: str | None) -> tuple[nn.Module, str]:
+    if weights is not None:
+        raise ValueError(f"--weights has no place beside the checkpoint '{path}'")
+    file = read_weights(path)
+    return rebuilt(file), file.sha256
 
 
 def _unpickled(path: Path, weights: str | None, trust_pickle: bool) -> tuple[nn.Module, str]:

@@ -78,14 +78,22 @@ class Translator:
         stored = dict(self._program.state_dict) | dict(self._program.constants)
         places = dict(signature.inputs_to_parameters) | dict(signature.inputs_to_buffers)
         places |= dict(signature.inputs_to_lifted_tensor_constants)
-        for node in self._program.graph.nodes:
+        names = [node.name for node in self._program.graph.nodes if node.op == "placeholder"]
+        given = [inputs.pop(0) if name in users else stored[places[name]].detach() for name in names]
+        results = (self.value(value) for value in self._walked(self._program.graph_module, given))
+        return [value.written() if isinstance(value, Unwritten) else value for value in results]
+
+    def _walked(self, program: torch.fx.GraphModule, given: list[Any]) -> Any:
+        """Results of a traced program or of a part of one."""
+        for node in program.graph.nodes:
             if node.op == "placeholder":
-                self._values[node] = inputs.pop(0) if node.name in users else stored[places[node.name]].detach()
+                self._values[node] = given.pop(0)
+            elif node.op == "get_attr":
+                self._values[node] = getattr(program, node.target)
             elif node.op == "call_function" and node.users:
                 self._values[node] = self._called(node)
             elif node.op == "output":
-                results = (self.value(value) for value in self._argument(node.args[0]))
-                return [value.written() if isinstance(value, Unwritten) else value for value in results]
+                return self._argument(node.args[0])
         raise TypeError("the traced program has no output")
 
     def _argument(self, argument: Any) -> Any:
@@ -95,6 +103,9 @@ class Translator:
         arguments, keywords = self._argument(node.args), self._argument(node.kwargs)
         if node.target is operator.getitem:
             return arguments[0][arguments[1]]
+        if node.target is torch.ops.higher_order.wrap_with_set_grad_enabled:  # a block under torch.enable_grad()
+            _enabled, block, *given = _written(arguments)
+            return self._walked(block, given)
         if node.target is torch.ops.lnn_edge.core.default:
             x, states, timespans, index, _outputs = arguments
             given = self._flat(timespans) if isinstance(timespans, Value) else timespans
@@ -114,7 +125,7 @@ class Translator:
             )
         rule = self._rules[name]
         if not (takes_unwritten(rule) and _all_different(node)):
-            arguments, keywords = torch.utils._pytree.tree_map_only(Unwritten, Unwritten.written, (arguments, keywords))
+            arguments, keywords = _written((arguments, keywords))
         result = node.meta["val"]
         shape = [_shape(part) for part in result] if isinstance(result, (list, tuple)) else _shape(result)
         try:
@@ -180,6 +191,11 @@ class Translator:
         """The value in the shape torch sees."""
         whole = self.value(value)
         return self.shaped(whole, whole.logical)
+
+
+def _written(values: Any) -> Any:
+    """Values into which nothing folds any more."""
+    return torch.utils._pytree.tree_map_only(Unwritten, Unwritten.written, values)
 
 
 def _all_different(node: torch.fx.Node) -> bool:

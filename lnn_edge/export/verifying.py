@@ -18,7 +18,6 @@ from ..runtime.loading import open_bundle
 from .excitation import excite
 from .proof import prove, truth_from_model
 from .report import ExportReport
-from .threads import one_thread
 from .trained import Trained
 from .wrapping import trained_from_module
 
@@ -27,7 +26,6 @@ __all__ = ["verify_against"]
 Array = npt.NDArray[Any]
 
 
-@one_thread()
 def verify_against(
     model: nn.Module,
     path: str | os.PathLike[str],

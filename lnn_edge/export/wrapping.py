@@ -14,6 +14,7 @@ from .layer import TrainedLayer
 from .modules import LoopedCell, core_from_module, is_core
 from .network import STATE_NAMES, TIME_NAMES, TrainedNetwork, find_cores, is_batch_first
 from .trained import Trained
+from .unwrapping import unwrapped
 
 __all__ = ["InputShape", "describe_inputs", "trained_from_module"]
 
@@ -46,7 +47,7 @@ def describe_inputs(module: Any) -> InputShape:
     lazy = [name for name, p in module.named_parameters() if isinstance(p, nn.parameter.UninitializedParameter)]
     if lazy:
         raise ValueError(f"the model has parameters without a shape yet ({lazy[0]}); call it once on a sample first")
-    module = _layer(module)
+    module = _layer(unwrapped(module))
     if is_core(module):
         return InputShape(["input"], core_from_module(module).cell.inputs, bool(module.batch_first))
     cores = find_cores(module)
@@ -61,8 +62,14 @@ def describe_inputs(module: Any) -> InputShape:
             f"the forward needs `{states[0]}` in every call, and export cannot know what to pass at the start of a "
             f"sequence. Give it a default: {states[0]}=None"
         )
-    names = ["input"] if len(needed) == 1 else needed
+    names = ["input"] if len(needed) == 1 or _hands_on(module) else needed
     return InputShape(names, None, is_batch_first(cores))
+
+
+def _hands_on(module: nn.Module) -> bool:
+    """Whether the forward is `forward(self, *args, ...)`, which gives what it gets to a module inside: one input."""
+    kinds = [p.kind for p in inspect.signature(module.forward).parameters.values()]
+    return kinds[:1] == [inspect.Parameter.VAR_POSITIONAL]
 
 
 def trained_from_module(module: nn.Module, batch: int, example: Mapping[str, Sequence[Array]] | None) -> Trained:
@@ -76,6 +83,7 @@ def trained_from_module(module: nn.Module, batch: int, example: Mapping[str, Seq
     Raises:
         ValueError, TypeError: If the module cannot be exported, by name.
     """
+    module = unwrapped(module)
     layer = _layer(module)
     if is_core(layer):
         return TrainedLayer(layer, batch)

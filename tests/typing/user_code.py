@@ -32,6 +32,9 @@ def exports(module: torch.nn.Module, samples: torch.Tensor) -> None:
     assert_type(report.max_abs_error, float)
     assert_type(report.path, Path)
     assert_type(lnn_edge.export_model(module, Path("gait.lnn")), ExportReport)
+    assert_type(lnn_edge.save_checkpoint(module, Path("gait.safetensors")), str)
+    assert_type(lnn_edge.load_checkpoint("gait.safetensors"), torch.nn.Module)
+    assert_type(lnn_edge.load_checkpoint("gait.safetensors", into=module), torch.nn.Module)
 
 
 def streams() -> None:
