@@ -8,9 +8,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["COMPUTABLE", "OWN_FACTOR", "TOLERANCE", "TOLERANCE_REASON", "Comparison", "compare", "largest_error"]
+__all__ = [
+    "COMPUTABLE",
+    "EXACT",
+    "OWN_FACTOR",
+    "TOLERANCE",
+    "TOLERANCE_REASON",
+    "TORCH",
+    "Comparison",
+    "compare",
+    "errors_by_step",
+    "largest_error",
+    "versus",
+]
 
 Array = npt.NDArray[Any]
+
+TORCH, EXACT = "torch float32", "float64"  # what results are compared with
 
 TOLERANCE = 1e-5
 OWN_FACTOR = 16.0
@@ -31,7 +45,7 @@ class Comparison:
 
     Args:
         tensor: Name of the output or state.
-        against: What was compared, "bundle vs torch float32" for instance.
+        against: What was compared, "onnxruntime vs torch float32" for instance; see `versus`.
         segment: Which inputs, "recorded" for instance.
         steps: Number of steps compared.
         max_abs: Largest absolute error.
@@ -42,6 +56,7 @@ class Comparison:
             not accumulate. 0 when there is no error at all.
         limit: Absolute error allowed.
         first_over: Step at which the error first exceeds the limit, or `None`.
+        own: Torch float32's own largest error against float64 on the same samples, which is what "equal" is judged by.
     """
 
     tensor: str
@@ -55,6 +70,17 @@ class Comparison:
     growth: float
     limit: float
     first_over: int | None
+    own: float
+
+    @property
+    def subject(self) -> str:
+        """What was judged: a backend, or torch itself."""
+        return self.against.partition(" vs ")[0]
+
+    @property
+    def reference(self) -> str:
+        """What it was judged by."""
+        return self.against.partition(" vs ")[2]
 
     @property
     def passed(self) -> bool:
@@ -66,7 +92,7 @@ class Comparison:
         if self.passed:
             return f"{subject} differ by at most {self.max_abs:.1e} (allowed {self.limit:.1e})"
         return (
-            f"{subject} differ by {self.max_abs:.1e} ({self.max_ulp:.0f} ULP), allowed "
+            f"{subject} differ by {self.max_abs:.1e} ({self.max_ulp:.4g} ULP), allowed "
             f"{self.limit:.1e}; first over at step {self.first_over} of {self.steps}"
         )
 
@@ -118,12 +144,24 @@ def compare(
         growth=_growth(worst),
         limit=limit,
         first_over=int(over[0]) if len(over) else None,
+        own=own,
     )
+
+
+def versus(subject: str, reference: str) -> str:
+    """Name a comparison: "onnxruntime vs torch float32"."""
+    return f"{subject} vs {reference}"
 
 
 def largest_error(got: Array, expected: Array) -> float:
     """Largest absolute difference; infinite if anything is not finite."""
-    return float(_errors(got, expected).max())
+    return float(errors_by_step(got, expected).max())
+
+
+def errors_by_step(got: Array, expected: Array) -> Array:
+    """Largest absolute difference at each step, float64 (steps,); infinite where anything is not finite."""
+    worst: Array = _errors(got, expected).max(axis=1)
+    return worst
 
 
 def _errors(got: Array, expected: Array) -> Array:

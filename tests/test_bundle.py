@@ -423,8 +423,8 @@ def test_golden_tensors_that_numpy_lacks_are_refused(cfc_copy):
 def test_altered_golden_output_fails_the_self_test(cfc_copy):
     edit_golden(cfc_copy, lambda t: t["float32/output"].__setitem__((7, 0, 0), 5.0))
     expected = (
-        r"gait\.lnn' failed its self-test on onnxruntime .*: output on golden inputs: bundle vs torch float32 differ "
-        r"by .*first over at step 7 of \d+\. It does not start\. Type: lnn-edge verify .*gait\.lnn"
+        r"gait\.lnn' failed its self-test on onnxruntime .*: output on golden inputs: onnxruntime vs torch float32 "
+        r"differ by .*first over at step 7 of \d+\. It does not start\. Type: lnn-edge verify .*gait\.lnn"
     )
     with pytest.raises(VerificationError, match=expected):
         lnn_edge.load(cfc_copy)
@@ -433,7 +433,7 @@ def test_altered_golden_output_fails_the_self_test(cfc_copy):
 
 def test_altered_golden_state_fails_the_self_test(ltc_copy):
     edit_golden(ltc_copy, lambda t: t["float64/h_out"].__setitem__((3, 0, 0), np.nan))
-    with pytest.raises(VerificationError, match="h_out on golden inputs: bundle vs float64 differ by inf"):
+    with pytest.raises(VerificationError, match="h_out on golden inputs: onnxruntime vs float64 differ by inf"):
         lnn_edge.load(ltc_copy)
 
 

@@ -12,8 +12,8 @@ except ImportError as _error:
         "Type: pip install 'lnn-edge[export]'"
     ) from _error
 
+from ..runtime.report import ExportReport
 from .exporting import export_model
-from .report import ExportReport
 
 __all__ = ["ExportReport", "export_model"]
 

@@ -15,13 +15,21 @@ import numpy.typing as npt
 
 from ..manifest import Tensor, Time
 
-__all__ = ["MIN_STEPS", "Excitation", "excite"]
+__all__ = ["DT_REGIMES", "MIN_STEPS", "Excitation", "excite"]
 
 Array = npt.NDArray[Any]
 
 MIN_STEPS = 1000
 _SHORT = 4  # constant, stepped and extreme segments are this many times shorter than the others: they settle
 _EXTREME = 10.0  # times the largest recorded magnitude
+
+DT_REGIMES = {  # with measured time: which dt each segment is stepped with
+    "recorded": "the period with 20 % of jitter",
+    "random": "anything legal, log-uniform",
+    "constant": "the period exactly",
+    "step": "the period, one in ten after a gap",
+    "extreme": "the shortest and the longest legal",
+}
 
 
 @dataclass(frozen=True)

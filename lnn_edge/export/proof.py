@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..equality import COMPUTABLE, Comparison, compare
+from ..bundle import Bundle
+from ..equality import COMPUTABLE, EXACT, TORCH, Comparison, compare, versus
 from ..golden import Golden
 from ..manifest import DT_INPUT, Manifest, Time
 from ..runtime.model import Model
-from ..runtime.replay import compare_bundle, replay
-from .excitation import Excitation
+from ..runtime.replay import Progress, compare_results, replay, telling
+from ..runtime.report import ExportReport, curves_from_results, report_from_proof
+from .evaluator import open_evaluator
+from .excitation import DT_REGIMES, Excitation
 from .trained import Known, Results, Trained
 
-__all__ = ["STEPPED_WHOLE", "TORCH_EXACT", "Truth", "check_causal", "golden_from_truth", "prove", "truth_from_model"]
+__all__ = [
+    "STEPPED_WHOLE",
+    "TORCH_EXACT",
+    "Truth",
+    "check_causal",
+    "golden_from_truth",
+    "prove",
+    "truth_from_model",
+]
 
 Array = npt.NDArray[Any]
-Progress = Callable[[str, int, int], None]
 
-TORCH_EXACT = "torch float32 vs float64"
-STEPPED_WHOLE = "torch stepped vs torch on the whole sequence"
+TORCH_EXACT = versus(TORCH, EXACT)
+STEPPED_WHOLE = versus("torch stepped", "torch on the whole sequence")
 
 _GOLDEN_BYTES = 1 << 20
 _GOLDEN_STEPS = 1024
 _CAUSAL_STEPS = 24
+_EVALUATED_STEPS = 256  # onnx.reference takes 0.3 to 0.7 ms per step of the graphs that we write, so 0.1 to 0.2 s
 
 
 @dataclass(frozen=True)
@@ -63,13 +74,41 @@ class Truth:
 
 
 def truth_from_model(model: Trained, samples: Excitation, time: Time, progress: Progress) -> Truth:
-    """Run the trained module in all three ways."""
-    progress("torch, whole sequences", 0, 4)
-    whole = model.whole(samples, time)
-    progress("torch, stepped", 1, 4)
-    stepped = model.stepped(samples, time)
-    progress("float64 reference", 2, 4)
-    return Truth(samples, whole, stepped, model.reference(samples, time))
+    """Run the trained module in all three ways, segment by segment: each starts with a reset, so progress can show."""
+    return Truth(
+        samples,
+        _by_segment("torch, whole sequences", samples, progress, lambda part: model.whole(part, time), _joined_known),
+        _by_segment("torch, stepped", samples, progress, lambda part: model.stepped(part, time), _joined),
+        _by_segment("float64 reference", samples, progress, lambda part: model.reference(part, time), _joined),
+    )
+
+
+def _by_segment(
+    phase: str,
+    samples: Excitation,
+    progress: Progress,
+    run: Callable[[Excitation], Any],
+    join: Callable[[Sequence[int], list[Any]], Any],
+) -> Any:
+    parts = []
+    for _, start, stop in samples.segments:
+        progress(phase, start, samples.steps)
+        parts.append(run(samples.pick(np.arange(start, stop))))
+    return join([start for _, start, _ in samples.segments], parts)
+
+
+def _joined(_starts: Sequence[int], parts: list[Results]) -> Results:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _joined_known(starts: Sequence[int], parts: list[Known]) -> Known:
+    return {
+        name: (
+            np.concatenate([part[name][0] + start for start, part in zip(starts, parts, strict=True)]),
+            np.concatenate([part[name][1] for part in parts]),
+        )
+        for name in parts[0]
+    }
 
 
 def check_causal(model: Trained, samples: Excitation, time: Time) -> None:
@@ -91,38 +130,82 @@ def check_causal(model: Trained, samples: Excitation, time: Time) -> None:
             )
 
 
-def prove(model: Model, truth: Truth, progress: Progress) -> list[Comparison]:
-    """Step the bundle through the same samples and compare every output and state at every step."""
-    inputs = dict(truth.samples.inputs)
-    if truth.samples.dt is not None:
-        inputs[DT_INPUT] = truth.samples.dt
-    steps = truth.samples.steps
-    results = replay(
-        model, inputs, truth.samples.reset, lambda k: progress("bundle, closed loop", 3 * steps + k, 4 * steps)
+def prove(bundle: Bundle, models: Sequence[Model], truth: Truth, progress: Progress, started: float) -> ExportReport:
+    """Step a bundle through the same samples and compare every output and state at every step.
+
+    Args:
+        bundle: The bundle.
+        models: The bundle made ready, once per backend.
+        truth: What the trained module gives.
+        progress: Called with (phase, done, total).
+        started: When the work began, by `time.monotonic`.
+
+    Returns:
+        The report, which also holds what torch's three ways differ by, and what ONNX's own evaluator gives for the
+        beginning of every segment.
+    """
+    samples, float32 = truth.samples, truth.float32
+    comparisons, curves = truth.comparisons(), curves_from_results(TORCH, truth.stepped, truth.float64)
+    for model in models:
+        results = replay(model, _all_inputs(samples), samples.reset, telling(progress, model, samples.steps))
+        comparisons += compare_results(model.backend, results, float32, truth.float64, samples.segments)
+        curves += curves_from_results(model.backend, results, truth.float64)
+    comparisons += _evaluated(bundle, truth, progress)
+    return report_from_proof(
+        bundle,
+        models,
+        comparisons,
+        curves,
+        parts=samples.segments,
+        reset=samples.reset,
+        dt_s=samples.dt,
+        regimes=DT_REGIMES,
+        started=started,
     )
-    return compare_bundle(results, truth.float32, truth.float64, truth.samples.segments)
+
+
+def _evaluated(bundle: Bundle, truth: Truth, progress: Progress) -> list[Comparison]:
+    """Compare what ONNX's own evaluator makes of the graph, over the beginnings of the segments."""
+    model = open_evaluator(bundle)
+    index, segments = _beginnings(truth.samples, min(_EVALUATED_STEPS, _golden_steps(truth, bundle.manifest)))
+    picked = truth.samples.pick(index)
+    results = replay(model, _all_inputs(picked), picked.reset, telling(progress, model, picked.steps))
+    float32, float64 = ({name: value[index] for name, value in r.items()} for r in (truth.float32, truth.float64))
+    return compare_results(model.backend, results, float32, float64, segments)
+
+
+def _all_inputs(samples: Excitation) -> Results:
+    """The graph's inputs, `dt` among them when time is measured."""
+    return samples.inputs if samples.dt is None else samples.inputs | {DT_INPUT: samples.dt}
 
 
 def golden_from_truth(truth: Truth, manifest: Manifest) -> Golden:
     """Pick what ships: the beginning of every segment, at most a megabyte."""
-    shapes = [t.shape for t in manifest.inputs]
-    results = [t.shape for t in manifest.outputs] + [s.shape for s in manifest.states]
-    per_step = 4 * sum(int(np.prod(s)) for s in shapes) + 12 * sum(int(np.prod(s)) for s in results) + 8
-    budget = min(_GOLDEN_STEPS, max(16 * len(truth.samples.segments), _GOLDEN_BYTES // per_step))
-    share = budget // (len(truth.samples.segments) + 1)
-    index = np.concatenate(
-        [
-            np.arange(start, min(stop, start + (2 * share if k == 0 else share)))
-            for k, (_, start, stop) in enumerate(truth.samples.segments)
-        ]
-    )
+    index, _ = _beginnings(truth.samples, _golden_steps(truth, manifest))
     picked = truth.samples.pick(index)
-    inputs = dict(picked.inputs)
-    if picked.dt is not None:
-        inputs[DT_INPUT] = picked.dt
     return Golden(
-        inputs,
+        _all_inputs(picked),
         picked.reset,
         {name: value[index] for name, value in (truth.float32).items()},
         {name: value[index] for name, value in truth.float64.items()},
     )
+
+
+def _golden_steps(truth: Truth, manifest: Manifest) -> int:
+    """How many steps of this size fit."""
+    shapes = [t.shape for t in manifest.inputs]
+    results = [t.shape for t in manifest.outputs] + [s.shape for s in manifest.states]
+    per_step = 4 * sum(int(np.prod(s)) for s in shapes) + 12 * sum(int(np.prod(s)) for s in results) + 8
+    return min(_GOLDEN_STEPS, max(16 * len(truth.samples.segments), _GOLDEN_BYTES // per_step))
+
+
+def _beginnings(samples: Excitation, budget: int) -> tuple[Array, list[tuple[str, int, int]]]:
+    """Steps at the beginning of every segment, twice as many of the first, and where the segments then lie."""
+    share = budget // (len(samples.segments) + 1)
+    picks, segments, done = [], [], 0
+    for k, (name, start, stop) in enumerate(samples.segments):
+        count = min(stop - start, 2 * share if k == 0 else share)
+        picks.append(np.arange(start, start + count))
+        segments.append((name, done, done + count))
+        done += count
+    return np.concatenate(picks), segments
