@@ -38,7 +38,7 @@ bench: .venv/ready
 	touch $@
 
 .venv/ready-dev: .venv/ready
-	$(PIP) install -c constraints.txt 'build>=1.2' 'hatchling>=1.26' hypothesis mypy onnxscript pytest pytest-timeout pytest-xdist ruff
+	$(PIP) install -c constraints.txt 'build>=1.2' 'hatchling>=1.26' hypothesis matplotlib mypy onnxscript pytest pytest-timeout pytest-xdist ruff
 	touch $@
 
 clean:

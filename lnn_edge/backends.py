@@ -17,7 +17,18 @@ if TYPE_CHECKING:  # the command line reads this table for its help, and must no
 
     Array = npt.NDArray[Any]
 
-__all__ = ["BACKENDS", "Backend", "BackendEntry", "Stepper", "backend_class", "missing_modules", "resolve_backend"]
+__all__ = [
+    "ALL",
+    "BACKENDS",
+    "Backend",
+    "BackendEntry",
+    "Stepper",
+    "backend_class",
+    "missing_modules",
+    "resolve_backend",
+]
+
+ALL = "all"  # for a proof, every backend that is ready; a stream runs on one
 
 
 class Stepper(Protocol):

@@ -8,9 +8,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["COMPUTABLE", "OWN_FACTOR", "TOLERANCE", "TOLERANCE_REASON", "Comparison", "compare", "largest_error"]
+from .manifest import Precision
+
+__all__ = [
+    "COMPUTABLE",
+    "EXACT",
+    "EXTREME",
+    "HALF_REASON",
+    "HALF_TOLERANCE",
+    "OWN_FACTOR",
+    "TOLERANCE",
+    "TOLERANCE_REASON",
+    "TORCH",
+    "Comparison",
+    "compare",
+    "errors_by_step",
+    "largest_error",
+    "tolerance_of",
+    "tolerance_reason",
+    "versus",
+]
 
 Array = npt.NDArray[Any]
+
+TORCH, EXACT = "torch float32", "float64"  # what results are compared with
 
 TOLERANCE = 1e-5
 OWN_FACTOR = 16.0
@@ -22,6 +43,14 @@ TOLERANCE_REASON = (
     "much; it is one draw of a spread that another order of summation draws anew, hence 16 (6 was seen). A wrong sign, "
     "mask or bias moves results by more than 1e-3, and a model whose torch float32 is itself off by 1e-3 is refused"
 )
+EXTREME = "extreme"  # the segment whose inputs are ten times the recorded ones, with dt at the ends of its range
+HALF_TOLERANCE = 2e-2
+HALF_REASON = (
+    "2e-2 of the tensor's size (at least 1): float16 rounds weights and every operation by up to 4.9e-4, and the "
+    "arguments of sigmoids by that much of their size; liquid cores contract, so errors do not pile up over steps. Ten "
+    "times that on the extreme samples, whose arguments are ten times as large. What a model really drifts is in the "
+    "report, measured in true half arithmetic (onnx.reference); 4e-4 to 6e-3 is usual"
+)
 _QUANTILES = (0.5, 0.9, 0.99, 1.0)
 
 
@@ -31,7 +60,7 @@ class Comparison:
 
     Args:
         tensor: Name of the output or state.
-        against: What was compared, "bundle vs torch float32" for instance.
+        against: What was compared, "onnxruntime vs torch float32" for instance; see `versus`.
         segment: Which inputs, "recorded" for instance.
         steps: Number of steps compared.
         max_abs: Largest absolute error.
@@ -42,6 +71,7 @@ class Comparison:
             not accumulate. 0 when there is no error at all.
         limit: Absolute error allowed.
         first_over: Step at which the error first exceeds the limit, or `None`.
+        own: Torch float32's own largest error against float64 on the same samples, which is what "equal" is judged by.
     """
 
     tensor: str
@@ -55,6 +85,17 @@ class Comparison:
     growth: float
     limit: float
     first_over: int | None
+    own: float
+
+    @property
+    def subject(self) -> str:
+        """What was judged: a backend, or torch itself."""
+        return self.against.partition(" vs ")[0]
+
+    @property
+    def reference(self) -> str:
+        """What it was judged by."""
+        return self.against.partition(" vs ")[2]
 
     @property
     def passed(self) -> bool:
@@ -66,7 +107,7 @@ class Comparison:
         if self.passed:
             return f"{subject} differ by at most {self.max_abs:.1e} (allowed {self.limit:.1e})"
         return (
-            f"{subject} differ by {self.max_abs:.1e} ({self.max_ulp:.0f} ULP), allowed "
+            f"{subject} differ by {self.max_abs:.1e} ({self.max_ulp:.4g} ULP), allowed "
             f"{self.limit:.1e}; first over at step {self.first_over} of {self.steps}"
         )
 
@@ -120,12 +161,36 @@ def compare(
         growth=_growth(worst),
         limit=limit,
         first_over=int(over[0]) * every + every - 1 if len(over) else None,
+        own=own,
     )
+
+
+def tolerance_of(precision: Precision, segment: str = "") -> float:
+    """How far a bundle of this precision may be from torch, relative to the tensor's size, on a kind of samples."""
+    if precision == "float32":
+        return TOLERANCE
+    return HALF_TOLERANCE * (10.0 if segment == EXTREME else 1.0)
+
+
+def tolerance_reason(precision: Precision) -> str:
+    """Why it may be so far."""
+    return TOLERANCE_REASON if precision == "float32" else HALF_REASON
+
+
+def versus(subject: str, reference: str) -> str:
+    """Name a comparison: "onnxruntime vs torch float32"."""
+    return f"{subject} vs {reference}"
 
 
 def largest_error(got: Array, expected: Array) -> float:
     """Largest absolute difference; infinite if anything is not finite."""
-    return float(_errors(got, expected).max())
+    return float(errors_by_step(got, expected).max())
+
+
+def errors_by_step(got: Array, expected: Array) -> Array:
+    """Largest absolute difference at each step, float64 (steps,); infinite where anything is not finite."""
+    worst: Array = _errors(got, expected).max(axis=1)
+    return worst
 
 
 def _errors(got: Array, expected: Array) -> Array:

@@ -14,6 +14,11 @@ Everything else that the caller can get wrong is a plain `ValueError` or `TypeEr
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .runtime.report import ExportReport
+
 __all__ = [
     "BackendError",
     "BackendUnavailable",
@@ -34,7 +39,15 @@ class BundleError(LnnEdgeError):
 
 
 class VerificationError(LnnEdgeError):
-    """What runs does not equal what was trained."""
+    """What runs does not equal what was trained.
+
+    Attributes:
+        report: Everything that an export compared, an `ExportReport` to look at or to plot; `None` from a self-test.
+    """
+
+    def __init__(self, message: str, report: ExportReport | None = None) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class BackendUnavailable(LnnEdgeError):

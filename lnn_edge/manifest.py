@@ -150,7 +150,7 @@ class Graph(_Frozen, frozen=True):
 class Verification(_Frozen, frozen=True):
     """The proof in brief; report.json holds all of it.
 
-    `max_abs_error` maps a comparison ("bundle vs torch float32") to its largest error over all tensors.
+    `max_abs_error` maps a comparison ("onnxruntime vs torch float32") to its largest error over all tensors.
     """
 
     status: Literal["passed", "pending"]

@@ -227,7 +227,7 @@ def _set(*path, value):
         (_set("inputs", 0, "shape", value="13"), r"Expected `array`, got `str` - at `\$\.inputs\[0\]\.shape`"),
         (_set("schema", "name", value="other"), r"Invalid enum value 'other' - at `\$\.schema\.name`"),
         (_set("time", "mode", value="guessed"), r"Invalid enum value 'guessed' - at `\$\.time\.mode`"),
-        (_set("precision", value="float16"), r"Invalid enum value 'float16' - at `\$\.precision`"),
+        (_set("precision", value="float12"), r"Invalid enum value 'float12' - at `\$\.precision`"),
         (_set("verification", "tolerance", value=None), r"Expected `float`, got `null`"),
         (_set("schema", "version", value="1"), r"Expected `int`, got `str` - at `\$\.schema\.version`"),
     ],
@@ -423,8 +423,8 @@ def test_golden_tensors_that_numpy_lacks_are_refused(cfc_copy):
 def test_altered_golden_output_fails_the_self_test(cfc_copy):
     edit_golden(cfc_copy, lambda t: t["float32/output"].__setitem__((7, 0, 0), 5.0))
     expected = (
-        r"gait\.lnn' failed its self-test on onnxruntime .*: output on golden inputs: bundle vs torch float32 differ "
-        r"by .*first over at step 7 of \d+\. It does not start\. Type: lnn-edge verify .*gait\.lnn"
+        r"gait\.lnn' failed its self-test on onnxruntime .*: output on golden inputs: onnxruntime vs torch float32 "
+        r"differ by .*first over at step 7 of \d+\. It does not start\. Type: lnn-edge verify .*gait\.lnn"
     )
     with pytest.raises(VerificationError, match=expected):
         lnn_edge.load(cfc_copy)
@@ -433,7 +433,7 @@ def test_altered_golden_output_fails_the_self_test(cfc_copy):
 
 def test_altered_golden_state_fails_the_self_test(ltc_copy):
     edit_golden(ltc_copy, lambda t: t["float64/h_out"].__setitem__((3, 0, 0), np.nan))
-    with pytest.raises(VerificationError, match="h_out on golden inputs: bundle vs float64 differ by inf"):
+    with pytest.raises(VerificationError, match="h_out on golden inputs: onnxruntime vs float64 differ by inf"):
         lnn_edge.load(ltc_copy)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from .console import add_json_argument, emit_json, progress_bar, remarks, say, tell
-from .options import add_source_arguments, load_source, names_list
+from .options import add_example_arguments, add_source_arguments, load_example, load_source, names_list
+from .proofs import add_proof_arguments, check_proof_arguments, proof_text, save_plot, shown_when_it_fails
 
 __all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
 
@@ -25,7 +25,7 @@ EPILOG = """examples:
   lnn-edge export train.py:make_model gait.lnn --weights gait.safetensors --period-s 0.1
   lnn-edge export gait.safetensors gait.lnn
   lnn-edge export train.py:make_model gait.lnn --weights gait.pt --time measured --period-s 0.02 \\
-      --inputs acc_x:m/s2,acc_y:m/s2,gyro_z:rad/s --example walk.csv"""
+      --inputs acc_x:m/s2,acc_y:m/s2,gyro_z:rad/s --example walk.csv --plot error.svg"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,10 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--inputs", metavar="NAMES", help="input columns: name or name:unit, separated by commas")
     parser.add_argument("--outputs", metavar="NAMES", help="output columns, likewise")
-    parser.add_argument("--example", metavar="FILE", help="recorded samples: .npy, or .csv with columns from --inputs")
-    parser.add_argument("--reset-column", metavar="NAME", help="column of the example that separates recordings")
+    add_example_arguments(parser, "columns from --inputs")
     parser.add_argument("--steps", type=int, default=1024, help="closed-loop steps of the proof, at least 1000")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
+    add_proof_arguments(parser)
     add_json_argument(parser)
 
 
@@ -64,13 +64,14 @@ def run(arguments: argparse.Namespace) -> int:
     from ..bundle import check_target
     from ..export import export_model
 
+    check_proof_arguments(arguments)
     check_target(Path(arguments.bundle), arguments.overwrite)
     inputs, outputs = names_list(arguments.inputs), names_list(arguments.outputs)
-    example = _example(arguments, inputs)
+    example = load_example(arguments, None if inputs is None else [feature.name for feature in inputs])
     module, checkpoint = load_source(arguments.source, arguments)
     if arguments.weights is None and checkpoint is None:
         tell("no --weights: exporting the model as the factory returns it")
-    with progress_bar("export") as progress, remarks():
+    with shown_when_it_fails(arguments), progress_bar("export") as progress, remarks():
         report = export_model(
             module,
             arguments.bundle,
@@ -90,25 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
             progress=progress,
         )
     emit_json(report.to_dict(), arguments)
+    say(proof_text(report, arguments.verbose), arguments)
+    save_plot(report, arguments)
     say(f"saved {report}", arguments)
     return 0
-
-
-def _example(arguments: argparse.Namespace, inputs: list[Any] | None) -> Any:
-    if arguments.example is None:
-        return None
-    path = Path(arguments.example)
-    if path.suffix == ".npy":
-        import numpy as np
-
-        try:
-            return np.load(path, allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise ValueError(f"--example '{path}' is not a .npy file of numbers: {error}") from error
-    if path.suffix != ".csv":
-        raise ValueError(f"--example is '{path}', expected a .npy or .csv file")
-    if inputs is None:
-        raise ValueError("--example with a .csv file needs --inputs, the columns that are the model's inputs")
-    from ..runtime.table import load_recordings
-
-    return load_recordings(path, [feature.name for feature in inputs], arguments.reset_column)

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 from typing import Any
 
-from ..backends import BACKENDS
+from ..backends import ALL, BACKENDS
 from .console import remarks
 
-__all__ = ["add_backend_arguments", "add_source_arguments", "load_source", "names_list", "positive"]
+__all__ = [
+    "add_backend_arguments",
+    "add_example_arguments",
+    "add_source_arguments",
+    "load_example",
+    "load_source",
+    "names_list",
+    "positive",
+]
 
 
-def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add `--backend` and `--threads`; the choices come from the backend table."""
+def add_backend_arguments(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """Add `--backend` and `--threads`; the choices come from the backend table. `several`: all of it by default."""
     names = ", ".join(f"{entry.name} ({entry.runs})" for entry in BACKENDS)
-    parser.add_argument("--backend", default="auto", help=f"auto, or one of: {names}")
+    if several:
+        parser.add_argument("--backend", default=ALL, help=f"{ALL} that are ready (default), auto, or one of: {names}")
+    else:
+        parser.add_argument("--backend", default="auto", help=f"auto, or one of: {names}")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads inside a step (default 1)")
 
 
@@ -27,6 +39,35 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="unpickle a whole saved module; this RUNS WHATEVER CODE IS IN THE FILE, so only for files you made",
     )
+
+
+def add_example_arguments(parser: argparse.ArgumentParser, columns: str) -> None:
+    """Add `--example` and `--reset-column`; `columns` says which columns a .csv file must have."""
+    parser.add_argument("--example", metavar="FILE", help=f"recorded samples: .npy, or .csv with {columns}")
+    parser.add_argument("--reset-column", metavar="NAME", help="column of the example that separates recordings")
+
+
+def load_example(arguments: argparse.Namespace, names: list[str] | None) -> Any:
+    """The recorded samples that `--example` names, or `None`; `names` are the columns to take from a .csv file."""
+    if arguments.example is None:
+        if arguments.reset_column is not None:
+            raise ValueError("--reset-column belongs to --example FILE.csv")
+        return None
+    path = Path(arguments.example)
+    if path.suffix == ".npy":
+        import numpy as np
+
+        try:
+            return np.load(path, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"--example '{path}' is not a .npy file of numbers: {error}") from error
+    if path.suffix != ".csv":
+        raise ValueError(f"--example is '{path}', expected a .npy or .csv file")
+    if names is None:
+        raise ValueError("--example with a .csv file needs --inputs, the columns that are the model's inputs")
+    from ..runtime.table import load_recordings
+
+    return load_recordings(path, names, arguments.reset_column)
 
 
 def positive(text: str) -> float:

@@ -12,9 +12,9 @@ except ImportError as _error:
         "Type: pip install 'lnn-edge[export]'"
     ) from _error
 
+from ..runtime.report import ExportReport
 from .checkpoint import load_checkpoint, save_checkpoint
 from .exporting import export_model
-from .report import ExportReport
 
 __all__ = ["ExportReport", "export_model", "load_checkpoint", "save_checkpoint"]
 

@@ -13,15 +13,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..equality import EXTREME
 from ..manifest import Tensor, Time
 
-__all__ = ["MIN_STEPS", "Excitation", "excite"]
+__all__ = ["DT_REGIMES", "MIN_STEPS", "Excitation", "excite"]
 
 Array = npt.NDArray[Any]
 
 MIN_STEPS = 1000
 _SHORT = 4  # constant, stepped and extreme segments are this many times shorter than the others: they settle
 _EXTREME = 10.0  # times the largest recorded magnitude
+
+DT_REGIMES = {  # with measured time: which dt each segment is stepped with
+    "recorded": "the period with 20 % of jitter",
+    "random": "anything legal, log-uniform",
+    "constant": "the period exactly",
+    "step": "the period, one in ten after a gap",
+    EXTREME: "the shortest and the longest legal",
+}
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,7 @@ def excite(
         ("random", steps, _spread),
         ("constant", short, _nominal),
         ("step", short, _gapped),
-        ("extreme", short, _edges),
+        (EXTREME, short, _edges),
     ):
         samples = {t.name: _SHAPES[name](rng, count, t.shape, scales[t.name]) for t in tensors}
         parts.append((name, samples, regime(rng, time, count, batch), _first(count)))
@@ -193,7 +202,7 @@ def _extreme(rng: np.random.Generator, count: int, shape: tuple[int, ...], scale
     return samples
 
 
-_SHAPES = {"random": _random, "constant": _constant, "step": _step, "extreme": _extreme}
+_SHAPES = {"random": _random, "constant": _constant, "step": _step, EXTREME: _extreme}
 
 
 def _period(time: Time) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time as clock
 from collections.abc import Callable, Mapping, Sequence
@@ -14,11 +15,12 @@ import onnx
 from torch import nn
 
 from ..bundle import check_target, file_entry, read_bundle, staged_directory, write_manifest, write_synced
-from ..equality import TOLERANCE, TOLERANCE_REASON, Comparison
+from ..equality import TOLERANCE, TOLERANCE_REASON
 from ..errors import VerificationError
 from ..golden import encode_golden
 from ..manifest import Feature, Manifest, Precision, Schema, StatePair, Verification, encode_json
-from ..runtime.loading import load, open_bundle
+from ..runtime.loading import load, open_each
+from ..runtime.report import ExportReport
 from .arguments import (
     check_batch,
     check_precision,
@@ -33,9 +35,8 @@ from .blocks import add_steps
 from .excitation import MIN_STEPS, excite
 from .graph import GraphBuilder, graph_facts
 from .masks import warn_of_drifted_masks
-from .proof import Truth, check_causal, golden_from_truth, prove, truth_from_model
+from .proof import STEPPED_WHOLE, TORCH_EXACT, Truth, check_causal, golden_from_truth, prove, truth_from_model
 from .provenance import make_provenance
-from .report import ExportReport
 from .trained import Trained
 from .unwrapping import unwrapped
 from .wrapping import describe_inputs, trained_from_module
@@ -155,18 +156,9 @@ def _write_proven(
         "golden.safetensors": encode_golden(golden_from_truth(truth, manifest)),
     }
     staged = _store(stage, manifest, files | {"report.json": b"{}\n"})
-    model = open_bundle(read_bundle(stage))
-    comparisons = (*truth.comparisons(), *prove(model, truth, tell))
-    report = ExportReport(
-        path=target,
-        backend=model.description,
-        steps=truth.samples.steps,
-        segments=tuple((name, stop - start) for name, start, stop in truth.samples.segments),
-        comparisons=comparisons,
-        nodes=manifest.graph.nodes,
-        parameters=manifest.graph.parameters,
-        seconds=clock.monotonic() - started,
-    )
+    bundle = read_bundle(stage)
+    proof = prove(bundle, open_each(bundle), truth, tell, started)
+    report = dataclasses.replace(proof, path=target)
     _require_equal(report)
     proven = msgspec.structs.replace(staged, verification=report.verification())
     _store(stage, proven, files | {"report.json": encode_json(report.to_dict())})
@@ -199,26 +191,30 @@ def _bounded(pair: StatePair, truth: Truth) -> StatePair:
 
 
 def _require_equal(report: ExportReport) -> None:
-    failed = [c for c in report.comparisons if not c.passed]
-    if not failed:
+    if report.passed:
         return
-    worst = max(failed, key=lambda c: c.max_abs / c.limit)
-    raise VerificationError(
-        f"the exported step does not equal the trained model, so nothing was written. {worst}. {_advice(worst)}"
-    )
+    what = "the exported step does not equal the trained model"
+    if report.precision != "float32":
+        what = "the step in half precision drifts too far from the trained model"
+    raise VerificationError(f"{what}, so nothing was written. {report.worst}. {_advice(report)}", report)
 
 
 def _silent(_phase: str, _done: int, _total: int) -> None:
     """Progress that nobody asked for."""
 
 
-def _advice(worst: Comparison) -> str:
-    if worst.against.startswith("torch stepped"):
+def _advice(report: ExportReport) -> str:
+    worst = report.worst
+    if worst.against == STEPPED_WHOLE:
         return "Torch itself gives another result stepped than on the whole sequence: the model is not causal"
-    if worst.against.startswith("torch float32"):
+    if worst.against == TORCH_EXACT:
         return (
             "Torch float32 itself is this far from exact arithmetic: the model amplifies rounding errors (huge weights "
             "or a diverged training), or lnn-edge misreads it; please report it with the model"
+        )
+    if report.precision != "float32":
+        return (
+            "Type: precision='float32' (--precision float32), or narrow the range of the inputs or of dt (dt_range_s)"
         )
     return "This is an error of lnn-edge; please report it with the model"
 

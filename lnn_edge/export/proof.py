@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..equality import COMPUTABLE, Comparison, compare
+from ..bundle import Bundle
+from ..equality import COMPUTABLE, EXACT, EXTREME, TORCH, Comparison, compare, largest_error, versus
 from ..golden import Golden
 from ..manifest import DT_INPUT, Manifest, Time
 from ..runtime.model import Model
-from ..runtime.replay import compare_bundle, replay
-from .excitation import Excitation
+from ..runtime.replay import Progress, compare_results, replay, telling
+from ..runtime.report import ExportReport, curves_from_results, report_from_proof
+from .evaluator import open_evaluator
+from .excitation import DT_REGIMES, Excitation
 from .threads import one_thread
 from .trained import Known, Results, Trained
 
-__all__ = ["STEPPED_WHOLE", "TORCH_EXACT", "Truth", "check_causal", "golden_from_truth", "prove", "truth_from_model"]
+__all__ = [
+    "STEPPED_WHOLE",
+    "TORCH_EXACT",
+    "Truth",
+    "check_causal",
+    "golden_from_truth",
+    "prove",
+    "truth_from_model",
+]
 
 Array = npt.NDArray[Any]
-Progress = Callable[[str, int, int], None]
 
-TORCH_EXACT = "torch float32 vs float64"
-STEPPED_WHOLE = "torch stepped vs torch on the whole sequence"
+TORCH_EXACT = versus(TORCH, EXACT)
+STEPPED_WHOLE = versus("torch stepped", "torch on the whole sequence")
 
 _GOLDEN_BYTES = 1 << 20
 _GOLDEN_STEPS = 1024
 _CAUSAL_STEPS = 24
+# onnx.reference takes 0.3 to 0.7 ms per step of the graphs that we write, so 0.1 to 0.2 s. In half precision it alone
+# computes in half, where onnxruntime's CPU kernels compute in float32 between their casts; so it steps for longer.
+_EVALUATED_STEPS = {"float32": 256, "float16": 1024}
 
 
 @dataclass(frozen=True)
@@ -56,7 +69,9 @@ class Truth:
             for name, (steps, whole) in self.whole.items():
                 here = (steps >= start) & (steps < stop)
                 if here.any():
-                    rows.append(compare(name, STEPPED_WHOLE, segment, self.stepped[name][steps[here]], whole[here]))
+                    stepped = self.stepped[name][steps[here]]
+                    own = largest_error(stepped, self.float64[name][steps[here]])
+                    rows.append(compare(name, STEPPED_WHOLE, segment, stepped, whole[here], own=own))
             for name, exact in self.float64.items():
                 got = self.stepped[name][part]
                 rows.append(compare(name, TORCH_EXACT, segment, got, exact[part], tolerance=COMPUTABLE))
@@ -65,13 +80,41 @@ class Truth:
 
 @one_thread()
 def truth_from_model(model: Trained, samples: Excitation, time: Time, progress: Progress) -> Truth:
-    """Run the trained module in all three ways."""
-    progress("torch, whole sequences", 0, 4)
-    whole = model.whole(samples, time)
-    progress("torch, stepped", 1, 4)
-    stepped = model.stepped(samples, time)
-    progress("float64 reference", 2, 4)
-    return Truth(samples, whole, stepped, model.reference(samples, time))
+    """Run the trained module in all three ways, segment by segment: each starts with a reset, so progress can show."""
+    return Truth(
+        samples,
+        _by_segment("torch, whole sequences", samples, progress, lambda part: model.whole(part, time), _joined_known),
+        _by_segment("torch, stepped", samples, progress, lambda part: model.stepped(part, time), _joined),
+        _by_segment("float64 reference", samples, progress, lambda part: model.reference(part, time), _joined),
+    )
+
+
+def _by_segment(
+    phase: str,
+    samples: Excitation,
+    progress: Progress,
+    run: Callable[[Excitation], Any],
+    join: Callable[[Sequence[int], list[Any]], Any],
+) -> Any:
+    parts = []
+    for _, start, stop in samples.segments:
+        progress(phase, start, samples.steps)
+        parts.append(run(samples.pick(np.arange(start, stop))))
+    return join([start for _, start, _ in samples.segments], parts)
+
+
+def _joined(_starts: Sequence[int], parts: list[Results]) -> Results:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _joined_known(starts: Sequence[int], parts: list[Known]) -> Known:
+    return {
+        name: (
+            np.concatenate([part[name][0] + start for start, part in zip(starts, parts, strict=True)]),
+            np.concatenate([part[name][1] for part in parts]),
+        )
+        for name in parts[0]
+    }
 
 
 @one_thread()
@@ -94,39 +137,89 @@ def check_causal(model: Trained, samples: Excitation, time: Time) -> None:
             )
 
 
-def prove(model: Model, truth: Truth, progress: Progress) -> list[Comparison]:
-    """Step the bundle through the same samples and compare every output and state at every step."""
-    inputs = dict(truth.samples.inputs)
-    if truth.samples.dt is not None:
-        inputs[DT_INPUT] = truth.samples.dt
-    steps = truth.samples.steps
-    results = replay(
-        model, inputs, truth.samples.reset, lambda k: progress("bundle, closed loop", 3 * steps + k, 4 * steps)
+def prove(bundle: Bundle, models: Sequence[Model], truth: Truth, progress: Progress, started: float) -> ExportReport:
+    """Step a bundle through the same samples and compare every output and state at every step.
+
+    Args:
+        bundle: The bundle.
+        models: The bundle made ready, once per backend.
+        truth: What the trained module gives.
+        progress: Called with (phase, done, total).
+        started: When the work began, by `time.monotonic`.
+
+    Returns:
+        The report, which also holds what torch's three ways differ by, and what ONNX's own evaluator gives for the
+        beginning of every segment.
+    """
+    samples, float32 = truth.samples, truth.float32
+    comparisons, curves = truth.comparisons(), curves_from_results(TORCH, truth.stepped, truth.float64)
+    for model in models:
+        results = replay(model, _all_inputs(samples), samples.reset, telling(progress, model, samples.steps))
+        comparisons += compare_results(model, results, float32, truth.float64, samples.segments)
+        curves += curves_from_results(model.backend, results, truth.float64)
+    comparisons += _evaluated(bundle, truth, progress)
+    return report_from_proof(
+        bundle,
+        models,
+        comparisons,
+        curves,
+        parts=samples.segments,
+        reset=samples.reset,
+        dt_s=samples.dt,
+        regimes=DT_REGIMES,
+        started=started,
     )
-    return compare_bundle(results, truth.float32, truth.float64, truth.samples.segments)
+
+
+def _evaluated(bundle: Bundle, truth: Truth, progress: Progress) -> list[Comparison]:
+    """Compare what ONNX's own evaluator makes of the graph, over the beginnings of the segments."""
+    model, manifest = open_evaluator(bundle), bundle.manifest
+    budget = min(_EVALUATED_STEPS[manifest.precision], _golden_steps(truth, manifest))
+    index, segments = _beginnings(truth.samples.segments, budget, manifest.unroll)
+    picked = truth.samples.pick(index)
+    results = replay(model, _all_inputs(picked), picked.reset, telling(progress, model, picked.steps))
+    float32, float64 = ({name: value[index] for name, value in r.items()} for r in (truth.float32, truth.float64))
+    return compare_results(model, results, float32, float64, segments)
+
+
+def _all_inputs(samples: Excitation) -> Results:
+    """The graph's inputs, `dt` among them when time is measured."""
+    return samples.inputs if samples.dt is None else samples.inputs | {DT_INPUT: samples.dt}
 
 
 def golden_from_truth(truth: Truth, manifest: Manifest) -> Golden:
     """Pick what ships: the beginning of every segment, at most a megabyte."""
-    shapes = [t.shape for t in manifest.inputs]
-    results = [t.shape for t in manifest.outputs] + [s.shape for s in manifest.states]
-    per_step = 4 * sum(int(np.prod(s)) for s in shapes) + 12 * sum(int(np.prod(s)) for s in results) + 8
-    budget = min(_GOLDEN_STEPS, max(16 * len(truth.samples.segments), _GOLDEN_BYTES // per_step))
-    calls = max(1, budget // (len(truth.samples.segments) + 1) // manifest.unroll)
-    share = calls * manifest.unroll
-    index = np.concatenate(
-        [
-            np.arange(start, min(stop, start + (2 * share if k == 0 else share)))
-            for k, (_, start, stop) in enumerate(truth.samples.segments)
-        ]
-    )
+    kept = [part for part in truth.samples.segments if manifest.precision == "float32" or part[0] != EXTREME]
+    index, _ = _beginnings(kept, _golden_steps(truth, manifest), manifest.unroll)
     picked = truth.samples.pick(index)
-    inputs = dict(picked.inputs)
-    if picked.dt is not None:
-        inputs[DT_INPUT] = picked.dt
     return Golden(
-        inputs,
+        _all_inputs(picked),
         picked.reset,
         {name: value[index] for name, value in (truth.float32).items()},
         {name: value[index] for name, value in truth.float64.items()},
     )
+
+
+def _golden_steps(truth: Truth, manifest: Manifest) -> int:
+    """How many steps of this size fit."""
+    shapes = [t.shape for t in manifest.inputs]
+    results = [t.shape for t in manifest.outputs] + [s.shape for s in manifest.states]
+    per_step = 4 * sum(int(np.prod(s)) for s in shapes) + 12 * sum(int(np.prod(s)) for s in results) + 8
+    return min(_GOLDEN_STEPS, max(16 * len(truth.samples.segments), _GOLDEN_BYTES // per_step))
+
+
+def _beginnings(
+    parts: Sequence[tuple[str, int, int]], budget: int, unroll: int
+) -> tuple[Array, list[tuple[str, int, int]]]:
+    """Steps at the beginning of every segment, twice as many of the first, and where the segments then lie.
+
+    Whole blocks, and at least one of each segment.
+    """
+    share = max(1, budget // (len(parts) + 1) // unroll) * unroll
+    picks, segments, done = [], [], 0
+    for k, (name, start, stop) in enumerate(parts):
+        count = min(stop - start, 2 * share if k == 0 else share)
+        picks.append(np.arange(start, start + count))
+        segments.append((name, done, done + count))
+        done += count
+    return np.concatenate(picks), segments

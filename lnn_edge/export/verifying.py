@@ -5,21 +5,22 @@ from __future__ import annotations
 import os
 import time as clock
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from ..backends import ALL
 from ..bundle import read_bundle
 from ..manifest import Manifest
-from ..runtime.loading import open_bundle
+from ..runtime.loading import open_each
+from ..runtime.report import ExportReport
+from .arguments import name_features, recordings
 from .excitation import excite
 from .proof import prove, truth_from_model
-from .report import ExportReport
 from .trained import Trained
-from .wrapping import trained_from_module
+from .wrapping import describe_inputs, trained_from_module
 
 __all__ = ["verify_against"]
 
@@ -30,7 +31,8 @@ def verify_against(
     model: nn.Module,
     path: str | os.PathLike[str],
     *,
-    backend: str = "auto",
+    example: Any = None,
+    backend: str = ALL,
     threads: int = 1,
     steps: int = 1024,
     progress: Callable[[str, int, int], None],
@@ -40,36 +42,31 @@ def verify_against(
     Args:
         model: The trained module.
         path: The bundle.
-        backend: As for `lnn_edge.load`.
+        example: Recorded samples, as for `export_model`; they come first in the proof.
+        backend: As for `lnn_edge.load`, or "all" for every backend that is ready.
         threads: As for `lnn_edge.load`.
-        steps: Closed-loop steps of the random part, at least 1000.
+        steps: Closed-loop steps of the recorded and of the random part, at least 1000.
         progress: Called with (phase, done, total).
 
     Returns:
         The report; `passed` says whether they are equal.
 
     Raises:
-        ValueError: If the module's inputs, outputs or states are not those of the bundle.
+        ValueError: If the module's inputs, outputs or states are not those of the bundle, or the example does not fit.
         BundleError, BackendUnavailable: As `lnn_edge.load`.
     """
     started = clock.monotonic()
     bundle = read_bundle(path)
     manifest = bundle.manifest
-    layer = trained_from_module(model, manifest.batch, _zeros(manifest))
+    recorded = recordings(describe_inputs(model), manifest.batch, example)
+    layer = trained_from_module(model, manifest.batch, recorded or _zeros(manifest))
     _check_same(layer, manifest)
-    samples = excite(manifest.inputs, manifest.time, None, steps, unroll=manifest.unroll)
-    truth = truth_from_model(layer, samples, manifest.time, progress)
-    ready = open_bundle(bundle, backend=backend, threads=threads)
-    return ExportReport(
-        path=Path(path),
-        backend=ready.description,
-        steps=samples.steps,
-        segments=tuple((name, stop - start) for name, start, stop in samples.segments),
-        comparisons=(*truth.comparisons(), *prove(ready, truth, progress)),
-        nodes=manifest.graph.nodes,
-        parameters=manifest.graph.parameters,
-        seconds=clock.monotonic() - started,
-    )
+    for name, rows in (recorded or {}).items():  # a proof would clip what the limits of a column forbid
+        tensor = next(t for t in manifest.inputs if t.name == name)
+        name_features("inputs", tensor, tensor.features or None, np.concatenate(rows))
+    models = open_each(bundle, backend=backend, threads=threads)
+    samples = excite(manifest.inputs, manifest.time, recorded, steps, unroll=manifest.unroll)
+    return prove(bundle, models, truth_from_model(layer, samples, manifest.time, progress), progress, started)
 
 
 def _zeros(manifest: Manifest) -> dict[str, list[Array]]:
@@ -89,3 +86,9 @@ def _check_same(layer: Trained, manifest: Manifest) -> None:
                 f"the model has {what} of shape {here}, but bundle '{manifest.name}' has {there}: "
                 "they are not of the same model"
             )
+    mine_named, theirs_named = [t.name for t in layer.inputs], [t.name for t in manifest.inputs]
+    if mine_named != theirs_named:
+        raise ValueError(
+            f"the model takes the inputs {mine_named}, but bundle '{manifest.name}' takes {theirs_named}: "
+            "they are not of the same model"
+        )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
-from ..backends import backend_class, resolve_backend
+from ..backends import ALL, BACKENDS, backend_class, missing_modules, resolve_backend
 from ..bundle import Bundle, read_bundle
-from ..errors import BundleError, VerificationError
+from ..errors import BackendUnavailable, BundleError, VerificationError
 from ..golden import golden_from_bundle
 from .model import Model
 from .replay import compare_with_golden
 
-__all__ = ["load", "open_bundle", "prove_golden"]
+__all__ = ["load", "open_bundle", "open_each", "prove_golden"]
 
 
 def load(path: str | os.PathLike[str], *, backend: str = "auto", threads: int = 1, self_test: bool = True) -> Model:
@@ -49,6 +50,21 @@ def open_bundle(bundle: Bundle, *, backend: str = "auto", threads: int = 1) -> M
     entry = resolve_backend(backend)
     ready = backend_class(entry)(bundle, threads)
     return Model(bundle.path, bundle.manifest, ready, entry.name)
+
+
+def open_each(bundle: Bundle, *, backend: str = ALL, threads: int = 1) -> list[Model]:
+    """Make a checked bundle ready on the backend of that name; with `ALL` on every one of the table that can run here.
+
+    Raises:
+        BackendUnavailable: If none can.
+    """
+    if backend != ALL:
+        return [open_bundle(bundle, backend=backend, threads=threads)]
+    models = []
+    for entry in (entry for entry in BACKENDS if not missing_modules(entry)):
+        with suppress(BackendUnavailable):  # `lnn-edge doctor` says why; a proof is of the backends that it names
+            models.append(open_bundle(bundle, backend=entry.name, threads=threads))
+    return models or [open_bundle(bundle, threads=threads)]  # which says what to type
 
 
 def prove_golden(model: Model, bundle: Bundle) -> None:

@@ -8,19 +8,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..equality import Comparison, compare, largest_error
+from ..equality import EXACT, TORCH, Comparison, compare, largest_error, tolerance_of, versus
 from ..errors import VerificationError
 from ..golden import Golden
 from ..manifest import DT_INPUT, Manifest
 from .blocks import blocks_from_samples, samples_from_blocks
 from .model import Model
 
-__all__ = ["BUNDLE_EXACT", "BUNDLE_TORCH", "as_caller", "compare_bundle", "compare_with_golden", "replay"]
+__all__ = [
+    "Progress",
+    "as_caller",
+    "compare_results",
+    "compare_with_golden",
+    "replay",
+    "replay_golden",
+    "telling",
+]
 
 Array = npt.NDArray[Any]
-
-BUNDLE_TORCH = "bundle vs torch float32"
-BUNDLE_EXACT = "bundle vs float64"
+Progress = Callable[[str, int, int], None]
 
 
 def replay(
@@ -62,36 +68,65 @@ def replay(
     return results
 
 
-def compare_with_golden(model: Model, golden: Golden) -> list[Comparison]:
-    """Replay the golden sequences and compare every output and state with torch and with the float64 reference.
+def telling(progress: Progress, model: Model, steps: int) -> Callable[[int], None]:
+    """The progress of one replay as a phase (phase, done, total) of a longer work."""
+    phase = f"{model.backend}, closed loop"
+    return lambda done: progress(phase, done, steps)
+
+
+def replay_golden(model: Model, golden: Golden, progress: Callable[[int], None] | None = None) -> dict[str, Array]:
+    """Replay golden sequences; see `replay`.
 
     Raises:
         VerificationError: If a step refuses a golden sample or gives a result that is not finite.
     """
     try:
-        results = replay(model, golden.inputs, golden.reset)
+        return replay(model, golden.inputs, golden.reset, progress)
     except ValueError as error:
         raise VerificationError(
             f"bundle '{model.path}' failed its self-test on {model.description}: a golden step was refused: {error}"
         ) from error
-    return compare_bundle(results, golden.float32, golden.float64, [("golden", 0, golden.steps)])
 
 
-def compare_bundle(
+def compare_with_golden(model: Model, golden: Golden) -> list[Comparison]:
+    """Replay the golden sequences and compare every output and state with torch and with the float64 reference.
+
+    Raises:
+        VerificationError: As `replay_golden`.
+    """
+    results = replay_golden(model, golden)
+    return compare_results(model, results, golden.float32, golden.float64, [("golden", 0, golden.steps)])
+
+
+def compare_results(
+    model: Model,
     results: Mapping[str, Array],
     float32: Mapping[str, Array],
     float64: Mapping[str, Array],
     segments: Sequence[tuple[str, int, int]],
 ) -> list[Comparison]:
-    """Compare what the bundle gave with torch float32 and with float64, by segment (name, start, stop) and tensor."""
+    """Compare what a model gave with torch float32 and with float64, by segment (name, start, stop) and tensor.
+
+    The model's precision says how much may be between them.
+    """
     rows = []
     for segment, start, stop in segments:
         for name, got in results.items():
             every = len(float32[name]) // len(got)  # states are known at the ends of blocks only
             known, part = slice(start // every, stop // every), slice(start + every - 1, stop, every)
             own = largest_error(float32[name][part], float64[name][part])
-            for against, expected in ((BUNDLE_TORCH, float32), (BUNDLE_EXACT, float64)):
-                row = compare(name, against, segment, got[known], expected[name][part], own=own, every=every)
+            for reference, expected in ((TORCH, float32), (EXACT, float64)):
+                against = versus(model.backend, reference)
+                row = compare(
+                    name,
+                    against,
+                    segment,
+                    got[known],
+                    expected[name][part],
+                    tolerance=tolerance_of(model.manifest.precision, segment),
+                    own=own,
+                    every=every,
+                )
                 rows.append(row)
     return rows
 

@@ -31,6 +31,8 @@ def exports(module: torch.nn.Module, samples: torch.Tensor) -> None:
     assert_type(report.passed, bool)
     assert_type(report.max_abs_error, float)
     assert_type(report.path, Path)
+    assert_type(report.backends, tuple[str, ...])
+    report.plot("error.svg")
     assert_type(lnn_edge.export_model(module, Path("gait.lnn")), ExportReport)
     assert_type(lnn_edge.save_checkpoint(module, Path("gait.safetensors")), str)
     assert_type(lnn_edge.load_checkpoint("gait.safetensors"), torch.nn.Module)
