@@ -139,7 +139,7 @@ def streamed(bundle, xs, **times) -> np.ndarray:
 # ---- the frame ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["export", "verify", "inspect", "run", "bench", "doctor"])
+@pytest.mark.parametrize("command", ["export", "verify", "inspect", "build", "run", "bench", "doctor"])
 def test_help_has_examples(call, command):
     code, out, err = call(command, "--help")
     assert (code, err) == (0, "")
@@ -160,7 +160,7 @@ def test_version(call):
     ("arguments", "expected"),
     [
         ([], "lnn-edge: the following arguments are required: COMMAND\nType: lnn-edge --help\n"),
-        (["insect"], "COMMAND is 'insect'. Valid: export, verify, inspect, run, bench, doctor. Did you mean 'inspect'"),
+        (["insect"], "COMMAND is 'insect'. Valid: export, verify, inspect, build, run, bench, doctor. Did you mean"),
         (["run"], "lnn-edge run: the following arguments are required: bundle\nType: lnn-edge run --help"),
         (["run", "x.lnn", "--inpt", "a"], "unknown option '--inpt'. Valid: "),
         (["run", "x.lnn", "--inpt=a"], "Did you mean '--input'?"),

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from .console import add_json_argument, emit_json, grid, progress_bar, say
-from .options import add_backend_arguments, add_source_arguments
+from .options import add_backend_arguments, add_source_arguments, backend_options
 
 __all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "comparison_table", "run"]
 
@@ -52,7 +52,9 @@ def _against_golden(arguments: argparse.Namespace) -> tuple[list[Any], str]:
     from ..runtime.replay import compare_with_golden
 
     bundle = read_bundle(arguments.bundle)
-    model = open_bundle(bundle, backend=arguments.backend, threads=arguments.threads)
+    model = open_bundle(
+        bundle, backend=arguments.backend, threads=arguments.threads, options=backend_options(arguments)
+    )
     return compare_with_golden(model, golden_from_bundle(bundle)), model.description
 
 
@@ -67,6 +69,7 @@ def _against_model(arguments: argparse.Namespace) -> tuple[list[Any], str]:
             arguments.bundle,
             backend=arguments.backend,
             threads=arguments.threads,
+            options=backend_options(arguments),
             steps=arguments.steps,
             progress=progress,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time as clock
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ def verify_against(
     *,
     backend: str = "auto",
     threads: int = 1,
+    options: Mapping[str, Any] | None = None,
     steps: int = 1024,
     progress: Callable[[str, int, int], None],
 ) -> ExportReport:
@@ -42,6 +43,7 @@ def verify_against(
         path: The bundle.
         backend: As for `lnn_edge.load`.
         threads: As for `lnn_edge.load`.
+        options: As for `lnn_edge.load`.
         steps: Closed-loop steps of the random part, at least 1000.
         progress: Called with (phase, done, total).
 
@@ -59,7 +61,7 @@ def verify_against(
     _check_same(layer, manifest)
     samples = excite(manifest.inputs, manifest.time, None, steps)
     truth = truth_from_model(layer, samples, manifest.time, progress)
-    ready = open_bundle(bundle, backend=backend, threads=threads)
+    ready = open_bundle(bundle, backend=backend, threads=threads, options=options)
     return ExportReport(
         path=Path(path),
         backend=ready.description,

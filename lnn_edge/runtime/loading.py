@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
-from ..backends import backend_class, resolve_backend
+from ..backends import backend_class, checked_options, resolve_backend
 from ..bundle import Bundle, read_bundle
 from ..errors import BundleError, VerificationError
 from ..golden import golden_from_bundle
@@ -14,7 +16,14 @@ from .replay import compare_with_golden
 __all__ = ["load", "open_bundle", "prove_golden"]
 
 
-def load(path: str | os.PathLike[str], *, backend: str = "auto", threads: int = 1, self_test: bool = True) -> Model:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    backend: str = "auto",
+    threads: int = 1,
+    self_test: bool = True,
+    options: Mapping[str, Any] | None = None,
+) -> Model:
     """Load a bundle and make it ready to run.
 
     Args:
@@ -23,6 +32,7 @@ def load(path: str | os.PathLike[str], *, backend: str = "auto", threads: int = 
         threads: CPU threads inside a step, >= 1. More than one is slower for models of up to some hundred units.
         self_test: Replay the golden sequences through the backend and refuse to start on a mismatch. Takes tens of
             milliseconds; leave it on.
+        options: Of the backend, by name; `lnn-edge bench --help` lists them.
 
     Returns:
         The model: immutable, and safe to share.
@@ -31,23 +41,25 @@ def load(path: str | os.PathLike[str], *, backend: str = "auto", threads: int = 
         BundleError: If the bundle is missing, damaged, inconsistent or too new.
         BackendUnavailable: If the backend cannot run here.
         VerificationError: If the self-test finds a mismatch.
-        ValueError: If the backend's name is unknown or `threads` is below 1.
+        ValueError: If the backend's name or an option is unknown, or `threads` is below 1.
     """
     bundle = read_bundle(path)
     if bundle.manifest.verification.status != "passed":
         raise BundleError(f"bundle '{path}' was never verified, so it does not run. Export it again")
-    model = open_bundle(bundle, backend=backend, threads=threads)
+    model = open_bundle(bundle, backend=backend, threads=threads, options=options)
     if self_test:
         prove_golden(model, bundle)
     return model
 
 
-def open_bundle(bundle: Bundle, *, backend: str = "auto", threads: int = 1) -> Model:
+def open_bundle(
+    bundle: Bundle, *, backend: str = "auto", threads: int = 1, options: Mapping[str, Any] | None = None
+) -> Model:
     """Make a checked bundle ready to run, without the self-test; export uses it to verify what it wrote."""
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise ValueError(f"`threads` is {threads!r}, expected a whole number of at least 1")
     entry = resolve_backend(backend)
-    ready = backend_class(entry)(bundle, threads)
+    ready = backend_class(entry)(bundle, threads, checked_options(entry, options))
     return Model(bundle.path, bundle.manifest, ready, entry.name)
 
 
