@@ -147,7 +147,7 @@ BACKENDS = (
     BackendEntry(
         name="tensorrt",
         runs="an engine built on this device, on its NVIDIA GPU",
-        needs="TensorRT 8.6 to 11 with its Python module, a CUDA driver and GPU, extra `tensorrt`",
+        needs="TensorRT 8.6 to 11, an NVIDIA GPU",
         extra="tensorrt",
         modules=("tensorrt",),
         target="lnn_edge.runtime.gpu.backend:TensorRTBackend",

@@ -193,7 +193,7 @@ def test_missing_bundle_is_a_bad_bundle(call, tmp_path, command):
 def test_unknown_backend_names_the_valid_ones(call, cfc_bundle, command):
     code, _, err = call(command, cfc_bundle, "--backend", "onxruntime")
     assert code == 2
-    assert "unknown backend 'onxruntime'. Valid: auto, onnxruntime. Did you mean 'onnxruntime'?" in err
+    assert "unknown backend 'onxruntime'. Valid: auto, tensorrt, onnxruntime. Did you mean 'onnxruntime'?" in err
 
 
 def test_threads_below_one_are_refused(call, cfc_bundle):
@@ -938,8 +938,8 @@ def wait_until_paced(process) -> None:
 def test_doctor_says_what_is_ready(call):
     code, out, _ = call("doctor")
     assert code == 0
-    assert "backend onnxruntime    ready" in out
-    assert "export                 ready" in out
+    for what in ("backend onnxruntime", "export"):
+        assert re.search(rf"^ *{what} +ready", out, flags=re.M)
     assert out.splitlines()[-1] == f"lnn-edge {lnn_edge.__version__}: ready to run bundles on onnxruntime"
 
 
@@ -947,7 +947,7 @@ def test_doctor_json(call):
     code, out, err = call("doctor", "--json", "-")
     result = json.loads(out)
     assert (code, result["ready"]) == (0, True)
-    assert {f["what"] for f in result["findings"]} == {"backend onnxruntime", "export", "CPU clock"}
+    assert {f["what"] for f in result["findings"]} == {"backend tensorrt", "backend onnxruntime", "export", "CPU clock"}
     assert "ready to run bundles" in err
 
 
@@ -970,13 +970,15 @@ def bare_call(bare, *arguments):
 
 
 def test_doctor_says_what_is_missing_and_what_to_type(bare):
-    done = bare_call(bare, "doctor")
+    done = bare_call(bare, "doctor", "--json", "-")
     assert done.returncode == 5, done.stderr
-    rows = {line[:22].strip(): " ".join(line[22:].split()) for line in done.stdout.splitlines()}
-    assert rows["backend onnxruntime"] == "missing no module onnxruntime; needs base install pip install lnn-edge"
-    fix = "pip install 'lnn-edge[export]'"
-    assert rows["export"] == f"missing no torch, ncps, onnx; only the workstation needs them {fix}"
-    assert done.stdout.endswith(": no backend is ready; type: pip install lnn-edge\n")
+    rows = {f["what"]: (f["status"], f["found"], f["fix"]) for f in json.loads(done.stdout)["findings"]}
+    found = "no module onnxruntime; needs base install"
+    assert rows["backend onnxruntime"] == ("missing", found, "pip install lnn-edge")
+    found = "no torch, ncps, onnx; only the workstation needs them"
+    assert rows["export"] == ("missing", found, "pip install 'lnn-edge[export]'")
+    assert "missing   no module onnxruntime; needs base install" in done.stderr
+    assert done.stderr.endswith(": no backend is ready; type: pip install lnn-edge\n")
 
 
 def test_doctor_finds_a_broken_installation(bare, tmp_path):
@@ -985,7 +987,10 @@ def test_doctor_finds_a_broken_installation(bare, tmp_path):
     done = bare_call(broken, "doctor", "--json", "-")
     result = json.loads(done.stdout)
     assert (done.returncode, result["ready"]) == (5, False)
-    assert "cannot open shared object file. It needs: base install" in result["findings"][0]["found"]
+    assert (
+        "cannot open shared object file. It needs: base install"
+        in {f["what"]: f["found"] for f in result["findings"]}["backend onnxruntime"]
+    )
 
 
 def test_run_without_a_backend_is_not_ready(bare, cfc_bundle):

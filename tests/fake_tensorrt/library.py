@@ -36,10 +36,6 @@ def make_library(version: str, machine: Machine, world: dict):
         if not machine.has_driver:
             raise Segfault("TensorRT without a driver")
 
-    def need_device_calls():
-        """Contexts, engines and builders allocate."""
-        return machine.call("cudaMalloc", 256)[0]
-
     def say(logger, severity, text):
         logger.log(module.ILogger.Severity(severity), text)
 
@@ -212,10 +208,13 @@ def make_library(version: str, machine: Machine, world: dict):
             return name in world.get("host", ())
 
         def do_create_execution_context(self):
-            if world.get("no context") or need_device_calls():
+            if world.get("no context"):
                 say(self._logger, ERROR, "Cuda Runtime (out of memory)")
                 return None
-            return new("IExecutionContext", engine=self, addresses={}, warm=None, busy=set(), captured=0)
+            memory = machine.call("cudaMalloc", 256)[1]
+            context = new("IExecutionContext", engine=self, addresses={}, warm=None)
+            weakref.finalize(context, machine.call, "cudaFree", memory).atexit = False
+            return context
 
     class Dims:
         def __len__(self):
@@ -245,8 +244,6 @@ def make_library(version: str, machine: Machine, world: dict):
                 say(logger, ERROR, world.get("capture") or "operation not permitted when stream is capturing")
                 machine.invalidate(stream_handle)
                 return False
-            if stream.capture is not None:
-                self._captured += 1
             self._warm = dict(self._addresses)
             machine.queue(stream_handle, Work("enqueue", _run(weakref.ref(self), dict(self._addresses), engine)))
             return True

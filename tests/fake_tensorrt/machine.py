@@ -126,6 +126,8 @@ class Machine:
         with self._lock:
             self.calls.append(name)
             if name in self.failing:
+                if name == "cudaStreamEndCapture":  # a capture that fails has ended all the same
+                    self.stream(arguments[0]).capture = None
                 return self.failing[name], None
             if name not in ("cudaRuntimeGetVersion", "cudaDriverGetVersion", "cudaGetLastError"):
                 if self.driver // 1000 < self.runtime // 1000:
@@ -259,8 +261,9 @@ class Machine:
         stream = self.stream(handle)
         if stream.capture is not None:
             raise Misuse("waiting for a stream that is capturing")
-        while stream.queue:
-            stream.queue.pop(0).run()
+        work, stream.queue = stream.queue, []
+        for one in work:
+            one.run()
 
     def _cudaStreamSynchronize(self, handle):
         self._drain(handle)

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from ...bundle import Bundle
 from ...errors import BackendUnavailable
@@ -37,7 +36,7 @@ class Prepared:
         remark: Why an engine that was there could not be used, or "".
     """
 
-    path: Path
+    path: str
     built: bool
     seconds: float
     size: int
@@ -152,7 +151,7 @@ def _engine(
         if plan is None:
             plan = _build(bundle, trt, options, cache, facts, progress)
     seconds = time.monotonic() - started
-    return plan, Prepared(cache.path(facts), built, seconds, len(plan), remark)
+    return plan, Prepared(str(cache.path(facts)), built, seconds, len(plan), remark)
 
 
 def _build(

@@ -216,7 +216,7 @@ class Engine:
         engine, trt = self._engine, self._trt
         dtype = engine.get_tensor_dtype(name)
         if not trt.is_float(dtype):
-            return f"of type {dtype}"
+            return f"of type {getattr(dtype, 'name', dtype)}"
         if not trt.is_on_device(engine.get_tensor_location(name)) or engine.is_shape_inference_io(name):
             return "a shape tensor in host memory"
         kind = "input" if trt.is_input(engine.get_tensor_mode(name)) else "output"

@@ -68,21 +68,31 @@ def measure(stepper: GpuStepper, steps: int, options: Options, counts: tuple[int
     stream, program = stepper.profile()
     graph = options.graph != "off" and not stepper.refusal
     transfers = "state copies only, host memory is mapped" if program.mapped else "transfers in"
-    whole = f"graph {'on' if graph else 'off'}, {transfers}"
+    mode = f"graph {'on' if graph else 'off'}, wait {options.wait}"
+    whole = f"{mode}, {transfers}"
     enqueue, total = _timed(stream, program.launch, steps)
     figures = [
         DeviceFigure("Enqueue Time", f"host clock; {whole}", enqueue),
         DeviceFigure("GPU time of a step", f"GPU events; {whole}", total),
     ]
     compute = _alone(stream, program, steps) if graph else _timed(stream, program.compute, steps)[1]
-    figures.append(
-        DeviceFigure("GPU Compute Time", f"GPU events; graph {'on' if graph else 'off'}, transfers out", compute)
-    )
+    figures.append(DeviceFigure("GPU Compute Time", f"GPU events; {mode}, transfers out", compute))
+    alone = f"GPU events; one copy alone, no graph, wait {options.wait}"
     if not program.mapped:
         figures.append(
-            DeviceFigure("H2D Latency", "GPU events; one copy alone", _timed(stream, program.fetch, steps)[1])
+            DeviceFigure(
+                "H2D Latency",
+                alone,
+                _timed(stream, program.fetch, steps)[1],
+            )
         )
-    figures.append(DeviceFigure("D2H Latency", "GPU events; one copy alone", _timed(stream, program.show, steps)[1]))
+    figures.append(
+        DeviceFigure(
+            "D2H Latency",
+            alone,
+            _timed(stream, program.show, steps)[1],
+        )
+    )
     return DeviceFigures(options.wait, graph, *counts, tuple(figures))
 
 

@@ -162,6 +162,7 @@ class GpuStepper:
         results = [device.memory(self._layout.results.nbytes) for _ in range(2 if two else 1)]
         for memory in results:  # padding between tensors is shown too, and must be finite
             self._stream.copy(memory.address, buffers.shown.host_address, memory.nbytes, "h2d")
+        self._stream.wait()
         ends = [memory.address + self._layout.states_offset for memory in results]
         if two:
             places = [(ends[1], results[0].address, 0), (ends[0], results[1].address, 0)]

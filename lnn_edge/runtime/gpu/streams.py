@@ -26,12 +26,16 @@ class Stream:
         self._cudart = cudart
         self.handle = cudart.call("cudaStreamCreateWithFlags", FLAGS["cudaStreamNonBlocking"])
         gpu_free(self, cudart, "cudaStreamDestroy", self.handle)
-        self._event = self.event(FLAGS["cudaEventBlockingSync"] | FLAGS["cudaEventDisableTiming"])
-        self.wait: Callable[[], None] = {"spin": self._spin, "block": self._block, "poll": self._poll}[wait]
+        self.wait = self._waiter(wait)
         kinds = {"h2d": "HostToDevice", "d2h": "DeviceToHost", "d2d": "DeviceToDevice"}
         self._kinds = {short: cudart.constant(f"cudaMemcpy{name}") for short, name in kinds.items()}
         self._launch = cudart.functions["cudaGraphLaunch"]
-        self._synchronize = cudart.functions["cudaStreamSynchronize"]
+
+    def _waiter(self, wait: str) -> Callable[[], None]:
+        if wait == "block":
+            event = self.event(FLAGS["cudaEventBlockingSync"] | FLAGS["cudaEventDisableTiming"])
+            return _blocking(self._cudart, self.handle, event)
+        return _polling(self._cudart, self.handle) if wait == "poll" else _spinning(self._cudart, self.handle)
 
     def copy(self, target: int, source: int, nbytes: int, kind: str) -> None:
         """Queue a copy; `kind` is "h2d", "d2h" or "d2d". Host memory must be pinned."""
@@ -65,7 +69,11 @@ class Stream:
             executable = call("cudaGraphInstantiateWithFlags", graph, 0)
         finally:
             self._cudart.functions["cudaGraphDestroy"](graph)
-        call("cudaGraphUpload", executable, self.handle)
+        try:
+            call("cudaGraphUpload", executable, self.handle)
+        except CudaError:
+            self.free_graph(executable)
+            raise
         return executable
 
     def _abandon_capture(self) -> None:
@@ -98,20 +106,39 @@ class Stream:
         """Device time between two recorded points, microseconds; after `wait`."""
         return float(self._cudart.call("cudaEventElapsedTime", start, end)) * 1e3
 
-    def _spin(self) -> None:
-        (error,) = self._synchronize(self.handle)
+
+# The waits are closures rather than methods, which would tie the stream into a cycle that only the collector frees.
+
+
+def _spinning(cudart: Cudart, stream: Any) -> Callable[[], None]:
+    synchronize = cudart.functions["cudaStreamSynchronize"]
+
+    def wait() -> None:
+        (error,) = synchronize(stream)
         if error:
-            self._cudart.check("cudaStreamSynchronize", error)
+            cudart.check("cudaStreamSynchronize", error)
 
-    def _block(self) -> None:
-        self.record(self._event)
-        self._cudart.call("cudaEventSynchronize", self._event)
+    return wait
 
-    def _poll(self) -> None:
-        query, give_up = self._cudart.functions["cudaStreamQuery"], time.monotonic() + _POLL_TIMEOUT_S
+
+def _blocking(cudart: Cudart, stream: Any, event: Any) -> Callable[[], None]:
+    def wait() -> None:
+        cudart.call("cudaEventRecord", event, stream)
+        cudart.call("cudaEventSynchronize", event)
+
+    return wait
+
+
+def _polling(cudart: Cudart, stream: Any) -> Callable[[], None]:
+    query = cudart.functions["cudaStreamQuery"]
+
+    def wait() -> None:
+        give_up = time.monotonic() + _POLL_TIMEOUT_S
         while True:
-            (error,) = query(self.handle)
+            (error,) = query(stream)
             if error != NOT_READY:
-                return self._cudart.check("cudaStreamQuery", error)
+                return cudart.check("cudaStreamQuery", error)
             if time.monotonic() > give_up:
                 raise CudaError("cudaStreamQuery", NOT_READY, f"the GPU did not finish within {_POLL_TIMEOUT_S:g} s")
+
+    return wait
