@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import runpy
 import sys
 from pathlib import Path
 
 import numpy as np
 import nvidia
 import pytest
+from bundles import ROOT
 from cuda.bindings import runtime
 from fake_tensorrt import cuda, forget
 from fake_tensorrt.machine import Machine, Misuse
@@ -16,6 +18,17 @@ from fake_tensorrt.machine import Machine, Misuse
 from lnn_edge.errors import BackendUnavailable
 from lnn_edge.runtime.gpu import cudart
 from lnn_edge.runtime.gpu.device import open_device
+
+
+def has_driver():
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+without_driver = pytest.mark.skipif(has_driver(), reason="there is a driver here, so nothing is missing")
 
 
 @pytest.fixture
@@ -78,6 +91,7 @@ def test_package_is_preferred(fresh):
     assert cudart.open_cudart().name == "cuda-bindings"
 
 
+@without_driver
 def test_the_package_answers(fresh):
     library = cudart.open_cudart()
     assert library.call("cudaRuntimeGetVersion") >= 13000
@@ -88,6 +102,7 @@ def test_the_package_answers(fresh):
         library.device_name()
 
 
+@without_driver
 def test_libcudart_answers(libcudart):
     assert libcudart.name.endswith(".so.13")
     assert libcudart.call("cudaRuntimeGetVersion") >= 13000
@@ -103,11 +118,13 @@ def test_libcudart_has_every_function(name, libcudart):
     assert callable(libcudart.functions[name])
 
 
+@without_driver
 def test_no_driver_here(libcudart):
     with pytest.raises(BackendUnavailable, match="there is no CUDA driver on this machine"):
         open_device()
 
 
+@without_driver
 def test_no_driver_through_the_package(fresh):
     with pytest.raises(BackendUnavailable, match="there is no CUDA driver on this machine"):
         open_device()
@@ -206,3 +223,19 @@ def test_errors_do_not_surface_twice(device):
     with pytest.raises(cudart.CudaError):
         device.memory(256)
     assert device.machine.calls[-1] == "cudaGetLastError"
+
+
+@without_driver
+def test_benchmark_without_a_gpu(python):
+    done = python(ROOT / "benchmarks" / "gpu.py")
+    assert done.returncode == 5
+    assert done.stderr.startswith("gpu.py: there is no CUDA driver on this machine")
+
+
+def test_benchmark_on_a_machine_that_is_not_there(device, monkeypatch, capsys):
+    """Its checks and its loop; the figures are those of the fake and mean nothing."""
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--launches", "20"])
+    assert runpy.run_path(str(ROOT / "benchmarks" / "gpu.py"))["main"]() == 0
+    out = capsys.readouterr().out
+    assert out.count(": yes") == 4
+    assert [line.split(",")[0] for line in out.splitlines()[-6:]] == ["graph", "plain"] * 3

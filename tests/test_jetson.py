@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import sys
 
 import pytest
-from bundles import copied
+from bundles import ROOT, copied
 
 import lnn_edge
 from lnn_edge import jetson
+from lnn_edge.backends import resolve_backend
 from lnn_edge.cli import main
 from lnn_edge.cli.board import board_findings
 from lnn_edge.environment import machine
@@ -348,3 +351,48 @@ def test_engine_is_not_in_the_bundle(gpu, cfc_bundle, tmp_path):
     gpu("10.3")
     lnn_edge.load(bundle, backend="tensorrt")
     assert sorted(path.name for path in bundle.iterdir()) == sorted(path.name for path in cfc_bundle.iterdir())
+
+
+README = (ROOT / "examples" / "jetson" / "README.md").read_text()
+
+
+def typed():
+    """The commands of the guide that are ours, from "Build, prove, measure, run" on."""
+    blocks = re.findall(r"```bash\n(.*?)```", README[README.index("## Build, prove") :], flags=re.S)
+    lines = [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith("lnn-edge ")]
+
+
+def test_guide_runs_as_typed(gpu, cfc_bundle, tmp_path, monkeypatch, capfd):
+    gpu("10.3")
+    monkeypatch.chdir(tmp_path)
+    copied(cfc_bundle, tmp_path / "gait.lnn")
+    (tmp_path / "walk.csv").write_text("acc_x,acc_y,gyro_z\n0.1,0.2,0.3\n")
+    assert len(typed()) == 6
+    for line in typed():
+        quick = ["--steps", "50", "--seconds", "0.2"] if " bench " in line else []
+        assert main([*shlex.split(line)[1:], *quick]) == 0, capfd.readouterr().err
+    assert (tmp_path / "gait.csv").read_text().count("\n") == 2
+
+
+def test_guide_lists_the_options_of_the_table():
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", README, flags=re.M)
+    options = resolve_backend("tensorrt").options
+    assert [name for name, _ in rows] == [option.name for option in options]
+    for (_, values), option in zip(rows, options, strict=True):
+        shown = re.findall(r"`(\w+)`", values)
+        assert shown[0] == option.values[0]
+        assert set(shown) <= set(option.values)
+
+
+def test_guide_shows_real_messages():
+    sources = "".join(path.read_text() for path in sorted((ROOT / "lnn_edge" / "runtime" / "gpu").glob("*.py")))
+    for part in (
+        "TensorRT cannot be imported: ",
+        "the CUDA driver supports CUDA ",
+        "neither the Python package cuda-bindings nor libcudart is here",
+        "the step runs without a CUDA graph",
+        "must be a folder that only you can enter",
+    ):
+        assert part in README
+        assert part in sources

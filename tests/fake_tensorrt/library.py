@@ -109,6 +109,9 @@ def make_library(version: str, machine: Machine, world: dict):
             world["timings"], cache._data, self._cache = cache._data, wanted, cache
             return True
 
+        def do_get_timing_cache(self):
+            return self._cache
+
     class ITimingCache:
         def do_serialize(self):
             return new("IHostMemory", data=self._data)

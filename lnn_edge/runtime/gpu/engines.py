@@ -66,9 +66,9 @@ class TensorRT:
         self._parse(network, onnx)
         config = self._checked(builder.create_builder_config(), "the configuration could not be made")
         self._configure(config, half, tf32, optimization_level)
-        cache = self._timing_cache(config, timings)  # must outlive the build
+        attached = self._timing_cache(config, timings)  # must outlive the build
         plan = self._checked(builder.build_serialized_network(network, config), "the engine could not be built")
-        return Built(bytes(plan), bytes(cache.serialize()))
+        return Built(bytes(plan), bytes((config.get_timing_cache() or attached).serialize()))
 
     def load(self, plan: bytes) -> Engine:
         """Load an engine that was built here.
