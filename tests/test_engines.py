@@ -236,7 +236,9 @@ class TestAuto:
         gpu("10.3")
         model = lnn_edge.load(cfc_bundle)
         assert model.backend == "tensorrt"
-        assert model.description.startswith("TensorRT 10.3.0 on Orin (compute 8.7)")
+        assert model.description.startswith(
+            "TensorRT 10.3.0 on Orin (compute 8.7, CUDA 12.6, driver 12.6), one CUDA graph"
+        )
 
     @pytest.mark.parametrize("facts", [{"driver": 0}, {"driver": 11040}])
     def test_says_why_it_does_not(self, facts, gpu, cfc_bundle, caplog):

@@ -146,6 +146,18 @@ def test_old_tensorrt(board):
     assert (line.status, line.found) == ("missing", "8.5.2-1+cuda11.4 is too old: 8.6 is needed, from JetPack 6.0 on")
 
 
+@pytest.mark.parametrize(
+    ("version", "found"),
+    [
+        ("10.3.0.30-1+cuda12.5", "package 10.3.0.30-1+cuda12.5"),
+        ("10.13.3.9-1+cuda13.0", "package 10.13.3.9-1+cuda13.0; this JetPack is known to bring 10.3"),
+    ],
+)
+def test_tensorrt_of_the_release(version, found, board):
+    line = row(board(**{"var/lib/dpkg/status": PACKAGE.format(name="tensorrt", version=version)}), "TensorRT")
+    assert (line.status, line.found) == ("ready", found)
+
+
 class TestModule:
     """The module is in the system's Python; the robot's virtual environment must see it."""
 

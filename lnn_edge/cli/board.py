@@ -32,7 +32,11 @@ def _tensorrt(board: Board) -> Finding:
     numbers = tuple(int(part) for part in board.tensorrt.split(".")[:2] if part.isdigit())
     if numbers < _OLDEST:
         return Finding("TensorRT", "missing", f"{board.tensorrt} is too old: 8.6 is needed, from JetPack 6.0 on")
-    return Finding("TensorRT", "ready", f"package {board.tensorrt}")
+    usual = board.tensorrt.startswith(f"{board.expected_tensorrt}.")
+    other = (
+        "" if usual or not board.expected_tensorrt else f"; this JetPack is known to bring {board.expected_tensorrt}"
+    )
+    return Finding("TensorRT", "ready", f"package {board.tensorrt}{other}")
 
 
 def _module(board: Board) -> Finding:

@@ -30,6 +30,8 @@ from .wrapping import describe_inputs, trained_from_module
 
 __all__ = ["export_model"]
 
+_PROVER = "onnxruntime"  # an export must not build an engine for a GPU that the workstation happens to have
+
 Progress = Callable[[str, int, int], None]
 Names = Sequence[str | Feature]
 
@@ -132,7 +134,7 @@ def _write_proven(
         "golden.safetensors": encode_golden(golden_from_truth(truth, manifest)),
     }
     staged = _store(stage, manifest, files | {"report.json": b"{}\n"})
-    model = open_bundle(read_bundle(stage))
+    model = open_bundle(read_bundle(stage), backend=_PROVER)
     comparisons = (*truth.comparisons(), *prove(model, truth, tell))
     report = ExportReport(
         path=target,
@@ -147,7 +149,7 @@ def _write_proven(
     _require_equal(report)
     proven = msgspec.structs.replace(staged, verification=report.verification())
     _store(stage, proven, files | {"report.json": encode_json(report.to_dict())})
-    load(stage)
+    load(stage, backend=_PROVER)
     return report
 
 

@@ -115,7 +115,7 @@ class TensorRTBackend:
         if self.fallbacks:
             how += " (capture was refused)"
         extras = ", TF32" if options.tf32 else ""
-        where = f"{facts.name} (compute {facts.compute_capability})"
+        where = f"{facts.name} (compute {facts.compute_capability}, CUDA {facts.runtime}, driver {facts.driver})"
         return f"TensorRT {trt.version} on {where}, {how}, wait {options.wait}{extras}"
 
 
