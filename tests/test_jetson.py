@@ -242,6 +242,8 @@ def test_doctor_on_a_board_without_a_driver(on_board, gpu, call):
     assert code == 0  # onnxruntime still runs
     assert findings["backend tensorrt"]["status"] == findings["GPU"]["status"] == "missing"
     assert "there is no CUDA driver" in findings["GPU"]["found"]
+    assert findings["GPU"]["fix"] == "sudo apt update && sudo apt install nvidia-jetpack"
+    assert findings["backend tensorrt"]["fix"] == "see below"
 
 
 def test_doctor_where_the_bindings_are_too_new(on_board, gpu, call):

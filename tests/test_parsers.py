@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 from cases import CASES, Case
 from fake_tensorrt import VERSIONS, rules
 from onnx import TensorProto, helper, numpy_helper
+from test_networks import NETWORKS, OPERATIONS, AroundOne, built, leaves, vectors
 
+import lnn_edge
 from lnn_edge.export.graph import OPERATORS, GraphBuilder
 from lnn_edge.export.layer import TrainedLayer
+from lnn_edge.export.network import TrainedNetwork
 from lnn_edge.manifest import Time
 
 NUMBERS = [tuple(int(part) for part in version.split(".")) for version in VERSIONS]
@@ -112,3 +116,29 @@ def test_local_functions():
     model = one("Tanh")
     model.functions.add().name = "mine"
     assert "local functions" in list(rules._model_problems(model, (10, 3)))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_version_takes_every_network_and_streams_it(name, gpu, tmp_path):
+    """Encoders, several cores, heads and outputs: taken by all, and on the GPU what they are on the CPU."""
+    make, example = NETWORKS[name]
+    module, x = built(make), example()
+    lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, steps=1000)
+    model = onnx.load(tmp_path / "m.lnn" / "model.onnx")
+    for version in NUMBERS:
+        assert rules.problems(model, version) == []
+    gpu("10.3", integrated=name < "m")
+    on_gpu, on_cpu = (lnn_edge.load(tmp_path / "m.lnn", backend=b) for b in ("tensorrt", "onnxruntime"))
+    got, expected = (leaves(loaded.stream().run(x[0])) for loaded in (on_gpu, on_cpu))
+    for mine, theirs in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_version_takes_every_operation(name):
+    module, x = built(lambda: AroundOne(behind=OPERATIONS[name])).eval(), vectors(rows=1, steps=4)
+    graph = GraphBuilder()
+    TrainedNetwork(module, 1, {"input": [x[0][:, None]]}).lower(graph, Time("fixed"))
+    model = graph.model("m", {})
+    for version in NUMBERS:
+        assert rules.problems(model, version) == []

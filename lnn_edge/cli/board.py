@@ -7,9 +7,9 @@ import sys
 from ..jetson import Board
 from .findings import Finding
 
-__all__ = ["board_findings"]
+__all__ = ["INSTALL_JETPACK", "board_findings"]
 
-_INSTALL = "sudo apt update && sudo apt install nvidia-jetpack"
+INSTALL_JETPACK = "sudo apt update && sudo apt install nvidia-jetpack"
 _OLDEST = (8, 6)
 
 
@@ -28,7 +28,7 @@ def _release(board: Board) -> Finding:
 def _tensorrt(board: Board) -> Finding:
     if not board.tensorrt:
         brings = f"; this JetPack brings {board.expected_tensorrt}" if board.expected_tensorrt else ""
-        return Finding("TensorRT", "missing", f"the package is not installed{brings}", _INSTALL)
+        return Finding("TensorRT", "missing", f"the package is not installed{brings}", INSTALL_JETPACK)
     numbers = tuple(int(part) for part in board.tensorrt.split(".")[:2] if part.isdigit())
     if numbers < _OLDEST:
         return Finding("TensorRT", "missing", f"{board.tensorrt} is too old: 8.6 is needed, from JetPack 6.0 on")
@@ -56,7 +56,7 @@ def _module(board: Board) -> Finding:
 
 def _cuda(board: Board) -> Finding:
     if not board.cuda:
-        return Finding("CUDA", "missing", "no toolkit in /usr/local/cuda", _INSTALL)
+        return Finding("CUDA", "missing", "no toolkit in /usr/local/cuda", INSTALL_JETPACK)
     return Finding("CUDA", "ready", board.cuda)
 
 

@@ -10,7 +10,7 @@ from ..backends import BACKENDS, BackendEntry, backend_class, missing_modules, w
 from ..environment import machine, package_version, scaling_governor
 from ..errors import BackendUnavailable
 from ..jetson import Board, read_board
-from .board import board_findings
+from .board import INSTALL_JETPACK, board_findings
 from .console import add_json_argument, emit_json, grid, say
 from .findings import Finding
 
@@ -23,6 +23,7 @@ EPILOG = """examples:
   lnn-edge doctor
   lnn-edge doctor --json -"""
 
+_HERE, _BELOW = "lnn-edge doctor", "see below"  # what errors advise leads here, where the line about the GPU says more
 _EXPORT = (("torch", "torch"), ("ncps", "ncps"), ("onnx", "onnx"))
 
 
@@ -35,7 +36,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     board = read_board()
     backends = [_backend(entry, board) for entry in BACKENDS]
-    device = [*board_findings(board), _gpu()] if board else [_gpu()] if find_spec("tensorrt") else []
+    device = board_findings(board) if board else []
+    if board or find_spec("tensorrt"):
+        device.append(_gpu(board))
     findings = [*backends, *device, _export(), _governor()]
     usable = any(f.status == "ready" for f in backends)
     emit_json({"version": __version__, "machine": machine(), "findings": findings, "ready": usable}, arguments)
@@ -63,20 +66,22 @@ def _backend(entry: BackendEntry, board: Board | None) -> Finding:
     if reason is not None:
         found, _, fix = reason.partition(" Type: ")
         if missing_modules(entry) and entry.extra == "tensorrt":  # no extra brings the library itself
-            fix = "see below" if board else "pip install tensorrt 'lnn-edge[tensorrt]'"
-        return Finding(what, "missing", found, fix or entry.install)
+            fix = _BELOW if board else "pip install tensorrt 'lnn-edge[tensorrt]'"
+        return Finding(what, "missing", found, _BELOW if fix == _HERE else fix or entry.install)
     versions = ", ".join(f"{m} {package_version(m) or ''}".strip() for m in entry.modules)
     return Finding(what, "ready", f"{versions}: {entry.runs}")
 
 
-def _gpu() -> Finding:
+def _gpu(board: Board | None) -> Finding:
     from ..runtime.gpu.device import open_device
 
     try:
         device = open_device()
     except BackendUnavailable as error:
         found, _, fix = str(error).partition(" Type: ")
-        return Finding("GPU", "missing", found, "" if fix == "lnn-edge doctor" else fix)
+        if fix == _HERE:
+            fix = INSTALL_JETPACK if board else "nvidia-smi"
+        return Finding("GPU", "missing", found, fix)
     facts = device.facts
     memory = "memory shared with the CPU" if facts.integrated else "memory of its own"
     found = (
