@@ -98,7 +98,7 @@ class TestFailures:
             raise RuntimeError("Failed to dlopen libcuda.so.1")
 
         library = cudart.open_cudart()
-        for name in ("cudaSetDeviceFlags", "cudaGetDeviceCount"):
+        for name in ("cudaDriverGetVersion", "cudaSetDeviceFlags", "cudaGetDeviceCount"):
             monkeypatch.setitem(library.functions, name, missing)
         with pytest.raises(BackendUnavailable, match="there is no CUDA driver on this machine"):
             load()

@@ -126,7 +126,7 @@ def unavailable(error: CudaError) -> BackendUnavailable:
 
 def _probe(cudart: Cudart) -> None:
     """Say in words why there is no GPU to use."""
-    driver, runtime = (int(_ask(cudart, f"cuda{what}GetVersion")) for what in ("Driver", "Runtime"))
+    driver, runtime = _driver_version(cudart), int(_ask(cudart, "cudaRuntimeGetVersion"))
     try:
         _spin_if_first(cudart)
         count = int(_ask(cudart, "cudaGetDeviceCount"))
@@ -143,6 +143,16 @@ def _probe(cudart: Cudart) -> None:
             f"the CUDA runtime ({cudart.name}) is {_dotted(runtime)}, expected 11.8 or newer. "
             f"Type: pip install 'cuda-bindings=={driver // 1000}.*'"
         )
+
+
+def _driver_version(cudart: Cudart) -> int:
+    """The newest CUDA that the driver supports, 0 without a driver."""
+    try:
+        return int(_ask(cudart, "cudaDriverGetVersion"))
+    except CudaError as error:
+        if error.code == _INSUFFICIENT_DRIVER:
+            return 0
+        raise
 
 
 def _ask(cudart: Cudart, name: str, *arguments: Any) -> Any:
