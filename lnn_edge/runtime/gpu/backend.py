@@ -22,6 +22,7 @@ from .stepper import GpuStepper
 __all__ = ["Prepared", "TensorRTBackend", "why_not_ready"]
 
 _LOGGER = logging.getLogger("lnn_edge.tensorrt")
+_MODEL_FACTS = ("model.onnx", "precision", "optimization level", "TF32")  # the others are of the device
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,6 @@ class TensorRTBackend:
         plan, _ = _engine(bundle, self._device, trt, self._options, _announce)
         self._engine = trt.load(plan)
         self._engine.check(self._layout)
-        self._precision = bundle.manifest.precision
         self._spare = [self._make()]  # the first stream: whether a graph can be captured shows now, not in the loop
         self.description = self._describe(trt)
 
@@ -178,9 +178,6 @@ def _build(
     cache.write(device_facts, built.timings)
     cache.write(facts, built.plan)
     return built.plan
-
-
-_MODEL_FACTS = ("model.onnx", "precision", "optimization level", "TF32")
 
 
 def _facts(bundle: Bundle, device: Device, trt: TensorRT, options: Options) -> dict[str, str]:
