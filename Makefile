@@ -38,7 +38,8 @@ bench: .venv/ready
 	touch $@
 
 .venv/ready-dev: .venv/ready
-	$(PIP) install -c constraints.txt 'build>=1.2' 'hatchling>=1.26' hypothesis matplotlib mypy onnxscript pytest pytest-timeout pytest-xdist ruff
+	$(PIP) install -c constraints.txt 'build>=1.2' 'cuda-bindings>=13' 'hatchling>=1.26' hypothesis matplotlib mypy \
+		nvidia-cuda-runtime onnxscript pytest pytest-timeout pytest-xdist ruff
 	touch $@
 
 clean:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from .errors import BackendUnavailable
 from .wording import choices
@@ -22,13 +23,19 @@ __all__ = [
     "BACKENDS",
     "Backend",
     "BackendEntry",
+    "BackendOption",
+    "Builds",
+    "MeasuresDevice",
     "Stepper",
     "backend_class",
+    "checked_options",
     "missing_modules",
     "resolve_backend",
+    "why_not_ready",
 ]
 
 ALL = "all"  # for a proof, every backend that is ready; a stream runs on one
+_LOGGER = logging.getLogger("lnn_edge")
 
 
 class Stepper(Protocol):
@@ -63,11 +70,47 @@ class Backend(Protocol):
 
     description: str
 
-    def __init__(self, bundle: Bundle, threads: int) -> None:
-        """Make the bundle ready; `threads` is the number of CPU threads to use, >= 1."""
+    def __init__(self, bundle: Bundle, threads: int, options: Mapping[str, str]) -> None:
+        """Make the bundle ready; `threads` is the number of CPU threads to use, >= 1, `options` from `checked_options`.
+
+        Raises:
+            BackendUnavailable: If it cannot run here.
+        """
 
     def stepper(self) -> Stepper:
         """Make the buffers for one stream."""
+
+
+@runtime_checkable
+class Builds(Protocol):
+    """A backend that makes something for this device first, kept in the user's cache."""
+
+    @classmethod
+    def prepare(cls, bundle: Bundle, options: Mapping[str, str], progress: Callable[[str], None]) -> Any:
+        """Build it, or find it; returns what `lnn-edge build` reports."""
+
+
+@runtime_checkable
+class MeasuresDevice(Protocol):
+    """A backend that can say where the time of a step goes on its device."""
+
+    def device_figures(self, steps: int) -> Any:
+        """Measure `steps` steps apart from all streams; returns what `lnn-edge bench` reports."""
+
+
+@dataclass(frozen=True)
+class BackendOption:
+    """Something that a user may choose about a backend.
+
+    Args:
+        name: As in `load(..., options={name: value})` and `--option name=value`.
+        values: What may be chosen; the first is the default.
+        meaning: What it is about, in a few words.
+    """
+
+    name: str
+    values: tuple[str, ...]
+    meaning: str
 
 
 @dataclass(frozen=True)
@@ -81,6 +124,9 @@ class BackendEntry:
         extra: The extra of the package that provides it; `None` for the base install.
         modules: Modules it imports; it is ready when all are there.
         target: "module:class", imported on demand.
+        probe: "module:function" that returns why this machine cannot run it, or `None`; for backends that need more
+            than modules.
+        options: What can be chosen.
     """
 
     name: str
@@ -89,6 +135,8 @@ class BackendEntry:
     extra: str | None
     modules: tuple[str, ...]
     target: str
+    probe: str | None = None
+    options: tuple[BackendOption, ...] = ()
 
     @property
     def install(self) -> str:
@@ -98,6 +146,22 @@ class BackendEntry:
 
 # Fastest first: `auto` takes the first that is ready.
 BACKENDS = (
+    BackendEntry(
+        name="tensorrt",
+        runs="an engine built on this device, on its NVIDIA GPU",
+        needs="TensorRT 8.6 to 11, an NVIDIA GPU",
+        extra="tensorrt",
+        modules=("tensorrt",),
+        target="lnn_edge.runtime.gpu.backend:TensorRTBackend",
+        probe="lnn_edge.runtime.gpu.backend:why_not_ready",
+        options=(
+            BackendOption("wait", ("spin", "block", "poll"), "how the CPU waits for the GPU"),
+            BackendOption("graph", ("auto", "on", "off"), "one CUDA graph per step; on: refuse to run without"),
+            BackendOption("feedback", ("copy", "pingpong"), "how the next state becomes the state"),
+            BackendOption("optimization_level", ("3", "0", "1", "2", "4", "5"), "how long to build: 0 quick, 5 long"),
+            BackendOption("tf32", ("off", "on"), "products with 10 bits of mantissa instead of float32"),
+        ),
+    ),
     BackendEntry(
         name="onnxruntime",
         runs="model.onnx on the CPU",
@@ -118,8 +182,13 @@ def resolve_backend(name: str) -> BackendEntry:
     """
     if name == "auto":
         for entry in BACKENDS:
-            if not missing_modules(entry):
+            reason = why_not_ready(entry)
+            if reason is None:
                 return entry
+            if not missing_modules(entry):  # the user has it, and will wonder
+                _LOGGER.warning(
+                    "backend '%s' is installed but not ready, the next one is taken: %s", entry.name, reason
+                )
         raise BackendUnavailable(f"no backend is ready on this machine. Type: {BACKENDS[-1].install}")
     for entry in BACKENDS:
         if entry.name == name:
@@ -134,17 +203,50 @@ def missing_modules(entry: BackendEntry) -> list[str]:
     return [module for module in entry.modules if find_spec(module) is None]
 
 
+def why_not_ready(entry: BackendEntry) -> str | None:
+    """Say why this machine cannot run a backend, or `None` if it can."""
+    missing = missing_modules(entry)
+    if missing:
+        return f"no module {', '.join(missing)}; needs {entry.needs}"
+    if entry.probe is None:
+        return None
+    reason: str | None = _imported(entry, entry.probe)()
+    return reason
+
+
+def checked_options(entry: BackendEntry, options: Mapping[str, Any] | None) -> dict[str, str]:
+    """Fill in defaults for what a user did not choose.
+
+    Raises:
+        ValueError: If the backend has no such option, or the option no such value.
+    """
+    known = {option.name: option for option in entry.options}
+    chosen = {name: option.values[0] for name, option in known.items()}
+    for name, value in (options or {}).items():
+        if name not in known:
+            valid = choices(str(name), known) if known else "It has none."
+            raise ValueError(f"backend '{entry.name}' has no option '{name}'. {valid}")
+        if str(value) not in known[name].values:
+            raise ValueError(f"option '{name}' is '{value}'. {choices(str(value), known[name].values)}")
+        chosen[name] = str(value)
+    return chosen
+
+
 def backend_class(entry: BackendEntry) -> type[Backend]:
     """Import a backend's class.
 
     Raises:
         BackendUnavailable: If something it needs is not installed, with the command that installs it.
     """
-    module, _, attribute = entry.target.partition(":")
+    loaded: type[Backend] = _imported(entry, entry.target)
+    return loaded
+
+
+def _imported(entry: BackendEntry, target: str) -> Any:
+    module, _, attribute = target.partition(":")
     try:
-        loaded: type[Backend] = getattr(import_module(module), attribute)
+        return getattr(import_module(module), attribute)
     except ImportError as error:
         raise BackendUnavailable(
             f"backend '{entry.name}' cannot be loaded: {error}. It needs: {entry.needs}. Type: {entry.install}"
         ) from error
-    return loaded

@@ -6,6 +6,8 @@ import os
 import platform
 from pathlib import Path
 
+from .jetson import read_board
+
 __all__ = ["machine", "package_version", "scaling_governor"]
 
 
@@ -16,6 +18,7 @@ def machine() -> dict[str, str]:
         "cpu": _cpu(),
         "cpus": f"{len(os.sched_getaffinity(0))} of {os.cpu_count()}",
         "governor": scaling_governor(),
+        **_jetson(),
         "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
         "scheduler": _scheduler(),
         "load": " ".join(f"{load:.2f}" for load in os.getloadavg()),
@@ -39,6 +42,18 @@ def package_version(package: str) -> str | None:
 def scaling_governor() -> str:
     """The CPU frequency governor; "" where the system does not tell."""
     return _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip()
+
+
+def _jetson() -> dict[str, str]:
+    board = read_board()
+    if board is None:
+        return {}
+    clock = board.gpu_clock
+    return {
+        "jetpack": f"{board.jetpack or 'unknown'} (L4T {board.l4t})",
+        "power mode": board.power_mode,
+        "gpu clock": f"{clock.current_mhz:.0f} MHz{', fixed' if clock.fixed else ''}" if clock else "",
+    }
 
 
 def _cpu() -> str:

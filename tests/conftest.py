@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fake_tensorrt
 import pytest
 import torch
 from bundles import INPUTS, ROOT, copied, small_cfc, small_ltc
@@ -45,6 +46,13 @@ def cfc_copy(cfc_bundle: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def ltc_copy(ltc_bundle: Path, tmp_path: Path) -> Path:
     return copied(ltc_bundle, tmp_path / "drift.lnn")
+
+
+@pytest.fixture
+def gpu(monkeypatch, tmp_path) -> Iterator[Callable[..., fake_tensorrt.Fake]]:
+    """Install TensorRT and a GPU that are not there: `gpu("10.3", integrated=False)`; see `fake_tensorrt.install`."""
+    yield lambda version="10.3", **facts: fake_tensorrt.install(monkeypatch, version, tmp_path, **facts)
+    fake_tensorrt.forget()
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ DRIFT_AFTER = 1500  # steps: more than the golden sequences have, fewer than any
 
 
 class Second(CpuBackend):
-    def __init__(self, bundle, threads):
-        super().__init__(bundle, threads)
+    def __init__(self, bundle, threads, options):
+        super().__init__(bundle, threads, options)
         self.description = "second backend"
 
 
@@ -34,7 +34,7 @@ class Drifting(Second):
 
 
 class Unavailable(Second):
-    def __init__(self, bundle, threads):
+    def __init__(self, bundle, threads, options):
         raise BackendUnavailable("backend 'unavailable' finds no device")
 
 

@@ -85,6 +85,12 @@ def test_reference_needs_numpy_alone(path):
     assert not crossing(imports(path), {"msgspec", "safetensors", "onnxruntime", "lnn_edge.runtime"})
 
 
+@pytest.mark.parametrize(("library", "adapter"), [("tensorrt", "engines.py"), ("cuda", "cudart.py")])
+def test_one_module_touches_each_library_of_the_gpu(library, adapter):
+    touching = [path for path in MODULES if crossing(imports(path), {library})]
+    assert touching == [PACKAGE / "runtime" / "gpu" / adapter]
+
+
 @pytest.mark.parametrize("folder", ["lnn_edge", "tests", "examples", "benchmarks"])
 def test_nothing_imports_the_top_level_links(folder):
     for path in sorted((ROOT / folder).rglob("*.py")):
@@ -118,6 +124,8 @@ def test_top_level_links_are_committed_as_links(name):
         ("runtime/extra.py", "from ..export import export_model", "device half never imports the workstation half"),
         ("extra.py", "from .export.graph import OPSET", "The device half never imports the workstation half"),
         ("extra.py", "from .cli import main", "The command line sits on top: nothing imports it"),
+        ("runtime/gpu/stepper.py", "import tensorrt", "Only lnn_edge/runtime/gpu/engines.py touches TensorRT"),
+        ("runtime/cpu.py", "from cuda.bindings import runtime", "Only lnn_edge/runtime/gpu/cudart.py touches CUDA"),
         ("extra.py", "import runtime", "The top-level link is for people. Import lnn_edge.runtime"),
         ("extra.py", "from export import export_model", "The top-level link is for people. Import lnn_edge.export"),
     ],

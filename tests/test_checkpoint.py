@@ -321,7 +321,7 @@ def test_export_straight_from_a_checkpoint(work, capsys):
     digest = lnn_edge.save_checkpoint(module, "gait.safetensors")
     assert main(["export", "gait.safetensors", "gait.lnn", "--steps", "1000"]) == 0
     out, err = capsys.readouterr()
-    assert out.startswith("saved gait.lnn: equal to torch within ")
+    assert "\nsaved gait.lnn: equal to torch within " in out
     assert err == ""
     manifest = manifest_of(Path("gait.lnn"))
     assert manifest.provenance.checkpoint_sha256 == digest

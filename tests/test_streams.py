@@ -43,7 +43,9 @@ def bundles(tmp_path_factory):
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("bundle", ["fixed", "measured", "batch", "blocks", "timed-blocks", "batch-blocks"])
 @pytest.mark.parametrize("backend", [entry.name for entry in BACKENDS])
-def test_conformance(check, bundle, backend, bundles):
+def test_conformance(check, bundle, backend, bundles, gpu):
+    if backend == "tensorrt":  # more of it in tests/test_tensorrt.py
+        gpu()
     CHECKS[check](lnn_edge.load(bundles[bundle], backend=backend))
 
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from .. import __version__
 from ..errors import BackendError, BackendUnavailable, BundleError, VerificationError
 from ..wording import choices
-from . import bench, doctor, export, inspect, run, verify
+from . import bench, build, doctor, export, inspect, run, verify
 from .console import check_json_argument
 
 __all__ = [
@@ -30,7 +30,7 @@ __all__ = [
 
 OK, FAILED, USAGE, NOT_EQUAL, MISSED, NOT_READY, BAD_BUNDLE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
 
-_COMMANDS = (export, verify, inspect, run, bench, doctor)
+_COMMANDS = (export, verify, inspect, build, run, bench, doctor)
 _EXIT_CODES = """exit codes:
   0 done; 1 unexpected error; 2 usage or bad input; 3 verification failed; 4 deadline or target missed;
   5 environment not ready; 6 bundle invalid; 130 interrupted"""

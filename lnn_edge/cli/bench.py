@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from .console import add_json_argument, emit_json, grid, progress_bar, say
-from .options import add_backend_arguments, positive
+from .options import add_backend_arguments, backend_options, positive
 
 __all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
 
@@ -16,11 +16,14 @@ NAME = "bench"
 HELP = "measure the latency of a step on this machine"
 DESCRIPTION = """Time the public stream.step on the golden samples: the first call apart, then back to
 back after a warm-up, then paced at a rate, where every step is measured from the moment it was
-due. Percentiles are printed only where at least ten samples lie beyond them."""
+due. Percentiles are printed only where at least ten samples lie beyond them. A GPU backend adds
+where the time goes on the device, in trtexec's words, each figure with what it includes."""
 EPILOG = """examples:
   lnn-edge bench gait.lnn
   lnn-edge bench gait.lnn --rate 100 --seconds 60 --max-misses 0
   lnn-edge bench gait.lnn --max-p99-us 200 --json bench.json"""
+
+_DEVICE_STEPS = 2000  # of each device figure: enough for a p99, and over in a second
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     model, step, result = _prepare(arguments)
     rate, count = _pace(model, arguments)
     interrupted = _measure(step, result, rate, count, arguments)
+    result["device"] = None if interrupted else model.device_figures(min(arguments.steps, _DEVICE_STEPS))
     emit_json(result, arguments)
     say(_text(result), arguments)
     failures = [] if interrupted else _failures(result, arguments)
@@ -73,7 +77,13 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
     from ..runtime.loading import load, prove_golden
 
     started = time.perf_counter()
-    model = load(arguments.bundle, backend=arguments.backend, threads=arguments.threads, self_test=False)
+    model = load(
+        arguments.bundle,
+        backend=arguments.backend,
+        threads=arguments.threads,
+        self_test=False,
+        options=backend_options(arguments),
+    )
     load_ms = (time.perf_counter() - started) * 1e3
     bundle = read_bundle(arguments.bundle)
     step = golden_steps(model, golden_from_bundle(bundle))
@@ -155,9 +165,11 @@ def _text(result: dict[str, Any]) -> str:
             _row(f"{label}: response", run.response),
         ]
     facts = "; ".join(f"{name} {value}" for name, value in result["machine"].items())
+    device = _device_lines(result["device"])
     start = f"load {result['load_ms']:.0f} ms, first step {result['first_step_us']:.0f} us"
     notes = [
         grid(("microseconds", "samples", "min", "p50", "p90", "p99", "p99.9", "max"), rows),
+        *device,
         f"{start}, then {result['warmup']} warm-up steps; - means too few samples",
         f"machine: {facts}",
     ]
@@ -169,6 +181,21 @@ def _text(result: dict[str, Any]) -> str:
     else:
         notes.append("no paced run: it takes --seconds above 0 and a rate, from the bundle's period or --rate HZ")
     return "\n".join(notes)
+
+
+def _device_lines(device: Any) -> list[str]:
+    """The GPU's share, with what each figure includes: without that, figures of two tools cannot be compared."""
+    if device is None:
+        return []
+    rows = [_row(figure.name, figure.durations) for figure in device.figures]
+    return [
+        grid(("microseconds, on the device", "samples", "min", "p50", "p90", "p99", "p99.9", "max"), rows),
+        *(f"{figure.name}: {figure.includes}" for figure in device.figures),
+        (
+            f"wait {device.wait}; streams captured as one CUDA graph {device.captured}, fallen back to plain enqueue "
+            f"{device.fallbacks}; each step alone, never two in flight as in trtexec"
+        ),
+    ]
 
 
 def _row(label: str, d: Any) -> tuple[str, ...]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from importlib.util import find_spec
 
 from .. import __version__
-from ..backends import BACKENDS, BackendEntry, backend_class, missing_modules
+from ..backends import BACKENDS, BackendEntry, backend_class, missing_modules, why_not_ready
 from ..environment import machine, package_version, scaling_governor
 from ..errors import BackendUnavailable
+from ..jetson import Board, read_board
+from .board import INSTALL_JETPACK, board_findings
 from .console import add_json_argument, emit_json, grid, say
+from .findings import Finding
 
-__all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "Finding", "add_arguments", "run"]
+__all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
 
 NAME = "doctor"
 HELP = "say what is ready on this machine and what is missing"
@@ -21,17 +23,8 @@ EPILOG = """examples:
   lnn-edge doctor
   lnn-edge doctor --json -"""
 
+_HERE, _BELOW = "lnn-edge doctor", "see below"  # what errors advise leads here, where the line about the GPU says more
 _EXPORT = (("torch", "torch"), ("ncps", "ncps"), ("onnx", "onnx"))
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line: what was looked at, "ready", "missing" or "note", what was found, and what to type."""
-
-    what: str
-    status: str
-    found: str
-    fix: str = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,8 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    backends = [_backend(entry) for entry in BACKENDS]
-    findings = [*backends, _export(), _governor()]
+    board = read_board()
+    backends = [_backend(entry, board) for entry in BACKENDS]
+    device = board_findings(board) if board else []
+    if board or find_spec("tensorrt"):
+        device.append(_gpu(board))
+    findings = [*backends, *device, _export(), _governor()]
     usable = any(f.status == "ready" for f in backends)
     emit_json({"version": __version__, "machine": machine(), "findings": findings, "ready": usable}, arguments)
     say(
@@ -58,17 +55,40 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _backend(entry: BackendEntry) -> Finding:
+def _backend(entry: BackendEntry, board: Board | None) -> Finding:
     what = f"backend {entry.name}"
-    missing = missing_modules(entry)
-    if missing:
-        return Finding(what, "missing", f"no module {', '.join(missing)}; needs {entry.needs}", entry.install)
     try:
-        backend_class(entry)
+        reason = why_not_ready(entry)
+        if reason is None:
+            backend_class(entry)
     except BackendUnavailable as error:
-        return Finding(what, "missing", str(error), entry.install)
+        reason = str(error)
+    if reason is not None:
+        found, _, fix = reason.partition(" Type: ")
+        if missing_modules(entry) and entry.extra == "tensorrt":  # no extra brings the library itself
+            fix = _BELOW if board else "pip install tensorrt 'lnn-edge[tensorrt]'"
+        return Finding(what, "missing", found, _BELOW if fix == _HERE else fix or entry.install)
     versions = ", ".join(f"{m} {package_version(m) or ''}".strip() for m in entry.modules)
     return Finding(what, "ready", f"{versions}: {entry.runs}")
+
+
+def _gpu(board: Board | None) -> Finding:
+    from ..runtime.gpu.device import open_device
+
+    try:
+        device = open_device()
+    except BackendUnavailable as error:
+        found, _, fix = str(error).partition(" Type: ")
+        if fix == _HERE:
+            fix = INSTALL_JETPACK if board else "nvidia-smi"
+        return Finding("GPU", "missing", found, fix)
+    facts = device.facts
+    memory = "memory shared with the CPU" if facts.integrated else "memory of its own"
+    found = (
+        f"{facts.name}, compute {facts.compute_capability}, {facts.multiprocessors} multiprocessors, {memory}; CUDA "
+        f"driver {facts.driver}, runtime {facts.runtime} ({device.cudart.name})"
+    )
+    return Finding("GPU", "ready", found)
 
 
 def _export() -> Finding:

@@ -13,7 +13,9 @@ from .console import remarks
 __all__ = [
     "add_backend_arguments",
     "add_example_arguments",
+    "add_option_argument",
     "add_source_arguments",
+    "backend_options",
     "load_example",
     "load_source",
     "names_list",
@@ -29,6 +31,35 @@ def add_backend_arguments(parser: argparse.ArgumentParser, *, several: bool = Fa
     else:
         parser.add_argument("--backend", default="auto", help=f"auto, or one of: {names}")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads inside a step (default 1)")
+    add_option_argument(parser)
+
+
+def add_option_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `--option`; what there is to choose comes from the backend table."""
+    shown = [
+        f"{entry.name}: " + "; ".join(f"{o.name}={'|'.join(o.values)} ({o.meaning})" for o in entry.options)
+        for entry in BACKENDS
+        if entry.options
+    ]
+    parser.add_argument(
+        "--option",
+        metavar="NAME=VALUE",
+        action="append",
+        type=_named_value,
+        help=f"choose something about the backend, the first value is the default. {'. '.join(shown)}",
+    )
+
+
+def backend_options(arguments: argparse.Namespace) -> dict[str, str]:
+    """What `--option` chose."""
+    return dict(arguments.option or ())
+
+
+def _named_value(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got '{text}'")
+    return name, value
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from typing import IO, Any
 
 from .console import output_file, tell
-from .options import add_backend_arguments
+from .options import add_backend_arguments, backend_options
 
 __all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
 
@@ -46,7 +46,12 @@ def run(arguments: argparse.Namespace) -> int:
     from ..runtime.loading import load
     from ..runtime.table import open_table
 
-    model = load(arguments.bundle, backend=arguments.backend, threads=arguments.threads)
+    model = load(
+        arguments.bundle,
+        backend=arguments.backend,
+        threads=arguments.threads,
+        options=backend_options(arguments),
+    )
     _check_model(model, arguments)
     source = "standard input" if arguments.input == "-" else f"'{arguments.input}'"
     with ExitStack() as stack:

@@ -6,7 +6,13 @@ import argparse
 from typing import Any
 
 from .console import add_json_argument, emit_json, progress_bar, say
-from .options import add_backend_arguments, add_example_arguments, add_source_arguments, load_example
+from .options import (
+    add_backend_arguments,
+    add_example_arguments,
+    add_source_arguments,
+    backend_options,
+    load_example,
+)
 from .proofs import add_proof_arguments, check_proof_arguments, proof_text, save_plot
 
 __all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
@@ -72,6 +78,7 @@ def _against_golden(arguments: argparse.Namespace, progress: Any) -> Any:
         arguments.bundle,
         backend=arguments.backend,
         threads=arguments.threads,
+        options=backend_options(arguments),
         steps=arguments.steps,
         progress=progress,
     )
@@ -91,6 +98,7 @@ def _against_model(arguments: argparse.Namespace, progress: Any) -> Any:
         example=example,
         backend=arguments.backend,
         threads=arguments.threads,
+        options=backend_options(arguments),
         steps=1024 if arguments.steps is None else arguments.steps,
         progress=progress,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time as clock
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ def verify_against(
     example: Any = None,
     backend: str = ALL,
     threads: int = 1,
+    options: Mapping[str, Any] | None = None,
     steps: int = 1024,
     progress: Callable[[str, int, int], None],
 ) -> ExportReport:
@@ -45,6 +46,7 @@ def verify_against(
         example: Recorded samples, as for `export_model`; they come first in the proof.
         backend: As for `lnn_edge.load`, or "all" for every backend that is ready.
         threads: As for `lnn_edge.load`.
+        options: As for `lnn_edge.load`; only with a named backend.
         steps: Closed-loop steps of the recorded and of the random part, at least 1000.
         progress: Called with (phase, done, total).
 
@@ -64,7 +66,7 @@ def verify_against(
     for name, rows in (recorded or {}).items():  # a proof would clip what the limits of a column forbid
         tensor = next(t for t in manifest.inputs if t.name == name)
         name_features("inputs", tensor, tensor.features or None, np.concatenate(rows))
-    models = open_each(bundle, backend=backend, threads=threads)
+    models = open_each(bundle, backend=backend, threads=threads, options=options)
     samples = excite(manifest.inputs, manifest.time, recorded, steps, unroll=manifest.unroll)
     return prove(bundle, models, truth_from_model(layer, samples, manifest.time, progress), progress, started)
 

@@ -25,7 +25,7 @@ _ALIGN = 16  # elements: 64 bytes, one cache line and the widest vector register
 class CpuBackend:
     """One onnxruntime session; see `lnn_edge.backends.Backend`."""
 
-    def __init__(self, bundle: Bundle, threads: int) -> None:
+    def __init__(self, bundle: Bundle, threads: int, _options: Mapping[str, str]) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..backends import MeasuresDevice
 from ..manifest import Manifest, StatePair, Tensor, Time
 from .state import State, initial_state
 from .stream import Stream
@@ -90,6 +91,17 @@ class Model:
         y = stream.step(x, dt_s=dt_s, t_s=t_s)
         copied = {name: array.copy() for name, array in y.items()} if isinstance(y, dict) else y.copy()
         return copied, stream.snapshot()
+
+    def device_figures(self, steps: int) -> Any:
+        """Measure where the time of a step goes on the backend's device.
+
+        Args:
+            steps: Number of measurements of each figure, >= 1.
+
+        Returns:
+            The figures, or `None` if this backend has no device apart from the CPU.
+        """
+        return self._backend.device_figures(steps) if isinstance(self._backend, MeasuresDevice) else None
 
     def __repr__(self) -> str:
         return f"Model({self.name!r}, backend={self.backend!r})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time as clock
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ def verify_golden(
     *,
     backend: str = ALL,
     threads: int = 1,
+    options: Mapping[str, Any] | None = None,
     steps: int | None = None,
     progress: Progress,
 ) -> ExportReport:
@@ -41,6 +43,7 @@ def verify_golden(
         path: The bundle.
         backend: As for `lnn_edge.load`, or "all" for every backend that is ready.
         threads: As for `lnn_edge.load`.
+        options: As for `lnn_edge.load`; only with a named backend.
         steps: Closed-loop steps, at least those of the golden sequences; `None` for these once.
         progress: Called with (phase, done, total).
 
@@ -61,7 +64,7 @@ def verify_golden(
     unroll = bundle.manifest.unroll
     golden = _repeated(golden, -(-(steps or once) // unroll) * unroll)
     parts = [("golden", 0, once), *([("repeated", once, golden.steps)] if golden.steps > once else [])]
-    models = open_each(bundle, backend=backend, threads=threads)
+    models = open_each(bundle, backend=backend, threads=threads, options=options)
     comparisons, curves = [], curves_from_results(TORCH, golden.float32, golden.float64)
     for model in models:
         results = replay_golden(model, golden, telling(progress, model, golden.steps))

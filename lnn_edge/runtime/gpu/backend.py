@@ -1,0 +1,201 @@
+"""The `tensorrt` backend: an engine built on this device, kept in the user's cache, run by `GpuStepper`."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ...bundle import Bundle
+from ...errors import BackendUnavailable
+from .cache import EngineCache, EngineRefused, cache_folder
+from .cudart import CudaError
+from .device import Device, open_device, unavailable
+from .engines import TensorRT, open_tensorrt
+from .figures import DeviceFigures, measure
+from .layout import layout_from_manifest
+from .options import Options, options_from_table
+from .stepper import GpuStepper
+
+__all__ = ["Prepared", "TensorRTBackend", "why_not_ready"]
+
+_LOGGER = logging.getLogger("lnn_edge.tensorrt")
+_MODEL_FACTS = ("model.onnx", "precision", "optimization level", "TF32")  # the others are of the device
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An engine in the cache.
+
+    Args:
+        path: Where it lies.
+        built: Whether it was built now; else it was there already.
+        seconds: How long that took.
+        size: Bytes.
+        remark: Why an engine that was there could not be used, or "".
+    """
+
+    path: str
+    built: bool
+    seconds: float
+    size: int
+    remark: str
+
+
+class TensorRTBackend:
+    """One engine, shared by all streams; see `lnn_edge.backends.Backend`.
+
+    Attributes:
+        captured: How many streams run as one graph.
+        fallbacks: How many could not be captured and queue their parts one by one.
+    """
+
+    def __init__(self, bundle: Bundle, threads: int, options: Mapping[str, str]) -> None:  # noqa: ARG002
+        self._options = options_from_table(options)
+        self._layout = layout_from_manifest(bundle.manifest)
+        self.captured = self.fallbacks = 0
+        self._counting = threading.Lock()
+        self._device, trt = _open()
+        plan, _ = _engine(bundle, self._device, trt, self._options, _announce)
+        self._engine = trt.load(plan)
+        self._engine.check(self._layout)
+        self._spare = [self._make()]  # the first stream: whether a graph can be captured shows now, not in the loop
+        self.description = self._describe(trt)
+
+    def stepper(self) -> GpuStepper:
+        """Make the buffers for one stream."""
+        try:
+            return self._spare.pop()
+        except IndexError:
+            return self._make()
+
+    def device_figures(self, steps: int) -> DeviceFigures:
+        """Measure where the time of a step goes on the GPU; see `lnn_edge.runtime.gpu.figures`."""
+        return measure(self._make(), steps, self._options, (self.captured, self.fallbacks))
+
+    @classmethod
+    def prepare(cls, bundle: Bundle, options: Mapping[str, str], progress: Callable[[str], None]) -> Prepared:
+        """Build the engine, or find it in the cache.
+
+        Args:
+            bundle: The checked bundle.
+            options: As for the constructor.
+            progress: Called with what is being done, before each piece of work that takes time.
+
+        Raises:
+            BackendUnavailable: If it cannot be built here.
+        """
+        device, trt = _open()
+        plan, prepared = _engine(bundle, device, trt, options_from_table(options), progress)
+        trt.load(plan).check(layout_from_manifest(bundle.manifest))
+        return prepared
+
+    def _make(self) -> GpuStepper:
+        try:
+            stepper = GpuStepper(self._device, self._engine, self._layout, self._options)
+        except CudaError as error:
+            raise unavailable(error) from error
+        with self._counting:
+            if stepper.refusal:
+                self.fallbacks += 1
+                if self.fallbacks == 1:
+                    _LOGGER.warning(
+                        "the step runs without a CUDA graph, its parts queued one by one, which is slower: %s",
+                        stepper.refusal,
+                    )
+            elif self._options.graph != "off":
+                self.captured += 1
+        return stepper
+
+    def _describe(self, trt: TensorRT) -> str:
+        facts, options = self._device.facts, self._options
+        how = "one CUDA graph per step" if self.captured else "no CUDA graph"
+        if self.fallbacks:
+            how += " (capture was refused)"
+        extras = ", TF32" if options.tf32 else ""
+        where = f"{facts.name} (compute {facts.compute_capability}, CUDA {facts.runtime}, driver {facts.driver})"
+        return f"TensorRT {trt.version} on {where}, {how}, wait {options.wait}{extras}"
+
+
+def why_not_ready() -> str | None:
+    """Say why TensorRT cannot run here, or `None` if it can: driver, device and library, in this order."""
+    try:
+        _open()
+    except BackendUnavailable as error:
+        return str(error)
+    return None
+
+
+def _open() -> tuple[Device, TensorRT]:
+    """The driver first: TensorRT without one crashes the process."""
+    return open_device(), open_tensorrt()
+
+
+def _engine(
+    bundle: Bundle, device: Device, trt: TensorRT, options: Options, progress: Callable[[str], None]
+) -> tuple[bytes, Prepared]:
+    """The engine's bytes, from the cache or new."""
+    cache = EngineCache(cache_folder())
+    facts = _facts(bundle, device, trt, options)
+    started = time.monotonic()
+    with cache.building():
+        remark = ""
+        try:
+            plan = cache.read(facts)
+        except EngineRefused as error:
+            plan, remark = None, str(error)
+            _LOGGER.warning("the cached engine for '%s' is not used and built again: %s", bundle.manifest.name, error)
+        built = plan is None
+        if plan is None:
+            plan = _build(bundle, trt, options, cache, facts, progress)
+    seconds = time.monotonic() - started
+    return plan, Prepared(str(cache.path(facts)), built, seconds, len(plan), remark)
+
+
+def _build(
+    bundle: Bundle,
+    trt: TensorRT,
+    options: Options,
+    cache: EngineCache,
+    facts: dict[str, str],
+    progress: Callable[[str], None],
+) -> bytes:
+    device_facts = {name: value for name, value in facts.items() if name not in _MODEL_FACTS}
+    try:
+        timings = cache.read(device_facts) or b""
+    except EngineRefused:  # it only makes builds quicker
+        timings = b""
+    progress(f"building an engine for {facts['device']} with TensorRT {trt.version}; kept for the next time")
+    built = trt.build(
+        bundle.files["model.onnx"],
+        half=bundle.manifest.precision != "float32",
+        tf32=options.tf32,
+        optimization_level=options.optimization_level,
+        timings=timings,
+    )
+    cache.write(device_facts, built.timings)
+    cache.write(facts, built.plan)
+    return built.plan
+
+
+def _facts(bundle: Bundle, device: Device, trt: TensorRT, options: Options) -> dict[str, str]:
+    """Everything an engine depends on. What else a bundle holds (names, golden values) does not change its engine."""
+    facts = device.facts
+    return {
+        "model.onnx": bundle.manifest.files["model.onnx"].sha256,
+        "precision": bundle.manifest.precision,
+        "optimization level": str(options.optimization_level),
+        "TF32": "on" if options.tf32 else "off",
+        "TensorRT": trt.version,
+        "CUDA runtime": facts.runtime,
+        "CUDA driver": facts.driver,
+        "compute capability": facts.compute_capability,
+        "multiprocessors": str(facts.multiprocessors),
+        "device": facts.name,
+    }
+
+
+def _announce(what: str) -> None:
+    _LOGGER.warning("%s", what)

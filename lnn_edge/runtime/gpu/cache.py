@@ -1,0 +1,182 @@
+"""Engines that were built on this device, in the user's cache.
+
+An engine is native code: loading one from elsewhere is running a stranger's program. So the folder is the user's alone
+(0700), every engine has a record beside it with everything it depends on, its hash, and a keyed signature whose secret
+never leaves the folder, and what does not match in every point is not loaded but built again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import os
+import secrets
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from ...errors import BackendUnavailable
+from ...manifest import encode_json
+
+__all__ = ["EngineCache", "EngineRefused", "cache_folder"]
+
+_SCHEMA = 1  # of the record; a change makes every older engine unreadable, which is what it should do
+_SECRET_BYTES = 32
+
+Facts = Mapping[str, str]
+
+
+class EngineRefused(Exception):
+    """A cached engine must not be loaded; the text says why."""
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What stands beside an engine."""
+
+    schema: int
+    facts: dict[str, str]
+    size: int
+    sha256: str
+    signature: str = ""
+
+
+def cache_folder() -> Path:
+    """`lnn-edge/tensorrt` in the user's cache folder: $XDG_CACHE_HOME, else ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(base) / "lnn-edge" / "tensorrt"
+
+
+class EngineCache:
+    """Engines by facts: everything that an engine depends on, as text by name.
+
+    Raises:
+        BackendUnavailable: If the folder cannot be made, is not the user's, or is open to others.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _check_private(folder)
+            self._secret = _secret(folder / "secret")
+        except OSError as error:
+            raise BackendUnavailable(
+                f"the engine cache '{folder}' cannot be used: {error.strerror or error}. "
+                "Set XDG_CACHE_HOME to a folder of yours"
+            ) from error
+
+    def path(self, facts: Facts) -> Path:
+        """Where the engine for these facts lies or would lie."""
+        return self.folder / f"{_key(facts)}.engine"
+
+    def read(self, facts: Facts) -> bytes | None:
+        """Load an engine; `None` if there is none.
+
+        Raises:
+            EngineRefused: If anything about it is not as it was written.
+        """
+        path = self.path(facts)
+        if not path.exists() and not path.is_symlink():
+            return None
+        data = _private_bytes(path)
+        try:
+            record = msgspec.json.decode(_private_bytes(path.with_suffix(".json")), type=_Record, strict=True)
+        except msgspec.MsgspecError as error:
+            raise EngineRefused(f"its record cannot be read: {error}") from error
+        if record.schema != _SCHEMA:
+            raise EngineRefused(f"its record is of schema {record.schema}, expected {_SCHEMA}")
+        for name in sorted({*facts, *record.facts}):
+            if facts.get(name) != record.facts.get(name):
+                raise EngineRefused(f"it was built for {name} {record.facts.get(name)}, here it is {facts.get(name)}")
+        if not hmac.compare_digest(record.signature, self._signature(record)):
+            raise EngineRefused("it was not built by this user on this machine")
+        if len(data) != record.size or hashlib.sha256(data).hexdigest() != record.sha256:
+            raise EngineRefused("its bytes were changed")
+        return data
+
+    def write(self, facts: Facts, data: bytes) -> None:
+        """Store an engine; a reader sees all of it with its record, or refuses it."""
+        record = _Record(_SCHEMA, dict(facts), len(data), hashlib.sha256(data).hexdigest())
+        record = _Record(record.schema, record.facts, record.size, record.sha256, self._signature(record))
+        path = self.path(facts)
+        try:
+            _replace(path, data)
+            _replace(path.with_suffix(".json"), encode_json(record))
+        except OSError as error:
+            raise BackendUnavailable(
+                f"the engine cannot be saved in '{self.folder}': {error.strerror}. Free some space, or set "
+                "XDG_CACHE_HOME to a folder elsewhere"
+            ) from error
+
+    @contextmanager
+    def building(self) -> Iterator[None]:
+        """Let one process build at a time; the next one then finds what this one built."""
+        descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _signature(self, record: _Record) -> str:
+        signed = encode_json([record.schema, sorted(record.facts.items()), record.size, record.sha256])
+        return hmac.new(self._secret, signed, hashlib.sha256).hexdigest()
+
+
+def _key(facts: Facts) -> str:
+    return hashlib.sha256(encode_json(sorted(facts.items()))).hexdigest()[:32]
+
+
+def _check_private(folder: Path) -> None:
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise BackendUnavailable(
+            f"the engine cache '{folder}' must be a folder that only you can enter, because what lies there is run. "
+            f"Type: chmod 700 {folder}"
+        )
+
+
+def _private_bytes(path: Path) -> bytes:
+    """Read a plain file of the user's; links and other people's files are refused."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise EngineRefused(f"{path.name} cannot be read: {error.strerror}") from error
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise EngineRefused(f"{path.name} is not a file that only you can write")
+        return file.read()
+
+
+def _secret(path: Path) -> bytes:
+    """The key of the signatures, made on first use."""
+    try:
+        secret = _private_bytes(path)
+    except EngineRefused:
+        secret = b""
+    if len(secret) != _SECRET_BYTES:
+        secret = secrets.token_bytes(_SECRET_BYTES)
+        _replace(path, secret)
+    return secret
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file for the user alone, whole or not at all."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,38 @@
+"""How a user may want the `tensorrt` backend to run; the values are in the backend table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["Options", "options_from_table"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Chosen values; `lnn_edge.backends` says what each is for.
+
+    Args:
+        wait: "spin", "block" or "poll".
+        graph: "auto", "on" or "off".
+        feedback: "copy" or "pingpong".
+        optimization_level: 0 to 5.
+        tf32: Whether float32 products may be computed in TF32.
+    """
+
+    wait: str
+    graph: str
+    feedback: str
+    optimization_level: int
+    tf32: bool
+
+
+def options_from_table(values: Mapping[str, str]) -> Options:
+    """Read checked values, as `lnn_edge.backends.checked_options` gives them."""
+    return Options(
+        wait=values["wait"],
+        graph=values["graph"],
+        feedback=values["feedback"],
+        optimization_level=int(values["optimization_level"]),
+        tf32=values["tf32"] == "on",
+    )

@@ -1,0 +1,161 @@
+"""A module `tensorrt` with exactly the surface of one version: classes, members, arguments and enumerations from JSON.
+
+What a version lacks is an AttributeError, what it does not take a TypeError, as on the device. What it has and the
+fake does not imitate is a NotImplementedError.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import re
+import types
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+API = Path(__file__).parent / "api"
+VERSIONS = ("8.6", "10.3", "10.13", "10.16", "11.4")
+PLAIN = {
+    "int": (int,), "typing.SupportsInt": (int,), "str": (str,), "bool": (bool,), "tuple": (tuple,), "list": (list,),
+    "buffer": (bytes, bytearray, memoryview), "typing_extensions.Buffer": (bytes, bytearray, memoryview),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Parameter:
+    name: str
+    kind: str
+    required: bool
+
+
+def read(version: str) -> dict:
+    return json.loads((API / f"{version}.json").read_text())
+
+
+def overloads(signature: str) -> list[list[Parameter]]:
+    """The parameter lists of a method, `self` left out."""
+    parts = [p for p in signature.split(" | ") if not re.search(r"\(\*args, \*\*kwargs\)", p)]
+    return [[_parameter(text) for text in _split(_inside(p))][1:] for p in parts]
+
+
+def _inside(text: str) -> str:
+    start = text.index("(")
+    depth = 0
+    for end in range(start, len(text)):
+        depth += {"(": 1, ")": -1}.get(text[end], 0)
+        if depth == 0:
+            return text[start + 1 : end]
+    raise ValueError(text)
+
+
+def _split(text: str) -> list[str]:
+    """At the commas outside brackets."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += {"[": 1, "(": 1, "<": 1, "]": -1, ")": -1, ">": -1}.get(letter, 0)
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _parameter(text: str) -> Parameter:
+    declared, _, default = text.partition(" = ")
+    name, _, kind = declared.partition(": ")
+    return Parameter(name, kind.replace("tensorrt_bindings.tensorrt.", ""), not default)
+
+
+def fits(value, parameter: Parameter, module) -> bool:
+    if parameter.kind in PLAIN:
+        return isinstance(value, PLAIN[parameter.kind]) or (value is None and not parameter.required)
+    kind = getattr(module, parameter.kind.split(".")[0], None)
+    return isinstance(value, kind) if isinstance(kind, type) else True
+
+
+def bind(name: str, lists: list[list[Parameter]], arguments: tuple, keywords: dict, module) -> dict:
+    """Arguments by name, or TypeError in pybind's manner."""
+    for parameters in lists:
+        names = [p.name for p in parameters]
+        given = dict(zip(names, arguments, strict=False)) | keywords
+        if len(arguments) > len(names) or set(keywords) & set(names[: len(arguments)]) or set(given) - set(names):
+            continue
+        if any(p.required and p.name not in given for p in parameters):
+            continue
+        if all(fits(given[p.name], p, module) for p in parameters if p.name in given):
+            return given
+    raise TypeError(f"{name}(): incompatible function arguments. The following argument types are supported: {lists}")
+
+
+def build(version: str, behaviours: dict[str, type]) -> types.ModuleType:
+    """Make the module; `behaviours` maps class names to classes whose `do_METHOD` imitate methods."""
+    surface = read(version)
+    module = types.ModuleType("tensorrt")
+    module.__version__, module.__spec__ = surface["version"], ModuleSpec("tensorrt", None)
+    for name, members in surface["enums"].items():
+        if "." not in name:
+            setattr(module, name, enum.IntEnum(name, members))
+    for name, members in surface["classes"].items():
+        setattr(module, name, _class(name, members, surface, behaviours.get(name, object), module))
+    for name in surface["functions"]:
+        setattr(module, name, _missing(name))
+    return module
+
+
+def _class(name, members, surface, behaviour, module):
+    space = {"__init__": _constructor(name, members["__init__"], behaviour, module)}
+    settable = {member for member, kind in members.items() if kind == "property"}
+
+    def assign(self, member, value):
+        if not member.startswith("_") and member not in settable:
+            raise AttributeError(f"'{name}' object has no attribute '{member}', or it cannot be set")
+        object.__setattr__(self, member, value)
+
+    space["__setattr__"] = assign
+    for member, kind in members.items():
+        if kind.startswith("property"):
+            if hasattr(behaviour, f"get_{member}"):
+                space[member] = property(getattr(behaviour, f"get_{member}"), getattr(behaviour, f"set_{member}", None))
+        elif not member.startswith("__") and kind:
+            space[member] = _method(name, member, kind, behaviour, module)
+    for special in ("__getitem__", "__len__", "__bytes__"):
+        if hasattr(behaviour, special):
+            space[special] = getattr(behaviour, special)
+    nested = surface["enums"].get(f"{name}.Severity")
+    if nested:
+        severity = enum.IntEnum("Severity", nested) if name == "ILogger" else module.ILogger.Severity
+        space |= {"Severity": severity} | {member.name: member for member in severity}
+    bases = (module.ILogger,) if name == "Logger" else ()
+    return type(name, bases, space)
+
+
+def _constructor(name, signature, behaviour, module):
+    lists = overloads(signature) if signature else None
+
+    def __init__(self, *arguments, **keywords):
+        if lists is None:
+            raise TypeError(f"tensorrt.{name}: No constructor defined!")
+        given = bind(f"{name}.__init__", lists, arguments, keywords, module)
+        object.__setattr__(self, "_made", True)
+        if hasattr(behaviour, "begin"):
+            behaviour.begin(self, **given)
+
+    return __init__
+
+
+def _method(owner, name, signature, behaviour, module):
+    lists = overloads(signature)
+    action = getattr(behaviour, f"do_{name}", None) or _missing(f"{owner}.{name}")
+
+    def method(self, *arguments, **keywords):
+        return action(self, **bind(f"{owner}.{name}", lists, arguments, keywords, module))
+
+    return method
+
+
+def _missing(name):
+    def call(*_, **__):
+        raise NotImplementedError(f"the fake does not imitate {name}")
+
+    return call

@@ -1,0 +1,237 @@
+"""Engines in the user's cache: kept, found again, and refused as soon as anything about them differs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+import lnn_edge
+from lnn_edge.errors import BackendUnavailable
+from lnn_edge.runtime.gpu.cache import EngineCache, EngineRefused
+
+FACTS = {"model.onnx": "ab" * 32, "device": "Orin", "TensorRT": "10.3.0"}
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return EngineCache(tmp_path / "tensorrt")
+
+
+def record_of(cache) -> Path:
+    return cache.path(FACTS).with_suffix(".json")
+
+
+def change_record(cache, **changes):
+    path = record_of(cache)
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_what_was_written_is_read(cache):
+    assert cache.read(FACTS) is None
+    cache.write(FACTS, b"engine")
+    assert cache.read(FACTS) == b"engine"
+    assert cache.read(FACTS | {"device": "Thor"}) is None
+    assert EngineCache(cache.folder).read(FACTS) == b"engine"  # another process of the same user
+
+
+def test_the_folder_and_its_files_are_the_users_alone(cache):
+    cache.write(FACTS, b"engine")
+    assert stat.S_IMODE(cache.folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in cache.folder.iterdir()} == {0o600}
+    assert sorted(path.name for path in cache.folder.iterdir()) == sorted(
+        [cache.path(FACTS).name, record_of(cache).name, "secret"]
+    )  # nothing half-written is left
+
+
+def test_changed_bytes(cache):
+    cache.write(FACTS, b"engine")
+    cache.path(FACTS).write_bytes(b"enginf")
+    with pytest.raises(EngineRefused, match="its bytes were changed"):
+        cache.read(FACTS)
+
+
+def test_truncated(cache):
+    cache.write(FACTS, b"engine")
+    cache.path(FACTS).write_bytes(b"")
+    with pytest.raises(EngineRefused, match="its bytes were changed"):
+        cache.read(FACTS)
+
+
+def test_other_facts_in_the_record(cache):
+    cache.write(FACTS, b"engine")
+    change_record(cache, facts=FACTS | {"device": "Thor"})
+    with pytest.raises(EngineRefused, match="it was built for device Thor, here it is Orin"):
+        cache.read(FACTS)
+
+
+def test_forged_hash(cache):
+    cache.write(FACTS, b"engine")
+    cache.path(FACTS).write_bytes(b"stranger")
+    import hashlib
+
+    change_record(cache, size=8, sha256=hashlib.sha256(b"stranger").hexdigest())
+    with pytest.raises(EngineRefused, match="it was not built by this user on this machine"):
+        cache.read(FACTS)
+
+
+def test_engine_with_its_record_from_another_machine(cache, tmp_path):
+    other = EngineCache(tmp_path / "other")
+    other.write(FACTS, b"engine")
+    for path in (other.path(FACTS), other.path(FACTS).with_suffix(".json")):
+        (cache.folder / path.name).write_bytes(path.read_bytes())
+        (cache.folder / path.name).chmod(0o600)
+    with pytest.raises(EngineRefused, match="it was not built by this user on this machine"):
+        cache.read(FACTS)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("", "its record cannot be read"), ("{}", "its record cannot be read"), ("[1]", "its record cannot be read")],
+)
+def test_damaged_record(cache, text, message):
+    cache.write(FACTS, b"engine")
+    record_of(cache).write_text(text)
+    with pytest.raises(EngineRefused, match=message):
+        cache.read(FACTS)
+
+
+def test_record_of_another_schema(cache):
+    cache.write(FACTS, b"engine")
+    change_record(cache, schema=99)
+    with pytest.raises(EngineRefused, match="its record is of schema 99, expected 1"):
+        cache.read(FACTS)
+
+
+def test_missing_record(cache):
+    cache.write(FACTS, b"engine")
+    record_of(cache).unlink()
+    with pytest.raises(EngineRefused, match=r"\.json cannot be read"):
+        cache.read(FACTS)
+
+
+def test_link(cache, tmp_path):
+    cache.write(FACTS, b"engine")
+    (tmp_path / "elsewhere").write_bytes(b"engine")
+    cache.path(FACTS).unlink()
+    cache.path(FACTS).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(EngineRefused, match="cannot be read"):
+        cache.read(FACTS)
+
+
+def test_file_that_others_may_write(cache):
+    cache.write(FACTS, b"engine")
+    cache.path(FACTS).chmod(0o666)
+    with pytest.raises(EngineRefused, match="is not a file that only you can write"):
+        cache.read(FACTS)
+
+
+def test_folder_that_others_may_enter(tmp_path):
+    (tmp_path / "open").mkdir(mode=0o755)
+    with pytest.raises(BackendUnavailable, match=r"must be a folder that only you can enter.* chmod 700"):
+        EngineCache(tmp_path / "open")
+
+
+def test_folder_that_is_a_link(tmp_path):
+    (tmp_path / "real").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(BackendUnavailable, match="must be a folder that only you can enter"):
+        EngineCache(tmp_path / "link")
+
+
+def test_folder_that_cannot_be_made(open_path, unprivileged):
+    with (
+        unprivileged(),
+        pytest.raises(BackendUnavailable, match=r"cannot be used: Permission denied. Set XDG_CACHE_HOME"),
+    ):
+        EngineCache(open_path / "none" / "tensorrt")
+
+
+def test_engine_that_cannot_be_saved(cache, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(BackendUnavailable, match=r"cannot be saved in .*: No space left on device. Free some space"):
+        cache.write(FACTS, b"engine")
+    assert [path.name for path in cache.folder.iterdir()] == ["secret"]
+
+
+class TestInTheBackend:
+    """What the backend makes of it: one build, then none, and a message when one more is needed."""
+
+    @pytest.fixture
+    def load(self, cfc_bundle):
+        return lambda **options: lnn_edge.load(cfc_bundle, backend="tensorrt", options=options)
+
+    def engines(self, tmp_path):
+        return sorted((tmp_path / "cache" / "lnn-edge" / "tensorrt").glob("*.engine"))
+
+    def test_the_second_load_builds_nothing(self, gpu, load):
+        fake = gpu("10.3")
+        load()
+        load()
+        assert (fake.world["builds"], fake.world["loads"]) == (1, 2)
+
+    @pytest.mark.parametrize(
+        "facts",
+        [{"driver": 12080}, {"runtime": 12040}, {"name": "Orin Nano"}, {"multiprocessors": 4}, {"capability": (8, 9)}],
+        ids=str,
+    )
+    def test_another_device_or_driver_builds_again(self, facts, gpu, load):
+        gpu("10.3")
+        load()
+        fake = gpu("10.3", **facts)
+        load()
+        assert fake.world["builds"] == 1
+
+    def test_another_version_builds_again(self, gpu, load):
+        gpu("10.3")
+        load()
+        fake = gpu("10.13")
+        load()
+        assert fake.world["builds"] == 1
+
+    def test_other_options_build_again_but_not_those_of_the_loop(self, gpu, load):
+        fake = gpu("10.3")
+        load()
+        load(wait="block", feedback="pingpong", graph="off")
+        assert fake.world["builds"] == 1
+        load(optimization_level=0)
+        assert fake.world["builds"] == 2
+
+    def test_timings_of_the_first_build_help_the_second(self, gpu, load):
+        fake = gpu("10.3")
+        load()
+        assert fake.world["timings"] == b""
+        load(optimization_level=5)
+        assert fake.world["timings"].startswith(b"fake timings")
+
+    def test_damaged_engine_is_built_again_with_a_message(self, gpu, load, tmp_path, caplog):
+        fake = gpu("10.3")
+        load()
+        for path in self.engines(tmp_path):
+            path.write_bytes(path.read_bytes() + b"x")
+        caplog.set_level(logging.WARNING)
+        load()
+        assert fake.world["builds"] == 2
+        assert "the cached engine for 'gait' is not used and built again: its bytes were changed" in caplog.text
+
+    def test_foreign_engine_is_never_deserialized(self, gpu, load, tmp_path):
+        fake = gpu("10.3")
+        load()
+        fake.world["loads"] = 0
+        for path in self.engines(tmp_path):
+            path.write_bytes(b"native code of a stranger")
+        load()
+        assert fake.world["loads"] == 1  # the new one
+
+    def test_bundle_is_not_touched(self, gpu, load, cfc_bundle):
+        before = {path.name: path.read_bytes() for path in cfc_bundle.iterdir()}
+        gpu("10.3")
+        load()
+        assert {path.name: path.read_bytes() for path in cfc_bundle.iterdir()} == before
