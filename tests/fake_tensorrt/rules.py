@@ -14,26 +14,11 @@ from onnx import TensorProto, numpy_helper
 
 # Imported by every version from 8.5 to 11, with float32 and float16.
 EVERYWHERE = frozenset(
-    {
-        "Abs",
-        "Add",
-        "AveragePool",
-        "Cast",
-        "Clip",
-        "Concat",
-        "Conv",
-        "Cos",
-        "Div",
-        "Elu",
-        "Erf",
-        "Exp",
-        "Expand",
-        "Flatten",
-    }
-    | {"Gather", "GatherElements", "Gemm", "HardSigmoid", "Identity", "LeakyRelu", "Log", "LogSoftmax", "MatMul"}
-    | {"Max", "MaxPool", "Min", "Mul", "Neg", "Pow", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Relu"}
-    | {"Reshape", "Sigmoid", "Sin", "Slice"}
-    | {"Softmax", "Softplus", "Softsign", "Split", "Sqrt", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze", "Where"}
+    {"Abs", "Add", "AveragePool", "Cast", "Clip", "Concat", "Conv", "Cos", "Div", "Elu", "Erf", "Exp", "Expand"}
+    | {"Flatten", "Gather", "GatherElements", "Gemm", "HardSigmoid", "Identity", "LeakyRelu", "Log", "LogSoftmax"}
+    | {"MatMul", "Max", "MaxPool", "Min", "Mul", "Neg", "Pow", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"}
+    | {"Relu", "Reshape", "Sigmoid", "Sin", "Slice", "Softmax", "Softplus", "Softsign", "Split", "Sqrt", "Squeeze"}
+    | {"Sub", "Tanh", "Transpose", "Unsqueeze", "Where"}
 )
 SINCE = {"LayerNormalization": (8, 6), "HardSwish": (8, 6), "Gelu": (10, 0), "Mish": (10, 0), "Swish": (11, 0)}
 # Inputs that must be constants: shapes, axes, indices and sizes are resolved while the graph is parsed.
