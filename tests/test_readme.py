@@ -47,18 +47,19 @@ def outputs(tmp_path_factory):
         elif language == "python":
             done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
-            printed["export" if "export_model" in code else "python"] = done.stdout
+            call = next(name for name in ("export_model", "save_checkpoint", "load") if f"lnn_edge.{name}(" in code)
+            printed[call] = done.stdout
     return printed
 
 
 def test_every_block_runs(outputs):
-    assert {"python gait.py", "lnn-edge doctor", "python"} <= set(outputs)
-    assert outputs["export"] == "True\n"
+    assert {"python gait.py", "lnn-edge doctor", "load", "save_checkpoint"} <= set(outputs)
+    assert outputs["export_model"] == "True\n"
 
 
 def test_shown_output_is_real(outputs):
     shown = next(code for language, code in BLOCKS if language == "text")
-    assert without_numbers(outputs["python"]) == without_numbers(shown)
+    assert without_numbers(outputs["load"]) == without_numbers(shown)
 
 
 def test_snippet_is_short():
