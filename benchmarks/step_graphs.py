@@ -37,6 +37,7 @@ from lnn_edge.export.blocks import add_steps
 from lnn_edge.export.graph import GraphBuilder
 from lnn_edge.export.layer import TrainedLayer
 from lnn_edge.export.lowering import lower_core
+from lnn_edge.export.network import TrainedNetwork
 from lnn_edge.export.recurrent import is_recurrent, recurrent_from_module
 from lnn_edge.export.steptime import StepTime
 from lnn_edge.manifest import Time
@@ -66,6 +67,27 @@ class Result:
     max_difference: float
 
 
+class ConvPolicy(nn.Module):
+    """Images of 28 x 28 through convolutions into a CfC with a head, as policies that drive by camera are built."""
+
+    use_mixed, state_size, sample_shape = False, 64, (1, 28, 28)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Conv2d(1, 8, 5, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 16, 3, stride=2), nn.ReLU(),
+            nn.Flatten(), nn.Linear(400, 64), nn.ReLU(),
+        )  # fmt: skip
+        self.rnn, self.head = CfC(64, 64), nn.Linear(64, 4)
+
+    def forward(
+        self, x: torch.Tensor, hx: torch.Tensor | None = None, timespans: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        features = self.encoder(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        y, hx = self.rnn(features, hx, timespans)
+        return self.head(y), hx
+
+
 CASES = (
     Case("LTC(20, AutoNCP(28, 4))", lambda: LTC(20, AutoNCP(28, 4))),
     Case("CfC(20, AutoNCP(28, 4))", lambda: CfC(20, AutoNCP(28, 4))),
@@ -78,6 +100,7 @@ CASES = (
     Case("LTC(20, AutoNCP(28, 4)), measured time", lambda: LTC(20, AutoNCP(28, 4)), measured=True),
     Case("CfC(20, AutoNCP(28, 4)), measured time", lambda: CfC(20, AutoNCP(28, 4)), measured=True),
     Case("CfC(20, 64), measured time", lambda: CfC(20, 64), measured=True),
+    Case("conv encoder, CfC(64, 64), head", ConvPolicy),
     Case("GRU(20, 32)", lambda: nn.GRU(20, 32, batch_first=True)),
     Case("GRU(64, 128)", lambda: nn.GRU(64, 128, batch_first=True)),
     Case("LSTM(20, 32)", lambda: nn.LSTM(20, 32, batch_first=True)),
@@ -189,7 +212,8 @@ def example(module: nn.Module, measured: bool) -> list[np.ndarray]:
         widths = (module.state_size,) * (1 + module.use_mixed)
     states = [rng.uniform(-0.5, 0.5, (1, width)) for width in widths]
     time_values = [np.full((1, 1), 0.8)] if measured else []
-    return [value.astype(np.float32) for value in (rng.uniform(-1, 1, (1, module.input_size)), *states, *time_values)]
+    shape = module.sample_shape if isinstance(module, ConvPolicy) else (module.input_size,)
+    return [value.astype(np.float32) for value in (rng.uniform(-1, 1, (1, *shape)), *states, *time_values)]
 
 
 def own_torch_graph(module: nn.Module) -> tuple[bytes, int, tuple[str, ...]]:
@@ -206,8 +230,18 @@ def own_torch_graph(module: nn.Module) -> tuple[bytes, int, tuple[str, ...]]:
     return model.SerializeToString(), len(model.graph.node), core.state_names
 
 
+def own_network_graph(module: ConvPolicy) -> tuple[bytes, int, tuple[str, ...]]:
+    """Our step of a network, as `own_graph`."""
+    graph, example = GraphBuilder(), np.zeros((3, 1, *module.sample_shape), np.float32)
+    add_steps(graph, TrainedNetwork(module, 1, {"input": [example]}), Time("fixed"), 1)
+    model = graph.model("step", {})
+    return model.SerializeToString(), len(model.graph.node), ("h",)
+
+
 def own_graph(module: nn.Module, measured: bool) -> tuple[bytes, int, tuple[str, ...]]:
     """Our step as ONNX, its number of nodes, and the names of its states."""
+    if isinstance(module, ConvPolicy):
+        return own_network_graph(module)
     graph, layer = GraphBuilder(), TrainedLayer(module, batch=1)
     add_steps(graph, layer, Time("measured", 1.0, 1.0, (0.05, 20.0)) if measured else Time("fixed"), 1)
     model = graph.model("step", {})
