@@ -184,6 +184,26 @@ def test_timespans_anywhere_in_the_signature(core, tmp_path):
     np.testing.assert_allclose(got, expected[0].numpy(), rtol=0, atol=LIMIT)
 
 
+def test_timespans_that_the_forward_ignores(tmp_path):
+    """Then the core gets the measured time all the same, and no node is left that nothing uses."""
+
+    class Ignoring(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = CfC(5, 4, backbone_units=8)
+
+        def forward(self, x, hx=None, timespans=None):
+            return self.rnn(x, hx)
+
+    module, x = built(Ignoring), vectors()
+    lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, steps=1000, time="measured", period_s=PERIOD_S)
+    dt_s = np.random.default_rng(1).uniform(0.05, 0.3, len(x[0])).astype(np.float32)
+    got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x[0], dt_s=dt_s)
+    with torch.no_grad():
+        expected, _ = module.rnn.eval()(torch.from_numpy(x[:1]), timespans=torch.from_numpy(dt_s / PERIOD_S)[None])
+    np.testing.assert_allclose(got, expected[0].numpy(), rtol=0, atol=LIMIT)
+
+
 @pytest.mark.parametrize("time", ["fixed", "measured"])
 def test_timespans_that_the_forward_changes(time, tmp_path):
     """The core gets what the forward makes of them, as a constant or as a value."""

@@ -30,6 +30,7 @@ from ..reference import LiquidCore, RecurrentCore
 from ..wording import listed
 from .checks import type_name
 from .excitation import Excitation
+from .folding import Unwritten
 from .graph import GraphBuilder, Value
 from .lowering import lower_core
 from .modules import core_from_module, describe_core, is_core
@@ -120,7 +121,8 @@ class TrainedNetwork:
         spans: list[Value | torch.Tensor] = []
         if self._time_argument:
             row = (self.batch, 1)
-            spans = [Value(when.times(1.0), row, row) if when.fixed is None else torch.full(row, when.fixed)]
+            measured = Unwritten(row, row, lambda: when.times(1.0))  # written only if the forward uses it
+            spans = [measured if when.fixed is None else torch.full(row, when.fixed)]
 
         def lower(index: int, x: Value, own: list[Value], timespans: Value | torch.Tensor | None) -> list[Value]:
             core, name = self.core_maths[index], list(self._layers)[index]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..equality import EXACT, TORCH
+from ..files import check_output, whole_file
 from ..wording import plural
 
 if TYPE_CHECKING:
@@ -50,10 +50,7 @@ def check_plot(path: str | os.PathLike[str]) -> None:
     target = Path(path)
     if target.suffix not in _SUFFIXES:
         raise ValueError(f"the picture is '{target}', expected a name that ends in {', '.join(_SUFFIXES)}")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"directory '{target.parent}' does not exist. Type: mkdir -p {target.parent}")
-    if target.is_dir():
-        raise IsADirectoryError(f"'{target}' is a directory, expected a file name")
+    check_output(target)
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
@@ -67,17 +64,8 @@ def plot_report(report: ExportReport, path: str | os.PathLike[str]) -> None:
     check_plot(path)
     target = Path(path)
     data = _rendered(_drawn(report), target.suffix[1:])
-    descriptor, partial = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(partial, 0o666 & ~mask)
-        os.replace(partial, target)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    with whole_file(target) as file:
+        file.write(data)
 
 
 def _rendered(figure: Figure, form: str) -> bytes:
