@@ -49,7 +49,7 @@ HALF_REASON = (
     "2e-2 of the tensor's size (at least 1): float16 rounds weights and every operation by up to 4.9e-4, and the "
     "arguments of sigmoids by that much of their size; liquid cores contract, so errors do not pile up over steps. Ten "
     "times that on the extreme samples, whose arguments are ten times as large. What a model really drifts is in the "
-    "report, measured in true half arithmetic (onnx.reference); 4e-4 to 6e-3 is usual"
+    "report, measured in true half arithmetic (onnx.reference); 4e-4 to 1e-2 is usual"
 )
 _QUANTILES = (0.5, 0.9, 0.99, 1.0)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from bundles import copied, edit_golden, small_cfc, small_ltc
-from cases import BY_NAME, INPUTS
+from cases import BY_NAME
 from offline import LIMIT, PERIOD_S, TIMESPAN, jittered, offline, samples
 from test_networks import NETWORKS, TwoInputs, built
 
@@ -187,11 +187,3 @@ def test_golden_sequences_are_whole_blocks(block_model, tmp_path):
     bundle = edit_golden(copied(block_model.path, tmp_path / "m.lnn"), shift)
     with pytest.raises(BundleError, match="its sequences are no whole blocks of 4 samples"):
         lnn_edge.load(bundle)
-
-
-def test_a_block_of_ones_is_its_own_thing(tmp_path):
-    """One feature, one sample per row: shapes full of ones must not be squeezed away."""
-    module = BY_NAME["cfc-units"].build()
-    lnn_edge.export_model(module, tmp_path / "m.lnn", unroll=2, batch=1, steps=1000)
-    y = lnn_edge.load(tmp_path / "m.lnn").stream().step(np.zeros((2, INPUTS)))
-    assert y.shape == (2, 8)
