@@ -38,8 +38,9 @@ bench: .venv/ready
 	touch $@
 
 .venv/ready-dev: .venv/ready
-	$(PIP) install -c constraints.txt 'build>=1.2' 'cuda-bindings>=13' 'hatchling>=1.26' hypothesis matplotlib mypy \
-		nvidia-cuda-runtime onnxscript pytest pytest-timeout pytest-xdist ruff
+	$(PIP) install -c constraints.txt 'build>=1.2' 'cuda-bindings>=13' 'gymnasium[mujoco]' 'hatchling>=1.26' \
+		hypothesis ipykernel matplotlib mypy nbclient nvidia-cuda-runtime onnxscript pandas pytest pytest-timeout \
+		pytest-xdist ruff scikit-learn
 	touch $@
 
 clean:
