@@ -90,14 +90,14 @@ class Tensor(_Frozen, frozen=True):
 class StatePair(_Frozen, frozen=True):
     """A recurrent state: graph input, graph output that replaces it, and where it starts.
 
-    `initial` is one value for every element. `bounds` holds, per unit, the lowest and the highest value seen during
-    verification.
+    `initial` is one value for every element, or one per unit, the same for every row. `bounds` holds, per unit, the
+    lowest and the highest value seen during verification.
     """
 
     input: str
     output: str
     shape: tuple[int, ...]
-    initial: float = 0.0
+    initial: float | tuple[float, ...] = 0.0
     bounds: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
 
@@ -294,8 +294,11 @@ def _number_problems(m: Manifest) -> Any:
                 if pair is not None and not pair[0] <= pair[1]:
                     yield f"`{what}` of '{feature.name}' is {list(pair)}, expected [low, high]"
     for state in m.states:
-        if abs(state.initial) > _FLOAT32_MAX:
-            yield f"`initial` of state '{state.input}' is {state.initial}, more than a float32 can hold"
+        values = state.initial if isinstance(state.initial, tuple) else (state.initial,)
+        if any(abs(value) > _FLOAT32_MAX for value in values):
+            yield f"`initial` of state '{state.input}' is {max(values, key=abs)}, more than a float32 can hold"
+        if isinstance(state.initial, tuple) and len(values) != math.prod(state.shape[1:]):
+            yield f"`initial` of state '{state.input}' must be one number or have one entry per unit"
     if not 0 < m.verification.tolerance < 1:
         yield f"`verification.tolerance` is {m.verification.tolerance}, expected a number in (0, 1)"
 

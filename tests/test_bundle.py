@@ -296,6 +296,8 @@ def _time(**changes):
         (_feature(limits=(2.0, 1.0)), r"`limits` of 'acc_x' is \[2\.0, 1\.0\], expected \[low, high\]"),
         (_state(bounds=((0.0,), (1.0,))), "`bounds` of state 'h_in' must have one entry per unit"),
         (_state(initial=1e39), r"`initial` of state 'h_in' is 1e\+39, more than a float32 can hold"),
+        (_state(initial=(0.0, -1e39)), r"`initial` of state 'h_in' is -1e\+39, more than a float32 can hold"),
+        (_state(initial=(0.5, 0.25)), "`initial` of state 'h_in' must be one number or have one entry per unit"),
         (lambda m: {"verification": _replaced(m.verification, tolerance=2.0)}, r"`verification\.tolerance` is 2\.0"),
         (_time(period_s=-1.0), r"`time\.period_s` is -1\.0, expected > 0 seconds"),
         (_time(timespan=0.0), r"`time\.timespan` is 0\.0, expected > 0"),

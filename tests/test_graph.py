@@ -20,6 +20,7 @@ from lnn_edge.export.graph import IR_VERSION, OPERATORS, OPSET, GraphBuilder, ch
 from lnn_edge.export.layer import TrainedLayer
 from lnn_edge.golden import decode_golden
 from lnn_edge.manifest import Time, decode_manifest
+from lnn_edge.runtime.state import initial_state
 
 
 def exported(case, tmp_path, **options):
@@ -48,7 +49,7 @@ def test_an_independent_evaluator_agrees(name, tmp_path):
     state = {}
     for k in range(100):
         if golden.reset[k]:
-            state = {s.input: np.full(s.shape, s.initial, np.float32) for s in manifest.states}
+            state = dict(initial_state(manifest).tensors)
         results = evaluator.run(None, {"input": golden.inputs["input"][k]} | state)
         results = dict(zip([o.name for o in model.graph.output], results, strict=True))
         state = {s.input: results[s.output] for s in manifest.states}

@@ -412,18 +412,6 @@ class TestRefusals:
 
         self.refuse(built(Spare), tmp_path, ValueError, "never calls the core spare")
 
-    def test_learned_initial_state(self, tmp_path):
-        class Start(nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.rnn = CfC(5, 4, backbone_units=8)
-                self.h0 = nn.Parameter(torch.ones(1, 4))
-
-            def forward(self, x):
-                return self.rnn(x, self.h0.expand(len(x), -1))[0]
-
-        self.refuse(built(Start), tmp_path, ValueError, "starts the core 'rnn' from a state that is not zero")
-
     def test_state_needed_in_every_call(self, tmp_path):
         class Needs(AroundOne):
             def forward(self, x, hx):

@@ -360,13 +360,6 @@ class TestRefusals:
 
         self.refuse(built(Packed), tmp_path, TypeError, "the forward gives 'gru' a PackedSequence.*Pass the padded")
 
-    def test_learned_initial_state(self, tmp_path):
-        class Start(GruThenCfc):
-            def forward(self, x):
-                return self.rnn(self.gru(x, torch.ones(1, len(x), 8))[0])[0]
-
-        self.refuse(built(Start), tmp_path, ValueError, "starts the core 'gru' from a state that is not zero")
-
     def test_called_twice(self, tmp_path):
         class Twice(GruThenCfc):
             def forward(self, x):

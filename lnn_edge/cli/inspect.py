@@ -79,8 +79,14 @@ def _states(states: Any) -> str:
     rows = []
     for s in states:
         seen = f"{min(s.bounds[0]):.4g} to {max(s.bounds[1]):.4g}" if s.bounds else "-"
-        rows.append((f"{s.input} <- {s.output}", str(list(s.shape)), f"{s.initial:g}", seen))
+        rows.append((f"{s.input} <- {s.output}", str(list(s.shape)), _initial(s), seen))
     return grid(("state", "shape", "initial", "seen"), rows)
+
+
+def _initial(state: Any) -> str:
+    if not isinstance(state.initial, tuple):
+        return f"{state.initial:g}"
+    return f"{min(state.initial):.4g} to {max(state.initial):.4g}"
 
 
 def _cores(cores: Any) -> str:

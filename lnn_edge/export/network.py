@@ -36,6 +36,7 @@ from .lowering import lower_core
 from .modules import core_from_module, describe_core, is_core
 from .operations import RULES
 from .recurrent import describe_recurrent, is_recurrent, recurrent_from_module
+from .starts import changing_start, initial_value
 from .steering import Steering
 from .steptime import StepTime
 from .timespans import timespans_from_dt
@@ -111,8 +112,9 @@ class TrainedNetwork:
         self._axis = 1 if self.batch_first else 0
         self._time_argument = next((n for n in inspect.signature(module.forward).parameters if n in TIME_NAMES), None)
         self.inputs = tuple(Tensor(name, (batch, *rows[0].shape[2:])) for name, rows in example.items())
+        self._starts = self._find_starts({name: rows[0][:3, 0] for name, rows in example.items()})
         self.states = tuple(self._state_pairs())
-        self._steer = Steering(self._layers, self.core_maths)
+        self._steer = Steering(self._layers, self.core_maths, self._starts)
         self._leaves = self._find_outputs({name: rows[0][:3, 0] for name, rows in example.items()})
         self.outputs = tuple(Tensor(leaf.name, (batch, *leaf.shape)) for leaf in self._leaves)
 
@@ -165,12 +167,12 @@ class TrainedNetwork:
         shapes = {t.name: t.shape for t in self.outputs} | {s.output: s.shape for s in self.states}
         kind = np.float32 if dtype == torch.float32 else np.float64
         results = {name: np.empty((samples.steps, *shape), kind) for name, shape in shapes.items()}
-        steer = Steering(find_cores(module), self.core_maths)
+        steer = Steering(find_cores(module), self.core_maths, self._starts)
         for row in range(self.batch):
             states: list[torch.Tensor] = []
             for k in range(samples.steps):
                 if samples.reset[k]:
-                    states = [torch.zeros(1, *pair.shape[1:], dtype=dtype) for pair in self.states]
+                    states = [start.to(dtype) for start in self._starts]
                 spans = self._spans(samples, time, slice(k, k + 1), row)
                 advance = steer.stepping if dtype == torch.float32 else steer.exact
                 with torch.no_grad(), advance(states, spans) as after:
@@ -203,10 +205,12 @@ class TrainedNetwork:
         return spans.unsqueeze(1 - self._axis)
 
     def _call(self, module: nn.Module, inputs: list[torch.Tensor], spans: torch.Tensor | None) -> list[Any]:
+        return list(pytree.tree_leaves(self._result(module, inputs, spans)))
+
+    def _result(self, module: nn.Module, inputs: list[torch.Tensor], spans: torch.Tensor | None) -> Any:
         keywords = {} if self._time_argument is None else {self._time_argument: spans}
         named = dict(zip((t.name for t in self.inputs), inputs, strict=True))
-        result = module(*inputs, **keywords) if "input" in named else module(**named, **keywords)
-        return list(pytree.tree_leaves(result))
+        return module(*inputs, **keywords) if "input" in named else module(**named, **keywords)
 
     def _by_step(self, leaf: _Leaf, value: torch.Tensor) -> Array:
         """One output of one row, (steps, ...)."""
@@ -215,22 +219,35 @@ class TrainedNetwork:
         return value.detach().movedim(leaf.time_axis, 0).numpy().reshape(-1, *leaf.shape)
 
     def _state_pairs(self) -> Iterator[StatePair]:
+        starts = iter(self._starts)
         for name, core in zip(self._layers, self.core_maths, strict=True):
             prefix = "" if len(self._layers) == 1 else f"{name}."
             for state, width in zip(core.state_names, core.state_widths, strict=True):
-                yield StatePair(f"{prefix}{state}_in", f"{prefix}{state}_out", (self.batch, width))
+                own = f"{prefix}{state}"
+                yield StatePair(f"{own}_in", f"{own}_out", (self.batch, width), initial_value(next(starts)))
+
+    def _find_starts(self, sample: Mapping[str, Array]) -> list[torch.Tensor]:
+        """The states that the forward starts the cores from: the same whatever the samples are, or none at all."""
+        steer = Steering(self._layers, self.core_maths)
+
+        def started(factor: float) -> list[Any]:
+            with steer.starting() as starts:
+                self._called({name: factor * value for name, value in sample.items()})
+            steer.collected(starts)
+            return starts
+
+        first, second = started(1.0), started(-0.5)
+        for name, one, other in zip(self._layers, first, second, strict=True):
+            if not all(torch.equal(a, b) for a, b in zip(one, other, strict=True)):
+                raise ValueError(changing_start(name))
+        return [state.float() for own in first for state in own]
 
     def _find_outputs(self, sample: Mapping[str, Array]) -> list[_Leaf]:
         """Call the forward on two and on three samples: the axis that grows is time; new states are no outputs."""
 
         def called(length: int) -> tuple[list[tuple[Any, Any]], list[torch.Tensor]]:
-            inputs = [torch.from_numpy(np.resize(v, (length, *v.shape[1:]))).float() for v in sample.values()]
-            inputs = [value.unsqueeze(1 - self._axis) for value in inputs]
-            spans = torch.ones(length).unsqueeze(1 - self._axis) if self._time_argument else None
-            keywords = {} if self._time_argument is None else {self._time_argument: spans}
-            named = dict(zip(sample, inputs, strict=True))
-            with torch.no_grad(), self._steer.whole(None) as states:
-                result = self._module(*inputs, **keywords) if "input" in named else self._module(**named, **keywords)
+            with self._steer.whole(None) as states:
+                result = self._called({name: np.resize(v, (length, *v.shape[1:])) for name, v in sample.items()})
             return pytree.tree_leaves_with_path(result), self._steer.collected(states)
 
         (two, _), (three, states) = called(2), called(3)
@@ -247,6 +264,13 @@ class TrainedNetwork:
             name = "output" if len(kept) == 1 else _leaf_name(path, place)
             leaves.append(self._leaf(k, name, tuple(two[k][1].shape), tuple(leaf.shape)))
         return leaves
+
+    def _called(self, samples: Mapping[str, Array]) -> Any:
+        """What the forward returns for one row of a few samples, (steps, ...) each, one timespan apart."""
+        inputs = [torch.from_numpy(value).float().unsqueeze(1 - self._axis) for value in samples.values()]
+        spans = torch.ones(len(next(iter(samples.values())))).unsqueeze(1 - self._axis)
+        with torch.no_grad():
+            return self._result(self._module, inputs, spans)
 
     @staticmethod
     def _leaf(index: int, name: str, two: tuple[int, ...], three: tuple[int, ...]) -> _Leaf:

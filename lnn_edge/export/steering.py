@@ -18,10 +18,12 @@ from torch.utils import _pytree as pytree
 from ..reference import ReferenceCore
 from ..wording import listed
 from .conventions import convention_of
+from .starts import changing_start
 
 __all__ = ["Steering"]
 
 After = list[Any]  # per core a tuple of its new states, `None` until it was called
+Starts = list[torch.Tensor]  # per state of all cores its value at the start of a sequence, (1, width)
 
 
 @torch.library.custom_op("lnn_edge::core", mutates_args=())
@@ -46,10 +48,13 @@ def _core_shapes(
 class Steering:
     """The cores of one network, in order, with the maths that stands for them."""
 
-    def __init__(self, layers: Mapping[str, nn.Module], cores: Sequence[ReferenceCore]) -> None:
+    def __init__(
+        self, layers: Mapping[str, nn.Module], cores: Sequence[ReferenceCore], starts: Starts | None = None
+    ) -> None:
         self._layers: list[tuple[str, Any]] = list(layers.items())
         self._conventions = [convention_of(name, layer) for name, layer in layers.items()]
         self._cores = cores
+        self._starts = starts
         self._counts = [len(core.state_names) for core in cores]
 
     def whole(self, spans: torch.Tensor | None) -> AbstractContextManager[After]:
@@ -62,12 +67,25 @@ class Steering:
 
         return self._steered(forward)
 
+    def starting(self) -> AbstractContextManager[After]:
+        """Sequences run as always; what is yielded are the states that the forward starts each core from."""
+
+        def forward(index: int, after: After, x: torch.Tensor, hx: Any, timespans: Any) -> Any:
+            convention = self._conventions[index]
+            result = convention.call(x, hx, timespans)  # first, as it says what is wrong with what it was given
+            if after[index] is None:
+                after[index] = self._zeros(index) if hx is None else self._first_rows(index, hx, x.dim() > 2)
+            return result
+
+        return self._steered(forward)
+
     def stepping(self, states: list[torch.Tensor], spans: torch.Tensor | None) -> AbstractContextManager[After]:
         """One sample, with the states given, through the layers' own code."""
 
         def forward(index: int, after: After, x: torch.Tensor, hx: Any, timespans: Any) -> Any:
-            self._check_step(index, x, hx, after)
+            self._check_step(index, x, after)
             convention, batched = self._conventions[index], x.dim() > 2
+            self._check_start(index, hx, batched)
             own = convention.packed(self._own(states, index), batched)
             y, state = convention.call(x, own, spans if timespans is None else timespans)
             after[index] = convention.unpacked(state, batched)
@@ -78,8 +96,8 @@ class Steering:
     def exact(self, states: list[torch.Tensor], spans: torch.Tensor | None) -> AbstractContextManager[After]:
         """One sample, with the states given, through the float64 reference."""
 
-        def forward(index: int, after: After, x: torch.Tensor, hx: Any, timespans: Any) -> Any:
-            self._check_step(index, x, hx, after)
+        def forward(index: int, after: After, x: torch.Tensor, _hx: Any, timespans: Any) -> Any:
+            self._check_step(index, x, after)
             core, given = self._cores[index], spans if timespans is None else timespans
             state = dict(zip(core.state_names, (s.numpy() for s in self._own(states, index)), strict=True))
             timespan = 1.0 if given is None else given.double().reshape(-1, 1).numpy()
@@ -93,7 +111,7 @@ class Steering:
         """One sample of all rows; each core becomes one opaque operation."""
 
         def forward(index: int, after: After, x: torch.Tensor, _hx: Any, timespans: Any) -> Any:
-            self._check_step(index, x, None, after)
+            self._check_step(index, x, after)
             sample, outputs = self._sample(index, x), self._cores[index].outputs
             spans = timespans.reshape(sample.shape[0], 1) if timed and timespans is not None else None
             y, *new = torch.ops.lnn_edge.core(sample, self._own(states, index), spans, index, outputs)
@@ -139,7 +157,7 @@ class Steering:
         """The one sample in a sequence of length one, (rows, features)."""
         return x if x.dim() == 2 else x.select(1 if self._layers[index][1].batch_first else 0, 0)
 
-    def _check_step(self, index: int, x: torch.Tensor, hx: Any, after: After) -> None:
+    def _check_step(self, index: int, x: torch.Tensor, after: After) -> None:
         name, layer = self._layers[index]
         if after[index] is not None:
             raise ValueError(
@@ -151,11 +169,21 @@ class Steering:
                 f"the forward gives the core '{name}' {length} time steps for one sample: the model is not causal per "
                 "sample (it pads, repeats or flips the sequence), so stepping it would not equal the sequence"
             )
-        if any(isinstance(leaf, torch.Tensor) and leaf.any() for leaf in pytree.tree_leaves(hx)):
-            raise ValueError(
-                f"the forward starts the core '{name}' from a state that is not zero; export starts every sequence at "
-                "zero. Pass hx=None at the start of a sequence"
-            )
+
+    def _check_start(self, index: int, hx: Any, batched: bool) -> None:
+        """A forward that is called without a state begins a sequence, and so with the states that were found."""
+        if self._starts is None or hx is None:
+            return
+        given = self._first_rows(index, hx, batched)
+        if not all(torch.equal(a, b) for a, b in zip(given, self._own(self._starts, index), strict=True)):
+            raise ValueError(changing_start(self._layers[index][0]))
+
+    def _zeros(self, index: int) -> tuple[torch.Tensor, ...]:
+        return tuple(torch.zeros(1, width) for width in self._cores[index].state_widths)
+
+    def _first_rows(self, index: int, hx: Any, batched: bool) -> tuple[torch.Tensor, ...]:
+        """States as the forward passes them, (1, width) each: rows do not differ at the start of a sequence."""
+        return tuple(state[:1].detach() for state in self._conventions[index].unpacked(hx, batched))
 
     def _returned(
         self, index: int, x: torch.Tensor, y: torch.Tensor, states: tuple[torch.Tensor, ...]

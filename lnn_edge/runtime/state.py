@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import NonFiniteError
-from ..manifest import Manifest
+from ..manifest import Manifest, StatePair
 from ..wording import listed
 
 __all__ = ["State", "check_state", "initial_state"]
@@ -39,7 +39,14 @@ class State:
 
 def initial_state(manifest: Manifest) -> State:
     """The state in which every stream starts."""
-    return State({s.input: np.full(s.shape, s.initial, np.float32) for s in manifest.states})
+    return State({s.input: _start(s) for s in manifest.states})
+
+
+def _start(pair: StatePair) -> Array:
+    values = np.asarray(pair.initial, np.float32)
+    row = values.reshape(pair.shape[1:]) if values.ndim else values
+    whole: Array = np.broadcast_to(row, pair.shape).copy()
+    return whole
 
 
 def check_state(state: State, manifest: Manifest) -> None:
