@@ -205,14 +205,16 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
             state: Where the sequences start, from `warm_up`; `None` for the beginning.
 
         Returns:
-            Values or labels, in the shape of the y of the fit: per step in the form of X, or one per sequence.
+            Values (float64) or labels, in the shape of the y of the fit: per step in the form of X, or one per sequence.
         """
         sequences, results = self._answers(X, timespans, state)
         if self._learnt.classes is not None:
             labels = self._learnt.classes
             results = [labels[part.argmax(axis=-1)] for part in results]
         elif self._learnt.flat:
-            results = [part[:, 0] for part in results]
+            results = [part[:, 0].astype(np.float64) for part in results]
+        else:
+            results = [part.astype(np.float64) for part in results]
         return self._shaped(sequences, results)
 
     @available_if(_tells_classes)  # type: ignore[untyped-decorator] # scikit-learn has no types

@@ -87,10 +87,9 @@ class Corpus:
     def batches(self, size: int, seed: int, epoch: int, augmentation: Augmentation) -> Iterator[Callable[[], Batch]]:
         """Makers of this epoch's mini-batches, in random order; each may be called on any thread."""
         order = np.random.default_rng([seed, epoch]).permutation(len(self.x))
-        for number, start in enumerate(range(0, len(order), size)):
-            index = order[start : start + size].tolist()
+        for number, index in enumerate(np.array_split(order, -(-len(order) // size))):  # of about the same size
 
-            def make(index: list[int] = index, number: int = number) -> Batch:
+            def make(index: list[int] = index.tolist(), number: int = number) -> Batch:
                 return self.batch(index, augmentation, seed_of(seed, epoch, number + 1))
 
             yield make

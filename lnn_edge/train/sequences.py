@@ -47,8 +47,10 @@ class Sequences:
 
 
 def as_array(value: Any) -> Any:
-    """A torch tensor as NumPy array; anything else as it is."""
-    return value.detach().cpu().numpy() if hasattr(value, "detach") else value
+    """A torch tensor, or what else says how to become one, as NumPy array; frames, lists and the like as they are."""
+    if hasattr(value, "detach"):
+        return value.detach().cpu().numpy()
+    return np.asarray(value) if hasattr(value, "__array__") and not hasattr(value, "index") else value
 
 
 def read_sequences(estimator: Any, X: Any, *, rows: str, reset: bool) -> Sequences:  # noqa: N803 - scikit-learn's name
@@ -104,7 +106,7 @@ def _checked(estimator: Any, X: Any, reset: bool) -> Array:  # noqa: N803
     """A 2-D array of finite real numbers as float32, with the columns learnt or checked."""
     with np.errstate(over="ignore"):  # too large for float32 is found as infinity, and said so
         array: Array = validate_data(estimator, X, reset=reset, dtype=np.float32, order="C")
-    return array
+    return array if array.flags.writeable else array.copy()  # torch warns of tensors that must not be written
 
 
 def read_timespans(timespans: Any, sequences: Sequences) -> Sequences:
