@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from lnn_edge import LiquidNeuralClassifier, LiquidNeuralNetwork, LiquidNeuralRegressor
+from lnn_edge import LiquidNeuralClassifier, LiquidNeuralRegressor
 
 # The checks fit tables of independent rows, so rows are read as sequences of one step.
 QUICK = {"rows": "sequences", "epochs": 30, "learning_rate": 0.05, "n_jobs": 1, "verbose": 0}

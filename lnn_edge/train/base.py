@@ -205,7 +205,8 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
             state: Where the sequences start, from `warm_up`; `None` for the beginning.
 
         Returns:
-            Values (float64) or labels, in the shape of the y of the fit: per step in the form of X, or one per sequence.
+            Values (float64) or labels, in the shape of the y of the fit: per step in the form of X, or one
+            per sequence.
         """
         sequences, results = self._answers(X, timespans, state)
         if self._learnt.classes is not None:

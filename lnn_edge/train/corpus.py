@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -88,11 +89,7 @@ class Corpus:
         """Makers of this epoch's mini-batches, in random order; each may be called on any thread."""
         order = np.random.default_rng([seed, epoch]).permutation(len(self.x))
         for number, index in enumerate(np.array_split(order, -(-len(order) // size))):  # of about the same size
-
-            def make(index: list[int] = index.tolist(), number: int = number) -> Batch:
-                return self.batch(index, augmentation, seed_of(seed, epoch, number + 1))
-
-            yield make
+            yield partial(self.batch, index.tolist(), augmentation, seed_of(seed, epoch, number + 1))
 
     def plain(self, size: int) -> Iterator[Batch]:
         """All sequences in order, as they are."""
