@@ -14,11 +14,15 @@ if TYPE_CHECKING:
     from .export import ExportReport, export_model, load_checkpoint, save_checkpoint
     from .manifest import Feature
     from .runtime import Model, State, Stream, load
+    from .train import LiquidNeuralClassifier, LiquidNeuralNetwork, LiquidNeuralRegressor
 
 __version__ = "0.1.0"
 __all__ = [
     "ExportReport",
     "Feature",
+    "LiquidNeuralClassifier",
+    "LiquidNeuralNetwork",
+    "LiquidNeuralRegressor",
     "Model",
     "State",
     "Stream",
@@ -33,6 +37,9 @@ __all__ = [
 _HOMES = {
     "ExportReport": "export",
     "Feature": "manifest",
+    "LiquidNeuralClassifier": "train",
+    "LiquidNeuralNetwork": "train",
+    "LiquidNeuralRegressor": "train",
     "Model": "runtime",
     "State": "runtime",
     "Stream": "runtime",

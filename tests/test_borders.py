@@ -14,7 +14,7 @@ from bundles import ROOT
 
 PACKAGE = ROOT / "lnn_edge"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-WORKSTATION = {"torch", "onnx", "ncps", "lnn_edge.export"}
+WORKSTATION = {"torch", "onnx", "ncps", "sklearn", "lnn_edge.export", "lnn_edge.train"}
 LAZY_TABLE = "lnn_edge/__init__.py"  # its imports under TYPE_CHECKING are what its table imports when it is asked to
 
 
@@ -23,9 +23,9 @@ def name_of(path: Path) -> str:
 
 
 def half(path: Path) -> str:
-    """ "export", "cli", or "device" for the runtime and the shared vocabulary."""
+    """ "export", "train", "cli", or "device" for the runtime and the shared vocabulary."""
     top = path.relative_to(PACKAGE).parts[0]
-    return top if top in ("export", "cli") else "command" if top == "__main__.py" else "device"
+    return top if top in ("export", "train", "cli") else "command" if top == "__main__.py" else "device"
 
 
 def imports(path: Path, *, inside_functions: bool = True) -> Iterator[str]:
@@ -64,8 +64,19 @@ def test_device_half_imports_nothing_of_the_workstation(path):
 
 
 @pytest.mark.parametrize("path", of_half("export"), ids=name_of)
-def test_export_does_not_import_the_command_line(path):
+def test_export_imports_neither_the_command_line_nor_the_estimator(path):
+    assert not crossing(imports(path), {"lnn_edge.cli", "lnn_edge.train", "sklearn"})
+
+
+@pytest.mark.parametrize("path", of_half("train"), ids=name_of)
+def test_the_estimator_imports_neither_the_command_line_nor_onnx(path):
     assert not crossing(imports(path), {"lnn_edge.cli"})
+    assert path.name == "__init__.py" or not crossing(imports(path), {"onnx", "onnxruntime"})
+
+
+def test_nothing_imports_the_estimator_but_the_lazy_table():
+    importing = [path for path in MODULES if half(path) != "train" and crossing(imports(path), {"lnn_edge.train"})]
+    assert not importing
 
 
 @pytest.mark.parametrize("path", of_half("cli"), ids=name_of)
@@ -117,12 +128,14 @@ def test_top_level_links_are_committed_as_links(name):
 @pytest.mark.parametrize(
     ("place", "line", "message"),
     [
-        ("runtime/extra.py", "import torch", "Only lnn_edge/export may import torch"),
+        ("runtime/extra.py", "import torch", "Only lnn_edge/export and lnn_edge/train may import torch"),
         ("runtime/extra.py", "from onnx import helper", "Only lnn_edge/export may import onnx"),
-        ("extra.py", "import ncps.torch", "Only lnn_edge/export may import ncps"),
+        ("extra.py", "import ncps.torch", "Only lnn_edge/export and lnn_edge/train may import ncps"),
         ("runtime/extra.py", "from lnn_edge.export import export_model", "device half never imports the workstation"),
         ("runtime/extra.py", "from ..export import export_model", "device half never imports the workstation half"),
         ("extra.py", "from .export.graph import OPSET", "The device half never imports the workstation half"),
+        ("extra.py", "from .train import LiquidNeuralNetwork", "The estimator sits on top of export and runtime"),
+        ("runtime/extra.py", "from sklearn.base import clone", "Only lnn_edge/train may import scikit-learn"),
         ("extra.py", "from .cli import main", "The command line sits on top: nothing imports it"),
         ("runtime/gpu/stepper.py", "import tensorrt", "Only lnn_edge/runtime/gpu/engines.py touches TensorRT"),
         ("runtime/cpu.py", "from cuda.bindings import runtime", "Only lnn_edge/runtime/gpu/cudart.py touches CUDA"),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from .report import Curve, ExportReport, Segment
 
-__all__ = ["check_plot", "plot_report"]
+__all__ = ["check_plot", "plot_report", "rendered"]
 
 Array = npt.NDArray[Any]
 
@@ -63,12 +63,12 @@ def plot_report(report: ExportReport, path: str | os.PathLike[str]) -> None:
     """Draw a report; see `ExportReport.plot`. The file appears whole or not at all."""
     check_plot(path)
     target = Path(path)
-    data = _rendered(_drawn(report), target.suffix[1:])
+    data = rendered(_drawn(report), target.suffix[1:])
     with whole_file(target) as file:
         file.write(data)
 
 
-def _rendered(figure: Figure, form: str) -> bytes:
+def rendered(figure: Figure, form: str) -> bytes:
     """The figure as a file; the same report gives the same bytes."""
     import matplotlib
 

@@ -1,0 +1,219 @@
+"""What users pass as y and sample weights, read per sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
+
+from .sequences import Sequences, as_array
+
+__all__ = ["Answers", "decide_task", "encode_labels", "next_samples", "read_answers", "read_weights"]
+
+Array = npt.NDArray[Any]
+Level = Literal["step", "sequence"]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Targets as they were given.
+
+    Args:
+        values: Per sequence (steps, outputs), with one step if there is one answer per sequence; labels (steps, 1).
+        level: Whether there is an answer per "step" or per "sequence".
+        flat: Whether y had no axis of outputs: then predictions have none either.
+        names: Columns of a frame or name of a series; `None` if there are none.
+    """
+
+    values: tuple[Array, ...]
+    level: Level
+    flat: bool
+    names: tuple[str, ...] | None = None
+
+    @property
+    def outputs(self) -> int:
+        """Number of columns."""
+        return int(self.values[0].shape[1])
+
+    def joined(self) -> Array:
+        """All of them, (steps, outputs)."""
+        return np.concatenate(self.values)
+
+
+def next_samples(sequences: Sequences, names: Sequence[str] | None) -> tuple[Sequences, Answers]:
+    """Every sample's answer is the sample after it: what a model that forecasts is trained on.
+
+    Raises:
+        ValueError: If a sequence has no sample after its first.
+    """
+    if min(sequences.lengths) < 2:
+        raise ValueError(
+            "This estimator requires y to be passed, but the target y is None. Without y it learns to forecast the "
+            f"next sample, and the shortest sequence has {min(sequences.lengths)} step, expected at least 2"
+        )
+    spans = None if sequences.spans is None else tuple(span[:-1] for span in sequences.spans)
+    inputs = Sequences(tuple(rows[:-1] for rows in sequences.samples), sequences.form, spans)
+    values = tuple(rows[1:].astype(np.float64) for rows in sequences.samples)
+    return inputs, Answers(values, "step", flat=False, names=None if names is None else tuple(names))
+
+
+def read_answers(y: Any, sequences: Sequences, targets: str) -> Answers:
+    """Read y: one answer per step or per sequence, with or without an axis of outputs.
+
+    Args:
+        y: Per step (sequences, time[, outputs]) or a list of (time[, outputs]); per sequence (sequences[, outputs]).
+        sequences: What the answers are for.
+        targets: "steps", "sequence", or "auto", which takes (sequences, time) for answers per step.
+
+    Raises:
+        ValueError: If its shape does not fit, or it holds NaN or infinity.
+    """
+    names = _names(y)
+    y = as_array(y)
+    if sequences.form in ("one", "rows"):
+        return _flat_rows(y, sequences, names)
+    parts = _parts_of_frame(y, sequences)
+    if parts is None:
+        parts = _parts(y, sequences)
+    per_step = _is_per_step(parts, sequences, targets)
+    if per_step:
+        wrong = next((k for k, p in enumerate(parts) if p.shape[:1] != (sequences.lengths[k],)), None)
+        if wrong is not None or max(part.ndim for part in parts) > 2:
+            k = wrong or 0
+            raise ValueError(
+                f"y has shape {parts[k].shape} for sequence {k} of {sequences.lengths[k]} steps, expected one answer "
+                "per step: (time,) or (time, outputs). Type: targets='sequence' if they belong to the whole sequence"
+            )
+        flat = parts[0].ndim == 1
+        return Answers(tuple(p.reshape(len(p), -1) for p in parts), "step", flat, names)
+    if max(part.ndim for part in parts) > 1:
+        raise ValueError(f"y has shape {parts[0].shape} per sequence, expected one answer, or (outputs,)")
+    return Answers(tuple(p.reshape(1, -1) for p in parts), "sequence", parts[0].ndim == 0, names)
+
+
+def _names(y: Any) -> tuple[str, ...] | None:
+    columns = getattr(y, "columns", None)
+    if columns is not None:
+        return tuple(map(str, columns))
+    name = getattr(y, "name", None)
+    if isinstance(y, (list, tuple)) and y:
+        return _names(y[0])
+    return (name,) if isinstance(name, str) else None
+
+
+def _checked(y: Any) -> Array:
+    checked: Array = check_array(y, input_name="y", ensure_2d=False, dtype=None, allow_nd=True, ensure_min_samples=0)
+    return checked
+
+
+def _flat_rows(y: Any, sequences: Sequences, names: tuple[str, ...] | None) -> Answers:
+    """One answer per row of a 2-D X, whose rows are steps or sequences."""
+    array = _checked(y)
+    rows = sequences.samples[0] if sequences.form == "one" else sequences.samples
+    if array.ndim not in (1, 2):
+        raise ValueError(f"y has shape {array.shape}, expected (rows of X,) or (rows of X, outputs)")
+    check_consistent_length(rows, array)
+    columns = array.reshape(len(array), -1)
+    if sequences.form == "one":
+        return Answers((columns,), "step", array.ndim == 1, names)
+    return Answers(tuple(columns[:, None]), "sequence", array.ndim == 1, names)
+
+
+def _parts_of_frame(y: Any, sequences: Sequences) -> list[Array] | None:
+    """A frame or series with an index of two levels: the first tells the sequences apart, as in X."""
+    if getattr(getattr(y, "index", None), "nlevels", 1) < 2:
+        return None
+    parts = [_checked(np.asarray(part)) for _, part in y.groupby(level=0, sort=False)]
+    check_consistent_length(sequences.samples, parts)
+    return parts
+
+
+def _parts(y: Any, sequences: Sequences) -> list[Array]:
+    """What y says about each sequence."""
+    nested = isinstance(y, (list, tuple)) and len(y) > 0 and np.ndim(as_array(y[0])) > 0
+    ragged = isinstance(y, np.ndarray) and y.dtype == object and y.ndim == 1 and len(y) > 0 and np.ndim(y[0]) > 0
+    parts = [_checked(as_array(part)) for part in y] if nested or ragged else list(_checked(y))
+    check_consistent_length(sequences.samples, parts)
+    return [np.asarray(part) for part in parts]
+
+
+def _is_per_step(parts: Sequence[Array], sequences: Sequences, targets: str) -> bool:
+    if targets != "auto":
+        return targets == "steps"
+    if any(part.ndim == 0 for part in parts):
+        return False
+    fits = all(part.shape[0] == length for part, length in zip(parts, sequences.lengths, strict=True))
+    return fits or any(part.ndim == 2 or part.shape != parts[0].shape for part in parts)
+
+
+def decide_task(answers: Answers, task: str) -> str:
+    """Unless told: "classification" for whole numbers, booleans and text, "regression" for other numbers."""
+    if task != "auto":
+        return task
+    values = answers.joined()
+    if values.dtype == object:
+        return "regression" if all(isinstance(v, float) for v in values.ravel()) else "classification"
+    return "regression" if values.dtype.kind == "f" else "classification"
+
+
+def encode_labels(answers: Answers) -> tuple[Array, tuple[Array, ...]]:
+    """The classes, sorted, and the index of each label's class, per sequence (steps,).
+
+    Raises:
+        ValueError: If y holds no labels, several columns, or fewer than two classes.
+    """
+    labels = answers.joined()
+    if labels.shape[1] != 1:
+        raise ValueError(
+            f"y has {labels.shape[1]} columns of labels, expected one label per step or per sequence. Fit one "
+            "classifier per column"
+        )
+    if not answers.flat:
+        labels = column_or_1d(labels, warn=True)
+    check_classification_targets(labels.ravel())
+    classes, codes = np.unique(labels.ravel(), return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(
+            f"Classifier can't train when only one class is present: every label of y is {classes[0]!r}. Expected at "
+            "least 2 classes"
+        )
+    stops = np.cumsum([len(part) for part in answers.values])[:-1]
+    return classes, tuple(np.split(codes.astype(np.int64), stops))
+
+
+def read_weights(sample_weight: Any, sequences: Sequences, level: Level) -> tuple[Array, ...]:
+    """Weights per sequence, float32 (steps,), (1,) if there is one answer per sequence.
+
+    Args:
+        sample_weight: One number per answer, in the shape of a y without outputs, or one per sequence.
+        sequences: What they are for.
+        level: Whether there is an answer per step or per sequence.
+
+    Raises:
+        ValueError: If the shape does not fit, one is negative or not finite, or all are zero.
+    """
+    counts = [1] * len(sequences.samples) if level == "sequence" else sequences.lengths
+    if sample_weight is None:
+        return tuple(np.ones(count, np.float32) for count in counts)
+    sample_weight = as_array(sample_weight)
+    if sequences.form == "one" and level == "step":
+        sample_weight = [sample_weight]
+    given = [np.asarray(as_array(part), np.float64) for part in sample_weight]
+    shapes = [part.shape for part in given]
+    if len(given) != len(counts) or any(s not in ((), (n,)) for s, n in zip(shapes, counts, strict=True)):
+        raise ValueError(
+            f"sample_weight has {len(given)} entries of shape {sorted(set(shapes))}, expected one number per answer "
+            f"of y, or one per sequence: {len(counts)}"
+        )
+    weights = [np.broadcast_to(part, (n,)).astype(np.float32) for part, n in zip(given, counts, strict=True)]
+    joined = np.concatenate(weights)
+    if not np.isfinite(joined).all() or (joined < 0).any():
+        raise ValueError("sample_weight holds negative, NaN or infinite values, expected finite numbers of at least 0")
+    if not joined.any():
+        raise ValueError("Sample weights must contain at least one non-zero number")
+    return tuple(weights)

@@ -1,0 +1,495 @@
+"""What the three estimators share: scikit-learn's face of training, prediction, forecasts and export."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from ..export import ExportReport
+from ..manifest import Feature
+from .building import build_network
+from .checkpointing import Progressed, load_progress, run_fingerprint
+from .estimator_export import export_fitted
+from .fitting import Trainer, repeatable, torch_threads
+from .forecasting import forecast_series
+from .learnt import Learnt
+from .network import LiquidModule
+from .plotting import plot_losses, plot_synapses
+from .predicting import answers_from_outputs, run_sequences, states_after, step_network
+from .preparation import prepare
+from .progress import Record
+from .saving import Contents, load_estimator, save_estimator
+from .sequences import Sequences, as_array, read_sequences, read_timespans
+from .settings import Settings, make_settings
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["LiquidEstimator"]
+
+Array = npt.NDArray[Any]
+State = tuple[Array, ...]
+_Self = TypeVar("_Self", bound="LiquidEstimator")
+
+
+def _tells_classes(estimator: LiquidEstimator) -> bool:
+    """Whether there are probabilities to ask for; scikit-learn turns False into an AttributeError."""
+    task = getattr(estimator, "task_", estimator._task())
+    return bool(task != "regression")
+
+
+class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has no types
+    """What the three estimators share. Their parameters are explained at `LiquidNeuralNetwork`."""
+
+    def __init__(
+        self,
+        n_neurons: int = 20,
+        model_type: str = "LTC",
+        *,
+        wiring: Any = "auto",
+        sparsity: float = 0.5,
+        wiring_seed: int = 22222,
+        stacked: bool = False,
+        per_target: bool = False,
+        mixed_memory: bool = False,
+        cell_options: dict[str, Any] | None = None,
+        rows: str = "steps",
+        targets: str = "auto",
+        readout: str | int = "auto",
+        scale_inputs: bool = True,
+        scale_targets: bool = True,
+        epochs: int = 100,
+        batch_size: int = 32,
+        learning_rate: float = 0.01,
+        schedule: str = "cosine",
+        weight_decay: float = 0.0,
+        clip_value: float | None = 1.0,
+        window: int | None = None,
+        validation_split: float = 0.0,
+        patience: int | None = None,
+        noise: float = 0.0,
+        gain: float = 0.0,
+        crop: float = 1.0,
+        random_state: Any = None,
+        device: str = "auto",
+        n_jobs: int | None = None,
+        verbose: int = 1,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: int = 10,
+    ) -> None:
+        self.n_neurons = n_neurons
+        self.model_type = model_type
+        self.wiring = wiring
+        self.sparsity = sparsity
+        self.wiring_seed = wiring_seed
+        self.stacked = stacked
+        self.per_target = per_target
+        self.mixed_memory = mixed_memory
+        self.cell_options = cell_options
+        self.rows = rows
+        self.targets = targets
+        self.readout = readout
+        self.scale_inputs = scale_inputs
+        self.scale_targets = scale_targets
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.weight_decay = weight_decay
+        self.clip_value = clip_value
+        self.window = window
+        self.validation_split = validation_split
+        self.patience = patience
+        self.noise = noise
+        self.gain = gain
+        self.crop = crop
+        self.random_state = random_state
+        self.device = device
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
+
+    def fit(
+        self: _Self,
+        X: Any,  # noqa: N803 - scikit-learn's name
+        y: Any = None,
+        sample_weight: Any = None,
+        timespans: Any = None,
+        **parameters: Any,
+    ) -> _Self:
+        """Train on sequences. A fit that fails leaves the estimator as it was.
+
+        Args:
+            X: Samples in raw units, as NumPy array, torch tensor or pandas frame: (sequences, time, features); a list
+                of (time, features) of any lengths; one (time, features), see the parameter `rows`; or a frame whose
+                index has two levels, the first of which tells the sequences apart.
+            y: Answers per step, (sequences, time) or (sequences, time, outputs) or a list likewise; per sequence,
+                (sequences,) or (sequences, outputs); labels instead of numbers in the same shapes without outputs.
+                `None`: the next sample is the answer, which `forecast` needs.
+            sample_weight: How much each answer counts, at least 0: one number per answer, or one per sequence.
+            timespans: Time since the previous sample, above 0 and in seconds if the model is to be exported, in the
+                shape of answers per step. `None` where samples are evenly spaced.
+            parameters: Any parameter of the constructor, for this fit only.
+
+        Returns:
+            The estimator.
+
+        Raises:
+            ValueError, TypeError: If the data or a parameter is not as expected.
+            OSError: If a checkpoint cannot be written.
+            KeyboardInterrupt: If interrupted before the first epoch was done.
+
+        Warns:
+            ConvergenceWarning: If training diverged, or was interrupted with Ctrl-C: the best weights so far are kept.
+        """
+        settings = make_settings(self.get_params(deep=False), parameters, type(self).__name__)
+        fresh: Any = copy.copy(self)
+        fresh._fit(settings, X, y, sample_weight, timespans, parameters.get("task", self._task()))
+        self.__dict__ = fresh.__dict__
+        return self
+
+    def _task(self) -> str:
+        return "auto"
+
+    def _fit(self, settings: Settings, X: Any, y: Any, sample_weight: Any, timespans: Any, task: str) -> None:  # noqa: N803
+        prepared = prepare(self, settings, X, y, sample_weight, timespans, task)
+        learnt, features = prepared.learnt, len(prepared.x_moments[0])
+        fingerprint = run_fingerprint(settings, type(self).__name__, prepared.corpus)
+        run = _begun(settings, fingerprint)
+        corpus, held_out = prepared.split(settings.validation_split, run.seed)
+        with torch_threads(settings.threads), repeatable(run.seed):
+            network = build_network(settings, features, learnt.outputs, learnt.labels)
+            prepared.scale(network)
+            network.to(settings.torch_device())
+            trainer = Trainer(network, corpus, held_out, settings, prepared.augmentation(settings), run, fingerprint)
+            stopped = trainer.train()
+            network.to("cpu").eval()
+        if prepared.series is not None:
+            states, last = states_after(network, prepared.series, learnt.time_unit)
+            learnt = dataclasses.replace(learnt, tail=(*states, np.stack(last)))
+        self._take(learnt, network, run.history, run.best_epoch, stopped, run.seed)
+
+    def _take(
+        self, learnt: Learnt, network: LiquidModule, history: list[Record], best_epoch: int, stopped: str, seed: int
+    ) -> None:
+        """What was learnt, as attributes."""
+        self._learnt, self.network_ = learnt, network
+        self.task_, self.n_outputs_, self.output_names_ = learnt.task, learnt.outputs, learnt.output_names
+        self.readout_steps_, self.time_unit_ = learnt.readout, learnt.time_unit
+        self.history_, self.best_epoch_, self.stopped_, self.seed_ = history, best_epoch, stopped, seed
+        self.n_epochs_ = len(history)
+        self.__dict__.pop("classes_", None)
+        if learnt.classes is not None:
+            self.classes_ = learnt.classes
+
+    def predict(self, X: Any, timespans: Any = None, *, state: State | None = None) -> Any:  # noqa: N803
+        """Predict whole sequences.
+
+        Args:
+            X: Samples, as for `fit`.
+            timespans: As for `fit`; needed if and only if the model was fitted with some.
+            state: Where the sequences start, from `warm_up`; `None` for the beginning.
+
+        Returns:
+            Values (float64) or labels, in the shape of the y of the fit: per step in the form of X, or one
+            per sequence.
+        """
+        sequences, results = self._answers(X, timespans, state)
+        if self._learnt.classes is not None:
+            labels = self._learnt.classes
+            results = [labels[part.argmax(axis=-1)] for part in results]
+        elif self._learnt.flat:
+            results = [part[:, 0].astype(np.float64) for part in results]
+        else:
+            results = [part.astype(np.float64) for part in results]
+        return self._shaped(sequences, results)
+
+    @available_if(_tells_classes)  # type: ignore[untyped-decorator] # scikit-learn has no types
+    def predict_proba(self, X: Any, timespans: Any = None, *, state: State | None = None) -> Any:  # noqa: N803
+        """Probability of each class of `classes_`: as `predict`, with a last axis for the classes."""
+        sequences, results = self._answers(X, timespans, state)
+        return self._shaped(sequences, results)
+
+    def _answers(self, X: Any, timespans: Any, state: State | None) -> tuple[Sequences, list[Array]]:  # noqa: N803
+        """Per sequence values or probabilities, (answers, outputs)."""
+        sequences = self._read(X, timespans)
+        self._check_state(state, len(sequences.samples))
+        outputs = run_sequences(self.network_, sequences, self._learnt.time_unit, state)
+        if self._learnt.readout is not None:
+            outputs = answers_from_outputs(outputs, self._learnt.readout)
+        return sequences, outputs
+
+    def _shaped(self, sequences: Sequences, results: Sequence[Array]) -> Any:
+        if self._learnt.level == "sequence":
+            return np.concatenate(results)
+        return sequences.per_step(results)
+
+    def _read(self, X: Any, timespans: Any) -> Sequences:  # noqa: N803
+        check_is_fitted(self, "network_")
+        self._check_timed(timespans)
+        return read_timespans(timespans, read_sequences(self, X, rows=self._learnt.rows, reset=False))
+
+    def _check_timed(self, timespans: Any) -> None:
+        if timespans is None and self._learnt.time_unit is not None:
+            raise ValueError("the model was fitted with timespans, so it needs them here too: pass `timespans`")
+        if timespans is not None and self._learnt.time_unit is None:
+            raise ValueError("`timespans` was passed, but the model was fitted without: leave it out, or fit with some")
+
+    def _check_state(self, state: Any, rows: int) -> None:
+        if state is None:
+            return
+        shapes = [np.shape(part) for part in state]
+        count = self.network_.state_count
+        if len(shapes) != count or any(len(shape) != 2 or shape[0] != rows for shape in shapes):
+            raise ValueError(
+                f"`state` has parts of shapes {shapes}, expected {count} of ({rows}, units), as `warm_up` and "
+                "`predict_step` return them"
+            )
+
+    def warm_up(self, X: Any, timespans: Any = None) -> State:  # noqa: N803
+        """The state after a history, to predict or to step on from.
+
+        Args:
+            X: The history, as for `fit`; any number of sequences.
+            timespans: As for `fit`.
+
+        Returns:
+            The states, (sequences, units) float32 each, in the order of the bundle's states.
+        """
+        sequences = self._read(X, timespans)
+        return states_after(self.network_, sequences, self._learnt.time_unit)[0]
+
+    def predict_step(self, x: Any, state: State | None = None, timespan: float | None = None) -> tuple[Array, State]:
+        """Predict one sample, as the device will.
+
+        Args:
+            x: The sample, (features,), in raw units.
+            state: What the call before returned, or `warm_up` of one sequence; `None` at the beginning.
+            timespan: Time since the previous sample; needed if and only if the model was fitted with timespans.
+
+        Returns:
+            Values or class probabilities, (outputs,) float32, and the next state; `state` is not changed.
+        """
+        check_is_fitted(self, "network_")
+        self._check_timed(timespan)
+        self._check_state(state, 1)
+        sample = self._sample(x)
+        span = None
+        if timespan is not None:
+            if not (math.isfinite(timespan) and timespan > 0):
+                raise ValueError(f"`timespan` is {timespan!r}, expected a finite number above 0")
+            span = float(timespan) / float(self._learnt.time_unit or 1.0)
+        return step_network(self.network_, sample, state, span)
+
+    def _sample(self, x: Any) -> Array:
+        with np.errstate(over="ignore"):
+            sample: Array = np.asarray(as_array(x), np.float32)
+        if sample.shape != (self.n_features_in_,):
+            raise ValueError(
+                f"`x` has shape {sample.shape}, expected one sample: ({self.n_features_in_},). Type: predict(...) for "
+                "more of them"
+            )
+        if not np.isfinite(sample).all():
+            raise ValueError(f"`x` contains NaN or infinity, first in column {int(np.argmin(np.isfinite(sample)))}")
+        return sample
+
+    def forecast(
+        self,
+        horizon: int,
+        X: Any = None,  # noqa: N803
+        *,
+        timespans: Any = None,
+        future: Any = None,
+        future_timespans: Any = None,
+        columns: Sequence[int | str] | None = None,
+    ) -> Array:
+        """Predict samples to come by feeding predictions back as inputs.
+
+        Args:
+            horizon: Number of samples, at least 1.
+            X: One sequence that came before, (time, features); `None` goes on from the one that was fitted.
+            timespans: As for `fit`, for X.
+            future: Columns that are known beforehand, for the samples to come, (horizon - 1 or more, features without
+                those that are predicted); needed if not every column is predicted.
+            future_timespans: Timespans of the samples to come, (horizon - 1 or more,); needed if the model was
+                fitted with some.
+            columns: Which columns of X the outputs are, by name or number; `None` if they are all of them, or a frame's
+                columns of the same names.
+
+        Returns:
+            Float32 (horizon, outputs): the samples after the last one of X.
+
+        Raises:
+            ValueError: If the outputs are no columns of X, or something is missing or has the wrong shape.
+        """
+        check_is_fitted(self, "network_")
+        history = None if X is None else self._read(X, timespans)
+        names = getattr(self, "feature_names_in_", None)
+        return forecast_series(
+            self.network_, self._learnt, horizon, history, future, future_timespans, columns, self.n_features_in_, names
+        )
+
+    def plot_loss(self, path: str | os.PathLike[str] | None = None) -> Figure:
+        """Draw the losses over the epochs.
+
+        Args:
+            path: Where to save the picture, .svg, .png or .pdf; `None` saves none.
+
+        Returns:
+            The matplotlib figure; a notebook shows it.
+
+        Raises:
+            ImportError: If matplotlib is not installed (extra `plot`).
+            ValueError, OSError: If the picture cannot be saved under this name.
+        """
+        check_is_fitted(self, "network_")
+        return plot_losses(self.history_, self.best_epoch_, path)
+
+    def plot_wiring(self, path: str | os.PathLike[str] | None = None) -> Figure:
+        """Draw the neurons and the synapses of every liquid layer; arguments, result and errors as `plot_loss`."""
+        check_is_fitted(self, "network_")
+        names = getattr(self, "feature_names_in_", None)
+        return plot_synapses(self.network_, names, self.output_names_, path)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save the fitted estimator as a safetensors file without code; an existing one is replaced when it is whole.
+
+        Args:
+            path: The file, `NAME.safetensors`.
+
+        Raises:
+            ValueError: If the name ends in something else.
+            TypeError: If a parameter cannot be written down.
+            OSError: If it cannot be written.
+        """
+        check_is_fitted(self, "network_")
+        names = getattr(self, "feature_names_in_", None)
+        save_estimator(
+            path,
+            Contents(
+                type(self).__name__,
+                self.get_params(deep=False),
+                None if names is None else tuple(names),
+                self.n_features_in_,
+                self._learnt,
+                self.network_,
+                self.history_,
+                self.best_epoch_,
+                self.stopped_,
+                self.seed_,
+            ),
+        )
+
+    @classmethod
+    def load(cls: type[_Self], path: str | os.PathLike[str]) -> _Self:
+        """Load what `save` wrote. Nothing in the file is run, so one of unknown origin can be opened.
+
+        A wiring of an own class comes back as its synapses; a `random_state` that was an object comes back as `None`.
+
+        Raises:
+            ValueError: If the file is no saved estimator of this class, damaged or of a newer format.
+            OSError: If it cannot be read.
+        """
+        contents = load_estimator(path, {cls.__name__: cls})
+        estimator = cls(**contents.params)
+        estimator.n_features_in_ = contents.columns
+        if contents.features is not None:
+            estimator.feature_names_in_ = np.array(contents.features, object)
+        estimator._take(
+            contents.learnt, contents.network, contents.history, contents.best_epoch, contents.stopped, contents.seed
+        )
+        return estimator
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        time: Literal["fixed", "measured"] | None = None,
+        period_s: float | None = None,
+        margin: float | None = 1.0,
+        inputs: Sequence[str | Feature] | None = None,
+        outputs: Sequence[str | Feature] | None = None,
+        **options: Any,
+    ) -> ExportReport:
+        """Export as a bundle that takes raw sensor units, and prove it equal.
+
+        The step gives what `predict_step` gives: values, or the probability of each class. Where there is one answer
+        per sequence, `predict` averages the last `readout_steps_` of them, and so does the program on the device. The
+        bounds of the states in the bundle are those of the proof, which steps through training data first.
+
+        Args:
+            path: Where the bundle goes, `NAME.lnn`.
+            time: "measured" makes dt an input, "fixed" takes every dt as the period; `None` is "measured" for a model
+                fitted with timespans, which then must have been in seconds, else "fixed".
+            period_s: Nominal time between samples, seconds; `None` is the median of the timespans of training.
+            margin: Samples are refused on the device if they are further outside the range seen in training than this
+                many widths of it; `None` for no limits.
+            inputs: Name or `lnn_edge.Feature` per column; `None` for the frame's columns. What a Feature knows about
+                its range and limits is kept.
+            outputs: Likewise; `None` for the columns of y, or the classes.
+            options: More arguments of `export_model`: overwrite, batch, unroll, precision, dt_range_s, progress, ...
+
+        Returns:
+            The report; it prints as a sentence.
+
+        Raises:
+            ValueError, TypeError, VerificationError, OSError: As `export_model`.
+        """
+        check_is_fitted(self, "network_")
+        named = getattr(self, "feature_names_in_", None)
+        names = [f"input_{k}" for k in range(self.n_features_in_)] if named is None else list(named)
+        given = {name: value for name, value in (("time", time), ("period_s", period_s)) if value is not None}
+        return export_fitted(
+            self.network_,
+            self._learnt,
+            path,
+            inputs=inputs,
+            outputs=outputs,
+            names=names,
+            margin=margin,
+            options={**options, **given},
+        )
+
+    def _score(self, X: Any, y: Any, sample_weight: Any, timespans: Any) -> float:  # noqa: N803
+        """Accuracy or coefficient of determination over all answers, whatever their shape."""
+        predicted = _joined(self.predict(X, timespans))
+        truth = _joined(y)
+        weights = None if sample_weight is None else _joined(sample_weight)
+        metric: Callable[..., float] = r2_score if self._learnt.classes is None else accuracy_score
+        if self._learnt.classes is None:
+            truth = truth.reshape(predicted.shape)
+        return float(metric(truth, predicted, sample_weight=weights))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+
+def _joined(values: Any) -> Array:
+    """Answers one after the other, (answers,) or (answers, outputs)."""
+    if isinstance(values, list) and values and np.ndim(as_array(values[0])) > 0:
+        return np.concatenate([np.asarray(as_array(part)) for part in values])
+    return np.asarray(as_array(values))
+
+
+def _begun(settings: Settings, fingerprint: str) -> Progressed:
+    """A new run, or the one in the checkpoint."""
+    if settings.checkpoint is not None and Path(settings.checkpoint).exists():
+        return load_progress(Path(settings.checkpoint), fingerprint)
+    own = settings.random_state
+    return Progressed(int(own) if isinstance(own, (int, np.integer)) else int(check_random_state(own).randint(2**31)))

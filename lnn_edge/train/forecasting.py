@@ -1,0 +1,119 @@
+"""Forecasts: a history, then the network's outputs in place of the samples to come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..wording import choices
+from .learnt import Learnt
+from .network import LiquidModule
+from .predicting import forecast_values, states_after
+from .sequences import Sequences, as_array
+
+__all__ = ["forecast_series"]
+
+Array = npt.NDArray[Any]
+
+
+def forecast_series(
+    network: LiquidModule,
+    learnt: Learnt,
+    horizon: int,
+    history: Sequences | None,
+    future: Any,
+    future_timespans: Any,
+    columns: Sequence[int | str] | None,
+    features: int,
+    names: Sequence[str] | None,
+) -> Array:
+    """Forecast; see `LiquidEstimator.forecast`."""
+    _check(learnt, horizon)
+    places = _places(learnt, columns, features, names)
+    known = [k for k in range(features) if k not in places]
+    inputs = np.zeros((horizon - 1, features), np.float32)
+    inputs[:, known] = _rows("future", future, horizon - 1, len(known))
+    spans = _spans(learnt, future_timespans, horizon - 1)
+    if history is None:
+        if not learnt.tail:
+            raise ValueError(
+                "forecast() without X goes on from the sequence that was fitted, and this model was not fitted on one "
+                "sequence without y. Pass X, the samples that came before"
+            )
+        *states, last = learnt.tail
+        return forecast_values(network, last[0], states, inputs, places, spans)
+    if len(history.samples) != 1:
+        raise ValueError(f"X holds {len(history.samples)} sequences, expected one: (time, features)")
+    after, outputs = states_after(network, history, learnt.time_unit)
+    return forecast_values(network, outputs[0], after, inputs, places, spans)
+
+
+def _check(learnt: Learnt, horizon: Any) -> None:
+    if isinstance(horizon, bool) or not isinstance(horizon, (int, np.integer)) or horizon < 1:
+        raise ValueError(f"`horizon` is {horizon!r}, expected a whole number of at least 1")
+    if learnt.labels or learnt.level != "step":
+        what = "labels" if learnt.labels else "one answer per sequence"
+        raise ValueError(f"the model predicts {what}, and a forecast needs the next sample. Type: fit(X) without y")
+
+
+def _places(
+    learnt: Learnt, columns: Sequence[int | str] | None, features: int, names: Sequence[str] | None
+) -> list[int]:
+    """The column of X that each output is."""
+    if columns is None and learnt.next_sample:
+        return list(range(features))
+    known = None if names is None else list(names)
+    given = columns
+    if given is None and known is not None and set(learnt.output_names) <= set(known):
+        given = learnt.output_names
+    if given is None and learnt.outputs == features:
+        return list(range(features))
+    if given is None:
+        raise ValueError(
+            f"the model has {learnt.outputs} outputs for {features} columns of X. Name the columns that they are: "
+            "columns=[...]"
+        )
+    found = [_place(column, features, known) for column in given]
+    if len(found) != learnt.outputs or len(set(found)) != len(found):
+        raise ValueError(f"`columns` is {list(given)}, expected {learnt.outputs} different columns, one per output")
+    return found
+
+
+def _place(column: int | str, features: int, names: list[str] | None) -> int:
+    if isinstance(column, str):
+        if names is None or column not in names:
+            raise ValueError(f"`columns` names '{column}'. {choices(column, names or [])}")
+        return names.index(column)
+    if not 0 <= column < features:
+        raise ValueError(f"`columns` holds {column}, expected numbers from 0 to {features - 1}")
+    return int(column)
+
+
+def _rows(name: str, values: Any, count: int, width: int) -> Array:
+    """What is known of the samples to come, (count, width)."""
+    if not width or not count:
+        return np.zeros((count, width), np.float32)
+    if values is None:
+        raise ValueError(f"`{name}` is missing: {width} columns of X are not predicted, and must be known beforehand")
+    array: Array = np.asarray(as_array(values), np.float32)
+    array = array[:, None] if array.ndim == 1 else array
+    if array.ndim != 2 or array.shape[1] != width or len(array) < count:
+        raise ValueError(f"`{name}` has shape {array.shape}, expected ({count} or more, {width})")
+    if not np.isfinite(array[:count]).all():
+        raise ValueError(f"`{name}` contains NaN or infinity")
+    return array[:count]
+
+
+def _spans(learnt: Learnt, values: Any, count: int) -> Array | None:
+    if learnt.time_unit is None:
+        if values is not None:
+            raise ValueError("`future_timespans` was passed, but the model was fitted without timespans: leave it out")
+        return None
+    spans = _rows("future_timespans", values, count, 1)[:, 0] if count else np.zeros(0, np.float32)
+    if (spans <= 0).any():
+        raise ValueError("`future_timespans` must hold numbers above 0")
+    scaled: Array = spans / np.float32(learnt.time_unit)
+    return scaled

@@ -1,0 +1,149 @@
+"""What users pass as X and timespans, read as sequences of float32 samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.utils.validation import validate_data
+
+__all__ = ["Sequences", "as_array", "read_sequences", "read_timespans"]
+
+Array = npt.NDArray[Any]
+Form = Literal["batch", "list", "one", "rows"]
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Samples in their raw units.
+
+    Args:
+        samples: Per sequence float32 (time, features).
+        form: How they were given: a 3-D array, a list, one sequence, or rows that are sequences of one step.
+        spans: Per sequence float32 (time,), time since the previous sample in the unit they were given in; `None` if
+            none were.
+    """
+
+    samples: tuple[Array, ...]
+    form: Form
+    spans: tuple[Array, ...] | None = None
+
+    @property
+    def lengths(self) -> list[int]:
+        """Number of steps of each."""
+        return [len(rows) for rows in self.samples]
+
+    def per_step(self, values: Sequence[Array]) -> Any:
+        """Results for every step, in the shape in which the samples were given."""
+        if self.form == "list":
+            return list(values)
+        if self.form == "one":
+            return values[0]
+        stacked = np.stack(values)
+        return stacked if self.form == "batch" else stacked[:, 0]
+
+
+def as_array(value: Any) -> Any:
+    """A torch tensor, or what else says how to become one, as NumPy array; frames, lists and the like as they are."""
+    if hasattr(value, "detach"):
+        return value.detach().cpu().numpy()
+    return np.asarray(value) if hasattr(value, "__array__") and not hasattr(value, "index") else value
+
+
+def read_sequences(estimator: Any, X: Any, *, rows: str, reset: bool) -> Sequences:  # noqa: N803 - scikit-learn's name
+    """Read and check samples, as scikit-learn's `validate_data` does, which also learns or checks the columns.
+
+    Args:
+        estimator: Whose columns they are.
+        X: (sequences, time, features), a list of (time, features), or one (time, features).
+        rows: What the rows of a 2-D array are: the "steps" of one sequence, or "sequences" of one step each.
+        reset: Whether to learn the columns (`fit`) or to check them (everything else).
+
+    Raises:
+        ValueError, TypeError: In scikit-learn's words, if something is wrong with it.
+    """
+    X = as_array(X)  # noqa: N806
+    if _is_list_of_sequences(X):
+        return Sequences(tuple(_listed(estimator, X, reset)), "list")
+    if getattr(getattr(X, "index", None), "nlevels", 1) > 1:  # a frame: its first index tells the sequences apart
+        parts = [part for _, part in X.groupby(level=0, sort=False)]
+        return Sequences(tuple(_listed(estimator, parts, reset)), "list")
+    if np.ndim(X) == 3 and not hasattr(X, "tocsr"):
+        return Sequences(tuple(_batch(estimator, X, reset)), "batch")
+    samples = _checked(estimator, X, reset)
+    if rows == "sequences":
+        return Sequences(tuple(samples[:, None]), "rows")
+    return Sequences((samples,), "one")
+
+
+def _is_list_of_sequences(X: Any) -> bool:  # noqa: N803
+    ragged = isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1
+    return (isinstance(X, (list, tuple)) or ragged) and len(X) > 0 and np.ndim(as_array(X[0])) == 2
+
+
+def _listed(estimator: Any, parts: Sequence[Any], reset: bool) -> list[Array]:
+    read = []
+    for k, part in enumerate(parts):
+        try:
+            read.append(_checked(estimator, as_array(part), reset and k == 0))
+        except ValueError as error:
+            raise ValueError(f"sequence {k} of X: {error}") from error
+    return read
+
+
+def _batch(estimator: Any, X: Any, reset: bool) -> Array:  # noqa: N803
+    array = np.asarray(X)
+    count, steps, features = array.shape
+    if count * steps == 0:
+        raise ValueError(f"X has shape {array.shape}: it holds no sample, expected (sequences, time, features)")
+    return _checked(estimator, array.reshape(count * steps, features), reset).reshape(count, steps, -1)
+
+
+def _checked(estimator: Any, X: Any, reset: bool) -> Array:  # noqa: N803
+    """A 2-D array of finite real numbers as float32, with the columns learnt or checked."""
+    with np.errstate(over="ignore"):  # too large for float32 is found as infinity, and said so
+        array: Array = validate_data(estimator, X, reset=reset, dtype=np.float32, order="C")
+    return array if array.flags.writeable else array.copy()  # torch warns of tensors that must not be written
+
+
+def read_timespans(timespans: Any, sequences: Sequences) -> Sequences:
+    """The same sequences with the time since the previous sample.
+
+    Args:
+        timespans: (sequences, time), a list of (time,), or (time,) for one sequence; `None` for none.
+        sequences: The samples.
+
+    Raises:
+        ValueError: If their shape does not fit, or one is not above 0.
+    """
+    if timespans is None:
+        return sequences
+    timespans = as_array(timespans)
+    if sequences.form == "one":
+        given = [timespans]
+    elif sequences.form == "rows":
+        given = list(np.reshape(np.asarray(timespans, np.float64), (-1, 1)))
+    else:
+        given = list(timespans)
+    parts = [np.asarray(as_array(part), np.float64) for part in given]
+    parts = [part[:, 0] if part.ndim == 2 and part.shape[1] == 1 else part for part in parts]
+    if [part.shape for part in parts] != [(length,) for length in sequences.lengths]:
+        raise ValueError(
+            f"`timespans` has {_shapes(parts)}, expected {_shapes(sequences.samples, 1)}: one number per sample of X, "
+            "the time since the sample before it"
+        )
+    for k, part in enumerate(parts):
+        if not (np.isfinite(part).all() and (part > 0).all()):
+            worst = part[~(np.isfinite(part) & (part > 0))][0]
+            raise ValueError(f"`timespans` holds {worst:g} in sequence {k}, expected finite numbers above 0")
+    return Sequences(sequences.samples, sequences.form, tuple(part.astype(np.float32) for part in parts))
+
+
+def _shapes(parts: Sequence[Array], axes: int | None = None) -> str:
+    shapes = [part.shape[:axes] for part in parts]
+    if len(set(shapes)) == 1:
+        return f"{len(shapes)} of shape {shapes[0]}"
+    return f"{len(shapes)} of shapes {', '.join(map(str, shapes[:3]))}..."

@@ -1,0 +1,204 @@
+"""The estimator's parameters, checked before any long work."""
+
+from __future__ import annotations
+
+import difflib
+import numbers
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from ncps.wirings import Wiring
+
+from ..files import check_output
+from ..wording import choices
+
+__all__ = ["CELLS", "SCHEDULES", "Settings", "make_settings"]
+
+CELLS = ("LTC", "CfC")
+SCHEDULES = ("cosine", "one-cycle", "constant")
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "model_type": CELLS,
+    "schedule": SCHEDULES,
+    "rows": ("steps", "sequences"),
+    "targets": ("auto", "steps", "sequence"),
+    "task": ("auto", "regression", "classification"),
+}
+_INF = float("inf")
+# name: kind of number, lowest, highest, whether the ends themselves are legal, whether `None` is
+_NUMBERS: dict[str, tuple[type, float, float, bool, bool]] = {
+    "n_neurons": (int, 1, _INF, True, False),
+    "sparsity": (float, 0.1, 0.9, True, False),
+    "wiring_seed": (int, 0, 2**32 - 1, True, False),
+    "epochs": (int, 1, _INF, True, False),
+    "batch_size": (int, 1, _INF, True, False),
+    "learning_rate": (float, 0.0, _INF, False, False),
+    "weight_decay": (float, 0.0, _INF, True, False),
+    "clip_value": (float, 0.0, _INF, False, True),
+    "window": (int, 1, _INF, True, True),
+    "validation_split": (float, 0.0, 0.9, True, False),
+    "patience": (int, 1, _INF, True, True),
+    "noise": (float, 0.0, _INF, True, False),
+    "gain": (float, 0.0, 1.0, True, False),
+    "crop": (float, 0.01, 1.0, True, False),
+    "n_jobs": (int, -_INF, _INF, True, True),
+    "verbose": (int, 0, 2, True, False),
+    "checkpoint_every": (int, 1, _INF, True, False),
+}
+_FLAGS = ("stacked", "per_target", "mixed_memory", "scale_inputs", "scale_targets")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The parameters of one fit; their meaning is in the docstring of `LiquidNeuralNetwork`."""
+
+    n_neurons: int
+    model_type: str
+    wiring: Any
+    sparsity: float
+    wiring_seed: int
+    stacked: bool
+    per_target: bool
+    mixed_memory: bool
+    cell_options: Mapping[str, Any] | None
+    rows: str
+    targets: str
+    readout: Any
+    scale_inputs: bool
+    scale_targets: bool
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    schedule: str
+    weight_decay: float
+    clip_value: float | None
+    window: int | None
+    validation_split: float
+    patience: int | None
+    noise: float
+    gain: float
+    crop: float
+    random_state: Any
+    device: str
+    n_jobs: int | None
+    verbose: int
+    checkpoint: Any
+    checkpoint_every: int
+    task: str = "auto"
+
+    @property
+    def threads(self) -> int | None:
+        """Threads for torch, at most one per CPU core; `None` leaves torch as it is."""
+        if self.n_jobs is None:
+            return None
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return max(1, cores + 1 + self.n_jobs) if self.n_jobs < 0 else min(self.n_jobs, cores)
+
+    @property
+    def workers(self) -> int:
+        """Threads that make the next batches while torch trains."""
+        return max(0, (self.threads or 1) - 1)
+
+    def torch_device(self) -> torch.device:
+        """The device to train on: with "auto" a GPU if there is one."""
+        if self.device != "auto":
+            return torch.device(self.device)
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def make_settings(params: Mapping[str, Any], overrides: Mapping[str, Any], owner: str) -> Settings:
+    """Merge what the constructor and what `fit` was given, and check all of it.
+
+    Raises:
+        TypeError: If `fit` was given a keyword that is no parameter, or a value has the wrong type.
+        ValueError: If a value is out of range.
+        OSError: If the checkpoint cannot be written where it should go.
+    """
+    for name in overrides:
+        if name not in params:
+            near = difflib.get_close_matches(name, params, n=1, cutoff=0.5)
+            hint = f" Did you mean `{near[0]}`?" if near else ""
+            raise TypeError(f"fit() got the keyword `{name}`, which is no parameter of {owner}.{hint}")
+    known = {field.name for field in fields(Settings)}
+    settings = Settings(**{name: value for name, value in {**params, **overrides}.items() if name in known})
+    for name, valid in _CHOICES.items():
+        _check_choice(name, getattr(settings, name), valid)
+    for name in _NUMBERS:
+        _check_number(name, getattr(settings, name))
+    for name in _FLAGS:
+        if not isinstance(getattr(settings, name), bool):
+            raise TypeError(f"`{name}` is {getattr(settings, name)!r}, expected True or False")
+    _check_wiring(settings.wiring)
+    _check_readout(settings.readout)
+    _check_device(settings.device)
+    if settings.n_jobs == 0:
+        raise ValueError("`n_jobs` is 0, expected a number of threads, -1 for all CPU cores, or None")
+    if settings.cell_options is not None and not isinstance(settings.cell_options, Mapping):
+        raise TypeError(f"`cell_options` is {settings.cell_options!r}, expected a dict of arguments of the ncps layer")
+    if settings.checkpoint is not None:
+        _check_checkpoint(settings.checkpoint)
+    return settings
+
+
+def _check_choice(name: str, value: Any, valid: tuple[str, ...]) -> None:
+    if value not in valid:
+        raise ValueError(f"`{name}` is {value!r}. {choices(str(value), valid)}")
+
+
+def _check_number(name: str, value: Any) -> None:
+    kind, low, high, ends, optional = _NUMBERS[name]
+    if value is None and optional:
+        return
+    wanted = numbers.Integral if kind is int else numbers.Real
+    what = ("a whole number" if kind is int else "a number") + (" or None" if optional else "")
+    if isinstance(value, bool) or not isinstance(value, wanted):
+        raise TypeError(f"`{name}` is {value!r}, expected {what}")
+    number = float(value)
+    if not (low <= number <= high and number < _INF and (ends or number > low)):
+        raise ValueError(f"`{name}` is {value!r}, expected {what} {_interval(low, high, ends)}")
+
+
+def _interval(low: float, high: float, ends: bool) -> str:
+    bottom = f"of at least {low:g}" if ends else f"above {low:g}"
+    return bottom if high == _INF else f"from {low:g} to {high:g}"
+
+
+def _check_wiring(wiring: Any) -> None:
+    if isinstance(wiring, Wiring):
+        return
+    if not isinstance(wiring, str):
+        raise TypeError(f"`wiring` is {wiring!r}, expected 'auto', 'full' or a wiring from ncps.wirings")
+    if wiring not in ("auto", "full"):
+        raise ValueError(
+            f"`wiring` is {wiring!r}. {choices(wiring, ['auto', 'full'])} Or pass an object of ncps.wirings"
+        )
+
+
+def _check_readout(readout: Any) -> None:
+    whole = isinstance(readout, numbers.Integral) and not isinstance(readout, bool)
+    if readout not in ("auto", "last", "mean") and not (whole and readout >= 1):
+        raise ValueError(f"`readout` is {readout!r}, expected 'auto', 'last', 'mean' or a number of steps above 0")
+
+
+def _check_device(device: Any) -> None:
+    if device == "auto":
+        return
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"`device` is {device!r}, which torch cannot use here: {reason}. Type: device='auto'"
+        ) from error
+
+
+def _check_checkpoint(checkpoint: Any) -> None:
+    if not isinstance(checkpoint, (str, os.PathLike)):
+        raise TypeError(f"`checkpoint` is {checkpoint!r}, expected the name of a file")
+    path = Path(checkpoint)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"`checkpoint` is '{path}', expected a name that ends in '.safetensors'")
+    check_output(path)
