@@ -23,9 +23,9 @@ def name_of(path: Path) -> str:
 
 
 def half(path: Path) -> str:
-    """ "export", "cli", or "device" for the runtime and the shared vocabulary."""
+    """ "export", "train", "cli", or "device" for the runtime and the shared vocabulary."""
     top = path.relative_to(PACKAGE).parts[0]
-    return top if top in ("export", "cli") else "command" if top == "__main__.py" else "device"
+    return top if top in ("export", "train", "cli") else "command" if top == "__main__.py" else "device"
 
 
 def imports(path: Path, *, inside_functions: bool = True) -> Iterator[str]:
