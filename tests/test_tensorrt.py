@@ -17,6 +17,7 @@ from fake_tensorrt import VERSIONS, Misuse
 from test_streaming_equals_offline import LIMIT, PERIOD_S, TIMESPAN, jittered, offline, samples
 
 import lnn_edge
+from lnn_edge.equality import HALF_TOLERANCE
 from lnn_edge.errors import BackendError, BackendUnavailable, NonFiniteError
 from lnn_edge.manifest import decode_manifest
 from lnn_edge.runtime.gpu.backend import TensorRTBackend
@@ -53,6 +54,9 @@ def bundles(tmp_path_factory):
         "fixed": export("fixed", "cfc-autoncp"),
         "measured": export("measured", "ltc-mixed", time="measured", period_s=PERIOD_S),
         "batch": export("batch", "cfc-units", batch=2, time="measured", period_s=PERIOD_S),
+        "half": export("half", "cfc-mixed-autoncp", precision="float16"),
+        "blocks": export("blocks", "ltc-autoncp", unroll=3, time="measured", period_s=PERIOD_S),
+        "batch-blocks-half": export("batch-blocks-half", "cfc-units", unroll=2, batch=2, precision="float16"),
     }
 
 
@@ -72,16 +76,29 @@ def backend_of(model) -> TensorRTBackend:
     return model._backend
 
 
-KINDS = ("fixed", "measured", "batch")
+KINDS = ("fixed", "measured", "batch", "half", "blocks", "batch-blocks-half")
 WHOLE = (*VERSIONS, "discrete")  # the other setups differ in what happens around the engine, whatever the model
 
 
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.fixture(scope="module")
+def loaded():
+    """Models by setup and bundle: a model is immutable, so one serves every check, and building it is most of the time.
+
+    It holds all it needs of the fakes, which are gone from `sys.modules` after the test that loaded it.
+    """
+    models = {}
+    yield models
+    models.clear()
+
+
 @pytest.mark.parametrize(
     ("setup", "bundle"), [(setup, kind) for setup in SETUPS for kind in (KINDS if setup in WHOLE else ("measured",))]
 )
-def test_conformance(check, bundle, setup, ready):
-    CHECKS[check](ready(setup, bundle))
+@pytest.mark.parametrize("check", CHECKS)
+def test_conformance(check, bundle, setup, loaded, request):
+    if (setup, bundle) not in loaded:
+        loaded[setup, bundle] = request.getfixturevalue("ready")(setup, bundle)
+    CHECKS[check](loaded[setup, bundle])
 
 
 EQUAL = ["ltc-units-large", "ltc-own-wiring", "ltc-mixed", "cfc-units", "cfc-pure-autoncp", "cfc-proj-autoncp",
@@ -113,6 +130,29 @@ def test_streaming_equals_offline_with_measured_time(name, gpu, tmp_path):
         gpu(version, integrated=k % 2 == 1)
         got = lnn_edge.load(tmp_path / "m.lnn", backend="tensorrt").stream().run(x, dt_s=dt_s)
         np.testing.assert_allclose(got, expected, rtol=0, atol=LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "limit"),
+    [
+        ("cfc-autoncp", {"precision": "float16"}, HALF_TOLERANCE),
+        ("ltc-autoncp", {"unroll": 4}, LIMIT),
+        ("cfc-mixed", {"unroll": 4, "precision": "float16"}, HALF_TOLERANCE),
+    ],
+    ids=["half", "blocks", "half blocks"],
+)
+def test_streaming_equals_offline_in_half_and_in_blocks(name, options, limit, gpu, tmp_path):
+    """Every version builds it and runs it: 8.x is told that the graph is in half, the others read it there."""
+    module = BY_NAME[name].build()
+    lnn_edge.export_model(module, tmp_path / "m.lnn", steps=1000, **options)
+    x = samples(1, 400)
+    expected = offline(module, x)
+    for k, version in enumerate(VERSIONS):
+        fake = gpu(version, integrated=k % 2 == 0)
+        got = lnn_edge.load(tmp_path / "m.lnn", backend="tensorrt").stream().run(x)
+        np.testing.assert_allclose(got, expected, rtol=0, atol=limit)
+        told = {flag.name for flag in fake.world["config"]._flags}
+        assert told == ({"FP16"} if version == "8.6" and "precision" in options else set())
 
 
 @pytest.mark.parametrize("setup", ["10.3", "discrete", "poll", "discrete-pingpong"])
@@ -292,7 +332,7 @@ def test_many_streams_in_threads_are_made_one_by_one(ready):
     assert not ready.fake.machine.failing
 
 
-@pytest.mark.parametrize("bundle", ["fixed", "measured", "batch"])
+@pytest.mark.parametrize("bundle", KINDS)
 def test_layout(bundle, bundles):
     manifest = decode_manifest((bundles[bundle] / "manifest.json").read_bytes())
     layout = layout_from_manifest(manifest)
