@@ -10,9 +10,10 @@ import numpy.typing as npt
 from ncps.torch import CfCCell, LTCCell, WiredCfCCell
 from torch import nn
 
+from .forward import needed_arguments
 from .layer import TrainedLayer
 from .modules import LoopedCell, core_from_module, is_core
-from .network import STATE_NAMES, TIME_NAMES, TrainedNetwork, find_cores, is_batch_first
+from .network import STATE_NAMES, TrainedNetwork, find_cores, is_batch_first
 from .trained import Trained
 from .unwrapping import unwrapped
 
@@ -51,11 +52,7 @@ def describe_inputs(module: Any) -> InputShape:
     if is_core(module):
         return InputShape(["input"], core_from_module(module).cell.inputs, bool(module.batch_first))
     cores = find_cores(module)
-    needed = [
-        p.name
-        for p in inspect.signature(module.forward).parameters.values()
-        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name not in TIME_NAMES
-    ]
+    needed = needed_arguments(module)
     states = [name for name in needed if name in STATE_NAMES]
     if states:
         raise TypeError(
