@@ -672,9 +672,9 @@ def test_export_loads_checkpoints_of_training_frameworks(call, work, wrap):
     """A bare state_dict, and nested as Lightning ("state_dict") and hand-written loops keep it beside other things."""
     state = small_cfc().state_dict()
     torch.save(state if wrap == "plain" else {wrap: state, "epoch": 3, "optimizer": {"lr": 0.1}}, "c.pt")
-    module, digest = load_trained("train.py:make_model", weights="c.pt", trust_pickle=False)
-    assert digest
-    assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
+    source = load_trained("train.py:make_model", weights="c.pt", trust_pickle=False)
+    assert source.checkpoint_sha256
+    assert all(torch.equal(value, state[name]) for name, value in source.module.state_dict().items())
 
 
 def test_export_refuses_what_exists_before_it_builds_the_model(call, work, cfc_bundle):

@@ -387,7 +387,7 @@ def saved(module, name, nest=None):
 
 
 def loaded(weights, factory="make_model"):
-    return load_trained(f"train.py:{factory}", weights=weights, trust_pickle=False)[0]
+    return load_trained(f"train.py:{factory}", weights=weights, trust_pickle=False).module
 
 
 def assert_same(mine, theirs):
@@ -497,7 +497,7 @@ def test_lazy_layers_take_their_shape_from_the_weights(work):
     )
     net = built(Network)
     saved(net, "w.safetensors")
-    assert_same(load_trained("lazy.py:make_model", weights="w.safetensors", trust_pickle=False)[0], net)
+    assert_same(load_trained("lazy.py:make_model", weights="w.safetensors", trust_pickle=False).module, net)
 
 
 def test_tied_tensors_as_safetensors_keeps_them(work):
@@ -507,9 +507,9 @@ def test_tied_tensors_as_safetensors_keeps_them(work):
         "        super().__init__()\n        self.a, self.b = nn.Linear(5, 5), nn.Linear(5, 5)\n"
         "        self.b.weight, self.rnn = self.a.weight, CfC(5, 4)\n"
     )
-    module = load_trained("tied.py:Tied", weights=None, trust_pickle=False)[0]
+    module = load_trained("tied.py:Tied", weights=None, trust_pickle=False).module
     save_model(module, "w.safetensors")
-    again = load_trained("tied.py:Tied", weights="w.safetensors", trust_pickle=False)[0]
+    again = load_trained("tied.py:Tied", weights="w.safetensors", trust_pickle=False).module
     assert again.b.weight is again.a.weight
     assert_same(again, module)
 

@@ -25,7 +25,8 @@ EPILOG = """examples:
   lnn-edge export train.py:make_model gait.lnn --weights gait.safetensors --period-s 0.1
   lnn-edge export gait.safetensors gait.lnn
   lnn-edge export train.py:make_model gait.lnn --weights gait.pt --time measured --period-s 0.02 \\
-      --inputs acc_x:m/s2,acc_y:m/s2,gyro_z:rad/s --example walk.csv --plot error.svg"""
+      --inputs acc_x:m/s2,acc_y:m/s2,gyro_z:rad/s --example walk.csv --plot error.svg
+  lnn-edge export train.py:make_policy policy.lnn --weights policy.pt --step step --example walk.npy"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,14 +69,16 @@ def run(arguments: argparse.Namespace) -> int:
     check_target(Path(arguments.bundle), arguments.overwrite)
     inputs, outputs = names_list(arguments.inputs), names_list(arguments.outputs)
     example = load_example(arguments, None if inputs is None else [feature.name for feature in inputs])
-    module, checkpoint = load_source(arguments.source, arguments)
-    if arguments.weights is None and checkpoint is None:
+    source = load_source(arguments.source, arguments)
+    if arguments.weights is None and source.checkpoint_sha256 is None:
         tell("no --weights: exporting the model as the factory returns it")
     with shown_when_it_fails(arguments), progress_bar("export") as progress, remarks():
         report = export_model(
-            module,
+            source.module,
             arguments.bundle,
             example=example,
+            step=source.step,
+            initial_state=source.initial_state,
             period_s=arguments.period_s,
             time=arguments.time,
             timespan=arguments.timespan,
@@ -87,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
             outputs=outputs,
             overwrite=arguments.overwrite,
             steps=arguments.steps,
-            checkpoint_sha256=checkpoint,
+            checkpoint_sha256=source.checkpoint_sha256,
             progress=progress,
         )
     emit_json(report.to_dict(), arguments)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..backends import ALL, BACKENDS
 from .console import remarks
+
+if TYPE_CHECKING:
+    from ..export.source import Source
 
 __all__ = [
     "add_backend_arguments",
@@ -70,6 +73,17 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="unpickle a whole saved module; this RUNS WHATEVER CODE IS IN THE FILE, so only for files you made",
     )
+    parser.add_argument(
+        "--step",
+        metavar="NAME",
+        help="for a model that loops cells by itself: the function in the SOURCE file, or the method of the model, "
+        "that is one turn of that loop, step(model, x, state[, timespan]) -> (output, new state); state is None first",
+    )
+    parser.add_argument(
+        "--initial-state",
+        metavar="NAME",
+        help="the function or method, initial_state(model), that makes what --step starts from, if that is not None",
+    )
 
 
 def add_example_arguments(parser: argparse.ArgumentParser, columns: str) -> None:
@@ -112,12 +126,18 @@ def positive(text: str) -> float:
     return value
 
 
-def load_source(source: str, arguments: argparse.Namespace) -> tuple[Any, str | None]:
-    """The trained module that `source` names, and the SHA-256 of its checkpoint if it has one."""
+def load_source(source: str, arguments: argparse.Namespace) -> Source:
+    """What `source` and the arguments beside it name."""
     from ..export.source import load_trained
 
     with remarks():
-        return load_trained(source, weights=arguments.weights, trust_pickle=arguments.trust_pickle)
+        return load_trained(
+            source,
+            weights=arguments.weights,
+            trust_pickle=arguments.trust_pickle,
+            step=arguments.step,
+            initial_state=arguments.initial_state,
+        )
 
 
 def names_list(text: str | None) -> list[Any] | None:

@@ -31,7 +31,7 @@ EPILOG = """examples:
   lnn-edge verify gait.lnn --steps 100000
   lnn-edge verify gait.lnn --against train.py:make_model --weights gait.safetensors --steps 10000 \\
       --example walk.csv --plot error.svg"""
-_AGAINST_ONLY = ("weights", "trust_pickle", "example", "reset_column")
+_AGAINST_ONLY = ("weights", "trust_pickle", "step", "initial_state", "example", "reset_column")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,11 +91,13 @@ def _against_model(arguments: argparse.Namespace, progress: Any) -> Any:
 
     columns = [feature.name for feature in read_bundle(arguments.bundle).manifest.inputs[0].features]
     example = load_example(arguments, columns)
-    module, _ = load_source(arguments.against, arguments)
+    source = load_source(arguments.against, arguments)
     return verify_against(
-        module,
+        source.module,
         arguments.bundle,
         example=example,
+        step=source.step,
+        initial_state=source.initial_state,
         backend=arguments.backend,
         threads=arguments.threads,
         options=backend_options(arguments),

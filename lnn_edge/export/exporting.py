@@ -52,6 +52,8 @@ def export_model(
     path: str | os.PathLike[str],
     *,
     example: Any = None,
+    step: Callable[..., Any] | None = None,
+    initial_state: Any = None,
     period_s: float | None = None,
     time: Literal["fixed", "measured"] = "fixed",
     timespan: float = 1.0,
@@ -69,11 +71,18 @@ def export_model(
     """Export a trained module as a bundle and prove that stepping it equals the module on whole sequences.
 
     Args:
-        model: An ncps layer or cell, or a network around ncps layers; on any device, in any mode. It is not changed.
+        model: An ncps layer or cell, or a network around some; on any device, in any mode. It is not changed.
         path: Where the bundle goes, `NAME.lnn`.
         example: Recorded samples, (T, features) or a batch of recordings as the module takes it; a dict of these by
             argument name if the forward takes several. Used for the proof, for the ranges in the manifest and for the
             self-test on the device. A network needs it; for a single layer random samples can stand in.
+        step: For a network that loops cells by itself: what one turn of that loop is, a function or a method of the
+            model, called as `step(model, x, state)` or `step(model, x, state, timespan)`. x is (batch, ...), or a dict
+            of these if the example is one; timespan is (batch, 1). It returns the output and the new state, a tensor or
+            a tuple or dict of tensors, (batch, width) each; the state is `None` at the start of a sequence. Use the
+            model that is passed: it is a copy. If the model's forward takes whole sequences, the step must equal it.
+        initial_state: The state that `step` starts from, for one row, or a function that makes it from the model; not
+            needed if that is `None`, and the step takes `None` for zeros.
         period_s: Nominal time between samples, seconds. Needed with time="measured" and for paced benchmarks.
         time: "fixed" folds the timespan into the weights; "measured" makes `dt` in seconds an input.
         timespan: The value that the training passed as `timespans` for one period; 1.0 if it passed none.
@@ -107,8 +116,10 @@ def export_model(
     tell = progress or _silent
     when = make_time(time, period_s, timespan, dt_range_s)
     check_unroll(unroll)
-    recorded = recordings(describe_inputs(model), check_batch(batch), example)
-    trained = trained_from_module(model, batch, recorded)
+    recorded = recordings(
+        describe_inputs(model, stepped=step is not None, example=example), check_batch(batch), example
+    )
+    trained = trained_from_module(model, batch, recorded, step, initial_state)
     warn_of_drifted_masks(unwrapped(model))
     seen = None if recorded is None else {name: np.concatenate(rows) for name, rows in recorded.items()}
     named_inputs = [

@@ -18,7 +18,7 @@ from .lowering import lower_core
 from .modules import core_from_module, describe_core
 from .steptime import StepTime
 from .timespans import timespans_from_dt
-from .trained import Known, Results
+from .trained import NOT_CAUSAL, Known, Results
 
 __all__ = ["TrainedLayer"]
 
@@ -27,6 +27,8 @@ Array = npt.NDArray[Any]
 
 class TrainedLayer:
     """An ncps `LTC` or `CfC`. Works on a float32 copy on the CPU in eval mode; the user's module is left alone."""
+
+    why_unequal = NOT_CAUSAL
 
     def __init__(self, module: nn.Module, batch: int) -> None:
         self.core: LiquidCore = core_from_module(module)

@@ -21,68 +21,35 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ..manifest import Core, StatePair, Tensor, Time
-from ..reference import LiquidCore, RecurrentCore
-from ..wording import listed
-from .checks import type_name
+from .cores import find_cores, is_batch_first, read_core
 from .excitation import Excitation
 from .folding import Unwritten
 from .forward import Forward, Leaf, leaf_from_shapes, leaf_name
 from .graph import GraphBuilder, Value
-from .modules import core_from_module, describe_core, is_core
-from .recurrent import describe_recurrent, is_recurrent, recurrent_from_module
 from .starts import changing_start, initial_value
 from .steering import Steering
 from .steptime import StepTime
 from .tracing import lower_program, trace_step
-from .trained import Known, Results
+from .trained import NOT_CAUSAL, Known, Results
 from .unwrapping import plain_names, unwrap_parts
 
-__all__ = ["STATE_NAMES", "TrainedNetwork", "find_cores", "is_batch_first"]
+__all__ = ["STATE_NAMES", "TrainedNetwork"]
 
 Array = npt.NDArray[Any]
 
 STATE_NAMES = ("hx", "h", "hidden", "hidden_state", "state", "states", "h0", "hc", "hxs", "rnn_state", "rnn_states")
 
 
-def find_cores(module: nn.Module) -> dict[str, nn.Module]:
-    """The ncps layers and the recurrent layers of torch inside a module, by name.
-
-    Raises:
-        TypeError: If none of them is an ncps layer.
-    """
-    cores = {name: part for name, part in module.named_modules() if is_core(part) or is_recurrent(part)}
-    if any(is_core(core) for core in cores.values()):
-        return cores
-    foreign = [f"{type(core).__name__} '{name}'" if name else type(core).__name__ for name, core in cores.items()]
-    found = f"only torch's own {listed(foreign)} inside; type torch.onnx.export for such a model" if foreign else ""
-    raise TypeError(
-        f"expected an ncps.torch LTC or CfC, or a network around some, got {type_name(module)} with "
-        f"{found or 'none inside'}"
-    )
-
-
-def is_batch_first(cores: Mapping[str, nn.Module]) -> bool:
-    """Whether a network takes (batch, time, ...): as its liquid cores do, whatever torch's layers are fed."""
-    return all(bool(core.batch_first) for core in cores.values() if is_core(core))
-
-
-def _read(name: str, layer: nn.Module) -> tuple[LiquidCore | RecurrentCore, Core]:
-    """The maths of a core and its description for the manifest."""
-    if is_core(layer):
-        liquid = core_from_module(layer)
-        return liquid, describe_core(name, layer, liquid)
-    recurrent = recurrent_from_module(name, layer)
-    return recurrent, describe_recurrent(name, layer, recurrent)
-
-
 class TrainedNetwork:
     """A module that holds ncps layers. Works on a float32 copy on the CPU in eval mode; the user's is left alone."""
+
+    why_unequal = NOT_CAUSAL
 
     def __init__(self, module: nn.Module, batch: int, example: Mapping[str, Sequence[Array]]) -> None:
         # read first: copying a stale nn.GRU makes it forget that it is stale
         originals = find_cores(module)
         plain = plain_names(module, originals)
-        read = [_read(plain[name], layer) for name, layer in originals.items()]
+        read = [read_core(plain[name], layer) for name, layer in originals.items()]
         duplicate: Any = unwrap_parts(copy.deepcopy(module))
         self._module = duplicate.to("cpu", torch.float32).eval()
         self.batch = batch

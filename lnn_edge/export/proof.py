@@ -130,10 +130,8 @@ def check_causal(model: Trained, samples: Excitation, time: Time) -> None:
         found = compare(name, STEPPED_WHOLE, "first", stepped[name][steps], whole, tolerance=COMPUTABLE)
         if not found.passed:
             raise ValueError(
-                f"output '{name}' of the model at step {found.first_over} depends on more than the samples up to then "
-                f"(torch stepped and torch on the whole sequence differ by {found.max_abs:.1e}): it is bidirectional, "
-                "pools, attends or normalises over time, or carries state outside its cores. Stepping it would "
-                "not equal the sequence; move that part out of the model, or make it causal"
+                f"output '{name}' at step {found.first_over}: torch stepped and torch on the whole sequence differ by "
+                f"{found.max_abs:.1e}, so {model.why_unequal}"
             )
 
 

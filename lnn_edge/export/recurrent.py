@@ -1,4 +1,4 @@
-"""From torch's own `nn.GRU`, `nn.LSTM` and `nn.RNN` to a `RecurrentCore`: further cores beside liquid ones."""
+"""From torch's own recurrent layers and cells to a `RecurrentCore`: further cores beside liquid ones."""
 
 from __future__ import annotations
 
@@ -13,22 +13,30 @@ from ..manifest import Core
 from ..reference import GruLayer, LstmLayer, RecurrentCore, RnnLayer
 from .checks import check_methods, checked_array
 
-__all__ = ["describe_recurrent", "is_recurrent", "recurrent_from_module"]
+__all__ = ["describe_recurrent", "is_recurrent", "is_recurrent_cell", "recurrent_from_module"]
 
 Array = npt.NDArray[Any]
+
+_LAYERS = (nn.GRU, nn.LSTM, nn.RNN)
+_CELLS = (nn.GRUCell, nn.LSTMCell, nn.RNNCell)
 
 
 def is_recurrent(module: nn.Module) -> bool:
     """Whether a module is one of torch's recurrent layers."""
-    return isinstance(module, (nn.GRU, nn.LSTM, nn.RNN))
+    return isinstance(module, _LAYERS)
+
+
+def is_recurrent_cell(module: nn.Module) -> bool:
+    """Whether a module is one of torch's recurrent cells."""
+    return isinstance(module, _CELLS)
 
 
 def recurrent_from_module(name: str, module: Any) -> RecurrentCore:
-    """Read one of torch's recurrent layers; nothing in it is changed.
+    """Read one of torch's recurrent layers or cells; nothing in it is changed.
 
     Args:
         name: The module's name in the network, for messages.
-        module: The `nn.GRU`, `nn.LSTM` or `nn.RNN`.
+        module: The `nn.GRU`, `nn.LSTM`, `nn.RNN`, or a cell of these.
 
     Raises:
         TypeError: If it overrides the maths of its class.
@@ -36,12 +44,15 @@ def recurrent_from_module(name: str, module: Any) -> RecurrentCore:
     """
     base = _base(module)
     check_methods(module, base, ("forward",))
+    if is_recurrent_cell(module):
+        return RecurrentCore((_layer_from_weights(module, _cell_weights(name, module)),))
     if module.bidirectional:
         raise ValueError(
             f"'{name}' is a bidirectional {base.__name__}: its output depends on samples that have not come yet, so no "
             f"step can give it. Train it with bidirectional=False"
         )
-    return RecurrentCore(tuple(_layer(name, module, k) for k in range(module.num_layers)))
+    weights = (_weights(name, module, k) for k in range(module.num_layers))
+    return RecurrentCore(tuple(_layer_from_weights(module, own) for own in weights))
 
 
 def describe_recurrent(name: str, module: Any, core: RecurrentCore) -> Core:
@@ -54,7 +65,7 @@ def describe_recurrent(name: str, module: Any, core: RecurrentCore) -> Core:
     return Core(
         name=name,
         kind=_base(module).__name__,
-        mode=str(module.nonlinearity) if isinstance(module, nn.RNN) else "torch",
+        mode=str(module.nonlinearity) if isinstance(module, (nn.RNN, nn.RNNCell)) else "torch",
         inputs=core.inputs,
         units=core.units,
         outputs=core.outputs,
@@ -67,18 +78,25 @@ def describe_recurrent(name: str, module: Any, core: RecurrentCore) -> Core:
 
 
 def _base(module: nn.Module) -> type[nn.Module]:
-    return next(base for base in (nn.GRU, nn.LSTM, nn.RNN) if isinstance(module, base))
+    return next(base for base in (*_LAYERS, *_CELLS) if isinstance(module, base))
 
 
-def _layer(name: str, module: Any, k: int) -> GruLayer | LstmLayer | RnnLayer:
-    weights = {key: checked_array(tensor, f"{name}.{key}_l{k}") for key, tensor in _tensors(name, module, k)}
+def _layer_from_weights(module: Any, weights: dict[str, Array]) -> GruLayer | LstmLayer | RnnLayer:
     w_input, w_recurrent = weights["weight_ih"], weights["weight_hh"]
     b_input, b_recurrent = (weights.get(f"bias_{part}", np.zeros(len(w_input))) for part in ("ih", "hh"))
-    if isinstance(module, nn.LSTM):
+    if isinstance(module, (nn.LSTM, nn.LSTMCell)):
         return LstmLayer(w_input, w_recurrent, b_input, b_recurrent, weights.get("weight_hr"))
-    if isinstance(module, nn.GRU):
+    if isinstance(module, (nn.GRU, nn.GRUCell)):
         return GruLayer(w_input, w_recurrent, b_input, b_recurrent)
     return RnnLayer(w_input, w_recurrent, b_input, b_recurrent, module.nonlinearity)
+
+
+def _cell_weights(name: str, cell: nn.Module) -> dict[str, Array]:
+    return {key: checked_array(tensor, f"{name}.{key}") for key, tensor in cell.named_parameters(recurse=False)}
+
+
+def _weights(name: str, module: Any, k: int) -> dict[str, Array]:
+    return {key: checked_array(tensor, f"{name}.{key}_l{k}") for key, tensor in _tensors(name, module, k)}
 
 
 def _tensors(name: str, module: Any, k: int) -> Iterator[tuple[str, Any]]:

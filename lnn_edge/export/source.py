@@ -9,8 +9,10 @@ import os
 import pickle
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from inspect import isfunction
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,12 +25,36 @@ from .checkpoint import rebuilt
 from .weights import load_state
 from .weights_file import read_weights
 
-__all__ = ["load_trained"]
+__all__ = ["Source", "load_trained"]
 
 _NESTED = ("state_dict", "model_state_dict", "model")  # where training frameworks keep the weights in a checkpoint
 
 
-def load_trained(source: str, *, weights: str | None, trust_pickle: bool) -> tuple[nn.Module, str | None]:
+@dataclass(frozen=True)
+class Source:
+    """What there is to export.
+
+    Attributes:
+        module: The trained module.
+        checkpoint_sha256: SHA-256 of the checkpoint, `None` if there is none.
+        step: The step function, `None` if the module needs none.
+        initial_state: The function that makes the state it starts from, `None` for zeros.
+    """
+
+    module: nn.Module
+    checkpoint_sha256: str | None = None
+    step: Callable[..., Any] | None = None
+    initial_state: Callable[..., Any] | None = None
+
+
+def load_trained(
+    source: str,
+    *,
+    weights: str | None,
+    trust_pickle: bool,
+    step: str | None = None,
+    initial_state: str | None = None,
+) -> Source:
     """Build the model and load its weights.
 
     Args:
@@ -36,22 +62,43 @@ def load_trained(source: str, *, weights: str | None, trust_pickle: bool) -> tup
             with a pickled module.
         weights: File with the weights, or `None`.
         trust_pickle: Whether a whole module may be unpickled, which runs whatever code is in the file.
-
-    Returns:
-        The module, and the SHA-256 of the checkpoint, or `None` if there is none.
+        step: Name of the step function: a function beside the factory, or a method of the model.
+        initial_state: Name of the function that makes the state which the step starts from, likewise.
 
     Raises:
         ValueError, TypeError, OSError: Naming what is wrong with the source or the weights.
     """
+    code: ModuleType | None = None
+    checkpoint: str | None
     if source.endswith((".pt", ".pth", ".pkl")):
-        return _unpickled(Path(source), weights, trust_pickle)
-    if source.endswith(".safetensors"):
-        return _checkpoint(Path(source), weights)
-    module = _built(source)
-    return module, None if weights is None else _load_weights(module, Path(weights))
+        module, checkpoint = _unpickled(Path(source), weights, trust_pickle)
+    elif source.endswith(".safetensors"):
+        module, checkpoint = _checkpoint(Path(source), weights)
+    else:
+        code, module = _built(source)
+        checkpoint = None if weights is None else _load_weights(module, Path(weights))
+    return Source(
+        module,
+        checkpoint,
+        None if step is None else _function("--step", step, code, module),
+        None if initial_state is None else _function("--initial-state", initial_state, code, module),
+    )
 
 
-def _built(source: str) -> nn.Module:
+def _function(option: str, name: str, code: ModuleType | None, module: nn.Module) -> Callable[..., Any]:
+    """A function of the source file, or a method of the model."""
+    for place in ([] if code is None else [code]) + [type(module)]:
+        found = getattr(place, name, None)
+        if callable(found):
+            return found  # type: ignore[no-any-return]
+    own = [n for n, value in vars(type(module)).items() if callable(value)]
+    beside = [] if code is None else [n for n, value in vars(code).items() if isfunction(value)]
+    known = sorted(n for n in {*own, *beside} if not n.startswith("_"))
+    where = f"a method of {type(module).__name__}" + ("" if code is None else f" nor a function of '{code.__name__}'")
+    raise ValueError(f"{option} is '{name}', which is not {where}. {choices(name, known)}")
+
+
+def _built(source: str) -> tuple[ModuleType, nn.Module]:
     place, separator, name = source.rpartition(":")
     if not separator or not place or not name:
         raise ValueError(
@@ -70,7 +117,7 @@ def _built(source: str) -> nn.Module:
             made = made()
     if not isinstance(made, nn.Module):
         raise TypeError(f"'{source}' returned {type(made).__name__}, expected a torch.nn.Module")
-    return made
+    return code, made
 
 
 @contextmanager

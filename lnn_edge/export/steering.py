@@ -17,32 +17,14 @@ from torch.utils import _pytree as pytree
 
 from ..reference import ReferenceCore
 from ..wording import listed
-from .conventions import convention_of
+from .conventions import layer_convention
+from .opaque import opaque_core
 from .starts import changing_start
 
 __all__ = ["Steering"]
 
 After = list[Any]  # per core a tuple of its new states, `None` until it was called
 Starts = list[torch.Tensor]  # per state of all cores its value at the start of a sequence, (1, width)
-
-
-@torch.library.custom_op("lnn_edge::core", mutates_args=())
-def _core_operation(
-    x: torch.Tensor,
-    states: list[torch.Tensor],
-    timespans: torch.Tensor | None,  # noqa: ARG001 - the translation reads it from the traced call
-    index: int,  # noqa: ARG001 - likewise
-    outputs: int,
-) -> list[torch.Tensor]:
-    """Stands for a core while a step is traced; only its shapes matter."""
-    return [x.new_zeros(x.shape[0], outputs), *(state.clone() for state in states)]
-
-
-@_core_operation.register_fake
-def _core_shapes(
-    x: torch.Tensor, states: list[torch.Tensor], _timespans: torch.Tensor | None, _index: int, outputs: int
-) -> list[torch.Tensor]:
-    return [x.new_empty(x.shape[0], outputs), *(torch.empty_like(state) for state in states)]
 
 
 class Steering:
@@ -52,7 +34,7 @@ class Steering:
         self, layers: Mapping[str, nn.Module], cores: Sequence[ReferenceCore], starts: Starts | None = None
     ) -> None:
         self._layers: list[tuple[str, Any]] = list(layers.items())
-        self._conventions = [convention_of(name, layer) for name, layer in layers.items()]
+        self._conventions = [layer_convention(name, layer) for name, layer in layers.items()]
         self._cores = cores
         self._starts = starts
         self._counts = [len(core.state_names) for core in cores]
@@ -103,7 +85,7 @@ class Steering:
             timespan = 1.0 if given is None else given.double().reshape(-1, 1).numpy()
             y, new = core.step(self._sample(index, x).double().numpy(), state, timespan)
             after[index] = tuple(torch.from_numpy(new[name]) for name in core.state_names)
-            return self._returned(index, x, torch.from_numpy(y), after[index])
+            return self._conventions[index].returned(torch.from_numpy(y), after[index], x.dim() > 2)
 
         return self._steered(forward)
 
@@ -112,11 +94,11 @@ class Steering:
 
         def forward(index: int, after: After, x: torch.Tensor, _hx: Any, timespans: Any) -> Any:
             self._check_step(index, x, after)
-            sample, outputs = self._sample(index, x), self._cores[index].outputs
+            sample = self._sample(index, x)
             spans = timespans.reshape(sample.shape[0], 1) if timed and timespans is not None else None
-            y, *new = torch.ops.lnn_edge.core(sample, self._own(states, index), spans, index, outputs)
+            y, *new = opaque_core(sample, self._own(states, index), spans, index, self._cores[index].outputs)
             after[index] = tuple(new)
-            return self._returned(index, x, y, after[index])
+            return self._conventions[index].returned(y, after[index], x.dim() > 2)
 
         return self._steered(forward)
 
@@ -184,10 +166,3 @@ class Steering:
     def _first_rows(self, index: int, hx: Any, batched: bool) -> tuple[torch.Tensor, ...]:
         """States as the forward passes them, (1, width) each: rows do not differ at the start of a sequence."""
         return tuple(state[:1].detach() for state in self._conventions[index].unpacked(hx, batched))
-
-    def _returned(
-        self, index: int, x: torch.Tensor, y: torch.Tensor, states: tuple[torch.Tensor, ...]
-    ) -> tuple[torch.Tensor, Any]:
-        """Output and states as the layer itself returns them for one sample."""
-        convention, batched = self._conventions[index], x.dim() > 2
-        return convention.output(y, batched), convention.packed(states, batched)

@@ -11,16 +11,26 @@ from .excitation import Excitation
 from .graph import GraphBuilder, Value
 from .steptime import StepTime
 
-__all__ = ["Known", "Results", "Trained"]
+__all__ = ["NOT_CAUSAL", "Known", "Results", "Trained"]
 
 Array = npt.NDArray[Any]
 Results = dict[str, Array]  # per output and state output, (steps, *shape)
 Known = dict[str, tuple[Array, Array]]  # per output the steps whose value is known, and the values (known, *shape)
+NOT_CAUSAL = (
+    "the model depends on more than the samples up to then: it is bidirectional, pools, attends or normalises over "
+    "time, or carries state outside its cores. Stepping it would not equal the sequence; move that part out of the "
+    "model, or make it causal"
+)
 
 
 class Trained(Protocol):
-    """A trained model, frozen for export."""
+    """A trained model, frozen for export.
 
+    Attributes:
+        why_unequal: What it means if stepping torch does not equal torch on the whole sequence, and what to do.
+    """
+
+    why_unequal: str
     batch: int
     batch_first: bool
     inputs: tuple[Tensor, ...]

@@ -32,6 +32,8 @@ def verify_against(
     path: str | os.PathLike[str],
     *,
     example: Any = None,
+    step: Callable[..., Any] | None = None,
+    initial_state: Any = None,
     backend: str = ALL,
     threads: int = 1,
     options: Mapping[str, Any] | None = None,
@@ -44,6 +46,8 @@ def verify_against(
         model: The trained module.
         path: The bundle.
         example: Recorded samples, as for `export_model`; they come first in the proof.
+        step: As for `export_model`.
+        initial_state: As for `export_model`.
         backend: As for `lnn_edge.load`, or "all" for every backend that is ready.
         threads: As for `lnn_edge.load`.
         options: As for `lnn_edge.load`; only with a named backend.
@@ -60,8 +64,8 @@ def verify_against(
     started = clock.monotonic()
     bundle = read_bundle(path)
     manifest = bundle.manifest
-    recorded = recordings(describe_inputs(model), manifest.batch, example)
-    layer = trained_from_module(model, manifest.batch, recorded or _zeros(manifest))
+    recorded = recordings(describe_inputs(model, stepped=step is not None, example=example), manifest.batch, example)
+    layer = trained_from_module(model, manifest.batch, recorded or _zeros(manifest), step, initial_state)
     _check_same(layer, manifest)
     for name, rows in (recorded or {}).items():  # a proof would clip what the limits of a column forbid
         tensor = next(t for t in manifest.inputs if t.name == name)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy.typing as npt
-from ncps.torch import CfCCell, LTCCell, WiredCfCCell
 from torch import nn
 
+from .cores import find_cores, find_parts, is_batch_first, is_liquid_cell
 from .forward import needed_arguments
 from .layer import TrainedLayer
 from .modules import LoopedCell, core_from_module, is_core
-from .network import STATE_NAMES, TrainedNetwork, find_cores, is_batch_first
+from .network import STATE_NAMES, TrainedNetwork
+from .stepping import TrainedStep
 from .trained import Trained
 from .unwrapping import unwrapped
 
@@ -37,8 +38,13 @@ class InputShape:
         self.batch_first = batch_first
 
 
-def describe_inputs(module: Any) -> InputShape:
+def describe_inputs(module: Any, *, stepped: bool = False, example: Any = None) -> InputShape:
     """Look at a module without running it.
+
+    Args:
+        module: The module.
+        stepped: Whether the caller has a step function for it, which then alone says what its inputs are.
+        example: The caller's example, whose keys are the names of a step's inputs.
 
     Raises:
         TypeError: If it is no torch module, or holds no ncps core.
@@ -48,6 +54,9 @@ def describe_inputs(module: Any) -> InputShape:
     lazy = [name for name, p in module.named_parameters() if isinstance(p, nn.parameter.UninitializedParameter)]
     if lazy:
         raise ValueError(f"the model has parameters without a shape yet ({lazy[0]}); call it once on a sample first")
+    if stepped:
+        find_parts(unwrapped(module))
+        return InputShape([str(name) for name in example] if isinstance(example, Mapping) else ["input"], None, True)
     module = _layer(unwrapped(module))
     if is_core(module):
         return InputShape(["input"], core_from_module(module).cell.inputs, bool(module.batch_first))
@@ -69,26 +78,39 @@ def _hands_on(module: nn.Module) -> bool:
     return kinds[:1] == [inspect.Parameter.VAR_POSITIONAL]
 
 
-def trained_from_module(module: nn.Module, batch: int, example: Mapping[str, Sequence[Array]] | None) -> Trained:
+def trained_from_module(
+    module: nn.Module,
+    batch: int,
+    example: Mapping[str, Sequence[Array]] | None,
+    step: Callable[..., Any] | None = None,
+    initial_state: Any = None,
+) -> Trained:
     """Freeze a module for export.
 
     Args:
         module: A single ncps layer or cell, or a network around ncps layers.
         batch: Rows per step.
         example: Recordings by input name, (T, batch, ...) each; needed for a network, whose shapes it tells.
+        step: What one turn of the loop over time is, if the user writes that loop.
+        initial_state: What the step starts from, if not from zeros.
 
     Raises:
         ValueError, TypeError: If the module cannot be exported, by name.
     """
     module = unwrapped(module)
+    if step is None and initial_state is not None:
+        raise ValueError("`initial_state` has a meaning only with `step`, your own step function (--step NAME)")
     layer = _layer(module)
-    if is_core(layer):
+    if step is None and is_core(layer):
         return TrainedLayer(layer, batch)
     if example is None:
-        raise ValueError("a network needs `example`, recorded samples as its forward takes them: (batch, time, ...)")
+        takes = "as its forward takes them" if step is None else "as its step takes them, one after the other"
+        raise ValueError(f"a network needs `example`, recorded samples {takes}: (batch, time, ...)")
+    if step is not None:
+        return TrainedStep(module, step, batch, example, initial_state)
     return TrainedNetwork(module, batch, example)
 
 
 def _layer(module: nn.Module) -> nn.Module:
     """A cell on its own becomes a layer that loops it; everything else stays what it is."""
-    return LoopedCell(module) if isinstance(module, (LTCCell, CfCCell, WiredCfCCell)) else module
+    return LoopedCell(module) if is_liquid_cell(module) else module
