@@ -102,12 +102,20 @@ class TestLimits:
             check_limits(self.one(dtype=TensorProto.DOUBLE))
 
     def test_dead_value(self):
+        model = self.one("Relu")
+        model.graph.node.append(helper.make_node("Tanh", ["x"], ["unused"]))
+        with pytest.raises(ValueError, match="computes values that nothing uses: unused"):
+            check_limits(model)
+
+    def test_what_nothing_uses_is_left_out(self):
+        """Whole chains of it, with their constants."""
         graph = GraphBuilder()
         x = graph.input("x", (1, 2))
-        graph.node("Tanh", x)
+        graph.node("Tanh", graph.linear(x, np.ones((2, 3))))
         graph.output(graph.node("Sigmoid", x), "y", (1, 2))
-        with pytest.raises(ValueError, match="computes values that nothing uses: tanh_0"):
-            graph.model("m", {})
+        model = graph.model("m", {})
+        assert [node.op_type for node in model.graph.node] == ["Sigmoid"]
+        assert not model.graph.initializer
 
 
 class TestABrokenExportIsCaught:

@@ -390,7 +390,7 @@ class TestRefusals:
     def test_not_causal_per_sample(self, make, tmp_path):
         """Found by computing: torch stepped is not torch on the whole sequence."""
         self.refuse(
-            built(make), tmp_path, ValueError, r"depends on more than the samples up to then .*not equal the seq"
+            built(make), tmp_path, ValueError, r"depends on more than the samples up to then: .*not equal the seq"
         )
 
     def test_padding_in_time(self, tmp_path):
@@ -544,3 +544,27 @@ def test_operation(name):
     with torch.no_grad():
         expected = module(torch.from_numpy(x))[0].numpy().reshape(len(got), -1)
     np.testing.assert_allclose(np.stack(got), expected, rtol=0, atol=LIMIT)
+
+
+class ReadsTheState(nn.Module):
+    """The head looks at all neurons, not at the motor neurons that the core returns."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = LTC(5, AutoNCP(10, 3, seed=3))
+        self.head = nn.Linear(10, 2)
+
+    def forward(self, x, hx=None):
+        _, hx = self.rnn(x, hx)
+        return self.head(hx), hx
+
+
+def test_core_whose_output_nothing_reads(tmp_path):
+    module = ReadsTheState().eval()
+    x = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    lnn_edge.export_model(module, tmp_path / "m.lnn", example=x)
+    stream = lnn_edge.load(tmp_path / "m.lnn").stream()
+    for sample in x:
+        y = stream.step(sample)
+    with torch.no_grad():
+        np.testing.assert_allclose(y, module(torch.from_numpy(x)[None])[0][0].numpy(), atol=LIMIT, rtol=0)

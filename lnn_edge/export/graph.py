@@ -142,7 +142,7 @@ class GraphBuilder:
 
     def model(self, name: str, metadata: Mapping[str, str]) -> onnx.ModelProto:
         """Finish: check the graph strictly and return it as a model."""
-        nodes, constants = self._nodes, self._initializers
+        nodes, constants = _used(self._nodes, self._initializers, [o.name for o in self._outputs])
         if self.half:
             inputs, outputs = [i.name for i in self._inputs], [o.name for o in self._outputs]
             nodes, constants = halved(nodes, constants, inputs, outputs, self._exact)
@@ -173,6 +173,18 @@ class GraphBuilder:
                 for k, name in enumerate(names):
                     if name == old:
                         names[k] = new
+
+
+def _used(
+    nodes: Sequence[onnx.NodeProto], constants: Sequence[onnx.TensorProto], outputs: Sequence[str]
+) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """What the outputs depend on: a network may read a core's state and leave its output alone."""
+    needed, kept = set(outputs), []
+    for node in reversed(nodes):
+        if needed.intersection(node.output):
+            kept.append(node)
+            needed.update(node.input)
+    return kept[::-1], [constant for constant in constants if constant.name in needed]
 
 
 def check_limits(model: onnx.ModelProto) -> None:

@@ -94,8 +94,12 @@ def _function(option: str, name: str, code: ModuleType | None, module: nn.Module
     own = [n for n, value in vars(type(module)).items() if callable(value)]
     beside = [] if code is None else [n for n, value in vars(code).items() if isfunction(value)]
     known = sorted(n for n in {*own, *beside} if not n.startswith("_"))
-    where = f"a method of {type(module).__name__}" + ("" if code is None else f" nor a function of '{code.__name__}'")
+    where = f"a method of {type(module).__name__}" + ("" if code is None else f" nor a function of '{_shown(code)}'")
     raise ValueError(f"{option} is '{name}', which is not {where}. {choices(name, known)}")
+
+
+def _shown(code: ModuleType) -> str:
+    return Path(code.__file__).name if code.__file__ else code.__name__
 
 
 def _built(source: str) -> tuple[ModuleType, nn.Module]:

@@ -47,8 +47,16 @@ class StepFunction:
         self, module: nn.Module, inputs: Sequence[torch.Tensor], state: Any, span: torch.Tensor | None
     ) -> tuple[Any, Any]:
         """One sample: inputs (rows, ...), the state or `None`, the timespan (rows, 1) if it takes one."""
+        return self.checked(self.called(module, inputs, state, span))
+
+    def called(self, module: nn.Module, inputs: Sequence[torch.Tensor], state: Any, span: torch.Tensor | None) -> Any:
+        """Whatever the function returns."""
         x = inputs[0] if self._inputs == ("input",) else dict(zip(self._inputs, inputs, strict=True))
-        result = self._function(module, x, state, *([span] if self.takes_time else []))
+        return self._function(module, x, state, *([span] if self.takes_time else []))
+
+    @staticmethod
+    def checked(result: Any) -> tuple[Any, Any]:
+        """Output and new state, if that is what it returned."""
         if not isinstance(result, tuple) or len(result) != 2:
             got = f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
             raise TypeError(f"the step returned {got}, expected (output, new_state)")

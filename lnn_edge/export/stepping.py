@@ -74,8 +74,7 @@ class TrainedStep:
         self._step = StepFunction(step, module, list(example))
         self._samples = first_samples(example, 3)
         self._start = None if initial_state is None else resolved(initial_state, self._module)
-        output, zero = self._begun()  # the state that the first sample meets: zeros, or what the caller passed
-        self._leaves = _outputs(output)
+        self._leaves, zero = self._begun()
         self.outputs = tuple(Tensor(leaf.name, (batch, *leaf.shape)) for leaf in self._leaves)
         self._one_row = StateTree.of(zero)
         self._initial = self._one_row.flat(zero)
@@ -139,10 +138,11 @@ class TrainedStep:
                     results[pair.output][k, row] = own[0].numpy()
         return results
 
-    def _begun(self) -> tuple[Any, Any]:
-        """Output of the step for its first sample, and the state that it starts from."""
+    def _begun(self) -> tuple[list[Leaf], Any]:
+        """The outputs of the step, and the state that its first sample meets: zeros, or what the caller passed."""
         sample = self._samples[0]
         output, after = self._tried(sample, self._start)
+        leaves = _outputs(output)
         StateTree.of(after)
         if not same_tensors((output, after), self._tried(sample, self._start)):
             raise ValueError(
@@ -159,14 +159,14 @@ class TrainedStep:
                 "from. Pass it: initial_state=the state for one row, (1, width), or a function that makes it from the "
                 "model (--initial-state NAME)"
             )
-        return output, begin
+        return leaves, begin
 
     def _tried(self, sample: Sequence[torch.Tensor], state: Any) -> tuple[Any, Any]:
         """Call the step on samples; what the user's own code raises is said with what it was called with."""
         rows = len(sample[0])
         try:
             with torch.no_grad():
-                return self._step(self._module, sample, state, torch.ones(rows, 1) if self._step.takes_time else None)
+                result = self._step.called(self._module, sample, state, torch.ones(rows, 1))
         except Exception as error:
             shapes = ", ".join(f"{t.name} {list(x.shape)}" for t, x in zip(self.inputs, sample, strict=True))
             hint = ". If it cannot start from None, pass initial_state=..." if state is None else ""
@@ -174,6 +174,7 @@ class TrainedStep:
                 f"the step raised {type(error).__name__}: {error} (called with {shapes} and the state "
                 f"{'None' if state is None else 'that it starts from or returned'}{hint})"
             ) from error
+        return self._step.checked(result)
 
     def _found_rows(self) -> StateTree:
         """Find the axis of the rows in every tensor of the state, by stepping two rows."""
