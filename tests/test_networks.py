@@ -568,3 +568,32 @@ def test_core_whose_output_nothing_reads(tmp_path):
         y = stream.step(sample)
     with torch.no_grad():
         np.testing.assert_allclose(y, module(torch.from_numpy(x)[None])[0][0].numpy(), atol=LIMIT, rtol=0)
+
+
+class Branches(nn.Module):
+    """Doubles what is loud: a decision that a trace cannot follow."""
+
+    def __init__(self, decide):
+        super().__init__()
+        self.rnn = CfC(5, 4)
+        self.decide = decide
+
+    def forward(self, x, hx=None):
+        if self.decide(x):
+            x = 2 * x
+        return self.rnn(x, hx)
+
+
+def test_branch_on_a_value_is_refused_with_its_line(tmp_path, capfd):
+    """In a few words: torch prints pages about it."""
+    x = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    match = r"decides on the value of a sample .*test_networks.py, line \d+: .*torch.where\(condition, one, other\)"
+    with pytest.raises(TypeError, match=match):
+        lnn_edge.export_model(Branches(lambda x: x.abs().max() > 1e9), tmp_path / "m.lnn", example=x)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_code_that_no_trace_can_follow_is_refused(tmp_path):
+    x = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    with pytest.raises(TypeError, match=r"cannot be traced \(test_networks.py, line \d+: .*numpy"):
+        lnn_edge.export_model(Branches(lambda x: x.numpy().max() > 1e9), tmp_path / "m.lnn", example=x)

@@ -131,6 +131,7 @@ def export_model(
         for tensor, names in zip(trained.outputs, names_for("outputs", trained.outputs, outputs), strict=True)
     ]
     check_causal(trained, excite(named_inputs, when, recorded, MIN_STEPS), when)
+    add_steps(GraphBuilder(), trained, when, 1)  # refuses what no graph can compute, before the long work
     samples = excite(named_inputs, when, recorded, steps, unroll=unroll)
     truth = truth_from_model(trained, samples, when, tell)
     if seen is not None:  # the recorded segment comes first

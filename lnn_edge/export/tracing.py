@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import logging
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
 
 import torch
 from torch import nn
 from torch.distributions import Distribution
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from ..reference import LiquidCore, RecurrentCore
 from .graph import GraphBuilder, Value
@@ -21,10 +26,25 @@ __all__ = ["lower_program", "trace_step"]
 
 
 def trace_step(step: nn.Module, arguments: Sequence[torch.Tensor]) -> torch.export.ExportedProgram:
-    """Trace a module whose cores have been made opaque; see `steering` and `given`."""
-    with warnings.catch_warnings(), torch.no_grad(), _unchecked_distributions():
+    """Trace a module whose cores have been made opaque; see `steering` and `given`.
+
+    Raises:
+        TypeError: If the user's code does what no trace can follow; the message says where.
+    """
+    with warnings.catch_warnings(), torch.no_grad(), _unchecked_distributions(), _quiet():
         warnings.simplefilter("ignore")  # about the tracing of forwards that set attributes, as ours do
-        return torch.export.export(step, tuple(arguments), strict=False)
+        try:
+            return torch.export.export(step, tuple(arguments), strict=False)
+        except GuardOnDataDependentSymNode as error:
+            raise TypeError(
+                f"the model decides on the value of a sample what to compute{_users_line(error)}, and a graph computes "
+                "the same for every sample. Compute both and choose: torch.where(condition, one, other)"
+            ) from error
+        except RuntimeError as error:
+            reason = next(iter(str(error).strip().splitlines()), "")
+            raise TypeError(
+                f"the model cannot be traced{_users_line(error)}: {type(error).__name__}: {reason}"
+            ) from error
 
 
 def lower_program(
@@ -57,6 +77,25 @@ def lower_program(
         return [Value(value, (when.batch, width), (when.batch, width)) for value, width in named]
 
     return translate(graph, program, inputs, RULES, lower)
+
+
+def _users_line(error: Exception) -> str:
+    """Where in the user's own code an error came up."""
+    ours = (str(Path(__file__).parents[1]), str(Path(torch.__file__).parent), "<")
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(ours)]
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno}: `{frames[-1].line}`)" if frames else ""
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch logs and prints about a trace that fails: pages of it, and the error says what matters."""
+    usual = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(usual)
 
 
 @contextmanager
