@@ -462,6 +462,14 @@ def by_row(y, operation):
 
 # One small network per torch operation: the rule for it must equal torch, whatever else the table does.
 OPERATIONS = {
+    "dead-band": lambda y: torch.where(y.abs() > 0.1, y, 0.0),
+    "choice-of-two": lambda y: torch.where(y[..., :1] >= y[..., 1:2], y, -y),
+    "filled-where-low": lambda y: y.masked_fill(y < 0.05, -1.0),
+    "conditions-combined": lambda y: torch.where(((y <= 0.2) & (y != 0)) | ~(y > -0.1), 2 * y, y.new_tensor(0.3)),
+    "conditions-of-torch": lambda y: torch.where(torch.logical_or(y.lt(-0.1), torch.logical_not(y == y)), y, y + 1),
+    "condition-as-number": lambda y: (y > 0.1).float() * y + (y > 0).sum(-1, keepdim=True) / 4,
+    "condition-in-another-shape": lambda y: torch.where((y[..., 0] > 0).unsqueeze(-1), y, 0.5 * y),
+    "condition-cut": lambda y: torch.where(torch.cat([y[..., :2] > 0, y[..., 2:] < 0], -1), y, 0.5 * y),
     "relu": lambda y: functional.relu(y),
     "elu": lambda y: functional.elu(y, 0.7),
     "leaky_relu": lambda y: functional.leaky_relu(y, 0.3),

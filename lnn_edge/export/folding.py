@@ -56,6 +56,24 @@ class Unwritten(Value):
         return Value(self.name, self.physical, self.logical)
 
 
+class Condition(Unwritten):
+    """True or false, for which ONNX has a type of its own; written, it is the number 1 or 0 that torch makes of it.
+
+    Args:
+        truth: The value of that type.
+        write: Writes the number.
+    """
+
+    def __init__(self, truth: Value, write: Callable[[], str]) -> None:
+        super().__init__(truth.physical, truth.logical, write)
+        object.__setattr__(self, "_truth", truth)
+
+    @property
+    def truth(self) -> Value:
+        """The value of ONNX's type, in the shape that torch sees."""
+        return self._truth.viewed(self.logical)  # type: ignore[attr-defined,no-any-return]
+
+
 class _Once:
     def __init__(self, write: Callable[[], str]) -> None:
         self._write, self._name = write, ""

@@ -33,6 +33,8 @@ OPERATORS = frozenset(
     | {"AveragePool", "Conv", "Cos", "Elu", "Expand", "Gather", "HardSigmoid", "LayerNormalization", "LeakyRelu", "Log"}
     | {"LogSoftmax", "MatMul", "Max", "MaxPool", "Min", "Neg", "Pow", "ReduceMax", "ReduceMean", "ReduceMin", "Reshape"}
     | {"Sin", "Slice", "Softmax", "Softplus", "Sqrt", "Transpose"}
+    # what they decide
+    | {"And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or", "Where"}
 )
 
 
@@ -86,12 +88,16 @@ class GraphBuilder:
     def output(self, value: str, name: str, shape: Sequence[int]) -> None:
         """Make a value a float32 graph output under a name of its own.
 
-        A value that is an output already, or a graph input, goes through Identity: two outputs need two buffers.
+        A value that is an output already goes through Identity: two outputs need two buffers. A graph input is
+        multiplied by 1, as parsers are known to stumble over an input that goes straight to an output.
         """
         value = self._renamed.get(value, value)
-        taken = {i.name for i in self._inputs} | {o.name for o in self._outputs}
-        if value in taken:
-            self._nodes.append(helper.make_node("Identity", [value], [name], name=f"{name}/copy"))
+        copy = f"{name}/copy"
+        if value in {i.name for i in self._inputs}:
+            self._nodes.append(helper.make_node("Mul", [value, self.constant(1.0)], [name], name=copy))
+            self._exact.add(copy)
+        elif value in {o.name for o in self._outputs}:
+            self._nodes.append(helper.make_node("Identity", [value], [name], name=copy))
         else:
             self._rename(value, name)
         self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)))

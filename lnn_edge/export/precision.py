@@ -17,6 +17,8 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 __all__ = ["halved"]
 
 _WIDE = frozenset({"Div", "Exp", "LayerNormalization", "Log", "LogSoftmax", "Pow", "ReduceMean", "Softmax", "Sqrt"})
+_COMPARISONS = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
+_LOGIC = frozenset({"And", "Not", "Or"})
 _MOVES = frozenset(  # no arithmetic: they keep the type of what they move
     {"Concat", "Expand", "GatherElements", "Identity", "Reshape", "Slice", "Split", "Transpose", "Unsqueeze"}
 )
@@ -65,15 +67,23 @@ class _Rewriting:
     def add(self, node: NodeProto, wide: bool) -> None:
         """Append a node with its operands in the type it computes in."""
         kind = TensorProto.FLOAT if wide else TensorProto.FLOAT16
-        if node.op_type in _MOVES:
+        result = kind
+        if node.op_type in _COMPARISONS:  # in float32, so that the decision does not depend on the precision
+            kind, result = TensorProto.FLOAT, TensorProto.BOOL
+        elif node.op_type in _LOGIC:
+            kind = result = TensorProto.BOOL
+        elif node.op_type in _MOVES:
             given = [self._types[name] for name in node.input if name in self._types]
             kind = given[0] if len(set(given)) == 1 else kind
+            result = kind
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
-        copy.input[:] = [self._operand(name, kind) for name in node.input]
+        copy.input[:] = [
+            name if self._types.get(name) == TensorProto.BOOL else self._operand(name, kind) for name in node.input
+        ]
         self.nodes.append(copy)
         for k, name in enumerate(node.output):
-            self._types[name] = kind
+            self._types[name] = result
             if name in self._outputs and kind != TensorProto.FLOAT:
                 inner = f"{name}.half"
                 copy.output[k] = inner

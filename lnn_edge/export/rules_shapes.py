@@ -1,4 +1,4 @@
-"""Views, cuts, joins, choices, arithmetic and reductions, one small rule per torch operation; see `operations`."""
+"""Views, cuts, joins, arithmetic and reductions, one small rule per torch operation; see `operations`."""
 
 from __future__ import annotations
 
@@ -157,27 +157,6 @@ def _stack(t: Translator, shape: Shape, parts: Sequence[Any], axis: int = 0) -> 
     opened = [v.viewed((*v.logical[:axis], 1, *v.logical[axis:])) for v in whole]
     physical, write = _concat(t, shape, opened, axis)
     return Joined(whole, physical, shape, write) if axis == 0 else Value(write(), physical, shape)
-
-
-@RULES.add("where")
-@folds
-def _where(t: Translator, shape: Shape, mask: Any, kept: Any, other: Any) -> Value:
-    """Choice by a mask that is known when the model is exported: kept * mask + other * (1 - mask)."""
-    if isinstance(mask, Value):
-        raise TypeError("the model chooses by a condition that it computes; export takes masks that are constant")
-
-    def chosen(value: Any, where: torch.Tensor) -> Any:
-        if isinstance(value, Value):
-            return t.elementwise("Mul", shape, value, where.double())
-        return torch.where(where, torch.as_tensor(value, dtype=torch.float64), 0.0)  # an infinity stays where it is
-
-    return t.elementwise("Add", shape, chosen(kept, mask), chosen(other, ~mask))
-
-
-@RULES.add("masked_fill", "masked_fill_")
-@folds
-def _masked_fill(t: Translator, shape: Shape, x: Any, mask: Any, value: Any) -> Value:
-    return _where(t, shape, mask if isinstance(mask, Value) else ~mask, x, value)
 
 
 @RULES.add("index_select")
