@@ -47,7 +47,8 @@ def outputs(tmp_path_factory):
         elif language == "python":
             done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
-            call = next(name for name in ("export_model", "save_checkpoint", "load") if f"lnn_edge.{name}(" in code)
+            calls = ("LiquidNeuralNetwork", "export_model", "save_checkpoint", "load")
+            call = next(name for name in calls if f"lnn_edge.{name}(" in code)
             printed[call] = done.stdout
     return printed
 
@@ -55,6 +56,7 @@ def outputs(tmp_path_factory):
 def test_every_block_runs(outputs):
     assert {"python gait.py", "lnn-edge doctor", "load", "save_checkpoint"} <= set(outputs)
     assert outputs["export_model"] == "True\n"
+    assert outputs["LiquidNeuralNetwork"] == "(300, 1)\nTrue\n"
 
 
 def test_shown_output_is_real(outputs):
