@@ -24,7 +24,8 @@ from lnn_edge.cli import main as lnn_edge_command
 DATA = Path(__file__).parent / "data"
 CHANNELS = ["acc_x", "acc_y", "acc_z", "gyro_x", "gyro_y", "gyro_z"]
 ACTIVITIES = ["Standing", "Walking", "Running", "Badminton"]
-PERIOD_S = 0.1
+RATE_HZ = 10
+PERIOD_S = 1 / RATE_HZ
 SAMPLES = 100  # per recording
 WINDOW = 50  # the decision is the largest output, averaged over the last five seconds
 EPOCHS = 120
@@ -94,21 +95,25 @@ def train(model: torch.nn.Module, x: np.ndarray, y: np.ndarray, epochs: int) -> 
             )
 
 
-def predict(stream: lnn_edge.Stream, recording: np.ndarray) -> int:
-    """Stream one recording sample by sample and decide at its end."""
+def decide(stream: lnn_edge.Stream, recording: np.ndarray) -> list[int]:
+    """Stream one recording sample by sample; what is decided at the end of each second, from the outputs up to then."""
     stream.reset()
     outputs = np.stack([stream.step(sample).copy() for sample in recording])
-    return int(outputs[-WINDOW:].mean(axis=0).argmax())
+    ends = range(RATE_HZ, len(recording) + 1, RATE_HZ)
+    return [int(outputs[max(0, end - WINDOW) : end].mean(axis=0).argmax()) for end in ends]
 
 
 def evaluate(bundle: Path, x: np.ndarray, y: np.ndarray) -> int:
-    """Predict every held-out recording, print what was predicted for what, and return how many are right."""
+    """Stream every held-out recording, print what was decided for what, and return how many are right at the end."""
     stream = lnn_edge.load(bundle).stream()
-    predicted = np.array([predict(stream, recording) for recording in x])
-    print(f"  {'':<10}" + "".join(f"{name:>11}" for name in ACTIVITIES) + "   <- predicted")
+    decided = np.array([decide(stream, recording) for recording in x])
+    print(f"  {'':<10}" + "".join(f"{name:>11}" for name in ACTIVITIES) + "   <- decided after 10 s")
     for k, name in enumerate(ACTIVITIES):
-        print(f"  {name:<10}" + "".join(f"{np.sum(predicted[y == k] == j):>11}" for j in range(len(ACTIVITIES))))
-    return int(np.sum(predicted == y))
+        print(f"  {name:<10}" + "".join(f"{np.sum(decided[y == k, -1] == j):>11}" for j in range(len(ACTIVITIES))))
+    right = (decided == y[:, None]).sum(axis=0)
+    print("  seconds of signal   " + "".join(f"{second + 1:>4}" for second in range(len(right))))
+    print(f"  right of {len(y):<11}" + "".join(f"{count:>4}" for count in right))
+    return int(right[-1])
 
 
 def heading(number: int, text: str) -> None:

@@ -30,11 +30,44 @@ def test_demo(cell, tmp_path):
     assert done.returncode == 0, done.stderr
     for stage in ("1. train", "2. export", "3. verify", "4. stream", "5. measure"):
         assert f"\n{stage}" in done.stdout
+    by_second = re.search(r"right of 40 +(.*)", done.stdout).group(1).split()
+    assert len(by_second) == 10
     summary = done.stdout[done.stdout.index("\nsummary of") :]
     right = int(re.search(r"right +(\d+) of 40", summary).group(1))
     assert right >= 20
+    assert right == int(by_second[-1])
     assert "deadlines missed" in summary.splitlines()[-1]
     assert json.loads((tmp_path / "bench.json").read_text())["self_test"] == "passed"
+
+
+def run_quick(script, folder):
+    """A script with `--quick`: every stage runs, what is trained is not good yet."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / script), "--quick", "--output", str(folder)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_closed_loop(tmp_path):
+    """Every driver gets its row, and the deployed policy acts as torch's does on the very samples that it sees."""
+    printed = run_quick("closed_loop.py", tmp_path)
+    rows = re.findall(r"^  (\w.*?) +(\d+) \+- +\d+ +\d+ +\d+ +\d+ +\d+\.\d+$", printed, flags=re.M)
+    returns = {name: int(mean) for name, mean in rows}
+    assert returns["expert, full state every 10 ms"] == 1000
+    assert returns["policy, deployed on onnxruntime"] > 0
+    assert len([name for name in returns if "assumed" in name]) == 2
+    assert float(re.search(r"actions within (\S+) of torch's", printed).group(1)) < 1e-4  # of actions up to 3
+    assert (tmp_path / "closed_loop.png").stat().st_size > 10_000
+    assert json.loads((tmp_path / "balance.lnn" / "manifest.json").read_text())["time"]["mode"] == "measured"
+
+
+def test_own_model(tmp_path):
+    printed = run_quick("own_model.py", tmp_path)
+    assert float(re.search(r"bundle and torch (\S+) apart", printed).group(1)) < 1e-5
+    assert re.search(r"off by +0\.\d+ of the room while it can be seen\n +0\.\d+ while it is hidden", printed)
 
 
 @pytest.mark.parametrize("name", ["train", "test"])

@@ -131,7 +131,8 @@ def export_model(
         for tensor, names in zip(trained.outputs, names_for("outputs", trained.outputs, outputs), strict=True)
     ]
     check_causal(trained, excite(named_inputs, when, recorded, MIN_STEPS), when)
-    add_steps(GraphBuilder(), trained, when, 1)  # refuses what no graph can compute, before the long work
+    builder = GraphBuilder(check_precision(precision))
+    add_steps(builder, trained, when, unroll)  # before the long work: it refuses what no graph can compute
     samples = excite(named_inputs, when, recorded, steps, unroll=unroll)
     truth = truth_from_model(trained, samples, when, tell)
     if seen is not None:  # the recorded segment comes first
@@ -140,7 +141,7 @@ def export_model(
     manifest = Manifest(
         schema=Schema(),
         name=target.stem,
-        precision=check_precision(precision),
+        precision=builder.precision,
         batch=trained.batch,
         unroll=unroll,
         inputs=tuple(named_inputs),
@@ -153,7 +154,7 @@ def export_model(
         provenance=make_provenance(checkpoint_sha256),
         files={},
     )
-    graph = _build(trained, manifest)
+    graph = _finished(builder, manifest)
     manifest = msgspec.structs.replace(manifest, graph=graph_facts(graph))
     with staged_directory(target, overwrite) as stage:
         return _write_proven(stage, target, manifest, graph, truth, tell, started)
@@ -186,10 +187,8 @@ def _store(stage: Path, manifest: Manifest, files: dict[str, bytes]) -> Manifest
     return complete
 
 
-def _build(trained: Trained, manifest: Manifest) -> onnx.ModelProto:
+def _finished(graph: GraphBuilder, manifest: Manifest) -> onnx.ModelProto:
     """The step as ONNX, describing itself in its metadata."""
-    graph = GraphBuilder(manifest.precision)
-    add_steps(graph, trained, manifest.time, manifest.unroll)
     described = ("schema", "inputs", "outputs", "states", "time", "unroll", "cores")
     metadata = {f"lnn_edge.{key}": msgspec.json.encode(getattr(manifest, key)).decode() for key in described}
     return graph.model(manifest.name, metadata)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from .graph import Shape, Value
 
-__all__ = ["Joined", "Product", "Scaled", "Step", "Unwritten", "per_channel"]
+__all__ = ["Condition", "Joined", "Product", "Scaled", "Step", "Unwritten", "per_channel"]
 
 Array = npt.NDArray[Any]
 _Write = Callable[[Array, Array | None], str]

@@ -58,6 +58,7 @@ class GraphBuilder:
     """
 
     def __init__(self, precision: Precision = "float32") -> None:
+        self.precision: Precision = precision
         self.half = precision == "float16"
         self._exact: set[str] = set()  # names of nodes that stay float32
         self._marking = False
