@@ -274,7 +274,8 @@ def imitate(policy: Policy, loop: Loop, rounds: int, episodes: int, updates: int
         upright = np.mean([len(episode.states) for episode in new]) * STEP_S
         driven = "policy" if number else "expert"
         print(
-            f"  round {number + 1}/{rounds}  the {driven} drove, {upright:.1f} s until it fell or time was up; rms error {error:.3f} after {len(seen)} episodes  ({time.monotonic() - started:.0f} s)",
+            f"  round {number + 1}/{rounds}  the {driven} drove, {upright:.1f} s until it fell or time was up; "
+            f"rms error {error:.3f} after {len(seen)} episodes  ({time.monotonic() - started:.0f} s)",
             flush=True,
         )
     return seen

@@ -37,7 +37,6 @@ from .graph import GraphBuilder, graph_facts
 from .masks import warn_of_drifted_masks
 from .proof import STEPPED_WHOLE, TORCH_EXACT, Truth, check_causal, golden_from_truth, prove, truth_from_model
 from .provenance import make_provenance
-from .trained import Trained
 from .unwrapping import unwrapped
 from .wrapping import describe_inputs, trained_from_module
 
