@@ -86,6 +86,7 @@ def test_recordings_are_what_the_readme_says(name):
     ("script", "arguments", "headings"),
     [
         ("step_overhead.py", ["--calls", "100"], ["torch eager", "stream.step", "overhead"]),
+        ("estimator.py", ["--runs", "1", "--epochs", "1", "--only", "CfC"], ["ncps ms", "fit ms", "ratio"]),
         ("step_graphs.py", ["--runs", "2", "--only", "CfC(8"], ["ours us", "stock us", "ratio"]),
     ],
 )
@@ -96,3 +97,16 @@ def test_benchmark(script, arguments, headings):
     assert done.returncode == 0, done.stderr
     assert all(heading in done.stdout for heading in headings)
     assert re.search(r"^CfC\(.*\) +\d", done.stdout, flags=re.M)
+
+
+def test_activity_benchmark():
+    """The estimator on the demo's task, shortened; what is deployed decides as `predict` does."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "activity.py"), "--cell", "CfC", "--seeds", "1", "--epochs", "60"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    right, deployed = map(int, re.search(r"^CfC +1 +(\d+) +(\d+)", done.stdout, flags=re.M).groups())
+    assert right == deployed
+    assert right >= 20  # chance is 10
