@@ -1,4 +1,4 @@
-"""How long does an epoch of `LiquidNeuralNetwork.fit` take, compared with the loop over ncps' own layer that users write?
+"""How long does an epoch of `LiquidNeuralNetwork.fit` take, compared with the loop over ncps that users write?
 
 Both train the same network on the same data with Adam, clipped gradients and the same batches; the plain loop scales
 its data before it starts, as the estimator does. They take turns in one process; the table shows the median time of an
