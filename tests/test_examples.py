@@ -10,6 +10,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import nbclient
+import nbformat
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -68,6 +70,28 @@ def test_own_model(tmp_path):
     printed = run_quick("own_model.py", tmp_path)
     assert float(re.search(r"bundle and torch (\S+) apart", printed).group(1)) < 1e-5
     assert re.search(r"off by +0\.\d+ of the room while it can be seen\n +0\.\d+ while it is hidden", printed)
+
+
+def test_forecast(tmp_path):
+    printed = run_quick("forecast.py", tmp_path)
+    assert float(re.search(r"stream and predict (\S+) apart", printed).group(1)) < 1e-5
+    rms, _, last = map(float, re.search(r"^  1 to 5 +(\S+) +(\S+) +(\S+)", printed, flags=re.M).groups())
+    assert rms < last  # even a short training beats the guess that nothing moves
+    assert (tmp_path / "forecast.png").stat().st_size > 10_000
+
+
+def test_notebook(tmp_path):
+    """Every cell runs in an empty folder; no outputs are kept in the file, so that it never shows stale ones."""
+    notebook = nbformat.read(ROOT / "examples" / "notebook" / "deploy.ipynb", as_version=4)
+    assert all(not cell.outputs for cell in notebook.cells if cell.cell_type == "code")
+    done = nbclient.NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = "\n".join(
+        output.get("text", "") or output.get("data", {}).get("text/plain", "")
+        for cell in done.cells if cell.cell_type == "code" for output in cell.outputs
+    )  # fmt: skip
+    assert "equal to torch within" in shown
+    assert "closed-loop steps on onnxruntime" in shown
+    assert any("image/png" in output.get("data", {}) for cell in done.cells for output in cell.get("outputs", []))
 
 
 @pytest.mark.parametrize("name", ["train", "test"])
