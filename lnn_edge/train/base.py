@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -465,14 +465,29 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         )
 
     def _score(self, X: Any, y: Any, sample_weight: Any, timespans: Any) -> float:  # noqa: N803
-        """Accuracy or coefficient of determination over all answers, whatever their shape."""
-        predicted = _joined(self.predict(X, timespans))
-        truth = _joined(y)
-        weights = None if sample_weight is None else _joined(sample_weight)
-        metric: Callable[..., float] = r2_score if self._learnt.classes is None else accuracy_score
-        if self._learnt.classes is None:
-            truth = truth.reshape(predicted.shape)
-        return float(metric(truth, predicted, sample_weight=weights))
+        """Accuracy or coefficient of determination over all answers, one per step or one per sequence."""
+        labels = self._learnt.classes is not None
+        width = 1 if labels else self._learnt.outputs
+        predicted, truth = _answer_rows(self.predict(X, timespans), width), _answer_rows(y, width)
+        if len(predicted) != len(truth):
+            raise ValueError(
+                f"y holds {len(truth)} answers, but X has {len(predicted)}: {self._learnt.level}s to answer"
+            )
+        weights = sample_weight if sample_weight is None else self._weights(sample_weight, X, timespans, len(truth))
+        if labels:
+            return float(accuracy_score(truth[:, 0], predicted[:, 0], sample_weight=weights))
+        return float(r2_score(truth, predicted, sample_weight=weights))
+
+    def _weights(self, given: Any, X: Any, timespans: Any, answers: int) -> Array:  # noqa: N803
+        """One weight per answer; that of a sequence counts for each of its steps."""
+        weights = _answer_rows(given, 1)[:, 0]
+        if len(weights) == answers:
+            return weights
+        lengths = [len(part) for part in self._read(X, timespans).samples]
+        if len(weights) != len(lengths):
+            raise ValueError(f"`sample_weight` holds {len(weights)} weights, expected {len(lengths)} or {answers}")
+        repeated: Array = np.repeat(weights, lengths)
+        return repeated
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -480,11 +495,10 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         return tags
 
 
-def _joined(values: Any) -> Array:
-    """Answers one after the other, (answers,) or (answers, outputs)."""
-    if isinstance(values, list) and values and np.ndim(as_array(values[0])) > 0:
-        return np.concatenate([np.asarray(as_array(part)) for part in values])
-    return np.asarray(as_array(values))
+def _answer_rows(values: Any, width: int) -> Array:
+    """Answers one after the other, (answers, width), from an array or a list with one for each sequence."""
+    parts = values if isinstance(values, list) and values and np.ndim(as_array(values[0])) > 0 else [values]
+    return np.concatenate([np.asarray(as_array(part)).reshape(-1, width) for part in parts])
 
 
 def _begun(settings: Settings, fingerprint: str) -> Progressed:
