@@ -471,7 +471,7 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         predicted, truth = _answer_rows(self.predict(X, timespans), width), _answer_rows(y, width)
         if len(predicted) != len(truth):
             raise ValueError(
-                f"y holds {len(truth)} answers, but X has {len(predicted)}: {self._learnt.level}s to answer"
+                f"y holds {len(truth)} answers, but X has {len(predicted)} {self._learnt.level}s to answer"
             )
         weights = sample_weight if sample_weight is None else self._weights(sample_weight, X, timespans, len(truth))
         if labels:
