@@ -75,8 +75,8 @@ def read_sequences(estimator: Any, X: Any, *, rows: str, reset: bool) -> Sequenc
         return Sequences(tuple(_batch(estimator, X, reset)), "batch")
     if np.ndim(X) > 3:
         raise ValueError(
-            f"X has shape {np.shape(X)}, expected (sequences, time, features) or (time, features). An encoder for images "
-            "or the like needs a network of your own: lnn_edge.export_model"
+            f"X has shape {np.shape(X)}, expected (sequences, time, features) or (time, features). An encoder for "
+            "images or the like needs a network of your own: lnn_edge.export_model"
         )
     samples = _checked(estimator, X, reset)
     if rows == "sequences":
