@@ -173,8 +173,8 @@ BACKENDS = (
 )
 
 
-def resolve_backend(name: str) -> BackendEntry:
-    """Find a backend by name; "auto" takes the fastest one that is ready.
+def resolve_backend(name: str, *, several: bool = False) -> BackendEntry:
+    """Find a backend by name; "auto" takes the fastest one that is ready. `several`: the caller takes `ALL` as well.
 
     Raises:
         ValueError: If there is no such backend.
@@ -193,7 +193,8 @@ def resolve_backend(name: str) -> BackendEntry:
     for entry in BACKENDS:
         if entry.name == name:
             return entry
-    raise ValueError(f"unknown backend '{name}'. {choices(name, ['auto', *(e.name for e in BACKENDS)])}")
+    valid = [*([ALL] if several else []), "auto", *(e.name for e in BACKENDS)]
+    raise ValueError(f"unknown backend '{name}'. {choices(name, valid)}")
 
 
 def missing_modules(entry: BackendEntry) -> list[str]:

@@ -193,7 +193,8 @@ def test_missing_bundle_is_a_bad_bundle(call, tmp_path, command):
 def test_unknown_backend_names_the_valid_ones(call, cfc_bundle, command):
     code, _, err = call(command, cfc_bundle, "--backend", "onxruntime")
     assert code == 2
-    assert "unknown backend 'onxruntime'. Valid: auto, tensorrt, onnxruntime. Did you mean 'onnxruntime'?" in err
+    valid = "all, auto, tensorrt, onnxruntime" if command == "verify" else "auto, tensorrt, onnxruntime"
+    assert f"unknown backend 'onxruntime'. Valid: {valid}. Did you mean 'onnxruntime'?" in err
 
 
 def test_threads_below_one_are_refused(call, cfc_bundle):
@@ -997,7 +998,7 @@ def wait_until_paced(process) -> None:
 def test_doctor_says_what_is_ready(call):
     code, out, _ = call("doctor")
     assert code == 0
-    for what in ("backend onnxruntime", "export"):
+    for what in ("backend onnxruntime", "export", "train", "plot"):
         assert re.search(rf"^ *{what} +ready", out, flags=re.M)
     assert out.splitlines()[-1] == f"lnn-edge {lnn_edge.__version__}: ready to run bundles on onnxruntime"
 
@@ -1006,7 +1007,8 @@ def test_doctor_json(call):
     code, out, err = call("doctor", "--json", "-")
     result = json.loads(out)
     assert (code, result["ready"]) == (0, True)
-    assert {f["what"] for f in result["findings"]} == {"backend tensorrt", "backend onnxruntime", "export", "CPU clock"}
+    extras = {"export", "train", "plot"}
+    assert {f["what"] for f in result["findings"]} == {"backend tensorrt", "backend onnxruntime", "CPU clock"} | extras
     assert "ready to run bundles" in err
 
 
@@ -1036,6 +1038,9 @@ def test_doctor_says_what_is_missing_and_what_to_type(bare):
     assert rows["backend onnxruntime"] == ("missing", found, "pip install lnn-edge")
     found = "no torch, ncps, onnx; only the workstation needs them"
     assert rows["export"] == ("missing", found, "pip install 'lnn-edge[export]'")
+    found = "no scikit-learn, torch, ncps, onnx; only the workstation needs them"
+    assert rows["train"] == ("missing", found, "pip install 'lnn-edge[train]'")
+    assert rows["plot"] == ("missing", "no matplotlib; only the workstation needs them", "pip install 'lnn-edge[plot]'")
     assert re.search(r"backend onnxruntime +missing +no module onnxruntime; needs base install", done.stderr)
     assert done.stderr.endswith(": no backend is ready; type: pip install lnn-edge\n")
 

@@ -24,7 +24,11 @@ EPILOG = """examples:
   lnn-edge doctor --json -"""
 
 _HERE, _BELOW = "lnn-edge doctor", "see below"  # what errors advise leads here, where the line about the GPU says more
-_EXPORT = (("torch", "torch"), ("ncps", "ncps"), ("onnx", "onnx"))
+_EXTRAS = {  # module and package of each; on a device all of these may be missing
+    "export": (("torch", "torch"), ("ncps", "ncps"), ("onnx", "onnx")),
+    "train": (("sklearn", "scikit-learn"), ("torch", "torch"), ("ncps", "ncps"), ("onnx", "onnx")),
+    "plot": (("matplotlib", "matplotlib"),),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     device = board_findings(board) if board else []
     if board or find_spec("tensorrt"):
         device.append(_gpu(board))
-    findings = [*backends, *device, _export(), _governor()]
+    findings = [*backends, *device, *map(_extra, _EXTRAS), _governor()]
     usable = any(f.status == "ready" for f in backends)
     emit_json({"version": __version__, "machine": machine(), "findings": findings, "ready": usable}, arguments)
     say(
@@ -91,12 +95,12 @@ def _gpu(board: Board | None) -> Finding:
     return Finding("GPU", "ready", found)
 
 
-def _export() -> Finding:
-    missing = [name for module, name in _EXPORT if find_spec(module) is None]
+def _extra(name: str) -> Finding:
+    missing = [package for module, package in _EXTRAS[name] if find_spec(module) is None]
     if missing:
-        fix = "pip install 'lnn-edge[export]'"
-        return Finding("export", "missing", f"no {', '.join(missing)}; only the workstation needs them", fix)
-    return Finding("export", "ready", ", ".join(f"{name} {package_version(name)}" for _, name in _EXPORT))
+        fix = f"pip install 'lnn-edge[{name}]'"
+        return Finding(name, "missing", f"no {', '.join(missing)}; only the workstation needs them", fix)
+    return Finding(name, "ready", ", ".join(f"{package} {package_version(package)}" for _, package in _EXTRAS[name]))
 
 
 def _governor() -> Finding:

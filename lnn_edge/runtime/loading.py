@@ -71,9 +71,10 @@ def open_each(
 
     Raises:
         BackendUnavailable: If none can.
-        ValueError: If there are options without the name of the backend that they are for.
+        ValueError: If there is no such backend, or options without the name of the backend that they are for.
     """
     if backend != ALL:
+        resolve_backend(backend, several=True)
         return [open_bundle(bundle, backend=backend, threads=threads, options=options)]
     if options:
         raise ValueError(f"options {sorted(options)} are of one backend: name it with `backend` (--backend)")
