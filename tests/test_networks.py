@@ -425,6 +425,26 @@ class TestRefusals:
         with pytest.raises(ValueError, match="a network needs `example`"):
             lnn_edge.export_model(built(AroundOne), tmp_path / "m.lnn")
 
+    @pytest.mark.parametrize(
+        ("behind", "match"),
+        [
+            (
+                lambda y: torch.einsum("bti,bti->bt", y, y),
+                "uses einsum 'bti,bti->bt'; export takes the forms of a linear layer",
+            ),
+            (
+                lambda y: y[:, :, torch.tensor([0, 1]), None][:, :, torch.tensor([1, 0]), torch.tensor([0, 0])],
+                "several axes",
+            ),
+            (lambda y: torch.linalg.vector_norm(y, ord=3, dim=-1, keepdim=True), "vector norm of order 3"),
+            (lambda y: torch.ops.aten.elu(y, 1.0, 1.0, 0.5), "elu with scales of its own"),
+            (lambda y: torch.logsumexp(y.unflatten(-1, (2, 2)), (-1, -2)), r"over the axes .*for one axis"),
+        ],
+        ids=["einsum", "index", "norm", "elu", "logsumexp"],
+    )
+    def test_form_of_an_operation_that_cannot_be_translated(self, behind, match, tmp_path):
+        self.refuse(built(lambda: AroundOne(behind=behind)), tmp_path, TypeError, match)
+
     def test_operation_that_cannot_be_translated(self, tmp_path):
         module = built(lambda: AroundOne(behind=lambda y: torch.special.erfcx(y)))
         self.refuse(module, tmp_path, TypeError, "the torch operation 'special_erfcx', which export cannot translate")
