@@ -425,6 +425,16 @@ class TestRefusals:
         with pytest.raises(ValueError, match="a network needs `example`"):
             lnn_edge.export_model(built(AroundOne), tmp_path / "m.lnn")
 
+    def test_weights_outside_the_cores_that_are_not_finite(self, tmp_path):
+        module = built(lambda: AroundOne(behind=nn.Linear(4, 2)))
+        with torch.no_grad():
+            module.behind.weight[1, 2] = float("nan")
+        self.refuse(module, tmp_path, ValueError, r"weight 'behind.weight' holds nan at \[1, 2\]")
+
+    def test_results_that_are_not_finite(self, tmp_path):
+        match = "'output' of the model is inf at step 0 of the example: the training diverged, a buffer"
+        self.refuse(built(lambda: AroundOne(behind=lambda y: y / 0)), tmp_path, ValueError, match)
+
     @pytest.mark.parametrize(
         ("behind", "match"),
         [

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-__all__ = ["check_methods", "checked_array", "type_name"]
+__all__ = ["check_finite", "check_methods", "checked_array", "type_name"]
 
 Array = npt.NDArray[Any]
 
@@ -29,6 +29,16 @@ def checked_array(tensor: torch.Tensor, name: str) -> Array:
             f"weight '{name}' holds {array[tuple(bad[0])]} at {index}; the training diverged, or the file is damaged"
         )
     return array
+
+
+def check_finite(module: nn.Module) -> None:
+    """Refuse a module with a parameter that is not finite, wherever it is.
+
+    Raises:
+        ValueError: Naming the parameter.
+    """
+    for name, parameter in module.named_parameters():
+        checked_array(parameter, name)
 
 
 def check_methods(module: nn.Module, base: type[nn.Module], methods: Sequence[str]) -> None:

@@ -122,10 +122,19 @@ def check_causal(model: Trained, samples: Excitation, time: Time) -> None:
     """Step the torch module itself through a short sequence and compare it with its own whole sequence.
 
     Raises:
-        ValueError: If they differ: the model looks at more than one sample at a time, so no step can equal it.
+        ValueError: If they differ: the model looks at more than one sample at a time, so no step can equal it. Or if
+            what it gives is not finite.
     """
     short = samples.pick(np.arange(_CAUSAL_STEPS))
     stepped = model.stepped(short, time)
+    for name, values in stepped.items():
+        bad = np.argwhere(~np.isfinite(values))
+        if len(bad):
+            raise ValueError(
+                f"'{name}' of the model is {values[tuple(bad[0])]} at step {bad[0][0]} of the example: the training "
+                "diverged, a buffer such as the statistics of a BatchNorm is damaged, or the samples are not in the "
+                "units of the training"
+            )
     for name, (steps, whole) in model.whole(short, time).items():
         found = compare(name, STEPPED_WHOLE, "first", stepped[name][steps], whole, tolerance=COMPUTABLE)
         if not found.passed:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy.typing as npt
 from torch import nn
 
+from .checks import check_finite
 from .cores import find_cores, find_parts, is_batch_first, is_liquid_cell
 from .forward import needed_arguments
 from .layer import TrainedLayer
@@ -106,6 +107,7 @@ def trained_from_module(
     if example is None:
         takes = "as its forward takes them" if step is None else "as its step takes them, one after the other"
         raise ValueError(f"a network needs `example`, recorded samples {takes}: (batch, time, ...)")
+    check_finite(module)
     if step is not None:
         return TrainedStep(module, step, batch, example, initial_state)
     return TrainedNetwork(module, batch, example)
