@@ -8,6 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 import lnn_edge
 from lnn_edge import LiquidNeuralClassifier, LiquidNeuralNetwork, LiquidNeuralRegressor
@@ -271,3 +275,16 @@ def test_report_is_json(fitted, tmp_path):
     model, _ = fitted("per step")
     report = model.export(tmp_path / "m.lnn", period_s=0.05)
     assert json.loads(json.dumps(report.to_dict()))["passed"]
+
+
+def test_pipelines_and_grid_search():
+    """scikit-learn takes sequences apart and puts them together along the first axis, as it does with rows."""
+    search = GridSearchCV(quick(LiquidNeuralClassifier), {"n_neurons": [8, 10], "model_type": ["CfC"]}, cv=2)
+    search.fit(X, UP)
+    assert search.best_params_["n_neurons"] in (8, 10)
+    assert search.predict(X).shape == (12,)
+    piped = make_pipeline(FunctionTransformer(np.asarray), quick(LiquidNeuralRegressor)).fit(X, VALUES)
+    np.testing.assert_array_equal(piped.predict(X), quick(LiquidNeuralRegressor).fit(X, VALUES).predict(X))
+    copy = clone(piped[-1])
+    assert copy.get_params() == piped[-1].get_params()
+    assert not hasattr(copy, "network_")
