@@ -23,13 +23,12 @@ from torch.utils import _pytree as pytree
 from ..manifest import Core, StatePair, Tensor, Time
 from .cores import find_cores, is_batch_first, read_core
 from .excitation import Excitation
-from .folding import Unwritten
 from .forward import Forward, Leaf, leaf_from_shapes, leaf_name
 from .graph import GraphBuilder, Value
 from .starts import changing_start, initial_value
 from .steering import Steering
 from .steptime import StepTime
-from .tracing import lower_program, trace_step
+from .tracing import lower_program, span_argument, trace_step
 from .trained import NOT_CAUSAL, Known, Results
 from .unwrapping import plain_names, unwrap_parts
 
@@ -67,11 +66,7 @@ class TrainedNetwork:
 
     def lower(self, graph: GraphBuilder, inputs: list[Value], states: list[Value], when: StepTime) -> list[Value]:
         """See `Trained.lower`."""
-        spans: list[Value | torch.Tensor] = []
-        if self._forward.time_argument:
-            row = (self.batch, 1)
-            measured = Unwritten(row, row, lambda: when.times(1.0))  # written only if the forward uses it
-            spans = [measured if when.fixed is None else torch.full(row, when.fixed)]
+        spans = [span_argument(self.batch, when)] if self._forward.time_argument else []
         cores = list(zip(self._layers, self.core_maths, strict=True))
         return lower_program(graph, self._program, [*inputs, *states, *spans], cores, when)
 

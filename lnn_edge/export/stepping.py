@@ -21,7 +21,6 @@ from torch.utils import _pytree as pytree
 from ..manifest import Core, StatePair, Tensor, Time
 from .cores import find_parts, is_cell, read_core
 from .excitation import Excitation
-from .folding import Unwritten
 from .forward import Forward, Leaf, leaf_from_shapes, leaf_name, needed_arguments
 from .given import GivenStates
 from .graph import GraphBuilder, Value
@@ -31,7 +30,7 @@ from .starts import initial_value
 from .step_function import StateTree, StepFunction, first_samples, resolved, same_tensors, zeros_like
 from .steptime import StepTime
 from .timespans import timespans_from_dt
-from .tracing import lower_program, trace_step
+from .tracing import lower_program, span_argument, trace_step
 from .trained import Known, Results
 from .unwrapping import plain_names, unwrap_parts
 
@@ -85,11 +84,7 @@ class TrainedStep:
 
     def lower(self, graph: GraphBuilder, inputs: list[Value], states: list[Value], when: StepTime) -> list[Value]:
         """See `Trained.lower`."""
-        spans: list[Value | torch.Tensor] = []
-        if self._step.takes_time:
-            row = (self.batch, 1)
-            measured = Unwritten(row, row, lambda: when.times(1.0))  # written only if the step uses it
-            spans = [measured if when.fixed is None else torch.full(row, when.fixed)]
+        spans = [span_argument(self.batch, when)] if self._step.takes_time else []
         cores = list(zip(find_parts(self._module), self._maths, strict=True))
         return lower_program(graph, self._program, [*inputs, *states, *spans], cores, when)
 

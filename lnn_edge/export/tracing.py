@@ -16,13 +16,14 @@ from torch.distributions import Distribution
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from ..reference import LiquidCore, RecurrentCore
+from .folding import Unwritten
 from .graph import GraphBuilder, Value
 from .lowering import lower_core
 from .operations import RULES
 from .steptime import StepTime
 from .translate import translate
 
-__all__ = ["lower_program", "trace_step"]
+__all__ = ["lower_program", "span_argument", "trace_step"]
 
 
 def trace_step(step: nn.Module, arguments: Sequence[torch.Tensor]) -> torch.export.ExportedProgram:
@@ -77,6 +78,12 @@ def lower_program(
         return [Value(value, (when.batch, width), (when.batch, width)) for value, width in named]
 
     return translate(graph, program, inputs, RULES, lower)
+
+
+def span_argument(batch: int, when: StepTime) -> Value | torch.Tensor:
+    """The timespan of a step for code that takes one, (batch, 1): folded, or a value written only if it is used."""
+    row = (batch, 1)
+    return Unwritten(row, row, lambda: when.times(1.0)) if when.fixed is None else torch.full(row, when.fixed)
 
 
 def _users_line(error: Exception) -> str:
