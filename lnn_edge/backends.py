@@ -86,8 +86,10 @@ class Builds(Protocol):
     """A backend that makes something for this device first, kept in the user's cache."""
 
     @classmethod
-    def prepare(cls, bundle: Bundle, options: Mapping[str, str], progress: Callable[[str], None]) -> Any:
-        """Build it, or find it; returns what `lnn-edge build` reports."""
+    def prepare(
+        cls, bundle: Bundle, options: Mapping[str, str], progress: Callable[[str, int, int], None], *, rebuild: bool
+    ) -> Any:
+        """Build it, or find it unless `rebuild`; returns what `lnn-edge build` reports."""
 
 
 @runtime_checkable

@@ -182,12 +182,14 @@ class TestInTheBackend:
         [{"driver": 12080}, {"runtime": 12040}, {"name": "Orin Nano"}, {"multiprocessors": 4}, {"capability": (8, 9)}],
         ids=str,
     )
-    def test_another_device_or_driver_builds_again(self, facts, gpu, load):
+    def test_another_device_or_driver_builds_again_and_says_why(self, facts, gpu, load, caplog):
         gpu("10.3")
         load()
+        assert "is not used" not in caplog.text
         fake = gpu("10.3", **facts)
         load()
         assert fake.world["builds"] == 1
+        assert "the cached engine for 'gait' is not used and built again: it was built for " in caplog.text
 
     def test_another_version_builds_again(self, gpu, load):
         gpu("10.3")

@@ -17,7 +17,8 @@ DESCRIPTION = """Build the bundle for this very device and keep the result in th
 anything else is built anew. The bundle itself is not changed."""
 EPILOG = """examples:
   lnn-edge build gait.lnn --backend tensorrt
-  lnn-edge build gait.lnn --backend tensorrt --option optimization_level=5"""
+  lnn-edge build gait.lnn --backend tensorrt --option optimization_level=5
+  lnn-edge build gait.lnn --backend tensorrt --rebuild"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     names = ", ".join(entry.name for entry in BACKENDS)
     parser.add_argument("bundle", help="the bundle, NAME.lnn")
     parser.add_argument("--backend", required=True, help=f"one of: {names}")
+    parser.add_argument("--rebuild", action="store_true", help="build even if the cache has it already")
     add_option_argument(parser)
     add_json_argument(parser)
 
@@ -43,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not issubclass(backend, Builds):
         raise ValueError(f"backend '{entry.name}' runs the bundle as it is: there is nothing to build")
     with progress_bar("build") as progress:
-        prepared = backend.prepare(bundle, options, lambda what: progress(what, 0, 0))
+        prepared = backend.prepare(bundle, options, progress, rebuild=arguments.rebuild)
     emit_json(prepared, arguments)
     say(f"{arguments.bundle}: {_outcome(prepared)}", arguments)
     return 0

@@ -130,5 +130,5 @@ def progress_bar(description: str) -> Iterator[Callable[[str, int, int], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(description, total=None)
         yield lambda phase, done, total: progress.update(
-            task, description=f"{description}: {phase}", completed=done, total=total
+            task, description=f"{description}: {phase}", completed=done, total=total or None
         )

@@ -57,7 +57,7 @@ def make_library(version: str, machine: Machine, world: dict):
 
         def do_create_builder_config(self):
             flags = {module.BuilderFlag.TF32}
-            return new("IBuilderConfig", flags=flags, cache=None, level=3, pools={}, logger=self._logger)
+            return new("IBuilderConfig", flags=flags, cache=None, level=3, pools={}, monitor=None, logger=self._logger)
 
         def do_build_serialized_network(self, network, config):
             world["config"], world["network flags"] = config, network._flags
@@ -67,8 +67,34 @@ def make_library(version: str, machine: Machine, world: dict):
             if config._cache is None:
                 raise Misuse("a build without a timing cache")
             header = {"version": version, "tf32": module.BuilderFlag.TF32 in config._flags, "device": machine.name}
+            if not _reports(config, world):
+                say(self._logger, ERROR, "Build was cancelled by the progress monitor.")
+                return None
             world["builds"] = world.get("builds", 0) + 1
             return new("IHostMemory", data=MAGIC + json.dumps(header).encode() + b"\n" + network._model)
+
+    class IProgressMonitor:
+        def begin(self):
+            pass
+
+    def _reports(config, world):
+        """Tell the monitor of two phases, one in the other; whether it wants the build to go on."""
+        world.get("building", lambda: None)()
+        monitor = config._monitor
+        if monitor is None:
+            return True
+        monitor.phase_start("Building engine", None, 2)
+        for step in range(2):
+            monitor.phase_start("Choosing kernels", "Building engine", 4)
+            for kernel in range(4):
+                if not monitor.step_complete("Choosing kernels", kernel):
+                    return False
+                world.get("kernel", lambda: None)()
+            monitor.phase_finish("Choosing kernels")
+            if not monitor.step_complete("Building engine", step):
+                return False
+        monitor.phase_finish("Building engine")
+        return True
 
     class IHostMemory:
         def get_nbytes(self):
@@ -97,6 +123,14 @@ def make_library(version: str, machine: Machine, world: dict):
             if not 0 <= level <= 5:
                 raise Misuse(f"optimisation level {level}")
             self._level = level
+
+        def get_progress_monitor(self):
+            return self._monitor
+
+        def set_progress_monitor(self, monitor):
+            if not isinstance(monitor, module.IProgressMonitor) or not getattr(monitor, "_made", False):
+                raise Misuse("IProgressMonitor.__init__ was not called")
+            object.__setattr__(self, "_monitor", monitor)
 
         def do_create_timing_cache(self, serialized_timing_cache):
             return new("ITimingCache", data=bytes(serialized_timing_cache))
@@ -275,7 +309,7 @@ def make_library(version: str, machine: Machine, world: dict):
         kind.__name__: kind
         for kind in (
             ILogger, Builder, IHostMemory, IBuilderConfig, ITimingCache, OnnxParser, ParserError, Runtime, ICudaEngine,
-            Dims, IExecutionContext,
+            Dims, IExecutionContext, IProgressMonitor,
         )
     }  # fmt: skip
     module = build(version, behaviours)

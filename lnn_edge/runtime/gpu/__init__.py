@@ -9,6 +9,7 @@ GPU (tests/fake_tensorrt). It has not run on hardware yet; examples/jetson/READM
     layout     sizes and offsets of every tensor, from the manifest
     options    what a user may choose
     cache      engines and their records in the user's folder
+    building   a build in a thread, with progress and an end on Ctrl-C
     engines    the only code that touches TensorRT
     device     is there a GPU, what is it, memory
     streams    copies, graphs, waits

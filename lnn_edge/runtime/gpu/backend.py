@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...bundle import Bundle
 from ...errors import BackendUnavailable
+from .building import Progress, watched
 from .cache import EngineCache, EngineRefused, cache_folder
 from .cudart import CudaError
 from .device import Device, open_device, unavailable
@@ -58,7 +59,7 @@ class TensorRTBackend:
         self.captured = self.fallbacks = 0
         self._counting = threading.Lock()
         self._device, trt = _open()
-        plan, _ = _engine(bundle, self._device, trt, self._options, _announce)
+        plan, _ = _engine(bundle, self._device, trt, self._options, _quietly, rebuild=False)
         self._engine = trt.load(plan)
         self._engine.check(self._layout)
         self._spare = [self._make()]  # the first stream: whether a graph can be captured shows now, not in the loop
@@ -76,19 +77,22 @@ class TensorRTBackend:
         return measure(self._make(), steps, self._options, (self.captured, self.fallbacks))
 
     @classmethod
-    def prepare(cls, bundle: Bundle, options: Mapping[str, str], progress: Callable[[str], None]) -> Prepared:
+    def prepare(
+        cls, bundle: Bundle, options: Mapping[str, str], progress: Progress, *, rebuild: bool = False
+    ) -> Prepared:
         """Build the engine, or find it in the cache.
 
         Args:
             bundle: The checked bundle.
             options: As for the constructor.
-            progress: Called with what is being done, before each piece of work that takes time.
+            progress: Called some times a second with (phase, done, total) of the build; total 0: it is not known.
+            rebuild: Whether to build even if an engine is there.
 
         Raises:
             BackendUnavailable: If it cannot be built here.
         """
         device, trt = _open()
-        plan, prepared = _engine(bundle, device, trt, options_from_table(options), progress)
+        plan, prepared = _engine(bundle, device, trt, options_from_table(options), progress, rebuild=rebuild)
         trt.load(plan).check(layout_from_manifest(bundle.manifest))
         return prepared
 
@@ -134,7 +138,7 @@ def _open() -> tuple[Device, TensorRT]:
 
 
 def _engine(
-    bundle: Bundle, device: Device, trt: TensorRT, options: Options, progress: Callable[[str], None]
+    bundle: Bundle, device: Device, trt: TensorRT, options: Options, progress: Progress, *, rebuild: bool
 ) -> tuple[bytes, Prepared]:
     """The engine's bytes, from the cache or new."""
     cache = EngineCache(cache_folder())
@@ -143,10 +147,13 @@ def _engine(
     with cache.building():
         remark = ""
         try:
-            plan = cache.read(facts)
+            plan = None if rebuild else cache.read(facts)
+            if plan is None and not rebuild:
+                remark = cache.why_not_another(facts, _MODEL_FACTS)
         except EngineRefused as error:
             plan, remark = None, str(error)
-            _LOGGER.warning("the cached engine for '%s' is not used and built again: %s", bundle.manifest.name, error)
+        if remark:
+            _LOGGER.warning("the cached engine for '%s' is not used and built again: %s", bundle.manifest.name, remark)
         built = plan is None
         if plan is None:
             plan = _build(bundle, trt, options, cache, facts, progress)
@@ -160,20 +167,24 @@ def _build(
     options: Options,
     cache: EngineCache,
     facts: dict[str, str],
-    progress: Callable[[str], None],
+    progress: Progress,
 ) -> bytes:
     device_facts = {name: value for name, value in facts.items() if name not in _MODEL_FACTS}
     try:
         timings = cache.read(device_facts) or b""
     except EngineRefused:  # it only makes builds quicker
         timings = b""
-    progress(f"building an engine for {facts['device']} with TensorRT {trt.version}; kept for the next time")
-    built = trt.build(
-        bundle.files["model.onnx"],
-        half=bundle.manifest.precision != "float32",
-        tf32=options.tf32,
-        optimization_level=options.optimization_level,
-        timings=timings,
+    _LOGGER.warning("building an engine for %s with TensorRT %s; kept for the next time", facts["device"], trt.version)
+    built = watched(
+        lambda watch: trt.build(
+            bundle.files["model.onnx"],
+            half=bundle.manifest.precision != "float32",
+            tf32=options.tf32,
+            optimization_level=options.optimization_level,
+            timings=timings,
+            watch=watch,
+        ),
+        progress,
     )
     cache.write(device_facts, built.timings)
     cache.write(facts, built.plan)
@@ -197,5 +208,5 @@ def _facts(bundle: Bundle, device: Device, trt: TensorRT, options: Options) -> d
     }
 
 
-def _announce(what: str) -> None:
-    _LOGGER.warning("%s", what)
+def _quietly(_phase: str, _done: int, _total: int) -> None:
+    """`load` has said that it builds; a library does not draw."""

@@ -14,7 +14,7 @@ import os
 import secrets
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,14 +92,26 @@ class EngineCache:
             raise EngineRefused(f"its record cannot be read: {error}") from error
         if record.schema != _SCHEMA:
             raise EngineRefused(f"its record is of schema {record.schema}, expected {_SCHEMA}")
-        for name in sorted({*facts, *record.facts}):
-            if facts.get(name) != record.facts.get(name):
-                raise EngineRefused(f"it was built for {name} {record.facts.get(name)}, here it is {facts.get(name)}")
+        different = _difference(record.facts, facts)
+        if different:
+            raise EngineRefused(different)
         if not hmac.compare_digest(record.signature, self._signature(record)):
             raise EngineRefused("it was not built by this user on this machine")
         if len(data) != record.size or hashlib.sha256(data).hexdigest() != record.sha256:
             raise EngineRefused("its bytes were changed")
         return data
+
+    def why_not_another(self, facts: Facts, same: Iterable[str]) -> str:
+        """Where there is no engine for these facts: why the newest one that agrees in `same` cannot serve, or ""."""
+        found = []
+        for path in self.folder.glob("*.json"):
+            try:
+                record = msgspec.json.decode(_private_bytes(path), type=_Record, strict=True)
+                found.append((path.stat().st_mtime_ns, record.facts))
+            except (EngineRefused, msgspec.MsgspecError, OSError):  # whatever it was, it only had a reason to give
+                continue
+        alike = [pair for pair in found if all(pair[1].get(name) == facts[name] for name in same)]
+        return _difference(max(alike, key=lambda pair: pair[0])[1], facts) if alike else ""
 
     def write(self, facts: Facts, data: bytes) -> None:
         """Store an engine; a reader sees all of it with its record, or refuses it."""
@@ -132,6 +144,12 @@ class EngineCache:
 
 def _key(facts: Facts) -> str:
     return hashlib.sha256(encode_json(sorted(facts.items()))).hexdigest()[:32]
+
+
+def _difference(built: Facts, here: Facts) -> str:
+    """The first fact in which an engine does not fit, or ""."""
+    names = sorted(name for name in {*built, *here} if built.get(name) != here.get(name))
+    return f"it was built for {names[0]} {built.get(names[0])}, here it is {here.get(names[0])}" if names else ""
 
 
 def _check_private(folder: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from ...errors import BackendUnavailable
 from ...wording import plural
+from .building import Watch
 from .layout import Layout
 
 __all__ = ["Built", "Engine", "TensorRT", "open_tensorrt"]
@@ -47,7 +48,9 @@ class TensorRT:
         self._recent: deque[str] = deque(maxlen=20)
         self._log = self._make_log()
 
-    def build(self, onnx: bytes, *, half: bool, tf32: bool, optimization_level: int, timings: bytes) -> Built:
+    def build(
+        self, onnx: bytes, *, half: bool, tf32: bool, optimization_level: int, timings: bytes, watch: Watch
+    ) -> Built:
         """Build an engine for this device.
 
         Args:
@@ -56,9 +59,10 @@ class TensorRT:
             tf32: Whether float32 products may be computed with 10 bits of mantissa.
             optimization_level: 0 to 5: how long to look for the fastest kernels.
             timings: Of an earlier build on this device, or b"".
+            watch: Is told how far the build is, and may ask it to stop; 8.6 does neither.
 
         Raises:
-            BackendUnavailable: With TensorRT's own words.
+            BackendUnavailable: With TensorRT's own words; also when the build was asked to stop.
         """
         self._recent.clear()
         builder = self._made(self._trt.Builder, "builder")
@@ -67,6 +71,8 @@ class TensorRT:
         config = self._checked(builder.create_builder_config(), "the configuration could not be made")
         self._configure(config, half, tf32, optimization_level)
         attached = self._timing_cache(config, timings)  # must outlive the build
+        if hasattr(config, "progress_monitor"):
+            config.progress_monitor = self._make_monitor(watch)
         plan = self._checked(builder.build_serialized_network(network, config), "the engine could not be built")
         return Built(bytes(plan), bytes((config.get_timing_cache() or attached).serialize()))
 
@@ -163,6 +169,24 @@ class TensorRT:
 
         return Log()
 
+    def _make_monitor(self, watch: Watch) -> Any:
+        base = self._trt.IProgressMonitor
+
+        class Monitor(base):  # type: ignore[misc, valid-type]  # the library has no types
+            def __init__(self) -> None:
+                base.__init__(self)
+
+            def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+                watch.start(phase_name, parent_phase, num_steps)
+
+            def step_complete(self, phase_name: str, step: int) -> bool:
+                return watch.step(phase_name, step + 1)  # steps are numbered from 0
+
+            def phase_finish(self, phase_name: str) -> None:
+                watch.finish(phase_name)
+
+        return Monitor()
+
 
 class Engine:
     """An engine; several contexts may run it, each on its own stream."""
@@ -258,5 +282,5 @@ def _advice(said: str) -> str:
     if "out of memory" in lowered or "memory allocation" in lowered:
         return "Free GPU memory: stop other programs, then try again"
     if any(part in lowered for part in ("rebuild", "magictag", "serializ", "incompatible", "plan file")):
-        return "Delete the engine cache and type: lnn-edge build BUNDLE --backend tensorrt"
+        return "Type: lnn-edge build BUNDLE --backend tensorrt --rebuild"
     return "Use --backend onnxruntime meanwhile"

@@ -185,8 +185,7 @@ class GpuStepper:
                 self._stream.wait()
         except EnqueueRefused as error:
             raise BackendUnavailable(
-                f"TensorRT would not run the engine: {error}. Delete the engine cache and type: "
-                "lnn-edge build BUNDLE --backend tensorrt"
+                f"TensorRT would not run the engine: {error}. Type: lnn-edge build BUNDLE --backend tensorrt --rebuild"
             ) from error
         return "" if graph == "off" else self._capture(required=graph == "on")
 
