@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import numbers
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -290,7 +291,8 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         sample = self._sample(x)
         span = None
         if timespan is not None:
-            if not (math.isfinite(timespan) and timespan > 0):
+            real = isinstance(timespan, numbers.Real) and not isinstance(timespan, bool)
+            if not (real and math.isfinite(timespan) and timespan > 0):
                 raise ValueError(f"`timespan` is {timespan!r}, expected a finite number above 0")
             span = float(timespan) / float(self._learnt.time_unit or 1.0)
         return step_network(self.network_, sample, state, span)

@@ -35,7 +35,8 @@ def forecast_series(
     places = _places(learnt, columns, features, names)
     known = [k for k in range(features) if k not in places]
     inputs = np.zeros((horizon - 1, features), np.float32)
-    inputs[:, known] = _rows("future", future, horizon - 1, len(known))
+    why = f"{len(known)} columns of X are not predicted, and must be known beforehand"
+    inputs[:, known] = _rows("future", future, horizon - 1, len(known), why)
     spans = _spans(learnt, future_timespans, horizon - 1)
     if history is None:
         if not learnt.tail:
@@ -87,17 +88,17 @@ def _place(column: int | str, features: int, names: list[str] | None) -> int:
         if names is None or column not in names:
             raise ValueError(f"`columns` names '{column}'. {choices(column, names or [])}")
         return names.index(column)
-    if not 0 <= column < features:
+    if isinstance(column, bool) or not isinstance(column, (int, np.integer)) or not 0 <= column < features:
         raise ValueError(f"`columns` holds {column}, expected numbers from 0 to {features - 1}")
     return int(column)
 
 
-def _rows(name: str, values: Any, count: int, width: int) -> Array:
+def _rows(name: str, values: Any, count: int, width: int, why: str) -> Array:
     """What is known of the samples to come, (count, width)."""
     if not width or not count:
         return np.zeros((count, width), np.float32)
     if values is None:
-        raise ValueError(f"`{name}` is missing: {width} columns of X are not predicted, and must be known beforehand")
+        raise ValueError(f"`{name}` is missing: {why}, for {count} samples to come")
     array: Array = np.asarray(as_array(values), np.float32)
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2 or array.shape[1] != width or len(array) < count:
@@ -112,7 +113,8 @@ def _spans(learnt: Learnt, values: Any, count: int) -> Array | None:
         if values is not None:
             raise ValueError("`future_timespans` was passed, but the model was fitted without timespans: leave it out")
         return None
-    spans = _rows("future_timespans", values, count, 1)[:, 0] if count else np.zeros(0, np.float32)
+    why = "the model was fitted with timespans, and needs them"
+    spans = _rows("future_timespans", values, count, 1, why)[:, 0] if count else np.zeros(0, np.float32)
     if (spans <= 0).any():
         raise ValueError("`future_timespans` must hold numbers above 0")
     scaled: Array = spans / np.float32(learnt.time_unit)
