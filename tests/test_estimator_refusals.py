@@ -344,7 +344,7 @@ def changed(node, path, value):
 
 @pytest.mark.parametrize("value", [None, -1, 2, 10**9, 0.5, "no such thing", [], {}, [1, 2, 3]], ids=repr)
 def test_forged_files(value, plain, tmp_path):
-    """A signed description that contradicts itself, with each value in turn: an error that names the file, or a model."""
+    """A signed description that contradicts itself, each value in turn: an error that names the file, or a model."""
     plain.save(tmp_path / "m.safetensors")
     with safe_open(str(tmp_path / "m.safetensors"), "numpy") as file:
         description = json.loads(file.metadata()["lnn_edge.estimator"])
