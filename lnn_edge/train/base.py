@@ -172,10 +172,11 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         fingerprint = run_fingerprint(settings, type(self).__name__, prepared.corpus)
         run = _begun(settings, fingerprint)
         corpus, held_out = prepared.split(settings.validation_split, run.seed)
-        with torch_threads(settings.threads), repeatable(run.seed):
+        device = settings.torch_device()
+        with torch_threads(settings.threads), repeatable(run.seed, device):
             network = build_network(settings, features, learnt.outputs, learnt.labels)
             prepared.scale(network)
-            network.to(settings.torch_device())
+            network.to(device)
             trainer = Trainer(network, corpus, held_out, settings, prepared.augmentation(settings), run, fingerprint)
             stopped = trainer.train()
             network.to("cpu").eval()

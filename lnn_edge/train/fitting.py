@@ -36,11 +36,21 @@ def torch_threads(count: int | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def repeatable(seed: int) -> Iterator[None]:
-    """Torch's random numbers from this seed within, the caller's afterwards."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+def repeatable(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's random numbers on the CPU and on `device` from this seed within, the caller's afterwards."""
+    others = [] if device.type == "cpu" else [device]
+    with torch.random.fork_rng(others, device_type=device.type):
+        _seed(seed, device)
         yield
+
+
+def _seed(seed: int, device: torch.device) -> None:
+    """Not `torch.manual_seed`: it would also set the random numbers of every other GPU, which are the caller's."""
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        gpus = getattr(torch, device.type)
+        with gpus.device(device):
+            gpus.manual_seed(seed)
 
 
 class Trainer:
@@ -143,7 +153,7 @@ class Trainer:
     def _epoch(self, epoch: int) -> Record:
         settings, seed = self._settings, self.run.seed
         makers = list(self._corpus.batches(settings.batch_size, seed, epoch, self._augmentation))
-        torch.manual_seed(seed_of(seed, epoch, 0))  # for dropout, which a resumed run must repeat
+        _seed(seed_of(seed, epoch, 0), self._device)  # for dropout, which a resumed run must repeat
         self._network.train()
         total, counted, rate = 0.0, 0.0, settings.learning_rate
         with contextlib.closing(ahead(iter(makers), min(settings.workers, len(makers) - 1))) as batches:
