@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -20,6 +19,7 @@ if TYPE_CHECKING:  # the command line reads this table for its help, and must no
 
 __all__ = [
     "ALL",
+    "AUTO",
     "BACKENDS",
     "Backend",
     "BackendEntry",
@@ -30,12 +30,12 @@ __all__ = [
     "backend_class",
     "checked_options",
     "missing_modules",
-    "resolve_backend",
+    "named_backend",
     "why_not_ready",
 ]
 
 ALL = "all"  # for a proof, every backend that is ready; a stream runs on one
-_LOGGER = logging.getLogger("lnn_edge")
+AUTO = "auto"  # the fastest for a bundle, which its steps tell
 
 
 class Stepper(Protocol):
@@ -146,7 +146,6 @@ class BackendEntry:
         return f"pip install 'lnn-edge[{self.extra}]'" if self.extra else "pip install lnn-edge"
 
 
-# Fastest first: `auto` takes the first that is ready.
 BACKENDS = (
     BackendEntry(
         name="tensorrt",
@@ -175,28 +174,16 @@ BACKENDS = (
 )
 
 
-def resolve_backend(name: str, *, several: bool = False) -> BackendEntry:
-    """Find a backend by name; "auto" takes the fastest one that is ready. `several`: the caller takes `ALL` as well.
+def named_backend(name: str, *, others: Sequence[str] = ()) -> BackendEntry:
+    """Find a backend by name; `others`: what the caller takes besides, for the message.
 
     Raises:
         ValueError: If there is no such backend.
-        BackendUnavailable: If "auto" finds none that is ready.
     """
-    if name == "auto":
-        for entry in BACKENDS:
-            reason = why_not_ready(entry)
-            if reason is None:
-                return entry
-            if not missing_modules(entry):  # the user has it, and will wonder
-                _LOGGER.warning(
-                    "backend '%s' is installed but not ready, the next one is taken: %s", entry.name, reason
-                )
-        raise BackendUnavailable(f"no backend is ready on this machine. Type: {BACKENDS[-1].install}")
     for entry in BACKENDS:
         if entry.name == name:
             return entry
-    valid = [*([ALL] if several else []), "auto", *(e.name for e in BACKENDS)]
-    raise ValueError(f"unknown backend '{name}'. {choices(name, valid)}")
+    raise ValueError(f"unknown backend '{name}'. {choices(name, [*others, *(e.name for e in BACKENDS)])}")
 
 
 def missing_modules(entry: BackendEntry) -> list[str]:

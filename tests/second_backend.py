@@ -1,6 +1,8 @@
-"""Backends that tests put into the table: one that works, one that drifts, one that this machine cannot run."""
+"""Backends that tests put into the table: right ones, one that drifts, one that this machine cannot run."""
 
 from __future__ import annotations
+
+import time
 
 from lnn_edge.backends import BACKENDS, BackendEntry
 from lnn_edge.errors import BackendUnavailable
@@ -30,6 +32,21 @@ class Drifting(Second):
             return finite
 
         stepper.run = drifting
+        return stepper
+
+
+class Slow(Second):
+    """Right, and never faster than a millisecond a step."""
+
+    def stepper(self):
+        stepper = super().stepper()
+        run = stepper.run
+
+        def slowly():
+            time.sleep(1e-3)
+            return run()
+
+        stepper.run = slowly
         return stepper
 
 

@@ -78,10 +78,10 @@ def test_says_why_it_is_built_again(gpu, build):
 
 @pytest.mark.parametrize("version", REPORTING)
 def test_progress(version, gpu, cfc_bundle):
-    from lnn_edge.backends import backend_class, checked_options, resolve_backend
+    from lnn_edge.backends import backend_class, checked_options, named_backend
     from lnn_edge.bundle import read_bundle
 
-    entry = resolve_backend("tensorrt")
+    entry = named_backend("tensorrt")
     kernels = Kernels(gpu(version))
     prepare = backend_class(entry).prepare
     prepare(read_bundle(cfc_bundle), checked_options(entry, {}), kernels.progress)

@@ -9,9 +9,10 @@ import pytest
 from bundles import resign
 from fake_tensorrt import VERSIONS, Misuse, Segfault
 from onnx import helper
+from second_backend import Slow, row
 
 import lnn_edge
-from lnn_edge.backends import BACKENDS, backend_class, checked_options, resolve_backend
+from lnn_edge.backends import BACKENDS, backend_class, checked_options, named_backend
 from lnn_edge.errors import BackendUnavailable
 from lnn_edge.runtime.gpu.backend import why_not_ready
 from lnn_edge.runtime.gpu.building import Watch
@@ -236,8 +237,9 @@ class TestFailures:
 
 
 class TestAuto:
-    def test_takes_tensorrt_when_it_is_ready(self, gpu, cfc_bundle):
+    def test_takes_tensorrt_when_it_is_faster(self, gpu, cfc_bundle, monkeypatch):
         gpu("10.3")
+        monkeypatch.setattr("lnn_edge.runtime.loading.BACKENDS", (row(Slow), named_backend("tensorrt")))
         model = lnn_edge.load(cfc_bundle)
         assert model.backend == "tensorrt"
         assert model.description.startswith(
@@ -248,21 +250,21 @@ class TestAuto:
     def test_says_why_it_does_not(self, facts, gpu, cfc_bundle, caplog):
         gpu("10.3", **facts)
         assert lnn_edge.load(cfc_bundle).backend == "onnxruntime"
-        assert "backend 'tensorrt' is installed but not ready, the next one is taken: " in caplog.text
+        assert "backend 'tensorrt' is installed but not ready, it is left out: " in caplog.text
         assert why_not_ready() in caplog.text
 
     def test_says_nothing_where_it_is_not_installed(self, cfc_bundle, caplog):
         assert lnn_edge.load(cfc_bundle).backend == "onnxruntime"
         assert not caplog.records
 
-    def test_does_not_fall_back_when_the_engine_cannot_be_built(self, gpu, cfc_bundle):
+    def test_does_not_go_on_without_it_when_the_engine_cannot_be_built(self, gpu, cfc_bundle):
         gpu("10.3").world["build"] = "internal error"
         with pytest.raises(BackendUnavailable, match="Use --backend onnxruntime meanwhile"):
             lnn_edge.load(cfc_bundle)
 
 
 class TestOptions:
-    entry = resolve_backend("tensorrt")
+    entry = named_backend("tensorrt")
 
     def test_defaults_are_the_first_values(self):
         assert checked_options(self.entry, None) == {o.name: o.values[0] for o in self.entry.options}

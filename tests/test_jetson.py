@@ -12,7 +12,7 @@ from bundles import ROOT, copied
 
 import lnn_edge
 from lnn_edge import jetson
-from lnn_edge.backends import resolve_backend
+from lnn_edge.backends import named_backend
 from lnn_edge.cli import main
 from lnn_edge.cli.board import board_findings
 from lnn_edge.environment import machine
@@ -391,7 +391,7 @@ def test_guide_runs_as_typed(gpu, cfc_bundle, tmp_path, monkeypatch, capfd):
 
 def test_guide_lists_the_options_of_the_table():
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", README, flags=re.M)
-    options = resolve_backend("tensorrt").options
+    options = named_backend("tensorrt").options
     assert [name for name, _ in rows] == [option.name for option in options]
     for (_, values), option in zip(rows, options, strict=True):
         shown = re.findall(r"`(\w+)`", values)

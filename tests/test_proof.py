@@ -133,7 +133,7 @@ class TestEveryBackend:
         assert [text.partition(" ")[0] for text in report.backends] == ["onnxruntime", "second"]
         for name in ("onnxruntime", "second"):
             assert {f"{name} vs torch float32", f"{name} vs float64"} <= {c.against for c in report.comparisons}
-        assert "second vs torch float32" in lnn_edge.load(tmp_path / "gait.lnn").manifest.verification.max_abs_error
+        assert "second vs torch float32" in read_bundle(tmp_path / "gait.lnn").manifest.verification.max_abs_error
 
     def test_one_that_drifts_ends_the_export(self, tmp_path, monkeypatch):
         put_into_the_table(monkeypatch, row(Drifting))

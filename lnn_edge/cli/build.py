@@ -35,10 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    from ..backends import Builds, backend_class, checked_options, resolve_backend
+    from ..backends import Builds, backend_class, checked_options, named_backend
     from ..bundle import read_bundle
 
-    entry = resolve_backend(arguments.backend)
+    entry = named_backend(arguments.backend)
     options = checked_options(entry, backend_options(arguments))
     bundle = read_bundle(arguments.bundle)
     backend = backend_class(entry)

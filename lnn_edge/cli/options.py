@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..backends import ALL, BACKENDS
+from ..backends import ALL, AUTO, BACKENDS
 from .console import remarks
 
 if TYPE_CHECKING:
@@ -30,9 +30,11 @@ def add_backend_arguments(parser: argparse.ArgumentParser, *, several: bool = Fa
     """Add `--backend` and `--threads`; the choices come from the backend table. `several`: all of it by default."""
     names = ", ".join(f"{entry.name} ({entry.runs})" for entry in BACKENDS)
     if several:
-        parser.add_argument("--backend", default=ALL, help=f"{ALL} that are ready (default), auto, or one of: {names}")
+        parser.add_argument(
+            "--backend", default=ALL, help=f"{ALL} that are ready (default), {AUTO} for the fastest, or one of: {names}"
+        )
     else:
-        parser.add_argument("--backend", default="auto", help=f"auto, or one of: {names}")
+        parser.add_argument("--backend", default=AUTO, help=f"{AUTO} for the fastest (default), or one of: {names}")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads inside a step (default 1)")
     add_option_argument(parser)
 

@@ -169,12 +169,13 @@ def _write_proven(
     }
     staged = _store(stage, manifest, files | {"report.json": b"{}\n"})
     bundle = read_bundle(stage)
-    proof = prove(bundle, open_each(bundle), truth, tell, started)
+    models = open_each(bundle)
+    proof = prove(bundle, models, truth, tell, started)
     report = dataclasses.replace(proof, path=target)
     _require_equal(report)
     proven = msgspec.structs.replace(staged, verification=report.verification())
     _store(stage, proven, files | {"report.json": encode_json(report.to_dict())})
-    load(stage)
+    load(stage, backend=models[0].backend)
     return report
 
 

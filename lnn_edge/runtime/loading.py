@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from ..backends import ALL, BACKENDS, backend_class, checked_options, resolve_backend, why_not_ready
+from ..backends import (
+    ALL,
+    AUTO,
+    BACKENDS,
+    BackendEntry,
+    backend_class,
+    checked_options,
+    missing_modules,
+    named_backend,
+    why_not_ready,
+)
 from ..bundle import Bundle, read_bundle
 from ..errors import BackendUnavailable, BundleError, VerificationError
 from ..golden import golden_from_bundle
+from .choosing import step_medians_us
+from .latency import golden_steps
 from .model import Model
 from .replay import compare_with_golden
 
 __all__ = ["load", "open_bundle", "open_each", "prove_golden"]
+
+_LOGGER = logging.getLogger("lnn_edge")
 
 
 def load(
@@ -29,11 +44,12 @@ def load(
 
     Args:
         path: The bundle's directory, `NAME.lnn`.
-        backend: A name from the backend table, or "auto" for the fastest that is ready; `Model.backend` says which.
+        backend: A name from the backend table, or "auto" for the fastest: if several are ready, each steps some
+            hundred golden samples. `Model.backend` says which it is, `Model.description` what each took.
         threads: CPU threads inside a step, >= 1. More than one is slower for models of up to some hundred units.
         self_test: Replay the golden sequences through the backend and refuse to start on a mismatch. Takes tens of
             milliseconds; leave it on.
-        options: Of the backend, by name; `lnn-edge bench --help` lists them.
+        options: Of the backend that is named, by name; `lnn-edge bench --help` lists them.
 
     Returns:
         The model: immutable, and safe to share.
@@ -59,9 +75,51 @@ def open_bundle(
     """Make a checked bundle ready to run, without the self-test; export uses it to verify what it wrote."""
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise ValueError(f"`threads` is {threads!r}, expected a whole number of at least 1")
-    entry = resolve_backend(backend)
+    if backend == AUTO:
+        _refuse_options(options)
+        return _fastest(bundle, threads)
+    return _opened(named_backend(backend, others=(AUTO,)), bundle, threads, options)
+
+
+def _opened(entry: BackendEntry, bundle: Bundle, threads: int, options: Mapping[str, Any] | None = None) -> Model:
     ready = backend_class(entry)(bundle, threads, checked_options(entry, options))
     return Model(bundle.path, bundle.manifest, ready, entry.name)
+
+
+def _refuse_options(options: Mapping[str, Any] | None) -> None:
+    if options:
+        raise ValueError(f"options {sorted(options)} are of one backend: name it with `backend` (--backend)")
+
+
+def _fastest(bundle: Bundle, threads: int) -> Model:
+    """Of the backends that are ready the one with the shortest step.
+
+    Raises:
+        BackendUnavailable: If none is, or one that is cannot run this bundle: going on without it would hide that.
+    """
+    models = [_opened(entry, bundle, threads) for entry in _ready_entries()]
+    if not models:
+        raise BackendUnavailable(f"no backend is ready on this machine. Type: {BACKENDS[-1].install}")
+    if len(models) == 1:
+        return models[0]
+    golden = golden_from_bundle(bundle)
+    medians = step_medians_us([golden_steps(model, golden) for model in models])
+    ranked = sorted(zip(medians, models, strict=True), key=lambda pair: pair[0])
+    (first, chosen), *slower = ranked
+    others = ", ".join(f"{median:.0f} us on {model.backend}" for median, model in slower)
+    chosen.description += f"; the fastest here: {first:.0f} us a step, {others}"
+    return chosen
+
+
+def _ready_entries() -> Iterator[BackendEntry]:
+    for entry in BACKENDS:
+        if missing_modules(entry):
+            continue
+        reason = why_not_ready(entry)
+        if reason is None:
+            yield entry
+        else:  # the user has it, and will wonder
+            _LOGGER.warning("backend '%s' is installed but not ready, it is left out: %s", entry.name, reason)
 
 
 def open_each(
@@ -73,11 +131,11 @@ def open_each(
         BackendUnavailable: If none can.
         ValueError: If there is no such backend, or options without the name of the backend that they are for.
     """
+    if backend == AUTO:
+        return [open_bundle(bundle, threads=threads, options=options)]
     if backend != ALL:
-        resolve_backend(backend, several=True)
-        return [open_bundle(bundle, backend=backend, threads=threads, options=options)]
-    if options:
-        raise ValueError(f"options {sorted(options)} are of one backend: name it with `backend` (--backend)")
+        return [_opened(named_backend(backend, others=(ALL, AUTO)), bundle, threads, options)]
+    _refuse_options(options)
     models = []
     for entry in (entry for entry in BACKENDS if why_not_ready(entry) is None):
         with suppress(BackendUnavailable):  # `lnn-edge doctor` says why; a proof is of the backends that it names

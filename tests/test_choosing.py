@@ -1,0 +1,82 @@
+"""`backend="auto"`: the fastest for the bundle, found by stepping it, and never a silent second choice."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from second_backend import Second, Slow, Unavailable, put_into_the_table, row
+
+import lnn_edge
+from lnn_edge.backends import BACKENDS
+from lnn_edge.cli import main
+from lnn_edge.errors import BackendUnavailable
+from lnn_edge.runtime.choosing import step_medians_us
+
+
+def sleeping(seconds, calls, name):
+    def step():
+        calls.append(name)
+        time.sleep(seconds)
+
+    return step
+
+
+def test_steps_are_timed_in_turns():
+    calls = []
+    medians = step_medians_us([sleeping(2e-4, calls, "a"), sleeping(1e-3, calls, "b")])
+    assert medians[0] >= 200
+    assert medians[1] >= 1000
+    turns = re.findall(r"a+|b+", "".join(calls))
+    assert {len(turn) for turn in turns} == {20}
+    assert calls.count("a") == calls.count("b") > 100
+
+
+def test_one_slow_step_does_not_decide():
+    durations = iter([0.0] * 50 + [0.3] + [0.0] * 10_000)
+    assert step_medians_us([lambda: time.sleep(next(durations))])[0] < 10_000
+
+
+def test_slow_steps_are_timed_only_a_few_times():
+    calls = []
+    started = time.monotonic()
+    step_medians_us([sleeping(0.05, calls, "a")])
+    assert len(calls) < 10
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("rows", [(Slow, Second), (Second, Slow)], ids=["slow first", "slow last"])
+def test_the_fastest_is_taken_wherever_it_stands(rows, monkeypatch, cfc_bundle):
+    monkeypatch.setattr("lnn_edge.runtime.loading.BACKENDS", tuple(map(row, rows)))
+    model = lnn_edge.load(cfc_bundle)
+    assert model.backend == "second"
+    assert re.fullmatch(r"second backend; the fastest here: \d+ us a step, \d{4,} us on slow", model.description)
+
+
+def test_a_gpu_is_measured_like_any_other(gpu, cfc_bundle, capsys):
+    """The simulated one is slower than the CPU: each step computes on the CPU and is then copied about."""
+    gpu("10.3")
+    model = lnn_edge.load(cfc_bundle)
+    assert model.backend == "onnxruntime"
+    assert re.search(r"on the CPU, 1 thread; the fastest here: \d+ us a step, \d+ us on tensorrt$", model.description)
+    assert main(["bench", str(cfc_bundle), "--steps", "50", "--warmup", "0", "--seconds", "0"]) == 0
+    assert "us on tensorrt" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_alone_it_is_not_measured(cfc_bundle):
+    assert "fastest" not in lnn_edge.load(cfc_bundle).description
+
+
+def test_one_that_is_ready_and_cannot_run_is_not_passed_over(monkeypatch, cfc_bundle):
+    put_into_the_table(monkeypatch, row(Unavailable))
+    with pytest.raises(BackendUnavailable, match="backend 'unavailable' finds no device"):
+        lnn_edge.load(cfc_bundle)
+
+
+def test_options_need_a_name(cfc_bundle):
+    message = re.escape("options ['wait'] are of one backend: name it with `backend` (--backend)")
+    with pytest.raises(ValueError, match=message):
+        lnn_edge.load(cfc_bundle, options={"wait": "spin"})
+    with pytest.raises(ValueError, match=rf"unknown backend 'onxruntime'\. Valid: auto, .*{BACKENDS[-1].name}"):
+        lnn_edge.load(cfc_bundle, backend="onxruntime")
