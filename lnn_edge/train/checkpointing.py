@@ -52,6 +52,8 @@ class Progressed:
         best_epoch: The epoch with the lowest watched loss, from 1; 0 for none.
         weights: State of the network.
         best: State of the network at the best epoch.
+        second_epoch: The epoch that was best before it, 0 for none; not kept in files.
+        second: State of the network then.
         optimizer: State of Adam by number of the parameter.
     """
 
@@ -60,6 +62,8 @@ class Progressed:
     best_epoch: int = 0
     weights: dict[str, torch.Tensor] = dataclasses.field(default_factory=dict)
     best: dict[str, torch.Tensor] = dataclasses.field(default_factory=dict)
+    second_epoch: int = 0
+    second: dict[str, torch.Tensor] = dataclasses.field(default_factory=dict)
     optimizer: dict[int, dict[str, torch.Tensor]] = dataclasses.field(default_factory=dict)
 
     def note(self, record: Record, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -70,6 +74,7 @@ class Progressed:
         self.optimizer = {k: {name: value.detach().clone() for name, value in s.items()} for k, s in held.items()}
         lowest = self.history[self.best_epoch - 1].watched if self.best_epoch else float("inf")
         if record.watched < lowest:
+            self.second, self.second_epoch = self.best, self.best_epoch
             self.best, self.best_epoch = self.weights, len(self.history)
 
     def restore(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -127,6 +127,8 @@ class Trainer:
 
     def _end(self, why: str) -> None:
         run, epochs = self.run, self._settings.epochs
+        if why == "diverged" and run.best_epoch == len(run.history) and self._held_out is None:
+            self._drop_what_diverged()
         if not run.best_epoch:
             raise ValueError(
                 "training diverged: the loss was not finite in the first epoch. Lower `learning_rate` or `clip_value`, "
@@ -150,6 +152,21 @@ class Trainer:
                 stacklevel=4,
             )
 
+    def _drop_what_diverged(self) -> None:
+        """Take the better of the two best epochs, by the loss of the weights that they ended with.
+
+        The training loss of an epoch is of its weights before each step; its last step may be what diverged.
+        """
+        run, losses = self.run, {}
+        for epoch, weights in ((run.best_epoch, run.best), (run.second_epoch, run.second)):
+            if epoch:
+                self._network.load_state_dict(weights)
+                losses[epoch] = self._loss_of(self._corpus)
+        finite = {epoch: loss for epoch, loss in losses.items() if math.isfinite(loss)}
+        chosen = min(finite, key=finite.__getitem__, default=0)
+        if chosen != run.best_epoch:
+            run.best, run.best_epoch = run.second, chosen
+
     def _epoch(self, epoch: int) -> Record:
         settings, seed = self._settings, self.run.seed
         makers = list(self._corpus.batches(settings.batch_size, seed, epoch, self._augmentation))
@@ -164,7 +181,8 @@ class Trainer:
                     group["lr"] = rate
                 loss, weight = self._batch(batch.to(self._device))
                 total, counted = total + loss, counted + weight
-        return Record(total / counted if counted else math.nan, self._validation_loss(), rate)
+        validation_loss = None if self._held_out is None else self._loss_of(self._held_out)
+        return Record(total / counted if counted else math.nan, validation_loss, rate)
 
     def _batch(self, batch: Batch) -> tuple[float, float]:
         """Train on one batch, window by window with the state carried on; sums of losses and of weights."""
@@ -190,15 +208,14 @@ class Trainer:
         if torch.isfinite(norm):
             self._optimizer.step()
 
-    def _validation_loss(self) -> float | None:
-        if self._held_out is None:
-            return None
+    def _loss_of(self, corpus: Corpus) -> float:
+        """Mean loss of the weights as they are now."""
         self._network.eval()
         total, counted = 0.0, 0.0
         with torch.no_grad():
-            for batch in self._held_out.plain(self._settings.batch_size):
+            for batch in corpus.plain(self._settings.batch_size):
                 part = batch.to(self._device)
                 raw, _ = self._network.run(part.x, None, part.spans)
-                total += float(Objective(self._network.labels, self._held_out.readout)(raw, part))
+                total += float(Objective(self._network.labels, corpus.readout)(raw, part))
                 counted += float(part.weight.sum())
         return total / counted if counted else math.nan
