@@ -26,20 +26,12 @@ _VERSION = 1
 _FREE = {"epochs", "patience", "n_jobs", "verbose", "device", "checkpoint", "checkpoint_every"}
 
 
-class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One epoch in the file."""
-
-    loss: float
-    validation_loss: float | None
-    learning_rate: float
-
-
 class _Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int
     fingerprint: str
     seed: int
     best_epoch: int
-    history: list[_Entry]
+    history: list[Record]
 
 
 @dataclasses.dataclass
@@ -105,8 +97,7 @@ def save_progress(path: Path, run: Progressed, fingerprint: str) -> None:
     tensors = {f"weights.{name}": value for name, value in run.weights.items()}
     tensors |= {f"best.{name}": value for name, value in run.best.items()}
     tensors |= {f"optimizer.{k}.{name}": v for k, state in run.optimizer.items() for name, v in state.items()}
-    history = [_Entry(**dataclasses.asdict(record)) for record in run.history]
-    described = _Description(_VERSION, fingerprint, run.seed, run.best_epoch, history)
+    described = _Description(_VERSION, fingerprint, run.seed, run.best_epoch, run.history)
     write_tensors(path, "training", described, {name: value.cpu().numpy() for name, value in tensors.items()})
 
 
@@ -127,8 +118,7 @@ def load_progress(path: Path, fingerprint: str) -> Progressed:
             f"another name, or type: rm {path}"
         )
     tensors = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
-    run = Progressed(described.seed, [Record(**msgspec.structs.asdict(e)) for e in described.history])
-    run.best_epoch = described.best_epoch
+    run = Progressed(described.seed, described.history, described.best_epoch)
     for name, value in tensors.items():
         kind, _, rest = name.partition(".")
         if kind == "optimizer":

@@ -64,7 +64,7 @@ class _Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     columns: int
     branches: list[_BranchConfig]
     learnt: _Facts
-    history: list[dict[str, float | None]]
+    history: list[Record]
     best_epoch: int
     stopped: str
     seed: int
@@ -126,7 +126,7 @@ def save_estimator(path: str | os.PathLike[str], contents: Contents) -> None:
         columns=contents.columns,
         branches=branches,
         learnt=_facts(learnt),
-        history=[dataclasses.asdict(record) for record in contents.history],
+        history=contents.history,
         best_epoch=contents.best_epoch,
         stopped=contents.stopped,
         seed=contents.seed,
@@ -204,7 +204,7 @@ def load_estimator(path: str | os.PathLike[str], estimators: Mapping[str, Any]) 
         described.columns,
         learnt,
         network,
-        [Record(**entry) for entry in described.history],  # type: ignore[arg-type] # only a validation loss is None
+        described.history,
         described.best_epoch,
         described.stopped,
         described.seed,
