@@ -141,6 +141,10 @@ FITS = {
         lambda: quick().fit(X, Y, timespans=SPANS[:, :4]),
         "`timespans` has 8 of shape (4,), expected 8 of shape (10,): one number per sample of X",
     ),
+    "one timespan": (
+        lambda: quick().fit(X, Y, timespans=0.1),
+        "`timespans` is 0.1, expected 8 of shape (10,): one number per sample of X. Where all are the same, leave it",
+    ),
     "timespan of NaN": (lambda: quick().fit(X, Y, timespans=SPANS * np.nan), "`timespans` holds nan in sequence 0"),
     "divergence": (
         lambda: quick(learning_rate=1e30, clip_value=None, epochs=3, batch_size=2).fit(X, Y),
@@ -207,7 +211,7 @@ USES = {
     "outputs of no name": (
         "plain",
         lambda m: m.forecast(2, X[0]),
-        "the model has 2 outputs for 3 columns of X. Name the",
+        "the model has 2 outputs for 3 columns of X. Name which columns they are: columns=[...]",
     ),
     "columns' number": (
         "partial",

@@ -363,7 +363,11 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         return plot_losses(self.history_, self.best_epoch_, path)
 
     def plot_wiring(self, path: str | os.PathLike[str] | None = None) -> Figure:
-        """Draw the neurons and the synapses of every liquid layer; arguments, result and errors as `plot_loss`."""
+        """Draw the neurons and the synapses of every liquid layer, as they are after training.
+
+        An LTC's synapses are coloured by their polarity. Those of a CfC, which has none, are what the masks of its
+        candidates let through; its time gates see everything. Arguments, result and errors as `plot_loss`.
+        """
         check_is_fitted(self, "network_")
         names = getattr(self, "feature_names_in_", None)
         return plot_synapses(self.network_, names, self.output_names_, path)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..wording import choices
+from ..wording import choices, plural
 from .learnt import Learnt
 from .network import LiquidModule
 from .predicting import forecast_values, states_after
@@ -74,8 +74,8 @@ def _places(
         return list(range(features))
     if given is None:
         raise ValueError(
-            f"the model has {learnt.outputs} outputs for {features} columns of X. Name the columns that they are: "
-            "columns=[...]"
+            f"the model has {plural(learnt.outputs, 'output')} for {plural(features, 'column')} of X. "
+            "Name which columns they are: columns=[...]"
         )
     found = [_place(column, features, known) for column in given]
     if len(found) != learnt.outputs or len(set(found)) != len(found):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_losses", "plot_synapses"]
 
 Array = npt.NDArray[Any]
-_TRAINING, _VALIDATION, _EXCITING, _INHIBITING = "black", "#0072b2", "#009e73", "#d55e00"
+_TRAINING, _VALIDATION, _EXCITING, _INHIBITING, _NEUTRAL = "black", "#0072b2", "#009e73", "#d55e00", "#0072b2"
 _LABELLED = 16  # neurons or inputs in a column that still have room for their names
 
 
@@ -82,31 +83,51 @@ def _saved(figure: Figure, path: str | os.PathLike[str] | None) -> Figure:
     return figure
 
 
+@dataclass(frozen=True)
+class _Wires:
+    """What is drawn of a layer.
+
+    Args:
+        groups: Names and neurons of the columns, from inputs to outputs.
+        sensory: From inputs to neurons, (inputs, neurons): 1 or -1 by polarity, 0 where there is no synapse.
+        recurrent: Between neurons, (neurons, neurons).
+        signed: Whether polarities mean something.
+        within: How many synapses there are between the neurons of one column, each to each, which are not drawn.
+    """
+
+    groups: list[tuple[str, list[int]]]
+    sensory: Array
+    recurrent: Array
+    signed: bool
+    within: int = 0
+
+
 def _draw_core(axes: Axes, core: Any, inputs: Sequence[str] | None, outputs: Sequence[str] | None) -> None:
     """Inputs and groups of neurons as columns, synapses as lines between them."""
-    groups, sensory, recurrent = _wiring_of(core)
-    columns = [("inputs", list(range(len(sensory)))), *groups]
+    wires = _wires_of_ltc(core) if isinstance(core, LTC) else _wires_of_cfc(core)
+    columns = [("inputs", list(range(len(wires.sensory)))), *wires.groups]
     where = {
         (column == 0, neuron): (float(column), _height(place, len(members)))
         for column, (_, members) in enumerate(columns)
         for place, neuron in enumerate(members)
     }
-    for source, target in zip(*np.nonzero(sensory), strict=True):
-        _draw_synapse(axes, where[True, source], where[False, target], sensory[source, target])
-    for source, target in zip(*np.nonzero(recurrent), strict=True):
-        _draw_synapse(axes, where[False, source], where[False, target], recurrent[source, target])
+    for first, synapses in ((True, wires.sensory), (False, wires.recurrent)):
+        for source, target in zip(*np.nonzero(synapses), strict=True):
+            color = _color(synapses[source, target]) if wires.signed else _NEUTRAL
+            _draw_synapse(axes, where[first, source], where[False, target], color)
     for column, (name, members) in enumerate(columns):
         heights = [_height(place, len(members)) for place in range(len(members))]
         axes.plot([column] * len(members), heights, "o", ms=7, color="white", mec="black", zorder=3)
         axes.annotate(f"{len(members)} {name}", (column, 1.12), ha="center", va="bottom", fontsize=9)
-    _name(axes, inputs, 0, len(sensory), "right")
-    _name(axes, outputs, len(columns) - 1, len(groups[-1][1]), "left")
-    kind = f"{type(core).__name__}, {plural(int(np.count_nonzero(recurrent)), 'synapse')} between neurons"
-    axes.set_title(f"{kind}, {np.count_nonzero(sensory)} from inputs", fontsize=10, pad=18)
+    _name(axes, inputs, 0, len(wires.sensory), "right")
+    _name(axes, outputs, len(columns) - 1, len(wires.groups[-1][1]), "left")
+    between = int(np.count_nonzero(wires.recurrent)) + wires.within
+    kind = f"{type(core).__name__}, {plural(between, 'synapse')} between neurons"
+    axes.set_title(f"{kind}, {np.count_nonzero(wires.sensory)} from inputs", fontsize=10, pad=18)
     axes.set_xlim(-0.6, len(columns) - 0.4)
     axes.set_ylim(-0.1, 1.12)
     axes.set_axis_off()
-    _legend(axes)
+    _explain(axes, wires)
 
 
 def _height(place: int, count: int) -> float:
@@ -122,10 +143,13 @@ def _name(axes: Axes, names: Sequence[str] | None, column: int, count: int, side
         axes.annotate(name, (column + shift, _height(place, count)), ha=side, va="center", fontsize=8)
 
 
-def _draw_synapse(axes: Axes, start: tuple[float, float], stop: tuple[float, float], polarity: float) -> None:
+def _color(polarity: float) -> str:
+    return _EXCITING if polarity > 0 else _INHIBITING
+
+
+def _draw_synapse(axes: Axes, start: tuple[float, float], stop: tuple[float, float], color: str) -> None:
     from matplotlib.patches import FancyArrowPatch
 
-    color = _EXCITING if polarity > 0 else _INHIBITING
     bend = 0.35 if start[0] == stop[0] else 0.0
     if start == stop:  # a loop beside the neuron
         axes.plot([start[0] + 0.045], [start[1] + 0.02], "o", ms=9, mfc="none", mec=color, mew=0.7, zorder=1)
@@ -137,27 +161,51 @@ def _draw_synapse(axes: Axes, start: tuple[float, float], stop: tuple[float, flo
     axes.add_patch(arrow)
 
 
-def _legend(axes: Axes) -> None:
+def _explain(axes: Axes, wires: _Wires) -> None:
     from matplotlib.lines import Line2D
 
-    lines = [Line2D([], [], color=color, lw=1.2) for color in (_EXCITING, _INHIBITING)]
-    axes.legend(lines, ["exciting", "inhibiting"], loc="lower center", ncols=2, frameon=False, fontsize=8)
+    if wires.signed:
+        lines = [Line2D([], [], color=color, lw=1.2) for color in (_EXCITING, _INHIBITING)]
+        axes.legend(lines, ["exciting", "inhibiting"], loc="lower center", ncols=2, frameon=False, fontsize=8)
+    if wires.within:
+        note = f"{wires.within} of them within a column, each neuron to each: not drawn"
+        axes.annotate(note, (0.5, 0.02), xycoords="axes fraction", ha="center", fontsize=8)
 
 
-def _wiring_of(core: Any) -> tuple[list[tuple[str, list[int]]], Array, Array]:
-    """Groups of neurons from inputs to outputs, and the polarities of their synapses by (source, target).
-
-    The lines of an LTC are its synapses with their signs. A CfC has no signs: what a wiring allows is drawn with those
-    that it was drawn with.
-    """
-    wiring = core._wiring if isinstance(core, LTC) else core.wiring_or_units
-    if not isinstance(wiring, Wiring):  # a CfC without wiring: everything is connected
-        units, features = core.state_size, core.input_size
-        return [("neurons", list(range(units)))], np.ones((features, units)), np.ones((units, units))
+def _wires_of_ltc(core: Any) -> _Wires:
+    """By its tensors, which training may have given other signs than the wiring had."""
+    held, wiring = core.rnn_cell._params, core._wiring
     types: dict[str, list[int]] = {}
     for neuron in range(wiring.units):
         types.setdefault(str(wiring.get_type_of_neuron(neuron)), []).append(neuron)
-    order: list[str] = [name for name in ("inter", "command", "motor") if name in types]
-    order = [name for name in types if name not in order] + order
-    groups = [(name, types[name]) for name in order]
-    return groups, np.asarray(wiring.sensory_adjacency_matrix), np.asarray(wiring.adjacency_matrix)
+    order = [name for name in ("inter", "command", "motor") if name in types]
+    groups = [(name, types[name]) for name in [*(name for name in types if name not in order), *order]]
+    sensory, recurrent = (
+        torch.sign(held[f"{prefix}erev"] * held[f"{prefix}sparsity_mask"]).detach().numpy()
+        for prefix in ("sensory_", "")
+    )
+    return _Wires(groups, sensory, recurrent, signed=True)
+
+
+def _wires_of_cfc(core: Any) -> _Wires:
+    """By the masks of its candidates. A CfC's synapses have no polarity, and within a layer ncps leaves none out."""
+    units, features, wiring = core.state_size, core.input_size, core.wiring_or_units
+    if not isinstance(wiring, Wiring):
+        sensory, recurrent = np.ones((features, units)), np.zeros((units, units))
+        return _Wires([("neurons", list(range(units)))], sensory, recurrent, signed=False, within=units**2)
+    sensory, recurrent = np.zeros((features, units)), np.zeros((units, units))
+    groups: list[tuple[str, list[int]]] = []
+    within, before, start = 0, slice(0, 0), 0
+    for number, layer in enumerate(core.rnn_cell._layers):
+        own = slice(start, start + layer.hidden_size)
+        mask = layer.sparsity_mask.detach().numpy().T != 0  # (what comes in, then the layer's own state; neurons)
+        incoming, state = mask[: -layer.hidden_size], mask[-layer.hidden_size :]
+        if number == 0:
+            sensory[:, own] = incoming
+        else:
+            recurrent[before, own] = incoming
+        within += int(np.count_nonzero(state))
+        types = {str(wiring.get_type_of_neuron(neuron)) for neuron in wiring.get_neurons_of_layer(number)}
+        groups.append((types.pop() if len(types) == 1 else "neurons", list(range(own.start, own.stop))))
+        before, start = own, own.stop
+    return _Wires(groups, sensory, recurrent, signed=False, within=within)

@@ -127,6 +127,11 @@ def read_timespans(timespans: Any, sequences: Sequences) -> Sequences:
     if timespans is None:
         return sequences
     timespans = as_array(timespans)
+    if not isinstance(timespans, (list, tuple)) and np.ndim(timespans) == 0:
+        raise ValueError(
+            f"`timespans` is {timespans!r}, expected {_shapes(sequences.samples, 1)}: one number per sample of X. "
+            "Where all are the same, leave it out: that is what period_s of the export is for"
+        )
     if sequences.form == "one":
         given = [timespans]
     elif sequences.form == "rows":
