@@ -42,6 +42,7 @@ bench: .venv/ready
 	$(PIP) install -c constraints.txt 'build>=1.2' 'cuda-bindings>=13' 'gymnasium[mujoco]' 'hatchling>=1.26' \
 		hypothesis ipykernel matplotlib mypy nbclient nvidia-cuda-runtime onnxscript pandas pytest pytest-timeout \
 		pytest-xdist ruff scikit-learn
+	$(PIP) install --no-deps 'nvidia-cuda-nvcc>=13'
 	-$(PIP) install --no-deps 'tensorrt-cu13-bindings==11.4.0.106'
 	touch $@
 

@@ -1,38 +1,45 @@
-"""The CUDA adapter on a real GPU: memory, copies, capture, replay, waits, and the latency of launch-and-wait.
+"""The GPU backend on a real GPU, without TensorRT: memory, capture, replay, waits, the whole stepper, and its latency.
 
     python benchmarks/gpu.py [--launches 5000] [--bundle NAME.lnn]
 
 Not part of `make test`, and **not yet run on hardware**: no GPU was at hand when it was written. It needs a CUDA
-driver and cuda-bindings or libcudart (`pip install 'lnn-edge[tensorrt]'`), and no TensorRT: a chain of small device
-copies stands in its place inside the graph, so the figures are the floor under which no step can go. No kernel runs;
-that a kernel reads mapped host memory, as the step does on integrated GPUs, is not shown here. With `--bundle` it also
-steps that bundle through onnxruntime's CUDA provider, where onnxruntime-gpu is installed, on a state that stays on the
-GPU.
+driver and cuda-bindings or libcudart (`pip install 'lnn-edge[tensorrt]'`), and no TensorRT: a small kernel
+(`kernel_engine.py`) stands in its place, so the figures are the floor under which no step can go. The stepper is the
+one that runs engines: its results are compared bit for bit over thousands of steps, with every way to wait, to feed
+the state back and to launch, and with the kernel reading and writing mapped host memory as on a Jetson. With
+`--bundle` it also steps that bundle through onnxruntime's CUDA provider, where onnxruntime-gpu is installed, on a
+state that stays on the GPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
+import dataclasses
+import itertools
 import sys
 import time
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Iterator
 
+import kernel_engine
 import numpy as np
+from kernel_engine import LAYOUT, SHAPE, KernelEngine, expected
 
 from lnn_edge.errors import BackendUnavailable
 from lnn_edge.runtime.gpu.cudart import CudaError
 from lnn_edge.runtime.gpu.device import Device, open_device
-from lnn_edge.runtime.gpu.streams import Stream
+from lnn_edge.runtime.gpu.figures import measure
+from lnn_edge.runtime.gpu.options import Options
+from lnn_edge.runtime.gpu.stepper import GpuStepper
 from lnn_edge.runtime.latency import Distribution, distribution
 
-NBYTES = 4096  # as the state of a thousand neurons
-KERNELS = 8  # device copies in the chain, in the place of an engine's kernels
+NBYTES = 4096  # of what is copied to and fro
+WAITS, FEEDBACKS, GRAPHS = ("spin", "block", "poll"), ("copy", "pingpong"), ("on", "off")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--launches", type=int, default=5000, help="launches per figure (default 5000)")
+    parser.add_argument("--launches", type=int, default=5000, help="steps per figure and per check (default 5000)")
     parser.add_argument("--bundle", help="also step this bundle through onnxruntime's CUDA provider")
     arguments = parser.parse_args()
     try:
@@ -44,20 +51,81 @@ def main() -> int:
     for check in (check_memory, check_mapped, check_capture, check_refused_capture):
         check(device)
         print(f"{check.__doc__.splitlines()[0]} yes")
-    print(f"\n{arguments.launches} launches each, the GPU idle before every one; microseconds")
-    print(f"{'':34}{'min':>9}{'p50':>9}{'p90':>9}{'p99':>9}{'p99.9':>9}{'max':>9}")
-    for wait in ("spin", "block", "poll"):
-        for graph in (True, False):
-            label = f"{'graph' if graph else 'plain'}, {KERNELS} copies, {wait}"
-            show(label, launch_and_wait(device, wait, graph, arguments.launches))
+    opened = device.memory(NBYTES)  # the driver's own calls need the device open in this thread
+    engine = KernelEngine(kernel_engine.load_kernel())
+    for place, options in kinds(device):
+        check_stepper(place, engine, options, arguments.launches)
+        print(f"{named(place, options)}: {arguments.launches} steps equal NumPy's bit for bit: yes")
+    print(f"\n{arguments.launches} steps each, the GPU idle before every one; microseconds on the host's clock")
+    print(f"{'':48}{'min':>9}{'p50':>9}{'p90':>9}{'p99':>9}{'p99.9':>9}{'max':>9}")
+    for place, options in kinds(device):
+        show(named(place, options), timed(GpuStepper(place, engine, LAYOUT, options).run, arguments.launches))
     if arguments.bundle:
         show("onnxruntime CUDA provider", step_with_onnxruntime(arguments.bundle, arguments.launches))
+    show_parts(device, engine, arguments.launches)
+    del opened
     return 0
+
+
+def kinds(device: Device) -> Iterator[tuple[Device, Options]]:
+    """Every way to run a step; on a GPU with memory of its own also as if it shared the CPU's, which is slower."""
+    shared = copy.copy(device)
+    shared.facts = dataclasses.replace(device.facts, integrated=True)
+    places = [device] if device.facts.integrated else [device, shared]
+    for place, graph, feedback, wait in itertools.product(places, GRAPHS, FEEDBACKS, WAITS):
+        yield place, Options(wait=wait, graph=graph, feedback=feedback, optimization_level=3, tf32=False)
+
+
+def named(place: Device, options: Options) -> str:
+    memory = "mapped" if place.facts.integrated else "copied"
+    return f"{memory}, graph {options.graph}, {options.feedback}, {options.wait}"
 
 
 def show(label: str, figures: Distribution) -> None:
     picks = [figures.min_us, *figures.percentiles_us.values(), figures.max_us]
-    print(f"{label:34}" + "".join(f"{'-' if value is None else format(value, '.1f'):>9}" for value in picks))
+    print(f"{label:48}" + "".join(f"{'-' if value is None else format(value, '.1f'):>9}" for value in picks))
+
+
+def show_parts(device: Device, engine: KernelEngine, launches: int) -> None:
+    """Where the time of a step goes, as `lnn-edge bench` shows it."""
+    options = next(kinds(device))[1]
+    stepper = GpuStepper(device, engine, LAYOUT, options)
+    print(f"\n{named(device, options)}: the parts of a step")
+    for figure in measure(stepper, launches, options, (1, 0)).figures:
+        show(f"{figure.name} ({figure.includes.partition(';')[0]})", figure.durations)
+
+
+def check_stepper(place: Device, engine: KernelEngine, options: Options, steps: int) -> None:
+    """Outputs and states of a long stream, through a reset, a snapshot and a step that is refused."""
+    stepper = GpuStepper(place, engine, LAYOUT, options)
+    require(not stepper.refusal, f"{named(place, options)}: {stepper.refusal}")
+    random, h = np.random.default_rng(1), np.zeros(SHAPE, np.float32)
+    kept = {"h_in": h}
+    for k in range(steps):
+        x = random.standard_normal(SHAPE).astype(np.float32)
+        if k == steps // 2:
+            kept = stepper.read_state()
+        if k == steps * 3 // 4:
+            stepper.write_state(kept)
+            h = kept["h_in"]
+        stepper.sample["input"][...] = x
+        require(stepper.run(), f"{named(place, options)}: step {k} is said to be not finite")
+        y, h = expected(x, h)
+        same = np.array_equal(stepper.outputs["output"], y) and np.array_equal(stepper.outputs["h_out"], h)
+        require(same, f"{named(place, options)}: step {k} gave other values than NumPy")
+    check_all_or_nothing(stepper, h, named(place, options))
+
+
+def check_all_or_nothing(stepper: GpuStepper, h: np.ndarray, name: str) -> None:
+    """A result that is not finite leaves the state as it was, again and again."""
+    for value in (np.float32("nan"), np.float32("inf")):
+        stepper.sample["input"][...] = value
+        require(not stepper.run(), f"{name}: a step of {value} is said to be finite")
+        require(np.array_equal(stepper.read_state()["h_in"], h), f"{name}: a refused step changed the state")
+    stepper.sample["input"][...] = 1.0
+    require(stepper.run(), f"{name}: the step after a refused one is said to be not finite")
+    y, _ = expected(np.ones(SHAPE, np.float32), h)
+    require(np.array_equal(stepper.outputs["output"], y), f"{name}: the step after a refused one is wrong")
 
 
 def check_memory(device: Device) -> None:
@@ -76,10 +144,9 @@ def check_memory(device: Device) -> None:
 
 def check_mapped(device: Device) -> None:
     """Mapped host memory has an address on the GPU that copies take:"""
-    stream, host, memory, back = chain(device, "spin")
+    stream, host, memory, back = places(device)
     host.array[...] = 3.5
-    stream.copy(memory[0].address, host.host_address, NBYTES, "h2d")
-    stream.copy(back.host_address, memory[0].address, NBYTES, "d2h")
+    queue(stream, host, memory, back)()
     stream.wait()
     require(bool((back.array == 3.5).all()), "the copy from mapped memory came back changed")
     require(host.address != 0, "the mapped memory has no address on the GPU")
@@ -87,8 +154,8 @@ def check_mapped(device: Device) -> None:
 
 def check_capture(device: Device) -> None:
     """A graph replays its copies, and reads what is there at each launch:"""
-    stream, host, memory, back = chain(device, "spin")
-    graph = stream.capture(issue(stream, host, memory, back))
+    stream, host, memory, back = places(device)
+    graph = stream.capture(queue(stream, host, memory, back))
     for k in range(3):
         host.array[...] = k
         stream.launch(graph)
@@ -99,7 +166,7 @@ def check_capture(device: Device) -> None:
 
 def check_refused_capture(device: Device) -> None:
     """A call that is forbidden in a capture is refused, and the stream goes on working:"""
-    stream, host, memory, back = chain(device, "spin")
+    stream, host, memory, back = places(device)
     try:
         stream.capture(stream.wait)
     except CudaError as error:
@@ -107,45 +174,24 @@ def check_refused_capture(device: Device) -> None:
     else:
         require(False, "a capture took a wait")
     host.array[...] = 7
-    issue(stream, host, memory, back)()
+    queue(stream, host, memory, back)()
     stream.wait()
     require(bool((back.array == 7).all()), "the stream does not work after a refused capture")
 
 
-def chain(device: Device, wait: str):
-    return (
-        device.stream(wait),
-        device.host_memory(NBYTES),
-        [device.memory(NBYTES) for _ in range(KERNELS)],
-        device.host_memory(NBYTES),
-    )
+def places(device: Device):
+    """A stream, pinned memory, device memory, and pinned memory to come back to."""
+    return device.stream("spin"), device.host_memory(NBYTES), device.memory(NBYTES), device.host_memory(NBYTES)
 
 
-def issue(stream: Stream, host, memory, back) -> Callable[[], None]:
-    """Queue: in, along the chain, out."""
+def queue(stream, host, memory, back) -> Callable[[], None]:
+    """Queue: to the device and back."""
 
     def run() -> None:
-        stream.copy(memory[0].address, host.host_address, NBYTES, "h2d")
-        for source, target in pairwise(memory):
-            stream.copy(target.address, source.address, NBYTES, "d2d")
-        stream.copy(back.host_address, memory[-1].address, NBYTES, "d2h")
+        stream.copy(memory.address, host.host_address, NBYTES, "h2d")
+        stream.copy(back.host_address, memory.address, NBYTES, "d2h")
 
     return run
-
-
-def launch_and_wait(device: Device, wait: str, graph: bool, launches: int) -> Distribution:
-    stream, host, memory, back = chain(device, wait)
-    queue = issue(stream, host, memory, back)
-    captured = stream.capture(queue) if graph else None
-
-    def step() -> None:
-        stream.launch(captured) if graph else queue()
-        stream.wait()
-
-    figures = timed(step, launches)
-    if graph:
-        stream.free_graph(captured)
-    return figures
 
 
 def timed(step: Callable[[], object], count: int) -> Distribution:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
+import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +16,7 @@ import pytest
 from bundles import ROOT
 from cuda.bindings import runtime
 from fake_tensorrt import cuda, forget
-from fake_tensorrt.machine import Machine, Misuse
+from fake_tensorrt.machine import Machine, Misuse, Work
 
 from lnn_edge.errors import BackendUnavailable
 from lnn_edge.runtime.gpu import cudart
@@ -232,10 +235,62 @@ def test_benchmark_without_a_gpu(python):
     assert done.stderr.startswith("gpu.py: there is no CUDA driver on this machine")
 
 
-def test_benchmark_on_a_machine_that_is_not_there(device, monkeypatch, capsys):
-    """Its checks and its loop; the figures are those of the fake and mean nothing."""
-    monkeypatch.setattr(sys, "argv", ["gpu.py", "--launches", "20"])
-    assert runpy.run_path(str(ROOT / "benchmarks" / "gpu.py"))["main"]() == 0
-    out = capsys.readouterr().out
-    assert out.count(": yes") == 4
-    assert [line.split(",")[0] for line in out.splitlines()[-6:]] == ["graph", "plain"] * 3
+class TestBenchmark:
+    """Its checks and its loop, with the kernel computed by NumPy; the figures are the fake's and mean nothing."""
+
+    @pytest.fixture
+    def run(self, device, monkeypatch, capsys):
+        monkeypatch.syspath_prepend(ROOT / "benchmarks")
+        monkeypatch.delitem(sys.modules, "kernel_engine", raising=False)
+        kernel_engine = importlib.import_module("kernel_engine")
+
+        def at(address):
+            return device.machine.view(address, 4 * kernel_engine.UNITS, "kernel").view(np.float32)
+
+        def launch(stream, x, h, y, after):
+            def compute():
+                at(y)[...], at(after)[...] = kernel_engine.expected(at(x).copy(), at(h).copy())
+
+            device.machine.queue(stream, Work("kernel", compute))
+            return 0
+
+        def benchmark(**changes):
+            for name, value in ({"load_kernel": lambda: launch} | changes).items():
+                monkeypatch.setattr(kernel_engine, name, value)
+            monkeypatch.setattr(sys, "argv", ["gpu.py", "--launches", "20"])
+            assert runpy.run_path(str(ROOT / "benchmarks" / "gpu.py"))["main"]() == 0
+            return capsys.readouterr().out
+
+        yield benchmark
+        sys.modules.pop("kernel_engine", None)
+
+    def test_every_way_to_run_a_step(self, run, device):
+        out = run()
+        ways = 12 if device.facts.integrated else 24
+        assert out.count("bit for bit: yes") == ways
+        assert out.count(": yes") == 4 + ways
+        rows = [
+            line for line in out.splitlines() if re.match(r"(mapped|copied), graph .* +\d", line) and "yes" not in line
+        ]
+        assert len(rows) == ways
+        assert re.search(r"^GPU Compute Time \(GPU events\) +\d", out, flags=re.M)
+
+    def test_a_wrong_step_ends_it(self, run):
+        with pytest.raises(SystemExit, match=r"gpu.py: FAILED: .*, graph on, copy, spin: step 0 gave other values"):
+            run(load_kernel=lambda: lambda *_: 0)  # a kernel that computes nothing
+
+    def test_a_kernel_that_is_refused_ends_it(self, run):
+        with pytest.raises(BackendUnavailable, match="cuLaunchKernel failed with CUDA error 201"):
+            run(load_kernel=lambda: lambda *_: 201)
+
+
+@pytest.mark.parametrize("architecture", ["sm_75", "sm_87", "sm_90", "sm_110"])
+def test_kernel_assembles(architecture, tmp_path, monkeypatch):
+    """By NVIDIA's own assembler, for Jetsons and workstations of today."""
+    (ptxas,) = (path for folder in nvidia.__path__ for path in Path(folder).rglob("bin/ptxas"))
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    source = tmp_path / "step.ptx"
+    source.write_text(importlib.import_module("kernel_engine").PTX)
+    command = [ptxas, f"-arch={architecture}", source, "-o", tmp_path / "step.cubin"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
