@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
 
-from .sequences import Sequences, as_array
+from .sequences import Sequences, as_array, by_label
 
 __all__ = ["Answers", "decide_task", "encode_labels", "next_samples", "read_answers", "read_weights"]
 
@@ -57,7 +57,7 @@ def next_samples(sequences: Sequences, names: Sequence[str] | None) -> tuple[Seq
             f"next sample, and the shortest sequence has {min(sequences.lengths)} step, expected at least 2"
         )
     spans = None if sequences.spans is None else tuple(span[:-1] for span in sequences.spans)
-    inputs = Sequences(tuple(rows[:-1] for rows in sequences.samples), sequences.form, spans)
+    inputs = replace(sequences, samples=tuple(rows[:-1] for rows in sequences.samples), spans=spans)
     values = tuple(rows[1:].astype(np.float64) for rows in sequences.samples)
     return inputs, Answers(values, "step", flat=False, names=None if names is None else tuple(names))
 
@@ -74,12 +74,9 @@ def read_answers(y: Any, sequences: Sequences, targets: str) -> Answers:
         ValueError: If its shape does not fit, or it holds NaN or infinity.
     """
     names = _names(y)
-    y = as_array(y)
     if sequences.form in ("one", "rows"):
-        return _flat_rows(y, sequences, names)
-    parts = _parts_of_frame(y, sequences)
-    if parts is None:
-        parts = _parts(y, sequences)
+        return _flat_rows(as_array(y), sequences, names)
+    parts = _parts(as_array(by_label(y, sequences, "y")), sequences)
     per_step = _is_per_step(parts, sequences, targets)
     if per_step:
         wrong = next((k for k, p in enumerate(parts) if p.shape[:1] != (sequences.lengths[k],)), None)
@@ -122,15 +119,6 @@ def _flat_rows(y: Any, sequences: Sequences, names: tuple[str, ...] | None) -> A
     if sequences.form == "one":
         return Answers((columns,), "step", array.ndim == 1, names)
     return Answers(tuple(columns[:, None]), "sequence", array.ndim == 1, names)
-
-
-def _parts_of_frame(y: Any, sequences: Sequences) -> list[Array] | None:
-    """A frame or series with an index of two levels: the first tells the sequences apart, as in X."""
-    if getattr(getattr(y, "index", None), "nlevels", 1) < 2:
-        return None
-    parts = [_checked(np.asarray(part)) for _, part in y.groupby(level=0, sort=False)]
-    check_consistent_length(sequences.samples, parts)
-    return parts
 
 
 def _parts(y: Any, sequences: Sequences) -> list[Array]:
@@ -200,7 +188,7 @@ def read_weights(sample_weight: Any, sequences: Sequences, level: Level) -> tupl
     counts = [1] * len(sequences.samples) if level == "sequence" else sequences.lengths
     if sample_weight is None:
         return tuple(np.ones(count, np.float32) for count in counts)
-    sample_weight = as_array(sample_weight)
+    sample_weight = as_array(by_label(sample_weight, sequences, "sample_weight"))
     if sequences.form == "one" and level == "step":
         sample_weight = [sample_weight]
     given = [np.asarray(as_array(part), np.float64) for part in sample_weight]

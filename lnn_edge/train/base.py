@@ -33,7 +33,7 @@ from .predicting import answers_from_outputs, run_sequences, states_after, step_
 from .preparation import prepare
 from .progress import Record
 from .saving import Contents, load_estimator, save_estimator
-from .sequences import Sequences, as_array, read_sequences, read_timespans
+from .sequences import Sequences, as_array, by_label, read_sequences, read_timespans
 from .settings import Settings, make_settings
 
 if TYPE_CHECKING:
@@ -475,26 +475,16 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         """Accuracy or coefficient of determination over all answers, one per step or one per sequence."""
         labels = self._learnt.classes is not None
         width = 1 if labels else self._learnt.outputs
-        predicted, truth = _answer_rows(self.predict(X, timespans), width), _answer_rows(y, width)
+        predicted, sequences = _answer_rows(self.predict(X, timespans), width), self._read(X, timespans)
+        truth = _answer_rows(by_label(y, sequences, "y"), width)
         if len(predicted) != len(truth):
             raise ValueError(
                 f"y holds {len(truth)} answers, but X has {len(predicted)} {self._learnt.level}s to answer"
             )
-        weights = sample_weight if sample_weight is None else self._weights(sample_weight, X, timespans, len(truth))
+        weights = None if sample_weight is None else _answer_weights(sample_weight, sequences, len(truth))
         if labels:
             return float(accuracy_score(truth[:, 0], predicted[:, 0], sample_weight=weights))
         return float(r2_score(truth, predicted, sample_weight=weights))
-
-    def _weights(self, given: Any, X: Any, timespans: Any, answers: int) -> Array:  # noqa: N803
-        """One weight per answer; that of a sequence counts for each of its steps."""
-        weights = _answer_rows(given, 1)[:, 0]
-        if len(weights) == answers:
-            return weights
-        lengths = [len(part) for part in self._read(X, timespans).samples]
-        if len(weights) != len(lengths):
-            raise ValueError(f"`sample_weight` holds {len(weights)} weights, expected {len(lengths)} or {answers}")
-        repeated: Array = np.repeat(weights, lengths)
-        return repeated
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -506,6 +496,19 @@ def _answer_rows(values: Any, width: int) -> Array:
     """Answers one after the other, (answers, width), from an array or a list with one for each sequence."""
     parts = values if isinstance(values, list) and values and np.ndim(as_array(values[0])) > 0 else [values]
     return np.concatenate([np.asarray(as_array(part)).reshape(-1, width) for part in parts])
+
+
+def _answer_weights(given: Any, sequences: Sequences, answers: int) -> Array:
+    """One weight per answer; that of a sequence counts for each of its steps."""
+    weights = _answer_rows(by_label(given, sequences, "sample_weight"), 1)[:, 0]
+    if len(weights) == answers:
+        return weights
+    if len(weights) != len(sequences.samples):
+        raise ValueError(
+            f"`sample_weight` holds {len(weights)} weights, expected {len(sequences.samples)} or {answers}"
+        )
+    repeated: Array = np.repeat(weights, sequences.lengths)
+    return repeated
 
 
 def _begun(settings: Settings, fingerprint: str) -> Progressed:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.utils.validation import validate_data
 
-__all__ = ["Sequences", "as_array", "read_sequences", "read_timespans"]
+__all__ = ["Sequences", "as_array", "by_label", "read_sequences", "read_timespans"]
 
 Array = npt.NDArray[Any]
 Form = Literal["batch", "list", "one", "rows"]
@@ -25,11 +25,13 @@ class Sequences:
         form: How they were given: a 3-D array, a list, one sequence, or rows that are sequences of one step.
         spans: Per sequence float32 (time,), time since the previous sample in the unit they were given in; `None` if
             none were.
+        index: Of the frame that they came in, its first level names them; `None` if there was none.
     """
 
     samples: tuple[Array, ...]
     form: Form
     spans: tuple[Array, ...] | None = None
+    index: Any = None
 
     @property
     def lengths(self) -> list[int]:
@@ -68,9 +70,8 @@ def read_sequences(estimator: Any, X: Any, *, rows: str, reset: bool) -> Sequenc
     X = as_array(X)  # noqa: N806
     if _is_list_of_sequences(X):
         return Sequences(tuple(_listed(estimator, X, reset)), "list")
-    if getattr(getattr(X, "index", None), "nlevels", 1) > 1:  # a frame: its first index tells the sequences apart
-        parts = [part for _, part in X.groupby(level=0, sort=False)]
-        return Sequences(tuple(_listed(estimator, parts, reset)), "list")
+    if _index_levels(X) > 1:
+        return Sequences(tuple(_listed(estimator, list(_groups(X).values()), reset)), "list", index=X.index)
     if np.ndim(X) == 3 and not hasattr(X, "tocsr"):
         return Sequences(tuple(_batch(estimator, X, reset)), "batch")
     if np.ndim(X) > 3:
@@ -82,6 +83,54 @@ def read_sequences(estimator: Any, X: Any, *, rows: str, reset: bool) -> Sequenc
     if rows == "sequences":
         return Sequences(tuple(samples[:, None]), "rows")
     return Sequences((samples,), "one")
+
+
+def by_label(value: Any, sequences: Sequences, what: str) -> Any:
+    """What a frame or series says of each sequence, in the order of X.
+
+    Args:
+        value: With an index of two levels, the first of which tells the sequences apart: rows about each, in the order
+            of X if they have its index, else as they are. With an index of one level that holds the labels of X: a row
+            about each. Anything else comes back as it is.
+        sequences: X.
+        what: Name of `value`, for messages.
+
+    Raises:
+        ValueError: If it is about other sequences than X.
+    """
+    levels, index = _index_levels(value), sequences.index
+    if index is None:
+        return list(_groups(value).values()) if levels > 1 else value
+    labels = list(index.get_level_values(0).unique())
+    if levels == 1 and len(value) == len(labels) and set(value.index) == set(labels):
+        return value.loc[labels]
+    if levels < 2:
+        return value
+    groups = _groups(value.loc[index] if _is_permuted(value.index, index) else value)
+    other = [label for label in (*groups, *labels) if label not in groups or label not in labels]
+    if other:
+        where = "X" if other[0] in labels else what
+        raise ValueError(
+            f"the first level of the index of {what} names other sequences than that of X: {other[0]!r} is only in "
+            f"{where}. Type: {what}.loc[X.index]"
+        )
+    return [groups[label] for label in labels]
+
+
+def _is_permuted(one: Any, other: Any) -> bool:
+    """Whether two indices hold the same entries, each once, in another order."""
+    alike = len(one) == len(other) and one.nlevels == other.nlevels and not one.equals(other)
+    return bool(alike and one.is_unique and other.is_unique and one.isin(other).all())
+
+
+def _index_levels(value: Any) -> int:
+    """Levels of a pandas index; 0 without one."""
+    return int(getattr(getattr(value, "index", None), "nlevels", 0))
+
+
+def _groups(frame: Any) -> dict[Any, Any]:
+    """Rows by the first level of the index, in the order in which its labels come."""
+    return dict(iter(frame.groupby(level=0, sort=False, dropna=False)))
 
 
 def _is_list_of_sequences(X: Any) -> bool:  # noqa: N803
@@ -126,7 +175,7 @@ def read_timespans(timespans: Any, sequences: Sequences) -> Sequences:
     """
     if timespans is None:
         return sequences
-    timespans = as_array(timespans)
+    timespans = as_array(by_label(timespans, sequences, "timespans"))
     if not isinstance(timespans, (list, tuple)) and np.ndim(timespans) == 0:
         raise ValueError(
             f"`timespans` is {timespans!r}, expected {_shapes(sequences.samples, 1)}: one number per sample of X. "
@@ -149,7 +198,7 @@ def read_timespans(timespans: Any, sequences: Sequences) -> Sequences:
         if not (np.isfinite(part).all() and (part > 0).all()):
             worst = part[~(np.isfinite(part) & (part > 0))][0]
             raise ValueError(f"`timespans` holds {worst:g} in sequence {k}, expected finite numbers above 0")
-    return Sequences(sequences.samples, sequences.form, tuple(part.astype(np.float32) for part in parts))
+    return replace(sequences, spans=tuple(part.astype(np.float32) for part in parts))
 
 
 def _shapes(parts: Sequence[Array], axes: int | None = None) -> str:

@@ -1,0 +1,129 @@
+"""Frames whose index tells the sequences apart: everything is matched by label, whatever the order of the rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lnn_edge import LiquidNeuralClassifier, LiquidNeuralRegressor
+
+RNG = np.random.default_rng(0)
+ORDER, LENGTHS = ["jog", "amble", "walk", "climb"], [9, 12, 10, 11]
+COLUMNS = ["hip", "knee"]
+TABLE = pd.concat(
+    pd.DataFrame(RNG.normal(size=(length, 2)), columns=COLUMNS).assign(
+        who=who, t=range(length), dt=RNG.uniform(0.5, 1.5, length)
+    )
+    for who, length in zip(ORDER, LENGTHS, strict=True)
+)
+TABLE["torque"] = TABLE["hip"] * 2 + TABLE["knee"]
+FRAME = TABLE.set_index(["who", "t"])
+PARTS = [part for _, part in TABLE.groupby("who", sort=False)]
+LISTS = {
+    "X": [part[COLUMNS].to_numpy() for part in PARTS],
+    "y": [part["torque"].to_numpy() for part in PARTS],
+    "last": np.array([part["torque"].iloc[-1] for part in PARTS]),
+    "spans": [part["dt"].to_numpy() for part in PARTS],
+}
+SORTED = FRAME.sort_index()  # another order of sequences
+MIXED = FRAME.sort_index(level="t", sort_remaining=False)  # rows of different sequences in turns
+WEIGHTS = {"jog": 1.0, "amble": 3.0, "walk": 0.0, "climb": 2.0}
+
+
+def quick(kind=LiquidNeuralRegressor, **options):
+    return kind(8, "CfC", **{"epochs": 3, "n_jobs": 1, "verbose": 0, "random_state": 0, **options})
+
+
+def same(found, expected):
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("y", [FRAME, SORTED, MIXED, FRAME[::-1]], ids=["same order", "sorted", "mixed", "backwards"])
+def test_answers_per_step(y):
+    expected = quick().fit(LISTS["X"], LISTS["y"])
+    model = quick().fit(FRAME[COLUMNS], y["torque"])
+    same(model.predict(FRAME[COLUMNS]), expected.predict(LISTS["X"]))
+    assert model.score(FRAME[COLUMNS], y["torque"]) == expected.score(LISTS["X"], LISTS["y"])
+    assert list(model.feature_names_in_) == COLUMNS
+    assert model.output_names_ == ("torque",)
+
+
+def test_rows_in_turns_are_put_together():
+    same(quick().fit(MIXED[COLUMNS], FRAME["torque"]).predict(MIXED[COLUMNS]),
+         quick().fit(LISTS["X"], LISTS["y"]).predict(LISTS["X"]))  # fmt: skip
+
+
+def test_answers_per_sequence():
+    """pandas sorts groups by default: by position each answer would go to another sequence."""
+    last = FRAME["torque"].groupby(level="who").last()
+    assert list(last.index) != ORDER
+    expected = quick().fit(LISTS["X"], LISTS["last"])
+    model = quick().fit(FRAME[COLUMNS], last)
+    np.testing.assert_array_equal(model.predict(FRAME[COLUMNS]), expected.predict(LISTS["X"]))
+    assert model.score(FRAME[COLUMNS], last) == expected.score(LISTS["X"], LISTS["last"])
+    np.testing.assert_array_equal(
+        quick().fit(FRAME[COLUMNS], LISTS["last"]).predict(FRAME[COLUMNS]), expected.predict(LISTS["X"])
+    )
+
+
+def test_labels_per_sequence():
+    fast = pd.Series({"walk": "slow", "climb": "slow", "amble": "slow", "jog": "fast"})
+    model = quick(LiquidNeuralClassifier).fit(FRAME[COLUMNS], fast)
+    expected = quick(LiquidNeuralClassifier).fit(LISTS["X"], ["fast", "slow", "slow", "slow"])
+    np.testing.assert_array_equal(model.predict_proba(FRAME[COLUMNS]), expected.predict_proba(LISTS["X"]))
+
+
+@pytest.mark.parametrize("spans", [FRAME["dt"], SORTED["dt"], SORTED[["dt"]]], ids=["series", "sorted", "frame"])
+def test_timespans(spans):
+    expected = quick().fit(LISTS["X"], LISTS["y"], timespans=LISTS["spans"])
+    model = quick().fit(FRAME[COLUMNS], FRAME["torque"], timespans=spans)
+    same(model.predict(FRAME[COLUMNS], spans), expected.predict(LISTS["X"], LISTS["spans"]))
+
+
+def test_weights():
+    expected = quick().fit(LISTS["X"], LISTS["y"], sample_weight=[WEIGHTS[who] for who in ORDER])
+    each = pd.Series(WEIGHTS).sort_index()
+    steps = pd.Series([WEIGHTS[who] for who, _ in SORTED.index], index=SORTED.index)
+    for weights in (each, steps):
+        model = quick().fit(FRAME[COLUMNS], FRAME["torque"], sample_weight=weights)
+        same(model.predict(FRAME[COLUMNS]), expected.predict(LISTS["X"]))
+        score = model.score(FRAME[COLUMNS], FRAME["torque"], sample_weight=weights)
+        assert score == expected.score(LISTS["X"], LISTS["y"], sample_weight=[WEIGHTS[who] for who in ORDER])
+
+
+def test_steps_of_another_name_are_taken_in_their_order():
+    """Numbered from one sequence to the next in one frame, within each in the other."""
+    numbered = TABLE.assign(t=range(len(TABLE))).set_index(["who", "t"])["torque"]
+    same(
+        quick().fit(FRAME[COLUMNS], numbered).predict(FRAME[COLUMNS]),
+        quick().fit(LISTS["X"], LISTS["y"]).predict(LISTS["X"]),
+    )
+
+
+def test_next_samples():
+    same(
+        quick().fit(SORTED[COLUMNS]).predict(FRAME[COLUMNS]),
+        quick().fit([LISTS["X"][k] for k in (1, 3, 0, 2)]).predict(LISTS["X"]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (FRAME.drop("walk", level="who")["torque"], "that of X: 'walk' is only in X. Type: y.loc"),
+        (FRAME.rename({"walk": "run"}, level="who")["torque"], "that of X: 'run' is only in y"),
+    ],
+    ids=["missing", "other"],
+)
+def test_other_sequences_are_refused(y, message):
+    with pytest.raises(ValueError, match=message):
+        quick().fit(FRAME[COLUMNS], y)
+
+
+def test_a_label_that_is_missing_is_a_sequence_too():
+    """pandas would drop its rows without a word."""
+    frame = FRAME.rename({"walk": np.nan}, level="who")
+    assert len(quick().fit(frame[COLUMNS], frame["torque"]).predict(frame[COLUMNS])) == 4
