@@ -365,3 +365,23 @@ def test_forged_files(value, plain, tmp_path):
             loaded += 1
             assert isinstance(model, LiquidNeuralRegressor)
     assert loaded < len(list(leaves(description)))
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (("columns",), "its x_mean is not of the 1000000000 columns that it describes"),
+        (("learnt", "outputs"), "its y_mean is not of the 1000000000 columns that it describes"),
+        (("branches", 0, "cores", 0, "layer", "proj_size"), "it describes sizes that need more weights than the file"),
+    ],
+    ids=["columns", "outputs", "projection"],
+)
+def test_sizes_are_refused_before_anything_is_built(path, message, plain, tmp_path):
+    """They took a minute and twelve gigabytes."""
+    plain.save(tmp_path / "m.safetensors")
+    with safe_open(str(tmp_path / "m.safetensors"), "numpy") as file:
+        description = json.loads(file.metadata()["lnn_edge.estimator"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    write_tensors(tmp_path / "forged.safetensors", "estimator", changed(description, path, 10**9), tensors)
+    with pytest.raises(ValueError, match=rf"forged.safetensors' is damaged: {message}"):
+        LiquidNeuralRegressor.load(tmp_path / "forged.safetensors")

@@ -141,6 +141,9 @@ def _comparable(config: CoreConfig) -> dict[str, Any]:
     return (msgspec.structs.asdict(config.layer) if config.layer else {}) | cell
 
 
+_MOST_UNFOLDS = 1000  # ncps' default is 6; each is some ten nodes of the graph, and all run in every step
+
+
 def problems(config: CoreConfig, elements: int, tensors: int) -> Iterator[str]:
     """What is impossible in a description that came from a file, before anything of its sizes is built.
 
@@ -162,8 +165,10 @@ def problems(config: CoreConfig, elements: int, tensors: int) -> Iterator[str]:
         yield from _wiring_problems(cell)
     if isinstance(cell, LtcCellConfig) and not math.isfinite(cell.epsilon):
         yield f"the `epsilon` {cell.epsilon}"
+    if isinstance(cell, LtcCellConfig) and cell.ode_unfolds > _MOST_UNFOLDS:
+        yield f"{cell.ode_unfolds} `ode_unfolds`, more than the {_MOST_UNFOLDS} that a step can be made of"
     depth, largest = _extent(cell)
-    if largest > elements or depth > tensors:
+    if max(largest, (layer and layer.proj_size) or 0) > elements or depth > tensors:
         yield "sizes that need more weights than the file holds"
 
 

@@ -189,7 +189,7 @@ def load_estimator(path: str | os.PathLike[str], estimators: Mapping[str, Any]) 
             f"'{source}' holds a {described.estimator}. {choices(described.estimator, estimators)} Type: "
             f"lnn_edge.{described.estimator}.load('{source}')"
         )
-    _check_cores(source, described, arrays)
+    _check_sizes(source, described, arrays)
     params = dict(described.params)
     if described.wiring is not None:
         params["wiring"] = SavedWiring(described.wiring)
@@ -211,8 +211,12 @@ def load_estimator(path: str | os.PathLike[str], estimators: Mapping[str, Any]) 
     )
 
 
-def _check_cores(path: Path, described: _Description, arrays: Mapping[str, Array]) -> None:
-    """Refuse impossible cores before anything of their sizes is built."""
+def _check_sizes(path: Path, described: _Description, arrays: Mapping[str, Array]) -> None:
+    """Refuse impossible sizes before anything of them is built."""
+    for name, count in (("x_mean", described.columns), ("y_mean", described.learnt.outputs)):
+        held = arrays.get(f"network.{name}")
+        if held is None or held.shape != (count,):
+            raise ValueError(f"'{path}' is damaged: its {name} is not of the {count} columns that it describes")
     elements = sum(value.size for value in arrays.values())
     for branch in described.branches:
         for core in branch.cores:
