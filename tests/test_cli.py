@@ -197,8 +197,9 @@ def test_unknown_backend_names_the_valid_ones(call, cfc_bundle, command):
     assert f"unknown backend 'onxruntime'. Valid: {valid}. Did you mean 'onnxruntime'?" in err
 
 
-def test_threads_below_one_are_refused(call, cfc_bundle):
-    assert call("run", cfc_bundle, "--threads", "0")[::2] == (
+@pytest.mark.parametrize("command", [("run",), ("verify",), ("verify", "--backend", "onnxruntime")], ids=" ".join)
+def test_threads_below_one_are_refused(command, call, cfc_bundle):
+    assert call(*command, cfc_bundle, "--threads", "0")[::2] == (
         2,
         "lnn-edge: `threads` is 0, expected a whole number of at least 1\n",
     )

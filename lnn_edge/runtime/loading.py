@@ -73,8 +73,6 @@ def open_bundle(
     bundle: Bundle, *, backend: str = "auto", threads: int = 1, options: Mapping[str, Any] | None = None
 ) -> Model:
     """Make a checked bundle ready to run, without the self-test; export uses it to verify what it wrote."""
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise ValueError(f"`threads` is {threads!r}, expected a whole number of at least 1")
     if backend == AUTO:
         _refuse_options(options)
         return _fastest(bundle, threads)
@@ -82,6 +80,8 @@ def open_bundle(
 
 
 def _opened(entry: BackendEntry, bundle: Bundle, threads: int, options: Mapping[str, Any] | None = None) -> Model:
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise ValueError(f"`threads` is {threads!r}, expected a whole number of at least 1")
     ready = backend_class(entry)(bundle, threads, checked_options(entry, options))
     return Model(bundle.path, bundle.manifest, ready, entry.name)
 
@@ -139,7 +139,7 @@ def open_each(
     models = []
     for entry in (entry for entry in BACKENDS if why_not_ready(entry) is None):
         with suppress(BackendUnavailable):  # `lnn-edge doctor` says why; a proof is of the backends that it names
-            models.append(open_bundle(bundle, backend=entry.name, threads=threads))
+            models.append(_opened(entry, bundle, threads))
     return models or [open_bundle(bundle, threads=threads)]  # which says what to type
 
 
