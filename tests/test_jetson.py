@@ -253,6 +253,25 @@ def test_doctor_where_the_bindings_are_too_new(on_board, gpu, call):
     assert findings["GPU"]["fix"] == findings["backend tensorrt"]["fix"] == "pip install 'cuda-bindings==12.*'"
 
 
+def test_doctor_shows_what_builds_left_behind(on_board, gpu, call, cfc_bundle, tmp_path):
+    gpu("10.3")
+
+    def engines():
+        found = {f["what"]: f for f in json.loads(call("doctor", "--json", "-")[1])["findings"]}
+        return found["engines"]
+
+    folder = tmp_path / "cache" / "lnn-edge" / "tensorrt"
+    assert (engines()["status"], engines()["fix"]) == ("note", "lnn-edge build BUNDLE --backend tensorrt")
+    assert not folder.exists()  # looking makes nothing
+    call("build", cfc_bundle, "--backend", "tensorrt")
+    size = sum(path.stat().st_size for path in folder.glob("*.engine")) / 2**20
+    assert engines()["status"] == "ready"
+    assert engines()["found"] == f"2 engine and timing files, {size:.1f} MiB; to empty the cache: rm -r {folder}"
+    folder.chmod(0o755)
+    assert (engines()["status"], engines()["fix"]) == ("missing", f"chmod 700 {folder}")
+    assert "must be a folder that only you can enter" in engines()["found"]
+
+
 def test_doctor_without_the_module(on_board, call):
     _, out, _ = call("doctor", "--json", "-")
     findings = {f["what"]: f for f in json.loads(out)["findings"]}

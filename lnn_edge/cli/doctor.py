@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from importlib.util import find_spec
 
 from .. import __version__
@@ -10,6 +11,7 @@ from ..backends import BACKENDS, BackendEntry, backend_class, missing_modules, w
 from ..environment import machine, package_version, scaling_governor
 from ..errors import BackendUnavailable
 from ..jetson import Board, read_board
+from ..wording import plural
 from .board import INSTALL_JETPACK, board_findings
 from .console import add_json_argument, emit_json, grid, say
 from .findings import Finding
@@ -42,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     backends = [_backend(entry, board) for entry in BACKENDS]
     device = board_findings(board) if board else []
     if board or find_spec("tensorrt"):
-        device.append(_gpu(board))
+        device += [_gpu(board), _engines()]
     findings = [*backends, *device, *map(_extra, _EXTRAS), _governor()]
     usable = any(f.status == "ready" for f in backends)
     emit_json({"version": __version__, "machine": machine(), "findings": findings, "ready": usable}, arguments)
@@ -93,6 +95,24 @@ def _gpu(board: Board | None) -> Finding:
         f"driver {facts.driver}, runtime {facts.runtime} ({device.cudart.name})"
     )
     return Finding("GPU", "ready", found)
+
+
+def _engines() -> Finding:
+    """What builds have left behind, and what would refuse the next one."""
+    from ..runtime.gpu.cache import cache_contents, cache_folder
+
+    folder = cache_folder()
+    try:
+        contents = cache_contents(folder)
+    except BackendUnavailable as error:
+        found, _, fix = str(error).partition(" Type: ")
+        return Finding("engines", "missing", found, fix)
+    if not contents.files:
+        return Finding(
+            "engines", "note", "none built yet: the first load does it", "lnn-edge build BUNDLE --backend tensorrt"
+        )
+    held = f"{plural(contents.files, 'engine and timing file')}, {contents.nbytes / 2**20:.1f} MiB"
+    return Finding("engines", "ready", f"{held}; to empty the cache: rm -r {shlex.quote(str(folder))}")
 
 
 def _extra(name: str) -> Finding:

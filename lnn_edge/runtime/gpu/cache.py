@@ -24,7 +24,7 @@ import msgspec
 from ...errors import BackendUnavailable
 from ...manifest import encode_json
 
-__all__ = ["EngineCache", "EngineRefused", "cache_folder"]
+__all__ = ["CacheContents", "EngineCache", "EngineRefused", "cache_contents", "cache_folder"]
 
 _SCHEMA = 1  # of the record; a change makes every older engine unreadable, which is what it should do
 _SECRET_BYTES = 32
@@ -51,6 +51,32 @@ def cache_folder() -> Path:
     """`lnn-edge/tensorrt` in the user's cache folder: $XDG_CACHE_HOME, else ~/.cache."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(base) / "lnn-edge" / "tensorrt"
+
+
+@dataclass(frozen=True)
+class CacheContents:
+    """What lies in a cache.
+
+    Args:
+        files: Number of engines, and of timings that make the next build quick.
+        nbytes: Of all of it.
+    """
+
+    files: int
+    nbytes: int
+
+
+def cache_contents(folder: Path) -> CacheContents:
+    """Look into a cache; none is made where there is none.
+
+    Raises:
+        BackendUnavailable: If it cannot be used as it is.
+    """
+    if not folder.exists() and not folder.is_symlink():
+        return CacheContents(0, 0)
+    _check_private(folder)
+    sizes = [path.stat().st_size for path in folder.glob("*.engine")]
+    return CacheContents(len(sizes), sum(sizes))
 
 
 class EngineCache:
