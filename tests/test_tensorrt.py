@@ -22,7 +22,7 @@ from lnn_edge.errors import BackendError, BackendUnavailable, NonFiniteError
 from lnn_edge.manifest import decode_manifest
 from lnn_edge.runtime.gpu.backend import TensorRTBackend
 from lnn_edge.runtime.gpu.layout import ALIGNMENT, layout_from_manifest
-from lnn_edge.runtime.gpu.stepper import GpuStepper, Program
+from lnn_edge.runtime.gpu.stepper import RUNNING, EnqueueRefused, GpuStepper, Program, _release
 
 # Every version, both kinds of GPU, both ways to CUDA, every option, without taking all combinations.
 SETUPS = {
@@ -246,34 +246,112 @@ class TestAllOrNothing:
         del fake.world["enqueue"]
         np.testing.assert_array_equal(stream.step(sample(model, 2)), untouched.step(sample(model, 2)))
 
-    def test_gpu_that_fails_is_lost(self, ready):
-        model = ready()
-        stream = model.stream()
+    @pytest.mark.parametrize("setup", ["10.3", "discrete", "pingpong", "no-graph", "no-graph-pingpong"])
+    @pytest.mark.parametrize("place", ["before", "after", "while it waits"])
+    def test_ctrl_c(self, setup, place, ready, monkeypatch):
+        """Wherever it comes, the step has not happened: before the launch, after it, or in the wait."""
+        model = ready(setup)
+        stream, untouched = model.stream(), model.stream()
+        for one in (stream, untouched):
+            one.step(sample(model, 0))
+        program, gpu = stream._stepper._programs[stream._stepper._turn], stream._stepper._stream
+        whole = program.launch, gpu.wait
+
+        def launch():
+            if place == "before":
+                raise KeyboardInterrupt
+            whole[0]()
+            if place == "after":
+                raise KeyboardInterrupt
+
+        def wait():
+            whole[1]()
+            if place == "while it waits":
+                raise KeyboardInterrupt
+
+        program.launch, gpu.wait = launch, wait
+        with pytest.raises(KeyboardInterrupt):
+            stream.step(sample(model, 1))
+        program.launch, gpu.wait = whole
+        assert stream.steps == 1
+        for name, array in untouched.snapshot().tensors.items():
+            np.testing.assert_array_equal(stream.snapshot().tensors[name], array)
+        for k in range(2, 5):
+            np.testing.assert_array_equal(stream.step(sample(model, k)), untouched.step(sample(model, k)))
+
+    @pytest.mark.parametrize("setup", ["no-graph", "no-graph-pingpong"])
+    @pytest.mark.parametrize("part", ["fetch", "compute", "show"])
+    def test_part_that_is_refused(self, setup, part, ready, monkeypatch):
+        """Without a graph some of a step is queued already when the rest is refused."""
+        model = ready(setup)
+        stream, untouched = model.stream(), model.stream()
+        for one in (stream, untouched):
+            one.step(sample(model, 0))
+        whole = getattr(Program, part)
+
+        def refused(program):
+            whole(program)
+            raise EnqueueRefused("no more")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Program, part, refused)
+            with pytest.raises(BackendError, match="the GPU refused the step, the state is untouched: no more"):
+                stream.step(sample(model, 1))
+        for k in range(2, 5):
+            np.testing.assert_array_equal(stream.step(sample(model, k)), untouched.step(sample(model, k)))
+
+    @pytest.mark.parametrize("setup", ["10.3", "discrete", "pingpong"])
+    def test_gpu_that_fails_is_lost_and_the_state_is_not(self, setup, ready, bundles):
+        model = ready(setup)
+        stream, elsewhere = model.stream(), lnn_edge.load(bundles["fixed"], backend="onnxruntime").stream()
+        for k in range(3):
+            stream.step(sample(model, k))
+            elsewhere.step(sample(model, k))
         ready.fake.machine.failing["cudaStreamSynchronize"] = 719
         with pytest.raises(BackendError, match=r"the GPU failed and this stream is lost: .*719.* in a new process"):
             stream.step(sample(model))
         ready.fake.machine.failing.clear()
-        for attempt in (lambda: stream.step(sample(model)), stream.snapshot, stream.reset):
+        for attempt in (lambda: stream.step(sample(model)), stream.reset):
             with pytest.raises(BackendError, match="this stream is lost"):
                 attempt()
+        for name, array in elsewhere.snapshot().tensors.items():
+            np.testing.assert_array_equal(stream.snapshot().tensors[name], array)
 
-    def test_silent_gpu_ends_the_poll(self, ready, monkeypatch):
+    def test_silent_gpu_ends_the_poll(self, ready, monkeypatch, caplog):
+        """What it may still use is not freed: on a device that would hang, or spoil what came next."""
         model = ready("poll")
         stream = model.stream()
         monkeypatch.setattr("lnn_edge.runtime.gpu.streams._POLL_TIMEOUT_S", 0.05)
-        ready.fake.machine.stuck = True
+        machine = ready.fake.machine
+        machine.stuck = True
         with pytest.raises(BackendError, match=r"the GPU did not finish within 0\.05 s"):
             stream.step(sample(model))
-        ready.fake.machine.stuck = False
+        before = len(machine.memory), len(machine.executables), len(machine.streams)
+        del stream
+        gc.collect()
+        assert (len(machine.memory), len(machine.executables), len(machine.streams)) == before
+        assert "a GPU that does not answer keeps the memory of a stream" in caplog.text
+        machine.stuck = False
+        kept = RUNNING.pop()
+        _release(*kept)
+        del kept
+        gc.collect()
+        assert len(machine.memory) < before[0]
 
     def test_copy_that_is_refused(self, ready):
         model = ready()
         stream = model.stream()
+        y = stream.step(sample(model, 0)).copy()
+        before = stream.snapshot()
         ready.fake.machine.failing["cudaMemcpyAsync"] = 1
         with pytest.raises(BackendError, match="the GPU refused to copy the state"):
-            stream.snapshot()
+            stream.reset()
+        for name, array in before.tensors.items():
+            np.testing.assert_array_equal(stream.snapshot().tensors[name], array)
         ready.fake.machine.failing.clear()
-        stream.step(sample(model))
+        assert not np.array_equal(stream.step(sample(model, 0)), y)  # it went on, it was not reset
+        stream.reset()
+        np.testing.assert_array_equal(stream.step(sample(model, 0)), y)
 
 
 class TestCapture:
@@ -431,16 +509,18 @@ class TestMistakesAreCaught:
             stepper.run()
         machine.memory[address] = memory  # for the stepper to free
 
-    def test_no_undo(self, gpu, tmp_path, monkeypatch):
-        monkeypatch.setattr(GpuStepper, "_undo", lambda self: None)
+    def test_state_not_sent_again(self, gpu, tmp_path, monkeypatch):
         gpu("10.3")
         model = lnn_edge.load(TestAllOrNothing().overflowing(tmp_path), backend="tensorrt")
-        stream = model.stream()
-        stream.step(sample(model))
-        before = stream.snapshot()
+        stream, untouched = model.stream(), model.stream()
+        monkeypatch.setattr(GpuStepper, "_refresh", lambda self: None)
+        for one in (stream, untouched):
+            one.step(sample(model))
         with pytest.raises(NonFiniteError):
             stream.step(np.full(INPUTS, 3e38))
-        assert not np.array_equal(stream.snapshot().tensors["h_in"], before.tensors["h_in"])
+        with pytest.raises(NonFiniteError):  # the state of the step that failed
+            stream.step(sample(model))
+        untouched.step(sample(model))
 
     def test_a_sample_written_while_the_gpu_reads(self, ready):
         """Work runs when somebody waits: what is written in between is what the GPU sees."""

@@ -162,6 +162,10 @@ class Machine:
     def _cudaGetDeviceCount(self):
         return self.count
 
+    def _cudaSetDevice(self, device):
+        self.initialised = True
+        return None if device == 0 else (101, None)
+
     def _cudaSetDeviceFlags(self, flags):
         if self.initialised:
             return 708, None

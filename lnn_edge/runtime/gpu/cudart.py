@@ -42,6 +42,7 @@ SIGNATURES = {
     "cudaMalloc": "Ps",
     "cudaMemcpyAsync": "ppsip",
     "cudaRuntimeGetVersion": "I",
+    "cudaSetDevice": "i",
     "cudaSetDeviceFlags": "u",
     "cudaStreamBeginCapture": "pi",
     "cudaStreamCreateWithFlags": "Pu",

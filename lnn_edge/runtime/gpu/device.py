@@ -91,6 +91,10 @@ class Device:
         _probe(cudart)
         self.facts = _facts(cudart)
 
+    def select(self) -> None:
+        """Make it the device of this thread, whatever another library chose."""
+        self.cudart.call("cudaSetDevice", 0)
+
     def memory(self, nbytes: int) -> DeviceMemory:
         """Allocate device memory."""
         return DeviceMemory(self.cudart, nbytes)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..latency import Distribution, distribution
 from .options import Options
-from .stepper import GpuStepper, Program
+from .stepper import SETUP, GpuStepper, Program
 from .streams import Stream
 
 __all__ = ["DeviceFigure", "DeviceFigures", "measure"]
@@ -98,7 +98,8 @@ def measure(stepper: GpuStepper, steps: int, options: Options, counts: tuple[int
 
 def _alone(stream: Stream, program: Program, steps: int) -> Distribution:
     """GPU time of the engine in a graph of its own, without copies."""
-    graph = stream.capture(program.compute)
+    with SETUP:
+        graph = stream.capture(program.compute)
     try:
         return _timed(stream, lambda: stream.launch(graph), steps)[1]
     finally:

@@ -9,9 +9,11 @@ What a launch does, in order, with the GPU's own copies inside:
 
 The state output is never the state input's memory: TensorRT may read one after it began to write the other.
 
-All or nothing: the copy comes *first*, so a launch leaves the state it began with in `states`. When a result is not
-finite, that state is copied back and the step has not happened. With "pingpong" there are two programs, each with a
-context of its own, that read each other's results; nothing is copied, and a step that fails does not switch.
+All or nothing: the host keeps the state that the last complete step left (`results` shows it anyway). Until a step is
+complete the GPU's own state counts as stale, and what is stale is sent again before the next launch. So neither a
+result that is not finite, nor a part that is refused, nor Ctrl-C in the middle moves the state, and it outlives a GPU
+that fails. With "pingpong" there are two programs, each with a context of its own, that read each other's results;
+nothing is copied, and a step that fails does not switch.
 """
 
 from __future__ import annotations
@@ -19,27 +21,27 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Any
 from weakref import finalize
 
 import numpy as np
 import numpy.typing as npt
-from numpy import isfinite
+from numpy import copyto, isfinite
 
 from ...errors import BackendError, BackendUnavailable
-from .cudart import CudaError
-from .device import Device
+from .cudart import NOT_READY, CudaError
+from .device import Device, DeviceMemory
 from .engines import Engine
 from .layout import Layout
 from .options import Options
 from .streams import Stream
 
-__all__ = ["Buffers", "EnqueueRefused", "GpuStepper", "Program"]
+__all__ = ["RUNNING", "SETUP", "Buffers", "EnqueueRefused", "GpuStepper", "Program"]
 
 Array = npt.NDArray[Any]
 _LOGGER = logging.getLogger("lnn_edge.tensorrt")
-_SETUP = threading.Lock()  # making contexts and capturing: one thread at a time, so that no call lands in a capture
+SETUP = threading.Lock()  # making contexts and capturing: one thread at a time, so that no call lands in a capture
 
 
 class EnqueueRefused(RuntimeError):
@@ -47,13 +49,21 @@ class EnqueueRefused(RuntimeError):
 
 
 class Buffers:
-    """The memory of one stream that all its programs share."""
+    """The memory of one stream that all its programs share.
+
+    Attributes:
+        sample: What goes in, written by the host.
+        shown: Outputs and next states, as the host sees them.
+        complete: The state that the last complete step left.
+        fetched: The sample on a GPU with memory of its own, else `None`.
+    """
 
     def __init__(self, device: Device, layout: Layout) -> None:
         self.layout = layout
         self.mapped = device.facts.integrated
         self.sample = device.host_memory(layout.sample.nbytes)
         self.shown = device.host_memory(layout.results.nbytes)
+        self.complete = device.host_memory(layout.states.nbytes)
         self.fetched = None if self.mapped else device.memory(layout.sample.nbytes)
 
     def sample_address(self) -> int:
@@ -141,41 +151,42 @@ class GpuStepper:
         self._layout = layout
         self._lost = ""
         self._turn = 0
-        with _SETUP, ExitStack() as stack:
+        with SETUP, ExitStack() as stack:
+            device.select()
             self._allocate(device, engine, options, stack)
             self.refusal = self._start(options.graph)
             finalize(self, stack.pop_all().close).atexit = False
         self.sample: Mapping[str, Array] = self._buffers.sample.views(layout.sample)
-        shown = self._buffers.shown.views(layout.results)
-        self._next = {state: shown[output] for state, output in layout.pairs}
-        self._shown = shown
-        self.outputs: Mapping[str, Array] = shown
+        self._shown = self._buffers.shown.views(layout.results)
+        self.outputs: Mapping[str, Array] = self._shown
         self._flat = self._buffers.shown.array
         self._flags = bytearray(self._flat.size)
         self._flags_view = np.frombuffer(self._flags, np.bool_)
-        self.write_state({name: np.zeros(shape, np.float32) for name, shape in layout.states.shapes.items()})
+        self._shown_states = self._flat[layout.states_offset // self._flat.itemsize :]
+        self._complete = self._buffers.complete.array
+        self._states = self._buffers.complete.views(layout.states)
+        self._stale = True
+        self._refresh()
 
     def _allocate(self, device: Device, engine: Engine, options: Options, stack: ExitStack) -> None:
-        self._stream = device.stream(options.wait)
-        buffers = self._buffers = Buffers(device, self._layout)
-        two = options.feedback == "pingpong"
-        results = [device.memory(self._layout.results.nbytes) for _ in range(2 if two else 1)]
+        stream, layout = device.stream(options.wait), self._layout
+        buffers, two = Buffers(device, layout), options.feedback == "pingpong"
+        results = [device.memory(layout.results.nbytes) for _ in range(2 if two else 1)]
         for memory in results:  # padding between tensors is shown too, and must be finite
-            self._stream.copy(memory.address, buffers.shown.host_address, memory.nbytes, "h2d")
-        self._stream.wait()
-        ends = [memory.address + self._layout.states_offset for memory in results]
+            stream.copy(memory.address, buffers.shown.host_address, memory.nbytes, "h2d")
+        stream.wait()
+        ends = [memory.address + layout.states_offset for memory in results]
+        memories = [*results]
         if two:
             places = [(ends[1], results[0].address, 0), (ends[0], results[1].address, 0)]
         else:
-            states = device.memory(self._layout.states.nbytes)
-            results.append(states)
-            places = [(states.address, results[0].address, ends[0])]
-        stack.callback(results.clear)  # holds the memory until the programs are closed
-        self._programs = [Program(engine, self._stream, buffers, *place) for place in places]
-        self._undoes = not two
-        for program in self._programs:
-            stack.callback(program.close)
-        stack.callback(_settle, self._stream)
+            memories.append(device.memory(layout.states.nbytes))
+            places = [(memories[-1].address, results[0].address, ends[0])]
+        self._stream, self._buffers, self._programs = stream, buffers, list[Program]()
+        self._feeds_back = not two
+        stack.callback(_release, stream, self._programs, memories, buffers)
+        for place in places:
+            self._programs.append(Program(engine, stream, buffers, *place))
 
     def _start(self, graph: str) -> str:
         """Run every program once, then capture it; why it could not be captured, or ""."""
@@ -206,8 +217,9 @@ class GpuStepper:
 
     def run(self) -> bool:
         """See `lnn_edge.backends.Stepper.run`."""
-        if self._lost:
-            raise BackendError(self._lost)
+        if self._stale:
+            self._refresh()
+        self._stale = True
         try:
             self._programs[self._turn].launch()
         except (CudaError, EnqueueRefused) as error:
@@ -216,15 +228,15 @@ class GpuStepper:
         self._finish()
         isfinite(self._flat, self._flags_view)
         if 0 in self._flags:
-            self._undo()
             return False
         self._turn = (self._turn + 1) % len(self._programs)
+        copyto(self._complete, self._shown_states)  # from here on the step has happened
+        self._stale = False
         return True
 
     def read_state(self) -> dict[str, Array]:
         """See `lnn_edge.backends.Stepper.read_state`."""
-        self._move(self._shown_states, self._kept, "d2h")
-        return {name: array.copy() for name, array in self._next.items()}
+        return {name: array.copy() for name, array in self._states.items()}
 
     def read_results(self) -> dict[str, Array]:
         """See `lnn_edge.backends.Stepper.read_results`."""
@@ -232,48 +244,59 @@ class GpuStepper:
 
     def write_state(self, state: Mapping[str, Array]) -> None:
         """See `lnn_edge.backends.Stepper.write_state`."""
-        for name, array in self._next.items():
-            array[...] = state[name]
-        self._move(self._kept, self._shown_states, "h2d")
+        before = self._complete.copy()
+        self._stale = True
+        try:
+            for name, array in self._states.items():
+                array[...] = state[name]
+            self._refresh()
+        except BaseException:
+            self._complete[...] = before
+            self._stale = True
+            raise
 
     def profile(self) -> tuple[Stream, Program]:
         """The stream and the program of the next step, for measuring; nothing else may use them meanwhile."""
         return self._stream, self._programs[self._turn]
 
-    @property
-    def _kept(self) -> int:
-        """Where on the device the current state is."""
-        program = self._programs[self._turn]
-        return program.next_states if self._undoes else program.states
-
-    @property
-    def _shown_states(self) -> int:
-        return self._buffers.shown.host_address + self._layout.states_offset
-
-    def _undo(self) -> None:
-        if self._undoes:
-            program = self._programs[0]
-            self._move(program.next_states, program.states, "d2d")
-
-    def _move(self, target: int, source: int, kind: str) -> None:
+    def _refresh(self) -> None:
+        """Send the state of the last complete step to where the next one reads it."""
         if self._lost:
             raise BackendError(self._lost)
+        self._finish()  # a step that was interrupted may still be running
+        program = self._programs[self._turn]
+        kept = program.next_states if self._feeds_back else program.states
         try:
-            self._stream.copy(target, source, self._layout.states.nbytes, kind)
+            self._stream.copy(kept, self._buffers.complete.host_address, self._layout.states.nbytes, "h2d")
         except CudaError as error:
             raise BackendError(f"the GPU refused to copy the state: {error}") from error
         self._finish()
+        self._stale = False
 
     def _finish(self) -> None:
-        """Wait. A GPU that fails here has lost this process's memory on it, the state too."""
+        """Wait. A GPU that fails here has lost this process's memory on it."""
         try:
             self._stream.wait()
         except CudaError as error:
-            self._lost = f"the GPU failed and this stream is lost: {error}. Load the model again in a new process"
+            self._lost = (
+                f"the GPU failed and this stream is lost: {error}. Load the model again in a new process; `snapshot` "
+                "still gives the state before this step"
+            )
             raise BackendError(self._lost) from error
 
 
-def _settle(stream: Stream) -> None:
-    """Let what is in flight end before its memory goes; a GPU that has failed has nothing in flight."""
-    with suppress(CudaError):
+RUNNING: list[Any] = []  # what a GPU that does not answer may still use; freeing it would hang, or spoil its memory
+
+
+def _release(stream: Stream, programs: list[Program], memories: list[DeviceMemory], buffers: Buffers) -> None:
+    """Free what a stepper had, once nothing of it runs any more."""
+    try:
         stream.wait()
+    except CudaError as error:
+        if error.code == NOT_READY:
+            RUNNING.append((stream, [*programs], [*memories], buffers))
+            _LOGGER.warning("a GPU that does not answer keeps the memory of a stream until this process ends")
+            return  # a GPU that has failed, on the other hand, has nothing in flight
+    for program in programs:
+        program.close()
+    memories.clear()
