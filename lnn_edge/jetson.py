@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["JETPACKS", "ROOT", "Board", "Clock", "read_board"]
+__all__ = ["JETPACKS", "ROOT", "Board", "Clock", "read_board", "system_facts"]
 
 ROOT = Path("/")
 
@@ -108,6 +108,18 @@ def read_board(root: Path | None = None) -> Board | None:
         gpu_clock=_clock(root),
         power_mode=_power_mode(root),
     )
+
+
+def system_facts(root: Path | None = None) -> dict[str, str]:
+    """What an engine depends on that CUDA and TensorRT do not tell: builds within a version, of driver and library."""
+    root = root or ROOT
+    board = read_board(root)
+    driver = re.search(r"Kernel Module.*?(\d+(?:\.\d+)+)", _text(root / "proc/driver/nvidia/version"))
+    return {
+        "kernel driver": driver.group(1) if driver else "unknown",
+        "L4T": board.l4t if board else "none",
+        "TensorRT package": board.tensorrt if board else "none",
+    }
 
 
 def _l4t(root: Path, packages: dict[str, str]) -> str:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import json
 import logging
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
 
 import lnn_edge
+from lnn_edge.cli import main
 from lnn_edge.errors import BackendUnavailable
 from lnn_edge.runtime.gpu.cache import EngineCache, EngineRefused
 
@@ -44,7 +49,7 @@ def test_the_folder_and_its_files_are_the_users_alone(cache):
     assert stat.S_IMODE(cache.folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in cache.folder.iterdir()} == {0o600}
     assert sorted(path.name for path in cache.folder.iterdir()) == sorted(
-        [cache.path(FACTS).name, record_of(cache).name, "secret"]
+        [cache.path(FACTS).name, record_of(cache).name, "lock", "secret"]
     )  # nothing half-written is left
 
 
@@ -158,7 +163,84 @@ def test_engine_that_cannot_be_saved(cache, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(BackendUnavailable, match=r"cannot be saved in .*: No space left on device. Free some space"):
         cache.write(FACTS, b"engine")
-    assert [path.name for path in cache.folder.iterdir()] == ["secret"]
+    assert sorted(path.name for path in cache.folder.iterdir()) == ["lock", "secret"]
+
+
+def test_folder_of_another_user(tmp_path, monkeypatch):
+    (tmp_path / "theirs").mkdir(mode=0o700)
+    user = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+    with pytest.raises(BackendUnavailable, match=r"belongs to another user. Type: sudo chown -R \$USER .*theirs"):
+        EngineCache(tmp_path / "theirs")
+
+
+def test_a_secret_that_another_process_made_meanwhile(tmp_path, monkeypatch):
+    """Both first uses at once: the second takes the first one's secret, and its engines hold."""
+    building, others = EngineCache.building, []
+
+    @contextlib.contextmanager
+    def slowly(self):
+        with monkeypatch.context() as patch:
+            patch.setattr(EngineCache, "building", building)
+            others.append(EngineCache(tmp_path / "tensorrt"))
+            others[0].write(FACTS, b"engine")
+        with building(self):
+            yield
+
+    monkeypatch.setattr(EngineCache, "building", slowly)
+    assert EngineCache(tmp_path / "tensorrt").read(FACTS) == b"engine"
+
+
+class TestLock:
+    @pytest.fixture
+    def held(self, cache):
+        with open(cache.folder / "lock", "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield file
+
+    def test_what_is_there_is_read_without_it(self, cache, held, gpu, cfc_bundle, monkeypatch, tmp_path):
+        fake = gpu("10.3")
+        lnn_edge.load(cfc_bundle, backend="tensorrt")
+        (lock,) = (tmp_path / "cache").rglob("lock")
+        with open(lock) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            lnn_edge.load(cfc_bundle, backend="tensorrt")  # would wait for ever
+        assert fake.world["builds"] == 1
+
+    def test_who_waits_says_so(self, cache, held, caplog):
+        timer = threading.Timer(0.2, held.close)
+        timer.start()
+        with cache.building():
+            timer.join()
+        assert "waiting for another process that builds an engine" in caplog.text
+
+    @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
+    def test_file_system_without_locks(self, number, cache, monkeypatch):
+        def refuse(*_):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(fcntl, "flock", refuse)
+        with cache.building():
+            cache.write(FACTS, b"engine")
+        assert cache.read(FACTS) == b"engine"
+
+    def test_read_only_file_system(self, gpu, cfc_bundle, capfd, monkeypatch, tmp_path):
+        """A robot's image may bring its engines along: they load, and only a build fails, in words."""
+        fake = gpu("10.3")
+        lnn_edge.load(cfc_bundle, backend="tensorrt")
+        whole = os.open
+
+        def read_only(path, flags, *rest, **named):
+            if str(path).startswith(str(tmp_path)) and flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
+                raise OSError(errno.EROFS, "Read-only file system", str(path))
+            return whole(path, flags, *rest, **named)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", read_only)
+            lnn_edge.load(cfc_bundle, backend="tensorrt")
+            assert fake.world["builds"] == 1
+            assert main(["build", str(cfc_bundle), "--backend", "tensorrt", "--rebuild"]) == 5
+        assert "cannot be used: Read-only file system. Set XDG_CACHE_HOME" in capfd.readouterr().err
 
 
 class TestInTheBackend:
@@ -197,6 +279,52 @@ class TestInTheBackend:
         fake = gpu("10.13")
         load()
         assert fake.world["builds"] == 1
+
+    @pytest.mark.parametrize(
+        ("place", "text", "said"),
+        [
+            (
+                "proc/driver/nvidia/version",
+                "NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  540.4.0  Release Build",
+                "it was built for kernel driver unknown, here it is 540.4.0",
+            ),
+            (
+                "etc/nv_tegra_release",
+                "# R36 (release), REVISION: 4.4, GCID: 1, BOARD: generic",
+                "it was built for L4T none, here it is 36.4.4",
+            ),
+        ],
+        ids=["driver", "release"],
+    )
+    def test_another_release_of_the_same_versions_builds_again(
+        self, place, text, said, gpu, load, caplog, tmp_path, monkeypatch
+    ):
+        """CUDA 12.6 and TensorRT 10.3.0 are what several drivers and releases of JetPack say of themselves."""
+        monkeypatch.setattr("lnn_edge.jetson.ROOT", tmp_path / "root")
+        fake = gpu("10.3")
+        load()
+        (tmp_path / "root" / place).parent.mkdir(parents=True)
+        (tmp_path / "root" / place).write_text(text)
+        load()
+        assert fake.world["builds"] == 2
+        assert said in caplog.text
+
+    def test_engine_that_tensorrt_itself_refuses_is_built_again_once(self, gpu, load, caplog):
+        fake = gpu("10.3")
+        load()
+        whole, refusals = fake.library.Runtime.deserialize_cuda_engine, [None]
+
+        def refuse(runtime, plan):
+            return refusals.pop() if refusals else whole(runtime, plan)
+
+        fake.library.Runtime.deserialize_cuda_engine = refuse
+        load()
+        assert fake.world["builds"] == 2
+        assert "is not used and built again: TensorRT 10.3.0: the engine was refused. It said: " in caplog.text
+        refusals += [None, None]
+        with pytest.raises(BackendUnavailable, match="the engine was refused"):
+            load()
+        assert fake.world["builds"] == 3
 
     def test_other_options_build_again_but_not_those_of_the_loop(self, gpu, load):
         fake = gpu("10.3")

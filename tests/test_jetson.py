@@ -336,7 +336,7 @@ class TestCommands:
             "graph on, wait spin, transfers in",
         ):
             assert text in out
-        assert "streams captured as one CUDA graph 3, fallen back to plain enqueue 0" in out
+        assert "streams captured as one CUDA graph 2, fallen back to plain enqueue 0" in out
 
     def test_bench_json(self, gpu, cfc_bundle, call):
         gpu("10.3")

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from ...bundle import Bundle
-from ...errors import BackendUnavailable
-from .building import Progress, watched
+from ...errors import BackendError, BackendUnavailable
+from ...jetson import system_facts
+from .building import Progress, Watch, watched
 from .cache import EngineCache, EngineRefused, cache_folder
 from .cudart import CudaError
 from .device import Device, open_device, unavailable
-from .engines import TensorRT, open_tensorrt
+from .engines import Built, Engine, TensorRT, open_tensorrt
 from .figures import DeviceFigures, measure
 from .layout import layout_from_manifest
 from .options import Options, options_from_table
-from .stepper import GpuStepper
+from .stepper import EnqueueRefused, GpuStepper
 
 __all__ = ["Prepared", "TensorRTBackend", "why_not_ready"]
 
@@ -26,7 +27,7 @@ _LOGGER = logging.getLogger("lnn_edge.tensorrt")
 _MODEL_FACTS = ("model.onnx", "precision", "optimization level", "TF32")  # the others are of the device
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Prepared:
     """An engine in the cache.
 
@@ -59,9 +60,7 @@ class TensorRTBackend:
         self.captured = self.fallbacks = 0
         self._counting = threading.Lock()
         self._device, trt = _open()
-        plan, _ = _engine(bundle, self._device, trt, self._options, _quietly, rebuild=False)
-        self._engine = trt.load(plan)
-        self._engine.check(self._layout)
+        self._engine, _ = _ready_engine(bundle, self._device, trt, self._options, _quietly, rebuild=False)
         self._spare = [self._make()]  # the first stream: whether a graph can be captured shows now, not in the loop
         self.description = self._describe(trt)
 
@@ -74,7 +73,11 @@ class TensorRTBackend:
 
     def device_figures(self, steps: int) -> DeviceFigures:
         """Measure where the time of a step goes on the GPU; see `lnn_edge.runtime.gpu.figures`."""
-        return measure(self._make(), steps, self._options, (self.captured, self.fallbacks))
+        counts = self.captured, self.fallbacks  # without the stream that is measured
+        try:
+            return measure(self._make(), steps, self._options, counts)
+        except (CudaError, EnqueueRefused) as error:
+            raise BackendError(f"the GPU failed while it was measured: {error}") from error
 
     @classmethod
     def prepare(
@@ -92,15 +95,15 @@ class TensorRTBackend:
             BackendUnavailable: If it cannot be built here.
         """
         device, trt = _open()
-        plan, prepared = _engine(bundle, device, trt, options_from_table(options), progress, rebuild=rebuild)
-        trt.load(plan).check(layout_from_manifest(bundle.manifest))
-        return prepared
+        return _ready_engine(bundle, device, trt, options_from_table(options), progress, rebuild=rebuild)[1]
 
     def _make(self) -> GpuStepper:
         try:
             stepper = GpuStepper(self._device, self._engine, self._layout, self._options)
         except CudaError as error:
             raise unavailable(error) from error
+        except BackendError as error:
+            raise BackendUnavailable(f"{error}. Type: lnn-edge doctor") from error
         with self._counting:
             if stepper.refusal:
                 self.fallbacks += 1
@@ -134,35 +137,68 @@ def why_not_ready() -> str | None:
 
 def _open() -> tuple[Device, TensorRT]:
     """The driver first: TensorRT without one crashes the process."""
-    return open_device(), open_tensorrt()
+    device = open_device()
+    try:
+        device.select()
+    except CudaError as error:
+        raise unavailable(error) from error
+    return device, open_tensorrt()
+
+
+def _ready_engine(
+    bundle: Bundle, device: Device, trt: TensorRT, options: Options, progress: Progress, *, rebuild: bool
+) -> tuple[Engine, Prepared]:
+    """The engine, from the cache or new; one from the cache that TensorRT itself refuses is built again, once."""
+    layout, remark = layout_from_manifest(bundle.manifest), ""
+    while True:
+        plan, prepared = _engine(bundle, device, trt, options, progress, rebuild=rebuild)
+        try:
+            engine = trt.load(plan)
+            engine.check(layout)
+        except BackendUnavailable as error:
+            if prepared.built:
+                raise
+            rebuild, remark = True, str(error)
+            _warn(bundle, remark)
+            continue
+        return engine, dataclasses.replace(prepared, remark=remark or prepared.remark)
 
 
 def _engine(
     bundle: Bundle, device: Device, trt: TensorRT, options: Options, progress: Progress, *, rebuild: bool
 ) -> tuple[bytes, Prepared]:
-    """The engine's bytes, from the cache or new."""
-    cache = EngineCache(cache_folder())
-    facts = _facts(bundle, device, trt, options)
-    started = time.monotonic()
-    with cache.building():
-        remark = ""
-        try:
-            plan = None if rebuild else cache.read(facts)
-            if plan is None and not rebuild:
-                remark = cache.why_not_another(facts, _MODEL_FACTS)
-        except EngineRefused as error:
-            plan, remark = None, str(error)
-        if remark:
-            _LOGGER.warning("the cached engine for '%s' is not used and built again: %s", bundle.manifest.name, remark)
-        built = plan is None
-        if plan is None:
-            plan = _build(bundle, trt, options, cache, facts, progress)
+    """The engine's bytes. What is there already is read without waiting for others that build."""
+    cache, facts, started = EngineCache(cache_folder()), _facts(bundle, device, trt, options), time.monotonic()
+    built, remark = False, ""
+    plan = None if rebuild else _cached(cache, facts)[0]
+    if plan is None:
+        with cache.building():
+            if not rebuild:
+                plan, remark = _cached(cache, facts)
+            if remark:
+                _warn(bundle, remark)
+            if plan is None:
+                plan, built = _build(bundle, device, trt, options, cache, facts, progress), True
     seconds = time.monotonic() - started
     return plan, Prepared(str(cache.path(facts)), built, seconds, len(plan), remark)
 
 
+def _cached(cache: EngineCache, facts: dict[str, str]) -> tuple[bytes | None, str]:
+    """The engine that is there, or why one that is there cannot be used."""
+    try:
+        plan = cache.read(facts)
+    except EngineRefused as error:
+        return None, str(error)
+    return plan, "" if plan is not None else cache.why_not_another(facts, _MODEL_FACTS)
+
+
+def _warn(bundle: Bundle, remark: str) -> None:
+    _LOGGER.warning("the cached engine for '%s' is not used and built again: %s", bundle.manifest.name, remark)
+
+
 def _build(
     bundle: Bundle,
+    device: Device,
     trt: TensorRT,
     options: Options,
     cache: EngineCache,
@@ -175,17 +211,19 @@ def _build(
     except EngineRefused:  # it only makes builds quicker
         timings = b""
     _LOGGER.warning("building an engine for %s with TensorRT %s; kept for the next time", facts["device"], trt.version)
-    built = watched(
-        lambda watch: trt.build(
+
+    def build(watch: Watch) -> Built:
+        device.select()  # this is another thread
+        return trt.build(
             bundle.files["model.onnx"],
             half=bundle.manifest.precision != "float32",
             tf32=options.tf32,
             optimization_level=options.optimization_level,
             timings=timings,
             watch=watch,
-        ),
-        progress,
-    )
+        )
+
+    built = watched(build, progress)
     cache.write(device_facts, built.timings)
     cache.write(facts, built.plan)
     return built.plan
@@ -205,6 +243,7 @@ def _facts(bundle: Bundle, device: Device, trt: TensorRT, options: Options) -> d
         "compute capability": facts.compute_capability,
         "multiprocessors": str(facts.multiprocessors),
         "device": facts.name,
+        **system_facts(),
     }
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import hmac
+import logging
 import os
 import secrets
 import stat
@@ -26,6 +27,7 @@ from ...manifest import encode_json
 
 __all__ = ["CacheContents", "EngineCache", "EngineRefused", "cache_contents", "cache_folder"]
 
+_LOGGER = logging.getLogger("lnn_edge.tensorrt")
 _SCHEMA = 1  # of the record; a change makes every older engine unreadable, which is what it should do
 _SECRET_BYTES = 32
 
@@ -72,10 +74,16 @@ def cache_contents(folder: Path) -> CacheContents:
     Raises:
         BackendUnavailable: If it cannot be used as it is.
     """
-    if not folder.exists() and not folder.is_symlink():
+    try:
+        _check_private(folder)
+        sizes = [path.stat().st_size for path in folder.glob("*.engine")]
+    except FileNotFoundError:
         return CacheContents(0, 0)
-    _check_private(folder)
-    sizes = [path.stat().st_size for path in folder.glob("*.engine")]
+    except OSError as error:
+        raise BackendUnavailable(
+            f"the engine cache '{folder}' cannot be looked into: {error.strerror}. "
+            "Set XDG_CACHE_HOME to a folder of yours"
+        ) from error
     return CacheContents(len(sizes), sum(sizes))
 
 
@@ -88,15 +96,14 @@ class EngineCache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        try:
+        with self._usable():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             _check_private(folder)
-            self._secret = _secret(folder / "secret")
-        except OSError as error:
-            raise BackendUnavailable(
-                f"the engine cache '{folder}' cannot be used: {error.strerror or error}. "
-                "Set XDG_CACHE_HOME to a folder of yours"
-            ) from error
+        secret = _secret(folder / "secret")
+        if secret is None:
+            with self.building(), self._usable():  # another process may be at it as well: its secret is as good
+                secret = _secret(folder / "secret") or _new_secret(folder / "secret")
+        self._secret = secret
 
     def path(self, facts: Facts) -> Path:
         """Where the engine for these facts lies or would lie."""
@@ -155,13 +162,38 @@ class EngineCache:
 
     @contextmanager
     def building(self) -> Iterator[None]:
-        """Let one process build at a time; the next one then finds what this one built."""
-        descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        """Let one process build at a time; the next one then finds what this one built.
+
+        Raises:
+            BackendUnavailable: If nothing can be written to the folder.
+        """
+        with self._usable():
+            descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            self._lock(descriptor)
             yield
         finally:
             os.close(descriptor)
+
+    def _lock(self, descriptor: int) -> None:
+        """A file system without locks has to do: files are replaced whole, and what does not match is refused."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _LOGGER.warning("waiting for another process that builds an engine")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            _LOGGER.info("the engine cache '%s' cannot be locked: %s", self.folder, error.strerror)
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise BackendUnavailable(
+                f"the engine cache '{self.folder}' cannot be used: {error.strerror or error}. "
+                "Set XDG_CACHE_HOME to a folder of yours"
+            ) from error
 
     def _signature(self, record: _Record) -> str:
         signed = encode_json([record.schema, sorted(record.facts.items()), record.size, record.sha256])
@@ -180,11 +212,18 @@ def _difference(built: Facts, here: Facts) -> str:
 
 def _check_private(folder: Path) -> None:
     status = folder.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise BackendUnavailable(
-            f"the engine cache '{folder}' must be a folder that only you can enter, because what lies there is run. "
-            f"Type: chmod 700 {folder}"
-        )
+    if not stat.S_ISDIR(status.st_mode):
+        advice = f"It is none. Type: rm {folder}"
+    elif status.st_uid != os.geteuid():
+        advice = f"It belongs to another user. Type: sudo chown -R $USER {folder}"
+    elif status.st_mode & 0o077:
+        advice = f"Type: chmod 700 {folder}"
+    else:
+        return
+    raise BackendUnavailable(
+        f"the engine cache '{folder}' must be a folder that only you can enter, because what lies there is run. "
+        + advice
+    )
 
 
 def _private_bytes(path: Path) -> bytes:
@@ -200,15 +239,18 @@ def _private_bytes(path: Path) -> bytes:
         return file.read()
 
 
-def _secret(path: Path) -> bytes:
-    """The key of the signatures, made on first use."""
+def _secret(path: Path) -> bytes | None:
+    """The key of the signatures; `None` if there is none that can be used."""
     try:
         secret = _private_bytes(path)
     except EngineRefused:
-        secret = b""
-    if len(secret) != _SECRET_BYTES:
-        secret = secrets.token_bytes(_SECRET_BYTES)
-        _replace(path, secret)
+        return None
+    return secret if len(secret) == _SECRET_BYTES else None
+
+
+def _new_secret(path: Path) -> bytes:
+    secret = secrets.token_bytes(_SECRET_BYTES)
+    _replace(path, secret)
     return secret
 
 

@@ -183,6 +183,12 @@ def _from_bindings(runtime: Any) -> Cudart:
 
 def _from_libcudart() -> Cudart:
     library, name = _load()
+    missing = [function for function in SIGNATURES if not hasattr(library, function)]
+    if missing:
+        raise BackendUnavailable(
+            f"the CUDA runtime '{name}' has no {missing[0]}: it is older than 11.8. Install a JetPack from 6.0 on, or "
+            "type: pip install 'lnn-edge[tensorrt]'"
+        )
     library.cudaGetErrorString.restype = ctypes.c_char_p
     library.cudaGetErrorString.argtypes = [ctypes.c_int]
     library.cudaGetDeviceProperties.argtypes = [ctypes.c_void_p, ctypes.c_int]

@@ -85,7 +85,7 @@ class TensorRT:
         self._recent.clear()
         runtime = self._made(self._trt.Runtime, "runtime")
         runtime.engine_host_code_allowed = False  # the default; said because an engine may ask to run code
-        engine = self._checked(runtime.deserialize_cuda_engine(plan), "the engine was refused")
+        engine = self._checked(runtime.deserialize_cuda_engine(plan), "the engine was refused", loading=True)
         return Engine(self, engine)
 
     def said(self) -> str:
@@ -110,13 +110,13 @@ class TensorRT:
         except TypeError as error:  # pybind: "factory function returned nullptr"
             raise BackendUnavailable(self._message(f"the {what} could not be made")) from error
 
-    def _checked(self, result: Any, problem: str) -> Any:
+    def _checked(self, result: Any, problem: str, *, loading: bool = False) -> Any:
         if result is None:
-            raise BackendUnavailable(self._message(problem))
+            raise BackendUnavailable(self._message(problem, loading=loading))
         return result
 
-    def _message(self, problem: str) -> str:
-        return f"TensorRT {self.version}: {problem}. It said: {self.said()}. {_advice(self.said())}"
+    def _message(self, problem: str, *, loading: bool = False) -> str:
+        return f"TensorRT {self.version}: {problem}. It said: {self.said()}. {_advice(self.said(), loading)}"
 
     def _network_flags(self) -> int:
         """Explicit batch where it is a choice (8.x), strong typing, so types from the graph, where it is one (10.x)."""
@@ -276,11 +276,11 @@ def _parser_error(error: Any) -> str:
     return f"{node}: {error.desc()}"
 
 
-def _advice(said: str) -> str:
+def _advice(said: str, loading: bool) -> str:
     """What to do about a message; the fragments have been the same in all versions that are known."""
     lowered = said.lower()
     if "out of memory" in lowered or "memory allocation" in lowered:
         return "Free GPU memory: stop other programs, then try again"
-    if any(part in lowered for part in ("rebuild", "magictag", "serializ", "incompatible", "plan file")):
+    if loading and any(part in lowered for part in ("rebuild", "magictag", "serializ", "incompatible", "plan file")):
         return "Type: lnn-edge build BUNDLE --backend tensorrt --rebuild"
     return "Use --backend onnxruntime meanwhile"
