@@ -74,6 +74,17 @@ def test_one_that_is_ready_and_cannot_run_is_not_passed_over(monkeypatch, cfc_bu
         lnn_edge.load(cfc_bundle)
 
 
+def test_a_proof_of_all_says_which_it_leaves_out(gpu, cfc_bundle, capfd, caplog):
+    """Installed, and not part of the proof: with exit code 0 nobody would know."""
+    gpu("10.3").world["build"] = "internal error"
+    assert main(["verify", str(cfc_bundle)]) == 0
+    assert "'tensorrt' is installed but not ready, it is left out: TensorRT 10.3.0: the engine could not" in caplog.text
+    caplog.clear()
+    gpu("10.3", driver=11040)
+    assert main(["verify", str(cfc_bundle)]) == 0
+    assert "'tensorrt' is installed but not ready, it is left out: the CUDA driver supports CUDA 11.4" in caplog.text
+
+
 def test_options_need_a_name(cfc_bundle):
     message = re.escape("options ['wait'] are of one backend: name it with `backend` (--backend)")
     with pytest.raises(ValueError, match=message):

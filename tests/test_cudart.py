@@ -235,6 +235,19 @@ def test_benchmark_without_a_gpu(python):
     assert done.stderr.startswith("gpu.py: there is no CUDA driver on this machine")
 
 
+def test_libcudart_that_lacks_a_function(monkeypatch, fresh):
+    class Old:
+        def __getattr__(self, name):
+            if name == "cudaGraphInstantiateWithFlags":
+                raise AttributeError(name)
+            return ctypes.CDLL(None).printf
+
+    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    monkeypatch.setattr(ctypes, "CDLL", lambda path, whole=ctypes.CDLL: Old() if path else whole(path))
+    with pytest.raises(BackendUnavailable, match=r"has no cudaGraphInstantiateWithFlags: it is older than 11.8"):
+        cudart.open_cudart()
+
+
 class TestBenchmark:
     """Its checks and its loop, with the kernel computed by NumPy; the figures are the fake's and mean nothing."""
 

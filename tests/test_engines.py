@@ -236,6 +236,21 @@ class TestFailures:
             load()
 
 
+class TestAdvice:
+    @pytest.mark.parametrize(
+        "said",
+        [
+            "[builder.cpp::buildSerializedNetwork::751] Error Code 2: Internal Error (Assertion engine failed)",
+            "IBuilder::buildSerializedNetwork: Error Code 10: Internal Error (Could not find any implementation)",
+        ],
+    )
+    def test_build_that_fails_is_not_told_to_build_again(self, said, gpu, load):
+        """Real messages of 8.5 and 10.12; the name of the function is in both."""
+        gpu("10.3").world["build"] = said
+        with pytest.raises(BackendUnavailable, match=r"could not be built.*Use --backend onnxruntime meanwhile$"):
+            load()
+
+
 class TestAuto:
     def test_takes_tensorrt_when_it_is_faster(self, gpu, cfc_bundle, monkeypatch):
         gpu("10.3")

@@ -17,6 +17,7 @@ from lnn_edge.cli import main
 from lnn_edge.cli.board import board_findings
 from lnn_edge.environment import machine
 from lnn_edge.jetson import JETPACKS, read_board
+from lnn_edge.runtime.gpu.cudart import CudaError
 
 ORIN = "NVIDIA Jetson Orin Nano Developer Kit\0"
 MINE = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -272,6 +273,49 @@ def test_doctor_shows_what_builds_left_behind(on_board, gpu, call, cfc_bundle, t
     assert "must be a folder that only you can enter" in engines()["found"]
 
 
+def test_doctor_without_a_visible_gpu(on_board, gpu, call):
+    gpu("10.3").machine.count = 0
+    findings = {f["what"]: f for f in json.loads(call("doctor", "--json", "-")[1])["findings"]}
+    assert findings["GPU"]["found"] == "no CUDA GPU is visible."
+    assert findings["GPU"]["fix"] == "nvidia-smi; echo $CUDA_VISIBLE_DEVICES"
+
+
+def test_doctor_with_a_module_from_elsewhere(board, gpu):
+    """TensorRT 11.4.1 comes to a Jetson as a wheel, not as a package of its JetPack."""
+    gpu("11.4")
+    findings = {f.what: f for f in board_findings(board(**{"var/lib/dpkg/status": ""}))}
+    assert (findings["TensorRT"].status, findings["TensorRT"].fix) == ("ready", "")
+    assert "the Python module is here, though not from a package" in findings["TensorRT"].found
+
+
+def test_doctor_has_a_command_for_whatever_is_not_ready(call, monkeypatch, tmp_path):
+    """As the guide says; on the emptiest of boards there is most to do."""
+    (tmp_path / "empty" / "proc" / "device-tree").mkdir(parents=True)
+    (tmp_path / "empty" / "proc" / "device-tree" / "model").write_text(ORIN)
+    old = write(
+        tmp_path / "old",
+        board_files(**{"var/lib/dpkg/status": PACKAGE.format(name="tensorrt", version="8.5.2.2-1")}),
+    )
+    for root in (tmp_path / "empty", old):
+        monkeypatch.setattr(jetson, "ROOT", root)
+        findings = json.loads(call("doctor", "--json", "-")[1])["findings"]
+        assert [f["what"] for f in findings if f["status"] != "ready" and not f["fix"]] == []
+
+
+def test_doctor_where_the_cache_cannot_be_looked_into(on_board, gpu, call, monkeypatch):
+    gpu("10.3")
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("lnn_edge.runtime.gpu.cache._check_private", refuse)
+    code, out, _ = call("doctor", "--json", "-")
+    findings = {f["what"]: f for f in json.loads(out)["findings"]}
+    assert code == 0
+    assert findings["engines"]["status"] == "missing"
+    assert "cannot be looked into: Permission denied. Set XDG_CACHE_HOME" in findings["engines"]["found"]
+
+
 def test_doctor_without_the_module(on_board, call):
     _, out, _ = call("doctor", "--json", "-")
     findings = {f["what"]: f for f in json.loads(out)["findings"]}
@@ -337,6 +381,31 @@ class TestCommands:
         ):
             assert text in out
         assert "streams captured as one CUDA graph 2, fallen back to plain enqueue 0" in out
+
+    @pytest.mark.parametrize(
+        ("error", "code", "said"),
+        [
+            (CudaError("cudaEventRecord", 719, "no more"), 1, "the GPU failed while it was measured: cudaEventRecord"),
+            (KeyboardInterrupt(), 130, "interrupted: the figures are of the part that ran"),
+        ],
+        ids=["failure", "ctrl-c"],
+    )
+    def test_bench_keeps_what_was_measured_before(
+        self, error, code, said, gpu, cfc_bundle, call, tmp_path, monkeypatch
+    ):
+        gpu("10.3")
+
+        def fail(*_):
+            raise error
+
+        monkeypatch.setattr("lnn_edge.runtime.gpu.backend.measure", fail)
+        few = ("--steps", "50", "--warmup", "0", "--seconds", "0", "--json", tmp_path / "bench.json")
+        found, out, err = call("bench", cfc_bundle, "--backend", "tensorrt", *few)
+        assert found == code
+        assert said in out + err
+        assert "back to back: service" in out
+        record = json.loads((tmp_path / "bench.json").read_text())
+        assert (record["back_to_back"]["samples"], record["device"]) == (50, None)
 
     def test_bench_json(self, gpu, cfc_bundle, call):
         gpu("10.3")

@@ -7,6 +7,7 @@ import math
 import time
 from typing import Any
 
+from ..errors import BackendError
 from .console import add_json_argument, emit_json, grid, progress_bar, say
 from .options import add_backend_arguments, backend_options, positive
 
@@ -56,9 +57,19 @@ def run(arguments: argparse.Namespace) -> int:
     model, step, result = _prepare(arguments)
     rate, count = _pace(model, arguments)
     interrupted = _measure(step, result, rate, count, arguments)
-    result["device"] = None if interrupted else model.device_figures(min(arguments.steps, _DEVICE_STEPS))
+    failed: BackendError | None = None
+    result["device"] = None
+    try:
+        if not interrupted:
+            result["device"] = model.device_figures(min(arguments.steps, _DEVICE_STEPS))
+    except KeyboardInterrupt:  # what was measured before is kept
+        interrupted = True
+    except BackendError as error:
+        failed = error
     emit_json(result, arguments)
     say(_text(result), arguments)
+    if failed is not None:
+        raise failed
     failures = [] if interrupted else _failures(result, arguments)
     for failure in failures:
         say(f"MISSED: {failure}", arguments)

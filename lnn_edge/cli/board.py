@@ -28,10 +28,13 @@ def _release(board: Board) -> Finding:
 def _tensorrt(board: Board) -> Finding:
     if not board.tensorrt:
         brings = f"; this JetPack brings {board.expected_tensorrt}" if board.expected_tensorrt else ""
+        if _module_is_visible():
+            return Finding("TensorRT", "ready", f"the Python module is here, though not from a package{brings}")
         return Finding("TensorRT", "missing", f"the package is not installed{brings}", INSTALL_JETPACK)
     numbers = tuple(int(part) for part in board.tensorrt.split(".")[:2] if part.isdigit())
     if numbers < _OLDEST:
-        return Finding("TensorRT", "missing", f"{board.tensorrt} is too old: 8.6 is needed, from JetPack 6.0 on")
+        found = f"{board.tensorrt} is too old: 8.6 is needed, from JetPack 6.0 on"
+        return Finding("TensorRT", "missing", found, "lnn-edge run BUNDLE --backend onnxruntime")
     usual = board.tensorrt.startswith(f"{board.expected_tensorrt}.")
     other = (
         "" if usual or not board.expected_tensorrt else f"; this JetPack is known to bring {board.expected_tensorrt}"
@@ -39,12 +42,16 @@ def _tensorrt(board: Board) -> Finding:
     return Finding("TensorRT", "ready", f"package {board.tensorrt}{other}")
 
 
-def _module(board: Board) -> Finding:
+def _module_is_visible() -> bool:
     from importlib.util import find_spec
 
+    return find_spec("tensorrt") is not None
+
+
+def _module(board: Board) -> Finding:
     what = "TensorRT in Python"
     mine = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if find_spec("tensorrt") is not None:
+    if _module_is_visible():
         return Finding(what, "ready", f"visible in Python {mine}")
     if not board.system_python:
         return Finding(what, "missing", "the module is not installed", "sudo apt install python3-libnvinfer")

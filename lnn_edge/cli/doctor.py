@@ -125,7 +125,9 @@ def _extra(name: str) -> Finding:
 
 def _governor() -> Finding:
     governor = scaling_governor()
-    if governor in ("", "performance"):
-        return Finding("CPU clock", "ready" if governor else "note", governor or "no frequency governor visible here")
+    if governor == "performance":
+        return Finding("CPU clock", "ready", governor)
+    if not governor:
+        return Finding("CPU clock", "note", "no frequency governor visible here", "lscpu")
     fix = "sudo cpupower frequency-set -g performance"
     return Finding("CPU clock", "note", f"governor '{governor}' changes the clock, so latencies vary", fix)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from typing import Any
 
 from ..backends import (
@@ -118,8 +117,13 @@ def _ready_entries() -> Iterator[BackendEntry]:
         reason = why_not_ready(entry)
         if reason is None:
             yield entry
-        else:  # the user has it, and will wonder
-            _LOGGER.warning("backend '%s' is installed but not ready, it is left out: %s", entry.name, reason)
+        else:
+            _leave_out(entry, reason)
+
+
+def _leave_out(entry: BackendEntry, reason: str) -> None:
+    """Say so: the user has it, and will wonder."""
+    _LOGGER.warning("backend '%s' is installed but not ready, it is left out: %s", entry.name, reason)
 
 
 def open_each(
@@ -137,9 +141,11 @@ def open_each(
         return [_opened(named_backend(backend, others=(ALL, AUTO)), bundle, threads, options)]
     _refuse_options(options)
     models = []
-    for entry in (entry for entry in BACKENDS if why_not_ready(entry) is None):
-        with suppress(BackendUnavailable):  # `lnn-edge doctor` says why; a proof is of the backends that it names
+    for entry in _ready_entries():
+        try:
             models.append(_opened(entry, bundle, threads))
+        except BackendUnavailable as error:
+            _leave_out(entry, str(error))
     return models or [open_bundle(bundle, threads=threads)]  # which says what to type
 
 

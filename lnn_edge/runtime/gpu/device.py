@@ -141,7 +141,7 @@ def _probe(cudart: Cudart) -> None:
             raise
         count = 0
     if count < 1:
-        raise BackendUnavailable("no CUDA GPU is visible. Type: lnn-edge doctor; echo $CUDA_VISIBLE_DEVICES")
+        raise BackendUnavailable("no CUDA GPU is visible. Type: nvidia-smi; echo $CUDA_VISIBLE_DEVICES")
     if runtime < _OLDEST_CUDA:
         raise BackendUnavailable(
             f"the CUDA runtime ({cudart.name}) is {_dotted(runtime)}, expected 11.8 or newer. "
