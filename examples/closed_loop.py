@@ -13,7 +13,7 @@ that is ready, and driven in the loop on seeds that it has not seen; then once m
     python examples/closed_loop.py
     python examples/closed_loop.py --quick
 
-Needs the extra: pip install 'lnn-edge[examples]'
+Needs the extra: pip install '.[examples]'
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ prediction, Lei et al. 2018). Other recordings, which nothing has seen, tell whe
     python examples/forecast.py
     python examples/forecast.py --quick
 
-Needs the extras: pip install 'lnn-edge[train,plot]'
+Needs the extras: pip install '.[train,plot]'
 """
 
 from __future__ import annotations

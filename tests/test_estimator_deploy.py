@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 import torch
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
@@ -15,6 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 import lnn_edge
 from lnn_edge import LiquidNeuralClassifier, LiquidNeuralNetwork, LiquidNeuralRegressor
+from lnn_edge.train.corpus import Corpus
 
 RNG = np.random.default_rng(0)
 X = (RNG.normal(size=(12, 20, 3)).cumsum(axis=1) * [1.0, 50.0, 0.02] + [0.0, 300.0, 5.0]).astype(np.float32)
@@ -192,6 +194,56 @@ def test_going_on_from_a_checkpoint_equals_not_stopping(tmp_path):
     np.testing.assert_array_equal(again.predict(X), whole.predict(X))
     with pytest.raises(ValueError, match=r"is of another run: other data or other parameters.*rm "):
         quick(LiquidNeuralRegressor, **options, **place).fit(X[:8], VALUES[:8], epochs=6)
+
+
+def test_noise_is_a_share_of_the_spread_whether_scaled_or_not(monkeypatch):
+    seen = []
+    batches = Corpus.batches
+    monkeypatch.setattr(Corpus, "batches", lambda self, *a: seen.append(a[-1].noise.numpy()) or batches(self, *a))
+    for scaled in (True, False):
+        quick(LiquidNeuralRegressor, noise=0.1, scale_inputs=scaled).fit(X, VALUES)
+    spread = X.reshape(-1, 3).std(axis=0)
+    for noise in seen:
+        np.testing.assert_allclose(noise, 0.1 * spread, rtol=1e-5)
+
+
+def test_what_has_no_weight_is_not_in_the_ranges(tmp_path):
+    y, weights = VALUES[..., 0].copy(), np.ones((12, 20))
+    y[:, 3], weights[:, 3] = 1e6, 0.0
+    model = quick(LiquidNeuralRegressor).fit(X, y, sample_weight=weights)
+    model.export(tmp_path / "m.lnn", period_s=0.05)
+    (feature,) = lnn_edge.load(tmp_path / "m.lnn").manifest.outputs[0].features
+    assert feature.range[1] == pytest.approx(float(y[weights > 0].max()), rel=1e-6)
+
+
+def test_one_sequence_with_one_answer():
+    """Long recordings one by one: told so, a single answer belongs to the whole."""
+    model = quick(LiquidNeuralRegressor).fit(X, VALUES[:, -1, 0])
+    told = quick(LiquidNeuralRegressor, targets="sequence").fit(X, VALUES[:, -1, 0])
+    np.testing.assert_array_equal(told.predict(X), model.predict(X))
+    assert told.predict(X[0]).shape == (1,)
+    assert told.score(X[:2], VALUES[:2, -1, 0]) == model.score(X[:2], VALUES[:2, -1, 0])
+
+
+def test_explicit_constraints_hold_after_every_step():
+    """Without implicit ones ncps leaves it to the trainer to keep conductances at 0 or above."""
+    cell = {"implicit_param_constraints": False}
+    model = LiquidNeuralRegressor(10, "LTC", cell_options=cell, epochs=8, n_jobs=1, verbose=0, random_state=0)
+    model.fit(X, VALUES, learning_rate=0.3)
+    cell = model.network_.branches[0].cores[0].rnn_cell
+    for name in ("w", "sensory_w", "cm", "gleak"):
+        assert float(cell._params[name].detach().min()) >= 0, name
+
+
+def test_searches_with_timespans():
+    """scikit-learn routes them once it is told to."""
+    with sklearn.config_context(enable_metadata_routing=True):
+        model = quick(LiquidNeuralRegressor).set_fit_request(timespans=True).set_score_request(timespans=True)
+        search = GridSearchCV(model, {"n_neurons": [8, 10]}, cv=2).fit(X, VALUES, timespans=SPANS)
+        assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    model = quick(LiquidNeuralRegressor).fit(X, VALUES, timespans=SPANS)
+    with pytest.raises(ValueError, match=r"set_fit_request\(timespans=True\).set_score_request\(timespans=True\)"):
+        model.score(X, VALUES)
 
 
 def test_the_same_seed_gives_the_same_weights():

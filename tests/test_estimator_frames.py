@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from lnn_edge import LiquidNeuralClassifier, LiquidNeuralRegressor
 
@@ -121,6 +122,62 @@ def test_next_samples():
 def test_other_sequences_are_refused(y, message):
     with pytest.raises(ValueError, match=message):
         quick().fit(FRAME[COLUMNS], y)
+
+
+def test_some_labels_are_not_enough():
+    """By place they would go to other sequences."""
+    last = FRAME["torque"].groupby(level="who").last().rename({"walk": "run"})
+    with pytest.raises(ValueError, match=r"holds some of the labels of X, but not the same: 'run', 'walk' are only in"):
+        quick().fit(FRAME[COLUMNS], last)
+    by_place = quick().fit(FRAME[COLUMNS], pd.Series(LISTS["last"]))  # numbered, and no label of X is a number
+    np.testing.assert_array_equal(
+        by_place.predict(FRAME[COLUMNS]), quick().fit(LISTS["X"], LISTS["last"]).predict(LISTS["X"])
+    )
+
+
+class TestArraysInFrames:
+    """A table of numbers is what its numbers are, not the names of its columns."""
+
+    X = RNG.normal(size=(6, 6, 2)).astype(np.float32)
+    Y = X[..., 0]
+    WEIGHTS = RNG.uniform(0.5, 2.0, (6, 6))
+
+    def test_weights(self):
+        expected = quick().fit(self.X, self.Y, sample_weight=self.WEIGHTS)
+        found = quick().fit(self.X, self.Y, sample_weight=pd.DataFrame(self.WEIGHTS))
+        np.testing.assert_array_equal(found.predict(self.X), expected.predict(self.X))
+        each = self.WEIGHTS[:, 0]
+        for given in (each[:, None], pd.DataFrame({"w": each}), pd.Series(each), torch.from_numpy(each)):
+            np.testing.assert_array_equal(
+                quick().fit(self.X, self.Y, sample_weight=given).predict(self.X),
+                quick().fit(self.X, self.Y, sample_weight=each).predict(self.X),
+            )
+
+    def test_timespans(self):
+        expected = quick().fit(self.X, self.Y, timespans=self.WEIGHTS).predict(self.X, self.WEIGHTS)
+        table = pd.DataFrame(self.WEIGHTS)
+        np.testing.assert_array_equal(quick().fit(self.X, self.Y, timespans=table).predict(self.X, table), expected)
+
+    def test_answers(self):
+        expected = quick().fit(self.X, self.Y).predict(self.X)
+        np.testing.assert_array_equal(quick().fit(self.X, pd.DataFrame(self.Y)).predict(self.X), expected)
+
+
+class TestNamedColumns:
+    def test_a_sample(self):
+        model = quick().fit(FRAME[COLUMNS], FRAME["torque"])
+        sample = pd.Series({"hip": 0.3, "knee": -0.8})
+        expected, _ = model.predict_step([0.3, -0.8])
+        for given in (sample, sample[["knee", "hip"]], pd.Series([0.3, -0.8])):
+            np.testing.assert_array_equal(model.predict_step(given)[0], expected)
+
+    def test_the_future(self):
+        x = pd.DataFrame(RNG.normal(size=(20, 3)), columns=["a", "b", "c"])
+        model = quick().fit(x, x["a"])
+        future = pd.DataFrame(RNG.normal(size=(4, 2)), columns=["b", "c"])
+        expected = model.forecast(5, x, columns=["a"], future=future.to_numpy())
+        for given in (future, future[["c", "b"]]):
+            np.testing.assert_array_equal(model.forecast(5, x, columns=["a"], future=given), expected)
 
 
 def test_a_label_that_is_missing_is_a_sequence_too():

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from ncps.torch import CfC
+from ncps.wirings import AutoNCP
 from safetensors import safe_open
 
 import lnn_edge
@@ -34,6 +35,11 @@ def plain():
     return quick().fit(X, Y)
 
 
+@pytest.fixture
+def unfitted():
+    return quick()
+
+
 @pytest.fixture(scope="module")
 def timed():
     return quick().fit(X, Y, timespans=SPANS)
@@ -51,7 +57,16 @@ def partial():
     return quick().fit(HISTORY, X[0, :, :2])
 
 
+def built_wiring():
+    wiring = AutoNCP(8, 2)
+    wiring.build(3)
+    return wiring
+
+
 SETTINGS = {
+    "seed": ({"random_state": -1}, ValueError, "`random_state` is -1, expected a whole number from 0 to 4294967295"),
+    "large seed": ({"random_state": 2**70}, ValueError, "expected a whole number from 0 to 4294967295"),
+    "seed of no kind": ({"random_state": "one"}, ValueError, "`random_state` is 'one', expected a whole number"),
     "number": ({"epochs": "many"}, TypeError, "`epochs` is 'many', expected a whole number"),
     "whole": ({"batch_size": 1.5}, TypeError, "`batch_size` is 1.5, expected a whole number"),
     "truth as number": ({"epochs": True}, TypeError, "`epochs` is True, expected a whole number"),
@@ -99,6 +114,31 @@ def test_settings(name):
 
 
 FITS = {
+    "too large for float32": (
+        lambda: quick().fit(X, Y.astype(float) * 1e39),
+        "more than float32 can: give it in another unit",
+    ),
+    "nothing to judge by": (
+        lambda: quick(validation_split=0.2).fit(X[0], Y[0], sample_weight=[1] * 8 + [0] * 2),
+        "`validation_split` is 0.2, which leaves nothing to judge by: all that has a weight is in the other part",
+    ),
+    "nothing to train on": (
+        lambda: quick(validation_split=0.2).fit(X[0], Y[0], sample_weight=[0] * 8 + [1] * 2),
+        "`validation_split` is 0.2, which leaves nothing to train on",
+    ),
+    "one weight": (lambda: quick().fit(X, Y, sample_weight=2.0), "sample_weight is 2.0, expected one number per"),
+    "one answer for one sequence": (
+        lambda: quick(targets="sequence").fit(X[0], Y[0]),
+        "y has shape (10, 2), expected one answer for the one sequence of X: (1,)",
+    ),
+    "labels by mistake": (
+        lambda: quick(LiquidNeuralNetwork).fit(X, np.arange(80).reshape(8, 10) % 9),
+        "or task='regression' if y holds numbers and not labels",
+    ),
+    "a wiring that was built": (
+        lambda: quick(wiring=built_wiring()).fit(X, Y),
+        "`wiring` was built already, for 3 inputs, and ncps would add synapses to it. Pass a new one: AutoNCP(...)",
+    ),
     "four axes": (lambda: quick().fit(X[None], Y), r"X has shape (1, 8, 10, 3), expected (sequences, time, features)"),
     "a sequence": (
         lambda: quick().fit([X[0], np.full_like(X[1], np.nan)], [Y[0], Y[1]]),
@@ -161,6 +201,51 @@ def test_data(name):
 
 
 USES = {
+    "score before fit": ("unfitted", lambda m: m.score(X, Y), "This LiquidNeuralRegressor instance is not fitted yet"),
+    "score without answers": ("plain", lambda m: m.score(X, None), "the target y is None: a score needs answers"),
+    "score's axes": ("plain", lambda m: m.score(X, Y.swapaxes(1, 2)), "y has shape (2, 10) for sequence 0 of 10 steps"),
+    "score's outputs": ("plain", lambda m: m.score(X, X), "y has 3 columns, but the model was fitted with 2"),
+    "score's lengths": (
+        "plain",
+        lambda m: m.score([X[0, :5], X[1, :7]], [Y[0, :7], Y[1, :5]]),
+        "y has shape (7, 2) for sequence 0 of 5 steps",
+    ),
+    "score's weights": (
+        "plain",
+        lambda m: m.score(X, Y, sample_weight=np.ones((10, 8))),
+        "sample_weight has 10 entries of shape [(8,)]",
+    ),
+    "state of NaN": (
+        "plain",
+        lambda m: m.predict_step(X[0, 0], (np.full((1, 8), np.nan, np.float32),)),
+        "`state` contains NaN or infinity",
+    ),
+    "timespan too small for float32": (
+        "timed",
+        lambda m: m.predict_step(X[0, 0], timespan=1e-50),
+        "`timespan` is 1e-50, expected a finite number above 0",
+    ),
+    "timespan too large for float32": (
+        "timed",
+        lambda m: m.predict_step(X[0, 0], timespan=1e39),
+        "`timespan` is 1e+39, expected a finite number above 0",
+    ),
+    "timespans too small for float32": (
+        "timed",
+        lambda m: m.predict(X, SPANS.astype(float) * 1e-50),
+        "`timespans` holds 0 in sequence 0",
+    ),
+    "sample's columns": (
+        "forecasting",
+        lambda m: m.predict_step(pd.Series([0.0, 1.0, 2.0], index=["hip", "knee", "heel"])),
+        "`x` has the columns ['hip', 'knee', 'heel'], expected ['hip', 'knee', 'toe'], as in the X of the fit",
+    ),
+    "future's columns": (
+        "partial",
+        lambda m: m.forecast(3, HISTORY, columns=[0, 1], future=pd.DataFrame({"heel": [1.0, 1.0]})),
+        "`future` has the columns ['heel'], expected ['toe']",
+    ),
+    "margin of words": ("plain", lambda m: m.export("m.lnn", period_s=0.1, margin="a"), "`margin` is 'a', expected a"),
     "timespans missing": (
         "timed",
         lambda m: m.predict(X),
@@ -268,7 +353,7 @@ USES = {
         lambda m: m.forecast(3, X[0], timespans=SPANS[0], columns=[0, 1], future=[1.0, 1.0], future_timespans=[0.1, 0]),
         "`future_timespans` must hold numbers above 0",
     ),
-    "score's answers": ("plain", lambda m: m.score(X, Y[:3]), "y holds 30 answers, but X has 80 steps to answer"),
+    "score's answers": ("plain", lambda m: m.score(X, Y[:3]), "inconsistent numbers of samples: [8, 3]"),
     "margin": ("plain", lambda m: m.export("m.lnn", period_s=0.1, margin=-1), "`margin` is -1, expected a number"),
     "names": (
         "plain",

@@ -197,6 +197,8 @@ def _finished(graph: GraphBuilder, manifest: Manifest) -> onnx.ModelProto:
 def _bounded(pair: StatePair, truth: Truth) -> StatePair:
     """With the lowest and highest value of each unit during the proof."""
     flat = truth.stepped[pair.output].reshape(-1, *pair.shape[1:])
+    if not np.isfinite(flat).all():  # the proof will name it; a manifest cannot hold it
+        return pair
     low, high = flat.min(axis=0).ravel().tolist(), flat.max(axis=0).ravel().tolist()
     return msgspec.structs.replace(pair, bounds=(tuple(low), tuple(high)))
 

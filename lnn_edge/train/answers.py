@@ -75,7 +75,7 @@ def read_answers(y: Any, sequences: Sequences, targets: str) -> Answers:
     """
     names = _names(y)
     if sequences.form in ("one", "rows"):
-        return _flat_rows(as_array(y), sequences, names)
+        return _flat_rows(as_array(y), sequences, names, targets)
     parts = _parts(as_array(by_label(y, sequences, "y")), sequences)
     per_step = _is_per_step(parts, sequences, targets)
     if per_step:
@@ -108,9 +108,13 @@ def _checked(y: Any) -> Array:
     return checked
 
 
-def _flat_rows(y: Any, sequences: Sequences, names: tuple[str, ...] | None) -> Answers:
-    """One answer per row of a 2-D X, whose rows are steps or sequences."""
+def _flat_rows(y: Any, sequences: Sequences, names: tuple[str, ...] | None, targets: str) -> Answers:
+    """One answer per row of a 2-D X, whose rows are steps or sequences; or one for the whole, if it is told so."""
     array = _checked(y)
+    if sequences.form == "one" and targets == "sequence":
+        if array.ndim not in (1, 2) or len(array) != 1:
+            raise ValueError(f"y has shape {array.shape}, expected one answer for the one sequence of X: (1,)")
+        return Answers((array.reshape(1, -1),), "sequence", array.ndim == 1, names)
     rows = sequences.samples[0] if sequences.form == "one" else sequences.samples
     if array.ndim not in (1, 2):
         raise ValueError(f"y has shape {array.shape}, expected (rows of X,) or (rows of X, outputs)")
@@ -118,7 +122,7 @@ def _flat_rows(y: Any, sequences: Sequences, names: tuple[str, ...] | None) -> A
     columns = array.reshape(len(array), -1)
     if sequences.form == "one":
         return Answers((columns,), "step", array.ndim == 1, names)
-    return Answers(tuple(columns[:, None]), "sequence", array.ndim == 1, names)
+    return Answers(tuple(columns[:, None]), "step" if targets == "steps" else "sequence", array.ndim == 1, names)
 
 
 def _parts(y: Any, sequences: Sequences) -> list[Array]:
@@ -167,11 +171,16 @@ def encode_labels(answers: Answers) -> tuple[Array, tuple[Array, ...]]:
     classes, codes = np.unique(labels.ravel(), return_inverse=True)
     if len(classes) < 2:
         raise ValueError(
-            f"Classifier can't train when only one class is present: every label of y is {classes[0]!r}. Expected at "
-            "least 2 classes"
+            f"Classifier can't train when only one class is present: every label of y is {classes.tolist()[0]!r}. "
+            "Expected at least 2 classes"
         )
     stops = np.cumsum([len(part) for part in answers.values])[:-1]
     return classes, tuple(np.split(codes.astype(np.int64), stops))
+
+
+def _without_columns(weights: Array) -> Array:
+    """A frame or array with one column has no second axis."""
+    return weights[..., 0] if weights.ndim > 0 and weights.shape[-1] == 1 else weights
 
 
 def read_weights(sample_weight: Any, sequences: Sequences, level: Level) -> tuple[Array, ...]:
@@ -189,9 +198,11 @@ def read_weights(sample_weight: Any, sequences: Sequences, level: Level) -> tupl
     if sample_weight is None:
         return tuple(np.ones(count, np.float32) for count in counts)
     sample_weight = as_array(by_label(sample_weight, sequences, "sample_weight"))
+    if not isinstance(sample_weight, (list, tuple)) and np.ndim(sample_weight) == 0:
+        raise ValueError(f"sample_weight is {sample_weight!r}, expected one number per sequence or per answer of y")
     if sequences.form == "one" and level == "step":
         sample_weight = [sample_weight]
-    given = [np.asarray(as_array(part), np.float64) for part in sample_weight]
+    given = [_without_columns(np.asarray(as_array(part), np.float64)) for part in sample_weight]
     shapes = [part.shape for part in given]
     if len(given) != len(counts) or any(s not in ((), (n,)) for s, n in zip(shapes, counts, strict=True)):
         raise ValueError(

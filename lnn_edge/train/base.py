@@ -21,6 +21,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..export import ExportReport
 from ..manifest import Feature
+from ..wording import plural
+from .answers import read_answers, read_weights
 from .building import build_network
 from .checkpointing import Progressed, load_progress, run_fingerprint
 from .estimator_export import export_fitted
@@ -33,7 +35,7 @@ from .predicting import answers_from_outputs, run_sequences, states_after, step_
 from .preparation import prepare
 from .progress import Record
 from .saving import Contents, load_estimator, save_estimator
-from .sequences import Sequences, as_array, by_label, read_sequences, read_timespans
+from .sequences import Sequences, as_array, in_order, read_sequences, read_timespans
 from .settings import Settings, make_settings
 
 if TYPE_CHECKING:
@@ -247,7 +249,11 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
 
     def _check_timed(self, timespans: Any) -> None:
         if timespans is None and self._learnt.time_unit is not None:
-            raise ValueError("the model was fitted with timespans, so it needs them here too: pass `timespans`")
+            raise ValueError(
+                "the model was fitted with timespans, so it needs them here too: pass `timespans`. In a search or a "
+                "cross-validation type: sklearn.set_config(enable_metadata_routing=True), and "
+                "model.set_fit_request(timespans=True).set_score_request(timespans=True)"
+            )
         if timespans is not None and self._learnt.time_unit is None:
             raise ValueError("`timespans` was passed, but the model was fitted without: leave it out, or fit with some")
 
@@ -261,6 +267,8 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
                 f"`state` has parts of shapes {shapes}, expected {count} of ({rows}, units), as `warm_up` and "
                 "`predict_step` return them"
             )
+        if not all(np.isfinite(part).all() for part in state):
+            raise ValueError("`state` contains NaN or infinity: pass what `warm_up` or `predict_step` returned")
 
     def warm_up(self, X: Any, timespans: Any = None) -> State:  # noqa: N803
         """The state after a history, to predict or to step on from.
@@ -279,7 +287,7 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         """Predict one sample, as the device will.
 
         Args:
-            x: The sample, (features,), in raw units.
+            x: The sample, (features,), in raw units; a series with the names of the columns is put in their order.
             state: What the call before returned, or `warm_up` of one sequence; `None` at the beginning.
             timespan: Time since the previous sample; needed if and only if the model was fitted with timespans.
 
@@ -293,14 +301,16 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         span = None
         if timespan is not None:
             real = isinstance(timespan, numbers.Real) and not isinstance(timespan, bool)
-            if not (real and math.isfinite(timespan) and timespan > 0):
+            with np.errstate(over="ignore", under="ignore"):
+                span = float(np.float32(timespan)) / float(self._learnt.time_unit or 1.0) if real else math.nan
+            if not (math.isfinite(span) and span > 0):
                 raise ValueError(f"`timespan` is {timespan!r}, expected a finite number above 0")
-            span = float(timespan) / float(self._learnt.time_unit or 1.0)
         return step_network(self.network_, sample, state, span)
 
     def _sample(self, x: Any) -> Array:
+        names = getattr(self, "feature_names_in_", None)
         with np.errstate(over="ignore"):
-            sample: Array = np.asarray(as_array(x), np.float32)
+            sample: Array = np.asarray(as_array(in_order(x, names, "x")), np.float32)
         if sample.shape != (self.n_features_in_,):
             raise ValueError(
                 f"`x` has shape {sample.shape}, expected one sample: ({self.n_features_in_},). Type: predict(...) for "
@@ -327,7 +337,7 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
             X: One sequence that came before, (time, features); `None` goes on from the one that was fitted.
             timespans: As for `fit`, for X.
             future: Columns that are known beforehand, for the samples to come, (horizon - 1 or more, features without
-                those that are predicted); needed if not every column is predicted.
+                those that are predicted), those of a frame by name; needed if not every column is predicted.
             future_timespans: Timespans of the samples to come, (horizon - 1 or more,); needed if the model was
                 fitted with some.
             columns: Which columns of X the outputs are, by name or number; `None` if they are all of them, or a frame's
@@ -473,42 +483,28 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
 
     def _score(self, X: Any, y: Any, sample_weight: Any, timespans: Any) -> float:  # noqa: N803
         """Accuracy or coefficient of determination over all answers, one per step or one per sequence."""
-        labels = self._learnt.classes is not None
-        width = 1 if labels else self._learnt.outputs
-        predicted, sequences = _answer_rows(self.predict(X, timespans), width), self._read(X, timespans)
-        truth = _answer_rows(by_label(y, sequences, "y"), width)
-        if len(predicted) != len(truth):
-            raise ValueError(
-                f"y holds {len(truth)} answers, but X has {len(predicted)} {self._learnt.level}s to answer"
-            )
-        weights = None if sample_weight is None else _answer_weights(sample_weight, sequences, len(truth))
-        if labels:
-            return float(accuracy_score(truth[:, 0], predicted[:, 0], sample_weight=weights))
-        return float(r2_score(truth, predicted, sample_weight=weights))
+        check_is_fitted(self, "network_")
+        learnt = self._learnt
+        if y is None:
+            raise ValueError("This estimator requires y to be passed, but the target y is None: a score needs answers")
+        sequences, outputs = self._answers(X, timespans, None)
+        answers = read_answers(y, sequences, "steps" if learnt.level == "step" else "sequence")
+        width = 1 if learnt.labels else learnt.outputs
+        if answers.outputs != width:
+            raise ValueError(f"y has {plural(answers.outputs, 'column')}, but the model was fitted with {width}")
+        weights = None
+        if sample_weight is not None:
+            weights = np.concatenate(read_weights(sample_weight, sequences, learnt.level))
+        truth, predicted = answers.joined(), np.concatenate(outputs)
+        if learnt.classes is not None:
+            right = learnt.classes[predicted.argmax(axis=-1)]
+            return float(accuracy_score(truth[:, 0], right, sample_weight=weights))
+        return float(r2_score(truth, predicted.astype(np.float64), sample_weight=weights))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
-
-
-def _answer_rows(values: Any, width: int) -> Array:
-    """Answers one after the other, (answers, width), from an array or a list with one for each sequence."""
-    parts = values if isinstance(values, list) and values and np.ndim(as_array(values[0])) > 0 else [values]
-    return np.concatenate([np.asarray(as_array(part)).reshape(-1, width) for part in parts])
-
-
-def _answer_weights(given: Any, sequences: Sequences, answers: int) -> Array:
-    """One weight per answer; that of a sequence counts for each of its steps."""
-    weights = _answer_rows(by_label(given, sequences, "sample_weight"), 1)[:, 0]
-    if len(weights) == answers:
-        return weights
-    if len(weights) != len(sequences.samples):
-        raise ValueError(
-            f"`sample_weight` holds {len(weights)} weights, expected {len(sequences.samples)} or {answers}"
-        )
-    repeated: Array = np.repeat(weights, sequences.lengths)
-    return repeated
 
 
 def _begun(settings: Settings, fingerprint: str) -> Progressed:

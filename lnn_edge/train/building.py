@@ -11,6 +11,7 @@ from ncps.torch import LTC, CfC
 from ncps.wirings import AutoNCP, Wiring
 from torch import nn
 
+from ..export.rebuilding import SavedWiring
 from ..wording import choices
 from .network import Affine, Branch, LiquidModule
 from .settings import Settings
@@ -41,15 +42,20 @@ def _branch(settings: Settings, features: int, outputs: int, labels: bool) -> Br
     if settings.stacked:
         first = [_layer(settings, features, settings.n_neurons)]
         size = settings.n_neurons
-    core = _layer(settings, size, _units(settings, outputs))
+    core = _layer(settings, size, _units(settings, outputs, labels))
     return Branch([*first, core], _head(settings, _width(core), outputs, labels, core))
 
 
-def _units(settings: Settings, outputs: int) -> Any:
+def _units(settings: Settings, outputs: int, labels: bool) -> Any:
     """What ncps calls units: a wiring, or a number of fully connected neurons."""
     wiring = settings.wiring
     if isinstance(wiring, Wiring):
-        return copy.deepcopy(wiring)  # building one twice adds synapses
+        if wiring.is_built() and not isinstance(wiring, SavedWiring):  # building one twice adds synapses
+            raise ValueError(
+                f"`wiring` was built already, for {wiring.input_dim} inputs, and ncps would add synapses to it. Pass a "
+                f"new one: {type(wiring).__name__}(...)"
+            )
+        return copy.deepcopy(wiring)
     if wiring == "full":
         return settings.n_neurons
     motors = max(outputs, round(0.3 * settings.n_neurons)) if settings.stacked else outputs
@@ -57,6 +63,7 @@ def _units(settings: Settings, outputs: int) -> Any:
         raise ValueError(
             f"`n_neurons` is {settings.n_neurons}, too few for {outputs} motor neurons: an AutoNCP needs at least "
             f"{motors + 3}. Type: n_neurons={motors + 3}, or wiring='full'"
+            + (", or task='regression' if y holds numbers and not labels" if labels else "")
         )
     return AutoNCP(settings.n_neurons, motors, sparsity_level=settings.sparsity, seed=settings.wiring_seed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -51,7 +52,8 @@ def make_features(what: str, names: Sequence[str | Feature], seen: Array, margin
     Raises:
         ValueError: If the number of names or the margin is wrong.
     """
-    if margin is not None and not (math.isfinite(margin) and margin >= 0):
+    real = isinstance(margin, numbers.Real) and not isinstance(margin, bool)
+    if margin is not None and not (real and math.isfinite(margin) and margin >= 0):
         raise ValueError(f"`margin` is {margin!r}, expected a number of at least 0, or None for no limits")
     if isinstance(names, str) or len(names) != seen.shape[1]:
         raise ValueError(f"`{what}` is {names!r}, expected {seen.shape[1]} names, one per column")

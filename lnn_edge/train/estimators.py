@@ -54,8 +54,8 @@ class LiquidNeuralNetwork(LiquidEstimator):
         n_neurons: Neurons of each liquid layer; with AutoNCP at least the outputs and 3 more.
         model_type: "LTC" or "CfC".
         wiring: "auto" is AutoNCP, whose motor neurons are the outputs; "full" connects all neurons and puts a Linear
-            head behind them; or any wiring of `ncps.wirings`, which is copied, with a Linear head unless it has one
-            motor neuron per output.
+            head behind them; or any wiring of `ncps.wirings` that was not built yet, which is copied, with a Linear
+            head unless it has one motor neuron per output.
         sparsity: Of AutoNCP, 0.1 (dense) to 0.9 (sparse).
         wiring_seed: Seed of AutoNCP.
         stacked: Put a fully connected liquid layer before the wired one, and a Linear head behind it.
@@ -65,7 +65,7 @@ class LiquidNeuralNetwork(LiquidEstimator):
         rows: What the rows of a 2-D X are: the "steps" of one sequence, or "sequences" of one step each, as
             scikit-learn's own estimators read them.
         targets: Whether there is an answer for each of the "steps" or per "sequence"; "auto" looks at the shape of y,
-            and takes (sequences, time) for steps.
+            and takes (sequences, time) for steps, and for a 2-D X what its `rows` are.
         readout: How one answer per sequence comes out of its outputs: the "last" one, the "mean" of all, or the mean of
             this many last ones; "auto" is the last one for values, and for labels the mean of as many as half a
             training sequence has steps.
@@ -83,7 +83,7 @@ class LiquidNeuralNetwork(LiquidEstimator):
             sequence its end. 0 judges them by the training loss.
         patience: Stop after so many epochs without a lower loss; `None` never does. The weights of the best epoch are
             kept in any case.
-        noise: Standard deviation of the noise added to the features in training, as a share of theirs.
+        noise: Standard deviation of the noise added to the features in training, as a share of theirs, scaled or not.
         gain: Largest change of a feature's gain in training: 0.3 multiplies with 0.7 to 1.3, anew in each epoch.
         crop: Share of a sequence that is shown at a time, from anywhere in it, above 0 to 1.
         random_state: Seed; the same one gives the same weights bit for bit, on the same machine with as many threads.

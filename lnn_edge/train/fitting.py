@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from ncps.torch import LTCCell
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
@@ -80,6 +81,8 @@ class Trainer:
         self._settings, self._augmentation, self.run = settings, augmentation, run
         self._fingerprint = fingerprint
         self._device = next(network.parameters()).device
+        # without implicit constraints it is the trainer that keeps conductances and capacitances at 0 or above
+        self._constrained = [m for m in network.modules() if isinstance(m, LTCCell)]
         trainable = [p for p in network.parameters() if p.requires_grad]  # the masks of a wiring are not
         self._optimizer = torch.optim.Adam(trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay)
         if run.history:
@@ -207,6 +210,8 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(self._network.parameters(), limit)
         if torch.isfinite(norm):
             self._optimizer.step()
+            for cell in self._constrained:
+                cell.apply_weight_constraints()
 
     def _loss_of(self, corpus: Corpus) -> float:
         """Mean loss of the weights as they are now."""

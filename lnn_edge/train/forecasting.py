@@ -12,7 +12,7 @@ from ..wording import choices, plural
 from .learnt import Learnt
 from .network import LiquidModule
 from .predicting import forecast_values, states_after
-from .sequences import Sequences, as_array
+from .sequences import Sequences, as_array, in_order
 
 __all__ = ["forecast_series"]
 
@@ -36,6 +36,8 @@ def forecast_series(
     known = [k for k in range(features) if k not in places]
     inputs = np.zeros((horizon - 1, features), np.float32)
     why = f"{len(known)} columns of X are not predicted, and must be known beforehand"
+    if names is not None:
+        future = in_order(future, [names[k] for k in known], "future")
     inputs[:, known] = _rows("future", future, horizon - 1, len(known), why)
     spans = _spans(learnt, future_timespans, horizon - 1)
     if history is None:

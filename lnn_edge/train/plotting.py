@@ -34,6 +34,8 @@ _LABELLED = 16  # neurons or inputs in a column that still have room for their n
 def plot_losses(history: Sequence[Record], best: int, path: str | os.PathLike[str] | None) -> Figure:
     """See `LiquidEstimator.plot_loss`."""
     figure = _figure(path, (7.0, 3.8))
+    from matplotlib.ticker import MaxNLocator
+
     axes = figure.subplots()
     epochs = np.arange(1, len(history) + 1)
     style: dict[str, Any] = {"marker": "."} if len(history) < 3 else {}
@@ -44,6 +46,7 @@ def plot_losses(history: Sequence[Record], best: int, path: str | os.PathLike[st
     axes.axvline(best, color="#808080", lw=0.8, ls=":")
     axes.plot([best], [history[best - 1].watched], "o", color="#d55e00", ms=5, label=f"kept, epoch {best}")
     axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel("loss")
     axes.grid(visible=True, which="both", color="#e8e8e8", lw=0.6)
     axes.set_axisbelow(True)

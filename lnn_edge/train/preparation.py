@@ -24,6 +24,7 @@ __all__ = ["Prepared", "prepare"]
 
 Array = npt.NDArray[Any]
 _ALL_STEPS = 2**31 - 1
+_LARGEST = float(np.finfo(np.float32).max) / 4  # a spread around it is computed in float32 as well
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Prepared:
         learnt: Facts to keep.
         x_moments: Mean and scale of each feature, as applied.
         y_moments: Of each output.
+        x_spread: Standard deviation of each feature, whether it is scaled or not.
         series: The one sequence with its last sample, which a forecast goes on from; `None` if there are several.
     """
 
@@ -42,6 +44,7 @@ class Prepared:
     learnt: Learnt
     x_moments: tuple[Array, Array]
     y_moments: tuple[Array, Array]
+    x_spread: Array
     series: Sequences | None
 
     def scale(self, network: LiquidModule) -> None:
@@ -52,7 +55,7 @@ class Prepared:
 
     def augmentation(self, settings: Settings) -> Augmentation:
         """The augmentation in raw units."""
-        noise = torch.from_numpy(settings.noise * self.x_moments[1]).float() if settings.noise else None
+        noise = torch.from_numpy(settings.noise * self.x_spread).float() if settings.noise else None
         return Augmentation(noise, settings.gain, settings.crop)
 
     def split(self, share: float, seed: int) -> tuple[Corpus, Corpus | None]:
@@ -63,9 +66,19 @@ class Prepared:
         """
         if not share:
             return self.corpus, None
-        if len(self.corpus) == 1:
-            return _split_in_time(self.corpus, share)
-        return _split_sequences(self.corpus, share, seed, self.learnt.labels)
+        one = len(self.corpus) == 1
+        parts = (
+            _split_in_time(self.corpus, share)
+            if one
+            else _split_sequences(self.corpus, share, seed, self.learnt.labels)
+        )
+        for part, what in zip(parts, ("train on", "judge by"), strict=True):
+            if not any(bool(weight.any()) for weight in part.weight):
+                raise ValueError(
+                    f"`validation_split` is {share}, which leaves nothing to {what}: all that has a weight is in the "
+                    "other part"
+                )
+        return parts
 
 
 def prepare(
@@ -96,12 +109,14 @@ def prepare(
     _check_enough(weights)
     task = decide_task(answers, task)
     classes, values = encode_labels(answers) if task == "classification" else (None, _numbers(answers))
-    learnt = _learn(sequences, answers, values, classes, settings, next_sample=y is None)
+    counted = tuple(part[weight > 0] for part, weight in zip(values, weights, strict=True))
+    learnt = _learn(sequences, answers, counted, classes, settings, next_sample=y is None)
     x_moments = _moments(sequences.samples, weights, settings.scale_inputs)
     y_moments = _moments(values, weights, settings.scale_targets and classes is None, learnt.outputs)
     corpus = _corpus(sequences, values, weights, learnt, y_moments)
     series = given if len(given.samples) == 1 and y is None else None
-    return Prepared(corpus, learnt, x_moments, y_moments, series)
+    spread = weighted_moments(sequences.samples, weights)[1]
+    return Prepared(corpus, learnt, x_moments, y_moments, spread, series)
 
 
 def _without_weightless(
@@ -132,13 +147,17 @@ def _numbers(answers: Answers) -> tuple[Array, ...]:
         ValueError: If they are no finite real numbers.
     """
     try:
-        return tuple(
+        values = tuple(
             check_array(part, input_name="y", dtype=np.float64, ensure_min_features=1) for part in answers.values
         )
     except ValueError as error:
         if "could not convert" not in str(error):
             raise
         raise ValueError(f"y holds what is no number: {error}. Type: task='classification' for labels") from error
+    largest = max(float(np.abs(part).max()) for part in values)
+    if largest > _LARGEST:
+        raise ValueError(f"y holds {largest:.3g}, more than float32 can: give it in another unit")
+    return values
 
 
 def _moments(

@@ -144,6 +144,8 @@ def _plain_params(params: Mapping[str, Any]) -> dict[str, Any]:
             value = value.item()
         elif isinstance(value, os.PathLike):
             value = os.fspath(value)
+        elif isinstance(value, torch.device):
+            value = str(value)
         try:
             msgspec.json.encode(value)
         except TypeError as error:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.utils.validation import validate_data
 
-__all__ = ["Sequences", "as_array", "by_label", "read_sequences", "read_timespans"]
+__all__ = ["Sequences", "as_array", "by_label", "in_order", "read_sequences", "read_timespans"]
 
 Array = npt.NDArray[Any]
 Form = Literal["batch", "list", "one", "rows"]
@@ -99,13 +99,13 @@ def by_label(value: Any, sequences: Sequences, what: str) -> Any:
         ValueError: If it is about other sequences than X.
     """
     levels, index = _index_levels(value), sequences.index
-    if index is None:
-        return list(_groups(value).values()) if levels > 1 else value
-    labels = list(index.get_level_values(0).unique())
-    if levels == 1 and len(value) == len(labels) and set(value.index) == set(labels):
-        return value.loc[labels]
-    if levels < 2:
+    if levels == 0:
         return value
+    if index is None:
+        return list(_groups(value).values()) if levels > 1 else value.to_numpy()
+    labels = list(index.get_level_values(0).unique())
+    if levels == 1:
+        return _rows_by_label(value, labels, what)
     groups = _groups(value.loc[index] if _is_permuted(value.index, index) else value)
     other = [label for label in (*groups, *labels) if label not in groups or label not in labels]
     if other:
@@ -115,6 +115,34 @@ def by_label(value: Any, sequences: Sequences, what: str) -> Any:
             f"{where}. Type: {what}.loc[X.index]"
         )
     return [groups[label] for label in labels]
+
+
+def _rows_by_label(value: Any, labels: Sequence[Any], what: str) -> Any:
+    """A row per sequence: by its label, or by its place where the index has nothing to do with the labels."""
+    found, wanted = set(value.index), set(labels)
+    if found == wanted and len(value) == len(labels):
+        return value.loc[list(labels)].to_numpy()
+    if found & wanted:
+        other = sorted(map(repr, found ^ wanted))
+        raise ValueError(
+            f"the index of {what} holds some of the labels of X, but not the same: {', '.join(other[:3])} are only in "
+            f"one of them. Type: {what}.loc[labels], or {what}.to_numpy() to go by the place"
+        )
+    return value.to_numpy()
+
+
+def in_order(value: Any, names: Sequence[Any] | None, what: str) -> Any:
+    """A frame or series with its columns in the order of the names; anything else as it is.
+
+    Raises:
+        ValueError: If a name is missing, or there are others.
+    """
+    own: Any = getattr(value, "columns", getattr(value, "index", None))
+    if names is None or not hasattr(own, "nlevels") or not all(isinstance(name, str) for name in own):
+        return value
+    if sorted(own) != sorted(names):
+        raise ValueError(f"`{what}` has the columns {list(own)}, expected {list(names)}, as in the X of the fit")
+    return value[list(names)]
 
 
 def _is_permuted(one: Any, other: Any) -> bool:
@@ -187,7 +215,8 @@ def read_timespans(timespans: Any, sequences: Sequences) -> Sequences:
         given = list(np.reshape(np.asarray(timespans, np.float64), (-1, 1)))
     else:
         given = list(timespans)
-    parts = [np.asarray(as_array(part), np.float64) for part in given]
+    with np.errstate(over="ignore", under="ignore"):  # what float32 makes 0 or infinite is refused below
+        parts = [np.asarray(as_array(part), np.float64).astype(np.float32) for part in given]
     parts = [part[:, 0] if part.ndim == 2 and part.shape[1] == 1 else part for part in parts]
     if [part.shape for part in parts] != [(length,) for length in sequences.lengths]:
         raise ValueError(
@@ -198,7 +227,7 @@ def read_timespans(timespans: Any, sequences: Sequences) -> Sequences:
         if not (np.isfinite(part).all() and (part > 0).all()):
             worst = part[~(np.isfinite(part) & (part > 0))][0]
             raise ValueError(f"`timespans` holds {worst:g} in sequence {k}, expected finite numbers above 0")
-    return replace(sequences, spans=tuple(part.astype(np.float32) for part in parts))
+    return replace(sequences, spans=tuple(parts))
 
 
 def _shapes(parts: Sequence[Array], axes: int | None = None) -> str:

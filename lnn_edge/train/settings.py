@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from ncps.wirings import Wiring
 
@@ -134,6 +135,7 @@ def make_settings(params: Mapping[str, Any], overrides: Mapping[str, Any], owner
     _check_wiring(settings.wiring)
     _check_readout(settings.readout)
     _check_device(settings.device)
+    _check_seed(settings.random_state)
     if settings.n_jobs == 0:
         raise ValueError("`n_jobs` is 0, expected a number of threads, -1 for all CPU cores, or None")
     if settings.cell_options is not None and not isinstance(settings.cell_options, Mapping):
@@ -193,6 +195,17 @@ def _check_device(device: Any) -> None:
         raise ValueError(
             f"`device` is {device!r}, which torch cannot use here: {reason}. Type: device='auto'"
         ) from error
+
+
+def _check_seed(seed: Any) -> None:
+    if seed is None or isinstance(seed, np.random.RandomState):
+        return
+    whole = isinstance(seed, numbers.Integral) and not isinstance(seed, bool)
+    if not whole or not 0 <= int(seed) < 2**32:
+        raise ValueError(
+            f"`random_state` is {seed!r}, expected a whole number from 0 to {2**32 - 1}, a numpy.random.RandomState, "
+            "or None"
+        )
 
 
 def _check_checkpoint(checkpoint: Any) -> None:
