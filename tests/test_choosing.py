@@ -40,10 +40,8 @@ def test_one_slow_step_does_not_decide():
 
 def test_slow_steps_are_timed_only_a_few_times():
     calls = []
-    started = time.monotonic()
     step_medians_us([sleeping(0.05, calls, "a")])
     assert len(calls) < 10
-    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("rows", [(Slow, Second), (Second, Slow)], ids=["slow first", "slow last"])
