@@ -77,6 +77,14 @@ def test_labels_per_sequence():
     np.testing.assert_array_equal(model.predict_proba(FRAME[COLUMNS]), expected.predict_proba(LISTS["X"]))
 
 
+@pytest.mark.parametrize(("kind", "plain"), [("Int64", "int64"), ("boolean", "bool")])
+def test_labels_of_pandas_own_types(kind, plain):
+    fast = pd.Series([1, 0, 0, 1], index=ORDER)
+    model = quick(LiquidNeuralClassifier).fit(FRAME[COLUMNS], fast.astype(kind))
+    assert model.classes_.dtype == plain
+    assert model.predict(FRAME[COLUMNS]).dtype == plain
+
+
 @pytest.mark.parametrize("spans", [FRAME["dt"], SORTED["dt"], SORTED[["dt"]]], ids=["series", "sorted", "frame"])
 def test_timespans(spans):
     expected = quick().fit(LISTS["X"], LISTS["y"], timespans=LISTS["spans"])

@@ -114,6 +114,10 @@ def test_settings(name):
 
 
 FITS = {
+    "one step short": (
+        lambda: quick().fit(X, Y[:, 1:, 0]),
+        "y has 9 numbers for a sequence of 10 steps, expected one per step. Type: targets='sequence' if they are",
+    ),
     "too large for float32": (
         lambda: quick().fit(X, Y.astype(float) * 1e39),
         "more than float32 can: give it in another unit",

@@ -186,8 +186,9 @@ def test_spinning_is_asked_for_first(ready):
 def test_a_choice_that_another_library_made_stands(gpu, bundles):
     fake = gpu("10.3")
     fake.machine.initialised = True
-    lnn_edge.load(bundles["fixed"], backend="tensorrt")
+    model = lnn_edge.load(bundles["fixed"], backend="tensorrt")
     assert fake.machine.flags is None
+    assert model.description.endswith(", wait as another library chose before")
 
 
 def test_nothing_is_left_on_the_gpu(ready):

@@ -73,7 +73,7 @@ def read_answers(y: Any, sequences: Sequences, targets: str) -> Answers:
     Raises:
         ValueError: If its shape does not fit, or it holds NaN or infinity.
     """
-    names = _names(y)
+    names, y = _names(y), _with_numpy_dtype(y)
     if sequences.form in ("one", "rows"):
         return _flat_rows(as_array(y), sequences, names, targets)
     parts = _parts(as_array(by_label(y, sequences, "y")), sequences)
@@ -101,6 +101,14 @@ def _names(y: Any) -> tuple[str, ...] | None:
     if isinstance(y, (list, tuple)) and y:
         return _names(y[0])
     return (name,) if isinstance(name, str) else None
+
+
+def _with_numpy_dtype(y: Any) -> Any:
+    """A series of one of pandas' own integer or boolean types, which would become floats, in NumPy's."""
+    own = getattr(getattr(y, "dtype", None), "numpy_dtype", None)
+    if own is None or own.kind not in "iub" or y.isna().any():
+        return y
+    return y.astype(own)
 
 
 def _checked(y: Any) -> Array:
@@ -140,6 +148,12 @@ def _is_per_step(parts: Sequence[Array], sequences: Sequences, targets: str) -> 
     if any(part.ndim == 0 for part in parts):
         return False
     fits = all(part.shape[0] == length for part, length in zip(parts, sequences.lengths, strict=True))
+    flat = all(part.ndim == 1 for part in parts)
+    if flat and all(abs(len(part) - n) == 1 for part, n in zip(parts, sequences.lengths, strict=True)):
+        raise ValueError(
+            f"y has {len(parts[0])} numbers for a sequence of {sequences.lengths[0]} steps, expected one per step. "
+            "Type: targets='sequence' if they are the answers of a whole sequence"
+        )
     return fits or any(part.ndim == 2 or part.shape != parts[0].shape for part in parts)
 
 

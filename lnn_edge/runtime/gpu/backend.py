@@ -123,7 +123,10 @@ class TensorRTBackend:
             how += " (capture was refused)"
         extras = ", TF32" if options.tf32 else ""
         where = f"{facts.name} (compute {facts.compute_capability}, CUDA {facts.runtime}, driver {facts.driver})"
-        return f"TensorRT {trt.version} on {where}, {how}, wait {options.wait}{extras}"
+        wait = options.wait
+        if wait == "spin" and not self._device.spins:
+            wait = "as another library chose before"
+        return f"TensorRT {trt.version} on {where}, {how}, wait {wait}{extras}"
 
 
 def why_not_ready() -> str | None:

@@ -84,11 +84,15 @@ class _Pinned:
 
 
 class Device:
-    """GPU 0 of this process, with a driver that works."""
+    """GPU 0 of this process, with a driver that works.
+
+    Attributes:
+        spins: Whether waiting for it keeps a core busy; `False` where another library had chosen how before.
+    """
 
     def __init__(self, cudart: Cudart) -> None:
         self.cudart = cudart
-        _probe(cudart)
+        self.spins = _probe(cudart)
         self.facts = _facts(cudart)
 
     def select(self) -> None:
@@ -128,11 +132,12 @@ def unavailable(error: CudaError) -> BackendUnavailable:
     return BackendUnavailable(f"the GPU cannot be used: {error}. {hint}")
 
 
-def _probe(cudart: Cudart) -> None:
-    """Say in words why there is no GPU to use."""
+def _probe(cudart: Cudart) -> bool:
+    """Say in words why there is no GPU to use; else whether waiting for it spins."""
     driver, runtime = _driver_version(cudart), int(_ask(cudart, "cudaRuntimeGetVersion"))
+    spins = False
     try:
-        _spin_if_first(cudart)
+        spins = _spin_if_first(cudart)
         count = int(_ask(cudart, "cudaGetDeviceCount"))
     except CudaError as error:
         if error.code == _INSUFFICIENT_DRIVER:
@@ -147,6 +152,7 @@ def _probe(cudart: Cudart) -> None:
             f"the CUDA runtime ({cudart.name}) is {_dotted(runtime)}, expected 11.8 or newer. "
             f"Type: pip install 'cuda-bindings=={driver // 1000}.*'"
         )
+    return spins
 
 
 def _driver_version(cudart: Cudart) -> int:
@@ -169,8 +175,8 @@ def _ask(cudart: Cudart, name: str, *arguments: Any) -> Any:
         raise CudaError(name, _INSUFFICIENT_DRIVER, str(error)) from error
 
 
-def _spin_if_first(cudart: Cudart) -> None:
-    """Choose spinning, which gives low latency and on Jetson is not the default.
+def _spin_if_first(cudart: Cudart) -> bool:
+    """Choose spinning, which gives low latency and on Jetson is not the default; whether that is so now.
 
     It must be set before the device is initialised; where another library has done that already, its choice stands.
     """
@@ -179,6 +185,8 @@ def _spin_if_first(cudart: Cudart) -> None:
     except CudaError as error:
         if error.code != _ACTIVE_PROCESS:
             raise
+        return False
+    return True
 
 
 def _driver_message(cudart: Cudart, driver: int, runtime: int) -> str:
