@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from bundles import INPUTS, ROOT, copied, small_cfc, small_ltc
 import lnn_edge
 from lnn_edge import Feature
 
+# What was imported stays; else each of the many collections that the simulated GPU asks for looks at all of it.
+gc.freeze()
 torch.set_num_threads(1)  # the models are tiny, and several test processes share the machine
 
 
