@@ -225,6 +225,12 @@ def test_one_sequence_with_one_answer():
     assert told.score(X[:2], VALUES[:2, -1, 0]) == model.score(X[:2], VALUES[:2, -1, 0])
 
 
+def test_one_column_of_answers_is_not_one_step_too_few():
+    """Sequences of two steps, one answer each, as a column: what any frame of one target looks like."""
+    model = quick(LiquidNeuralRegressor).fit(X[:, :2], VALUES[:, 1, :1])
+    assert model.predict(X[:, :2]).shape == (12, 1)
+
+
 def test_explicit_constraints_hold_after_every_step():
     """Without implicit ones ncps leaves it to the trainer to keep conductances at 0 or above."""
     cell = {"implicit_param_constraints": False}

@@ -313,7 +313,8 @@ def test_doctor_where_the_cache_cannot_be_looked_into(on_board, gpu, call, monke
     findings = {f["what"]: f for f in json.loads(out)["findings"]}
     assert code == 0
     assert findings["engines"]["status"] == "missing"
-    assert "cannot be looked into: Permission denied. Set XDG_CACHE_HOME" in findings["engines"]["found"]
+    assert "cannot be looked into: Permission denied. It must lie in" in findings["engines"]["found"]
+    assert findings["engines"]["fix"] == "export XDG_CACHE_HOME=FOLDER"
 
 
 def test_doctor_without_the_module(on_board, call):

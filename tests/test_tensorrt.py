@@ -207,6 +207,14 @@ def test_nothing_is_left_on_the_gpu(ready):
     assert not machine.memory
 
 
+def twins(model):
+    """Two streams in the same state: one to harm, one to compare with."""
+    streams = model.stream(), model.stream()
+    for stream in streams:
+        stream.step(sample(model, 0))
+    return streams
+
+
 class TestAllOrNothing:
     """A step that fails leaves the state, whichever way the state is fed back."""
 
@@ -236,9 +244,7 @@ class TestAllOrNothing:
     @pytest.mark.parametrize("graph", ["on", "off"])
     def test_launch_that_is_refused(self, feedback, graph, ready):
         model = ready(feedback=feedback, graph=graph)
-        stream, untouched, fake = model.stream(), model.stream(), ready.fake
-        for one in (stream, untouched):
-            one.step(sample(model, 0))
+        (stream, untouched), fake = twins(model), ready.fake
         fake.machine.failing["cudaGraphLaunch"] = 1
         fake.world["enqueue"] = "no more"
         with pytest.raises(BackendError, match="the GPU refused the step, the state is untouched: "):
@@ -252,9 +258,7 @@ class TestAllOrNothing:
     def test_ctrl_c(self, setup, place, ready, monkeypatch):
         """Wherever it comes, the step has not happened: before the launch, after it, or in the wait."""
         model = ready(setup)
-        stream, untouched = model.stream(), model.stream()
-        for one in (stream, untouched):
-            one.step(sample(model, 0))
+        stream, untouched = twins(model)
         program, gpu = stream._stepper._programs[stream._stepper._turn], stream._stepper._stream
         whole = program.launch, gpu.wait
 
@@ -285,9 +289,7 @@ class TestAllOrNothing:
     def test_part_that_is_refused(self, setup, part, ready, monkeypatch):
         """Without a graph some of a step is queued already when the rest is refused."""
         model = ready(setup)
-        stream, untouched = model.stream(), model.stream()
-        for one in (stream, untouched):
-            one.step(sample(model, 0))
+        stream, untouched = twins(model)
         whole = getattr(Program, part)
 
         def refused(program):

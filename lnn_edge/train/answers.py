@@ -148,7 +148,7 @@ def _is_per_step(parts: Sequence[Array], sequences: Sequences, targets: str) -> 
     if any(part.ndim == 0 for part in parts):
         return False
     fits = all(part.shape[0] == length for part, length in zip(parts, sequences.lengths, strict=True))
-    flat = all(part.ndim == 1 for part in parts)
+    flat = all(part.ndim == 1 and len(part) > 1 for part in parts)  # one number is a column of answers
     if flat and all(abs(len(part) - n) == 1 for part, n in zip(parts, sequences.lengths, strict=True)):
         raise ValueError(
             f"y has {len(parts[0])} numbers for a sequence of {sequences.lengths[0]} steps, expected one per step. "

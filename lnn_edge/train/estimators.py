@@ -65,7 +65,7 @@ class LiquidNeuralNetwork(LiquidEstimator):
         rows: What the rows of a 2-D X are: the "steps" of one sequence, or "sequences" of one step each, as
             scikit-learn's own estimators read them.
         targets: Whether there is an answer for each of the "steps" or per "sequence"; "auto" looks at the shape of y,
-            and takes (sequences, time) for steps, and for a 2-D X what its `rows` are.
+            and takes (sequences, time) for steps, refuses one step more or less, and goes by `rows` for a 2-D X.
         readout: How one answer per sequence comes out of its outputs: the "last" one, the "mean" of all, or the mean of
             this many last ones; "auto" is the last one for values, and for labels the mean of as many as half a
             training sequence has steps.

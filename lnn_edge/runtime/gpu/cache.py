@@ -81,8 +81,8 @@ def cache_contents(folder: Path) -> CacheContents:
         return CacheContents(0, 0)
     except OSError as error:
         raise BackendUnavailable(
-            f"the engine cache '{folder}' cannot be looked into: {error.strerror}. "
-            "Set XDG_CACHE_HOME to a folder of yours"
+            f"the engine cache '{folder}' cannot be looked into: {error.strerror}. It must lie in a folder of yours. "
+            "Type: export XDG_CACHE_HOME=FOLDER"
         ) from error
     return CacheContents(len(sizes), sum(sizes))
 
