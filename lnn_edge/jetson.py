@@ -1,4 +1,4 @@
-"""What a Jetson says about itself, read from files only: release, packages, clocks, power mode.
+"""What a Jetson says about itself, read from files only: release, packages, clocks, power mode, the GPU's files.
 
 Every path is taken under a root folder, so that tests can show a board that is not there.
 """
@@ -6,17 +6,18 @@ Every path is taken under a root folder, so that tests can show a board that is 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["JETPACKS", "ROOT", "Board", "Clock", "read_board", "system_facts"]
+__all__ = ["JETPACKS", "ROOT", "Board", "Clock", "ClosedDevice", "closed_devices", "read_board", "system_facts"]
 
 ROOT = Path("/")
 
 # JetPack and the TensorRT that comes with it, by the release of Linux for Tegra. A release that is not here is not
-# guessed at. The TensorRT of 39.x is inferred from what NVIDIA's containers pair with it.
+# guessed at. The TensorRT of 39.x is the one that NVIDIA's containers and Yocto layers pair with it.
 JETPACKS = {
     "35.1.0": ("5.0.2", "8.4"),
     "35.2.1": ("5.1", "8.5"),
@@ -24,21 +25,39 @@ JETPACKS = {
     "35.4.1": ("5.1.2", "8.5"),
     "35.5.0": ("5.1.3", "8.5"),
     "35.6.0": ("5.1.4", "8.5"),
+    "35.6.1": ("5.1.5", "8.5"),
+    "35.6.2": ("5.1.5", "8.5"),
+    "35.6.4": ("5.1.6", "8.5"),
     "36.2.0": ("6.0 DP", "8.6"),
     "36.3.0": ("6.0", "8.6"),
     "36.4.0": ("6.1", "10.3"),
     "36.4.3": ("6.2", "10.3"),
     "36.4.4": ("6.2.1", "10.3"),
+    "36.4.7": ("6.2.1", "10.3"),
     "36.5.0": ("6.2.2", "10.3"),
+    "36.5.2": ("6.2.3", "10.3"),
     "38.2.0": ("7.0", "10.13"),
     "38.2.1": ("7.0", "10.13"),
+    "38.2.2": ("7.0", "10.13"),
     "38.4.0": ("7.1", "10.13"),
     "39.0.0": ("7.2 EA", "10.16"),
     "39.2.0": ("7.2", "10.16"),
+    "39.2.1": ("7.2.1", "10.16"),
 }
 _RELEASE = re.compile(r"#\s*R(\d+)\s*\(release\),\s*REVISION:\s*(\d+(?:\.\d+)*)")
 _GPUS = ("*.ga10b", "*.gv11b", "*.gpu", "gpu-gpc-0")  # Orin, Xavier, older boards, Thor
 _TENSORRT_PACKAGES = ("tensorrt", "python3-libnvinfer")
+# What a program opens to use the GPU: Tegra's memory and its GPU, by two generations of driver; NVIDIA's usual driver.
+_DEVICE_FILES = (
+    "nvmap",
+    "nvhost-ctrl-gpu",
+    "nvhost-gpu",
+    "nvgpu/*/ctrl",
+    "nvgpu/*/channel",
+    "nvidiactl",
+    "nvidia[0-9]",
+    "nvidia-uvm",
+)
 
 
 @dataclass(frozen=True)
@@ -57,8 +76,8 @@ class Clock:
 
     @property
     def fixed(self) -> bool:
-        """Whether it cannot change, as after `jetson_clocks`."""
-        return self.lowest_mhz == self.highest_mhz
+        """Whether it stays, as after `jetson_clocks`."""
+        return self.lowest_mhz == self.highest_mhz or self.governor == "performance"
 
 
 @dataclass(frozen=True)
@@ -66,7 +85,8 @@ class Board:
     """A Jetson; what it does not say is "" or `None`.
 
     Args:
-        model: Board and module, "NVIDIA Jetson Orin Nano Developer Kit" for instance.
+        model: Board and module, "NVIDIA Jetson Orin Nano Developer Kit" for instance; a container may hide it.
+        compatible: Names of board, module and chip, "nvidia,p3768-0000+p3767-0005 ..." for instance.
         l4t: Release of Linux for Tegra, "36.4.3".
         jetpack: "6.2", or "" if this release is not in the table.
         expected_tensorrt: What that JetPack brings, "10.3".
@@ -78,6 +98,7 @@ class Board:
     """
 
     model: str
+    compatible: str
     l4t: str
     jetpack: str
     expected_tensorrt: str
@@ -88,17 +109,39 @@ class Board:
     power_mode: str
 
 
+@dataclass(frozen=True)
+class ClosedDevice:
+    """A file of the GPU's that this user may not open.
+
+    Args:
+        path: Where it is.
+        group: Name of the group that may, or its number.
+    """
+
+    path: str
+    group: str
+
+
+def closed_devices(root: Path | None = None) -> tuple[ClosedDevice, ...]:
+    """Files of the GPU's driver that this user may not open: the user of a service is seldom in their group."""
+    folder = (root or ROOT) / "dev"
+    files = [path for pattern in _DEVICE_FILES for path in sorted(folder.glob(pattern))]
+    return tuple(ClosedDevice(str(f), _group(f)) for f in files if not os.access(f, os.R_OK | os.W_OK))
+
+
 def read_board(root: Path | None = None) -> Board | None:
     """Read what board this is; `None` if it is no Jetson."""
     root = root or ROOT
-    model = _text(root / "proc/device-tree/model").rstrip("\0").strip()
+    model, compatible = (_device_tree(root, name) for name in ("model", "compatible"))
     packages = dict(_packages(_text(root / "var/lib/dpkg/status")))
     l4t = _l4t(root, packages)
-    if not l4t and "jetson" not in model.lower():
+    # A container sees neither the model nor the host's packages, but it runs on the host's kernel.
+    if not l4t and "jetson" not in model.lower() and not _kernel(root).endswith("-tegra"):
         return None
     jetpack, expected = JETPACKS.get(l4t, ("", ""))
     return Board(
         model=model,
+        compatible=compatible,
         l4t=l4t,
         jetpack=jetpack,
         expected_tensorrt=expected,
@@ -111,15 +154,36 @@ def read_board(root: Path | None = None) -> Board | None:
 
 
 def system_facts(root: Path | None = None) -> dict[str, str]:
-    """What an engine depends on that CUDA and TensorRT do not tell: builds within a version, of driver and library."""
+    """What an engine depends on that CUDA and TensorRT do not tell: builds of driver and library, and the very board.
+
+    CUDA calls every Orin "Orin", and an Orin Nano and an Orin NX have as many multiprocessors; one image of a system
+    with an engine in it may be copied to both.
+    """
     root = root or ROOT
     board = read_board(root)
     driver = re.search(r"Kernel Module.*?(\d+(?:\.\d+)+)", _text(root / "proc/driver/nvidia/version"))
     return {
         "kernel driver": driver.group(1) if driver else "unknown",
+        "board": " ".join(filter(None, (board.model, board.compatible))) if board else "none",
         "L4T": board.l4t if board else "none",
         "TensorRT package": board.tensorrt if board else "none",
     }
+
+
+def _group(path: Path) -> str:
+    try:
+        return path.group()
+    except KeyError:  # a container knows the number only
+        return str(path.stat().st_gid)
+
+
+def _device_tree(root: Path, name: str) -> str:
+    """A text, or texts one after the other, each with a zero behind it."""
+    return _text(root / "proc/device-tree" / name).replace("\0", " ").strip()
+
+
+def _kernel(root: Path) -> str:
+    return _text(root / "proc/sys/kernel/osrelease").strip()
 
 
 def _l4t(root: Path, packages: dict[str, str]) -> str:

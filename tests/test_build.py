@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from fake_tensorrt import VERSIONS
@@ -121,6 +122,35 @@ def test_ctrl_c_in_8_6_waits_for_the_end_and_keeps_nothing(gpu, build, tmp_path,
     code, out, _ = build()
     assert (code, out) == (130, "")
     assert "press Ctrl-C once more not to wait" in caplog.text
+    assert list((tmp_path / "cache").rglob("*.engine")) == []
+
+
+def test_ctrl_c_twice_does_not_wait(cfc_bundle, tmp_path, python):
+    """In a process of its own, with a build that would take a minute and asks for no leave."""
+    script = tmp_path / "build.py"
+    script.write_text(
+        f"""
+import os, pathlib, signal, sys, threading, time
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import pytest
+from fake_tensorrt import install
+from lnn_edge.cli import main
+
+def press():
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+    time.sleep(60)
+
+fake = install(pytest.MonkeyPatch(), "8.6", pathlib.Path({str(tmp_path)!r}))
+fake.world["building"] = press
+sys.exit(main(["build", {str(cfc_bundle)!r}, "--backend", "tensorrt"]))
+"""
+    )
+    done = python(script, timeout=30)
+    assert done.returncode == 130, done.stderr
+    assert "press Ctrl-C once more not to wait" in done.stderr
+    assert done.stderr.endswith("lnn-edge: interrupted; nothing half-written is left\n")
     assert list((tmp_path / "cache").rglob("*.engine")) == []
 
 

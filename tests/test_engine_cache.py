@@ -309,6 +309,20 @@ class TestInTheBackend:
         assert fake.world["builds"] == 2
         assert said in caplog.text
 
+    def test_another_module_with_the_same_image_builds_again(self, gpu, load, caplog, tmp_path, monkeypatch):
+        """CUDA calls every Orin "Orin", and an Orin Nano and an Orin NX have as many multiprocessors."""
+        root = tmp_path / "root"
+        monkeypatch.setattr("lnn_edge.jetson.ROOT", root)
+        fake = gpu("10.3")
+        for module in ("nvidia,p3767-0000", "nvidia,p3767-0005"):
+            for name, text in (("model", "NVIDIA Jetson Orin on a carrier of ours"), ("compatible", f"{module}\0")):
+                (root / "proc/device-tree").mkdir(parents=True, exist_ok=True)
+                (root / "proc/device-tree" / name).write_text(text)
+            load()
+        assert fake.world["builds"] == 2
+        said = "it was built for board NVIDIA Jetson Orin on a carrier of ours nvidia,p3767-0000, here it is NVIDIA"
+        assert said in caplog.text
+
     def test_engine_that_tensorrt_itself_refuses_is_built_again_once(self, gpu, load, caplog):
         fake = gpu("10.3")
         load()

@@ -96,7 +96,7 @@ class TestFailures:
             open_tensorrt().load(b"")
 
     def test_old_bindings_without_a_driver(self, gpu, load, monkeypatch):
-        """cuda-bindings up to 12.6 raise instead of returning an error."""
+        """Before 12.9 they raise instead of returning an error."""
         from lnn_edge.runtime.gpu import cudart
 
         gpu("10.3", driver=0)
@@ -105,8 +105,15 @@ class TestFailures:
             raise RuntimeError("Failed to dlopen libcuda.so.1")
 
         library = cudart.open_cudart()
-        for name in ("cudaDriverGetVersion", "cudaSetDeviceFlags", "cudaGetDeviceCount"):
+        for name in ("cudaDriverGetVersion", "cudaGetDeviceCount"):
             monkeypatch.setitem(library.functions, name, missing)
+        with pytest.raises(BackendUnavailable, match="there is no CUDA driver on this machine"):
+            load()
+
+    def test_old_libcudart_without_a_driver(self, gpu, load):
+        """That of 11.8 does not even tell its own version then."""
+        machine = gpu("8.6", driver=0, runtime=11080, ctypes_path=True).machine
+        machine.failing |= {"cudaRuntimeGetVersion": 35}
         with pytest.raises(BackendUnavailable, match="there is no CUDA driver on this machine"):
             load()
 

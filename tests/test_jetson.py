@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import sys
@@ -55,6 +56,7 @@ def board_files(**changes):
         "var/lib/nvpmodel/status": "pmode:0002 fmode:quiet\n",
         "etc/nvpmodel.conf": "< POWER_MODEL ID=0 NAME=15W >\n< POWER_MODEL ID=2 NAME=MAXN_SUPER >\n",
     }
+    files |= {"proc/device-tree/compatible": "nvidia,p3768-0000+p3767-0005\0nvidia,tegra234\0"}
     files |= changes
     return {name: text for name, text in files.items() if text is not None}
 
@@ -75,6 +77,64 @@ def test_whole_board(board):
     assert (found.cuda, found.power_mode, found.system_python) == ("12.6.68", "2 (MAXN_SUPER)", MINE)
     assert (found.gpu_clock.current_mhz, found.gpu_clock.highest_mhz) == (306.0, 1020.0)
     assert not found.gpu_clock.fixed
+
+
+def test_container(tmp_path):
+    """It sees the host's kernel, and neither the host's device tree nor its packages."""
+    found = read_board(write(tmp_path, {"proc/sys/kernel/osrelease": "5.15.148-tegra\n"}))
+    assert row(found, "JetPack").found == "no L4T release found in a container that hides the board: not in our table"
+    assert read_board(write(tmp_path, {"proc/sys/kernel/osrelease": "6.8.0-1018-aws\n"})) is None
+
+
+def test_governor_that_holds_the_clock(board):
+    """JetPack 7 has no lock but the governor."""
+    found = board(**{"sys/class/devfreq/17000000.ga10b/governor": "performance\n"})
+    assert row(found, "GPU clock").status == "ready"
+
+
+class TestClosedDevices:
+    """A service's user is seldom in the group `video`; CUDA then speaks of an unknown error, or sees no GPU."""
+
+    @pytest.fixture
+    def closed(self, tmp_path, monkeypatch):
+        """Files under /dev, by the group that may open them; "" is this user's own."""
+
+        def make(**groups):
+            root = tmp_path / "root"
+            write(root, {f"dev/{name.replace('__', '/')}": "" for name in groups})
+            shut = {str(root / "dev" / name.replace("__", "/")): group for name, group in groups.items() if group}
+            monkeypatch.setattr(jetson, "ROOT", root)
+            monkeypatch.setattr(jetson.os, "access", lambda path, mode: str(path) not in shut)
+            monkeypatch.setattr(jetson, "_group", lambda path: shut[str(path)])
+            return root
+
+        return make
+
+    def test_all_open(self, closed):
+        closed(nvmap="", nvgpu__igpu0__ctrl="")
+        assert jetson.closed_devices() == ()
+
+    @pytest.mark.parametrize("code", [999, 100, 801])
+    def test_group_is_named(self, code, closed, gpu, call):
+        root = closed(nvmap="video", nvgpu__igpu0__ctrl="video", nvidiactl="render", null="root")
+        gpu("10.3").machine.failing["cudaGetDeviceCount"] = code
+        findings = {f["what"]: f for f in json.loads(call("doctor", "--json", "-")[1])["findings"]}
+        assert f"This user may not open {root}/dev/nvmap" in findings["backend tensorrt"]["found"]
+        assert findings["backend tensorrt"]["fix"] == "sudo usermod -aG render,video $USER"
+
+    def test_root_alone(self, closed, gpu, cfc_bundle, call):
+        root = closed(nvidia0="root")
+        gpu("10.3").machine.count = 0
+        code, _, err = call("build", cfc_bundle, "--backend", "tensorrt")
+        assert code == 5
+        assert f"no CUDA GPU is visible. This user may not open {root}/dev/nvidia0. Type: ls -l" in err
+
+    def test_real_files(self, tmp_path, monkeypatch):
+        path = write(tmp_path, {"dev/nvmap": ""}) / "dev" / "nvmap"
+        path.chmod(0)
+        found = jetson.closed_devices(tmp_path)
+        mine = (jetson.ClosedDevice(str(path), path.group()),)
+        assert found == (() if os.geteuid() == 0 else mine)  # nothing is closed to root
 
 
 def test_no_jetson(tmp_path):

@@ -141,6 +141,26 @@ print(sorted({{name.partition('.')[0] for name in sys.modules}} & {{'torch', 'on
     assert isolated(python, code) == "[]\n"
 
 
+@pytest.mark.parametrize("choice", [None, "0"], ids=["unasked", "the user's choice"])
+def test_onnxruntime_reports_to_nobody(choice, python, environment, cfc_bundle, tmp_path):
+    """From 1.29 on it sends facts about models to its makers, unless told not to; it is told, unless the user chose."""
+    program = (
+        "import os, sys, lnn_edge; lnn_edge.load(sys.argv[1]).stream();"
+        "links = [os.readlink(entry.path) for entry in os.scandir('/proc/self/fd') if os.path.islink(entry.path)];"
+        "print([link for link in links if 'onnxruntime' in link], os.environ['ORT_DISABLE_TELEMETRY'])"
+    )
+    # Runs of CI and of its own tests it does not report either.
+    own = {name: value for name, value in environment.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    own |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    own |= {} if choice is None else {"ORT_DISABLE_TELEMETRY": choice}
+    done = python("-c", program, cfc_bundle, env=own)
+    if choice is None:
+        assert done.stdout == "[] 1\n", done.stderr
+        assert list(tmp_path.rglob("*")) == []
+    else:
+        assert done.stdout.endswith(f" {choice}\n"), done.stderr
+
+
 def test_importing_the_package_imports_no_numpy(python):
     assert isolated(python, "import lnn_edge; print('numpy' in sys.modules)") == "False\n"
 

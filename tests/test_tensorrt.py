@@ -17,6 +17,7 @@ from fake_tensorrt import VERSIONS, Misuse
 from test_streaming_equals_offline import LIMIT, PERIOD_S, TIMESPAN, jittered, offline, samples
 
 import lnn_edge
+from lnn_edge.backends import named_backend, why_not_ready
 from lnn_edge.equality import HALF_TOLERANCE
 from lnn_edge.errors import BackendError, BackendUnavailable, NonFiniteError
 from lnn_edge.manifest import decode_manifest
@@ -176,19 +177,41 @@ def test_blocking_wait_goes_through_an_event(ready):
     assert [event["flags"] for event in machine.events.values()] == [3] * len(machine.events)
 
 
-def test_spinning_is_asked_for_first(ready):
-    ready()
-    machine = ready.fake.machine
-    assert machine.flags == 1 | 8
-    assert machine.calls.index("cudaSetDeviceFlags") < machine.calls.index("cudaMalloc")
+BLOCKING, LOCAL_MEMORY = 4, 16  # flags that another library may have set
 
 
-def test_a_choice_that_another_library_made_stands(gpu, bundles):
+def test_spinning_replaces_how_the_process_waited_and_nothing_else(gpu, bundles):
     fake = gpu("10.3")
-    fake.machine.initialised = True
+    fake.machine.flags = BLOCKING | LOCAL_MEMORY
     model = lnn_edge.load(bundles["fixed"], backend="tensorrt")
-    assert fake.machine.flags is None
-    assert model.description.endswith(", wait as another library chose before")
+    assert fake.machine.flags == 1 | LOCAL_MEMORY
+    assert model.description.endswith(", wait spin")
+
+
+@pytest.mark.parametrize("wait", ["block", "poll"])
+def test_other_waits_leave_the_choice_of_another_library(wait, gpu, bundles):
+    fake = gpu("10.3")
+    fake.machine.flags = BLOCKING
+    model = lnn_edge.load(bundles["fixed"], backend="tensorrt", options={"wait": wait})
+    model.stream().step(sample(model))
+    assert fake.machine.flags == BLOCKING
+    assert model.description.endswith(f", wait {wait}")
+
+
+def test_looking_changes_nothing(gpu):
+    """`doctor` and `auto` look, in programs that may never use this backend."""
+    fake = gpu("10.3")
+    fake.machine.flags = BLOCKING
+    assert why_not_ready(named_backend("tensorrt")) is None
+    assert (fake.machine.flags, fake.machine.memory) == (BLOCKING, {})
+
+
+def test_a_flag_that_is_not_taken_is_told(gpu, bundles, monkeypatch):
+    fake = gpu("10.3")
+    fake.machine.flags = BLOCKING
+    monkeypatch.setattr(fake.machine, "_cudaSetDeviceFlags", lambda flags: None)
+    model = lnn_edge.load(bundles["fixed"], backend="tensorrt")
+    assert model.description.endswith(", wait as another library chose")
 
 
 def test_nothing_is_left_on_the_gpu(ready):
@@ -387,6 +410,24 @@ class TestCapture:
         assert not fake.machine.graphs
         assert not fake.machine.executables
 
+    @pytest.mark.parametrize("spoilt", [1, 2])
+    def test_spoilt_by_another_thread_is_tried_again(self, spoilt, gpu, bundles, caplog):
+        """One that waits for the whole GPU, as `torch.cuda.synchronize` does, ends whatever is being captured."""
+        fake = gpu("10.3")
+        left, end = [spoilt], fake.machine._cudaStreamEndCapture
+
+        def ended(stream):
+            if left[0]:
+                left[0] -= 1
+                fake.machine.invalidate(stream)
+            return end(stream)
+
+        fake.machine._cudaStreamEndCapture = ended
+        model = lnn_edge.load(bundles["fixed"], backend="tensorrt")
+        assert (backend_of(model).captured, backend_of(model).fallbacks) == (1, 0)
+        assert "without a CUDA graph" not in caplog.text
+        CHECKS["check_reset_starts_over"](model)
+
     def test_capture_that_must_work(self, gpu, bundles):
         gpu("10.3").world["capture"] = "not capturable"
         with pytest.raises(
@@ -434,11 +475,39 @@ def test_device_figures(ready):
     assert names == ["Enqueue Time", "GPU time of a step", "GPU Compute Time", "H2D Latency", "D2H Latency"]
     assert all(f.durations.samples == 50 for f in figures.figures)
     for f in figures.figures:
-        assert "graph" in f.includes
+        assert "graph on" in f.includes
         assert "wait spin" in f.includes
+        assert f.includes.startswith("host clock" if f.name == "Enqueue Time" else "GPU events in the graph")
     assert (figures.graph, figures.fallbacks) == (True, 0)
     assert "H2D Latency" not in [f.name for f in ready("10.3").device_figures(5).figures]
-    assert not ready("10.3", graph="off").device_figures(5).graph
+
+
+def test_device_figures_without_a_graph_say_that_the_host_is_in(ready):
+    figures = ready("discrete", graph="off").device_figures(5)
+    assert not figures.graph
+    for f in figures.figures[1:]:
+        assert f.includes.startswith("GPU events, the host's queueing is between them; graph off")
+
+
+@pytest.mark.parametrize("graph", ["on", "off"])
+def test_whether_the_host_is_in_the_gpus_time(graph, ready, monkeypatch):
+    """An idle GPU sets an event the moment it is queued; here only the host takes time, a second before each launch."""
+    model = ready("discrete", graph=graph)
+    machine, clock = ready.fake.machine, [0.0]
+    monkeypatch.setattr(machine, "now", lambda: clock[0])
+
+    def dawdling(call):
+        def slow(*arguments):
+            machine._drain(arguments[-1])
+            clock[0] += 1.0
+            return call(*arguments)
+
+        return slow
+
+    slow = "_cudaGraphLaunch" if graph == "on" else "_cudaMemcpyAsync"
+    monkeypatch.setattr(machine, slow, dawdling(getattr(machine, slow)))
+    figures = {f.name: f.durations.max_us for f in model.device_figures(3).figures}
+    assert figures["GPU time of a step"] == figures["D2H Latency"] * 3 == (0 if graph == "on" else 3e6)
 
 
 def test_figures_of_the_cpu_have_no_device(bundles):

@@ -96,7 +96,7 @@ def _guarded(arguments: Any) -> int:
         code: int = arguments.run(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        return _failed("interrupted; nothing half-written is left", INTERRUPTED)
+        return _interrupted()
     except BrokenPipeError:  # the reader of our output has gone; that is its right
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
@@ -113,6 +113,15 @@ def _guarded(arguments: Any) -> int:
     except Exception as error:  # the last line of defence: say that it is our fault, and keep the traceback
         traceback.print_exc()
         return _failed(f"unexpected error: {error!r}. Please report it with the text above", FAILED)
+    return code
+
+
+def _interrupted() -> int:
+    code = _failed("interrupted; nothing half-written is left", INTERRUPTED)
+    building = sys.modules.get("lnn_edge.runtime.gpu.building")
+    if building and building.unfinished():  # the user has said twice not to wait
+        sys.stdout.flush()
+        os._exit(code)
     return code
 
 

@@ -19,10 +19,11 @@ def board_findings(board: Board) -> list[Finding]:
 
 
 def _release(board: Board) -> Finding:
+    where = f"on {board.model}" if board.model else "in a container that hides the board"
     if board.jetpack:
-        return Finding("JetPack", "ready", f"{board.jetpack} (L4T {board.l4t}) on {board.model}")
+        return Finding("JetPack", "ready", f"{board.jetpack} (L4T {board.l4t}) {where}")
     known = f"L4T {board.l4t}" if board.l4t else "no L4T release found"
-    return Finding("JetPack", "note", f"{known} on {board.model}: not in our table", "cat /etc/nv_tegra_release")
+    return Finding("JetPack", "note", f"{known} {where}: not in our table", "cat /etc/nv_tegra_release")
 
 
 def _tensorrt(board: Board) -> Finding:

@@ -9,12 +9,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 from numpy import isfinite  # a name of its own: an attribute look-up less in every step
 
 from ..bundle import Bundle
 from ..errors import BackendError, BundleError
 from ..manifest import Manifest
+
+# From 1.29 on onnxruntime reports models and figures to its makers: a database in the user's cache folder, threads, and
+# connections. Nothing of that belongs on a robot. It looks once, while it is imported; a choice of the user's stands.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime as ort
 
 __all__ = ["CpuBackend", "CpuStepper"]
 

@@ -20,7 +20,7 @@ HANDLES = {
 }
 RESULTS = {  # functions that return something beside the error
     *HANDLES, "cudaMalloc", "cudaHostAlloc", "cudaHostGetDevicePointer", "cudaGetDeviceCount", "cudaEventElapsedTime",
-    "cudaRuntimeGetVersion", "cudaDriverGetVersion", "cudaDeviceGetAttribute",
+    "cudaRuntimeGetVersion", "cudaDriverGetVersion", "cudaDeviceGetAttribute", "cudaGetDeviceFlags",
 }  # fmt: skip
 ERROR_TEXTS = {2: b"out of memory", 35: b"CUDA driver version is insufficient for CUDA runtime version"}
 

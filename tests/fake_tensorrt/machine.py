@@ -82,9 +82,9 @@ class Machine:
         self.executables: dict[int, list[Work]] = {}
         self.failing: dict[str, int] = {}
         self.calls: list[str] = []
-        self.flags = None
-        self.initialised = False
+        self.flags = 0
         self.stuck = False
+        self.now = time.perf_counter  # for events
         self._lock = threading.RLock()
         self._handles = itertools.count(0x1000)
         self._next_device, self._next_mapped = 0x7_0000_0000, 0xA_0000_0000
@@ -163,12 +163,15 @@ class Machine:
         return self.count
 
     def _cudaSetDevice(self, device):
-        self.initialised = True
         return None if device == 0 else (101, None)
 
+    def _cudaGetDeviceFlags(self):
+        return self.flags | 8  # mapping host memory is always on
+
     def _cudaSetDeviceFlags(self, flags):
-        if self.initialised:
-            return 708, None
+        """Overwrites what was chosen before, for the whole process."""
+        if flags & 8:
+            return INVALID_VALUE, None
         self.flags = flags
         return None
 
@@ -183,12 +186,10 @@ class Machine:
         return values[attribute]
 
     def _cudaMalloc(self, nbytes):
-        self.initialised = True
         address, self._next_device = self._next_device, self._next_device + (nbytes // 512 + 4) * 512
         return self._allocate(Memory("device", address, 0, np.empty(nbytes, np.uint8)), address, nbytes)
 
     def _cudaHostAlloc(self, nbytes, flags):
-        self.initialised = True
         if flags & 2 == 0:
             raise Misuse("pinned memory that is not mapped")
         data = np.frombuffer(mmap.mmap(-1, max(nbytes, 1)), np.uint8)[:nbytes]
@@ -289,9 +290,18 @@ class Machine:
         del self.events[handle]
 
     def _cudaEventRecord(self, handle, stream):
+        if self.stream(stream).capture is None:
+            self._record(handle, stream)
+        else:
+            self.events[handle].update(stream=None, time=None)  # it belongs to the capture, and no launch sets it
+
+    def _cudaEventRecordWithFlags(self, handle, stream, flags):
+        (self._record if flags == 1 else self._cudaEventRecord)(handle, stream)
+
+    def _record(self, handle, stream):
         event = self.events[handle]
         event["stream"], event["time"] = stream, None
-        self.queue(stream, Work("event", lambda: event.update(time=time.perf_counter())))
+        self.queue(stream, Work("event", lambda: event.update(time=self.now())))
 
     def _cudaEventSynchronize(self, handle):
         event = self.events[handle]

@@ -124,8 +124,8 @@ class TensorRTBackend:
         extras = ", TF32" if options.tf32 else ""
         where = f"{facts.name} (compute {facts.compute_capability}, CUDA {facts.runtime}, driver {facts.driver})"
         wait = options.wait
-        if wait == "spin" and not self._device.spins:
-            wait = "as another library chose before"
+        if wait == "spin" and not self._device.spins():
+            wait = "as another library chose"
         return f"TensorRT {trt.version} on {where}, {how}, wait {wait}{extras}"
 
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-__all__ = ["PERCENT", "Progress", "Watch", "watched"]
+__all__ = ["PERCENT", "Progress", "Watch", "unfinished", "watched"]
 
 Progress = Callable[[str, int, int], None]
 _Result = TypeVar("_Result")
@@ -67,8 +67,10 @@ class Watch:
 
 
 class _Work(threading.Thread, Generic[_Result]):
+    """Not a daemon: Python ends daemons while they are inside TensorRT, whose next call of Python then aborts."""
+
     def __init__(self, work: Callable[[Watch], _Result], watch: Watch) -> None:
-        super().__init__(name="lnn-edge-build", daemon=True)
+        super().__init__(name="lnn-edge-build")
         self._work, self._watch = work, watch
         # Not `join`: up to Python 3.12 a join that Ctrl-C interrupts takes the thread for ended.
         self.ended = threading.Event()
@@ -99,7 +101,8 @@ def watched(work: Callable[[Watch], _Result], progress: Progress) -> _Result:
         What `work` returns.
 
     Raises:
-        KeyboardInterrupt: After the work was asked to stop and has ended. A second one does not wait for that.
+        KeyboardInterrupt: After the work was asked to stop and has ended. A second one does not wait for that, but
+            Python does when it ends; see `unfinished`.
     """
     watch = Watch()
     thread = _Work(work, watch)
@@ -115,3 +118,8 @@ def watched(work: Callable[[Watch], _Result], progress: Progress) -> _Result:
             thread.ended.wait()
         raise
     return thread.outcome()
+
+
+def unfinished() -> bool:
+    """Whether a build that nobody waited for is still running; only `os._exit` ends the process before the build."""
+    return any(isinstance(thread, _Work) for thread in threading.enumerate())

@@ -27,10 +27,12 @@ SIGNATURES = {
     "cudaEventDestroy": "p",
     "cudaEventElapsedTime": "Fpp",
     "cudaEventRecord": "pp",
+    "cudaEventRecordWithFlags": "ppu",
     "cudaEventSynchronize": "p",
     "cudaFree": "p",
     "cudaFreeHost": "p",
     "cudaGetDeviceCount": "I",
+    "cudaGetDeviceFlags": "I",
     "cudaGetLastError": "",
     "cudaGraphDestroy": "p",
     "cudaGraphExecDestroy": "p",
@@ -66,10 +68,12 @@ CONSTANTS = {
 # Flags are plain numbers everywhere.
 FLAGS = {
     "cudaDeviceMapHost": 8,
+    "cudaDeviceScheduleMask": 7,
     "cudaDeviceScheduleSpin": 1,
     "cudaEventBlockingSync": 1,
     "cudaEventDefault": 0,
     "cudaEventDisableTiming": 2,
+    "cudaEventRecordExternal": 1,
     "cudaHostAllocMapped": 2,
     "cudaStreamNonBlocking": 1,
 }
@@ -153,7 +157,7 @@ def open_cudart() -> Cudart:
         from cuda.bindings import runtime
     except ImportError:
         return _from_libcudart()
-    except RuntimeError as error:  # versions up to 12.6 look for the driver while they are imported
+    except RuntimeError as error:  # old versions look for the driver while they are imported
         raise BackendUnavailable(f"the CUDA driver cannot be used: {error}. Type: lnn-edge doctor") from error
     return _from_bindings(runtime)
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import BackendUnavailable
+from ...jetson import closed_devices
 from .cudart import FLAGS, CudaError, Cudart, gpu_free, open_cudart
 from .layout import Slab
 from .streams import Stream
@@ -18,7 +19,7 @@ from .streams import Stream
 __all__ = ["Device", "DeviceMemory", "Facts", "HostMemory", "open_device", "unavailable"]
 
 _OLDEST_CUDA = 11080
-_NO_DEVICE, _INSUFFICIENT_DRIVER, _ACTIVE_PROCESS, _OUT_OF_MEMORY = 100, 35, 708, 2
+_NO_DEVICE, _INSUFFICIENT_DRIVER, _OUT_OF_MEMORY = 100, 35, 2
 
 
 @dataclass(frozen=True)
@@ -84,15 +85,11 @@ class _Pinned:
 
 
 class Device:
-    """GPU 0 of this process, with a driver that works.
-
-    Attributes:
-        spins: Whether waiting for it keeps a core busy; `False` where another library had chosen how before.
-    """
+    """GPU 0 of this process, with a driver that works."""
 
     def __init__(self, cudart: Cudart) -> None:
         self.cudart = cudart
-        self.spins = _probe(cudart)
+        _probe(cudart)
         self.facts = _facts(cudart)
 
     def select(self) -> None:
@@ -108,8 +105,19 @@ class Device:
         return HostMemory(self.cudart, nbytes)
 
     def stream(self, wait: str) -> Stream:
-        """Make a stream."""
+        """Make a stream; for "spin", from then on every wait of this process for this GPU spins."""
+        if wait == "spin":
+            flags = self.cudart.call("cudaGetDeviceFlags")
+            # Neither the default, which on a low-power Jetson sleeps, nor what another library chose. Mapping host
+            # memory is always on, and not a flag that may be set.
+            kept = flags & ~(FLAGS["cudaDeviceScheduleMask"] | FLAGS["cudaDeviceMapHost"])
+            self.cudart.call("cudaSetDeviceFlags", kept | FLAGS["cudaDeviceScheduleSpin"])
         return Stream(self.cudart, wait)
+
+    def spins(self) -> bool:
+        """Whether waiting for it keeps a core busy; another library may have chosen otherwise since."""
+        flags = int(self.cudart.call("cudaGetDeviceFlags"))
+        return flags & FLAGS["cudaDeviceScheduleMask"] == FLAGS["cudaDeviceScheduleSpin"]
 
 
 @lru_cache(maxsize=1)
@@ -128,16 +136,15 @@ def open_device() -> Device:
 
 def unavailable(error: CudaError) -> BackendUnavailable:
     """A CUDA call that failed while something was made ready, as an error for users."""
-    hint = "The GPU's memory is full: stop what uses it" if error.code == _OUT_OF_MEMORY else "Type: lnn-edge doctor"
+    full = error.code == _OUT_OF_MEMORY
+    hint = "The GPU's memory is full: stop what uses it" if full else _closed() or "Type: lnn-edge doctor"
     return BackendUnavailable(f"the GPU cannot be used: {error}. {hint}")
 
 
-def _probe(cudart: Cudart) -> bool:
-    """Say in words why there is no GPU to use; else whether waiting for it spins."""
-    driver, runtime = _driver_version(cudart), int(_ask(cudart, "cudaRuntimeGetVersion"))
-    spins = False
+def _probe(cudart: Cudart) -> None:
+    """Say in words why there is no GPU to use. Nothing is initialised, and no choice of another library changed."""
+    driver, runtime = _version(cudart, "cudaDriverGetVersion"), _version(cudart, "cudaRuntimeGetVersion")
     try:
-        spins = _spin_if_first(cudart)
         count = int(_ask(cudart, "cudaGetDeviceCount"))
     except CudaError as error:
         if error.code == _INSUFFICIENT_DRIVER:
@@ -146,47 +153,45 @@ def _probe(cudart: Cudart) -> bool:
             raise
         count = 0
     if count < 1:
-        raise BackendUnavailable("no CUDA GPU is visible. Type: nvidia-smi; echo $CUDA_VISIBLE_DEVICES")
+        hint = _closed() or "Type: nvidia-smi; echo $CUDA_VISIBLE_DEVICES"
+        raise BackendUnavailable(f"no CUDA GPU is visible. {hint}")
     if runtime < _OLDEST_CUDA:
         raise BackendUnavailable(
             f"the CUDA runtime ({cudart.name}) is {_dotted(runtime)}, expected 11.8 or newer. "
             f"Type: pip install 'cuda-bindings=={driver // 1000}.*'"
         )
-    return spins
 
 
-def _driver_version(cudart: Cudart) -> int:
-    """The newest CUDA that the driver supports, 0 without a driver."""
+def _version(cudart: Cudart, function: str) -> int:
+    """The newest CUDA that the driver supports, or that of the runtime; 0 where a missing driver hides it."""
     try:
-        return int(_ask(cudart, "cudaDriverGetVersion"))
+        return int(_ask(cudart, function))
     except CudaError as error:
         if error.code == _INSUFFICIENT_DRIVER:
             return 0
         raise
 
 
+def _closed() -> str:
+    """What to do where this user may not open the GPU, which CUDA calls an unknown error or no device; or ""."""
+    closed = closed_devices()
+    if not closed:
+        return ""
+    groups = sorted({file.group for file in closed})
+    named = f"This user may not open {closed[0].path}"
+    if "root" in groups:
+        return f"{named}. Type: ls -l {closed[0].path}"
+    return f"{named}; log in again after this. Type: sudo usermod -aG {','.join(groups)} $USER"
+
+
 def _ask(cudart: Cudart, name: str, *arguments: Any) -> Any:
-    """As `call`; cuda-bindings up to 12.6 raise a RuntimeError of their own where there is no driver."""
+    """As `call`; old versions of cuda-bindings raise a RuntimeError of their own where there is no driver."""
     try:
         return cudart.call(name, *arguments)
     except CudaError:
         raise
     except RuntimeError as error:
         raise CudaError(name, _INSUFFICIENT_DRIVER, str(error)) from error
-
-
-def _spin_if_first(cudart: Cudart) -> bool:
-    """Choose spinning, which gives low latency and on Jetson is not the default; whether that is so now.
-
-    It must be set before the device is initialised; where another library has done that already, its choice stands.
-    """
-    try:
-        _ask(cudart, "cudaSetDeviceFlags", FLAGS["cudaDeviceScheduleSpin"] | FLAGS["cudaDeviceMapHost"])
-    except CudaError as error:
-        if error.code != _ACTIVE_PROCESS:
-            raise
-        return False
-    return True
 
 
 def _driver_message(cudart: Cudart, driver: int, runtime: int) -> str:

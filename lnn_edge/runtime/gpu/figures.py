@@ -59,6 +59,9 @@ def measure(stepper: GpuStepper, steps: int, options: Options, counts: tuple[int
     Every figure is of one step alone, with the GPU idle before it: a robot's case. trtexec keeps two in flight, so its
     throughput is not comparable; its enqueue and compute times are.
 
+    An idle GPU sets an event the moment it is queued, so two events around a launch would time the host's queueing as
+    well. Where steps run as a graph, both events are therefore inside one, and nothing of the host is between them.
+
     Args:
         stepper: A stream for nothing else.
         steps: Number of measurements of each figure, >= 1.
@@ -69,60 +72,66 @@ def measure(stepper: GpuStepper, steps: int, options: Options, counts: tuple[int
     graph = options.graph != "off" and not stepper.refusal
     transfers = "state copies only, host memory is mapped" if program.mapped else "transfers in"
     mode = f"graph {'on' if graph else 'off'}, wait {options.wait}"
-    whole = f"{mode}, {transfers}"
-    enqueue, total = _timed(stream, program.launch, steps)
-    figures = [
-        DeviceFigure("Enqueue Time", f"host clock; {whole}", enqueue),
-        DeviceFigure("GPU time of a step", f"GPU events; {whole}", total),
-    ]
-    compute = _alone(stream, program, steps) if graph else _timed(stream, program.compute, steps)[1]
-    figures.append(DeviceFigure("GPU Compute Time", f"GPU events; {mode}, transfers out", compute))
-    alone = f"GPU events; one copy alone, no graph, wait {options.wait}"
-    if not program.mapped:
-        figures.append(
-            DeviceFigure(
-                "H2D Latency",
-                alone,
-                _timed(stream, program.fetch, steps)[1],
-            )
-        )
-    figures.append(
-        DeviceFigure(
-            "D2H Latency",
-            alone,
-            _timed(stream, program.show, steps)[1],
-        )
-    )
+    clock = "GPU events in the graph" if graph else "GPU events, the host's queueing is between them"
+    parts = {
+        "GPU time of a step": (program.issue, transfers),
+        "GPU Compute Time": (program.compute, "transfers out"),
+        "H2D Latency": (program.fetch, "the sample's copy alone"),
+        "D2H Latency": (program.show, "the results' copy alone"),
+    }
+    if program.mapped:
+        del parts["H2D Latency"]
+    gpu_time = _inside_a_graph if graph else _around
+    figures = [DeviceFigure("Enqueue Time", f"host clock; {mode}, {transfers}", _on_the_host(stream, program, steps))]
+    for name, (part, includes) in parts.items():
+        figures.append(DeviceFigure(name, f"{clock}; {mode}, {includes}", gpu_time(stream, part, steps)))
     return DeviceFigures(options.wait, graph, *counts, tuple(figures))
 
 
-def _alone(stream: Stream, program: Program, steps: int) -> Distribution:
-    """GPU time of the engine in a graph of its own, without copies."""
+def _on_the_host(stream: Stream, program: Program, steps: int) -> Distribution:
+    """Host time to queue a step."""
+    durations = np.zeros(steps, np.int64)
+    for k in range(-_WARMUP, steps):  # what is below 0 is overwritten
+        begin = time.perf_counter_ns()
+        program.launch()
+        durations[max(k, 0)] = time.perf_counter_ns() - begin
+        stream.wait()
+    return distribution(durations)
+
+
+def _inside_a_graph(stream: Stream, part: Callable[[], None], steps: int) -> Distribution:
+    """GPU time of what `part` queues, from event to event of one graph."""
+    start, end = stream.event(), stream.event()
+
+    def queue() -> None:
+        stream.record_in_graph(start)
+        part()
+        stream.record_in_graph(end)
+
     with SETUP:
-        graph = stream.capture(program.compute)
+        graph = stream.capture(queue)
     try:
-        return _timed(stream, lambda: stream.launch(graph), steps)[1]
+        return _between(stream, start, end, lambda: stream.launch(graph), steps)
     finally:
         stream.free_graph(graph)
 
 
-def _timed(stream: Stream, queue: Callable[[], None], steps: int) -> tuple[Distribution, Distribution]:
-    """Host time to queue something, and GPU time until it is done."""
+def _around(stream: Stream, part: Callable[[], None], steps: int) -> Distribution:
+    """Time from before the first piece of `part` to after its last, while the host queues them."""
     start, end = stream.event(), stream.event()
-    for _ in range(_WARMUP):
+
+    def queue() -> None:
+        stream.record(start)
+        part()
+        stream.record(end)
+
+    return _between(stream, start, end, queue, steps)
+
+
+def _between(stream: Stream, start: Any, end: Any, queue: Callable[[], None], steps: int) -> Distribution:
+    durations = np.zeros(steps, np.int64)
+    for k in range(-_WARMUP, steps):  # what is below 0 is overwritten
         queue()
         stream.wait()
-    host, gpu = np.zeros(steps, np.int64), np.zeros(steps, np.int64)
-    for k in range(steps):
-        stream.record(start)
-        host[k] = _duration(queue)
-        stream.record(end)
-        stream.wait()
-        gpu[k] = round(stream.elapsed_us(start, end) * 1e3)
-    return distribution(host), distribution(gpu)
-
-
-def _duration(call: Callable[[], Any]) -> int:
-    begin = time.perf_counter_ns()
-    call()
-    return time.perf_counter_ns() - begin
+        durations[max(k, 0)] = round(stream.elapsed_us(start, end) * 1e3)
+    return distribution(durations)

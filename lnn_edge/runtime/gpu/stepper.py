@@ -41,6 +41,7 @@ __all__ = ["RUNNING", "SETUP", "Buffers", "EnqueueRefused", "GpuStepper", "Progr
 
 Array = npt.NDArray[Any]
 _LOGGER = logging.getLogger("lnn_edge.tensorrt")
+_CAPTURES = 3  # attempts: one is spoilt when another thread, torch's for instance, waits for the whole GPU meanwhile
 SETUP = threading.Lock()  # making contexts and capturing: one thread at a time, so that no call lands in a capture
 
 
@@ -203,7 +204,7 @@ class GpuStepper:
     def _capture(self, required: bool) -> str:
         try:
             for program in self._programs:
-                program.capture()
+                _captured(program)
         except (CudaError, EnqueueRefused) as error:
             if required:
                 raise BackendUnavailable(
@@ -283,6 +284,15 @@ class GpuStepper:
                 "still gives the state before this step"
             )
             raise BackendError(self._lost) from error
+
+
+def _captured(program: Program, attempts: int = _CAPTURES) -> None:
+    try:
+        program.capture()
+    except (CudaError, EnqueueRefused):
+        if attempts == 1:
+            raise
+        _captured(program, attempts - 1)
 
 
 RUNNING: list[Any] = []  # what a GPU that does not answer may still use; freeing it would hang, or spoil its memory
