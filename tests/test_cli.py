@@ -928,6 +928,17 @@ def test_bench_misses_its_deadline(call, cfc_bundle):
     assert "MISSED: 10 deadline misses are more than --max-misses 3" in out
 
 
+def test_bench_at_a_rate_that_cannot_be_kept(call, cfc_bundle, monkeypatch):
+    """It neither runs for hours nor passes: what was never run has missed its deadline too."""
+    monkeypatch.setattr("lnn_edge.runtime.latency._BEHIND_NS", 0)
+    rate = ["--rate", "1e7", "--seconds", "0.01", "--deadline-us", "1e9"]
+    code, out, _ = call("bench", cfc_bundle, *QUICK, *rate, "--max-misses", "50", "--max-p99-us", "1e9")
+    assert code == 4
+    left = int(re.search(r"1e\+07 Hz cannot be kept: ([\d,]+) of 100,000 steps were due", out)[1].replace(",", ""))
+    assert 0 < left < 100_000
+    assert f"MISSED: {left} deadline misses are more than --max-misses 50" in out
+
+
 def test_bench_misses_its_p99(call, cfc_bundle):
     limits = ["--rate", "2000", "--seconds", "0.5", "--max-p99-us", "0.001"]
     code, out, _ = call("bench", cfc_bundle, *QUICK, *limits)
@@ -953,6 +964,10 @@ def test_bench_meets_generous_targets(call, cfc_bundle):
         ),
         (["--max-p99-us", "9", "--seconds", "0"], "--max-p99-us and --max-misses judge the paced run: pass --rate and"),
         (["--max-misses", "9", "--seconds", "0"], "--max-p99-us and --max-misses judge the paced run: pass --rate and"),
+        (
+            ["--rate", "1e9", "--seconds", "1"],
+            "a paced run of 1,000,000,000 steps is too long, at most 100,000,000. Type: --seconds 0.1, or a lower",
+        ),
         (["--steps", "0"], "--steps must be at least 1, --warmup and --seconds at least 0"),
         (["--seconds", "nan"], "--steps must be at least 1, --warmup and --seconds at least 0"),
         (["--seconds", "inf"], "--steps must be at least 1, --warmup and --seconds at least 0"),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import lnn_edge
 from lnn_edge.bundle import read_bundle
 from lnn_edge.golden import golden_from_bundle
+from lnn_edge.runtime import latency
 from lnn_edge.runtime.latency import PERCENTILES, back_to_back, distribution, first_step, golden_steps, paced
 
 
@@ -127,6 +128,13 @@ def test_deadline_is_one_period_unless_given():
 def test_interrupt_keeps_what_was_measured_paced():
     run = paced(interrupted_at(5), 1000.0, 100, progress=quiet)
     assert (run.response.samples, run.interrupted) == (5, True)
+
+
+def test_a_rate_that_cannot_be_kept_ends_the_run(monkeypatch):
+    monkeypatch.setattr(latency, "_BEHIND_NS", 20_000_000)
+    run = paced(slow_at(range(100_000), 0.01), 1e6, 100_000, progress=quiet)  # due within 0.1 s, done after 1000 s
+    assert 1 <= run.response.samples <= 13
+    assert (run.planned, run.misses, run.interrupted) == (100_000, run.response.samples, False)
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])

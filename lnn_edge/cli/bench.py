@@ -24,6 +24,7 @@ EPILOG = """examples:
   lnn-edge bench gait.lnn --rate 100 --seconds 60 --max-misses 0
   lnn-edge bench gait.lnn --max-p99-us 200 --json bench.json"""
 
+_MOST_PACED = 100_000_000  # steps, 24 bytes each: a day at 1 kHz
 _DEVICE_STEPS = 2000  # of each device figure: enough for a p99, and over in a second
 
 
@@ -118,6 +119,11 @@ def _pace(model: Any, arguments: argparse.Namespace) -> tuple[float, int]:
     call_s = (model.time.period_s or 0.0) * model.manifest.unroll
     rate: float = arguments.rate or (1.0 / call_s if call_s else 0.0)
     count = max(1, round(rate * arguments.seconds)) if rate and arguments.seconds else 0
+    if count > _MOST_PACED:
+        raise ValueError(
+            f"a paced run of {count:,} steps is too long, at most {_MOST_PACED:,}. "
+            f"Type: --seconds {_MOST_PACED / rate:.3g}, or a lower --rate"
+        )
     if count == 0 and (arguments.max_p99_us is not None or arguments.max_misses is not None):
         raise ValueError("--max-p99-us and --max-misses judge the paced run: pass --rate and --seconds above 0")
     if arguments.max_p99_us is not None and count < 1000:
@@ -158,10 +164,13 @@ def _failures(result: dict[str, Any], arguments: argparse.Namespace) -> list[str
     run = result["paced"]
     if arguments.max_p99_us is not None:
         p99 = run.response.percentiles_us["p99"]
-        if p99 > arguments.max_p99_us:
+        if p99 is None:
+            failures.append(f"{run.response.samples} steps are too few for --max-p99-us: the rate cannot be kept")
+        elif p99 > arguments.max_p99_us:
             failures.append(f"p99 response {p99:.1f} us is above --max-p99-us {arguments.max_p99_us:g}")
-    if arguments.max_misses is not None and run.misses > arguments.max_misses:
-        failures.append(f"{run.misses} deadline misses are more than --max-misses {arguments.max_misses}")
+    misses = run.misses + run.planned - run.response.samples if run is not None else 0
+    if arguments.max_misses is not None and misses > arguments.max_misses:
+        failures.append(f"{misses} deadline misses are more than --max-misses {arguments.max_misses}")
     return failures
 
 
@@ -189,6 +198,9 @@ def _text(result: dict[str, Any]) -> str:
     if run is not None:
         missed = f"{run.misses} of {run.response.samples} steps missed"
         notes.append(f"deadline {run.deadline_us:g} us: {missed}; waiting by {run.wait}")
+        if run.planned > run.response.samples and not run.interrupted:
+            left = run.planned - run.response.samples
+            notes.append(f"{run.rate_hz:g} Hz cannot be kept: {left:,} of {run.planned:,} steps were due and never run")
     else:
         notes.append("no paced run: it takes --seconds above 0 and a rate, from the bundle's period or --rate HZ")
     return "\n".join(notes)

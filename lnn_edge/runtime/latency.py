@@ -44,6 +44,7 @@ Step = Callable[[], object]
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 _BEYOND = 10  # samples that must lie beyond a percentile for it to mean something
+_BEHIND_NS = 1_000_000_000  # so long after its planned end a paced run ends all the same: the rate cannot be kept
 _SPIN_NS = 200_000  # with wait="spin" the last stretch before a due time is spun: longer than a timer's usual slack
 
 
@@ -72,7 +73,8 @@ class Paced:
         deadline_us: Longest response that is no miss.
         wait: "sleep" or "spin".
         lateness, service, response: See the module's text.
-        misses: Steps whose response was longer than the deadline.
+        planned: Steps that were due; more than were run if the run was interrupted, or fell too far behind its rate.
+        misses: Steps whose response was longer than the deadline; without those that were never run.
         interrupted: Whether the run was stopped before its end.
     """
 
@@ -82,6 +84,7 @@ class Paced:
     lateness: Distribution
     service: Distribution
     response: Distribution
+    planned: int
     misses: int
     interrupted: bool
 
@@ -194,6 +197,9 @@ def paced(
 ) -> Paced:
     """Time calls that are due at a fixed rate.
 
+    At a rate that the step cannot keep, each is later than the one before. Such a run ends a second after the last
+    call was due, with the calls that were made by then.
+
     Args:
         step: What to time.
         rate_hz: Calls per second, > 0.
@@ -215,8 +221,9 @@ def paced(
     limit_ns = period_ns if deadline_us is None else deadline_us * 1e3
     due, starts, ends = (np.zeros(steps, np.int64) for _ in range(3))
     done, interrupted = 0, False
-    report_every = max(1, int(rate_hz // 4))
+    report_every = max(1, min(int(rate_hz // 4), 4096))
     origin = time.perf_counter_ns() + int(period_ns)
+    give_up = origin + int(steps * period_ns) + _BEHIND_NS
     try:
         for done in range(steps):
             target = origin + int(done * period_ns)
@@ -226,7 +233,9 @@ def paced(
             due[done] = target
             if done % report_every == 0:
                 progress(done)
-        done = steps
+            if ends[done] > give_up:
+                break
+        done += 1
     except KeyboardInterrupt:
         if done == 0:
             raise
@@ -240,6 +249,7 @@ def paced(
         lateness=distribution(starts - due),
         service=distribution(ends - starts),
         response=distribution(response),
+        planned=steps,
         misses=int(np.count_nonzero(response > limit_ns)),
         interrupted=interrupted,
     )
