@@ -626,9 +626,16 @@ def test_verify_against_another_shape_is_a_mistake(call, work, cfc_bundle, facto
 # ---- export ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("column", ["acc:m/s2:1", "acc:m/s2:low:high", "acc:m/s2:1:2:3"])
+def test_export_refuses_columns_that_are_none(call, work, column):
+    code, _, err = call("export", "train.py:make_model", "gait.lnn", "--inputs", f"a,{column},b")
+    assert code == 2
+    assert f"'{column}' is no column: expected name, name:unit or name:unit:low:high, as gap:s:0.001:0.5" in err
+
+
 def test_export_from_a_file(call, work):
     save_model(small_cfc(), "gait.safetensors")
-    names = ["--inputs", "acc_x:m/s2,acc_y, gyro_z : rad/s", "--outputs", "walk,run"]
+    names = ["--inputs", "acc_x:m/s2,acc_y::-40:40, gyro_z : rad/s", "--outputs", "walk,run"]
     weights = ["--weights", "gait.safetensors", "--period-s", "0.02", "--json", "report.json"]
     code, out, err = call("export", "train.py:make_deep", "gait.lnn", *weights)
     assert code == 2
@@ -641,10 +648,10 @@ def test_export_from_a_file(call, work):
     report = json.loads(Path("report.json").read_text())
     assert report["passed"] is True
     manifest = manifest_of(Path("gait.lnn"))
-    assert [(f.name, f.unit) for f in manifest.inputs[0].features] == [
-        ("acc_x", "m/s2"),
-        ("acc_y", None),
-        ("gyro_z", "rad/s"),
+    assert [(f.name, f.unit, f.limits) for f in manifest.inputs[0].features] == [
+        ("acc_x", "m/s2", None),
+        ("acc_y", None, (-40.0, 40.0)),
+        ("gyro_z", "rad/s", None),
     ]
     assert manifest.provenance.checkpoint_sha256
     assert lnn_edge.load("gait.lnn").time.period_s == 0.02

@@ -241,6 +241,111 @@ def test_measured_time_without_timespans_in_the_signature(tmp_path):
     np.testing.assert_allclose(got["output_0"], torch.cat([y, z], dim=-1)[0].numpy(), rtol=0, atol=LIMIT)
 
 
+class Irregular(nn.Module):
+    """Time between samples is a column of the samples, as irregular recordings often have it."""
+
+    def __init__(self, core):
+        super().__init__()
+        self.rnn = core(4)
+
+    def forward(self, x, hx=None):
+        return self.rnn(x[..., :4], hx, timespans=x[..., 4])
+
+
+IRREGULAR = {
+    "cfc": lambda n: CfC(n, 8),
+    "pure": lambda n: CfC(n, 8, mode="pure"),
+    "no_gate": lambda n: CfC(n, 8, mode="no_gate"),
+    "ncp": lambda n: CfC(n, AutoNCP(12, 3)),
+    "mixed": lambda n: CfC(n, 8, mixed_memory=True),
+    "ltc": lambda n: LTC(n, AutoNCP(12, 3)),
+}
+GAP = lnn_edge.Feature("gap", "s", limits=(0.05, 2.0))
+
+
+def irregular(steps=60):
+    x = vectors()[:, :steps].copy()
+    x[..., 4] = np.random.default_rng(2).uniform(0.1, 1.5, x.shape[:2])
+    return x
+
+
+class TestTimespansThatTheNetworkMakesItself:
+    @pytest.mark.parametrize("options", [{}, {"unroll": 2}], ids=["samples", "blocks"])
+    @pytest.mark.parametrize("kind", IRREGULAR)
+    def test_from_a_column(self, kind, options, tmp_path):
+        module, x = built(lambda: Irregular(IRREGULAR[kind])), irregular()
+        names = ["a", "b", "c", "d", GAP]
+        lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, inputs=names, steps=1000, **options)
+        with torch.no_grad():
+            expected = module.eval()(torch.from_numpy(x[:1]))[0][0].numpy()
+        stream = lnn_edge.load(tmp_path / "m.lnn").stream()
+        np.testing.assert_allclose(stream.run(x[0]), expected, rtol=0, atol=LIMIT)
+        late = x[0, : options.get("unroll", 1)].copy()
+        late[..., 4] = 2.5
+        with pytest.raises(ValueError, match="gap"):
+            stream.step(late if options else late[0])
+
+    def test_from_an_input_of_its_own(self, tmp_path):
+        class Beside(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.rnn = CfC(4, 8)
+
+            def forward(self, x, gap):
+                return self.rnn(x, timespans=gap[..., 0])[0]
+
+        module, x = built(Beside), irregular()
+        example = {"x": x[..., :4], "gap": x[..., 4:]}
+        lnn_edge.export_model(module, tmp_path / "m.lnn", example=example, inputs={"gap": [GAP]}, steps=1000)
+        with torch.no_grad():
+            expected = module.eval()(*(torch.from_numpy(value[:1]) for value in example.values()))[0].numpy()
+        got = lnn_edge.load(tmp_path / "m.lnn").stream().run({name: value[0] for name, value in example.items()})
+        np.testing.assert_allclose(got, expected, rtol=0, atol=LIMIT)
+
+    def test_constant(self, tmp_path):
+        class Half(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.rnn = CfC(5, 8)
+
+            def forward(self, x):
+                return self.rnn(x, timespans=torch.full(x.shape[:2], 0.5))[0]
+
+        module, x = built(Half), vectors()
+        lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, steps=1000)
+        with torch.no_grad():
+            expected = module.eval()(torch.from_numpy(x[:1]))[0].numpy()
+        got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x[0])
+        np.testing.assert_allclose(got, expected, rtol=0, atol=LIMIT)
+
+    @pytest.mark.parametrize(("kind", "least"), [("cfc", "at least 0"), ("ltc", "more than 0")])
+    def test_time_that_runs_backwards_is_refused_with_what_to_type(self, kind, least, tmp_path):
+        message = rf"gives the core 'rnn' the timespan -\d.*, expected {least}.*limits=\(0.001, 0.5\)"
+        with pytest.raises(ValueError, match=message):
+            lnn_edge.export_model(built(lambda: Irregular(IRREGULAR[kind])), tmp_path / "m.lnn", example=irregular())
+        assert not (tmp_path / "m.lnn").exists()
+
+    def test_time_that_stands_still_is_refused_where_the_solver_divides_by_it(self, tmp_path):
+        x = irregular()
+        x[:, 3, 4] = 0.0
+        with pytest.raises(ValueError, match="the timespan 0, expected more than 0"):
+            lnn_edge.export_model(built(lambda: Irregular(IRREGULAR["ltc"])), tmp_path / "m.lnn", example=x)
+
+    def test_measured_time_that_reaches_no_core_is_refused(self, tmp_path):
+        module = built(lambda: Irregular(IRREGULAR["cfc"]))
+        with pytest.raises(
+            ValueError, match=r"nothing in the model depends on the time between samples: .*--time fixed"
+        ):
+            lnn_edge.export_model(
+                module,
+                tmp_path / "m.lnn",
+                example=irregular(),
+                inputs=["a", "b", "c", "d", GAP],
+                time="measured",
+                period_s=PERIOD_S,
+            )
+
+
 def test_two_inputs_by_name(tmp_path):
     rng = np.random.default_rng(0)
     x = {"lidar": rng.standard_normal((2, 30, 3, 4)), "speed": rng.standard_normal((2, 30, 2))}

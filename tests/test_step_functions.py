@@ -491,3 +491,31 @@ def test_verify_wants_a_model_for_a_step(capsys, cfc_bundle):
     code, _, err = call(capsys, "verify", cfc_bundle, "--step", "turn")
     assert code == 2
     assert "--step has a meaning only with --against" in err
+
+
+class Irregular(nn.Module):
+    """Time between samples is a column of the samples."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.cell = CELLS[kind]()
+
+    def forward(self, x):
+        state, outputs = None, []
+        for t in range(x.shape[1]):
+            y, state = self.step(x[:, t], state)
+            outputs.append(y)
+        return torch.stack(outputs, dim=1)
+
+    def step(self, x, state):
+        return self.cell(x[:, :4], torch.zeros(len(x), 10) if state is None else state, x[:, 4:])
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_timespans_from_a_column(kind, tmp_path):
+    module, x = Irregular(kind), recording()
+    x[:, 4] = np.random.default_rng(2).uniform(0.1, 1.5, len(x))
+    refused(tmp_path, module, ValueError, "gives the core 'cell' the timespan -", example=x, step=module.step)
+    names = ["a", "b", "c", "d", lnn_edge.Feature("gap", limits=(0.05, 2.0))]
+    export(module, tmp_path, example=x, inputs=names, step=module.step)
+    np.testing.assert_allclose(streamed(tmp_path, x), whole(module, x)[0].numpy(), rtol=0, atol=LIMIT)

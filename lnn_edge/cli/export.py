@@ -51,7 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="float32",
         help="of weights and inner arithmetic (default float32)",
     )
-    parser.add_argument("--inputs", metavar="NAMES", help="input columns: name or name:unit, separated by commas")
+    parser.add_argument(
+        "--inputs",
+        metavar="NAMES",
+        help="input columns: name, name:unit or name:unit:low:high (what is legal), separated by commas",
+    )
     parser.add_argument("--outputs", metavar="NAMES", help="output columns, likewise")
     add_example_arguments(parser, "columns from --inputs")
     parser.add_argument("--steps", type=int, default=1024, help="closed-loop steps of the proof, at least 1000")

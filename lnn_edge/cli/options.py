@@ -143,10 +143,25 @@ def load_source(source: str, arguments: argparse.Namespace) -> Source:
 
 
 def names_list(text: str | None) -> list[Any] | None:
-    """`acc_x:m/s2,acc_y` as features: names, each with a unit behind a colon if it has one."""
+    """`acc_x:m/s2,acc_y,gap:s:0.001:0.5` as features: a name, and behind colons its unit and its limits.
+
+    Raises:
+        ValueError: If a column has another number of parts, or limits that are no numbers.
+    """
+    return None if text is None else [_feature(item) for item in text.split(",")]
+
+
+def _feature(item: str) -> Any:
     from ..manifest import Feature
 
-    if text is None:
-        return None
-    parts = (item.partition(":") for item in text.split(","))
-    return [Feature(name.strip(), unit.strip() or None) for name, _, unit in parts]
+    name, *rest = (part.strip() for part in item.split(":"))
+    unit, *limits = rest or [""]
+    try:
+        if not limits:
+            return Feature(name, unit or None)
+        low, high = map(float, limits)
+    except ValueError as error:
+        raise ValueError(
+            f"'{item.strip()}' is no column: expected name, name:unit or name:unit:low:high, as gap:s:0.001:0.5"
+        ) from error
+    return Feature(name, unit or None, limits=(low, high))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..manifest import Tensor, Time
+from ..manifest import DT_INPUT, Tensor, Time
 from .graph import GraphBuilder, Value
 from .steptime import StepTime
 from .trained import Trained
@@ -18,7 +18,11 @@ __all__ = ["add_steps"]
 
 
 def add_steps(graph: GraphBuilder, trained: Trained, time: Time, unroll: int) -> None:
-    """Add inputs, `unroll` steps and outputs of a trained model to an empty graph."""
+    """Add inputs, `unroll` steps and outputs of a trained model to an empty graph.
+
+    Raises:
+        ValueError: If time is measured and nothing depends on it.
+    """
     samples = [_split_samples(graph, tensor, unroll) for tensor in trained.inputs]
     states = [Value(graph.input(s.input, s.shape), s.shape, s.shape) for s in trained.states]
     when = StepTime(graph, time, trained.batch, unroll)
@@ -31,6 +35,11 @@ def add_steps(graph: GraphBuilder, trained: Trained, time: Time, unroll: int) ->
         graph.output(_shaped(graph, state, pair.shape), pair.output, pair.shape)
     for tensor, steps in zip(trained.outputs, zip(*given, strict=True), strict=True):
         _add_output(graph, tensor, steps)
+    if time.mode == "measured" and not graph.uses(DT_INPUT):
+        raise ValueError(
+            "nothing in the model depends on the time between samples: it has no core that takes any, or computes the "
+            "timespans of its cores itself. Type: time='fixed' (--time fixed)"
+        )
 
 
 def _split_samples(graph: GraphBuilder, tensor: Tensor, unroll: int) -> list[Value]:

@@ -91,7 +91,8 @@ def export_model(
         precision: "float16" keeps weights and inner arithmetic in half, inputs, outputs and state in float32. It is
             accepted only if the drift of real half arithmetic stays small; the report shows it.
         inputs: Name or `Feature` per input column, as in the CSV file or the driver; a dict by input if there are
-            several.
+            several. The proof and the runtime keep to the limits of a `Feature`; a column from which the model takes
+            timespans by itself needs them.
         outputs: Name or `Feature` per output column, likewise.
         overwrite: Replace an existing bundle. Another file or directory of that name is never replaced.
         steps: Closed-loop steps of the recorded and of the random part of the proof, at least 1000.

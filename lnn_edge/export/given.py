@@ -20,6 +20,7 @@ from ..wording import listed
 from .conventions import convention_of
 from .cores import is_cell
 from .opaque import opaque_core
+from .timespans import check_timespans
 
 __all__ = ["GivenStates"]
 
@@ -43,6 +44,7 @@ class GivenStates:
 
         def advance(index: int, x: torch.Tensor, states: list[torch.Tensor], spans: torch.Tensor) -> list[torch.Tensor]:
             core = self._cores[index]
+            check_timespans(self._parts[index][0], core, spans)
             before = dict(zip(core.state_names, (state.double().numpy() for state in states), strict=True))
             y, after = core.step(x.double().numpy(), before, spans.double().numpy())
             return [torch.from_numpy(value) for value in (y, *(after[name] for name in core.state_names))]

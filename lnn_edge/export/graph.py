@@ -147,6 +147,11 @@ class GraphBuilder:
         """Join along one of two axes, the last by default; one value is itself."""
         return values[0] if len(values) == 1 else self.node("Concat", *values, axis=axis)
 
+    def uses(self, value: str) -> bool:
+        """Whether the outputs so far depend on a value."""
+        nodes, _ = _used(self._nodes, [], [o.name for o in self._outputs])
+        return any(value in node.input for node in nodes)
+
     def model(self, name: str, metadata: Mapping[str, str]) -> onnx.ModelProto:
         """Finish: check the graph strictly and return it as a model."""
         nodes, constants = _used(self._nodes, self._initializers, [o.name for o in self._outputs])

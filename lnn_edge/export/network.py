@@ -168,9 +168,7 @@ class TrainedNetwork:
                 spans = None
                 if network._forward.time_argument:
                     spans = values[-1] if network.batch_first else values[-1].transpose(0, 1)
-                with network._steer.tracing(
-                    list(values[count : count + states]), bool(network._forward.time_argument)
-                ) as after:
+                with network._steer.tracing(list(values[count : count + states])) as after:
                     leaves = network._forward.call(self.inner, inputs, spans)
                 outputs = [leaves[leaf.index] for leaf in network._leaves]
                 return (*outputs, *network._steer.collected(after))

@@ -20,6 +20,7 @@ from ..wording import listed
 from .conventions import layer_convention
 from .opaque import opaque_core
 from .starts import changing_start
+from .timespans import check_timespans
 
 __all__ = ["Steering"]
 
@@ -43,7 +44,7 @@ class Steering:
         """Sequences run as always; only missing timespans are filled in."""
 
         def forward(index: int, after: After, x: torch.Tensor, hx: Any, timespans: Any) -> Any:
-            y, state = self._conventions[index].call(x, hx, spans if timespans is None else timespans)
+            y, state = self._conventions[index].call(x, hx, self._spans(index, timespans, spans))
             after[index] = tuple(pytree.tree_leaves(state))  # as they are: only their place in memory is asked for
             return y, state
 
@@ -69,7 +70,7 @@ class Steering:
             convention, batched = self._conventions[index], x.dim() > 2
             self._check_start(index, hx, batched)
             own = convention.packed(self._own(states, index), batched)
-            y, state = convention.call(x, own, spans if timespans is None else timespans)
+            y, state = convention.call(x, own, self._spans(index, timespans, spans))
             after[index] = convention.unpacked(state, batched)
             return y, state
 
@@ -80,7 +81,7 @@ class Steering:
 
         def forward(index: int, after: After, x: torch.Tensor, _hx: Any, timespans: Any) -> Any:
             self._check_step(index, x, after)
-            core, given = self._cores[index], spans if timespans is None else timespans
+            core, given = self._cores[index], self._spans(index, timespans, spans)
             state = dict(zip(core.state_names, (s.numpy() for s in self._own(states, index)), strict=True))
             timespan = 1.0 if given is None else given.double().reshape(-1, 1).numpy()
             y, new = core.step(self._sample(index, x).double().numpy(), state, timespan)
@@ -89,13 +90,13 @@ class Steering:
 
         return self._steered(forward)
 
-    def tracing(self, states: list[torch.Tensor], timed: bool) -> AbstractContextManager[After]:
+    def tracing(self, states: list[torch.Tensor]) -> AbstractContextManager[After]:
         """One sample of all rows; each core becomes one opaque operation."""
 
         def forward(index: int, after: After, x: torch.Tensor, _hx: Any, timespans: Any) -> Any:
             self._check_step(index, x, after)
             sample = self._sample(index, x)
-            spans = timespans.reshape(sample.shape[0], 1) if timed and timespans is not None else None
+            spans = None if timespans is None else timespans.reshape(sample.shape[0], 1)
             y, *new = opaque_core(sample, self._own(states, index), spans, index, self._cores[index].outputs)
             after[index] = tuple(new)
             return self._conventions[index].returned(y, after[index], x.dim() > 2)
@@ -130,6 +131,13 @@ class Steering:
         finally:
             for _, layer in self._layers:
                 del layer.forward
+
+    def _spans(self, index: int, own: torch.Tensor | None, spans: torch.Tensor | None) -> torch.Tensor | None:
+        """The timespans that the forward itself passes, else those of the step."""
+        if own is None:
+            return spans
+        check_timespans(self._layers[index][0], self._cores[index], own)
+        return own
 
     def _own(self, states: list[torch.Tensor], index: int) -> list[torch.Tensor]:
         start = sum(self._counts[:index])

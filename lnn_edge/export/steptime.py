@@ -58,6 +58,7 @@ class StepTime:
             if not bool((timespans == other.fixed).all()):
                 raise TypeError(f"the forward gives a core other timespans in each row, {timespans.flatten().tolist()}")
         else:
+            other.fixed = None  # whatever the time between samples is
             other._whole, other.scale, other._scaled = timespans.name, 1.0, {}
             other._unroll, other._place = 1, 0
         return other
