@@ -2,13 +2,13 @@
 
     python benchmarks/gpu.py [--launches 5000] [--bundle NAME.lnn]
 
-Not part of `make test`, and **not yet run on hardware**: no GPU was at hand when it was written. It needs a CUDA
-driver and cuda-bindings or libcudart (`pip install 'lnn-edge[tensorrt]'`), and no TensorRT: a small kernel
+Not part of `make test`, and **not yet run on hardware**: no GPU was at hand when it was written. It needs a CUDA driver
+and cuda-bindings or libcudart (`pip install 'lnn-edge[tensorrt]'`), and no TensorRT: a small kernel
 (`kernel_engine.py`) stands in its place, so the figures are the floor under which no step can go. The stepper is the
-one that runs engines: its results are compared bit for bit over thousands of steps, with every way to wait, to feed
-the state back and to launch, and with the kernel reading and writing mapped host memory as on a Jetson. With
-`--bundle` it also steps that bundle through onnxruntime's CUDA provider, where onnxruntime-gpu is installed, on a
-state that stays on the GPU.
+one that runs engines: its results are compared bit for bit over thousands of steps, with every way to wait, to feed the
+state back and to launch, and with the kernel reading and writing mapped host memory as on a Jetson. What fails is said
+and does not end the run, which exits with 1 then: a board is seldom at hand twice. With `--bundle` it also steps that
+bundle through onnxruntime's CUDA provider, where onnxruntime-gpu is installed, on a state that stays on the GPU.
 """
 
 from __future__ import annotations
@@ -48,23 +48,47 @@ def main() -> int:
         sys.stderr.write(f"gpu.py: {error}\n")
         return 5
     print(f"{device.facts}\nthrough {device.cudart.name}")
+    failures: list[str] = []
     for check in (check_memory, check_mapped, check_capture, check_refused_capture):
-        check(device)
-        print(f"{check.__doc__.splitlines()[0]} yes")
+        held(failures, check.__doc__.splitlines()[0], lambda check=check: check(device))
     opened = device.memory(NBYTES)  # the driver's own calls need the device open in this thread
-    engine = KernelEngine(kernel_engine.load_kernel())
+    engine, steps = KernelEngine(kernel_engine.load_kernel()), arguments.launches
     for place, options in kinds(device):
-        check_stepper(place, engine, options, arguments.launches)
-        print(f"{named(place, options)}: {arguments.launches} steps equal NumPy's bit for bit: yes")
-    print(f"\n{arguments.launches} steps each, the GPU idle before every one; microseconds on the host's clock")
+        name = f"{named(place, options)}: {steps} steps equal NumPy's bit for bit:"
+        held(failures, name, lambda p=place, o=options: check_stepper(p, engine, o, steps))
+    print(f"\n{steps} steps each, the GPU idle before every one; microseconds on the host's clock")
     print(f"{'':48}{'min':>9}{'p50':>9}{'p90':>9}{'p99':>9}{'p99.9':>9}{'max':>9}")
     for place, options in kinds(device):
-        show(named(place, options), timed(GpuStepper(place, engine, LAYOUT, options).run, arguments.launches))
+        name = named(place, options)
+        told(failures, name, lambda p=place, o=options, n=name: show(n, timed(made(p, engine, o).run, steps)))
     if arguments.bundle:
-        show("onnxruntime CUDA provider", step_with_onnxruntime(arguments.bundle, arguments.launches))
-    show_parts(device, engine, arguments.launches)
+        name = "onnxruntime CUDA provider"
+        told(failures, name, lambda: show(name, step_with_onnxruntime(arguments.bundle, steps)))
+    told(failures, "the parts of a step", lambda: show_parts(device, engine, steps))
     del opened
-    return 0
+    print(f"\n{len(failures)} FAILED: {'; '.join(failures)}" if failures else "\nall checks passed")
+    return 1 if failures else 0
+
+
+def held(failures: list[str], name: str, check: Callable[[], None]) -> None:
+    """Check something, and say whether it holds."""
+    if told(failures, name, check):
+        print(f"{name} yes")
+
+
+def told(failures: list[str], name: str, act: Callable[[], None]) -> bool:
+    """Do something; whatever goes wrong is said, kept, and does not end the run."""
+    try:
+        act()
+    except Exception as error:  # of a GPU that nobody knows yet, anything may come
+        print(f"{name} NO: {type(error).__name__}: {error}")
+        failures.append(name.rstrip(":"))
+        return False
+    return True
+
+
+def made(place: Device, engine: KernelEngine, options: Options) -> GpuStepper:
+    return GpuStepper(place, engine, LAYOUT, options)
 
 
 def kinds(device: Device) -> Iterator[tuple[Device, Options]]:
@@ -89,7 +113,7 @@ def show(label: str, figures: Distribution) -> None:
 def show_parts(device: Device, engine: KernelEngine, launches: int) -> None:
     """Where the time of a step goes, as `lnn-edge bench` shows it."""
     options = next(kinds(device))[1]
-    stepper = GpuStepper(device, engine, LAYOUT, options)
+    stepper = made(device, engine, options)
     print(f"\n{named(device, options)}: the parts of a step")
     for figure in measure(stepper, launches, options, (1, 0)).figures:
         show(f"{figure.name} ({figure.includes.partition(';')[0]})", figure.durations)
@@ -97,7 +121,7 @@ def show_parts(device: Device, engine: KernelEngine, launches: int) -> None:
 
 def check_stepper(place: Device, engine: KernelEngine, options: Options, steps: int) -> None:
     """Outputs and states of a long stream, through a reset, a snapshot and a step that is refused."""
-    stepper = GpuStepper(place, engine, LAYOUT, options)
+    stepper = made(place, engine, options)
     require(not stepper.refusal, f"{named(place, options)}: {stepper.refusal}")
     random, h = np.random.default_rng(1), np.zeros(SHAPE, np.float32)
     kept = {"h_in": h}
@@ -214,7 +238,7 @@ def step_with_onnxruntime(path: str, count: int) -> Distribution:
     bundle = read_bundle(path)
     session = ort.InferenceSession(bundle.files["model.onnx"], providers=["CUDAExecutionProvider"])
     if "CUDAExecutionProvider" not in session.get_providers():
-        raise SystemExit("gpu.py: onnxruntime has no CUDA provider here. Type: pip install onnxruntime-gpu")
+        raise RuntimeError("onnxruntime has no CUDA provider here. Type: pip install onnxruntime-gpu")
 
     def place(tensor):
         return ort.OrtValue.ortvalue_from_numpy(np.ones(tensor.shape, np.float32), "cuda", 0)
@@ -242,7 +266,7 @@ def step_with_onnxruntime(path: str, count: int) -> Distribution:
 
 def require(holds: bool, otherwise: str) -> None:
     if not holds:
-        raise SystemExit(f"gpu.py: FAILED: {otherwise}")
+        raise RuntimeError(otherwise)
 
 
 if __name__ == "__main__":

@@ -266,11 +266,11 @@ class TestBenchmark:
             device.machine.queue(stream, Work("kernel", compute))
             return 0
 
-        def benchmark(**changes):
+        def benchmark(code=0, **changes):
             for name, value in ({"load_kernel": lambda: launch} | changes).items():
                 monkeypatch.setattr(kernel_engine, name, value)
             monkeypatch.setattr(sys, "argv", ["gpu.py", "--launches", "20"])
-            assert runpy.run_path(str(ROOT / "benchmarks" / "gpu.py"))["main"]() == 0
+            assert runpy.run_path(str(ROOT / "benchmarks" / "gpu.py"))["main"]() == code
             return capsys.readouterr().out
 
         yield benchmark
@@ -286,14 +286,24 @@ class TestBenchmark:
         ]
         assert len(rows) == ways
         assert re.search(r"^GPU Compute Time \(GPU events in the graph\) +\d", out, flags=re.M)
+        assert out.endswith("\nall checks passed\n")
 
-    def test_a_wrong_step_ends_it(self, run):
-        with pytest.raises(SystemExit, match=r"gpu.py: FAILED: .*, graph on, copy, spin: step 0 gave other values"):
-            run(load_kernel=lambda: lambda *_: 0)  # a kernel that computes nothing
+    def test_wrong_steps_are_told(self, run):
+        out = run(1, load_kernel=lambda: lambda *_: 0)  # a kernel that computes nothing
+        assert re.search(r"graph on, copy, spin: 20 .* NO: RuntimeError: .*: step 0 gave other values", out)
+        assert "bit for bit: yes" not in out
+        assert re.search(r"^24 FAILED: ", out, flags=re.M)
 
-    def test_a_kernel_that_is_refused_ends_it(self, run):
-        with pytest.raises(BackendUnavailable, match="cuLaunchKernel failed with CUDA error 201"):
-            run(load_kernel=lambda: lambda *_: 201)
+    def test_kernel_that_is_refused_is_told(self, run):
+        out = run(1, load_kernel=lambda: lambda *_: 201)
+        assert "the parts of a step NO: BackendUnavailable: " in out
+        assert "cuLaunchKernel failed with CUDA error 201" in out
+
+    def test_one_thing_that_fails_hides_nothing_else(self, run, device):
+        device.machine.failing["cudaEventRecordWithFlags"] = 1
+        out = run(1)
+        assert out.count("bit for bit: yes") == 24
+        assert out.endswith("\n1 FAILED: the parts of a step\n")
 
 
 @pytest.mark.parametrize("architecture", ["sm_75", "sm_87", "sm_90", "sm_110"])
