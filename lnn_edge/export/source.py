@@ -6,10 +6,9 @@ import hashlib
 import importlib
 import importlib.util
 import os
-import pickle
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import isfunction
@@ -17,17 +16,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import nn
 
 from ..wording import choices
-from .checkpoint import rebuilt
+from .checkpoint import described, rebuilt
+from .torch_files import loaded_weights, unpickled
 from .weights import load_state
 from .weights_file import read_weights
 
 __all__ = ["Source", "load_trained"]
-
-_NESTED = ("state_dict", "model_state_dict", "model")  # where training frameworks keep the weights in a checkpoint
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,8 @@ def load_trained(
         source: FILE.py:FACTORY, package.module:FACTORY, a file from `save_checkpoint`, or with `trust_pickle` a file
             with a pickled module.
         weights: File with the weights, or `None`.
-        trust_pickle: Whether a whole module may be unpickled, which runs whatever code is in the file.
+        trust_pickle: Whether the source, or a file of weights that holds more than tensors, may be unpickled, which
+            runs whatever code is in the file.
         step: Name of the step function: a function beside the factory, or a method of the model.
         initial_state: Name of the function that makes the state which the step starts from, likewise.
 
@@ -76,7 +74,7 @@ def load_trained(
         module, checkpoint = _checkpoint(Path(source), weights)
     else:
         code, module = _built(source)
-        checkpoint = None if weights is None else _load_weights(module, Path(weights))
+        checkpoint = None if weights is None else _load_weights(code, module, Path(weights), trust_pickle)
     return Source(
         module,
         checkpoint,
@@ -164,39 +162,19 @@ def _from_package(name: str) -> ModuleType:
         raise ValueError(f"no module '{name}'; expected FILE.py:FACTORY or package.module:FACTORY") from error
 
 
-def _load_weights(module: nn.Module, path: Path) -> str:
-    """Load a safetensors file or a state_dict into a module; everything must fit. Returns the SHA-256 of the file."""
+def _load_weights(code: ModuleType, module: nn.Module, path: Path, trust_pickle: bool) -> str:
+    """Load weights into a module; everything must fit. Returns the SHA-256 of the file."""
     if path.suffix == ".safetensors":
         file = read_weights(path)
         load_state(module, file.tensors, path, None if file.description is None else file.description.cores)
         return file.sha256
-    load_state(module, _state_dict(path), path)
+    weights = loaded_weights(path, trust_pickle=trust_pickle, code=code)
+    if isinstance(weights, nn.Module):  # it says more than its state_dict: how its cores were built
+        tensors, cores = described(weights)
+        load_state(module, tensors, path, cores)
+    else:
+        load_state(module, weights, path)
     return _sha256(path)
-
-
-def _state_dict(path: Path) -> Mapping[str, torch.Tensor]:
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights file '{path}'")
-    try:
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"'{path}' is damaged, or holds more than tensors and loading it would run code from the file. In the "
-            "training script type: torch.save(model.state_dict(), 'weights.pt')"
-        ) from error
-    except OSError:
-        raise
-    except Exception as error:  # what a damaged pickle makes torch raise has no common base
-        raise ValueError(f"'{path}' is not a torch checkpoint: {type(error).__name__}: {error}") from error
-    for key in _NESTED:
-        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
-            loaded = loaded[key]
-            break
-    if not isinstance(loaded, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in loaded.items()
-    ):
-        raise ValueError(f"'{path}' holds no state_dict; expected a mapping of names to tensors")
-    return loaded
 
 
 def _checkpoint(path: Path, weights: str | None) -> tuple[nn.Module, str]:
@@ -217,12 +195,7 @@ def _unpickled(path: Path, weights: str | None, trust_pickle: bool) -> tuple[nn.
     if not path.is_file():
         raise FileNotFoundError(f"no file '{path}'")
     sys.path.insert(0, os.getcwd())
-    try:
-        module = torch.load(path, map_location="cpu", weights_only=False)
-    except OSError:
-        raise
-    except Exception as error:  # as above; and the classes of the module may be missing here
-        raise ValueError(f"'{path}' cannot be unpickled: {type(error).__name__}: {error}") from error
+    module = unpickled(path)
     if not isinstance(module, nn.Module):
         raise TypeError(f"'{path}' holds {type(module).__name__}, expected a torch.nn.Module")
     return module, _sha256(path)
