@@ -25,9 +25,13 @@ from safetensors.torch import save_file, save_model
 
 import lnn_edge
 from lnn_edge.cli import main
+from lnn_edge.export.forward import TIME_NAMES
 from lnn_edge.export.source import load_trained
+from lnn_edge.wording import listed
 
 TRAIN = """
+from functools import partial
+
 import torch
 from ncps.torch import CfC
 from ncps.wirings import AutoNCP
@@ -58,10 +62,18 @@ def make_list():
 def make_fault():
     raise RuntimeError("no data here")
 
-def make_sized(units):
-    return CfC(3, units)
+def make_sized(units, batch_first=True):
+    return CfC(3, units, batch_first=batch_first)
+
+class Sized(CfC):
+    def __init__(self, units, *, scale):
+        super().__init__(3, units)
+
+def make_inner():
+    return make_sized()
 
 ready = make_model()
+four = partial(make_sized, 4)
 """
 
 
@@ -666,8 +678,48 @@ def test_export_from_a_package_with_measured_time(call, work):
     assert (when.mode, when.dt_range_s, when.timespan) == ("measured", (0.05, 0.5), 2.0)
 
 
-def test_export_takes_a_module_itself(call, work):
-    assert call("export", "train.py:ready", "gait.lnn")[0] == 0
+def test_functions_that_the_source_imports_are_no_steps(call, work):
+    (work / "loop.py").write_text("from train import make_model\nfrom shutil import copy\n\ndef turn(): ...\n")
+    code, _, err = call("export", "loop.py:make_model", "gait.lnn", "--step", "trun")
+    assert code == 2
+    assert "Did you mean 'turn'?" in err
+    assert "copy" not in err
+
+
+@pytest.mark.parametrize("what", ["ready", "four"])
+def test_export_takes_a_module_itself_or_a_partial(call, work, what):
+    assert call("export", f"train.py:{what}", "gait.lnn")[0] == 0
+
+
+def test_export_says_where_it_saved(call, work):
+    (work / "bundles").mkdir()
+    code, out, _ = call("export", "train.py:make_model", "bundles/gait.lnn", "--steps", 1000)
+    assert code == 0
+    assert out.splitlines()[-1].startswith("saved bundles/gait.lnn: equal to torch within ")
+
+
+def test_export_of_a_network_asks_for_an_example_as_it_is_typed(call, work):
+    (work / "net.py").write_text(
+        "from ncps.torch import CfC\nfrom torch import nn\n\nclass Net(nn.Module):\n    def __init__(self):\n"
+        "        super().__init__()\n        self.rnn = CfC(3, 4)\n\n    def forward(self, x):\n"
+        "        return self.rnn(x)\n\nclass Gaps(Net):\n    def forward(self, x, gaps):\n"
+        "        return self.rnn(x, timespans=gaps)\n"
+    )
+    code, _, err = call("export", "net.py:Net", "gait.lnn")
+    assert code == 2
+    assert "a network needs `example` (--example FILE.npy), recorded samples as its forward takes them" in err
+    np.save("x.npy", samples(9)[None])
+    code, _, err = call("export", "net.py:Gaps", "gait.lnn", "--example", "x.npy")
+    assert code == 2
+    assert "`example` is ndarray, but the model takes the inputs ['x', 'gaps']: pass a dict of arrays to" in err
+    assert "lnn_edge.export_model in Python. If one of them is the time between samples, call it `timespans`," in err
+
+
+def test_help_says_what_a_forward_must_call_time(call):
+    """Written down twice, because the help must not import torch."""
+    _, out, _ = call("export", "--help")
+    assert f"called {listed(TIME_NAMES)}" in " ".join(out.split())
+    assert " ".join(lnn_edge.export_model.__doc__.split()).count(f"called {listed(f'`{n}`' for n in TIME_NAMES)}") == 1
 
 
 @pytest.mark.parametrize("wrap", ["plain", "state_dict", "model_state_dict", "model", "net"])
@@ -696,12 +748,36 @@ def test_export_refuses_what_exists_before_it_builds_the_model(call, work, cfc_b
         ("train.py:", 2, "SOURCE is 'train.py:', expected"),
         ("none.py:make", 2, "no file 'none.py'"),
         ("no_such_package:make", 2, "no module 'no_such_package'; expected FILE.py:FACTORY"),
-        ("train.py:make_modle", 2, "'train.py' has no 'make_modle'. Valid: "),
-        ("train.py:make_modle", 2, "Did you mean 'make_model'?"),
+        (
+            "train.py:make_modle",
+            2,
+            (
+                "'train.py' has no 'make_modle'. Valid: make_model, make_wide, make_deep, make_chaos, make_list, "
+                "make_fault, make_sized, Sized, make_inner, ready, four. Did you mean 'make_model'?\n"
+            ),
+        ),
+        ("train.py:CFC", 2, "make_inner, ready, four, CfC. Did you mean 'CfC'?"),
+        ("torch.nn:Identiy", 2, "Did you mean 'Identity'?"),
         ("train.py:COUNT", 2, "'train.py:COUNT' is int, expected a function that returns a torch module"),
         ("train.py:make_list", 2, "'train.py:make_list' returned list, expected a torch.nn.Module"),
         ("train.py:make_fault", 2, "'train.py:make_fault' raised RuntimeError: no data here (train.py, line "),
-        ("train.py:make_sized", 2, "'train.py:make_sized' raised TypeError: make_sized() missing 1 required"),
+        (
+            "train.py:make_sized",
+            2,
+            "'train.py:make_sized' needs `units`, but export calls it without arguments. Write a",
+        ),
+        ("train.py:make_sized", 2, "and name that: def exported(): return make_sized(units=...)\n"),
+        ("torch.nn.functional:linear", 2, "'torch.nn.functional:linear' raised TypeError: linear() missing"),
+        ("train.py:Sized", 2, "needs `units`, `scale`, but export calls it without arguments."),
+        ("train.py:Sized", 2, "def exported(): return Sized(units=..., scale=...)\n"),
+        (
+            "train.py:make_inner",
+            2,
+            (
+                "'train.py:make_inner' raised TypeError: make_sized() missing 1 required positional argument: 'units' "
+                "(train.py, line "
+            ),
+        ),
         ("train.py:make_chaos", 3, "the exported step does not equal the trained model, so nothing was written"),
         ("syntax.py:make", 2, "'syntax.py' raised SyntaxError: "),
         ("exits.py:make", 2, "'exits.py' raised SystemExit: 1 (exits.py, line 2). Put what trains under `if __name__"),
@@ -721,6 +797,7 @@ def test_export_says_what_is_wrong_with_the_source(call, work, source, code, exp
     assert (got, out) == (code, "")
     assert expected in err
     assert "Traceback" not in err
+    assert "source.py" not in err  # a line of our own
     assert not [name for name in os.listdir(work) if "lnn" in name]
 
 

@@ -251,3 +251,23 @@ class TestArguments:
         example = np.random.default_rng(0).standard_normal((40, 3, INPUTS))  # (time, recordings, features)
         report = lnn_edge.export_model(build("cfc-time-first"), tmp_path / "m.lnn", example=example, steps=1000)
         assert ("recorded", 1000) in [(s.name, s.steps) for s in report.segments]
+
+    def test_time_among_the_inputs(self, tmp_path):
+        """A forward that calls its time by a name of its own: one row of times looks like one sample of 50 features."""
+
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.rnn = CfC(INPUTS, 4)
+
+            def forward(self, x, gaps):
+                return self.rnn(x, timespans=gaps)
+
+        refuse(
+            Net(),
+            tmp_path,
+            ValueError,
+            r"lengths per input: \{'x': \[50\], 'gaps': \[1\]\}, expected \(batch, time, ...\) each. If one of "
+            r"them is the time between samples, call it `timespans`, .*`ts` in the forward: export then passes it",
+            example={"x": np.zeros((1, 50, INPUTS)), "gaps": np.ones((1, 50))},
+        )

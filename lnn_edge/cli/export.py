@@ -22,7 +22,10 @@ returns the module, or the module itself. The file is imported, so training belo
 `if __name__ == "__main__":`. A single layer or cell that training saved with
 lnn_edge.save_checkpoint needs no Python file: then SOURCE is that .safetensors file. Nor does a
 whole model saved by torch.save(model), but unpickling it runs the code in the file: SOURCE is that
-.pt file, and --trust-pickle says that you made it."""
+.pt file, and --trust-pickle says that you made it.
+
+A network around layers needs an --example. If its forward takes the time between samples, that
+argument must be called timespans, timespan, dt, dts, delta_t, elapsed, elapsed_time, ts."""
 EPILOG = """examples:
   lnn-edge export train.py:make_model gait.lnn --weights gait.safetensors --period-s 0.1
   lnn-edge export gait.safetensors gait.lnn
@@ -102,5 +105,5 @@ def run(arguments: argparse.Namespace) -> int:
     emit_json(report.to_dict(), arguments)
     say(proof_text(report, arguments.verbose), arguments)
     save_plot(report, arguments)
-    say(f"saved {report}", arguments)
+    say(f"saved {report.path}{str(report).removeprefix(report.path.name)}", arguments)
     return 0

@@ -5,20 +5,22 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from inspect import isfunction
+from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from torch import nn
 
-from ..wording import choices
+from ..wording import choices, listed
 from .checkpoint import described, rebuilt
 from .torch_files import loaded_weights, unpickled
 from .weights import load_state
@@ -90,7 +92,7 @@ def _function(option: str, name: str, code: ModuleType | None, module: nn.Module
         if callable(found):
             return found  # type: ignore[no-any-return]
     own = [n for n, value in vars(type(module)).items() if callable(value)]
-    beside = [] if code is None else [n for n, value in vars(code).items() if isfunction(value)]
+    beside = [] if code is None else [n for n, v in vars(code).items() if inspect.isfunction(v) and _is_own(code, v)]
     known = sorted(n for n in {*own, *beside} if not n.startswith("_"))
     where = f"a method of {type(module).__name__}" + ("" if code is None else f" nor a function of '{_shown(code)}'")
     raise ValueError(f"{option} is '{name}', which is not {where}. {choices(name, known)}")
@@ -109,17 +111,46 @@ def _built(source: str) -> tuple[ModuleType, nn.Module]:
         )
     code = _from_file(Path(place)) if place.endswith(".py") else _from_package(place)
     if not hasattr(code, name):
-        public = [n for n in vars(code) if not n.startswith("_") and callable(getattr(code, n))]
-        raise ValueError(f"'{place}' has no '{name}'. {choices(name, public)}")
+        raise ValueError(f"'{place}' has no '{name}'. {choices(name, _factories(code, name))}")
     made = getattr(code, name)
     if not isinstance(made, nn.Module):
         if not callable(made):
             raise TypeError(f"'{source}' is {type(made).__name__}, expected a function that returns a torch module")
+        _check_no_arguments(source, made)
         with _users_code(source):
             made = made()
     if not isinstance(made, nn.Module):
         raise TypeError(f"'{source}' returned {type(made).__name__}, expected a torch.nn.Module")
     return code, made
+
+
+def _factories(code: ModuleType, wanted: str) -> list[str]:
+    """What a file defines that could be a factory; of what it imports, only what is called nearly as was wanted."""
+    public = {n: value for n, value in vars(code).items() if not n.startswith("_") and callable(value)}
+    own = [n for n, value in public.items() if _is_own(code, value) or isinstance(value, (nn.Module, partial))]
+    near = get_close_matches(wanted, own, 1, 0.5) or get_close_matches(wanted, public, 1, 0.5)
+    return [*own, *(n for n in near if n not in own)]
+
+
+def _is_own(code: ModuleType, value: Any) -> bool:
+    """Whether a function or class was written in this file."""
+    return getattr(value, "__module__", None) == code.__name__
+
+
+def _check_no_arguments(source: str, factory: Callable[..., Any]) -> None:
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):  # written in C: calling it will tell
+        return
+    needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if needed:
+        given = ", ".join("..." if p.kind is p.POSITIONAL_ONLY else f"{p.name}=..." for p in needed)
+        name = source.rpartition(":")[2]
+        raise ValueError(
+            f"'{source}' needs {listed(f'`{p.name}`' for p in needed)}, but export calls it without arguments. Write a "
+            "function beside it that passes what it was trained with, and name that: "
+            f"def exported(): return {name}({given})"
+        )
 
 
 @contextmanager
@@ -131,7 +162,8 @@ def _users_code(source: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
-        where = "" if isinstance(error, SyntaxError) else f" ({Path(frame.filename).name}, line {frame.lineno})"
+        ours = isinstance(error, SyntaxError) or frame.filename == __file__  # a line of which would help nobody
+        where = "" if ours else f" ({Path(frame.filename).name}, line {frame.lineno})"
         hint = ". Put what trains under `if __name__ == '__main__':`" if isinstance(error, SystemExit) else ""
         raise ValueError(f"'{source}' raised {type(error).__name__}: {error}{where}{hint}") from error
 
