@@ -712,7 +712,10 @@ def test_export_of_a_network_asks_for_an_example_as_it_is_typed(call, work):
     code, _, err = call("export", "net.py:Gaps", "gait.lnn", "--example", "x.npy")
     assert code == 2
     assert "`example` is ndarray, but the model takes the inputs ['x', 'gaps']: pass a dict of arrays to" in err
-    assert "lnn_edge.export_model in Python. If one of them is the time between samples, call it `timespans`," in err
+    assert (
+        "lnn_edge.export_model in Python. If one of them is the time between samples, call it one of `timespans`,"
+        in err
+    )
 
 
 def test_help_says_what_a_forward_must_call_time(call):

@@ -401,6 +401,6 @@ class TestArguments:
             tmp_path,
             ValueError,
             r"lengths per input: \{'x': \[50\], 'gaps': \[1\]\}, expected \(batch, time, ...\) each. If one of "
-            r"them is the time between samples, call it `timespans`, .*`ts` in the forward: export then passes it",
+            r"them is the time between samples, call it one of `timespans`, .*`ts` in the forward: export then",
             example={"x": np.zeros((1, 50, INPUTS)), "gaps": np.ones((1, 50))},
         )

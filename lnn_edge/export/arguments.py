@@ -28,8 +28,8 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 _TIME = (
-    f"If one of them is the time between samples, call it {listed(f'`{name}`' for name in TIME_NAMES)} in the forward: "
-    "export then passes it, and the example leaves it out"
+    f"If one of them is the time between samples, call it one of {listed(f'`{name}`' for name in TIME_NAMES)} in the "
+    "forward: export then passes it, and the example leaves it out"
 )
 _DT_SPAN = 20.0  # default legal dt: from the period divided by this to the period times this
 
