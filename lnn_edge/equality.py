@@ -142,9 +142,6 @@ def compare(
     steps = len(expected)
     size = float(np.max(np.abs(expected), initial=0.0))
     error = _errors(got, expected)
-    with np.errstate(invalid="ignore"):
-        spacing = np.spacing(np.abs(expected).astype(np.float32)).astype(np.float64).reshape(steps, -1)
-        ulp = float(np.max(np.where(error > 0, error / spacing, 0.0)))
     scale = max(1.0, size)
     limit = max(tolerance * scale, min(OWN_FACTOR * own, COMPUTABLE * scale))
     worst = error.max(axis=1)
@@ -156,7 +153,7 @@ def compare(
         steps=steps * every,
         max_abs=float(error.max()),
         max_rel=float(error.max()) / size if size else 0.0,
-        max_ulp=ulp,
+        max_ulp=_ulp(error, expected),
         quantiles=_quantiles(error),
         growth=_growth(worst),
         limit=limit,
@@ -200,6 +197,13 @@ def _errors(got: Array, expected: Array) -> Array:
     return error
 
 
+def _ulp(error: Array, expected: Array) -> float:
+    """Largest error in float32 spacings; infinite where a value is beyond float32."""
+    with np.errstate(all="ignore"):
+        spacing = np.spacing(np.abs(expected).astype(np.float32)).astype(np.float64).reshape(error.shape)
+        return float(np.max(np.where(error > 0, error / spacing, 0.0)))
+
+
 def _quantiles(error: Array) -> tuple[float, float, float, float]:
     ordered = np.sort(error, axis=None)
     picks = [float(ordered[min(len(ordered) - 1, int(q * len(ordered)))]) for q in _QUANTILES]
@@ -208,5 +212,6 @@ def _quantiles(error: Array) -> tuple[float, float, float, float]:
 
 def _growth(per_step: Array) -> float:
     tenth = max(1, len(per_step) // 10)
-    first, last = float(np.mean(per_step[:tenth])), float(np.mean(per_step[-tenth:]))
+    with np.errstate(over="ignore"):
+        first, last = float(np.mean(per_step[:tenth])), float(np.mean(per_step[-tenth:]))
     return last / first if first > 0 and np.isfinite(last) else 0.0

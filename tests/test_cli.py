@@ -20,13 +20,18 @@ import numpy as np
 import pytest
 import torch
 from bundles import INPUTS, ROOT, edit_golden, manifest_of, small_cfc
+from ncps.torch import LTC
 from safetensors.torch import save_file, save_model
 
 import lnn_edge
 from lnn_edge.cli import main
+from lnn_edge.export.forward import TIME_NAMES
 from lnn_edge.export.source import load_trained
+from lnn_edge.wording import listed
 
 TRAIN = """
+from functools import partial
+
 import torch
 from ncps.torch import CfC
 from ncps.wirings import AutoNCP
@@ -57,10 +62,18 @@ def make_list():
 def make_fault():
     raise RuntimeError("no data here")
 
-def make_sized(units):
-    return CfC(3, units)
+def make_sized(units, batch_first=True):
+    return CfC(3, units, batch_first=batch_first)
+
+class Sized(CfC):
+    def __init__(self, units, *, scale):
+        super().__init__(3, units)
+
+def make_inner():
+    return make_sized()
 
 ready = make_model()
+four = partial(make_sized, 4)
 """
 
 
@@ -672,13 +685,59 @@ def test_export_from_a_package_with_measured_time(call, work):
     assert (when.mode, when.dt_range_s, when.timespan) == ("measured", (0.05, 0.5), 2.0)
 
 
-def test_export_takes_a_module_itself(call, work):
-    assert call("export", "train.py:ready", "gait.lnn")[0] == 0
+def test_functions_that_the_source_imports_are_no_steps(call, work):
+    (work / "loop.py").write_text("from train import make_model\nfrom shutil import copy\n\ndef turn(): ...\n")
+    code, _, err = call("export", "loop.py:make_model", "gait.lnn", "--step", "trun")
+    assert code == 2
+    assert "Did you mean 'turn'?" in err
+    assert "copy" not in err
 
 
-@pytest.mark.parametrize("wrap", ["plain", "state_dict", "model_state_dict", "model"])
+@pytest.mark.parametrize("what", ["ready", "four"])
+def test_export_takes_a_module_itself_or_a_partial(call, work, what):
+    assert call("export", f"train.py:{what}", "gait.lnn")[0] == 0
+
+
+def test_export_says_where_it_saved(call, work):
+    (work / "bundles").mkdir()
+    code, out, _ = call("export", "train.py:make_model", "bundles/gait.lnn", "--steps", 1000)
+    assert code == 0
+    assert out.splitlines()[-1].startswith("saved bundles/gait.lnn: equal to torch within ")
+
+
+def test_export_of_a_network_asks_for_an_example_as_it_is_typed(call, work):
+    (work / "net.py").write_text(
+        "from ncps.torch import CfC\nfrom torch import nn\n\nclass Net(nn.Module):\n    def __init__(self):\n"
+        "        super().__init__()\n        self.rnn = CfC(3, 4)\n\n    def forward(self, x):\n"
+        "        return self.rnn(x)\n\nclass Gaps(Net):\n    def forward(self, x, gaps):\n"
+        "        return self.rnn(x, timespans=gaps)\n"
+    )
+    code, _, err = call("export", "net.py:Net", "gait.lnn")
+    assert code == 2
+    assert "a network needs `example` (--example FILE.npy), recorded samples as its forward takes them" in err
+    np.save("x.npy", samples(9)[None])
+    code, _, err = call("export", "net.py:Gaps", "gait.lnn", "--example", "x.npy")
+    assert code == 2
+    assert "`example` is ndarray, but the model takes the inputs ['x', 'gaps']: pass a dict of arrays to" in err
+    assert (
+        "lnn_edge.export_model in Python. If one of them is the time between samples, call it one of `timespans`,"
+        in err
+    )
+
+
+def test_help_says_what_a_forward_must_call_time(call):
+    """Written down twice, because the help must not import torch."""
+    _, out, _ = call("export", "--help")
+    assert f"called {listed(TIME_NAMES)}" in " ".join(out.split())
+    assert " ".join(lnn_edge.export_model.__doc__.split()).count(f"called {listed(f'`{n}`' for n in TIME_NAMES)}") == 1
+
+
+@pytest.mark.parametrize("wrap", ["plain", "state_dict", "model_state_dict", "model", "net"])
 def test_export_loads_checkpoints_of_training_frameworks(call, work, wrap):
-    """A bare state_dict, and nested as Lightning ("state_dict") and hand-written loops keep it beside other things."""
+    """A bare state_dict, and nested as Lightning ("state_dict") and hand-written loops keep it beside other things.
+
+    Under any other name it is the only mapping of names to tensors.
+    """
     state = small_cfc().state_dict()
     torch.save(state if wrap == "plain" else {wrap: state, "epoch": 3, "optimizer": {"lr": 0.1}}, "c.pt")
     source = load_trained("train.py:make_model", weights="c.pt", trust_pickle=False)
@@ -699,12 +758,36 @@ def test_export_refuses_what_exists_before_it_builds_the_model(call, work, cfc_b
         ("train.py:", 2, "SOURCE is 'train.py:', expected"),
         ("none.py:make", 2, "no file 'none.py'"),
         ("no_such_package:make", 2, "no module 'no_such_package'; expected FILE.py:FACTORY"),
-        ("train.py:make_modle", 2, "'train.py' has no 'make_modle'. Valid: "),
-        ("train.py:make_modle", 2, "Did you mean 'make_model'?"),
+        (
+            "train.py:make_modle",
+            2,
+            (
+                "'train.py' has no 'make_modle'. Valid: make_model, make_wide, make_deep, make_chaos, make_list, "
+                "make_fault, make_sized, Sized, make_inner, ready, four. Did you mean 'make_model'?\n"
+            ),
+        ),
+        ("train.py:CFC", 2, "make_inner, ready, four, CfC. Did you mean 'CfC'?"),
+        ("torch.nn:Identiy", 2, "Did you mean 'Identity'?"),
         ("train.py:COUNT", 2, "'train.py:COUNT' is int, expected a function that returns a torch module"),
         ("train.py:make_list", 2, "'train.py:make_list' returned list, expected a torch.nn.Module"),
         ("train.py:make_fault", 2, "'train.py:make_fault' raised RuntimeError: no data here (train.py, line "),
-        ("train.py:make_sized", 2, "'train.py:make_sized' raised TypeError: make_sized() missing 1 required"),
+        (
+            "train.py:make_sized",
+            2,
+            "'train.py:make_sized' needs `units`, but export calls it without arguments. Write a",
+        ),
+        ("train.py:make_sized", 2, "and name that: def exported(): return make_sized(units=...)\n"),
+        ("torch.nn.functional:linear", 2, "'torch.nn.functional:linear' raised TypeError: linear() missing"),
+        ("train.py:Sized", 2, "needs `units`, `scale`, but export calls it without arguments."),
+        ("train.py:Sized", 2, "def exported(): return Sized(units=..., scale=...)\n"),
+        (
+            "train.py:make_inner",
+            2,
+            (
+                "'train.py:make_inner' raised TypeError: make_sized() missing 1 required positional argument: 'units' "
+                "(train.py, line "
+            ),
+        ),
         ("train.py:make_chaos", 3, "the exported step does not equal the trained model, so nothing was written"),
         ("syntax.py:make", 2, "'syntax.py' raised SyntaxError: "),
         ("exits.py:make", 2, "'exits.py' raised SystemExit: 1 (exits.py, line 2). Put what trains under `if __name__"),
@@ -724,6 +807,7 @@ def test_export_says_what_is_wrong_with_the_source(call, work, source, code, exp
     assert (got, out) == (code, "")
     assert expected in err
     assert "Traceback" not in err
+    assert "source.py" not in err  # a line of our own
     assert not [name for name in os.listdir(work) if "lnn" in name]
 
 
@@ -742,11 +826,22 @@ def _weights(change):
             _weights(lambda s: s.update({"rnn_cell.layer_0.ff1.bias": torch.ones(2)})),
             "weight 'rnn_cell.layer_0.ff1.bias' in 'w.pt' has shape [2], but the model has [5]",
         ),
-        ({"epoch": 3}, "'w.pt' holds no state_dict; expected a mapping of names to tensors"),
-        ({0: torch.ones(1)}, "'w.pt' holds no state_dict; expected a mapping of names to tensors"),
-        (torch.ones(2), "'w.pt' holds no state_dict; expected a mapping of names to tensors"),
+        (
+            {"epoch": 3, "optimizer": {"lr": 0.1}},
+            (
+                "'w.pt' holds no state_dict, a mapping of names to tensors, but 'epoch' (int), 'optimizer' (dict). In "
+                "the training script type: torch.save(model.state_dict(), 'weights.pt')"
+            ),
+        ),
+        ({0: torch.ones(1)}, "'w.pt' holds no state_dict, a mapping of names to tensors, but 0 (Tensor). In the"),
+        (_weights(lambda s: s.update(epoch=3)), "to tensors, but 'epoch' (int), 'rnn_cell.layer_0.sparsity_mask' (Ten"),
+        (torch.ones(2), "'w.pt' holds no state_dict but Tensor. In the training script type: torch.save(model.state"),
+        (
+            {"net": _weights(lambda s: None), "ema": _weights(lambda s: None)},
+            "'w.pt' holds several mappings of names to tensors, 'net' (dict), 'ema' (dict), and nothing says which",
+        ),
     ],
-    ids=["missing", "unknown", "shape", "no-tensors", "numbers", "tensor"],
+    ids=["missing", "unknown", "shape", "no-tensors", "numbers", "epoch-among-them", "tensor", "two"],
 )
 def test_export_says_which_weight_does_not_fit(call, work, state, expected):
     torch.save(state, "w.pt")
@@ -759,9 +854,25 @@ def test_export_says_which_weight_does_not_fit(call, work, state, expected):
 @pytest.mark.parametrize(
     ("name", "data", "expected"),
     [
-        ("w.pt", b"hello, I am text", "'w.pt' is not a torch checkpoint: KeyError: 101"),
-        ("w.pt", b"", "'w.pt' is not a torch checkpoint"),
-        ("w.pt", b"PK\x03\x04 cut off", "'w.pt' is not a torch checkpoint"),
+        (
+            "w.pt",
+            b"hello, I am text",
+            (
+                "'w.pt' is not a torch checkpoint: it begins with b'hello, I am text', as no file of torch.save does. "
+                "In the training script type: torch.save(model.state_dict(), 'weights.pt')\n"
+            ),
+        ),
+        ("w.pt", pickle.dumps({"w": [1.0]}), "'w.pt' is not a torch checkpoint: it begins with b'\\x80"),
+        ("w.pt", b"", "'w.pt' is not a torch checkpoint: it is empty. In the training script type: torch.save("),
+        (
+            "w.pt",
+            b"PK\x03\x04 cut off",
+            (
+                "'w.pt' is not a torch checkpoint, or damaged: RuntimeError: PytorchStreamReader failed reading zip "
+                "archive: not a ZIP archive. In the training script type: "
+            ),
+        ),
+        ("w.pt", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 cut", "'w.pt' is not a torch checkpoint, or damaged: "),
         ("w.safetensors", b"hello, I am text", "'w.safetensors' is not a safetensors file"),
         ("w.safetensors", None, "no weights file 'w.safetensors'"),
     ],
@@ -795,7 +906,11 @@ def test_export_does_not_run_what_a_pickle_holds(call, work, how):
         assert "would have to be unpickled as a whole module, which runs whatever code is in the file" in err
         assert "pass --trust-pickle if you made the file yourself" in err
     else:
-        assert "torch.save(model.state_dict(), 'weights.pt')" in err
+        assert (
+            "'m.pt' is damaged, or holds more than tensors, say a whole model, and loading it would run code from the "
+            "file. In the training script type: torch.save(model.state_dict(), 'weights.pt'). Or add --trust-pickle if "
+            "you made the file yourself\n"
+        ) in err
 
 
 def test_export_unpickles_a_module_when_told_to_trust_it(call, work):
@@ -827,6 +942,62 @@ def test_export_refuses_pickles_that_are_no_module(call, work, make, weights, ex
     assert expected in err
 
 
+@pytest.mark.parametrize("wrap", ["whole", "state_dict", "arguments"])
+def test_export_unpickles_weights_when_told_to_trust_them(call, work, wrap):
+    """A whole module, the same inside a checkpoint, and a state_dict beside objects, such as arguments of a script."""
+    model = small_cfc()
+    saved = {"whole": model, "state_dict": {"state_dict": model}, "arguments": {"net": model.state_dict(), "a": Path()}}
+    torch.save(saved[wrap], "m.pt")
+    code, _, err = call("export", "train.py:make_deep", "gait.lnn", "--weights", "m.pt")
+    assert code == 2
+    assert "add --trust-pickle" in err
+    source = load_trained("train.py:make_model", weights="m.pt", trust_pickle=True)
+    assert source.checkpoint_sha256
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in source.module.state_dict().items())
+
+
+def test_export_finds_the_classes_of_the_script_that_saved_a_module(call, work, python):
+    """In the file they are known as `__main__`, which is the training script no more."""
+    (work / "gait.py").write_text(
+        "import torch\nfrom ncps.torch import CfC\n\nclass Gait(CfC):\n    pass\n\ndef make_model():\n"
+        "    return Gait(3, 4)\n\nif __name__ == '__main__':\n    torch.save(make_model(), 'm.pt')\n"
+    )
+    assert python("gait.py").returncode == 0
+    code, _, err = call("export", "m.pt", "gait.lnn", "--trust-pickle")
+    assert code == 2
+    assert "cannot be unpickled: AttributeError: " in err
+    assert "Name the script that defines it: lnn-edge export train.py:make_model --weights m.pt ...\n" in err
+    code, _, err = call("export", "gait.py:make_model", "gait.lnn", "--weights", "m.pt", "--trust-pickle")
+    assert (code, err) == (0, "")
+
+
+def test_export_holds_a_factory_to_the_cores_of_a_trusted_module(call, work):
+    """A module says how its cores compute, which its state_dict does not."""
+    (work / "slow.py").write_text("from ncps.torch import LTC\n\ndef make():\n    return LTC(3, 4, ode_unfolds=12)\n")
+    torch.save(LTC(3, 4), "m.pt")
+    code, _, err = call("export", "slow.py:make", "gait.lnn", "--weights", "m.pt", "--trust-pickle")
+    assert code == 2
+    assert "the core in the checkpoint 'm.pt' has `ode_unfolds` 6, but the model has 12" in err
+
+
+def test_trust_does_not_run_a_file_that_is_no_torch_checkpoint(call, work):
+    with open("m.pt", "wb") as file:
+        pickle.dump(Payload(work / "ran"), file)
+    code, _, err = call("export", "train.py:make_model", "gait.lnn", "--weights", "m.pt", "--trust-pickle")
+    assert code == 2
+    assert "'m.pt' is not a torch checkpoint: it begins with" in err
+    assert not (work / "ran").exists()
+
+
+def test_help_says_what_a_trusted_pickle_may_be(call):
+    _, out, _ = call("export", "--help")
+    text = " ".join(out.split())
+    assert "or with --trust-pickle a whole model (.pt)" in text
+    assert (
+        "unpickle a whole saved module, torch.save(model), given as --weights or as SOURCE; this RUNS WHATEVER" in text
+    )
+
+
 @pytest.mark.parametrize("kind", ["csv", "npy"])
 def test_export_uses_recorded_samples(call, work, kind):
     xs = samples(60)
@@ -853,7 +1024,22 @@ def test_export_uses_recorded_samples(call, work, kind):
         (["--example", "x.wav"], "--example is 'x.wav', expected a .npy or .csv file"),
         (["--example", "x.csv", "--inputs", "acc_x,acc_q,gyro_z"], "'x.csv' has no column 'acc_q'. Valid: acc_x"),
         (["--example", "none.npy"], "No such file or directory: 'none.npy'"),
-        (["--example", "text.npy"], "--example 'text.npy' is not a .npy file of numbers"),
+        (
+            ["--example", "text.npy"],
+            (
+                "--example 'text.npy' is not a .npy file: it begins otherwise. In Python type: np.save('text.npy', "
+                "np.asarray(samples, dtype=np.float32))\n"
+            ),
+        ),
+        (["--example", "zip.npy"], "--example 'zip.npy' is not a .npy file: it begins otherwise"),
+        (
+            ["--example", "lists.npy"],
+            (
+                "--example 'lists.npy' holds Python objects, such as recordings of different lengths, expected one "
+                "array of numbers. In Python type: np.save("
+            ),
+        ),
+        (["--example", "cut.npy"], "--example 'cut.npy' is damaged: "),
         (["--example", "wide.npy"], "`example` has shape (9, 4), but the model takes 3 features"),
         (["--steps", "10"], "`steps` is 10, expected at least 1000 steps for a proof"),
         (["--batch", "0"], "`batch` is 0, expected a whole number of at least 1"),
@@ -867,6 +1053,11 @@ def test_export_uses_recorded_samples(call, work, kind):
 def test_export_refuses_wrong_arguments(call, work, arguments, expected):
     Path("x.csv").write_text(csv_text(samples(3)))
     Path("text.npy").write_text("no array")
+    np.savez("zip.npz", x=samples(3))
+    os.rename("zip.npz", "zip.npy")
+    np.save("lists.npy", np.array([samples(3), samples(4)], dtype=object))
+    np.save("cut.npy", samples(3))
+    os.truncate("cut.npy", 140)
     np.save("wide.npy", np.zeros((9, 4), np.float32))
     code, out, err = call("export", "train.py:make_model", "gait.lnn", *arguments)
     assert (code, out) == (2, "")

@@ -12,7 +12,13 @@ from ncps.wirings import AutoNCP
 from torch import nn
 
 import lnn_edge
-from lnn_edge.errors import ExportWarning
+from lnn_edge.equality import compare
+from lnn_edge.errors import ExportWarning, VerificationError
+from lnn_edge.export.excitation import excite
+from lnn_edge.export.layer import TrainedLayer
+from lnn_edge.export.network import TrainedNetwork
+from lnn_edge.export.proof import check_causal
+from lnn_edge.manifest import Tensor, Time
 
 
 def build(name="ltc-autoncp"):
@@ -129,6 +135,133 @@ class TestModules:
         else:
             cell.w = nn.Parameter(cell.w.detach() * 2.0)
         refuse(module, tmp_path, (ValueError, TypeError), "stale copy of|has forward hooks")
+
+
+class Forward(nn.Module):
+    """An encoder, a core, and a forward that is handed in."""
+
+    def __init__(self, forward):
+        super().__init__()
+        self.encoder, self.rnn, self.calls = nn.Linear(INPUTS, 6), CfC(6, AutoNCP(8, 2)), 0
+        self.own = forward
+
+    def forward(self, x, hx=None):
+        return self.own(self, x, hx)
+
+    def called(self):
+        self.calls += 1
+        return self.calls
+
+
+class LastOnly(nn.Module):
+    """A single layer with a head of noise: only the output of the last sample is returned."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = LTC(INPUTS, AutoNCP(8, 2), return_sequences=False)
+
+    def forward(self, x):
+        y, _ = self.rnn(x)
+        return y + 0.1 * torch.randn_like(y)
+
+
+class TestForwardsThatChangeFromCallToCall:
+    EXAMPLE = np.random.default_rng(0).standard_normal((1, 30, INPUTS))
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda: Forward(lambda m, x, hx: m.rnn(m.encoder(x) + 0.1 * torch.randn(6), hx)),
+            lambda: Forward(lambda m, x, hx: m.rnn(nn.functional.dropout(m.encoder(x), 0.3, training=True), hx)),
+            lambda: Forward(lambda m, x, hx: m.rnn(torch.bernoulli(torch.sigmoid(m.encoder(x))), hx)),
+            lambda: Forward(lambda m, x, hx: m.rnn(m.encoder(x), hx)[0] + 2e-4 * torch.rand(2)),
+            LastOnly,
+        ],
+        ids=["noise", "dropout", "sampling", "little-noise", "last-only"],
+    )
+    def test_random_numbers(self, make, tmp_path):
+        """Nothing about it is bidirectional, and little noise would pass the first comparison."""
+        refuse(
+            make(),
+            tmp_path,
+            ValueError,
+            r"output 'output' differs by [\d.e-]+ when the model is called again with the same samples: its forward "
+            r"draws random numbers in eval mode .*only `if self.training`",
+            example=self.EXAMPLE,
+        )
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda: Forward(lambda m, x, hx: m.rnn(m.encoder(x) * m.called(), hx)),
+            lambda: Forward(
+                lambda m, x, hx: m.rnn(m.encoder(x) + float(np.random.default_rng().standard_normal()), hx)
+            ),
+        ],
+        ids=["counter", "numpy"],
+    )
+    def test_state_of_ones_own(self, make, tmp_path):
+        refuse(
+            make(),
+            tmp_path,
+            ValueError,
+            "called again with the same samples: its forward keeps something from call to call, or draws random "
+            "numbers outside torch",
+            example=self.EXAMPLE,
+        )
+
+    def test_random_numbers_without_effect_are_fine(self, tmp_path):
+        module = Forward(lambda m, x, hx: m.rnn(m.encoder(x) + 0.0 * torch.randn(6), hx))
+        check_causal(trained(module, self.EXAMPLE), samples(self.EXAMPLE), Time("fixed"))
+
+    def test_what_looks_ahead_is_still_called_that(self, tmp_path):
+        module = Forward(lambda m, x, hx: m.rnn(m.encoder(x - x.mean(1, keepdim=True)), hx))
+        refuse(module, tmp_path, ValueError, "so the model depends on more than the samples", example=self.EXAMPLE)
+
+
+def trained(module, example):
+    return TrainedNetwork(module, 1, {"input": [example[0][:, None].astype(np.float32)]})
+
+
+def samples(example):
+    tensor = Tensor("input", (1, INPUTS))
+    return excite([tensor], Time("fixed"), {"input": [example[0][:, None].astype(np.float32)]}, 1000)
+
+
+class TestValuesThatOverflow:
+    def test_a_state_that_grows_is_told_without_warnings(self, tmp_path):
+        """It is finite over the first samples, and beyond float64 later. pytest makes every warning an error."""
+        module = LTC(INPUTS, 6, implicit_param_constraints=False)
+        with torch.no_grad():
+            module.rnn_cell.cm.fill_(0.5)
+            module.rnn_cell.gleak.fill_(-1.0)
+            module.rnn_cell.w.fill_(0.1)
+            module.rnn_cell.sensory_w.fill_(0.1)
+        refuse(
+            module,
+            tmp_path,
+            VerificationError,
+            r"'output' of the model is -?(inf|nan) at step \d+ of the random inputs. Torch itself cannot step this",
+        )
+
+    def test_a_reference_that_overflows_is_unequal_without_warnings(self, tmp_path, monkeypatch):
+        """Where float32 rounds a denominator away from zero, float64 may divide by it."""
+        usual = TrainedLayer.reference
+
+        def reference(self, samples, time):
+            results = usual(self, samples, time)
+            return results | {"h_out": results["h_out"] * 1e308 / np.zeros(1)}
+
+        monkeypatch.setattr(TrainedLayer, "reference", reference)
+        refuse(build(), tmp_path, VerificationError, "h_out on .* inputs: torch float32 vs float64 differ by inf")
+
+    @pytest.mark.parametrize("got", [np.inf, np.nan, 1e300, -1.7e308, 0.0])
+    @pytest.mark.parametrize("expected", [np.inf, np.nan, 1e300, 1.7e308, 1e-300, 0.0])
+    def test_comparison_of_any_values(self, got, expected):
+        found = compare("h", "a vs b", "random", np.full((4, 1), got), np.full((4, 1), expected))
+        with np.errstate(all="ignore"):
+            near = np.abs(np.float64(got) - np.float64(expected)) <= found.limit
+        assert found.passed == bool(near and np.isfinite([got, expected]).all())
 
 
 class TestTrapsThatAreHandled:
@@ -251,3 +384,23 @@ class TestArguments:
         example = np.random.default_rng(0).standard_normal((40, 3, INPUTS))  # (time, recordings, features)
         report = lnn_edge.export_model(build("cfc-time-first"), tmp_path / "m.lnn", example=example, steps=1000)
         assert ("recorded", 1000) in [(s.name, s.steps) for s in report.segments]
+
+    def test_time_among_the_inputs(self, tmp_path):
+        """A forward that calls its time by a name of its own: one row of times looks like one sample of 50 features."""
+
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.rnn = CfC(INPUTS, 4)
+
+            def forward(self, x, gaps):
+                return self.rnn(x, timespans=gaps)
+
+        refuse(
+            Net(),
+            tmp_path,
+            ValueError,
+            r"lengths per input: \{'x': \[50\], 'gaps': \[1\]\}, expected \(batch, time, ...\) each. If one of "
+            r"them is the time between samples, call it one of `timespans`, .*`ts` in the forward: export then",
+            example={"x": np.zeros((1, 50, INPUTS)), "gaps": np.ones((1, 50))},
+        )

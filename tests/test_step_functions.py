@@ -383,7 +383,7 @@ def test_a_step_needs_an_example(tmp_path):
         tmp_path,
         Loop(),
         ValueError,
-        "needs `example`, recorded samples as its step takes them",
+        r"needs `example` \(--example FILE.npy\), recorded samples as its step takes them",
         step=Loop.step,
         example=None,
     )

@@ -439,6 +439,38 @@ def test_compiled_part_inside(work):
         assert_same(loaded("last.ckpt", "make_training"), module)
 
 
+@pytest.mark.parametrize("file", ["w.safetensors", "last.ckpt"])
+@pytest.mark.parametrize("head", ["model.", "model._orig_mod.", "module.model."])
+def test_metrics_and_losses_beside_the_network_are_left_out(head, file, work):
+    """A Lightning checkpoint holds the class weights of its loss too: no layers, and the network is all there."""
+    module = built(TrainingModule)
+    state = {k.replace("model.", head): v.contiguous().clone() for k, v in module.state_dict().items()}
+    torch.save({"state_dict": state}, file) if file.endswith(".ckpt") else save_file(state, file)
+    others = "(criterion.weight, accuracy.total|accuracy.total, criterion.weight)"
+    match = rf"without .*'model.' \(a Lightning module\).*exactly. Not under that prefix, and so left out: {others}. If"
+    with pytest.warns(ExportWarning, match=match):
+        assert_same(loaded(file), module.model)
+
+
+def test_a_core_beside_the_network_is_not_left_out(work):
+    """Only our own checkpoint tells of it: its weights could pass for anything."""
+    module = Model(model=built(Network), other=CfC(1, 1))
+    lnn_edge.save_checkpoint(module, "m.safetensors")
+    with pytest.raises(ValueError, match=r"the cores in the checkpoint 'm.safetensors' are .*other"):
+        loaded("m.safetensors")
+
+
+def test_what_is_left_out_does_not_stand_in_for_what_is_missing(work):
+    state = {f"model.{k}": v for k, v in built(Network).state_dict().items()} | {"metric.total": torch.zeros(())}
+    bias = state.pop("model.head.bias")
+    torch.save(state, "w.pt")
+    with pytest.raises(ValueError, match="do not fit the model: missing"):
+        loaded("w.pt")
+    torch.save(state | {"model.head.bias": bias[:1]}, "w.pt")
+    with pytest.raises(ValueError, match=r"'head.bias' in 'w.pt' has shape \[1\], but the model has \[2\]"):
+        loaded("w.pt")
+
+
 def test_names_that_fit_are_left_alone(work):
     """A training module's own 'model.' is no prefix to take off; there is nothing to remark."""
     module = built(TrainingModule)
@@ -454,9 +486,19 @@ def test_names_that_fit_are_left_alone(work):
             r"only without 'policy.net.', so the file holds a network .* torch.save\(model.policy.net.state_dict\(\)",
         ),
         (
-            TrainingModule,
+            lambda: Model(model=Network(), head=nn.Linear(2, 2)),
             "make_model",
-            r"Those under 'model.' fit exactly, but .* others beside them.*torch.save\(model.model.state_dict\(\)",
+            r"beside them what looks like layers: head.weight, head.bias. If .*; else .*torch.save\(model.model.state_",
+        ),
+        (
+            lambda: Model(model=Network(), norm=nn.BatchNorm1d(2, affine=False)),
+            "make_model",
+            "beside them what looks like layers: norm.running_mean. If",
+        ),
+        (
+            lambda: Model(net=Network(), metric=Metric()),
+            "make_model",
+            r"Those under 'net.' fit exactly, but the .* others beside them.*torch.save\(model.net.state_dict\(",
         ),
         (
             lambda: Model(rest=nn.Linear(2, 2)),
@@ -464,7 +506,7 @@ def test_names_that_fit_are_left_alone(work):
             "missing encoder.0.weight.*unknown rest.weight, rest.bias. The factory must build the model exactly",
         ),
     ],
-    ids=["other-prefix", "others-beside", "nothing-fits"],
+    ids=["other-prefix", "layer-beside", "norm-beside", "other-prefix-beside", "nothing-fits"],
 )
 def test_other_prefixes_are_named_with_what_to_type(make, factory, match, work):
     saved(built(make), "w.pt")

@@ -20,7 +20,12 @@ code is 3.
 SOURCE is FILE.py:FACTORY or package.module:FACTORY; FACTORY is a function without arguments that
 returns the module, or the module itself. The file is imported, so training belongs under
 `if __name__ == "__main__":`. A single layer or cell that training saved with
-lnn_edge.save_checkpoint needs no Python file: then SOURCE is that .safetensors file."""
+lnn_edge.save_checkpoint needs no Python file: then SOURCE is that .safetensors file. Nor does a
+whole model saved by torch.save(model), but unpickling it runs the code in the file: SOURCE is that
+.pt file, and --trust-pickle says that you made it.
+
+A network around layers needs an --example. If its forward takes the time between samples, that
+argument must be called timespans, timespan, dt, dts, delta_t, elapsed, elapsed_time, ts."""
 EPILOG = """examples:
   lnn-edge export train.py:make_model gait.lnn --weights gait.safetensors --period-s 0.1
   lnn-edge export gait.safetensors gait.lnn
@@ -31,8 +36,12 @@ EPILOG = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    sources = "FILE.py:FACTORY, package.module:FACTORY, or a checkpoint (.safetensors) of a single layer or cell"
-    parser.add_argument("source", metavar="SOURCE", help=sources)
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="FILE.py:FACTORY, package.module:FACTORY, a checkpoint (.safetensors) of a single layer or cell, or with "
+        "--trust-pickle a whole model (.pt)",
+    )
     parser.add_argument("bundle", help="the bundle to write, NAME.lnn")
     add_source_arguments(parser)
     parser.add_argument("--period-s", type=float, metavar="S", help="nominal time between samples, seconds")
@@ -100,5 +109,5 @@ def run(arguments: argparse.Namespace) -> int:
     emit_json(report.to_dict(), arguments)
     say(proof_text(report, arguments.verbose), arguments)
     save_plot(report, arguments)
-    say(f"saved {report}", arguments)
+    say(f"saved {report.path}{str(report).removeprefix(report.path.name)}", arguments)
     return 0

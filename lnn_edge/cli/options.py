@@ -69,11 +69,16 @@ def _named_value(text: str) -> tuple[str, str]:
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what it takes to rebuild a trained model."""
-    parser.add_argument("--weights", metavar="FILE", help="the trained weights: .safetensors, or a state_dict (.pt)")
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="the trained weights: .safetensors, or a state_dict that torch.save wrote, alone or in a checkpoint (.pt)",
+    )
     parser.add_argument(
         "--trust-pickle",
         action="store_true",
-        help="unpickle a whole saved module; this RUNS WHATEVER CODE IS IN THE FILE, so only for files you made",
+        help="unpickle a whole saved module, torch.save(model), given as --weights or as SOURCE; this RUNS WHATEVER "
+        "CODE IS IN THE FILE, so only for files you made",
     )
     parser.add_argument(
         "--step",
@@ -102,12 +107,7 @@ def load_example(arguments: argparse.Namespace, names: list[str] | None) -> Any:
         return None
     path = Path(arguments.example)
     if path.suffix == ".npy":
-        import numpy as np
-
-        try:
-            return np.load(path, allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise ValueError(f"--example '{path}' is not a .npy file of numbers: {error}") from error
+        return _load_npy(path)
     if path.suffix != ".csv":
         raise ValueError(f"--example is '{path}', expected a .npy or .csv file")
     if names is None:
@@ -115,6 +115,26 @@ def load_example(arguments: argparse.Namespace, names: list[str] | None) -> Any:
     from ..runtime.table import load_recordings
 
     return load_recordings(path, names, arguments.reset_column)
+
+
+def _load_npy(path: Path) -> Any:
+    """One array of numbers. What numpy says of other files would have people unpickle them."""
+    import numpy as np
+
+    with path.open("rb") as file:
+        kept = file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX
+    wanted = f"In Python type: np.save('{path}', np.asarray(samples, dtype=np.float32))"
+    if not kept:
+        raise ValueError(f"--example '{path}' is not a .npy file: it begins otherwise. {wanted}")
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        if str(error).startswith("Object arrays"):
+            raise ValueError(
+                f"--example '{path}' holds Python objects, such as recordings of different lengths, expected one array "
+                f"of numbers. {wanted}"
+            ) from error
+        raise ValueError(f"--example '{path}' is damaged: {error}. {wanted}") from error
 
 
 def positive(text: str) -> float:

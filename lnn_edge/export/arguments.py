@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..manifest import MAX_UNROLL, Feature, Precision, Tensor, Time
-from ..wording import choices
+from ..wording import choices, listed
+from .forward import TIME_NAMES
 from .wrapping import InputShape
 
 __all__ = [
@@ -26,6 +27,10 @@ __all__ = [
 ]
 
 Array = npt.NDArray[Any]
+_TIME = (
+    f"If one of them is the time between samples, call it one of {listed(f'`{name}`' for name in TIME_NAMES)} in the "
+    "forward: export then passes it, and the example leaves it out"
+)
 _DT_SPAN = 20.0  # default legal dt: from the period divided by this to the period times this
 
 
@@ -193,12 +198,16 @@ def recordings(inputs: InputShape, batch: int, example: Any) -> dict[str, list[A
     if not isinstance(example, Mapping) or set(example) != set(inputs.names):
         got = sorted(example) if isinstance(example, Mapping) else type(example).__name__
         raise ValueError(
-            f"`example` is {got}, but the model takes the inputs {list(inputs.names)}: pass a dict of arrays"
+            f"`example` is {got}, but the model takes the inputs {list(inputs.names)}: pass a dict of arrays to "
+            f"lnn_edge.export_model in Python. {_TIME}"
         )
     found = {name: _rows(f"example['{name}']", inputs, batch, example[name]) for name in inputs.names}
     lengths = {name: [len(row) for row in rows] for name, rows in found.items()}
     if len({tuple(value) for value in lengths.values()}) > 1:
-        raise ValueError(f"`example` has recordings of different lengths per input: {lengths}")
+        raise ValueError(
+            f"`example` has recordings of different lengths per input: {lengths}, expected (batch, time, ...) each. "
+            f"{_TIME}"
+        )
     return found
 
 

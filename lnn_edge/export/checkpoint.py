@@ -26,7 +26,7 @@ from .unwrapping import plain_names
 from .weights import load_state
 from .weights_file import DESCRIPTION_ENTRY, Description, Format, WeightsFile, read_weights
 
-__all__ = ["load_checkpoint", "rebuilt", "save_checkpoint"]
+__all__ = ["described", "load_checkpoint", "rebuilt", "save_checkpoint"]
 
 _SUFFIX = ".safetensors"
 
@@ -73,16 +73,24 @@ def save_checkpoint(model: nn.Module, path: str | os.PathLike[str]) -> str:
 
 
 def _encoded(model: nn.Module) -> bytes:
-    tensors = _tensors(model)
-    found = configs_from_module(model)
-    plain = plain_names(model, found)
-    cores = tuple(msgspec.structs.replace(core, name=plain[name]) for name, core in found.items())
+    tensors, cores = described(model)
     for core in cores:
         if not core.name:
             _check_complete(core, tensors)
-    described = Description(Format(), cores, installed_versions()).signed(tensors)
-    metadata = {"format": "pt", DESCRIPTION_ENTRY: msgspec.json.encode(described).decode()}
+    description = Description(Format(), cores, installed_versions()).signed(tensors)
+    metadata = {"format": "pt", DESCRIPTION_ENTRY: msgspec.json.encode(description).decode()}
     return bytes(save(tensors, metadata))
+
+
+def described(model: nn.Module) -> tuple[dict[str, torch.Tensor], tuple[CoreConfig, ...]]:
+    """What a checkpoint of a model holds: its tensors by name and how its cores were built, wrappers left out.
+
+    Raises:
+        TypeError, ValueError: If it holds a core or a part that a file of tensors cannot describe.
+    """
+    tensors, found = _tensors(model), configs_from_module(model)
+    plain = plain_names(model, found)
+    return tensors, tuple(msgspec.structs.replace(core, name=plain[name]) for name, core in found.items())
 
 
 def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:

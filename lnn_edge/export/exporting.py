@@ -74,7 +74,9 @@ def export_model(
         path: Where the bundle goes, `NAME.lnn`.
         example: Recorded samples, (T, features) or a batch of recordings as the module takes it; a dict of these by
             argument name if the forward takes several. Used for the proof, for the ranges in the manifest and for the
-            self-test on the device. A network needs it; for a single layer random samples can stand in.
+            self-test on the device. A network needs it; for a single layer random samples can stand in. It leaves out
+            the time between samples, which in a forward must be called `timespans`, `timespan`, `dt`, `dts`, `delta_t`,
+            `elapsed`, `elapsed_time`, `ts`.
         step: For a network that loops cells by itself: what one turn of that loop is, a function or a method of the
             model, called as `step(model, x, state)` or `step(model, x, state, timespan)`. x is (batch, ...), or a dict
             of these if the example is one; timespan is (batch, 1). It returns the output and the new state, a tensor or
@@ -198,8 +200,6 @@ def _finished(graph: GraphBuilder, manifest: Manifest) -> onnx.ModelProto:
 def _bounded(pair: StatePair, truth: Truth) -> StatePair:
     """With the lowest and highest value of each unit during the proof."""
     flat = truth.stepped[pair.output].reshape(-1, *pair.shape[1:])
-    if not np.isfinite(flat).all():  # the proof will name it; a manifest cannot hold it
-        return pair
     low, high = flat.min(axis=0).ravel().tolist(), flat.max(axis=0).ravel().tolist()
     return msgspec.structs.replace(pair, bounds=(tuple(low), tuple(high)))
 

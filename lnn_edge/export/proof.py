@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from ..bundle import Bundle
 from ..equality import COMPUTABLE, EXACT, EXTREME, TORCH, Comparison, compare, largest_error, versus
+from ..errors import VerificationError
 from ..golden import Golden
 from ..manifest import DT_INPUT, Manifest, Time
 from ..runtime.model import Model
@@ -39,6 +41,15 @@ STEPPED_WHOLE = versus("torch stepped", "torch on the whole sequence")
 _GOLDEN_BYTES = 1 << 20
 _GOLDEN_STEPS = 1024
 _CAUSAL_STEPS = 24
+_DRAWS = (
+    "its forward draws random numbers in eval mode (noise, a sample of a distribution, a dropout that is always on), "
+    "which no step can draw again. Draw them only `if self.training`, call dropout with `training=self.training`, and "
+    "return what a distribution is made of, its mean or logits, in place of a sample"
+)
+_KEEPS = (
+    "its forward keeps something from call to call, or draws random numbers outside torch. Keep all state in the state "
+    "that it takes and returns, and draw only `if self.training`"
+)
 # onnx.reference takes 0.3 to 0.7 ms per step of the graphs that we write, so 0.1 to 0.2 s. In half precision it alone
 # computes in half, where onnxruntime's CPU kernels compute in float32 between their casts; so it steps for longer.
 _EVALUATED_STEPS = {"float32": 256, "float16": 1024}
@@ -80,13 +91,32 @@ class Truth:
 
 @one_thread()
 def truth_from_model(model: Trained, samples: Excitation, time: Time, progress: Progress) -> Truth:
-    """Run the trained module in all three ways, segment by segment: each starts with a reset, so progress can show."""
-    return Truth(
-        samples,
-        _by_segment("torch, whole sequences", samples, progress, lambda part: model.whole(part, time), _joined_known),
-        _by_segment("torch, stepped", samples, progress, lambda part: model.stepped(part, time), _joined),
-        _by_segment("float64 reference", samples, progress, lambda part: model.reference(part, time), _joined),
+    """Run the trained module in all three ways, segment by segment: each starts with a reset, so progress can show.
+
+    Raises:
+        VerificationError: If what torch gives when it is stepped is not finite.
+    """
+    whole = _by_segment(
+        "torch, whole sequences", samples, progress, lambda part: model.whole(part, time), _joined_known
     )
+    stepped = _by_segment("torch, stepped", samples, progress, lambda part: model.stepped(part, time), _joined)
+    _check_steps(stepped, samples)
+    with np.errstate(all="ignore"):  # what is not finite is an infinite error in every comparison
+        exact = _by_segment("float64 reference", samples, progress, lambda part: model.reference(part, time), _joined)
+    return Truth(samples, whole, stepped, exact)
+
+
+def _check_steps(stepped: Results, samples: Excitation) -> None:
+    for segment, start, stop in samples.segments:
+        for name, values in stepped.items():
+            bad = np.argwhere(~np.isfinite(values[start:stop]))
+            if len(bad):
+                value = values[start:stop][tuple(bad[0])]
+                raise VerificationError(
+                    f"'{name}' of the model is {value} at step {bad[0][0]} of the {segment} inputs. Torch itself "
+                    "cannot step this model on them, so no step can be proven equal to it: the training diverged, or "
+                    "nothing kept the model's parameters in bounds"
+                )
 
 
 def _by_segment(
@@ -123,7 +153,7 @@ def check_causal(model: Trained, samples: Excitation, time: Time) -> None:
 
     Raises:
         ValueError: If they differ: the model looks at more than one sample at a time, so no step can equal it. Or if
-            what it gives is not finite.
+            what it gives is not finite, or another each time it is called.
     """
     short = samples.pick(np.arange(_CAUSAL_STEPS))
     stepped = model.stepped(short, time)
@@ -135,12 +165,28 @@ def check_causal(model: Trained, samples: Excitation, time: Time) -> None:
                 "diverged, a buffer such as the statistics of a BatchNorm is damaged, or the samples are not in the "
                 "units of the training"
             )
-    for name, (steps, whole) in model.whole(short, time).items():
+    known = model.whole(short, time)
+    _check_repeats(model, short, time, known)
+    for name, (steps, whole) in known.items():
         found = compare(name, STEPPED_WHOLE, "first", stepped[name][steps], whole, tolerance=COMPUTABLE)
         if not found.passed:
             raise ValueError(
                 f"output '{name}' at step {found.first_over}: torch stepped and torch on the whole sequence differ by "
                 f"{found.max_abs:.1e}, so {model.why_unequal}"
+            )
+
+
+def _check_repeats(model: Trained, samples: Excitation, time: Time, first: Known) -> None:
+    """Call the torch module again: what differs now differs from any step too, and is not for want of causality."""
+    before = torch.get_rng_state()
+    again = model.whole(samples, time)
+    cause = _KEEPS if torch.equal(before, torch.get_rng_state()) else _DRAWS
+    for name, (_, values) in first.items():
+        found = compare(name, "again vs first", "first", again[name][1], values)
+        if not found.passed and np.isfinite(found.max_abs):
+            raise ValueError(
+                f"output '{name}' differs by {found.max_abs:.1e} when the model is called again with the same samples: "
+                f"{cause}"
             )
 
 

@@ -5,29 +5,28 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import os
-import pickle
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from inspect import isfunction
+from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import nn
 
-from ..wording import choices
-from .checkpoint import rebuilt
+from ..wording import choices, listed
+from .checkpoint import described, rebuilt
+from .torch_files import loaded_weights, unpickled
 from .weights import load_state
 from .weights_file import read_weights
 
 __all__ = ["Source", "load_trained"]
-
-_NESTED = ("state_dict", "model_state_dict", "model")  # where training frameworks keep the weights in a checkpoint
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,8 @@ def load_trained(
         source: FILE.py:FACTORY, package.module:FACTORY, a file from `save_checkpoint`, or with `trust_pickle` a file
             with a pickled module.
         weights: File with the weights, or `None`.
-        trust_pickle: Whether a whole module may be unpickled, which runs whatever code is in the file.
+        trust_pickle: Whether the source, or a file of weights that holds more than tensors, may be unpickled, which
+            runs whatever code is in the file.
         step: Name of the step function: a function beside the factory, or a method of the model.
         initial_state: Name of the function that makes the state which the step starts from, likewise.
 
@@ -76,7 +76,7 @@ def load_trained(
         module, checkpoint = _checkpoint(Path(source), weights)
     else:
         code, module = _built(source)
-        checkpoint = None if weights is None else _load_weights(module, Path(weights))
+        checkpoint = None if weights is None else _load_weights(code, module, Path(weights), trust_pickle)
     return Source(
         module,
         checkpoint,
@@ -92,7 +92,7 @@ def _function(option: str, name: str, code: ModuleType | None, module: nn.Module
         if callable(found):
             return found  # type: ignore[no-any-return]
     own = [n for n, value in vars(type(module)).items() if callable(value)]
-    beside = [] if code is None else [n for n, value in vars(code).items() if isfunction(value)]
+    beside = [] if code is None else [n for n, v in vars(code).items() if inspect.isfunction(v) and _is_own(code, v)]
     known = sorted(n for n in {*own, *beside} if not n.startswith("_"))
     where = f"a method of {type(module).__name__}" + ("" if code is None else f" nor a function of '{_shown(code)}'")
     raise ValueError(f"{option} is '{name}', which is not {where}. {choices(name, known)}")
@@ -111,17 +111,46 @@ def _built(source: str) -> tuple[ModuleType, nn.Module]:
         )
     code = _from_file(Path(place)) if place.endswith(".py") else _from_package(place)
     if not hasattr(code, name):
-        public = [n for n in vars(code) if not n.startswith("_") and callable(getattr(code, n))]
-        raise ValueError(f"'{place}' has no '{name}'. {choices(name, public)}")
+        raise ValueError(f"'{place}' has no '{name}'. {choices(name, _factories(code, name))}")
     made = getattr(code, name)
     if not isinstance(made, nn.Module):
         if not callable(made):
             raise TypeError(f"'{source}' is {type(made).__name__}, expected a function that returns a torch module")
+        _check_no_arguments(source, made)
         with _users_code(source):
             made = made()
     if not isinstance(made, nn.Module):
         raise TypeError(f"'{source}' returned {type(made).__name__}, expected a torch.nn.Module")
     return code, made
+
+
+def _factories(code: ModuleType, wanted: str) -> list[str]:
+    """What a file defines that could be a factory; of what it imports, only what is called nearly as was wanted."""
+    public = {n: value for n, value in vars(code).items() if not n.startswith("_") and callable(value)}
+    own = [n for n, value in public.items() if _is_own(code, value) or isinstance(value, (nn.Module, partial))]
+    near = get_close_matches(wanted, own, 1, 0.5) or get_close_matches(wanted, public, 1, 0.5)
+    return [*own, *(n for n in near if n not in own)]
+
+
+def _is_own(code: ModuleType, value: Any) -> bool:
+    """Whether a function or class was written in this file."""
+    return getattr(value, "__module__", None) == code.__name__
+
+
+def _check_no_arguments(source: str, factory: Callable[..., Any]) -> None:
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):  # written in C: calling it will tell
+        return
+    needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if needed:
+        given = ", ".join("..." if p.kind is p.POSITIONAL_ONLY else f"{p.name}=..." for p in needed)
+        name = source.rpartition(":")[2]
+        raise ValueError(
+            f"'{source}' needs {listed(f'`{p.name}`' for p in needed)}, but export calls it without arguments. Write a "
+            "function beside it that passes what it was trained with, and name that: "
+            f"def exported(): return {name}({given})"
+        )
 
 
 @contextmanager
@@ -133,7 +162,8 @@ def _users_code(source: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
-        where = "" if isinstance(error, SyntaxError) else f" ({Path(frame.filename).name}, line {frame.lineno})"
+        ours = isinstance(error, SyntaxError) or frame.filename == __file__  # a line of which would help nobody
+        where = "" if ours else f" ({Path(frame.filename).name}, line {frame.lineno})"
         hint = ". Put what trains under `if __name__ == '__main__':`" if isinstance(error, SystemExit) else ""
         raise ValueError(f"'{source}' raised {type(error).__name__}: {error}{where}{hint}") from error
 
@@ -164,39 +194,19 @@ def _from_package(name: str) -> ModuleType:
         raise ValueError(f"no module '{name}'; expected FILE.py:FACTORY or package.module:FACTORY") from error
 
 
-def _load_weights(module: nn.Module, path: Path) -> str:
-    """Load a safetensors file or a state_dict into a module; everything must fit. Returns the SHA-256 of the file."""
+def _load_weights(code: ModuleType, module: nn.Module, path: Path, trust_pickle: bool) -> str:
+    """Load weights into a module; everything must fit. Returns the SHA-256 of the file."""
     if path.suffix == ".safetensors":
         file = read_weights(path)
         load_state(module, file.tensors, path, None if file.description is None else file.description.cores)
         return file.sha256
-    load_state(module, _state_dict(path), path)
+    weights = loaded_weights(path, trust_pickle=trust_pickle, code=code)
+    if isinstance(weights, nn.Module):  # it says more than its state_dict: how its cores were built
+        tensors, cores = described(weights)
+        load_state(module, tensors, path, cores)
+    else:
+        load_state(module, weights, path)
     return _sha256(path)
-
-
-def _state_dict(path: Path) -> Mapping[str, torch.Tensor]:
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights file '{path}'")
-    try:
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"'{path}' is damaged, or holds more than tensors and loading it would run code from the file. In the "
-            "training script type: torch.save(model.state_dict(), 'weights.pt')"
-        ) from error
-    except OSError:
-        raise
-    except Exception as error:  # what a damaged pickle makes torch raise has no common base
-        raise ValueError(f"'{path}' is not a torch checkpoint: {type(error).__name__}: {error}") from error
-    for key in _NESTED:
-        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
-            loaded = loaded[key]
-            break
-    if not isinstance(loaded, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in loaded.items()
-    ):
-        raise ValueError(f"'{path}' holds no state_dict; expected a mapping of names to tensors")
-    return loaded
 
 
 def _checkpoint(path: Path, weights: str | None) -> tuple[nn.Module, str]:
@@ -217,12 +227,7 @@ def _unpickled(path: Path, weights: str | None, trust_pickle: bool) -> tuple[nn.
     if not path.is_file():
         raise FileNotFoundError(f"no file '{path}'")
     sys.path.insert(0, os.getcwd())
-    try:
-        module = torch.load(path, map_location="cpu", weights_only=False)
-    except OSError:
-        raise
-    except Exception as error:  # as above; and the classes of the module may be missing here
-        raise ValueError(f"'{path}' cannot be unpickled: {type(error).__name__}: {error}") from error
+    module = unpickled(path)
     if not isinstance(module, nn.Module):
         raise TypeError(f"'{path}' holds {type(module).__name__}, expected a torch.nn.Module")
     return module, _sha256(path)

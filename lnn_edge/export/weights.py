@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
 import torch
@@ -32,6 +33,9 @@ def load_state(
 ) -> None:
     """Load weights into a module; every name and shape must fit. Prefixes of wrappers are taken off with a warning.
 
+    What lies outside such a prefix is left out with a warning that names it, if the module's own tensors are all
+    under it and none of the others looks like a layer: metrics, and the class weights of a loss.
+
     Args:
         module: The module; it is changed only if everything fits.
         state: Tensors by name.
@@ -42,8 +46,8 @@ def load_state(
         ValueError: If a name or a shape does not fit, or a core was built in another way.
     """
     own = {plain: name for name, plain in plain_names(module, module.state_dict()).items()}
-    fit = _find_fit(list(state), own) or _Fit()
-    renamed = {fit.applied(name): value for name, value in state.items()}
+    fit = _find_fit(list(state), own) or _find_fit_inside(state, own) or _Fit()
+    renamed = {fit.applied(name): value for name, value in state.items() if name not in fit.left_out}
     if cores is not None:
         _check_cores({fit.applied(core.name): core for core in cores}, module, path)
     _check_names(renamed, own, path)
@@ -62,15 +66,31 @@ class _Fit:
 
     prefix: tuple[str, ...] = ()
     compiled: bool = False
+    left_out: tuple[str, ...] = ()
 
     def applied(self, name: str) -> str:
-        parts = [part for part in name.split(".") if part != _COMPILED] if self.compiled else name.split(".")
-        return ".".join(parts[len(self.prefix) :])
+        """The name in the model; one that is not under the prefix stays as it is."""
+        parts = self.parts(name)
+        return ".".join(parts[len(self.prefix) :] if self.covers(name) else parts)
+
+    def covers(self, name: str) -> bool:
+        """Whether a name is under the prefix."""
+        return tuple(self.parts(name)[: len(self.prefix)]) == self.prefix
+
+    def parts(self, name: str) -> list[str]:
+        """A name between its dots."""
+        return [part for part in name.split(".") if part != _COMPILED or not self.compiled]
 
     def remark(self, path: Path) -> str:
         parts = [*self.prefix, *([_COMPILED] if self.compiled else [])]
         shown = listed(f"'{part}.' ({_WRITERS[part]})" for part in dict.fromkeys(parts))
-        return f"the names of the weights in '{path}' were read without {shown}; so they fit the model exactly"
+        text = f"the names of the weights in '{path}' were read without {shown}; so they fit the model exactly"
+        if not self.left_out:
+            return text
+        return (
+            f"{text}. Not under that prefix, and so left out: {listed(self.left_out)}. If one of these changes what "
+            "the model computes, let the factory build it too"
+        )
 
 
 def _find_fit(names: list[str], own: Collection[str]) -> _Fit | None:
@@ -90,6 +110,39 @@ def _find_fit(names: list[str], own: Collection[str]) -> _Fit | None:
     return None
 
 
+def _find_fit_inside(state: Mapping[str, torch.Tensor], own: Collection[str]) -> _Fit | None:
+    """The prefix of wrappers under which the names are exactly those of the model, with nothing outside to miss.
+
+    A training module keeps metrics and the class weights of its loss beside the network. A layer beside it is another
+    matter: what was trained passes through it, so the network alone would not be what was trained.
+    """
+    fit = _fit_among_others(list(state), own)
+    return None if fit is None or _layers(fit.left_out, state) else fit
+
+
+def _fit_among_others(names: list[str], own: Collection[str]) -> _Fit | None:
+    """The shortest prefix of wrappers under which the names are exactly those of the model, whatever is outside."""
+    for compiled in (False, True):
+        heads = {prefix: None for name in names for prefix in _heads(_Fit(compiled=compiled).parts(name))}
+        for prefix in sorted(heads, key=len):
+            fit = _Fit(prefix, compiled)
+            inside = [fit.applied(name) for name in names if fit.covers(name)]
+            if len(inside) == len(own) and set(inside) == set(own):
+                return replace(fit, left_out=tuple(name for name in names if not fit.covers(name)))
+    return None
+
+
+def _heads(parts: list[str]) -> Iterator[tuple[str, ...]]:
+    """Every beginning of a name that is made of wrappers alone."""
+    known = list(takewhile(_WRITERS.__contains__, parts[:-1]))
+    return (tuple(known[:count]) for count in range(1, len(known) + 1))
+
+
+def _layers(names: Iterable[str], state: Mapping[str, torch.Tensor]) -> list[str]:
+    """Those that look like tensors of a layer: weights with two axes, biases, the statistics of a normalisation."""
+    return [name for name in names if state[name].dim() > 1 or name.rpartition(".")[2] in ("bias", "running_mean")]
+
+
 def _check_prefix(fit: _Fit, path: Path) -> None:
     foreign = [part for part in fit.prefix if part not in _WRITERS]
     if foreign:
@@ -106,12 +159,21 @@ def _check_names(state: Mapping[str, torch.Tensor], own: Mapping[str, str], path
     if missing or unknown:
         raise ValueError(
             f"the weights in '{path}' do not fit the model: missing {listed(missing, 5)}; unknown "
-            f"{listed(unknown, 5)}. {_advice(list(state), list(own))}"
+            f"{listed(unknown, 5)}. {_advice(state, list(own))}"
         )
 
 
-def _advice(names: list[str], own: list[str]) -> str:
+def _advice(state: Mapping[str, torch.Tensor], own: list[str]) -> str:
     """What to do about names that do not fit: one side may hold the other under a prefix."""
+    names = list(state)
+    inside = _fit_among_others(names, own)
+    if inside is not None:
+        head = ".".join(inside.prefix)
+        return (
+            f"Those under '{head}.' fit exactly, but the file holds beside them what looks like layers: "
+            f"{listed(_layers(inside.left_out, state), 5)}. If what was trained passes through these, let the factory "
+            f"build all of it; else in the training script type: torch.save(model.{head}.state_dict(), 'weights.pt')"
+        )
     for head in dict.fromkeys(name.split(".")[0] for name in names):
         under = {name.removeprefix(f"{head}.") for name in names if name.startswith(f"{head}.")}
         if under == set(own):

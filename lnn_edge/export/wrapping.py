@@ -106,7 +106,9 @@ def trained_from_module(
         return TrainedLayer(layer, batch)
     if example is None:
         takes = "as its forward takes them" if step is None else "as its step takes them, one after the other"
-        raise ValueError(f"a network needs `example`, recorded samples {takes}: (batch, time, ...)")
+        raise ValueError(
+            f"a network needs `example` (--example FILE.npy), recorded samples {takes}: (batch, time, ...)"
+        )
     check_finite(module)
     if step is not None:
         return TrainedStep(module, step, batch, example, initial_state)
