@@ -225,6 +225,16 @@ class TestRun:
         with pytest.raises(ValueError, match="expected one time for each of the 3 samples"):
             stream.run(np.zeros((3, INPUTS)), t_s=1.0)
 
+    def test_a_failed_run_counts_nothing(self, bundles):
+        """The count and the clock go back with the state, so the same samples can be given again."""
+        stream = lnn_edge.load(bundles["measured"]).stream()
+        stream.step(np.zeros(INPUTS), t_s=1.0)
+        with pytest.raises(ValueError, match=r"not after the previous sample at 1\.2"):
+            stream.run(np.zeros((4, INPUTS)), t_s=[1.1, 1.2, 1.2, 1.3])
+        assert (stream.steps, stream.snapshot().t_s) == (1, 1.0)
+        stream.run(np.zeros((4, INPUTS)), t_s=[1.1, 1.2, 1.3, 1.4])
+        assert (stream.steps, stream.snapshot().t_s) == (5, 1.4)
+
     def test_results_are_copies(self, bundles):
         stream = lnn_edge.load(bundles["fixed"]).stream()
         ys = stream.run(np.ones((4, INPUTS)))
