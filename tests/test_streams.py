@@ -136,11 +136,23 @@ class TestTime:
         with pytest.raises(ValueError, match=r"pass either `dt_s` .* or `t_s`"):
             lnn_edge.load(bundles["measured"]).stream().step(np.zeros(INPUTS), **times)
 
-    @pytest.mark.parametrize("dt_s", [0.0, -0.05, 1e-9, 1e9, float("nan"), float("inf")])
-    def test_illegal_dt_is_refused(self, dt_s, bundles):
+    @pytest.mark.parametrize(
+        ("dt_s", "advice"),
+        [
+            (0, "Samples must come in order of time: leave out one that is not after the previous one"),
+            (-0.05, "Samples must come in order of time: leave out one that is not after the previous one"),
+            (1e-9, "Leave out samples that come faster, or export with a wider `dt_range_s`"),
+            (1e9, "After a longer gap call stream.reset()"),
+            (float("nan"), "It must be the finite number of seconds since the previous sample"),
+            (float("inf"), "It must be the finite number of seconds since the previous sample"),
+        ],
+    )
+    @pytest.mark.parametrize("shape", [(), (1, 1)])
+    def test_illegal_dt_is_refused_with_what_to_do(self, dt_s, advice, shape, bundles):
         stream = lnn_edge.load(bundles["measured"]).stream()
-        with pytest.raises(ValueError, match=r"`dt_s` is .*, but model 'measured' was proven for 0.0025 to 1 seconds"):
-            stream.step(np.zeros(INPUTS), dt_s=dt_s)
+        with pytest.raises(ValueError, match=r"`dt_s` is .*, but model 'measured' was proven for 0.0025 to 1 s") as got:
+            stream.step(np.zeros(INPUTS), dt_s=np.full(shape, dt_s) if shape else dt_s)
+        assert str(got.value).endswith(f" seconds. {advice}. The state is unchanged")
 
     @pytest.mark.parametrize(("dt_s", "message"), [("0.1", "dtype <U3"), (1j, "dtype complex"), ([True], "dtype bool")])
     def test_dt_that_is_no_number(self, dt_s, message, bundles):
