@@ -395,7 +395,7 @@ BAD_ROWS = [
     ("1,x,3", "line 3: 'acc_y' is 'x', expected a number"),
     ("1,nan,3", "line 3: 'acc_y' is nan, expected a finite number"),
     ('1,"2"x,3', "line 3: not CSV: ',' expected after '\"'"),
-    ("1,1e39,3", "line 3: `input` holds inf at 'acc_y'"),
+    ("1,1e39,3", "line 3: `input` holds 1e+39 at 'acc_y' (index [1]); that is more than float32 can hold"),
     ("1,2,9", "line 3: `input` holds 9.0 at 'gyro_z' (index [2]); its legal range is [-8.0, 8.0]"),
 ]
 

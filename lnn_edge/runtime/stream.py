@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..errors import NonFiniteError
 from ..manifest import DT_INPUT, Manifest
-from .blocks import check_lengths, recording_in_blocks, samples_from_blocks
+from .blocks import check_lengths, check_recording, recording_in_blocks, samples_from_blocks
 from .clock import make_clock
 from .samples import InputPort, by_name, feature_label
 from .state import State, check_state, initial_state
@@ -108,6 +108,7 @@ class Stream:
         Raises:
             As `step`. State, clock and `steps` are then what they were before the call; the message names the sample.
         """
+        check_recording(self._manifest, xs)
         check_lengths(xs, dt_s=dt_s, t_s=t_s)
         if self._unroll > 1:
             xs, dt_s, t_s = recording_in_blocks(self._manifest, xs, dt_s, t_s)
