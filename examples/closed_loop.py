@@ -43,6 +43,7 @@ PERIOD_S = 0.02  # of the sensor, on paper
 NOISE = (0.001, 0.001)  # standard deviation of a sample: m, rad
 SECONDS = 10  # of an episode, if the pole stays up; the return is 1 per step of the simulator, so 1000 at most
 LIMIT = 3.0  # of the actuator
+DRIVER = 48  # characters for the longest name of a driver in the table
 CHANNELS = [lnn_edge.Feature("cart", "m"), lnn_edge.Feature("pole", "rad")]
 
 
@@ -316,8 +317,8 @@ def evaluate(name: str, drive: Callable[[int], Episode], seeds: range) -> list[E
     tilt = np.degrees(np.sqrt(np.mean(np.concatenate([e.states for e in episodes])[:, 1] ** 2)))
     fell = int(np.sum(returns < round(SECONDS / STEP_S)))
     print(
-        f"  {name:<44} {returns.mean():>6.0f} +- {returns.std():>3.0f} {returns.min():>6.0f} {returns.max():>6.0f}"
-        f" {fell:>5} {tilt:>8.2f}",
+        f"  {name:<{DRIVER}} {returns.mean():>6.0f} +- {returns.std():>3.0f}"
+        f" {returns.min():>6.0f} {returns.max():>6.0f} {fell:>5} {tilt:>9.2f}",
         flush=True,
     )
     return episodes
@@ -380,7 +381,7 @@ def main() -> None:
 
     loop, seeds = Loop(SECONDS), range(tests)
     heading(3, f"balance for {SECONDS} s, {tests} episodes on seeds of their own, the same for every driver")
-    print(f"  {'':<44} {'return':>13} {'least':>6} {'most':>6} {'fell':>5} {'tilt, deg':>9}")
+    print(f"  {'':<{DRIVER}} {'return':>13} {'least':>6} {'most':>6} {'fell':>5} {'tilt, deg':>9}")
     runs = {"expert, full state": evaluate("expert, full state every 10 ms", loop.by_expert, seeds)[0]}
     evaluate("policy, torch", lambda seed: loop.by(TorchController(policy), seed), seeds)
     models = {e.name: lnn_edge.load(bundle, backend=e.name) for e in BACKENDS if why_not_ready(e) is None}

@@ -31,6 +31,7 @@ __all__ = [
     "checked_options",
     "missing_modules",
     "named_backend",
+    "refuse_options",
     "why_not_ready",
 ]
 
@@ -220,6 +221,26 @@ def checked_options(entry: BackendEntry, options: Mapping[str, Any] | None) -> d
             raise ValueError(f"option '{name}' is '{value}'. {choices(str(value), known[name].values)}")
         chosen[name] = str(value)
     return chosen
+
+
+def refuse_options(options: Mapping[str, Any] | None) -> None:
+    """Refuse options where no backend was named: what they are for must not depend on which one is the fastest.
+
+    Raises:
+        ValueError: If there are any, with the backends that have them.
+    """
+    if not options:
+        return
+    known = dict.fromkeys(option.name for entry in BACKENDS for option in entry.options)
+    for name in options:
+        if name not in known:
+            raise ValueError(f"no backend has an option '{name}'. {choices(str(name), known)}")
+    chosen = ", ".join(f"'{name}'" for name in options)
+    owners = [entry.name for entry in BACKENDS if set(options) <= {option.name for option in entry.options}]
+    if not owners:
+        raise ValueError(f"no backend has all of the options {chosen}: name one, with its own")
+    names = " or ".join(f"backend='{name}' (--backend {name})" for name in owners)
+    raise ValueError(f"with the options {chosen} the backend must be named: {names}")
 
 
 def backend_class(entry: BackendEntry) -> type[Backend]:

@@ -5,7 +5,10 @@ They say nothing about numbers (tests/test_streaming_equals_offline.py does), on
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
+from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
@@ -141,6 +144,31 @@ def check_run_is_all_or_nothing(model):
         stream.run(xs, **timing(model))
     for name, array in stream.snapshot().tensors.items():
         np.testing.assert_array_equal(array, before.tensors[name])
+    assert stream.steps == model.manifest.unroll  # those of the one call before
+
+
+def check_snapshot_survives_a_restart(model):
+    """What `pickle` or `copy` gives is read-only as well, and goes on where the snapshot was taken."""
+    stream = model.stream()
+    stream.step(sample(model, 1), **timing(model))
+    kept = stream.snapshot()
+    expected = stream.step(sample(model, 2), **timing(model)).copy()
+    for copied in (pickle.loads(pickle.dumps(kept)), copy.deepcopy(kept), copy.copy(kept)):
+        assert copied.t_s == kept.t_s
+        assert_immutable(copied)
+        fresh = model.stream()
+        fresh.restore(copied)
+        np.testing.assert_array_equal(fresh.step(sample(model, 2), **timing(model)), expected)
+
+
+def assert_immutable(state):
+    name = next(iter(state.tensors))
+    with pytest.raises(ValueError, match="read-only"):
+        state.tensors[name][...] = 0
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        state.tensors[name] = 0
+    with pytest.raises(FrozenInstanceError):
+        state.t_s = 0.0
 
 
 def check_second_thread_is_refused(model):
@@ -203,6 +231,16 @@ def check_foreign_state_is_refused(model):
     bad = {name: np.full_like(array, np.nan) for name, array in model.initial_state().tensors.items()}
     with pytest.raises(NonFiniteError, match="the stream keeps the state it had"):
         stream.restore(State(bad))
+    with pytest.raises(TypeError, match="state 'h_in' is a list, expected a NumPy array"):
+        State({"h_in": [0.0]})
+    wide = {name: array.astype(np.float64) for name, array in model.initial_state().tensors.items()}
+    with pytest.raises(TypeError, match="has dtype float64, expected float32"):
+        stream.restore(State(wide))  # a finite 1e300 of it would become infinity
+    for t_s in ("now", True, np.array([1.0])):
+        with pytest.raises(TypeError, match=r"the state's `t_s` is .*, expected seconds or None"):
+            stream.restore(State(model.initial_state().tensors, t_s))
+    with pytest.raises(NonFiniteError, match=r"the state's `t_s` is nan; the stream keeps the state it had"):
+        stream.restore(State(model.initial_state().tensors, float("nan")))
 
 
 CHECKS = {name: check for name, check in list(globals().items()) if name.startswith("check_")}

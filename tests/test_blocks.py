@@ -114,6 +114,7 @@ def block_model(tmp_path_factory):
     [
         (np.zeros(3), {"dt_s": 0.1}, r"has shape \(3,\), but model 'm' takes shape \(4, 3\) per block of 4 samples"),
         (np.zeros((6, 3)), {"dt_s": 0.1}, r"If these are several samples, type: stream.run\(x\)"),
+        (np.zeros((2, 4, 3)), {"dt_s": 0.1}, r"has shape \(2, 4, 3\), .* per block of 4 samples: .*input_2.$"),
         (np.zeros((4, 3)), {}, "pass either `dt_s`"),
         (np.zeros((4, 3)), {"dt_s": np.full(3, 0.1)}, r"`dt_s` has shape \(3,\), expected one number or shape \(4,\)"),
         (np.zeros((4, 3)), {"dt_s": [0.1, 0.1, 9.0, 0.1]}, "was proven for 0.005 to 2 seconds"),

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 
 import pytest
 from second_backend import Second, Slow, Unavailable, put_into_the_table, row
 
 import lnn_edge
-from lnn_edge.backends import BACKENDS
+from lnn_edge.backends import BACKENDS, BackendOption
+from lnn_edge.bundle import read_bundle
 from lnn_edge.cli import main
 from lnn_edge.errors import BackendUnavailable
 from lnn_edge.runtime.choosing import step_medians_us
+from lnn_edge.runtime.loading import open_each
 
 
 def sleeping(seconds, calls, name):
@@ -83,9 +86,40 @@ def test_a_proof_of_all_says_which_it_leaves_out(gpu, cfc_bundle, capfd, caplog)
     assert "'tensorrt' is installed but not ready, it is left out: the CUDA driver supports CUDA 11.4" in caplog.text
 
 
-def test_options_need_a_name(cfc_bundle):
-    message = re.escape("options ['wait'] are of one backend: name it with `backend` (--backend)")
-    with pytest.raises(ValueError, match=message):
-        lnn_edge.load(cfc_bundle, options={"wait": "spin"})
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"wait": "spin"},
+            "with the options 'wait' the backend must be named: backend='tensorrt' (--backend tensorrt)",
+        ),
+        (
+            {"wait": "spin", "tf32": "on"},
+            "with the options 'wait', 'tf32' the backend must be named: backend='tensorrt' (--backend tensorrt)",
+        ),
+        ({"wiat": "spin"}, "no backend has an option 'wiat'. Valid: wait, graph, "),
+        ({"wiat": "spin"}, " Did you mean 'wait'?"),
+    ],
+)
+def test_options_need_a_name(options, message, cfc_bundle):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        lnn_edge.load(cfc_bundle, options=options)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        open_each(read_bundle(cfc_bundle), options=options)
+
+
+def test_options_of_several_backends(monkeypatch, cfc_bundle):
+    """Which of them is the user's to say; options that no single one has are told apart."""
+    options = (BackendOption("wait", ("a",), "tests"), BackendOption("other", ("a",), "tests"))
+    put_into_the_table(monkeypatch, replace(row(Second), options=options))
+    with pytest.raises(
+        ValueError, match=r"must be named: backend='tensorrt' \(.*\) or backend='second' \(--backend second\)"
+    ):
+        lnn_edge.load(cfc_bundle, options={"wait": "a"})
+    with pytest.raises(ValueError, match=r"no backend has all of the options 'other', 'graph'"):
+        lnn_edge.load(cfc_bundle, options={"other": "a", "graph": "on"})
+
+
+def test_unknown_backend_with_auto_among_the_valid(cfc_bundle):
     with pytest.raises(ValueError, match=rf"unknown backend 'onxruntime'\. Valid: auto, .*{BACKENDS[-1].name}"):
         lnn_edge.load(cfc_bundle, backend="onxruntime")

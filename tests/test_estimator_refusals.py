@@ -87,8 +87,29 @@ SETTINGS = {
     "readout": ({"readout": "first"}, ValueError, "`readout` is 'first', expected 'auto', 'last', 'mean' or a number"),
     "readout of none": ({"readout": 0}, ValueError, "`readout` is 0, expected 'auto'"),
     "readout of truth": ({"readout": True}, ValueError, "`readout` is True, expected 'auto'"),
-    "device": ({"device": "gpu"}, ValueError, "`device` is 'gpu', which torch cannot use here: "),
-    "device of no kind": ({"device": 1.5}, ValueError, "Type: device='auto'"),
+    "device": (
+        {"device": "gpu"},
+        ValueError,
+        "`device` is 'gpu'. Valid: auto, cpu, cuda, cuda:N, mps. Did you mean 'cuda'?",
+    ),
+    "device in capitals": ({"device": "CUDA:0"}, ValueError, "cuda:N, mps. Did you mean 'cuda:N'?"),
+    "device without a number": (
+        {"device": "cuda:x"},
+        ValueError,
+        "`device` is 'cuda:x'. Valid: auto, cpu, cuda,",
+    ),
+    "device of no kind": ({"device": 1.5}, ValueError, "`device` is 1.5. Valid: auto, cpu, cuda, cuda:N, mps."),
+    "no device": ({"device": None}, ValueError, "`device` is None. Valid: auto, cpu, cuda, cuda:N, mps."),
+    "device that is not here": (
+        {"device": "xpu"},
+        ValueError,
+        "`device` is 'xpu', which torch cannot use here: T",
+    ),
+    "device of another system": (
+        {"device": "mps"},
+        ValueError,
+        "`device` is 'mps', which torch cannot use here: it was built without it. Type: device='auto'",
+    ),
     "no threads": ({"n_jobs": 0}, ValueError, "`n_jobs` is 0, expected a number of threads, -1 for all CPU cores"),
     "cell options": ({"cell_options": "mode"}, TypeError, "`cell_options` is 'mode', expected a dict of arguments"),
     "cell option": ({"cell_options": {"mod": "pure"}}, TypeError, "`cell_options` has 'mod', no option of CfC."),
@@ -395,8 +416,11 @@ def test_files(plain, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nothing\.safetensors"):
         LiquidNeuralRegressor.load(tmp_path / "nothing.safetensors")
     plain.save(tmp_path / "m.safetensors")
-    with pytest.raises(ValueError, match=r"holds a LiquidNeuralRegressor\..*lnn_edge\.LiquidNeuralRegressor\.load\("):
+    with pytest.raises(ValueError, match=r"m\.safetensors' holds a LiquidNeuralRegressor, ") as got:
         LiquidNeuralClassifier.load(tmp_path / "m.safetensors")
+    assert str(got.value).endswith(
+        f", not a LiquidNeuralClassifier. Type: LiquidNeuralRegressor.load('{tmp_path / 'm.safetensors'}')"
+    )
     lnn_edge.save_checkpoint(CfC(3, 8), tmp_path / "layer.safetensors")
     with pytest.raises(ValueError, match=r"layer\.safetensors' holds no estimator of lnn-edge"):
         LiquidNeuralNetwork.load(tmp_path / "layer.safetensors")

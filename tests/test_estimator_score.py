@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, r2_score
+from sklearn.metrics import accuracy_score, mean_squared_error, r2_score
+from sklearn.model_selection import cross_val_score
 
 import lnn_edge
 
@@ -33,6 +34,19 @@ def test_regression(name):
     predicted = model.predict(X)
     assert predicted.shape == y.shape
     assert model.score(X, y) == pytest.approx(r2_score(y.reshape(-1, width), predicted.reshape(-1, width)))
+
+
+def test_scoring_by_another_metric():
+    """As the docstring says: two axes for scikit-learn's own metrics, or a function; three axes are nan there."""
+    y = SHAPES["per step, one"]
+    model = lnn_edge.LiquidNeuralRegressor(8, "CfC", epochs=2, n_jobs=1, verbose=0, random_state=0)
+
+    def error(model, x, y):
+        return -mean_squared_error(np.ravel(y), np.ravel(model.predict(x)))
+
+    named = cross_val_score(model, X, y[..., 0], cv=2, scoring="neg_mean_squared_error")
+    assert np.isfinite(named).all()
+    np.testing.assert_allclose(cross_val_score(model, X, y, cv=2, scoring=error), named, rtol=1e-6)  # float32 outputs
 
 
 def test_labels_per_step():

@@ -58,6 +58,9 @@ def test_closed_loop(tmp_path):
     printed = run_quick("closed_loop.py", tmp_path)
     rows = re.findall(r"^  (\w.*?) +(\d+) \+- +\d+ +\d+ +\d+ +\d+ +\d+\.\d+$", printed, flags=re.M)
     returns = {name: int(mean) for name, mean in rows}
+    table = re.search(r"^ +return +least.*\n(?:  .* \+- .*\n)+", printed, flags=re.M).group().splitlines()
+    assert len(table) == 1 + len(rows)
+    assert len(set(map(len, table))) == 1, table  # every column stands under its heading
     assert returns["expert, full state every 10 ms"] == 1000
     assert returns["policy, deployed on onnxruntime"] > 0
     assert len([name for name in returns if "assumed" in name]) == 2

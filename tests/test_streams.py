@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -73,12 +74,19 @@ def test_step_takes_what_sensors_give(bundles):
         ),
         (np.zeros((7, 5)), ValueError, r"If these are several samples, type: stream.run\(x\)"),
         (np.zeros((1, 5)), ValueError, r"has shape \(1, 5\)"),
+        (np.zeros((2, 7, 5)), ValueError, r"has shape \(2, 7, 5\), but model 'fixed' takes shape \(5,\) .*input_4.$"),
         ("12345", TypeError, "has dtype <U5, but model 'fixed' takes real numbers"),
         (np.zeros(5, complex), TypeError, "has dtype complex128"),
         (np.zeros(5, bool), TypeError, "has dtype bool"),
         (None, TypeError, "has dtype object"),
         ([1.0, [2.0]], ValueError, "`input` is no array"),
-        ([0, 0, 1e300, 0, 0], NonFiniteError, r"holds inf at 'input_2' \(index \[2\]\)"),
+        ([0, 0, np.inf, 0, 0], NonFiniteError, r"holds inf at 'input_2' \(index \[2\]\); expected finite numbers"),
+        (
+            [0, 0, 1e300, 0, 0],
+            NonFiniteError,
+            r"holds 1e\+300 at 'input_2' \(index \[2\]\); that is more than float32 can hold \(3.4e\+38\): check its",
+        ),
+        ([0, 0, 0, -1e39, 0], NonFiniteError, r"holds -1e\+39 at 'input_3' .* is more than float32 can hold"),
         ([0, 0, 0, 0, float("nan")], NonFiniteError, r"holds nan at 'input_4' \(index \[4\]\)"),
     ],
 )
@@ -136,11 +144,23 @@ class TestTime:
         with pytest.raises(ValueError, match=r"pass either `dt_s` .* or `t_s`"):
             lnn_edge.load(bundles["measured"]).stream().step(np.zeros(INPUTS), **times)
 
-    @pytest.mark.parametrize("dt_s", [0.0, -0.05, 1e-9, 1e9, float("nan"), float("inf")])
-    def test_illegal_dt_is_refused(self, dt_s, bundles):
+    @pytest.mark.parametrize(
+        ("dt_s", "advice"),
+        [
+            (0, "Samples must come in order of time: leave out one that is not after the previous one"),
+            (-0.05, "Samples must come in order of time: leave out one that is not after the previous one"),
+            (1e-9, "Leave out samples that come faster, or export with a wider `dt_range_s`"),
+            (1e9, "After a longer gap call stream.reset()"),
+            (float("nan"), "It must be the finite number of seconds since the previous sample"),
+            (float("inf"), "It must be the finite number of seconds since the previous sample"),
+        ],
+    )
+    @pytest.mark.parametrize("shape", [(), (1, 1)])
+    def test_illegal_dt_is_refused_with_what_to_do(self, dt_s, advice, shape, bundles):
         stream = lnn_edge.load(bundles["measured"]).stream()
-        with pytest.raises(ValueError, match=r"`dt_s` is .*, but model 'measured' was proven for 0.0025 to 1 seconds"):
-            stream.step(np.zeros(INPUTS), dt_s=dt_s)
+        with pytest.raises(ValueError, match=r"`dt_s` is .*, but model 'measured' was proven for 0.0025 to 1 s") as got:
+            stream.step(np.zeros(INPUTS), dt_s=np.full(shape, dt_s) if shape else dt_s)
+        assert str(got.value).endswith(f" seconds. {advice}. The state is unchanged")
 
     @pytest.mark.parametrize(("dt_s", "message"), [("0.1", "dtype <U3"), (1j, "dtype complex"), ([True], "dtype bool")])
     def test_dt_that_is_no_number(self, dt_s, message, bundles):
@@ -218,12 +238,52 @@ class TestRun:
         with pytest.raises(ValueError, match="`xs` is a single value"):
             lnn_edge.load(bundles["fixed"]).stream().run(3.0)
 
+    @pytest.mark.parametrize(
+        ("bundle", "shape", "recording", "advice"),
+        [
+            ("fixed", (5,), "(T, 5)", " For a single sample type: stream.step(x)"),
+            ("fixed", (2, 7, 5), "(T, 5)", " For several recordings type: [model.stream().run(x) for x in xs]"),
+            ("fixed", (7, 4), "(T, 5)", ""),
+            ("fixed", (0, 4), "(T, 5)", ""),
+            ("blocks", (2, 3, 5), "(T, 5)", " `run` makes blocks of 3 of them itself"),
+            ("blocks", (5,), "(T, 5)", " `run` makes blocks of 3 of them itself"),
+            ("batch", (7, 5), "(T, 2, 5)", ""),
+            ("batch", (2, 5), "(T, 2, 5)", " For a single sample type: stream.step(x)"),
+        ],
+    )
+    def test_a_recording_has_one_axis_more_than_a_sample(self, bundle, shape, recording, advice, bundles):
+        model = lnn_edge.load(bundles[bundle])
+        stream = model.stream()
+        for xs in (np.zeros(shape), np.zeros(shape).tolist()):
+            if len(xs) or isinstance(xs, np.ndarray):  # an empty list has no shape to be wrong
+                with pytest.raises(ValueError, match="`xs` has shape") as got:
+                    stream.run(xs, **timing(model))
+                assert str(got.value) == (
+                    f"`xs` has shape {shape}, but model '{bundle}' takes a recording of shape {recording}, "
+                    f"T samples one after the other.{advice}"
+                )
+        assert stream.steps == 0
+
+    def test_rows_of_different_lengths_are_no_recording(self, bundles):
+        with pytest.raises(ValueError, match=r"`xs` is no array: .*takes a recording of shape \(T, 5\)"):
+            lnn_edge.load(bundles["fixed"]).stream().run([np.zeros(5), np.zeros(4)])
+
     def test_times_must_fit(self, bundles):
         stream = lnn_edge.load(bundles["measured"]).stream()
         with pytest.raises(ValueError, match="`dt_s` has 2 entries for 3 samples"):
             stream.run(np.zeros((3, INPUTS)), dt_s=[0.1, 0.1])
         with pytest.raises(ValueError, match="expected one time for each of the 3 samples"):
             stream.run(np.zeros((3, INPUTS)), t_s=1.0)
+
+    def test_a_failed_run_counts_nothing(self, bundles):
+        """The count and the clock go back with the state, so the same samples can be given again."""
+        stream = lnn_edge.load(bundles["measured"]).stream()
+        stream.step(np.zeros(INPUTS), t_s=1.0)
+        with pytest.raises(ValueError, match=r"not after the previous sample at 1\.2"):
+            stream.run(np.zeros((4, INPUTS)), t_s=[1.1, 1.2, 1.2, 1.3])
+        assert (stream.steps, stream.snapshot().t_s) == (1, 1.0)
+        stream.run(np.zeros((4, INPUTS)), t_s=[1.1, 1.2, 1.3, 1.4])
+        assert (stream.steps, stream.snapshot().t_s) == (5, 1.4)
 
     def test_results_are_copies(self, bundles):
         stream = lnn_edge.load(bundles["fixed"]).stream()
@@ -278,6 +338,16 @@ def test_several_inputs_are_named():
         by_name({"imo": 0}, ports)
     with pytest.raises(ValueError, match="input camera is missing"):
         by_name({"imu": 0}, ports)
+
+
+def test_recordings_of_several_inputs_are_named():
+    from lnn_edge.manifest import Tensor
+    from lnn_edge.runtime.blocks import check_recording
+
+    model = SimpleNamespace(name="m", batch=1, unroll=1, inputs=(Tensor("camera", (1, 4, 4)), Tensor("imu", (1, 2))))
+    check_recording(model, {"camera": np.zeros((7, 4, 4)), "imu": np.zeros((7, 2))})
+    with pytest.raises(ValueError, match=r"`xs\['imu'\]` has shape \(7, 3\), but model 'm' takes .* shape \(T, 2\)"):
+        check_recording(model, {"camera": np.zeros((7, 4, 4)), "imu": np.zeros((7, 3))})
 
 
 def test_timing_helper_uses_the_period(bundles):

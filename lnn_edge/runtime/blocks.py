@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ..manifest import Manifest
 
-__all__ = ["blocks_from_samples", "check_lengths", "recording_in_blocks", "samples_from_blocks"]
+__all__ = ["blocks_from_samples", "check_lengths", "check_recording", "recording_in_blocks", "samples_from_blocks"]
 
 Array = npt.NDArray[Any]
 
@@ -22,6 +22,40 @@ def blocks_from_samples(samples: Array, unroll: int) -> Array:
 def samples_from_blocks(blocks: Array) -> Array:
     """The way back."""
     return np.swapaxes(blocks, 1, 2).reshape(-1, blocks.shape[1], *blocks.shape[3:])
+
+
+def check_recording(manifest: Manifest, xs: Any) -> None:
+    """Refuse what is no recording as a whole: its first row alone would tell of a shape that nobody has passed.
+
+    Raises:
+        ValueError: If an input has not one axis, the samples', in front of the shape of a sample.
+    """
+    if isinstance(xs, dict):
+        given = {f"xs['{t.name}']": (xs[t.name], t.shape) for t in manifest.inputs if t.name in xs}
+    elif len(manifest.inputs) == 1:
+        given = {"xs": (xs, manifest.inputs[0].shape)}
+    else:
+        return  # no input has a name; a step says so
+    for name, (value, shape) in given.items():
+        _check_recording(name, value, shape[1:] if manifest.batch == 1 else shape, manifest)
+
+
+def _check_recording(name: str, value: Any, sample: tuple[int, ...], manifest: Manifest) -> None:
+    wanted = f"model '{manifest.name}' takes a recording of shape ({', '.join(['T', *map(str, sample)])})"
+    try:
+        shape = np.shape(value)
+    except ValueError as error:  # rows of different lengths
+        raise ValueError(f"`{name}` is no array: {error}. But {wanted}") from error
+    if shape in ((), (0,)) or shape[1:] == sample:  # a single value, which is refused by its length, or an empty list
+        return
+    advice = ""
+    if manifest.unroll > 1:
+        advice = f" `run` makes blocks of {manifest.unroll} of them itself"
+    elif shape == sample:
+        advice = " For a single sample type: stream.step(x)"
+    elif shape[2:] == sample:
+        advice = " For several recordings type: [model.stream().run(x) for x in xs]"
+    raise ValueError(f"`{name}` has shape {tuple(shape)}, but {wanted}, T samples one after the other.{advice}")
 
 
 def check_lengths(xs: Any, **times: Any) -> int:

@@ -162,7 +162,20 @@ def _order_message(now: Any, last: Any) -> str:
 
 
 def _range_message(name: str, dt_s: Any, legal: tuple[float, float]) -> str:
+    array = np.asarray(dt_s)
+    first_bad = array[~((array >= legal[0]) & (array <= legal[1]))].flat[0]
     return (
-        f"`dt_s` is {np.array2string(np.asarray(dt_s), threshold=8)}, but model '{name}' was proven for "
-        f"{legal[0]:g} to {legal[1]:g} seconds. After a longer gap call stream.reset(); the state is unchanged"
+        f"`dt_s` is {np.array2string(array, threshold=8)}, but model '{name}' was proven for {legal[0]:g} to "
+        f"{legal[1]:g} seconds. {_dt_advice(float(first_bad), legal[0])}. The state is unchanged"
     )
+
+
+def _dt_advice(dt_s: float, low: float) -> str:
+    """What to do about an illegal dt: a gap that is too long is only one of the reasons."""
+    if not math.isfinite(dt_s):
+        return "It must be the finite number of seconds since the previous sample"
+    if dt_s <= 0:
+        return "Samples must come in order of time: leave out one that is not after the previous one"
+    if dt_s < low:
+        return "Leave out samples that come faster, or export with a wider `dt_range_s`"
+    return "After a longer gap call stream.reset()"

@@ -16,6 +16,7 @@ from ..backends import (
     checked_options,
     missing_modules,
     named_backend,
+    refuse_options,
     why_not_ready,
 )
 from ..bundle import Bundle, read_bundle
@@ -73,7 +74,7 @@ def open_bundle(
 ) -> Model:
     """Make a checked bundle ready to run, without the self-test; export uses it to verify what it wrote."""
     if backend == AUTO:
-        _refuse_options(options)
+        refuse_options(options)
         return _fastest(bundle, threads)
     return _opened(named_backend(backend, others=(AUTO,)), bundle, threads, options)
 
@@ -83,11 +84,6 @@ def _opened(entry: BackendEntry, bundle: Bundle, threads: int, options: Mapping[
         raise ValueError(f"`threads` is {threads!r}, expected a whole number of at least 1")
     ready = backend_class(entry)(bundle, threads, checked_options(entry, options))
     return Model(bundle.path, bundle.manifest, ready, entry.name)
-
-
-def _refuse_options(options: Mapping[str, Any] | None) -> None:
-    if options:
-        raise ValueError(f"options {sorted(options)} are of one backend: name it with `backend` (--backend)")
 
 
 def _fastest(bundle: Bundle, threads: int) -> Model:
@@ -139,7 +135,7 @@ def open_each(
         return [open_bundle(bundle, threads=threads, options=options)]
     if backend != ALL:
         return [_opened(named_backend(backend, others=(ALL, AUTO)), bundle, threads, options)]
-    _refuse_options(options)
+    refuse_options(options)
     models = []
     for entry in _ready_entries():
         try:

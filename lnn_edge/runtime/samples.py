@@ -49,6 +49,7 @@ class InputPort:
             ValueError: If its shape is wrong or a value is outside its feature's limits.
             NonFiniteError: If a value is NaN, infinite or too large for float32.
         """
+        given = value
         if type(value) is not ndarray or value.dtype is not _FLOAT32:
             value = self._converted(value)
         if value.shape != self.shape:
@@ -56,7 +57,7 @@ class InputPort:
         self._view[...] = value
         isfinite(self._flat, self._flat_flags)
         if 0 in self._flags:
-            raise NonFiniteError(self._value_message(~np.isfinite(self._view), "expected finite numbers"))
+            raise NonFiniteError(self._not_finite_message(given))
         if self._limits is not None:
             self._check_limits(*self._limits)
 
@@ -81,16 +82,25 @@ class InputPort:
 
     def _shape_message(self, shape: tuple[int, ...]) -> str:
         message = f"`{self.tensor.name}` has shape {shape}, but model '{self._model_name}' takes {self._expected()}."
-        features = self.tensor.shape[1:]
-        if len(shape) > len(features) and shape[-len(features) :] == features and math.prod(shape) > self._flat.size:
+        one = self.tensor.shape[1:] if self.tensor.shape[0] == 1 else self.tensor.shape
+        if shape[1:] == one and shape[0] > self._flat.size // math.prod(self.tensor.shape):
             return f"{message} If these are several samples, type: stream.run(x)"
         return message
 
-    def _value_message(self, bad: Array, expected: str) -> str:
+    def _not_finite_message(self, given: Any) -> str:
+        """`given` is what the caller passed: a finite number may be infinite only in the buffer's float32."""
+        bad, values = ~np.isfinite(self._view), np.asarray(given)
+        if np.isfinite(values[bad][0]):
+            most = f"{np.finfo(np.float32).max:.2g}"
+            expected = f"that is more than float32 can hold ({most}): check its unit and scale"
+            return self._value_message(bad, expected, values)
+        return self._value_message(bad, "expected finite numbers", values)
+
+    def _value_message(self, bad: Array, expected: str, values: Array) -> str:
         index = tuple(int(i) for i in np.argwhere(bad)[0])
         label = feature_label(self.tensor, index)
         return (
-            f"`{self.tensor.name}` holds {self._view[index]} at {label}; {expected}. "
+            f"`{self.tensor.name}` holds {values[index]} at {label}; {expected}. "
             "The sample was refused and the state is unchanged"
         )
 
@@ -99,7 +109,7 @@ class InputPort:
         if bad.any():
             column = int(np.argwhere(bad)[0][-1])
             allowed = self.tensor.features[column].limits
-            raise ValueError(self._value_message(bad, f"its legal range is {list(allowed or ())}"))
+            raise ValueError(self._value_message(bad, f"its legal range is {list(allowed or ())}", self._view))
 
 
 def feature_label(tensor: Tensor, index: tuple[int, ...]) -> str:

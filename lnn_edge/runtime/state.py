@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -21,7 +23,11 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class State:
-    """A recurrent state, read-only.
+    """A recurrent state, read-only. It can be copied and pickled, to go on after a restart.
+
+    It does not know the weights that it comes from: `restore` refuses other names, shapes and dtypes than the model's,
+    but not the state of another model that has the same ones. Keep it beside its bundle. Unpickling runs what a file
+    says, so unpickle only files of your own.
 
     Args:
         tensors: Per state input name (`h_in`, `c_in`, ...), float32 of shape (batch, units).
@@ -32,9 +38,14 @@ class State:
     t_s: float | None = None
 
     def __post_init__(self) -> None:
-        for array in self.tensors.values():
+        for name, array in self.tensors.items():
+            _check_array(name, array)
             array.flags.writeable = False
         object.__setattr__(self, "tensors", MappingProxyType(dict(self.tensors)))
+
+    def __reduce__(self) -> tuple[type[State], tuple[dict[str, Array], float | None]]:
+        """For `pickle` and `copy`, which cannot take the read-only mapping; the constructor freezes again."""
+        return State, (dict(self.tensors), self.t_s)
 
 
 def initial_state(manifest: Manifest) -> State:
@@ -49,13 +60,18 @@ def _start(pair: StatePair) -> Array:
     return whole
 
 
+def _check_array(name: str, array: Any) -> None:
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"state '{name}' is a {type(array).__name__}, expected a NumPy array of float32")
+
+
 def check_state(state: State, manifest: Manifest) -> None:
     """Refuse a state that does not fit the model.
 
     Raises:
-        TypeError: If it is no `State`.
+        TypeError: If it is no `State`, a tensor is not of float32, or its time no number.
         ValueError: If a tensor is missing, unknown or has the wrong shape.
-        NonFiniteError: If it holds NaN or infinity.
+        NonFiniteError: If it or its time holds NaN or infinity.
     """
     if not isinstance(state, State):
         raise TypeError(f"expected a State from `initial_state()`, `step` or `snapshot()`, got {type(state).__name__}")
@@ -66,7 +82,19 @@ def check_state(state: State, manifest: Manifest) -> None:
             "It comes from another model"
         )
     for name, array in state.tensors.items():
+        if array.dtype != np.float32:
+            raise TypeError(f"state '{name}' has dtype {array.dtype}, expected float32 as `snapshot()` gives it")
         if array.shape != expected[name]:
             raise ValueError(f"state '{name}' has shape {array.shape}, but the model takes {expected[name]}")
         if not np.isfinite(array).all():
             raise NonFiniteError(f"state '{name}' holds NaN or infinity; the stream keeps the state it had")
+    _check_time(state.t_s)
+
+
+def _check_time(t_s: Any) -> None:
+    if t_s is None:
+        return
+    if isinstance(t_s, bool) or not isinstance(t_s, numbers.Real):
+        raise TypeError(f"the state's `t_s` is {t_s!r}, expected seconds or None")
+    if not math.isfinite(t_s):
+        raise NonFiniteError(f"the state's `t_s` is {t_s}; the stream keeps the state it had")

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..errors import NonFiniteError
 from ..manifest import DT_INPUT, Manifest
-from .blocks import check_lengths, recording_in_blocks, samples_from_blocks
+from .blocks import check_lengths, check_recording, recording_in_blocks, samples_from_blocks
 from .clock import make_clock
 from .samples import InputPort, by_name, feature_label
 from .state import State, check_state, initial_state
@@ -106,17 +106,19 @@ class Stream:
             Outputs, shape (T, outputs) or (T, batch, outputs), a copy; a dict with several outputs.
 
         Raises:
-            As `step`. The state is then what it was before the call; the message names the sample.
+            As `step`. State, clock and `steps` are then what they were before the call; the message names the sample.
         """
+        check_recording(self._manifest, xs)
         check_lengths(xs, dt_s=dt_s, t_s=t_s)
         if self._unroll > 1:
             xs, dt_s, t_s = recording_in_blocks(self._manifest, xs, dt_s, t_s)
-        calls, before, results = _calls(xs), self.snapshot(), []
+        calls, before, steps, results = _calls(xs), self.snapshot(), self.steps, []
         for k, sample in enumerate(calls):
             try:
                 y = self.step(sample, dt_s=_at(dt_s, k), t_s=_at(t_s, k))
             except Exception as error:
                 self.restore(before)
+                self.steps = steps
                 if hasattr(error, "add_note"):
                     what = "sample" if self._unroll == 1 else "block"
                     error.add_note(f"in {what} {k} of {len(calls)}; the stream is back at the state before `run`")
@@ -129,7 +131,10 @@ class Stream:
         self.restore(initial_state(self._manifest))
 
     def snapshot(self) -> State:
-        """Copy the state, to `restore` it later, in this stream or another one of the same model."""
+        """Copy the state, to `restore` it later, in this stream or another one of the same model.
+
+        It can be pickled, so a program that is restarted goes on where it was.
+        """
         return State(self._stepper.read_state(), self._clock.last_s)
 
     def restore(self, state: State) -> None:

@@ -50,6 +50,9 @@ class LiquidNeuralNetwork(LiquidEstimator):
 
     Inputs and targets are scaled inside, and the scaling is exported with the network: the device takes raw units.
 
+    The default score takes y of any shape, scikit-learn's own metrics at most two axes: for another `scoring` in a
+    cross-validation give a single target as (sequences, time), or pass a function that takes the model, X and y.
+
     Args:
         n_neurons: Neurons of each liquid layer; with AutoNCP at least the outputs and 3 more.
         model_type: "LTC" or "CfC".
@@ -88,7 +91,8 @@ class LiquidNeuralNetwork(LiquidEstimator):
         crop: Share of a sequence that is shown at a time, from anywhere in it, above 0 to 1.
         random_state: Seed; the same one gives the same weights bit for bit, on the same machine with as many threads.
             `None` draws one, kept in `seed_`.
-        device: "auto" trains on a GPU if there is one; or a device of torch. Predictions are made on the CPU.
+        device: "auto" trains on a GPU if there is one; or a device of torch: "cpu", "cuda", "cuda:1", "mps", ...
+            Predictions are made on the CPU.
         n_jobs: Threads for torch, and for making the next batches meanwhile, at most one per CPU core; -1 for all;
             `None` leaves torch's setting. It is put back after the fit. Small networks are fastest with 1.
         verbose: 0 says nothing; 1 draws a progress bar on terminals; 2 writes a line for each tenth of the epochs.

@@ -18,7 +18,6 @@ from torch import nn
 from ..export.core_config import CoreConfig, WiringConfig, problems
 from ..export.rebuilding import SavedWiring, config_from_core, core_from_config
 from ..files import check_output
-from ..wording import choices
 from .learnt import Learnt
 from .network import Affine, Branch, LiquidModule
 from .progress import Record
@@ -188,8 +187,8 @@ def load_estimator(path: str | os.PathLike[str], estimators: Mapping[str, Any]) 
     described, arrays = read_tensors(source, "estimator", _Description, _VERSION)
     if described.estimator not in estimators:
         raise ValueError(
-            f"'{source}' holds a {described.estimator}. {choices(described.estimator, estimators)} Type: "
-            f"lnn_edge.{described.estimator}.load('{source}')"
+            f"'{source}' holds a {described.estimator}, not a {' or '.join(estimators)}. "
+            f"Type: {described.estimator}.load('{source}')"
         )
     _check_sizes(source, described, arrays)
     params = dict(described.params)

@@ -21,6 +21,7 @@ __all__ = ["CELLS", "SCHEDULES", "Settings", "make_settings"]
 
 CELLS = ("LTC", "CfC")
 SCHEDULES = ("cosine", "one-cycle", "constant")
+_DEVICES = ("auto", "cpu", "cuda", "cuda:N", "mps")  # torch itself would list twenty, most of them its makers' own
 _CHOICES: dict[str, tuple[str, ...]] = {
     "model_type": CELLS,
     "schedule": SCHEDULES,
@@ -189,8 +190,18 @@ def _check_device(device: Any) -> None:
     if device == "auto":
         return
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, TypeError) as error:
+        named = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        got = str(device).lower()
+        likely = "cuda" if "gpu" in got else got
+        raise ValueError(f"`device` is {device!r}. {choices(likely, _DEVICES)}") from error
+    try:
+        torch.empty(0, device=named)
+    except NotImplementedError as error:  # whose text is about operators
+        raise ValueError(
+            f"`device` is {device!r}, which torch cannot use here: it was built without it. Type: device='auto'"
+        ) from error
+    except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
             f"`device` is {device!r}, which torch cannot use here: {reason}. Type: device='auto'"
