@@ -87,10 +87,13 @@ class Lines:
     def write(self, line: str, *, heading: bool = False) -> None:
         """Write one line with its line end."""
         data = line.encode()
-        left = memoryview(data)
-        with named_in_errors(self._name):
-            while left:
-                left = left[os.write(self._descriptor, left) :]
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self._descriptor, data[written:])
+        except OSError as error:  # not `named_in_errors`: this runs for every sample
+            error.filename = self._name
+            raise
         self._done = (self.rows + (not heading), self.size + len(data))
 
 

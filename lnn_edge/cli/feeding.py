@@ -99,12 +99,10 @@ class Feed:
 
     def _step(self, block: list[Row]) -> Any:
         """Step one row, or a block of them; every error is a ValueError that names the line."""
-        import numpy as np
-
         first, last = block[0], block[-1]
         if first.reset:
             self._stream.reset()
-        x = first.values if first is last else np.stack([row.values for row in block])
+        x = first.values if first is last else [row.values for row in block]
         times = first.t_s if first is last else [row.t_s for row in block]
         try:
             return self._stream.step(x, t_s=times if self._measured else None)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import csv
-import io
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..files import Lines, check_output, growing_file, named_in_errors
+from ..files import Lines, check_output, growing_file
 from .console import print_utf8
 from .failures import STANDARD_OUTPUT
 from .stopping import Stop
@@ -40,8 +39,11 @@ class _Printed:
         self.rows = 0
 
     def write(self, line: str, *, heading: bool = False) -> None:
-        with named_in_errors(STANDARD_OUTPUT):
+        try:
             print_utf8(line)
+        except OSError as error:
+            error.filename = STANDARD_OUTPUT
+            raise
         self.rows += not heading
 
 
@@ -74,8 +76,9 @@ def make_writer(model: Any, arguments: argparse.Namespace, results: Results) -> 
     keys = [c for c in (arguments.reset_column, arguments.time_column) if c is not None]
     heads = {t.name: [f.name for f in t.features] for t in model.outputs}
     header = [*keys, *(name for names in heads.values() for name in names)]
+    as_csv = csv.writer(_Echo(), lineterminator="\n").writerow
     if arguments.format == "csv":
-        results.write(_csv_line(header), heading=True)
+        results.write(as_csv(header), heading=True)
 
     def values(row: Any, y: Any) -> Iterator[Any]:
         if arguments.reset_column is not None:
@@ -88,14 +91,15 @@ def make_writer(model: Any, arguments: argparse.Namespace, results: Results) -> 
 
     def write(row: Any, y: Any) -> None:
         if arguments.format == "csv":
-            results.write(_csv_line(values(row, y)))
+            results.write(as_csv(values(row, y)))
         else:
             results.write(json.dumps(dict(zip(header, values(row, y), strict=True))) + "\n")
 
     return write
 
 
-def _csv_line(values: Any) -> str:
-    line = io.StringIO(newline="")
-    csv.writer(line, lineterminator="\n").writerow(values)
-    return line.getvalue()
+class _Echo:
+    """What `csv.writer` writes to: `writerow` returns what `write` does, and so the line."""
+
+    def write(self, line: str) -> str:
+        return line
