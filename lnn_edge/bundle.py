@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import BundleError
+from .files import named_in_errors
 from .manifest import FILES, FileEntry, Manifest, decode_manifest, encode_json
 
 __all__ = [
@@ -117,7 +118,7 @@ def file_entry(data: bytes) -> FileEntry:
 
 def write_synced(path: Path, data: bytes) -> None:
     """Write a file and wait until the disk has it."""
-    with open(path, "wb") as file:
+    with named_in_errors(path), open(path, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -156,12 +157,14 @@ def staged_directory(target: Path, overwrite: bool) -> Iterator[Path]:
     none; the old one then lies beside it and is put back if the second rename fails.
     """
     check_target(target, overwrite)
-    stage = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    with named_in_errors(target):
+        stage = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
     try:
-        yield stage
-        stage.chmod(0o755)
-        _sync_directory(stage)
-        _move_into_place(stage, target)
+        with named_in_errors(target, stage):
+            yield stage
+            stage.chmod(0o755)
+            _sync_directory(stage)
+            _move_into_place(stage, target)
         _sync_directory(target.parent)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
@@ -184,6 +187,7 @@ def _move_into_place(stage: Path, target: Path) -> None:
 def _sync_directory(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with named_in_errors(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

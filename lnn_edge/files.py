@@ -1,15 +1,15 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and files of lines that hold every line that was finished."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["check_output", "whole_file"]
+__all__ = ["Lines", "check_output", "growing_file", "named_in_errors", "whole_file"]
 
 
 def check_output(target: Path) -> None:
@@ -25,6 +25,23 @@ def check_output(target: Path) -> None:
 
 
 @contextmanager
+def named_in_errors(target: Path | str, stage: Path | None = None) -> Iterator[None]:
+    """Let the system's errors of the block name `target`, which is what the user typed.
+
+    Args:
+        target: The file or directory; without `stage`, nothing but writing it belongs in the block.
+        stage: A temporary place that nobody knows: only errors that name it or what lies in it are changed.
+    """
+    try:
+        yield
+    except OSError as error:
+        ours = stage is None or str(error.filename).startswith(str(stage))
+        if error.errno is not None and ours:
+            error.filename, error.filename2 = str(target), None
+        raise
+
+
+@contextmanager
 def whole_file(target: Path, mode: str = "wb", **options: Any) -> Iterator[IO[Any]]:
     """Open a file that takes its place, on disk and complete, when the block ends without an error.
 
@@ -36,17 +53,96 @@ def whole_file(target: Path, mode: str = "wb", **options: Any) -> Iterator[IO[An
         options: As for `open`.
     """
     check_output(target)
-    target = target.resolve()
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
+    place = target.resolve()
+    with named_in_errors(target), _staged(place, mode, **options) as (file, temporary):
+        yield file
+        file.flush()
+        _put_in_place(file, temporary, place)
+
+
+class Lines:
+    """Writes lines of UTF-8 text to an open descriptor, each as it comes.
+
+    `rows` counts the lines that were written to their end and are no headings; `size` is their bytes and those of
+    headings. A signal or a full disk in the middle of a line leaves both as they were before it. `in_place` says
+    whether a `growing_file` has taken its place; it is `None` for what has its place from the beginning.
+    """
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        self._descriptor = descriptor
+        self._name = name  # in errors
+        self.in_place: bool | None = None
+        self._done = (0, 0)  # one attribute, so that no signal comes between the two
+
+    @property
+    def rows(self) -> int:
+        """Finished lines that are no headings."""
+        return self._done[0]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all finished lines."""
+        return self._done[1]
+
+    def write(self, line: str, *, heading: bool = False) -> None:
+        """Write one line with its line end."""
+        data = line.encode()
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self._descriptor, data[written:])
+        except OSError as error:  # not `named_in_errors`: this runs for every sample
+            error.filename = self._name
+            raise
+        self._done = (self.rows + (not heading), self.size + len(data))
+
+
+@contextmanager
+def growing_file(target: Path) -> Iterator[Lines]:
+    """Open a file of lines that takes its place, on disk, when the block ends, whatever ends it.
+
+    It then holds the finished lines and no part of another. Only if an error ends the block before the first line that
+    is no heading, there is no file, and one that was there stays as it was. A link stays a link.
+    """
+    check_output(target)
+    place = target.resolve()
+    with ExitStack() as stack:
+        with named_in_errors(target):
+            file, temporary = stack.enter_context(_staged(place, "wb", buffering=0))
+        lines = Lines(file.fileno(), str(target))
+        lines.in_place = False
+        try:
+            yield lines
+        except BaseException:
+            if not lines.rows:
+                raise
+            with named_in_errors(target):
+                _end_lines(lines, file, temporary, place)
+            raise
+        with named_in_errors(target):
+            _end_lines(lines, file, temporary, place)
+
+
+def _end_lines(lines: Lines, file: IO[Any], temporary: str, place: Path) -> None:
+    file.truncate(lines.size)
+    _put_in_place(file, temporary, place)
+    lines.in_place = True
+
+
+@contextmanager
+def _staged(place: Path, mode: str, **options: Any) -> Iterator[tuple[IO[Any], str]]:
+    """A new file beside `place`, and its temporary name, which is gone after the block."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{place.name}.", suffix=".partial", dir=place.parent)
     try:
         with os.fdopen(descriptor, mode, **options) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, target)
-    except BaseException:
+            yield file, temporary
+    finally:
         Path(temporary).unlink(missing_ok=True)
-        raise
+
+
+def _put_in_place(file: IO[Any], temporary: str, place: Path) -> None:
+    os.fsync(file.fileno())
+    mask = os.umask(0)
+    os.umask(mask)
+    os.chmod(temporary, 0o666 & ~mask)
+    os.replace(temporary, place)

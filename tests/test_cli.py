@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import io
 import json
 import os
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -285,7 +287,7 @@ def test_run_gives_what_a_stream_gives(call, cfc_bundle, tmp_path):
     header, rows = table(out)
     assert (code, header) == (0, ["walk", "run"])
     np.testing.assert_array_equal(np.array(rows, np.float32), streamed(cfc_bundle, xs))
-    assert err.startswith("20 samples in 1 recordings through gait on onnxruntime ")
+    assert err.startswith("20 samples in 1 recording through gait on onnxruntime ")
 
 
 def test_run_reads_standard_input_and_finds_columns_by_name(call, cfc_bundle):
@@ -376,7 +378,7 @@ def test_run_names_the_lines_of_a_bad_block(call, block_bundle):
     assert "8 samples in 2 recordings, 4 bad rows skipped, 5 at the ends" in err
     code, out, err = call("run", block_bundle, *BY_WALK, "--on-bad", "skip", stdin=block_rows(bad=5))
     assert "line 7: 'acc_y' is nan" in err
-    assert "12 samples in 2 recordings, 1 bad rows skipped, 4 at the ends" in err
+    assert "12 samples in 2 recordings, 1 bad row skipped, 4 at the ends" in err
 
 
 def test_export_inspect_and_bench_tell_about_blocks(call, work):
@@ -431,7 +433,7 @@ def test_run_skips_a_bad_row_and_keeps_the_state(call, cfc_bundle, row, expected
     assert code == 0
     np.testing.assert_array_equal(np.array(table(out)[1], np.float32), streamed(cfc_bundle, xs))
     assert f"standard input, {expected}" in err
-    assert "4 samples in 1 recordings, 1 bad rows skipped" in err
+    assert "4 samples in 1 recording, 1 bad row skipped" in err
 
 
 def test_run_skips_bytes_that_are_no_text(call, cfc_bundle):
@@ -467,7 +469,7 @@ def test_run_names_a_missing_reset_column(call, cfc_bundle):
 def test_run_of_a_missing_input_file(call, cfc_bundle, tmp_path):
     code, _, err = call("run", cfc_bundle, "--input", tmp_path / "x.csv", "--output", tmp_path / "y.csv")
     assert code == 2
-    assert "No such file or directory" in err
+    assert f"lnn-edge: no file '{tmp_path}/x.csv', expected a CSV file. Type: ls {tmp_path}\n" in err
     assert os.listdir(tmp_path) == []
 
 
@@ -484,12 +486,41 @@ def test_run_writes_a_file_whole(call, cfc_bundle, tmp_path):
     assert (tmp_path / "y.csv").stat().st_mode & 0o777 == 0o666 & ~mask
 
 
-def test_run_that_fails_leaves_the_old_file(call, cfc_bundle, tmp_path):
-    (tmp_path / "y.csv").write_text("old")
-    code, _, _ = call("run", cfc_bundle, "--output", tmp_path / "y.csv", stdin=csv_text([(1, 2, 3), (1, 2, "x")]))
+@pytest.mark.parametrize("old", [True, False])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (csv_text([(1, 2, "x"), (1, 2, 3)]), "stopped after 0 samples in 0 recordings; {0} is {1}\n"),
+        ("acc_x,acc_y\n1,2\n", "lnn-edge: standard input has no column 'gyro_z'"),
+    ],
+    ids=["first row", "header"],
+)
+def test_run_that_fails_before_a_result_leaves_what_was_there(call, cfc_bundle, tmp_path, old, text, expected):
+    target = tmp_path / "y.csv"
+    if old:
+        target.write_text("old")
+    code, _, err = call("run", cfc_bundle, "--output", target, stdin=text)
     assert code == 2
-    assert (tmp_path / "y.csv").read_text() == "old"
+    assert err.startswith(expected.format(target, "left as it was" if old else "not written"))
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"] * old
+
+
+def test_run_that_meets_a_bad_row_keeps_the_results_before_it(call, cfc_bundle, tmp_path):
+    (tmp_path / "y.csv").write_text("old")
+    xs = samples(6)
+    text = csv_text([*xs[:5], (1, 2, "nan"), xs[5]])
+    code, _, err = call("run", cfc_bundle, "--output", tmp_path / "y.csv", stdin=text)
+    assert code == 2
+    assert err.startswith(f"stopped after 5 samples in 1 recording, saved {tmp_path}/y.csv\nlnn-edge: standard input, ")
+    assert err.endswith("'gyro_z' is nan, expected a finite number. To go on with the next row, pass --on-bad skip\n")
+    got = np.array(table((tmp_path / "y.csv").read_text())[1], np.float32)
+    np.testing.assert_array_equal(got, streamed(cfc_bundle, xs[:5]))
     assert os.listdir(tmp_path) == ["y.csv"]
+
+
+def test_run_without_rows_writes_the_header(call, cfc_bundle, tmp_path):
+    assert call("run", cfc_bundle, "--output", tmp_path / "y.csv", stdin=csv_text([]))[0] == 0
+    assert (tmp_path / "y.csv").read_text() == "walk,run\n"
 
 
 @pytest.mark.parametrize(
@@ -546,21 +577,352 @@ def test_each_line_comes_before_the_next_is_sent(start, cfc_bundle):
     assert process.wait(30) == 0
 
 
+STOPS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+
+
+@pytest.mark.parametrize(("number", "expected"), STOPS, ids=["Ctrl-C", "SIGTERM", "SIGHUP"])
 @pytest.mark.parametrize("output", ["-", "y.csv"])
-def test_ctrl_c_ends_run_with_130(start, cfc_bundle, tmp_path, output):
+def test_a_signal_ends_run_and_keeps_what_is_finished(start, cfc_bundle, tmp_path, output, number, expected):
     target = tmp_path / output if output != "-" else "-"
     process = start("run", cfc_bundle, "--output", target, "--on-bad", "skip")
     process.stdin.write(f"{','.join(INPUTS)}\n0,0,0\nbad\n")
     process.stdin.flush()
     assert "line 3: 1 cells" in process.stderr.readline()
-    process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 130
-    last = process.stderr.read().splitlines()[-1]
-    if output == "-":
-        assert last == "interrupted after 1 samples in 1 recordings, 1 bad rows skipped"
-    else:
-        assert last == "lnn-edge: interrupted; nothing half-written is left"
+    process.send_signal(number)
+    assert process.wait(30) == expected
+    saved = "" if output == "-" else f", saved {target}"
+    told = process.stderr.read()
+    assert told == f"interrupted after 1 sample in 1 recording, 1 bad row skipped{saved}\n"
+    written = process.stdout.read() if output == "-" else target.read_text()
+    assert table(written) == (["walk", "run"], table(written)[1])
+    assert (len(table(written)[1]), written[-1]) == (1, "\n")
+    assert os.listdir(tmp_path) == ([] if output == "-" else ["y.csv"])
+
+
+def test_a_signal_before_the_first_result_leaves_the_old_file(start, cfc_bundle, tmp_path):
+    (tmp_path / "y.csv").write_text("old")
+    process = start("run", cfc_bundle, "--output", tmp_path / "y.csv", "--on-bad", "skip")
+    process.stdin.write(f"{','.join(INPUTS)}\nbad\n")
+    process.stdin.flush()
+    assert "line 2: 1 cells" in process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 143
+    assert process.stderr.read() == (
+        f"interrupted after 0 samples in 0 recordings, 1 bad row skipped; {tmp_path}/y.csv is left as it was\n"
+    )
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_signal_that_is_ignored_stays_ignored(start, cfc_bundle):
+    """As `nohup` and a shell's background jobs have it."""
+    ignore = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)}
+    process = start("run", cfc_bundle, **ignore)
+    process.stdin.write(f"{','.join(INPUTS)}\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "walk,run\n"
+    process.send_signal(signal.SIGHUP)
+    process.stdin.write("0,0,0\n")
+    process.stdin.close()
+    assert process.wait(30) == 0
+    assert len(process.stdout.read().splitlines()) == 1
+
+
+def test_ctrl_c_while_the_file_is_put_in_place_loses_nothing(call, cfc_bundle, tmp_path, monkeypatch):
+    def sync(descriptor):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0)  # the handler runs in here
+
+    monkeypatch.setattr(os, "fsync", sync)
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    code, _, err = call("run", cfc_bundle, "--output", tmp_path / "y.csv", stdin=csv_text([*samples(3), ("x", 0, 0)]))
+    assert code == 2
+    assert err.startswith(f"stopped after 3 samples in 1 recording, saved {tmp_path}/y.csv\n")
+    assert len((tmp_path / "y.csv").read_text().splitlines()) == 4
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_run_works_in_a_thread_that_may_handle_no_signals(call, cfc_bundle):
+    with ThreadPoolExecutor(1) as pool:
+        code, out, _ = pool.submit(call, "run", cfc_bundle, stdin=csv_text(samples(2))).result()
+    assert (code, len(out.splitlines())) == (0, 3)
+
+
+# ---- run: times -----------------------------------------------------------------------------------------------------
+
+
+def timed(times) -> str:
+    return csv_text([(t, *x) for t, x in zip(times, samples(len(times)), strict=True)], ["t", *INPUTS])
+
+
+BY_TIME = ["--time-column", "t"]
+GAPS = [
+    ([0.1, 0.2, 9.0, 9.1, 9.2], 2, "line 4: 't' is 9.0, 8.8 s after the last sample at 0.2"),
+    ([50.1, 50.2, 0.1, 0.2, 0.3], 2, "line 4: 't' is 0.1, 50.1 s before the last sample at 50.2"),
+    ([1e9, 0.2, 0.3, 0.4], 1, "line 3: 't' is 0.2, 1e+09 s before the last sample at 1000000000.0"),
+]
+
+
+@pytest.mark.parametrize(("times", "first", "expected"), GAPS, ids=["gap", "clock set back", "wrong first time"])
+@pytest.mark.parametrize("on_bad", ["stop", "skip"])
+def test_run_stops_at_a_gap_too_long(call, ltc_bundle, times, first, expected, on_bad):
+    """Under --on-bad skip too: every later row is just as far away, so skipping would skip all of them."""
+    code, out, err = call("run", ltc_bundle, *BY_TIME, "--on-bad", on_bad, stdin=timed(times))
+    assert (code, len(table(out)[1])) == (2, first)
+    assert f"stopped after {first} sample" in err
+    assert f"{expected}, but 'drift' was proven for at most 2 s between samples. To reset" in err
+    assert err.endswith("To reset the state there and go on, pass --on-gap reset\n")
+
+
+@pytest.mark.parametrize(("times", "first", "expected"), GAPS, ids=["gap", "clock set back", "wrong first time"])
+def test_run_begins_anew_behind_a_gap(call, ltc_bundle, times, first, expected):
+    code, out, err = call("run", ltc_bundle, *BY_TIME, "--on-gap", "reset", stdin=timed(times))
+    xs = samples(len(times))
+    parts = [streamed(ltc_bundle, xs[k], t_s=times[k]) for k in (slice(0, first), slice(first, None))]
+    assert code == 0
+    np.testing.assert_array_equal(np.array(table(out)[1], float)[:, 1:].astype(np.float32), np.concatenate(parts))
+    assert f"{expected}, but 'drift' was proven for at most 2 s between samples: the state is reset\n" in err
+    assert f"{len(times)} samples in 1 recording, state reset after 1 gap through drift" in err
+
+
+def test_run_skips_a_time_that_goes_back_a_little(call, ltc_bundle):
+    text = timed([0.1, 0.2, 0.2, 0.15, 0.3])
+    code, out, err = call("run", ltc_bundle, *BY_TIME, "--on-bad", "skip", "--on-gap", "reset", stdin=text)
+    assert (code, [row[0] for row in table(out)[1]]) == (0, ["0.1", "0.2", "0.3"])
+    assert "3 samples in 1 recording, 2 bad rows skipped through" in err
+
+
+def test_bad_rows_can_make_a_gap(call, ltc_bundle):
+    lines = timed([0.1, 1.5, 3.0]).splitlines()
+    lines[2] = "1.5,nan,0,0"
+    code, _, err = call("run", ltc_bundle, *BY_TIME, "--on-bad", "skip", stdin="\n".join(lines))
+    assert code == 2
+    assert "line 4: 't' is 3.0, 2.9 s after the last sample at 0.1" in err
+
+
+def test_a_new_recording_is_no_gap(call, ltc_bundle):
+    lines = ["who,t," + ",".join(INPUTS), "a,5.0,0,0,0", "a,5.1,0,0,0", "b,0.1,0,0,0", "b,0.2,0,0,0"]
+    code, _, err = call("run", ltc_bundle, *BY_TIME, "--reset-column", "who", stdin="\n".join(lines))
+    assert code == 0
+    assert "4 samples in 2 recordings through" in err
+
+
+def test_a_gap_ends_a_block(call, block_bundle):
+    """Rows before it that fill no block are left out, and the block after it begins behind it."""
+    times = [*(0.1 * np.arange(1, 7)), *(90 + 0.1 * np.arange(5))]
+    code, out, err = call("run", block_bundle, *BY_TIME, "--on-gap", "reset", stdin=timed(times))
+    assert code == 0
+    xs = samples(11)
+    expected = [streamed(block_bundle, xs[k : k + 4], t_s=times[k : k + 4]) for k in (0, 6)]
+    np.testing.assert_array_equal(np.array(table(out)[1], float)[:, 1:].astype(np.float32), np.concatenate(expected))
+    assert "8 samples in 1 recording, state reset after 1 gap, 3 at the ends of recordings filled no block" in err
+
+
+def test_on_gap_belongs_to_measured_time(call, cfc_bundle):
+    code, out, err = call("run", cfc_bundle, *BY_TIME, "--on-gap", "reset", stdin=timed([1, 2]))
+    assert (code, out) == (2, "")
+    assert "--on-gap reset belongs to bundles with measured time; 'gait' has fixed time" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines", "kind"),
+    [
+        (["--on-bad", "skip"], ["0.1,0,0,0", *["0.2,nan,0,0"] * 40], "bad rows"),
+        (["--on-gap", "reset"], [f"{9 * k},0,0,0" for k in range(41)], "gaps"),
+    ],
+)
+def test_only_the_first_remarks_of_a_kind_are_shown(call, ltc_bundle, arguments, lines, kind):
+    code, _, err = call("run", ltc_bundle, *BY_TIME, *arguments, stdin="\n".join(["t," + ",".join(INPUTS), *lines]))
+    *shown, more, last = err.splitlines()
+    assert (code, len(shown)) == (0, 5)
+    assert more == f"more {kind} follow; they are counted and no longer shown"
+    assert f"40 {kind}" in last
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ([0.02, 0.04, 0.05, 0.07], "there are 0.01 to 0.02 s between samples, in 1 of 3 cases more than 10 % off"),
+        ([0, 20, 40], "there are 20 to 20 s between samples, in 2 of 2 cases more than 10 % off"),
+        ([0.02, 0.04, 0.0, 0.02], "there are -0.04 to 0.02 s between samples, in 1 of 3 cases more than 10 % off"),
+    ],
+)
+def test_run_warns_of_times_that_are_not_the_period(call, cfc_bundle, times, expected):
+    code, out, err = call("run", cfc_bundle, *BY_TIME, stdin=timed(times))
+    assert (code, len(table(out)[1])) == (0, len(times))
+    warning, summary = err.splitlines()
+    assert warning == (
+        f"warning: by 't' {expected} the 0.02 s that 'gait' was exported with and that every sample counts as. "
+        "Export it with --time measured, or resample the input to one row every 0.02 s"
+    )
+    assert summary.startswith(f"{len(times)} samples in 1 recording through gait on ")
+
+
+def test_run_is_silent_about_times_near_the_period(call, cfc_bundle, ltc_bundle):
+    assert "warning" not in call("run", cfc_bundle, *BY_TIME, stdin=timed([0.02, 0.0415, 0.06]))[2]
+    assert "warning" not in call("run", ltc_bundle, *BY_TIME, stdin=timed([0.1, 0.9]))[2]
+    lines = ["who,t," + ",".join(INPUTS), "a,5.00,0,0,0", "a,5.02,0,0,0", "b,0.10,0,0,0", "b,0.12,0,0,0"]
+    assert "warning" not in call("run", cfc_bundle, *BY_TIME, "--reset-column", "who", stdin="\n".join(lines))[2]
+
+
+def test_help_says_what_the_time_column_does(call):
+    out = " ".join(call("run", "--help")[1].split())
+    assert "with fixed time it is only copied to the results, and compared with the bundle's period" in out
+
+
+# ---- run: letters ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def letters_bundle(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("letters") / "letters.lnn"
+    lnn_edge.export_model(
+        small_cfc(), path, inputs=["gr\u00f6\u00dfe", "b", "c"], outputs=["g\u00e5", "run"], steps=1000
+    )
+    return path
+
+
+@pytest.mark.parametrize("output", ["-", "y.csv"])
+def test_results_are_utf8_whatever_the_locale(environment, letters_bundle, tmp_path, output):
+    (tmp_path / "x.csv").write_text("gr\u00f6\u00dfe,b,c\n1,2,3\n", encoding="utf-8")
+    command = ["run", letters_bundle, "--input", "x.csv", "--reset-column", "gr\u00f6\u00dfe", "--output", output]
+    done = in_c_locale(environment, tmp_path, command)
+    assert done.returncode == 0, done.stderr
+    written = done.stdout if output == "-" else (tmp_path / output).read_bytes()
+    assert written.decode().startswith("gr\u00f6\u00dfe,g\u00e5,run\n1,")
+
+
+def test_letters_that_the_locale_lacks_end_no_command(environment, letters_bundle, tmp_path):
+    done = in_c_locale(environment, tmp_path, ["inspect", letters_bundle])
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"gr\\xf6\\xdfe" in done.stdout
+    done = in_c_locale(environment, tmp_path, ["inspect", letters_bundle, "--json", "-"])
+    assert json.loads(done.stdout.decode()) == json.loads((letters_bundle / "manifest.json").read_bytes())
+
+
+def in_c_locale(environment, folder, command):
+    command = [sys.executable, "-m", "lnn_edge", *map(str, command)]
+    locale = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    return subprocess.run(
+        [os.fsencode(part) for part in command], env=environment | locale, cwd=folder, capture_output=True, check=False
+    )
+
+
+# ---- a machine that fails -------------------------------------------------------------------------------------------
+
+
+FULL = "No space left on device. Free some space or write to another disk. Type: df -h {}\n"
+
+
+def full_disk(*_arguments):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_run_on_a_disk_that_fills_up_keeps_whole_lines(call, cfc_bundle, tmp_path, monkeypatch):
+    """A disk takes what it can of the last line."""
+    room, write = [100], os.write
+
+    def limited(descriptor, data):
+        if not room[0]:
+            full_disk()
+        written = write(descriptor, bytes(data)[: room[0]])
+        room[0] -= written
+        return written
+
+    monkeypatch.setattr("lnn_edge.files.os.write", limited)
+    target = tmp_path / "y.csv"
+    code, _, err = call("run", cfc_bundle, "--output", target, stdin=csv_text(samples(20)))
+    lines = target.read_text().splitlines(keepends=True)
+    assert (code, lines[0]) == (1, "walk,run\n")
+    assert all(re.fullmatch(r"[-\d.e]+,[-\d.e]+\n", line) for line in lines[1:])
+    assert 1 < len(lines) < 20
+    assert err == (
+        f"stopped after {len(lines) - 1} samples in 1 recording, saved {target}\n"
+        f"lnn-edge: '{target}': {FULL.format(tmp_path)}"
+    )
+    assert os.listdir(tmp_path) == ["y.csv"]
+
+
+def test_run_whose_file_cannot_be_completed_says_so(call, cfc_bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", full_disk)
+    code, _, err = call("run", cfc_bundle, "--output", tmp_path / "y.csv", stdin=csv_text(samples(2)))
+    assert code == 1
+    assert err == (
+        f"stopped after 2 samples in 1 recording; {tmp_path}/y.csv is not written\n"
+        f"lnn-edge: '{tmp_path}/y.csv': {FULL.format(tmp_path)}"
+    )
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("place", ["--output", "standard output"])
+def test_run_into_a_full_device(environment, cfc_bundle, place):
+    """One message, none of Python's own at its end."""
+    command = [sys.executable, "-m", "lnn_edge", "run", str(cfc_bundle)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*command, "--output", "/dev/full"] if place == "--output" else command,
+            env=environment, input=csv_text(samples(2)), stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    named, folder = ("'/dev/full'", " /dev") if place == "--output" else ("standard output", "")
+    assert done.stderr == f"lnn-edge: {named}: {FULL.format('')[:-2]}{folder}\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "file"),
+    [
+        (["export", "train.py:ready", "m.lnn", "--steps", 1000], "m.lnn"),
+        (["verify", "BUNDLE", "--plot", "e.png"], "e.png"),
+        (["verify", "BUNDLE", "--json", "v.json"], "v.json"),
+        (["bench", "BUNDLE", "--steps", 50, "--seconds", 0, "--json", "b.json"], "b.json"),
+    ],
+    ids=["export", "verify --plot", "verify --json", "bench --json"],
+)
+def test_a_full_disk_is_told_with_the_name_that_was_typed(call, work, cfc_bundle, monkeypatch, command, file):
+    monkeypatch.setattr(os, "fsync", full_disk)
+    before = sorted(os.listdir(work))
+    code, out, err = call(*(cfc_bundle if part == "BUNDLE" else part for part in command))
+    assert code == 1
+    assert err.endswith(f"lnn-edge: '{file}': {FULL.format('.')}")
+    assert ".partial" not in err
+    assert sorted(name for name in os.listdir(work) if name != "__pycache__") == before
+    shown = {"bench": "back to back: service", "verify": "equal: outputs and states within", "export": ""}
+    assert shown[command[0]] in out  # what took long is not lost with the file
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "expected"),
+    [
+        (errno.EROFS, 1, "Read-only file system. Write to another disk, or mount this one for writing. Type: findmnt"),
+        (errno.EDQUOT, 1, "Disk quota exceeded. Your quota is used up: free some space"),
+        (errno.EIO, 1, "Input/output error. The disk or device does not answer"),
+        (errno.EMFILE, 1, "Too many open files. This process may open no more files. Type: ulimit -n"),
+        (errno.EACCES, 2, "Permission denied. Check who may use it. Type: ls -ld {} {}/y.csv"),
+        (errno.ENAMETOOLONG, 2, "File name too long. Check the name and who may use it"),
+    ],
+)
+def test_an_output_that_cannot_be_made(call, cfc_bundle, tmp_path, monkeypatch, number, code, expected):
+    def refuse(suffix, prefix, dir):  # noqa: A002
+        raise OSError(number, os.strerror(number), f"{dir}/{prefix}123{suffix}")
+
+    monkeypatch.setattr("lnn_edge.files.tempfile.mkstemp", refuse)
+    got, _, err = call("run", cfc_bundle, "--output", tmp_path / "y.csv", stdin=csv_text(samples(2)))
+    assert got == code
+    assert err.startswith(f"lnn-edge: '{tmp_path}/y.csv': {expected.format(tmp_path, tmp_path)}")
+    assert err.count("\n") == 1
+
+
+def test_a_missing_example_is_told_plainly(call, work):
+    export = ["export", "train.py:ready", "m.lnn", "--inputs", ",".join(INPUTS), "--example"]
+    assert call(*export, "walk.npy")[::2] == (
+        2,
+        "lnn-edge: 'walk.npy': No such file or directory. Check the name. Type: ls .\n",
+    )
+    (work / "walk.csv").write_text("")
+    code, _, err = call(*export, "wakl.csv")
+    assert (code, err) == (
+        2,
+        "lnn-edge: no file 'wakl.csv', expected a CSV file. Valid: walk.csv. Did you mean 'walk.csv'?\n",
+    )
 
 
 # ---- verify ---------------------------------------------------------------------------------------------------------
@@ -1024,7 +1386,7 @@ def test_export_uses_recorded_samples(call, work, kind):
         (["--example", "x.csv"], "--example with a .csv file needs --inputs"),
         (["--example", "x.wav"], "--example is 'x.wav', expected a .npy or .csv file"),
         (["--example", "x.csv", "--inputs", "acc_x,acc_q,gyro_z"], "'x.csv' has no column 'acc_q'. Valid: acc_x"),
-        (["--example", "none.npy"], "No such file or directory: 'none.npy'"),
+        (["--example", "none.npy"], "'none.npy': No such file or directory. Check the name"),
         (
             ["--example", "text.npy"],
             (

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+import subprocess
 
 import numpy as np
 import pytest
@@ -116,6 +118,56 @@ def test_reading_goes_on_after_a_bad_row():
 def test_header_that_does_not_fit_is_refused(text, expected):
     with pytest.raises(ValueError, match=expected):
         parsed(text, ["acc_x", "acc_y"])
+
+
+NO_HEADER = "begins with numbers, expected a header with the columns acc_x, acc_y."
+IN_ORDER = f"{NO_HEADER} If that is their order, type:"
+SEPARATED = "separates its cells by {}, expected commas. To change that, type:"
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "expected"),
+    [
+        ("0.5,-1e-3\n", "'x.csv'", f"{IN_ORDER} sed '1i acc_x,acc_y' < 'x.csv' > new.csv"),
+        ("0,0\n", "standard input", f"{IN_ORDER} ... | stdbuf -oL sed '1i acc_x,acc_y' | lnn-edge ..."),
+        ("0,0,0\n", "'x.csv'", f"{NO_HEADER} Put a line with the names of its 3 columns on top"),
+        ("a;b\n", "'x.csv'", f"{SEPARATED.format(repr(';'))} tr ',;' '.,' < 'x.csv' > new.csv"),
+        ("a\tb\n", "standard input", rf"{SEPARATED.format('tabs')} ... | stdbuf -oL tr ',\t' '.,' | lnn-edge ..."),
+    ],
+)
+def test_header_that_is_no_header_is_suspected(text, source, expected):
+    with pytest.raises(ValueError, match=f"^{re.escape(source)} {re.escape(expected)}$"):
+        read_columns(reader(io.StringIO(text, newline="")), ["acc_x", "acc_y"], None, None, source)
+
+
+@pytest.mark.parametrize(("separator", "place"), [(";", ",;"), ("\t", r",\t")])
+def test_the_command_that_is_told_repairs_the_table(tmp_path, separator, place):
+    """With decimal commas, as spreadsheets write them where they separate by semicolons."""
+    (tmp_path / "x.csv").write_text(f"a{separator}b\n0,5{separator}-1\n")
+    with pytest.raises(ValueError, match="separates its cells") as caught:
+        load_recordings(tmp_path / "x.csv", ["a", "b"], None)
+    command = str(caught.value).split("type: ")[1]
+    assert place in command
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    assert load_recordings(tmp_path / "new.csv", ["a", "b"], None)[0].tolist() == [[0.5, -1.0]]
+
+
+def test_the_command_that_is_told_adds_the_header(tmp_path):
+    (tmp_path / "x.csv").write_text("1,2\n3,4\n")
+    with pytest.raises(ValueError, match="begins with numbers") as caught:
+        load_recordings(tmp_path / "x.csv", ["a'", "b"], None)
+    subprocess.run(str(caught.value).split("type: ")[1], shell=True, check=True, cwd=tmp_path)
+    assert load_recordings(tmp_path / "new.csv", ["a'", "b"], None)[0].tolist() == [[1.0, 2.0], [3.0, 4.0]]
+
+
+def test_file_that_is_not_there_is_named_with_its_neighbours(tmp_path):
+    with pytest.raises(FileNotFoundError, match=rf"^no file '{tmp_path}/none/x.csv', .* Type: ls {tmp_path}/none$"):
+        open_table(tmp_path / "none/x.csv")
+    (tmp_path / "walk.csv").touch()
+    with pytest.raises(FileNotFoundError, match=r"Valid: walk\.csv\. Did you mean 'walk\.csv'\?"):
+        open_table(tmp_path / "wakl.csv")
+    with pytest.raises(IsADirectoryError, match=rf"^'{tmp_path}' is a directory, .* Type: ls {tmp_path}$"):
+        open_table(tmp_path)
 
 
 @pytest.mark.parametrize("option", ["reset", "time"])

@@ -12,9 +12,11 @@ from typing import Any, NoReturn
 
 from .. import __version__
 from ..errors import BackendError, BackendUnavailable, BundleError, VerificationError
+from ..files import named_in_errors
 from ..wording import choices
 from . import bench, build, doctor, export, inspect, run, verify
-from .console import check_json_argument
+from .console import check_json_argument, escape_what_is_unprintable
+from .failures import STANDARD_OUTPUT, is_of_the_machine, os_error_text
 
 __all__ = [
     "BAD_BUNDLE",
@@ -33,7 +35,7 @@ OK, FAILED, USAGE, NOT_EQUAL, MISSED, NOT_READY, BAD_BUNDLE, INTERRUPTED = 0, 1,
 _COMMANDS = (export, verify, inspect, build, run, bench, doctor)
 _EXIT_CODES = """exit codes:
   0 done; 1 unexpected error; 2 usage or bad input; 3 verification failed; 4 deadline or target missed;
-  5 environment not ready; 6 bundle invalid; 130 interrupted"""
+  5 environment not ready; 6 bundle invalid; 130 interrupted; 143 terminated"""
 _EXAMPLES = """examples:
   lnn-edge export train.py:make_model gait.lnn --weights gait.safetensors --period-s 0.1
   lnn-edge run gait.lnn --input walk.csv
@@ -92,13 +94,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _guarded(arguments: Any) -> int:
     try:
+        escape_what_is_unprintable()
         check_json_argument(arguments)
         code: int = arguments.run(arguments)
-        sys.stdout.flush()
+        with named_in_errors(STANDARD_OUTPUT):
+            sys.stdout.flush()
     except KeyboardInterrupt:
         return _interrupted()
     except BrokenPipeError:  # the reader of our output has gone; that is its right
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _abandon_output()
         return OK
     except VerificationError as error:
         return _failed(error, NOT_EQUAL)
@@ -108,12 +112,27 @@ def _guarded(arguments: Any) -> int:
         return _failed(error, NOT_READY)
     except BackendError as error:
         return _failed(error, FAILED)
-    except (ValueError, TypeError, OSError) as error:
+    except OSError as error:
+        _flush_or_abandon_output()
+        return _failed(os_error_text(error), FAILED if is_of_the_machine(error) else USAGE)
+    except (ValueError, TypeError) as error:
         return _failed(error, USAGE)
     except Exception as error:  # the last line of defence: say that it is our fault, and keep the traceback
         traceback.print_exc()
         return _failed(f"unexpected error: {error!r}. Please report it with the text above", FAILED)
     return code
+
+
+def _flush_or_abandon_output() -> None:
+    """Print what can still be printed; else Python would try once more at its end, and end with its own message."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _abandon_output()
+
+
+def _abandon_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interrupted() -> int:

@@ -68,8 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
         interrupted = True
     except BackendError as error:
         failed = error
-    emit_json(result, arguments)
     say(_text(result), arguments)
+    emit_json(result, arguments)
     if failed is not None:
         raise failed
     failures = [] if interrupted else _failures(result, arguments)

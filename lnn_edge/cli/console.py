@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -11,15 +12,17 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import ExportWarning
-from ..files import check_output, whole_file
+from ..files import check_output, named_in_errors, whole_file
 from ..manifest import encode_json
 
 __all__ = [
     "add_json_argument",
     "check_json_argument",
     "emit_json",
+    "escape_what_is_unprintable",
     "grid",
     "output_file",
+    "print_utf8",
     "progress_bar",
     "remarks",
     "say",
@@ -68,13 +71,29 @@ def remarks() -> Iterator[None]:
         yield
 
 
+def print_utf8(text: str) -> None:
+    """Print what a program reads: in UTF-8 like every file, whatever the locale says, and at once."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode())
+    else:  # in a notebook, for instance
+        sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def escape_what_is_unprintable() -> None:
+    """Let standard output show letters that the locale lacks as Python shows them, instead of ending the command."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def emit_json(value: Any, arguments: argparse.Namespace) -> None:
     """Write the result as JSON where `--json` says."""
     if arguments.json is None:
         return
     data = encode_json(value).decode()
     if arguments.json == "-":
-        sys.stdout.write(data)
+        print_utf8(data)
         return
     with output_file(arguments.json) as file:
         file.write(data)
@@ -83,17 +102,14 @@ def emit_json(value: Any, arguments: argparse.Namespace) -> None:
 
 @contextmanager
 def output_file(path: str) -> Iterator[IO[str]]:
-    """Open a text file that appears whole when the block ends, or not at all; "-" is standard output.
+    """Open a text file that appears whole when the block ends, or not at all.
 
     A pipe or a device is written as it comes. A link stays a link: the file that it names is replaced.
     """
     target = Path(path)
-    if path == "-":
-        yield sys.stdout
-        return
     check_output(target)
     if target.exists() and not target.is_file():
-        with open(target, "w", newline="", encoding="utf-8") as file:
+        with named_in_errors(target), open(target, "w", newline="", encoding="utf-8") as file:
             yield file
         return
     with whole_file(target, "w", newline="", encoding="utf-8") as file:

@@ -106,8 +106,8 @@ def run(arguments: argparse.Namespace) -> int:
             checkpoint_sha256=source.checkpoint_sha256,
             progress=progress,
         )
-    emit_json(report.to_dict(), arguments)
     say(proof_text(report, arguments.verbose), arguments)
+    emit_json(report.to_dict(), arguments)
     save_plot(report, arguments)
     say(f"saved {report.path}{str(report).removeprefix(report.path.name)}", arguments)
     return 0

@@ -45,8 +45,8 @@ def shown_when_it_fails(arguments: argparse.Namespace) -> Iterator[None]:
         yield
     except VerificationError as error:
         if error.report is not None:
-            emit_json(error.report.to_dict(), arguments)
             tell(proof_text(error.report, arguments.verbose))
+            emit_json(error.report.to_dict(), arguments)
             save_plot(error.report, arguments)
         raise
 

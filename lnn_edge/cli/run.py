@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
+import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from typing import IO, Any
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
-from .console import output_file, tell
+from ..wording import plural
+from .console import tell
 from .options import add_backend_arguments, backend_options
+from .results import Results, make_writer, open_results
+from .stopping import stoppable
+
+if TYPE_CHECKING:
+    from .feeding import Feed
 
 __all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
 
@@ -20,11 +26,15 @@ HELP = "stream a CSV file or standard input through a bundle"
 DESCRIPTION = """Step the model once per row, with the state kept between rows, and print one line per row
 as it comes. Columns are matched to the model's inputs by name; other columns are ignored. Rows with
 another value in the reset column start a new recording. A bundle exported with --unroll is stepped
-once per block of rows; rows at the end of a recording that fill no block are counted and left out."""
+once per block of rows; rows at the end of a recording that fill no block are counted and left out.
+
+Whatever ends the command before the input does (Ctrl-C, a signal, a row that cannot be used, a full
+disk), the --output file then holds the results of all rows before that."""
 EPILOG = """examples:
   lnn-edge run gait.lnn --input walk.csv --output gait.csv
   lnn-edge run gait.lnn --input walk.csv --reset-column recording --format jsonl
-  sensor | lnn-edge run gait.lnn --time-column t | controller"""
+  sensor | lnn-edge run gait.lnn --time-column t | controller
+  sensor | lnn-edge run gait.lnn --time-column t --on-bad skip --on-gap reset --output live.csv"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,10 +43,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", metavar="FILE", default="-", help="CSV file with a header, or - (default)")
     parser.add_argument("--output", metavar="FILE", default="-", help="where the results go, or - (default)")
     parser.add_argument("--format", choices=("csv", "jsonl"), default="csv", help="format of the results (default csv)")
-    parser.add_argument("--reset-column", metavar="NAME", help="column whose change starts a new recording")
-    parser.add_argument("--time-column", metavar="NAME", help="column with each sample's time in seconds")
     parser.add_argument(
-        "--on-bad", choices=("stop", "skip"), default="stop", help="what to do with a row that cannot be used"
+        "--reset-column", type=_column, metavar="NAME", help="column whose change starts a new recording"
+    )
+    parser.add_argument(
+        "--time-column",
+        type=_column,
+        metavar="NAME",
+        help="column with each sample's time in seconds. A bundle with measured time steps by it; with fixed time it "
+        "is only copied to the results, and compared with the bundle's period",
+    )
+    parser.add_argument(
+        "--on-bad",
+        choices=("stop", "skip"),
+        default="stop",
+        help="what to do with a row that cannot be used (default stop)",
+    )
+    parser.add_argument(
+        "--on-gap",
+        choices=("stop", "reset"),
+        default="stop",
+        help="with measured time, what to do where the time jumps, forward or back, by more than the bundle was "
+        "proven for: stop (default), or reset the state and begin a new sequence with that row",
     )
     add_backend_arguments(parser)
 
@@ -44,7 +72,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from ..runtime.loading import load
-    from ..runtime.table import open_table
 
     model = load(
         arguments.bundle,
@@ -53,40 +80,68 @@ def run(arguments: argparse.Namespace) -> int:
         options=backend_options(arguments),
     )
     _check_model(model, arguments)
-    source = "standard input" if arguments.input == "-" else f"'{arguments.input}'"
-    with ExitStack() as stack:
-        lines = _standard_input() if arguments.input == "-" else stack.enter_context(open_table(arguments.input))
-        results = stack.enter_context(output_file(arguments.output))
-        counts = _Counts()
+    summary = _Summary(arguments.output)
+    with stoppable() as stop:
         try:
-            _stream(model, arguments, lines, results, source, counts)
+            with _lines(arguments.input) as lines, open_results(arguments.output, stop) as results:
+                summary.results = results
+                _stream(model, arguments, lines, results, summary)
         except KeyboardInterrupt:
-            if arguments.output != "-":
-                raise
-            tell(f"interrupted after {counts}")
-            return 130
-    saved = "" if arguments.output == "-" else f", saved {arguments.output}"
-    tell(f"{counts} through {model.name} on {model.description}{saved}")
+            summary.tell("interrupted after ")
+            return stop.exit_code
+        except BrokenPipeError:  # who reads our results has gone, and has what it wanted
+            raise
+        except Exception:
+            if summary.feed is not None:  # else nothing has begun, and the error says it all
+                summary.tell("stopped after ")
+            raise
+    summary.tell("", f" through {model.name} on {model.description}")
     return 0
 
 
-def _standard_input() -> IO[str]:
-    """Standard input, decoded as `open_table` decodes a file, whatever the locale says."""
+def _column(name: str) -> str:
+    """A column's name as the table has it, in UTF-8; in a locale without UTF-8 Python hands over undecoded bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(name).decode(errors="replace")
+    return name
+
+
+def _lines(name: str) -> AbstractContextManager[IO[str]]:
+    """What `--input` names; standard input is decoded as `open_table` decodes a file, whatever the locale says."""
+    from ..runtime.table import open_table
+
+    if name != "-":
+        return open_table(name)
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(newline="", encoding="utf-8-sig", errors="replace")
-    return sys.stdin
+    return nullcontext(sys.stdin)
 
 
-class _Counts:
-    """How many rows came, were refused, filled no block, and started a recording."""
+class _Summary:
+    """The last line: how much was done, and whether it is saved. `results` and `feed` are there once they exist."""
 
-    def __init__(self) -> None:
-        self.steps = self.bad = self.left = self.recordings = 0
+    def __init__(self, output: str) -> None:
+        self._output = output
+        self.results: Results | None = None
+        self.feed: Feed | None = None
 
-    def __str__(self) -> str:
-        refused = f", {self.bad:,} bad rows skipped" if self.bad else ""
-        left = f", {self.left:,} at the ends of recordings filled no block" if self.left else ""
-        return f"{self.steps:,} samples in {self.recordings:,} recordings{refused}{left}"
+    def tell(self, before: str, behind: str = "") -> None:
+        """Print it, below what the user should know about the samples."""
+        steps = 0 if self.results is None else self.results.rows
+        counts = f"{plural(steps, 'sample')} in 0 recordings" if self.feed is None else self.feed.counts(steps)
+        warning = None if self.feed is None else self.feed.warning()
+        if warning:
+            tell(warning)
+        tell(f"{before}{counts}{behind}{self._saved()}")
+
+    def _saved(self) -> str:
+        if self.results is None or self.results.in_place is None:
+            return ""
+        if self.results.in_place:
+            return f", saved {self._output}"
+        return f"; {self._output} {'is left as it was' if Path(self._output).exists() else 'is not written'}"
 
 
 def _check_model(model: Any, arguments: argparse.Namespace) -> None:
@@ -97,94 +152,21 @@ def _check_model(model: Any, arguments: argparse.Namespace) -> None:
         )
     if model.time.mode == "measured" and arguments.time_column is None:
         raise ValueError(f"'{model.name}' has measured time: name the column with the time in seconds, --time-column")
+    if model.time.mode == "fixed" and arguments.on_gap == "reset":
+        raise ValueError(
+            f"--on-gap reset belongs to bundles with measured time; '{model.name}' has fixed time and knows no gaps. "
+            "Leave it out, or mark new recordings with --reset-column"
+        )
 
 
-def _stream(
-    model: Any, arguments: argparse.Namespace, lines: IO[str], results: IO[str], source: str, counts: _Counts
-) -> None:
+def _stream(model: Any, arguments: argparse.Namespace, lines: IO[str], results: Results, summary: _Summary) -> None:
     from ..runtime.table import read_columns, reader, rows
+    from .feeding import Feed
 
+    source = "standard input" if arguments.input == "-" else f"'{arguments.input}'"
     names = [f.name for f in model.inputs[0].features]
     table = reader(lines)
     columns = read_columns(table, names, arguments.reset_column, arguments.time_column, source)
-    write = _writer(model, arguments, results)
-    stream, measured = model.stream(), model.time.mode == "measured"
-    unroll, block = model.manifest.unroll, list[Any]()
+    summary.feed = feed = Feed(model, arguments, source, make_writer(model, arguments, results))
     for row in rows(table, columns, source):
-        try:
-            if isinstance(row, ValueError):
-                raise row
-            if row.reset:
-                counts.recordings += 1
-                counts.left += len(block)
-                block = []
-            block.append(row)
-            if len(block) < unroll:
-                continue
-            ready, block = block, []
-            ys = _step(stream, ready, measured, source)
-        except ValueError as error:
-            if arguments.on_bad == "stop":
-                raise ValueError(f"{error}. To go on with the next row, pass --on-bad skip") from error
-            counts.bad += 1 if isinstance(row, ValueError) else unroll
-            tell(str(error))
-            continue
-        for k, done in enumerate(ready):
-            write(done, ys if unroll == 1 else _sample(ys, k))
-        counts.steps += unroll
-    counts.left += len(block)
-
-
-def _step(stream: Any, block: list[Any], measured: bool, source: str) -> Any:
-    """Step one row, or a block of them; every error is a ValueError that names the line."""
-    import numpy as np
-
-    first, last = block[0], block[-1]
-    if first.reset:
-        stream.reset()
-    x = first.values if first is last else np.stack([row.values for row in block])
-    times = first.t_s if first is last else [row.t_s for row in block]
-    try:
-        return stream.step(x, t_s=times if measured else None)
-    except ValueError as error:
-        lines = f"line {first.line}" if first is last else f"lines {first.line} to {last.line}"
-        raise ValueError(f"{source}, {lines}: {error}") from error
-
-
-def _sample(ys: Any, k: int) -> Any:
-    """One sample's outputs out of a block's."""
-    return {name: y[k] for name, y in ys.items()} if isinstance(ys, dict) else ys[k]
-
-
-def _writer(model: Any, arguments: argparse.Namespace, results: IO[str]) -> Callable[[Any, Any], None]:
-    """A function that writes one result. Every line is flushed: the next program in the pipe acts on it."""
-    import csv
-
-    keys = [c for c in (arguments.reset_column, arguments.time_column) if c is not None]
-    heads = {t.name: [f.name for f in t.features] for t in model.outputs}
-    header = [*keys, *(name for names in heads.values() for name in names)]
-
-    def values(row: Any, y: Any) -> Iterator[Any]:
-        if arguments.reset_column is not None:
-            yield row.recording
-        if arguments.time_column is not None:
-            yield row.t_s
-        for head in heads:
-            # repr of a float32 as the shortest decimal that gives the same float32 back
-            yield from (float(str(v)) for v in (y[head] if isinstance(y, dict) else y))
-
-    if arguments.format == "jsonl":
-
-        def write_json(row: Any, y: Any) -> None:
-            results.write(json.dumps(dict(zip(header, values(row, y), strict=True))) + "\n")
-            results.flush()
-
-        return write_json
-    lines = csv.writer(results, lineterminator="\n")
-    lines.writerow(header)
-
-    def write_csv(row: Any, y: Any) -> None:
-        lines.writerow(values(row, y))
-        results.flush()
-
-    return write_csv
+        feed.take(row)

@@ -56,8 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     check_proof_arguments(arguments)
     with progress_bar("verify") as progress:
         report = _against_model(arguments, progress) if arguments.against else _against_golden(arguments, progress)
-    emit_json(report.to_dict(), arguments)
     say(proof_text(report, arguments.verbose), arguments)
+    emit_json(report.to_dict(), arguments)
     save_plot(report, arguments)
     where = ", ".join(report.backends)
     if report.passed:

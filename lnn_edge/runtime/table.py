@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,8 +54,20 @@ class Row:
 
 
 def open_table(path: str | os.PathLike[str]) -> IO[str]:
-    """Open a CSV file. A byte that is not UTF-8 makes the cell it is in unusable, not the file."""
-    return open(path, newline="", encoding="utf-8-sig", errors="replace")
+    """Open a CSV file. A byte that is not UTF-8 makes the cell it is in unusable, not the file.
+
+    Raises:
+        OSError: If it is not there, is a directory, or cannot be read.
+    """
+    place = Path(path)
+    if place.is_dir():
+        raise IsADirectoryError(f"'{path}' is a directory, expected a CSV file. Type: ls {path}")
+    try:
+        return open(place, newline="", encoding="utf-8-sig", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        tables = [file.name for file in place.parent.glob("*.csv")] if place.parent.is_dir() else []
+        found = choices(place.name, sorted(tables)) if tables else f"Type: ls {place.parent}"
+        raise FileNotFoundError(f"no file '{path}', expected a CSV file. {found}") from None
 
 
 def read_columns(table: Any, names: Sequence[str], reset: str | None, time: str | None, source: str) -> Columns:
@@ -82,13 +95,44 @@ def read_columns(table: Any, names: Sequence[str], reset: str | None, time: str 
         if columns.count(name) > 1:
             raise ValueError(f"{source} has the column '{name}' {columns.count(name)} times; expected it once")
         if name not in columns:
-            raise ValueError(f"{source} has no column '{name}'. {choices(name, columns)}")
+            raise ValueError(f"{source} {_missing_column(name, columns, names, source)}")
     return Columns(
         tuple(columns),
         tuple(columns.index(name) for name in names),
         None if reset is None else columns.index(reset),
         None if time is None else columns.index(time),
     )
+
+
+def _missing_column(name: str, columns: Sequence[str], names: Sequence[str], source: str) -> str:
+    """Why a column is not found: it has another name, the cells are not separated by commas, or there is no header."""
+    cells = "" if len(columns) > 1 else columns[0]
+    separator = next((s for s in (";", "\t") if s in cells), None)
+    if separator is not None:
+        # A table with such a separator has no commas, or decimal ones: one command is right for both.
+        shown = "';'" if separator == ";" else "tabs"
+        change = f"tr ',{';' if separator == ';' else chr(92) + 't'}' '.,'"
+        return f"separates its cells by {shown}, expected commas. To change that, {_filtered(source, change)}"
+    if all(_is_number(cell) for cell in columns):
+        told = f"begins with numbers, expected a header with the columns {listed(names)}"
+        if len(names) != len(columns):
+            return f"{told}. Put a line with the names of its {len(columns)} columns on top"
+        return f"{told}. If that is their order, {_filtered(source, 'sed ' + shlex.quote('1i ' + ','.join(names)))}"
+    return f"has no column '{name}'. {choices(name, columns)}"
+
+
+def _filtered(source: str, change: str) -> str:
+    """The command that changes a table with a filter; what comes live must not wait in a buffer."""
+    live = source == "standard input"
+    return f"type: ... | stdbuf -oL {change} | lnn-edge ..." if live else f"type: {change} < {source} > new.csv"
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def reader(lines: Iterable[str]) -> Any:

@@ -1,0 +1,105 @@
+"""Where `run` puts its results, and how they look: one line per sample, whole and at once."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..files import Lines, check_output, growing_file
+from .console import print_utf8
+from .failures import STANDARD_OUTPUT
+from .stopping import Stop
+
+__all__ = ["Results", "make_writer", "open_results"]
+
+
+class Results(Protocol):
+    """Takes one line at a time; the next program in a pipe acts on each, so none waits for the next."""
+
+    in_place: bool | None
+
+    @property
+    def rows(self) -> int:
+        """Lines that were written to their end and are no headings."""
+
+    def write(self, line: str, *, heading: bool = False) -> None:
+        """Write one line with its line end."""
+
+
+class _Printed:
+    """On standard output."""
+
+    def __init__(self) -> None:
+        self.in_place: bool | None = None
+        self.rows = 0
+
+    def write(self, line: str, *, heading: bool = False) -> None:
+        try:
+            print_utf8(line)
+        except OSError as error:
+            error.filename = STANDARD_OUTPUT
+            raise
+        self.rows += not heading
+
+
+@contextmanager
+def open_results(path: str, stop: Stop) -> Iterator[Results]:
+    """Open what `--output` names: "-" is standard output; a pipe or a device is written as it comes.
+
+    A file takes its place when the block ends, with the rows that were finished; `stop` lets nothing interrupt that.
+    """
+    target = Path(path)
+    if path == "-":
+        yield _Printed()
+        return
+    check_output(target)
+    if target.exists() and not target.is_file():
+        with open(target, "wb", buffering=0) as file:
+            lines = Lines(file.fileno(), path)
+            yield lines
+            lines.in_place = True
+        return
+    with growing_file(target) as lines:
+        try:
+            yield lines
+        finally:
+            stop.hold()
+
+
+def make_writer(model: Any, arguments: argparse.Namespace, results: Results) -> Callable[[Any, Any], None]:
+    """Write the header, if the format has one; return a function that writes one row's result."""
+    keys = [c for c in (arguments.reset_column, arguments.time_column) if c is not None]
+    heads = {t.name: [f.name for f in t.features] for t in model.outputs}
+    header = [*keys, *(name for names in heads.values() for name in names)]
+    as_csv = csv.writer(_Echo(), lineterminator="\n").writerow
+    if arguments.format == "csv":
+        results.write(as_csv(header), heading=True)
+
+    def values(row: Any, y: Any) -> Iterator[Any]:
+        if arguments.reset_column is not None:
+            yield row.recording
+        if arguments.time_column is not None:
+            yield row.t_s
+        for head in heads:
+            # repr of a float32 as the shortest decimal that gives the same float32 back
+            yield from (float(str(v)) for v in (y[head] if isinstance(y, dict) else y))
+
+    def write(row: Any, y: Any) -> None:
+        if arguments.format == "csv":
+            results.write(as_csv(values(row, y)))
+        else:
+            results.write(json.dumps(dict(zip(header, values(row, y), strict=True))) + "\n")
+
+    return write
+
+
+class _Echo:
+    """What `csv.writer` writes to: `writerow` returns what `write` does, and so the line."""
+
+    def write(self, line: str) -> str:
+        return line

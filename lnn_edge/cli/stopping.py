@@ -1,0 +1,47 @@
+"""Signals that end a command which keeps what it has done until then."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["Stop", "stoppable"]
+
+# Ctrl-C; systemd, docker and `kill`; the end of the terminal or of an ssh connection.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stop:
+    """What to do on a signal: raise KeyboardInterrupt, wherever the command is. `exit_code` says which signal came."""
+
+    def __init__(self) -> None:
+        self.exit_code = 128 + signal.SIGINT
+        self._held = False
+
+    def __call__(self, number: int, _frame: object) -> None:
+        """The signal's handler."""
+        if not self._held:
+            self.exit_code = 128 + number
+            raise KeyboardInterrupt
+
+    def hold(self) -> None:
+        """Let no further signal end what follows, which is short: it puts in place what is to be kept."""
+        self._held = True
+
+
+@contextmanager
+def stoppable() -> Iterator[Stop]:
+    """Let a signal raise KeyboardInterrupt in the block. Who ignores a signal, as `nohup` does, goes on ignoring it."""
+    stop = Stop()
+    usual = {}
+    if threading.current_thread() is threading.main_thread():  # no other may set handlers, nor gets signals
+        for number in _SIGNALS:
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                usual[number] = signal.signal(number, stop)
+    try:
+        yield stop
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)

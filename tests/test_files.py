@@ -1,0 +1,88 @@
+"""Files of lines: what is there when something ends the writing in the middle."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from lnn_edge.files import growing_file, named_in_errors, whole_file
+
+
+def write(path, *rows) -> None:
+    """Write a heading and rows; an exception among them ends it."""
+    with growing_file(path) as lines:
+        lines.write("a,b\n", heading=True)
+        for row in rows:
+            if not isinstance(row, str):
+                raise row
+            lines.write(row)
+
+
+@pytest.mark.parametrize("failure", [ValueError, OSError, KeyboardInterrupt, SystemExit])
+def test_finished_lines_are_kept_whatever_ends_the_writing(tmp_path, failure):
+    with pytest.raises(failure):
+        write(tmp_path / "y.csv", "1,2\n", failure)
+    assert (tmp_path / "y.csv").read_text() == "a,b\n1,2\n"
+    assert os.listdir(tmp_path) == ["y.csv"]
+
+
+@pytest.mark.parametrize("old", [None, "old"])
+def test_without_a_finished_row_nothing_changes(tmp_path, old):
+    if old:
+        (tmp_path / "y.csv").write_text(old)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "y.csv", KeyboardInterrupt)
+    assert [path.read_text() for path in tmp_path.iterdir()] == [old] * (old is not None)
+
+
+def test_part_of_a_line_is_cut_off(tmp_path, monkeypatch):
+    """A signal may come, and a disk may fill up, after some of its bytes."""
+    system = os.write
+
+    def interrupted(descriptor, data):
+        if not bytes(data).startswith(b"second"):
+            return system(descriptor, bytes(data)[:2])  # short writes, as pipes and disks may do
+        system(descriptor, bytes(data)[:3])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lnn_edge.files.os.write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "y.csv", "first \u00f6\n", "second\n")
+    assert (tmp_path / "y.csv").read_bytes() == "a,b\nfirst \u00f6\n".encode()
+
+
+def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path):
+    (tmp_path / "y.csv").write_text("old")
+    with growing_file(tmp_path / "y.csv") as lines:
+        lines.write("a\n", heading=True)
+        lines.write("\u00f6\n")
+        assert (tmp_path / "y.csv").read_text() == "old"
+        assert (lines.rows, lines.size, lines.in_place) == (1, 5, False)
+    assert (tmp_path / "y.csv").read_text() == "a\n\u00f6\n"
+    assert lines.in_place
+
+
+@pytest.mark.parametrize("make", [growing_file, whole_file])
+@pytest.mark.parametrize("call", ["fsync", "chmod", "replace"])
+def test_errors_name_the_file_that_was_asked_for(tmp_path, monkeypatch, make, call):
+    def fail(*arguments):
+        raise OSError(errno.EIO, "broken", *(a for a in arguments if isinstance(a, str)))
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OSError, match="broken") as caught, make(Path("y.csv")):
+        monkeypatch.setattr(os, call, fail)
+    assert (caught.value.filename, caught.value.filename2) == ("y.csv", None)
+    monkeypatch.undo()
+    assert os.listdir(tmp_path) == []
+
+
+def test_errors_about_something_else_stay_as_they_are(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught, named_in_errors("m.lnn", tmp_path / "stage"):
+        (tmp_path / "other").read_bytes()
+    assert caught.value.filename == str(tmp_path / "other")
+    with pytest.raises(FileNotFoundError) as caught, named_in_errors("m.lnn", tmp_path / "stage"):
+        (tmp_path / "stage/model.onnx").read_bytes()
+    assert caught.value.filename == "m.lnn"
