@@ -285,6 +285,23 @@ class TestRun:
         stream.run(np.zeros((4, INPUTS)), t_s=[1.1, 1.2, 1.3, 1.4])
         assert (stream.steps, stream.snapshot().t_s) == (5, 1.4)
 
+    def test_an_interrupted_run_counts_nothing(self, bundles, monkeypatch):
+        stream = lnn_edge.load(bundles["fixed"]).stream()
+        stream.step(np.ones(INPUTS))
+        before, step = stream.snapshot(), stream.step
+
+        def interrupted(*arguments, **keywords):
+            if stream.steps == 3:
+                raise KeyboardInterrupt
+            return step(*arguments, **keywords)
+
+        monkeypatch.setattr(type(stream), "step", lambda _self, *a, **k: interrupted(*a, **k))
+        with pytest.raises(KeyboardInterrupt):
+            stream.run(np.ones((4, INPUTS)))
+        assert stream.steps == 1
+        for name, array in before.tensors.items():
+            np.testing.assert_array_equal(stream.snapshot().tensors[name], array)
+
     def test_results_are_copies(self, bundles):
         stream = lnn_edge.load(bundles["fixed"]).stream()
         ys = stream.run(np.ones((4, INPUTS)))

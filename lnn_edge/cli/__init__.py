@@ -35,7 +35,7 @@ OK, FAILED, USAGE, NOT_EQUAL, MISSED, NOT_READY, BAD_BUNDLE, INTERRUPTED = 0, 1,
 _COMMANDS = (export, verify, inspect, build, run, bench, doctor)
 _EXIT_CODES = """exit codes:
   0 done; 1 unexpected error; 2 usage or bad input; 3 verification failed; 4 deadline or target missed;
-  5 environment not ready; 6 bundle invalid; 130 interrupted; 143 terminated"""
+  5 environment not ready; 6 bundle invalid; 130 interrupted; 129, 143 ended by a signal"""
 _EXAMPLES = """examples:
   lnn-edge export train.py:make_model gait.lnn --weights gait.safetensors --period-s 0.1
   lnn-edge run gait.lnn --input walk.csv

@@ -116,7 +116,7 @@ class Stream:
         for k, sample in enumerate(calls):
             try:
                 y = self.step(sample, dt_s=_at(dt_s, k), t_s=_at(t_s, k))
-            except Exception as error:
+            except BaseException as error:  # Ctrl-C as well
                 self.restore(before)
                 self.steps = steps
                 if hasattr(error, "add_note"):
