@@ -199,7 +199,7 @@ def test_other_waits_leave_the_choice_of_another_library(wait, gpu, bundles):
 
 
 def test_looking_changes_nothing(gpu):
-    """`doctor` and `auto` look, in programs that may never use this backend."""
+    """`doctor` looks, and so does whatever asks which backends are ready."""
     fake = gpu("10.3")
     fake.machine.flags = BLOCKING
     assert why_not_ready(named_backend("tensorrt")) is None
