@@ -26,12 +26,12 @@ import numpy as np
 from kernel_engine import LAYOUT, SHAPE, KernelEngine, expected
 
 from lnn_edge.errors import BackendUnavailable
-from lnn_edge.runtime.gpu.cudart import CudaError
-from lnn_edge.runtime.gpu.device import Device, open_device
-from lnn_edge.runtime.gpu.figures import measure
-from lnn_edge.runtime.gpu.options import Options
-from lnn_edge.runtime.gpu.stepper import GpuStepper
-from lnn_edge.runtime.latency import Distribution, distribution
+from lnn_edge.runtime.backends.trt.cudart import CudaError
+from lnn_edge.runtime.backends.trt.device import Device, open_device
+from lnn_edge.runtime.backends.trt.device_figures import measure
+from lnn_edge.runtime.backends.trt.options import Options
+from lnn_edge.runtime.backends.trt.stepper import GpuStepper
+from lnn_edge.runtime.measure.timing import Distribution, distribution
 
 NBYTES = 4096  # of what is copied to and fro
 WAITS, FEEDBACKS, GRAPHS = ("spin", "block", "poll"), ("copy", "pingpong"), ("on", "off")
@@ -233,7 +233,7 @@ def step_with_onnxruntime(path: str, count: int) -> Distribution:
     """One step with everything bound on the GPU, two bindings that alternate as the state does."""
     import onnxruntime as ort
 
-    from lnn_edge.bundle import read_bundle
+    from lnn_edge.bundle.directory import read_bundle
 
     bundle = read_bundle(path)
     session = ort.InferenceSession(bundle.files["model.onnx"], providers=["CUDAExecutionProvider"])

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from lnn_edge.runtime.gpu.layout import Layout, slab
+from lnn_edge.runtime.backends.layout import Layout, slab
 
 UNITS = 64
 SHAPE = (1, UNITS)
@@ -100,7 +100,7 @@ def _require(error: int, what: str) -> None:
 
 
 class KernelEngine:
-    """What a stepper needs of `lnn_edge.runtime.gpu.engines.Engine`."""
+    """What a stepper needs of `lnn_edge.runtime.backends.trt.engines.Engine`."""
 
     def __init__(self, launch: Launch) -> None:
         self._launch = launch

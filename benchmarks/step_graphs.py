@@ -33,14 +33,14 @@ from ncps.torch import LTC, CfC
 from ncps.wirings import AutoNCP
 from torch import nn
 
-from lnn_edge.export.blocks import add_steps
-from lnn_edge.export.graph import GraphBuilder
-from lnn_edge.export.layer import TrainedLayer
-from lnn_edge.export.lowering import lower_core
-from lnn_edge.export.network import TrainedNetwork
-from lnn_edge.export.recurrent import is_recurrent, recurrent_from_module
-from lnn_edge.export.steptime import StepTime
-from lnn_edge.manifest import Time
+from lnn_edge.bundle.manifest import Time
+from lnn_edge.export.cores.recurrent import is_recurrent, recurrent_from_module
+from lnn_edge.export.graph.builder import GraphBuilder
+from lnn_edge.export.lowering.core import lower_core
+from lnn_edge.export.lowering.step_time import StepTime
+from lnn_edge.export.step_graph import add_steps
+from lnn_edge.export.trained.layer import TrainedLayer
+from lnn_edge.export.trained.network import TrainedNetwork
 
 BURST = 20  # steps timed as one: long enough for the clock, short enough that a disturbance hits few of them
 WARM_UP = 5  # bursts before the first that counts

@@ -20,7 +20,7 @@ from ncps.torch import LTC, CfC
 from ncps.wirings import AutoNCP
 
 import lnn_edge
-from lnn_edge.environment import machine
+from lnn_edge.machine.describe import machine
 
 MODELS = {
     "CfC(6, AutoNCP(24, 4))": lambda: CfC(6, AutoNCP(24, 4)),

@@ -1,4 +1,4 @@
-"""How fast does `lnn_edge.train.unrolled` train an ncps layer, compared with ncps' own loop over the steps?
+"""How fast does `lnn_edge.train.unrolled.layer` train an ncps layer, compared with ncps' own loop over the steps?
 
 An epoch of one batch: forward, a mean squared error, backward, a step of Adam. Both train the same layer on the same
 data and take turns in one process, so that whatever else the machine does meets both; the table shows the median time
@@ -27,7 +27,7 @@ from ncps.torch import LTC, CfC
 from ncps.wirings import AutoNCP
 from torch import nn
 
-from lnn_edge.train.unrolled import unrolled
+from lnn_edge.train.unrolled.layer import unrolled
 
 WARM_UP = 2  # runs before the first that counts
 FEATURES = 8

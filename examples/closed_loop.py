@@ -36,7 +36,7 @@ from torch import nn
 
 import lnn_edge
 from lnn_edge.backends import BACKENDS, why_not_ready
-from lnn_edge.train.unrolled import unrolled
+from lnn_edge.train.unrolled.layer import unrolled
 
 STEP_S = 0.01  # of the simulator
 PERIOD_S = 0.02  # of the sensor, on paper

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from . import errors
 
 if TYPE_CHECKING:
+    from .bundle.manifest import Feature
     from .export import ExportReport, export_model, load_checkpoint, save_checkpoint
-    from .manifest import Feature
     from .runtime import Model, State, Stream, load
     from .train import LiquidNeuralClassifier, LiquidNeuralNetwork, LiquidNeuralRegressor
 
@@ -36,7 +36,7 @@ __all__ = [
 
 _HOMES = {
     "ExportReport": "export",
-    "Feature": "manifest",
+    "Feature": "bundle.manifest",
     "LiquidNeuralClassifier": "train",
     "LiquidNeuralNetwork": "train",
     "LiquidNeuralRegressor": "train",

@@ -13,7 +13,7 @@ from .wording import choices
 if TYPE_CHECKING:  # the command line reads this table for its help, and must not wait for NumPy
     import numpy.typing as npt
 
-    from .bundle import Bundle
+    from .bundle.directory import Bundle
 
     Array = npt.NDArray[Any]
 
@@ -154,8 +154,8 @@ BACKENDS = (
         needs="TensorRT 8.6 to 11, an NVIDIA GPU",
         extra="tensorrt",
         modules=("tensorrt",),
-        target="lnn_edge.runtime.gpu.backend:TensorRTBackend",
-        probe="lnn_edge.runtime.gpu.backend:why_not_ready",
+        target="lnn_edge.runtime.backends.trt.backend:TensorRTBackend",
+        probe="lnn_edge.runtime.backends.trt.backend:why_not_ready",
         options=(
             BackendOption("wait", ("spin", "block", "poll"), "how the CPU waits for the GPU"),
             BackendOption("graph", ("auto", "on", "off"), "one CUDA graph per step; on: refuse to run without"),
@@ -170,7 +170,7 @@ BACKENDS = (
         needs="base install",
         extra=None,
         modules=("onnxruntime",),
-        target="lnn_edge.runtime.cpu:CpuBackend",
+        target="lnn_edge.runtime.backends.ort:CpuBackend",
     ),
 )
 

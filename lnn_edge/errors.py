@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .runtime.report import ExportReport
+    from .verify.report import ExportReport
 
 __all__ = [
     "BackendError",

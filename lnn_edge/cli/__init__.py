@@ -14,9 +14,9 @@ from .. import __version__
 from ..errors import BackendError, BackendUnavailable, BundleError, VerificationError
 from ..files import named_in_errors
 from ..wording import choices
-from . import bench, build, doctor, export, inspect, run, verify
+from .commands import bench, build, doctor, export, inspect, run, verify
 from .console import check_json_argument, escape_what_is_unprintable
-from .failures import STANDARD_OUTPUT, is_of_the_machine, os_error_text
+from .os_errors import STANDARD_OUTPUT, is_of_the_machine, os_error_text
 
 __all__ = [
     "BAD_BUNDLE",
@@ -137,7 +137,7 @@ def _abandon_output() -> None:
 
 def _interrupted() -> int:
     code = _failed("interrupted; nothing half-written is left", INTERRUPTED)
-    building = sys.modules.get("lnn_edge.runtime.gpu.building")
+    building = sys.modules.get("lnn_edge.runtime.backends.trt.build_watch")
     if building and building.unfinished():  # the user has said twice not to wait
         sys.stdout.flush()
         os._exit(code)

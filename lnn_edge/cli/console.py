@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from ..bundle.manifest import encode_json
 from ..errors import ExportWarning
 from ..files import check_output, named_in_errors, whole_file
-from ..manifest import encode_json
 
 __all__ = [
     "add_json_argument",

@@ -11,7 +11,7 @@ from ..wording import plural
 from .console import tell
 
 if TYPE_CHECKING:
-    from ..runtime.table import BadRowError, Row
+    from ..runtime.transport.csv_file import BadRowError, Row
 
 __all__ = ["Feed"]
 

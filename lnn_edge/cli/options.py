@@ -11,7 +11,7 @@ from ..backends import ALL, AUTO, BACKENDS
 from .console import remarks
 
 if TYPE_CHECKING:
-    from ..export.source import Source
+    from ..export.checkpoint.source import Source
 
 __all__ = [
     "add_backend_arguments",
@@ -112,7 +112,7 @@ def load_example(arguments: argparse.Namespace, names: list[str] | None) -> Any:
         raise ValueError(f"--example is '{path}', expected a .npy or .csv file")
     if names is None:
         raise ValueError("--example with a .csv file needs --inputs, the columns that are the model's inputs")
-    from ..runtime.table import load_recordings
+    from ..runtime.transport.csv_file import load_recordings
 
     return load_recordings(path, names, arguments.reset_column)
 
@@ -150,7 +150,7 @@ def positive(text: str) -> float:
 
 def load_source(source: str, arguments: argparse.Namespace) -> Source:
     """What `source` and the arguments beside it name."""
-    from ..export.source import load_trained
+    from ..export.checkpoint.source import load_trained
 
     with remarks():
         return load_trained(
@@ -172,7 +172,7 @@ def names_list(text: str | None) -> list[Any] | None:
 
 
 def _feature(item: str) -> Any:
-    from ..manifest import Feature
+    from ..bundle.manifest import Feature
 
     name, *rest = (part.strip() for part in item.split(":"))
     unit, *limits = rest or [""]

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from ..files import Lines, check_output, growing_file
 from .console import print_utf8
-from .failures import STANDARD_OUTPUT
-from .stopping import Stop
+from .os_errors import STANDARD_OUTPUT
+from .signals import Stop
 
 __all__ = ["Results", "make_writer", "open_results"]
 

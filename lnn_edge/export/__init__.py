@@ -12,8 +12,8 @@ except ImportError as _error:
         "Type: pip install 'lnn-edge[export]'"
     ) from _error
 
-from ..runtime.report import ExportReport
-from .checkpoint import load_checkpoint, save_checkpoint
+from ..verify.report import ExportReport
+from .checkpoint.save_load import load_checkpoint, save_checkpoint
 from .exporting import export_model
 
 __all__ = ["ExportReport", "export_model", "load_checkpoint", "save_checkpoint"]

@@ -10,10 +10,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ..manifest import MAX_UNROLL, Feature, Precision, Tensor, Time
+from ..bundle.manifest import MAX_UNROLL, Feature, Precision, Tensor, Time
 from ..wording import choices, listed
-from .forward import TIME_NAMES
-from .wrapping import InputShape
+from .trained.forward import TIME_NAMES
+from .trained.open import InputShape
 
 __all__ = [
     "check_batch",

@@ -14,13 +14,13 @@ import numpy as np
 import onnx
 from torch import nn
 
-from ..bundle import check_target, file_entry, read_bundle, staged_directory, write_manifest, write_synced
-from ..equality import TOLERANCE, TOLERANCE_REASON
+from ..bundle.directory import check_target, file_entry, read_bundle, staged_directory, write_manifest, write_synced
+from ..bundle.golden import encode_golden
+from ..bundle.manifest import Feature, Manifest, Precision, Schema, StatePair, Verification, encode_json
 from ..errors import VerificationError
-from ..golden import encode_golden
-from ..manifest import Feature, Manifest, Precision, Schema, StatePair, Verification, encode_json
 from ..runtime.loading import load, open_each
-from ..runtime.report import ExportReport
+from ..verify.comparison import TOLERANCE, TOLERANCE_REASON
+from ..verify.report import ExportReport
 from .arguments import (
     check_batch,
     check_precision,
@@ -31,14 +31,14 @@ from .arguments import (
     recordings,
     with_ranges,
 )
-from .blocks import add_steps
-from .excitation import MIN_STEPS, excite
-from .graph import GraphBuilder, graph_facts
-from .masks import warn_of_drifted_masks
-from .proof import STEPPED_WHOLE, TORCH_EXACT, Truth, check_causal, golden_from_truth, prove, truth_from_model
+from .cores.masks import warn_of_drifted_masks
+from .cores.wrappers import unwrapped
+from .graph.builder import GraphBuilder, graph_facts
+from .proof.excitation import MIN_STEPS, excite
+from .proof.prove import STEPPED_WHOLE, TORCH_EXACT, Truth, check_causal, golden_from_truth, prove, truth_from_model
 from .provenance import make_provenance
-from .unwrapping import unwrapped
-from .wrapping import describe_inputs, trained_from_module
+from .step_graph import add_steps
+from .trained.open import describe_inputs, trained_from_module
 
 __all__ = ["export_model"]
 

@@ -17,10 +17,10 @@ from torch import nn
 
 from ..reference import ReferenceCore
 from ..wording import listed
-from .conventions import convention_of
-from .cores import is_cell
-from .opaque import opaque_core
-from .timespans import check_timespans
+from .cores.calling import convention_of
+from .cores.find import is_cell
+from .cores.timespans import check_timespans
+from .trace.core_op import opaque_core
 
 __all__ = ["GivenStates"]
 

@@ -9,7 +9,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ..manifest import Provenance
+from ..bundle.manifest import Provenance
 
 __all__ = ["installed_versions", "make_provenance"]
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..manifest import Manifest
+from ..bundle.manifest import Manifest
 
 __all__ = ["Clock", "make_clock"]
 

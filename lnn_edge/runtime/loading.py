@@ -19,13 +19,13 @@ from ..backends import (
     refuse_options,
     why_not_ready,
 )
-from ..bundle import Bundle, read_bundle
+from ..bundle.directory import Bundle, read_bundle
+from ..bundle.golden import golden_from_bundle
 from ..errors import BackendUnavailable, BundleError, VerificationError
-from ..golden import golden_from_bundle
 from .choosing import step_medians_us
-from .latency import golden_steps
+from .closed_loop import compare_with_golden
+from .measure.timing import golden_steps
 from .model import Model
-from .replay import compare_with_golden
 
 __all__ = ["load", "open_bundle", "open_each", "prove_golden"]
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..bundle.manifest import Manifest, StatePair
 from ..errors import NonFiniteError
-from ..manifest import Manifest, StatePair
 from ..wording import listed
 
 __all__ = ["State", "check_state", "initial_state"]

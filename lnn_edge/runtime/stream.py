@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ..bundle.manifest import DT_INPUT, Manifest
 from ..errors import NonFiniteError
-from ..manifest import DT_INPUT, Manifest
-from .blocks import check_lengths, check_recording, recording_in_blocks, samples_from_blocks
 from .clock import make_clock
-from .samples import InputPort, by_name, feature_label
+from .input_port import InputPort, by_name, feature_label
+from .sequence import check_lengths, check_recording, recording_in_blocks, samples_from_blocks
 from .state import State, check_state, initial_state
 
 if TYPE_CHECKING:

@@ -19,23 +19,23 @@ from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from ..bundle.manifest import Feature
 from ..export import ExportReport
-from ..manifest import Feature
 from ..wording import plural
-from .answers import read_answers, read_weights
-from .building import build_network
-from .checkpointing import Progressed, load_progress, run_fingerprint
-from .estimator_export import export_fitted
-from .fitting import Trainer, repeatable, torch_threads
+from .data.metadata import Learnt
+from .data.prepare import prepare
+from .data.sequences import Sequences, as_array, in_order, read_sequences, read_timespans
+from .data.targets import read_answers, read_weights
+from .deploy import export_fitted
+from .fit.checkpoint import Progressed, load_progress, run_fingerprint
+from .fit.progress import Record
+from .fit.trainer import Trainer, repeatable, torch_threads
 from .forecasting import forecast_series
-from .learnt import Learnt
-from .network import LiquidModule
+from .network.build import build_network
+from .network.module import LiquidModule
 from .plotting import plot_losses, plot_synapses
 from .predicting import answers_from_outputs, run_sequences, states_after, step_network
-from .preparation import prepare
-from .progress import Record
 from .saving import Contents, load_estimator, save_estimator
-from .sequences import Sequences, as_array, in_order, read_sequences, read_timespans
 from .settings import Settings, make_settings
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..wording import choices, plural
-from .learnt import Learnt
-from .network import LiquidModule
+from .data.metadata import Learnt
+from .data.sequences import Sequences, as_array, in_order
+from .network.module import LiquidModule
 from .predicting import forecast_values, states_after
-from .sequences import Sequences, as_array, in_order
 
 __all__ = ["forecast_series"]
 

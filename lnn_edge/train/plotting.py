@@ -15,10 +15,10 @@ from ncps.torch import LTC
 from ncps.wirings import Wiring
 
 from ..files import whole_file
-from ..runtime.plotting import check_plot, rendered
+from ..verify.plot import check_plot, rendered
 from ..wording import plural
-from .network import LiquidModule
-from .progress import Record
+from .fit.progress import Record
+from .network.module import LiquidModule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

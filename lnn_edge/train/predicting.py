@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from .network import LiquidModule
-from .sequences import Sequences
+from .data.sequences import Sequences
+from .network.module import LiquidModule
 
 __all__ = ["answers_from_outputs", "forecast_values", "run_sequences", "states_after", "step_network"]
 

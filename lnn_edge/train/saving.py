@@ -15,13 +15,13 @@ import torch
 from ncps.wirings import Wiring
 from torch import nn
 
-from ..export.core_config import CoreConfig, WiringConfig, problems
-from ..export.rebuilding import SavedWiring, config_from_core, core_from_config
+from ..export.cores.config import CoreConfig, WiringConfig, problems
+from ..export.cores.rebuild import SavedWiring, config_from_core, core_from_config
 from ..files import check_output
-from .learnt import Learnt
-from .network import Affine, Branch, LiquidModule
-from .progress import Record
-from .tensor_file import check_name, read_tensors, write_tensors
+from ..tensor_file import check_name, read_tensors, write_tensors
+from .data.metadata import Learnt
+from .fit.progress import Record
+from .network.module import Affine, Branch, LiquidModule
 
 __all__ = ["Contents", "load_estimator", "save_estimator"]
 

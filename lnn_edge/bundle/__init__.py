@@ -1,0 +1,1 @@
+"""The bundle's format: what export writes and the device loads."""

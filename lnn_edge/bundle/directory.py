@@ -1,0 +1,193 @@
+"""The bundle on disk: a directory that is read whole, checked whole, and written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import BundleError
+from ..files import named_in_errors
+from .manifest import FILES, FileEntry, Manifest, decode_manifest, encode_json
+
+__all__ = [
+    "MANIFEST",
+    "SUFFIX",
+    "Bundle",
+    "check_target",
+    "file_entry",
+    "read_bundle",
+    "staged_directory",
+    "write_manifest",
+    "write_synced",
+]
+
+MANIFEST = "manifest.json"
+SUFFIX = ".lnn"
+_MAX_BYTES = 1 << 30  # no file of a bundle for a step of this size comes near 1 GiB; refuse before reading
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle in memory: every byte was hashed once and is used from here, never read again from disk."""
+
+    path: Path
+    manifest: Manifest
+    files: dict[str, bytes]
+
+    def __repr__(self) -> str:
+        return f"Bundle({str(self.path)!r})"
+
+
+def read_bundle(path: str | os.PathLike[str]) -> Bundle:
+    """Read and check a bundle: manifest, sizes, hashes, names, path safety.
+
+    Args:
+        path: The bundle's directory, `NAME.lnn`.
+
+    Raises:
+        BundleError: Naming the file and what is wrong with it.
+    """
+    root = Path(path)
+    _require_directory(root)
+    try:
+        manifest = decode_manifest(_read(root, MANIFEST))
+        files = {name: _read_checked(root, name, manifest.files[name]) for name in FILES}
+    except BundleError as error:
+        raise BundleError(f"bundle '{root}': {error}") from error.__cause__
+    return Bundle(root, manifest, files)
+
+
+def _require_directory(root: Path) -> None:
+    try:
+        mode = os.stat(root).st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        raise BundleError(f"no bundle at '{root}'. Type: lnn-edge export FILE.py:FACTORY {root}") from None
+    except OSError as error:
+        raise BundleError(f"bundle '{root}' cannot be read: {error.strerror}") from error
+    if not stat.S_ISDIR(mode):
+        raise BundleError(f"'{root}' is a file, but a bundle is a directory that `lnn-edge export` writes")
+
+
+def _read(root: Path, name: str) -> bytes:
+    """Read one regular file; links are refused, because a bundle must not point outside itself."""
+    try:
+        descriptor = os.open(root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise BundleError(f"{name} is missing. Export the bundle again or copy the whole directory") from None
+    except OSError as error:
+        reason = "it is a link, and a bundle holds plain files only" if error.errno == errno.ELOOP else error.strerror
+        raise BundleError(f"{name} cannot be read: {reason}") from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise BundleError(f"{name} is not a regular file")
+        if status.st_size > _MAX_BYTES:
+            raise BundleError(f"{name} has {status.st_size} bytes, more than the {_MAX_BYTES} that a bundle may hold")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
+
+
+def _read_checked(root: Path, name: str, entry: FileEntry) -> bytes:
+    data = _read(root, name)
+    if len(data) != entry.size:
+        raise BundleError(
+            f"{name} has {len(data)} bytes, but the manifest says {entry.size}: it is truncated or changed"
+        )
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != entry.sha256:
+        raise BundleError(
+            f"{name} was changed: its SHA-256 is {digest[:12]}..., the manifest says {entry.sha256[:12]}..."
+        )
+    return data
+
+
+def file_entry(data: bytes) -> FileEntry:
+    """Describe one file for the manifest."""
+    return FileEntry(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a file and wait until the disk has it."""
+    with named_in_errors(path), open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_manifest(root: Path, manifest: Manifest) -> None:
+    """Write manifest.json into a staged bundle."""
+    write_synced(root / MANIFEST, encode_json(manifest.signed()))
+
+
+def check_target(path: Path, overwrite: bool) -> None:
+    """Refuse a target that cannot be written, before any long work.
+
+    Raises:
+        ValueError: If the name is no bundle name, something is there already, or it is not a bundle.
+        OSError: If the parent directory is missing or not writable.
+    """
+    if path.suffix != SUFFIX:
+        raise ValueError(f"a bundle's name ends in '{SUFFIX}', got '{path}'. Type: {path.stem or 'model'}{SUFFIX}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"directory '{path.parent}' does not exist. Type: mkdir -p {path.parent}")
+    if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True):
+        raise PermissionError(f"directory '{path.parent}' is not writable")
+    if path.exists() or path.is_symlink():
+        if not (path / MANIFEST).is_file():
+            raise ValueError(f"'{path}' exists and is not a bundle; it is left alone. Choose another name")
+        if not overwrite:
+            raise ValueError(f"'{path}' exists. Choose another name, or pass overwrite=True (--overwrite)")
+
+
+@contextmanager
+def staged_directory(target: Path, overwrite: bool) -> Iterator[Path]:
+    """Yield a temporary directory beside `target`; on success it becomes `target`, on any failure it is gone.
+
+    A reader sees the old bundle or the new one. Only while an old bundle is being replaced is there a moment with
+    none; the old one then lies beside it and is put back if the second rename fails.
+    """
+    check_target(target, overwrite)
+    with named_in_errors(target):
+        stage = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    try:
+        with named_in_errors(target, stage):
+            yield stage
+            stage.chmod(0o755)
+            _sync_directory(stage)
+            _move_into_place(stage, target)
+        _sync_directory(target.parent)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _move_into_place(stage: Path, target: Path) -> None:
+    if not target.exists():
+        stage.rename(target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
+    try:
+        target.rename(old / target.name)
+        stage.rename(target)
+    finally:
+        if not target.exists():  # Ctrl-C may come between the two
+            (old / target.name).rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with named_in_errors(path):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

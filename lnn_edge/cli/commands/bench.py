@@ -1,0 +1,228 @@
+"""`lnn-edge bench`: the latency of one step, back to back and at the rate of the control loop."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from typing import Any
+
+from ...errors import BackendError
+from ..console import add_json_argument, emit_json, grid, progress_bar, say
+from ..options import add_backend_arguments, backend_options, positive
+
+__all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
+
+NAME = "bench"
+HELP = "measure the latency of a step on this machine"
+DESCRIPTION = """Load the bundle as a program does, then time the public stream.step on the golden samples:
+the first call apart, then back to back after a warm-up, then paced at a rate, where every step is
+measured from the moment it was due. Percentiles are printed only where at least ten samples lie
+beyond them. A GPU backend adds where the time goes on the device, in trtexec's words, each figure
+with what it includes."""
+EPILOG = """examples:
+  lnn-edge bench gait.lnn
+  lnn-edge bench gait.lnn --rate 100 --seconds 60 --max-misses 0
+  lnn-edge bench gait.lnn --max-p99-us 200 --json bench.json"""
+
+_MOST_PACED = 100_000_000  # steps, 24 bytes each: a day at 1 kHz
+_DEVICE_STEPS = 2000  # of each device figure: enough for a p99, and over in a second
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("bundle", help="the bundle, NAME.lnn")
+    add_backend_arguments(parser)
+    parser.add_argument("--steps", type=int, default=20_000, help="steps back to back (default 20000)")
+    parser.add_argument("--warmup", type=int, default=1000, help="steps before them that do not count (default 1000)")
+    parser.add_argument(
+        "--rate", type=positive, metavar="HZ", help="steps per second of the paced run (default: by the period)"
+    )
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of the paced run (default 5); 0 for none")
+    parser.add_argument(
+        "--deadline-us", type=positive, metavar="US", help="longest response that is no miss (default: one period)"
+    )
+    parser.add_argument(
+        "--wait", choices=("sleep", "spin"), default="sleep", help="how the paced run waits (default sleep)"
+    )
+    parser.add_argument(
+        "--max-p99-us", type=positive, metavar="US", help="exit with 4 if the p99 of the paced response is higher"
+    )
+    parser.add_argument("--max-misses", type=int, metavar="N", help="exit with 4 if more steps miss the deadline")
+    add_json_argument(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    if arguments.steps < 1 or arguments.warmup < 0 or not 0 <= arguments.seconds < math.inf:
+        raise ValueError("--steps must be at least 1, --warmup and --seconds at least 0")
+    model, step, result = _prepare(arguments)
+    rate, count = _pace(model, arguments)
+    interrupted = _measure(step, result, rate, count, arguments)
+    failed: BackendError | None = None
+    result["device"] = None
+    try:
+        if not interrupted:
+            result["device"] = model.device_figures(min(arguments.steps, _DEVICE_STEPS))
+    except KeyboardInterrupt:  # what was measured before is kept
+        interrupted = True
+    except BackendError as error:
+        failed = error
+    say(_text(result), arguments)
+    emit_json(result, arguments)
+    if failed is not None:
+        raise failed
+    failures = [] if interrupted else _failures(result, arguments)
+    if interrupted:
+        say("interrupted: the figures are of the part that ran", arguments)
+        return 130
+    say(f"{arguments.bundle}: {_summary(result)}", arguments)
+    for failure in failures:  # last, where the reason of an exit code is looked for
+        say(f"MISSED: {failure}", arguments)
+    return 4 if failures else 0
+
+
+def _prepare(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
+    from ...bundle.directory import read_bundle
+    from ...bundle.golden import golden_from_bundle
+    from ...machine.describe import machine
+    from ...runtime.loading import load
+    from ...runtime.measure.timing import first_step, golden_steps
+
+    started = time.perf_counter()
+    model = load(  # as a program does it, with the self-test
+        arguments.bundle, backend=arguments.backend, threads=arguments.threads, options=backend_options(arguments)
+    )
+    load_ms = (time.perf_counter() - started) * 1e3
+    step = golden_steps(model, golden_from_bundle(read_bundle(arguments.bundle)))
+    first_us = first_step(step)
+    result = {
+        "bundle": model.name,
+        "samples_per_step": model.manifest.unroll,
+        "backend": model.description,
+        "machine": machine(),
+        "load_ms": load_ms,
+        "first_step_us": first_us,
+        "self_test": "passed",
+        "warmup": arguments.warmup,
+    }
+    return model, step, result
+
+
+def _pace(model: Any, arguments: argparse.Namespace) -> tuple[float, int]:
+    """Rate and number of steps of the paced run, 0 for none; refuses targets that it could not judge."""
+    call_s = (model.time.period_s or 0.0) * model.manifest.unroll
+    rate: float = arguments.rate or (1.0 / call_s if call_s else 0.0)
+    count = max(1, round(rate * arguments.seconds)) if rate and arguments.seconds else 0
+    if count > _MOST_PACED:
+        raise ValueError(
+            f"a paced run of {count:,} steps is too long, at most {_MOST_PACED:,}. "
+            f"Type: --seconds {_MOST_PACED / rate:.3g}, or a lower --rate"
+        )
+    if count == 0 and (arguments.max_p99_us is not None or arguments.max_misses is not None):
+        raise ValueError("--max-p99-us and --max-misses judge the paced run: pass --rate and --seconds above 0")
+    if arguments.max_p99_us is not None and count < 1000:
+        raise ValueError(
+            f"--max-p99-us needs at least 1000 paced steps for a p99, got {count}. "
+            f"Type: --seconds {math.ceil(1000 / rate)}"
+        )
+    return rate, count
+
+
+def _measure(step: Any, result: dict[str, Any], rate: float, count: int, arguments: argparse.Namespace) -> bool:
+    """Fill in the runs; whether Ctrl-C ended one early."""
+    from ...runtime.measure.timing import back_to_back, paced
+
+    with progress_bar("bench") as progress:
+        result["back_to_back"], interrupted = back_to_back(
+            step, arguments.steps, arguments.warmup, lambda k: progress("back to back", k, arguments.steps)
+        )
+        result["paced"] = None
+        if interrupted or not count:
+            return bool(interrupted)
+        try:
+            result["paced"] = paced(
+                step,
+                rate,
+                count,
+                deadline_us=arguments.deadline_us,
+                wait=arguments.wait,
+                progress=lambda k: progress(f"paced at {rate:g} Hz", k, count),
+            )
+        except KeyboardInterrupt:  # before its first step; what was measured back to back is kept
+            return True
+    return bool(result["paced"].interrupted)
+
+
+def _failures(result: dict[str, Any], arguments: argparse.Namespace) -> list[str]:
+    failures = []
+    run = result["paced"]
+    if arguments.max_p99_us is not None:
+        p99 = run.response.percentiles_us["p99"]
+        if p99 is None:
+            failures.append(f"{run.response.samples} steps are too few for --max-p99-us: the rate cannot be kept")
+        elif p99 > arguments.max_p99_us:
+            failures.append(f"p99 response {p99:.1f} us is above --max-p99-us {arguments.max_p99_us:g}")
+    misses = run.misses + run.planned - run.response.samples if run is not None else 0
+    if arguments.max_misses is not None and misses > arguments.max_misses:
+        failures.append(f"{misses} deadline misses are more than --max-misses {arguments.max_misses}")
+    return failures
+
+
+def _text(result: dict[str, Any]) -> str:
+    rows = [_row("back to back: service", result["back_to_back"])]
+    run = result["paced"]
+    if run is not None:
+        label = f"paced {run.rate_hz:g} Hz"
+        rows += [
+            _row(f"{label}: service", run.service),
+            _row(f"{label}: lateness", run.lateness),
+            _row(f"{label}: response", run.response),
+        ]
+    facts = "; ".join(f"{name} {value}" for name, value in result["machine"].items())
+    device = _device_lines(result["device"])
+    start = f"load with its self-test {result['load_ms']:.0f} ms, then the first step {result['first_step_us']:.0f} us"
+    notes = [
+        grid(("microseconds", "samples", "min", "p50", "p90", "p99", "p99.9", "max"), rows),
+        *device,
+        f"{start} and {result['warmup']} warm-up steps; - means too few samples",
+        f"machine: {facts}",
+    ]
+    if result["samples_per_step"] > 1:
+        notes.append(f"each step takes a block of {result['samples_per_step']} samples")
+    if run is not None:
+        missed = f"{run.misses} of {run.response.samples} steps missed"
+        notes.append(f"deadline {run.deadline_us:g} us: {missed}; waiting by {run.wait}")
+        if run.planned > run.response.samples and not run.interrupted:
+            left = run.planned - run.response.samples
+            notes.append(f"{run.rate_hz:g} Hz cannot be kept: {left:,} of {run.planned:,} steps were due and never run")
+    else:
+        notes.append("no paced run: it takes --seconds above 0 and a rate, from the bundle's period or --rate HZ")
+    return "\n".join(notes)
+
+
+def _device_lines(device: Any) -> list[str]:
+    """The GPU's share, with what each figure includes: without that, figures of two tools cannot be compared."""
+    if device is None:
+        return []
+    rows = [_row(figure.name, figure.durations) for figure in device.figures]
+    return [
+        grid(("microseconds, on the device", "samples", "min", "p50", "p90", "p99", "p99.9", "max"), rows),
+        *(f"{figure.name}: {figure.includes}" for figure in device.figures),
+        (
+            f"wait {device.wait}; streams captured as one CUDA graph {device.captured}, fallen back to plain enqueue "
+            f"{device.fallbacks}; each step alone, never two in flight as in trtexec"
+        ),
+    ]
+
+
+def _row(label: str, d: Any) -> tuple[str, ...]:
+    picks = ("-" if value is None else f"{value:.1f}" for value in d.percentiles_us.values())
+    return (label, f"{d.samples:,}", f"{d.min_us:.1f}", *picks, f"{d.max_us:.1f}")
+
+
+def _summary(result: dict[str, Any]) -> str:
+    whole = result["back_to_back"]
+    median = whole.percentiles_us["p50"]
+    shown = f"median {median:.1f} us" if median is not None else f"max {whole.max_us:.1f} us"
+    return f"one step takes {shown} back to back ({whole.samples:,} samples) on {result['backend']}"

@@ -1,0 +1,59 @@
+"""`lnn-edge build`: make ready now what a backend would otherwise make on first use."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ..console import add_json_argument, emit_json, progress_bar, say
+from ..options import add_option_argument, backend_options
+
+__all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
+
+NAME = "build"
+HELP = "build on this device what a backend needs, before the first run"
+DESCRIPTION = """Build the bundle for this very device and keep the result in the user's cache, where `load`,
+`run`, `bench` and `verify` find it. It holds for the device, driver and versions it was built with;
+anything else is built anew. The bundle itself is not changed."""
+EPILOG = """examples:
+  lnn-edge build gait.lnn --backend tensorrt
+  lnn-edge build gait.lnn --backend tensorrt --option optimization_level=5
+  lnn-edge build gait.lnn --backend tensorrt --rebuild"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    from ...backends import BACKENDS
+
+    names = ", ".join(entry.name for entry in BACKENDS)
+    parser.add_argument("bundle", help="the bundle, NAME.lnn")
+    parser.add_argument("--backend", required=True, help=f"one of: {names}")
+    parser.add_argument("--rebuild", action="store_true", help="build even if the cache has it already")
+    add_option_argument(parser)
+    add_json_argument(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    from ...backends import Builds, backend_class, checked_options, named_backend
+    from ...bundle.directory import read_bundle
+
+    entry = named_backend(arguments.backend)
+    options = checked_options(entry, backend_options(arguments))
+    bundle = read_bundle(arguments.bundle)
+    backend = backend_class(entry)
+    if not issubclass(backend, Builds):
+        raise ValueError(f"backend '{entry.name}' runs the bundle as it is: there is nothing to build")
+    with progress_bar("build") as progress:
+        prepared = backend.prepare(bundle, options, progress, rebuild=arguments.rebuild)
+    emit_json(prepared, arguments)
+    say(f"{arguments.bundle}: {_outcome(prepared)}", arguments)
+    return 0
+
+
+def _outcome(prepared: Any) -> str:
+    size = f"{prepared.size / 1024:.0f} KiB"
+    if not prepared.built:
+        return f"already built for this device, {prepared.path} ({size})"
+    again = f" (the one in the cache was refused: {prepared.remark})" if prepared.remark else ""
+    return f"built in {prepared.seconds:.1f} s{again}, saved {prepared.path} ({size})"

@@ -1,0 +1,121 @@
+"""`lnn-edge inspect`: what a bundle is, without running it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ..console import add_json_argument, emit_json, grid, say
+
+__all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
+
+NAME = "inspect"
+HELP = "show what a bundle holds"
+DESCRIPTION = """Check a bundle's files and show its inputs, outputs, states, time, cores, graph, proof and
+origin. Nothing is run."""
+EPILOG = """examples:
+  lnn-edge inspect gait.lnn
+  lnn-edge inspect gait.lnn --json -"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("bundle", help="the bundle, NAME.lnn")
+    add_json_argument(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    from ...bundle.directory import read_bundle
+
+    bundle = read_bundle(arguments.bundle)
+    emit_json(bundle.manifest, arguments)
+    say("\n".join(_sections(bundle.manifest)), arguments)
+    size = sum(len(data) for data in bundle.files.values())
+    say(f"\n{arguments.bundle}: valid, {size / 1024:.0f} KiB, files unchanged since export", arguments)
+    return 0
+
+
+def _sections(m: Any) -> list[str]:
+    return [
+        f"{m.name}: {_time(m.time)}, batch {m.batch}, {_block(m.unroll)}{m.precision}",
+        _features("input", m.inputs),
+        _features("output", m.outputs),
+        _states(m.states),
+        _cores(m.cores),
+        _graph(m.graph),
+        _proof(m.verification),
+        _origin(m.provenance),
+    ]
+
+
+def _block(unroll: int) -> str:
+    return "" if unroll == 1 else f"blocks of {unroll} samples, "
+
+
+def _time(time: Any) -> str:
+    period = "period unknown" if time.period_s is None else f"period {time.period_s:g} s"
+    if time.mode == "fixed":
+        return f"fixed time, {period}, timespan {time.timespan:g} folded in"
+    low, high = time.dt_range_s
+    return f"measured time, {period} = timespan {time.timespan:g}, legal dt {low:g} to {high:g} s"
+
+
+def _features(what: str, tensors: Any) -> str:
+    rows = []
+    for tensor in tensors:
+        if not tensor.features:
+            rows.append((tensor.name, str(list(tensor.shape)), "", "", "", ""))
+        for k, f in enumerate(tensor.features):
+            pair = [f"{f.range[0]:.4g} to {f.range[1]:.4g}" if f.range else "-"]
+            pair.append(f"{f.limits[0]:g} to {f.limits[1]:g}" if f.limits else "any finite")
+            rows.append(
+                (tensor.name if k == 0 else "", str(list(tensor.shape)) if k == 0 else "", f.name, f.unit or "-", *pair)
+            )
+    return grid((what, "shape", "column", "unit", "seen", "legal"), rows)
+
+
+def _states(states: Any) -> str:
+    rows = []
+    for s in states:
+        seen = f"{min(s.bounds[0]):.4g} to {max(s.bounds[1]):.4g}" if s.bounds else "-"
+        rows.append((f"{s.input} <- {s.output}", str(list(s.shape)), _initial(s), seen))
+    return grid(("state", "shape", "initial", "seen"), rows)
+
+
+def _initial(state: Any) -> str:
+    if not isinstance(state.initial, tuple):
+        return f"{state.initial:g}"
+    return f"{min(state.initial):.4g} to {max(state.initial):.4g}"
+
+
+def _cores(cores: Any) -> str:
+    rows = [
+        (
+            c.name,
+            f"{c.kind} ({c.mode})" + (" + memory cell" if c.mixed_memory else ""),
+            c.wiring,
+            f"{c.inputs} -> {c.units} -> {c.outputs}",
+            f"{c.synapses} + {c.sensory_synapses} sensory",
+            ", ".join(f"{count} {kind}" for kind, count in c.layout),
+        )
+        for c in cores
+    ]
+    return grid(("core", "kind", "wiring", "in -> units -> out", "synapses", "state order"), rows)
+
+
+def _graph(graph: Any) -> str:
+    operators = ", ".join(f"{count} {name}" for name, count in graph.operators.items())
+    return f"graph: {graph.nodes} operators ({operators}), {graph.parameters:,} constants, opset {graph.opset}"
+
+
+def _proof(v: Any) -> str:
+    worst = ", ".join(f"{name} {error:.1e}" for name, error in v.max_abs_error.items())
+    return f"proof: {v.status}, {v.steps:,} closed-loop steps; largest difference: {worst}"
+
+
+def _origin(p: Any) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in p.versions.items())
+    commit = f", commit {p.git_commit[:12]}" if p.git_commit else ""
+    checkpoint = f", checkpoint {p.checkpoint_sha256[:12]}" if p.checkpoint_sha256 else ""
+    return f"origin: {p.created}{commit}{checkpoint}; {versions}"

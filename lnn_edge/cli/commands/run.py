@@ -1,0 +1,172 @@
+"""`lnn-edge run`: stream samples from a CSV file or a pipe through a bundle."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from ...wording import plural
+from ..console import tell
+from ..options import add_backend_arguments, backend_options
+from ..results import Results, make_writer, open_results
+from ..signals import stoppable
+
+if TYPE_CHECKING:
+    from ..feeding import Feed
+
+__all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
+
+NAME = "run"
+HELP = "stream a CSV file or standard input through a bundle"
+DESCRIPTION = """Step the model once per row, with the state kept between rows, and print one line per row
+as it comes. Columns are matched to the model's inputs by name; other columns are ignored. Rows with
+another value in the reset column start a new recording. A bundle exported with --unroll is stepped
+once per block of rows; rows at the end of a recording that fill no block are counted and left out.
+
+Whatever ends the command before the input does (Ctrl-C, a signal, a row that cannot be used, a full
+disk), the --output file then holds the results of all rows before that."""
+EPILOG = """examples:
+  lnn-edge run gait.lnn --input walk.csv --output gait.csv
+  lnn-edge run gait.lnn --input walk.csv --reset-column recording --format jsonl
+  sensor | lnn-edge run gait.lnn --time-column t | controller
+  sensor | lnn-edge run gait.lnn --time-column t --on-bad skip --on-gap reset --output live.csv"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("bundle", help="the bundle, NAME.lnn")
+    parser.add_argument("--input", metavar="FILE", default="-", help="CSV file with a header, or - (default)")
+    parser.add_argument("--output", metavar="FILE", default="-", help="where the results go, or - (default)")
+    parser.add_argument("--format", choices=("csv", "jsonl"), default="csv", help="format of the results (default csv)")
+    parser.add_argument(
+        "--reset-column", type=_column, metavar="NAME", help="column whose change starts a new recording"
+    )
+    parser.add_argument(
+        "--time-column",
+        type=_column,
+        metavar="NAME",
+        help="column with each sample's time in seconds. A bundle with measured time steps by it; with fixed time it "
+        "is only copied to the results, and compared with the bundle's period",
+    )
+    parser.add_argument(
+        "--on-bad",
+        choices=("stop", "skip"),
+        default="stop",
+        help="what to do with a row that cannot be used (default stop)",
+    )
+    parser.add_argument(
+        "--on-gap",
+        choices=("stop", "reset"),
+        default="stop",
+        help="with measured time, what to do where the time jumps, forward or back, by more than the bundle was "
+        "proven for: stop (default), or reset the state and begin a new sequence with that row",
+    )
+    add_backend_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    from ...runtime.loading import load
+
+    model = load(
+        arguments.bundle,
+        backend=arguments.backend,
+        threads=arguments.threads,
+        options=backend_options(arguments),
+    )
+    _check_model(model, arguments)
+    summary = _Summary(arguments.output)
+    with stoppable() as stop:
+        try:
+            with _lines(arguments.input) as lines, open_results(arguments.output, stop) as results:
+                summary.results = results
+                _stream(model, arguments, lines, results, summary)
+        except KeyboardInterrupt:
+            summary.tell("interrupted after ")
+            return stop.exit_code
+        except BrokenPipeError:  # who reads our results has gone, and has what it wanted
+            raise
+        except Exception:
+            if summary.feed is not None:  # else nothing has begun, and the error says it all
+                summary.tell("stopped after ")
+            raise
+    summary.tell("", f" through {model.name} on {model.description}")
+    return 0
+
+
+def _column(name: str) -> str:
+    """A column's name as the table has it, in UTF-8; in a locale without UTF-8 Python hands over undecoded bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(name).decode(errors="replace")
+    return name
+
+
+def _lines(name: str) -> AbstractContextManager[IO[str]]:
+    """What `--input` names; standard input is decoded as `open_table` decodes a file, whatever the locale says."""
+    from ...runtime.transport.csv_file import open_table
+
+    if name != "-":
+        return open_table(name)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(newline="", encoding="utf-8-sig", errors="replace")
+    return nullcontext(sys.stdin)
+
+
+class _Summary:
+    """The last line: how much was done, and whether it is saved. `results` and `feed` are there once they exist."""
+
+    def __init__(self, output: str) -> None:
+        self._output = output
+        self.results: Results | None = None
+        self.feed: Feed | None = None
+
+    def tell(self, before: str, behind: str = "") -> None:
+        """Print it, below what the user should know about the samples."""
+        steps = 0 if self.results is None else self.results.rows
+        counts = f"{plural(steps, 'sample')} in 0 recordings" if self.feed is None else self.feed.counts(steps)
+        warning = None if self.feed is None else self.feed.warning()
+        if warning:
+            tell(warning)
+        tell(f"{before}{counts}{behind}{self._saved()}")
+
+    def _saved(self) -> str:
+        if self.results is None or self.results.in_place is None:
+            return ""
+        if self.results.in_place:
+            return f", saved {self._output}"
+        return f"; {self._output} {'is left as it was' if Path(self._output).exists() else 'is not written'}"
+
+
+def _check_model(model: Any, arguments: argparse.Namespace) -> None:
+    if model.manifest.batch != 1 or len(model.inputs) != 1 or not model.inputs[0].features:
+        raise ValueError(
+            f"`run` takes models with one row of named features per sample; '{model.name}' takes "
+            f"{[list(t.shape) for t in model.inputs]}. Use lnn_edge.load in Python"
+        )
+    if model.time.mode == "measured" and arguments.time_column is None:
+        raise ValueError(f"'{model.name}' has measured time: name the column with the time in seconds, --time-column")
+    if model.time.mode == "fixed" and arguments.on_gap == "reset":
+        raise ValueError(
+            f"--on-gap reset belongs to bundles with measured time; '{model.name}' has fixed time and knows no gaps. "
+            "Leave it out, or mark new recordings with --reset-column"
+        )
+
+
+def _stream(model: Any, arguments: argparse.Namespace, lines: IO[str], results: Results, summary: _Summary) -> None:
+    from ...runtime.transport.csv_file import read_columns, reader, rows
+    from ..feeding import Feed
+
+    source = "standard input" if arguments.input == "-" else f"'{arguments.input}'"
+    names = [f.name for f in model.inputs[0].features]
+    table = reader(lines)
+    columns = read_columns(table, names, arguments.reset_column, arguments.time_column, source)
+    summary.feed = feed = Feed(model, arguments, source, make_writer(model, arguments, results))
+    for row in rows(table, columns, source):
+        feed.take(row)

@@ -1,0 +1,1 @@
+"""Checkpoints: what trained weights are read from."""

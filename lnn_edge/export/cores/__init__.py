@@ -1,0 +1,1 @@
+"""The recurrent cores in a model: found, read, and called as their authors call them."""

@@ -1,0 +1,1 @@
+"""The ONNX graph, node by node."""

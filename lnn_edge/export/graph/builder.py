@@ -1,0 +1,236 @@
+"""Builds a step as an ONNX graph: standard operators, static shapes, weights folded in float64 and stored once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from ...bundle.manifest import Graph, Precision
+from .float16 import halved
+
+__all__ = ["IR_VERSION", "OPERATORS", "OPSET", "GraphBuilder", "Shape", "Value", "check_limits", "graph_facts"]
+
+Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
+
+# Opset 17 and IR 8 are the newest that every TensorRT parser from 8.6 on and every onnxruntime from 1.14 on reads.
+OPSET, IR_VERSION = 17, 8
+
+# What TensorRT 8.6 to 11 and onnxruntime all import, in the form used here: axes as constants, two-dimensional Gemm.
+OPERATORS = frozenset(
+    # liquid cores, with Cast for half precision
+    {"Abs", "Add", "Cast", "Concat", "Div", "Erf", "Exp", "GatherElements", "Gemm", "Identity", "Mul", "ReduceSum"}
+    | {"Relu", "Sigmoid", "Split", "Sub", "Tanh", "Unsqueeze"}
+    # what surrounds them
+    | {"AveragePool", "Conv", "Cos", "Elu", "Expand", "Gather", "HardSigmoid", "LayerNormalization", "LeakyRelu", "Log"}
+    | {"LogSoftmax", "MatMul", "Max", "MaxPool", "Min", "Neg", "Pow", "ReduceMax", "ReduceMean", "ReduceMin", "Reshape"}
+    | {"Sin", "Slice", "Softmax", "Softplus", "Sqrt", "Transpose"}
+    # what they decide
+    | {"And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or", "Where"}
+)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value of the graph: its name, the shape it has there, and the shape torch sees."""
+
+    name: str
+    physical: Shape
+    logical: Shape
+
+    def viewed(self, shape: Sequence[int]) -> Value:
+        """The same value as torch sees it after a view."""
+        return Value(self.name, self.physical, tuple(int(n) for n in shape))
+
+
+class GraphBuilder:
+    """Collects nodes and constants. Values are names; a constant that repeats is stored once.
+
+    `half` says whether the step is for half precision, where range matters as much as the number of nodes.
+    """
+
+    def __init__(self, precision: Precision = "float32") -> None:
+        self.precision: Precision = precision
+        self.half = precision == "float16"
+        self._exact: set[str] = set()  # names of nodes that stay float32
+        self._marking = False
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._initializers: list[onnx.TensorProto] = []
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+        self._renamed: dict[str, str] = {}
+        self._scope = ""
+
+    def scope(self, name: str) -> None:
+        """Prefix the names of the nodes that follow, so that a graph viewer shows where they come from."""
+        self._scope = f"{name}/" if name else ""
+
+    @contextmanager
+    def exact(self) -> Iterator[None]:
+        """Keep the nodes made within in float32, whatever the precision of the step."""
+        before, self._marking = self._marking, True
+        yield
+        self._marking = before
+
+    def input(self, name: str, shape: Sequence[int]) -> str:
+        """Declare a float32 graph input."""
+        self._inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)))
+        return name
+
+    def output(self, value: str, name: str, shape: Sequence[int]) -> None:
+        """Make a value a float32 graph output under a name of its own.
+
+        A value that is an output already goes through Identity: two outputs need two buffers. A graph input is
+        multiplied by 1, as parsers are known to stumble over an input that goes straight to an output.
+        """
+        value = self._renamed.get(value, value)
+        copy = f"{name}/copy"
+        if value in {i.name for i in self._inputs}:
+            self._nodes.append(helper.make_node("Mul", [value, self.constant(1.0)], [name], name=copy))
+            self._exact.add(copy)
+        elif value in {o.name for o in self._outputs}:
+            self._nodes.append(helper.make_node("Identity", [value], [name], name=copy))
+        else:
+            self._rename(value, name)
+        self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)))
+
+    def constant(self, value: Array | float) -> str:
+        """Store a float32 constant; float64 results of folding are rounded here, once. A number gets shape (1, 1)."""
+        array = np.asarray(value, np.float64).astype(np.float32)
+        return self._store(np.ascontiguousarray(array.reshape(1, 1) if array.ndim == 0 else array))
+
+    def integers(self, value: Sequence[int] | Array) -> str:
+        """Store an int64 constant: axes, sizes or indices."""
+        return self._store(np.ascontiguousarray(np.asarray(value, np.int64)))
+
+    def node(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node with one output and return the output's name."""
+        return self.nodes(operator, 1, *inputs, **attributes)[0]
+
+    def nodes(self, operator: str, outputs: int, *inputs: str, **attributes: Any) -> list[str]:
+        """Add a node with several outputs."""
+        name = f"{self._scope}{operator.lower()}_{len(self._nodes)}"
+        results = [name] if outputs == 1 else [f"{name}.{k}" for k in range(outputs)]
+        taken = [self._renamed.get(value, value) for value in inputs]
+        self._nodes.append(helper.make_node(operator, taken, results, name=name, **attributes))
+        if self._marking:
+            self._exact.add(name)
+        return results
+
+    def linear(self, x: str, weight: Array, addend: Array | str | None = None) -> str:
+        """x @ weight + addend, weight as (in, out); the addend is a constant (out,) or a value (batch, out)."""
+        operands = [x, self.constant(weight)]
+        if addend is not None:
+            operands.append(addend if isinstance(addend, str) else self.constant(addend))
+        return self.node("Gemm", *operands)
+
+    def row(self, value: Array | str) -> str:
+        """A value as it is, a constant (features,) as one row that fits any number of rows."""
+        return value if isinstance(value, str) else self.constant(value[None])
+
+    def split(self, x: str, sizes: Sequence[int], axis: int = 1) -> list[str]:
+        """Cut one of two axes, the last by default, into pieces; one piece is the value itself."""
+        if len(sizes) == 1:
+            return [x]
+        return self.nodes("Split", len(sizes), x, self.integers(sizes), axis=axis)
+
+    def concat(self, values: Sequence[str], axis: int = 1) -> str:
+        """Join along one of two axes, the last by default; one value is itself."""
+        return values[0] if len(values) == 1 else self.node("Concat", *values, axis=axis)
+
+    def uses(self, value: str) -> bool:
+        """Whether the outputs so far depend on a value."""
+        nodes, _ = _used(self._nodes, [], [o.name for o in self._outputs])
+        return any(value in node.input for node in nodes)
+
+    def model(self, name: str, metadata: Mapping[str, str]) -> onnx.ModelProto:
+        """Finish: check the graph strictly and return it as a model."""
+        nodes, constants = _used(self._nodes, self._initializers, [o.name for o in self._outputs])
+        if self.half:
+            inputs, outputs = [i.name for i in self._inputs], [o.name for o in self._outputs]
+            nodes, constants = halved(nodes, constants, inputs, outputs, self._exact)
+        graph = helper.make_graph(nodes, name, self._inputs, self._outputs, constants)
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="lnn-edge",
+        )
+        helper.set_model_props(model, dict(metadata))
+        onnx.checker.check_model(model, full_check=True)
+        check_limits(model)
+        return model
+
+    def _store(self, array: Array) -> str:
+        key = (str(array.dtype), array.shape, array.tobytes())
+        if key not in self._constants:
+            name = f"const_{len(self._constants)}"
+            self._constants[key] = name
+            self._initializers.append(numpy_helper.from_array(array, name))
+        return self._constants[key]
+
+    def _rename(self, old: str, new: str) -> None:
+        self._renamed[old] = new
+        for node in self._nodes:
+            for names in (node.input, node.output):
+                for k, name in enumerate(names):
+                    if name == old:
+                        names[k] = new
+
+
+def _used(
+    nodes: Sequence[onnx.NodeProto], constants: Sequence[onnx.TensorProto], outputs: Sequence[str]
+) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """What the outputs depend on: a network may read a core's state and leave its output alone."""
+    needed, kept = set(outputs), []
+    for node in reversed(nodes):
+        if needed.intersection(node.output):
+            kept.append(node)
+            needed.update(node.input)
+    return kept[::-1], [constant for constant in constants if constant.name in needed]
+
+
+def check_limits(model: onnx.ModelProto) -> None:
+    """Refuse a graph outside the limits of the bundle format; a failure is an error of this exporter.
+
+    Raises:
+        ValueError: Naming the operator, opset, type or shape that is not allowed.
+    """
+    graph = model.graph
+    domains = {o.domain: o.version for o in model.opset_import}
+    if set(domains) != {""} or domains[""] > 18 or model.ir_version > 9 or len(model.functions):
+        raise ValueError(f"graph uses opsets {domains}, IR {model.ir_version} or local functions; allowed: opset <= 18")
+    foreign = sorted({node.op_type for node in graph.node} - OPERATORS)
+    if foreign:
+        raise ValueError(f"graph uses operators outside the portable set: {', '.join(foreign)}")
+    for value in (*graph.input, *graph.output):
+        kind = value.type.tensor_type
+        if kind.elem_type != TensorProto.FLOAT or not all(d.dim_value > 0 for d in kind.shape.dim):
+            raise ValueError(f"graph tensor '{value.name}' must be float32 with a static shape")
+    produced = {name for node in graph.node for name in node.output}
+    used = {name for node in graph.node for name in node.input} | {o.name for o in graph.output}
+    dead = sorted((produced | {i.name for i in graph.initializer}) - used)
+    if dead:
+        raise ValueError(f"graph computes values that nothing uses: {', '.join(dead)}")
+
+
+def graph_facts(model: onnx.ModelProto) -> Graph:
+    """Count what the manifest tells about the graph."""
+    floats = [i for i in model.graph.initializer if i.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16)]
+    operators = Counter(node.op_type for node in model.graph.node)
+    return Graph(
+        opset=OPSET,
+        ir_version=model.ir_version,
+        nodes=len(model.graph.node),
+        parameters=int(sum(np.prod(i.dims) for i in floats)),
+        operators=dict(sorted(operators.items())),
+    )

@@ -1,0 +1,1 @@
+"""Cores as nodes of the graph."""

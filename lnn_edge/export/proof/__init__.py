@@ -1,0 +1,1 @@
+"""The proof that a bundle equals the trained model."""

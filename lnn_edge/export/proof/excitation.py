@@ -1,0 +1,239 @@
+"""The inputs that a step is proven on: recorded, random, constant, stepped and extreme samples, in several dt regimes.
+
+Segments lie one after the other and each starts with a reset; so do the recordings inside the recorded segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...bundle.manifest import Tensor, Time
+from ...verify.comparison import EXTREME
+
+__all__ = ["DT_REGIMES", "MIN_STEPS", "Excitation", "excite"]
+
+Array = npt.NDArray[Any]
+
+MIN_STEPS = 1000
+_SHORT = 4  # constant, stepped and extreme segments are this many times shorter than the others: they settle
+_EXTREME = 10.0  # times the largest recorded magnitude
+
+DT_REGIMES = {  # with measured time: which dt each segment is stepped with
+    "recorded": "the period with 20 % of jitter",
+    "random": "anything legal, log-uniform",
+    "constant": "the period exactly",
+    "step": "the period, one in ten after a gap",
+    EXTREME: "the shortest and the longest legal",
+}
+
+
+@dataclass(frozen=True)
+class Excitation:
+    """Samples to step through.
+
+    Args:
+        inputs: Per input, float32 (steps, *shape).
+        dt: Seconds, float32 (steps, batch, 1); `None` with fixed time.
+        reset: uint8 (steps,); 1 where the state goes back to its initial value first.
+        segments: Name, start and stop of each segment.
+    """
+
+    inputs: dict[str, Array]
+    dt: Array | None
+    reset: Array
+    segments: tuple[tuple[str, int, int], ...]
+
+    @property
+    def steps(self) -> int:
+        """Number of steps."""
+        return len(self.reset)
+
+    def sequences(self) -> Iterator[slice]:
+        """The stretches between resets."""
+        starts = [*np.flatnonzero(self.reset).tolist(), self.steps]
+        for start, stop in pairwise(starts):
+            yield slice(start, stop)
+
+    def pick(self, index: Array) -> Excitation:
+        """A shorter excitation from steps that keep their order and their sequences' beginnings."""
+        inputs = {name: value[index] for name, value in self.inputs.items()}
+        return Excitation(inputs, None if self.dt is None else self.dt[index], self.reset[index], ())
+
+
+def excite(
+    tensors: Sequence[Tensor],
+    time: Time,
+    recorded: dict[str, list[Array]] | None,
+    steps: int,
+    *,
+    unroll: int = 1,
+    seed: int = 0,
+) -> Excitation:
+    """Build the samples.
+
+    Args:
+        tensors: The inputs.
+        time: How the model sees time.
+        recorded: Per input a list of recordings, each (T, *shape); `None` if the user gave no example.
+        steps: Steps of the recorded and of the random segment, at least `MIN_STEPS`.
+        unroll: Samples per call; segments and recordings are whole numbers of calls.
+        seed: Seed of the random parts.
+
+    Raises:
+        ValueError: If `steps` is below `MIN_STEPS`, or no recording is as long as a call.
+    """
+    if steps < MIN_STEPS:
+        raise ValueError(f"`steps` is {steps}, expected at least {MIN_STEPS} steps for a proof")
+    rng = np.random.default_rng(seed)
+    steps, short = (-(-count // unroll) * unroll for count in (steps, max(1, steps // _SHORT)))
+    batch = tensors[0].shape[0]
+    parts: list[tuple[str, dict[str, Array], Array, Array]] = []
+    scales = {t.name: _scale(recorded, t) for t in tensors}
+    if recorded is not None:
+        recorded = {name: _whole_calls(rows, unroll) for name, rows in recorded.items()}
+        reset = _recorded_reset([len(r) for r in recorded[tensors[0].name]], steps)
+        repeated = {t.name: _repeated(recorded[t.name], steps) for t in tensors}
+        parts.append(("recorded", repeated, _jittered(rng, time, steps, batch), reset))
+    for name, count, regime in (
+        ("random", steps, _spread),
+        ("constant", short, _nominal),
+        ("step", short, _gapped),
+        (EXTREME, short, _edges),
+    ):
+        samples = {t.name: _SHAPES[name](rng, count, t.shape, scales[t.name]) for t in tensors}
+        parts.append((name, samples, regime(rng, time, count, batch), _first(count)))
+    return _joined(parts, tensors, time)
+
+
+def _joined(
+    parts: list[tuple[str, dict[str, Array], Array, Array]], tensors: Sequence[Tensor], time: Time
+) -> Excitation:
+    stops = np.cumsum([len(reset) for *_, reset in parts]).tolist()
+    segments = tuple((part[0], stop - len(part[3]), stop) for part, stop in zip(parts, stops, strict=True))
+    inputs = {
+        tensor.name: _legal_values(np.concatenate([samples[tensor.name] for _, samples, _, _ in parts]), tensor)
+        for tensor in tensors
+    }
+    dt = np.concatenate([part[2] for part in parts]).astype(np.float32) if time.mode == "measured" else None
+    if dt is not None and time.dt_range_s is not None:
+        dt = _within(dt, time.dt_range_s)
+    return Excitation(inputs, dt, np.concatenate([reset for *_, reset in parts]).astype(np.uint8), segments)
+
+
+def _legal_values(samples: Array, tensor: Tensor) -> Array:
+    """As float32, inside the limits that the runtime enforces."""
+    limits = [f.limits or (-np.inf, np.inf) for f in tensor.features]
+    if limits:
+        low, high = (np.array(side, np.float32) for side in zip(*limits, strict=True))
+        samples = np.clip(samples.astype(np.float32), low, high)
+    return samples.astype(np.float32)
+
+
+def _within(dt: Array, legal: tuple[float, float]) -> Array:
+    """Clip to the legal range as float32 sees it, so that rounding does not make a legal dt illegal."""
+    low, high = np.float32(legal[0]), np.float32(legal[1])
+    low = low if float(low) >= legal[0] else np.nextafter(low, np.float32(np.inf))
+    high = high if float(high) <= legal[1] else np.nextafter(high, np.float32(0))
+    return np.clip(dt, low, high)
+
+
+def _first(count: int) -> Array:
+    reset = np.zeros(count, np.uint8)
+    reset[0] = 1
+    return reset
+
+
+def _whole_calls(recordings: list[Array], unroll: int) -> list[Array]:
+    """Recordings without the samples at their ends that fill no call."""
+    whole = [rows[: len(rows) // unroll * unroll] for rows in recordings if len(rows) >= unroll]
+    if not whole:
+        raise ValueError(
+            f"the example's longest recording has {max(map(len, recordings))} samples, fewer than the {unroll} of one "
+            "call. Pass a longer example, or a smaller `unroll`"
+        )
+    return whole
+
+
+def _recorded_reset(lengths: list[int], steps: int) -> Array:
+    whole = np.concatenate([_first(length) for length in lengths])
+    return np.resize(whole, steps)
+
+
+def _repeated(recordings: list[Array], steps: int) -> Array:
+    whole = np.concatenate(recordings)
+    return np.resize(whole, (steps, *whole.shape[1:]))
+
+
+def _scale(recorded: dict[str, list[Array]] | None, tensor: Tensor) -> Array:
+    """Size of typical samples: per feature where the tensor is a feature vector, else one number."""
+    if recorded is not None:
+        whole = np.concatenate(recorded[tensor.name])
+        axes = tuple(range(whole.ndim - 1)) if len(tensor.shape) == 2 else None
+        largest: Array = np.abs(whole).max(axis=axes)
+    else:
+        largest = np.array([max(map(abs, f.range)) if f.range else 1.0 for f in tensor.features] or 1.0)
+    return np.maximum(largest, 1e-3)
+
+
+def _random(rng: np.random.Generator, count: int, shape: tuple[int, ...], scale: Array) -> Array:
+    return rng.standard_normal((count, *shape)) * scale / 2.0
+
+
+def _constant(rng: np.random.Generator, count: int, shape: tuple[int, ...], scale: Array) -> Array:
+    return np.broadcast_to(rng.uniform(-1.0, 1.0, shape) * scale, (count, *shape))
+
+
+def _step(rng: np.random.Generator, count: int, shape: tuple[int, ...], scale: Array) -> Array:
+    """Jumps between random levels every 16 samples."""
+    levels = rng.uniform(-1.0, 1.0, (-(-count // 16), *shape)) * scale
+    return np.repeat(levels, 16, axis=0)[:count]
+
+
+def _extreme(rng: np.random.Generator, count: int, shape: tuple[int, ...], scale: Array) -> Array:
+    """Far beyond what was recorded, with random signs, every second sample zero."""
+    samples = rng.choice([-1.0, 1.0], (count, *shape)) * scale * _EXTREME
+    samples[1::2] = 0.0
+    return samples
+
+
+_SHAPES = {"random": _random, "constant": _constant, "step": _step, EXTREME: _extreme}
+
+
+def _period(time: Time) -> float:
+    return time.period_s or 1.0
+
+
+def _legal(time: Time) -> tuple[float, float]:
+    return time.dt_range_s or (_period(time), _period(time))
+
+
+def _nominal(_rng: np.random.Generator, time: Time, count: int, batch: int) -> Array:
+    return np.full((count, batch, 1), _period(time))
+
+
+def _jittered(rng: np.random.Generator, time: Time, count: int, batch: int) -> Array:
+    """The period with 20 percent of jitter."""
+    return _period(time) * (1.0 + 0.2 * rng.uniform(-1.0, 1.0, (count, batch, 1)))
+
+
+def _gapped(rng: np.random.Generator, time: Time, count: int, batch: int) -> Array:
+    """The period, with one sample in ten after a gap of up to the longest legal dt."""
+    gaps = rng.uniform(_period(time), _legal(time)[1], (count, batch, 1))
+    return np.where(rng.random((count, batch, 1)) < 0.1, gaps, _period(time))
+
+
+def _spread(rng: np.random.Generator, time: Time, count: int, batch: int) -> Array:
+    """Anything legal, uniform in the logarithm."""
+    low, high = _legal(time)
+    return np.exp(rng.uniform(np.log(low), np.log(high), (count, batch, 1)))
+
+
+def _edges(rng: np.random.Generator, time: Time, count: int, batch: int) -> Array:
+    """The shortest and the longest legal dt."""
+    return rng.choice(list(_legal(time)), (count, batch, 1))

@@ -1,0 +1,83 @@
+"""A second opinion on the graph: ONNX's own evaluator, operator by operator in NumPy, behind the runtime's interface.
+
+It shares no code with onnxruntime and fuses nothing, so an error that a backend's optimiser hides or makes shows here.
+Too slow for a backend of the table, and it needs onnx, so it serves the proof alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx.reference import ReferenceEvaluator
+
+from ...bundle.directory import Bundle
+from ...bundle.manifest import Manifest
+from ...runtime.model import Model
+
+__all__ = ["EVALUATOR", "Evaluator", "EvaluatorStepper", "open_evaluator"]
+
+Array = npt.NDArray[Any]
+
+EVALUATOR = "onnx.reference"
+
+
+def open_evaluator(bundle: Bundle) -> Model:
+    """Make a bundle ready to run in ONNX's evaluator."""
+    return Model(bundle.path, bundle.manifest, Evaluator(bundle), EVALUATOR)
+
+
+class Evaluator:
+    """One evaluator, built once; see `lnn_edge.backends.Backend`."""
+
+    def __init__(self, bundle: Bundle, threads: int = 1) -> None:  # noqa: ARG002 - NumPy decides about threads
+        graph = onnx.load_from_string(bundle.files["model.onnx"])
+        self._inputs = {i.name: tuple(d.dim_value for d in i.type.tensor_type.shape.dim) for i in graph.graph.input}
+        self._evaluator = ReferenceEvaluator(graph)
+        self._manifest = bundle.manifest
+        self.description = f"{EVALUATOR} {onnx.__version__}"
+
+    def stepper(self) -> EvaluatorStepper:
+        """Make the buffers for one stream."""
+        return EvaluatorStepper(self._evaluator, self._manifest, self._inputs)
+
+
+class EvaluatorStepper:
+    """Buffers of one stream; a step that fails leaves the state alone."""
+
+    def __init__(
+        self, evaluator: ReferenceEvaluator, manifest: Manifest, inputs: Mapping[str, tuple[int, ...]]
+    ) -> None:
+        self._evaluator = evaluator
+        self._pairs = [(s.input, s.output) for s in manifest.states]
+        states = {name for name, _ in self._pairs}
+        self.sample: Mapping[str, Array] = {
+            name: np.zeros(shape, np.float32) for name, shape in inputs.items() if name not in states
+        }
+        self._state: dict[str, Array] = {name: np.zeros(inputs[name], np.float32) for name in states}
+        self.outputs: Mapping[str, Array] = {}
+
+    def run(self) -> bool:
+        """See `lnn_edge.backends.Stepper.run`."""
+        with np.errstate(all="ignore"):  # what overflows is found in the results
+            results: Any = self._evaluator.run(None, {**self.sample, **self._state})
+        self.outputs = dict(zip(self._evaluator.output_names, results, strict=True))
+        if not all(np.isfinite(value).all() for value in results):
+            return False
+        self._state = {name: self.outputs[output].copy() for name, output in self._pairs}
+        return True
+
+    def read_state(self) -> dict[str, Array]:
+        """See `lnn_edge.backends.Stepper.read_state`."""
+        return {name: array.copy() for name, array in self._state.items()}
+
+    def read_results(self) -> dict[str, Array]:
+        """See `lnn_edge.backends.Stepper.read_results`."""
+        return {name: array.copy() for name, array in self.outputs.items()}
+
+    def write_state(self, state: Mapping[str, Array]) -> None:
+        """See `lnn_edge.backends.Stepper.write_state`."""
+        self._state = {name: state[name].copy() for name, _ in self._pairs}

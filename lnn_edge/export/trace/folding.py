@@ -1,0 +1,180 @@
+"""Values that are not written yet, so that constants can still go into the weights beside them.
+
+A `Product` (Gemm or Conv) takes a scale and a shift per output channel: batch normalisation, output scaling. A `Scaled`
+value is one that constants were added to or multiplied with; a product of it takes them into its weights: input
+normalisation. Both are ordinary values to everybody else: asked for the name, they write themselves, once. The
+translator asks for the name of every value with more than one user, so only what nobody else sees is ever folded.
+
+Folding happens in float64 and is exact up to rounding. One case would not be: (x - mean) / std with a mean that is
+large against std loses digits in float32 when the subtraction moves behind the product, so such a shift stays.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..graph.builder import Shape, Value
+
+__all__ = ["Condition", "Joined", "Product", "Scaled", "Step", "Unwritten", "per_channel"]
+
+Array = npt.NDArray[Any]
+_Write = Callable[[Array, Array | None], str]
+
+# A shift may move behind a product if it is at most this many times what is left after it, which normalisation makes of
+# order 1: rounding errors then grow by no more than three of the 24 bits.
+_LARGEST_SHIFT = 8.0
+
+
+class Unwritten(Value):
+    """A value whose node is written when its name is asked for; views of it share that node."""
+
+    def __init__(self, physical: Shape, logical: Shape, write: Callable[[], str]) -> None:
+        object.__setattr__(self, "physical", physical)
+        object.__setattr__(self, "logical", logical)
+        object.__setattr__(self, "_write", _Once(write))
+
+    @property
+    def name(self) -> str:
+        """The name of the written value."""
+        written: str = self._write()  # type: ignore[attr-defined]
+        return written
+
+    def viewed(self, shape: Sequence[int]) -> Value:
+        """The same value as torch sees it after a view; what it is made of stays known."""
+        other = object.__new__(type(self))
+        vars(other).update(vars(self) | {"logical": tuple(int(n) for n in shape)})
+        return other
+
+    def written(self) -> Value:
+        """This value as one that has been written, into which nothing folds any more."""
+        return Value(self.name, self.physical, self.logical)
+
+
+class Condition(Unwritten):
+    """True or false, for which ONNX has a type of its own; written, it is the number 1 or 0 that torch makes of it.
+
+    Args:
+        truth: The value of that type.
+        write: Writes the number.
+    """
+
+    def __init__(self, truth: Value, write: Callable[[], str]) -> None:
+        super().__init__(truth.physical, truth.logical, write)
+        object.__setattr__(self, "_truth", truth)
+
+    @property
+    def truth(self) -> Value:
+        """The value of ONNX's type, in the shape that torch sees."""
+        return self._truth.viewed(self.logical)  # type: ignore[attr-defined,no-any-return]
+
+
+class _Once:
+    def __init__(self, write: Callable[[], str]) -> None:
+        self._write, self._name = write, ""
+
+    def __call__(self) -> str:
+        self._name = self._name or self._write()
+        return self._name
+
+
+class Product(Unwritten):
+    """A Gemm or Conv to come, with its output channels on axis 1 of its physical shape.
+
+    Args:
+        weight: float64, output channels first.
+        bias: float64 (channels,), or `None`.
+        physical, logical: As for `Value`.
+        write: Adds the node for a weight and a bias.
+    """
+
+    def __init__(self, weight: Array, bias: Array | None, physical: Shape, logical: Shape, write: _Write) -> None:
+        super().__init__(physical, logical, lambda: write(weight, bias))
+        vars(self).update(weight=weight, bias=bias, write=write)
+
+    def folded(self, step: Step) -> Value | None:
+        """This product with a step in its weights; `None` if the step's constants differ within a channel."""
+        factor, shift = (per_channel(part, step.logical, self.physical, 1) for part in (step.factor, step.shift))
+        if factor is None or shift is None:
+            return None
+        weight, bias, write = (vars(self)[key] for key in ("weight", "bias", "write"))
+        scaled = weight * factor.reshape(-1, *(1 for _ in weight.shape[1:]))
+        moved = shift if bias is None else bias * factor + shift
+        return Product(scaled, moved if np.any(moved) else None, self.physical, step.logical, write)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One elementwise operation with constants: value * factor + shift, in the shape torch sees."""
+
+    factor: Array | float
+    shift: Array | float
+    logical: Shape
+
+
+class Scaled(Unwritten):
+    """A value with steps to come; each remembers how it is written when nobody takes it over."""
+
+    def __init__(self, source: Value, step: Step, physical: Shape, write: Callable[[], str]) -> None:
+        super().__init__(physical, step.logical, write)
+        vars(self).update(source=source, step=step)
+
+    def into(self, shape: Shape, axis: int, shifts: bool) -> tuple[Value, Array, Array]:
+        """Hand over as many of the last steps as a product can take.
+
+        Args:
+            shape: The shape in which the product sees the value.
+            axis: Its input channels.
+            shifts: Whether it can take a shift; a convolution that pads with zeros cannot.
+
+        Returns:
+            What is left, and factor and shift per channel.
+        """
+        rest: Value = self
+        total, offset = np.ones(shape[axis]), np.zeros(shape[axis])
+        while isinstance(rest, Scaled):
+            step: Step = vars(rest)["step"]
+            factor, shift = (per_channel(part, step.logical, shape, axis) for part in (step.factor, step.shift))
+            if factor is None or shift is None:
+                break
+            moved = offset + total * shift
+            if np.any(shift) and (not shifts or np.abs(moved).max() > _LARGEST_SHIFT):
+                break
+            total, offset, rest = total * factor, moved, vars(rest)["source"]
+        return rest, total, offset
+
+
+class Joined(Unwritten):
+    """Values side by side on a new first axis: whoever asks for one of them gets it as it is."""
+
+    def __init__(self, parts: Sequence[Value], physical: Shape, logical: Shape, write: Callable[[], str]) -> None:
+        super().__init__(physical, logical, write)
+        vars(self).update(parts=tuple(parts), joined=logical)
+
+    def part(self, axis: int, index: int) -> Value | None:
+        """One of the values, if that is what is asked for."""
+        parts, joined = vars(self)["parts"], vars(self)["joined"]
+        return parts[index] if axis % len(joined) == 0 and self.logical == joined else None
+
+
+def per_channel(constant: Array | float, logical: Shape, shape: Shape, axis: int) -> Array | None:
+    """A constant as one number per channel, or `None` if it differs within one.
+
+    Args:
+        constant: Broadcasts to the logical shape.
+        logical: The shape torch sees.
+        shape: Another shape of the same elements.
+        axis: Where the channels are in that.
+    """
+    if np.ndim(constant) == 0:
+        return np.full(shape[axis], float(constant))
+    if math.prod(logical) != math.prod(shape):
+        return None
+    whole = np.broadcast_to(np.asarray(constant, np.float64), logical).reshape(shape)
+    flat = np.moveaxis(whole, axis, 0).reshape(shape[axis], -1)
+    return flat[:, 0].copy() if bool((flat == flat[:, :1]).all()) else None

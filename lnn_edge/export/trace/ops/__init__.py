@@ -1,0 +1,14 @@
+"""The torch operations that export can translate, by name: one table from the modules that hold the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from . import activation, linear, logic, shape
+
+__all__ = ["RULES"]
+
+RULES: dict[str, Callable[..., Any]] = {
+    **shape.RULES, **logic.RULES, **linear.RULES, **activation.RULES,
+}  # fmt: skip

@@ -1,0 +1,156 @@
+"""Activations and other functions of each element, one small rule per torch operation; see `operations`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ...graph.builder import Shape, Value
+from ..registry import Rules, folds
+from ..translator import Translator
+from .shape import cut
+
+__all__ = ["RULES"]
+
+RULES = Rules()
+
+
+def _unary(torch_name: str, onnx_name: str) -> None:
+    @RULES.add(torch_name, f"{torch_name}_")
+    def apply(t: Translator, _shape: Shape, x: Value, *_arguments: Any, **_keywords: Any) -> Value:
+        return t.unary(onnx_name, x)
+
+
+for _torch_name, _onnx_name in {
+    "relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid", "abs": "Abs", "neg": "Neg", "exp": "Exp", "sqrt": "Sqrt",
+    "log": "Log", "erf": "Erf", "sin": "Sin", "cos": "Cos",
+}.items():  # fmt: skip
+    _unary(_torch_name, _onnx_name)
+
+
+@RULES.add("silu", "silu_")
+def _silu(t: Translator, shape: Shape, x: Value) -> Value:
+    return t.elementwise("Mul", shape, x, t.unary("Sigmoid", x))
+
+
+@RULES.add("gelu")
+def _gelu(t: Translator, shape: Shape, x: Value, approximate: str = "none") -> Value:
+    if approximate == "none":
+        inner = t.unary("Erf", t.elementwise("Mul", shape, x, 1.0 / math.sqrt(2.0)))
+    else:
+        cube = t.elementwise("Mul", shape, x, t.elementwise("Mul", shape, x, x))
+        argument = t.elementwise("Add", shape, x, t.elementwise("Mul", shape, cube, 0.044715))
+        inner = t.unary("Tanh", t.elementwise("Mul", shape, argument, math.sqrt(2.0 / math.pi)))
+    half = t.elementwise("Mul", shape, x, 0.5)
+    return t.elementwise("Mul", shape, half, t.elementwise("Add", shape, inner, 1.0))
+
+
+@RULES.add("elu", "elu_")
+def _elu(t: Translator, _shape: Shape, x: Value, alpha: float = 1.0, scale: float = 1, input_scale: float = 1) -> Value:
+    if (scale, input_scale) != (1, 1):
+        raise TypeError("the model uses torch.ops.aten.elu with scales of its own, which export cannot translate")
+    return t.unary("Elu", x, alpha=float(alpha))
+
+
+@RULES.add("selu", "selu_")
+def _selu(t: Translator, shape: Shape, x: Value) -> Value:
+    """Constants of Klambauer, Unterthiner, Mayr, Hochreiter 2017, arXiv:1706.02515; the scale can fold onwards."""
+    return t.elementwise("Mul", shape, t.unary("Elu", x, alpha=1.6732632423543772), 1.0507009873554805)
+
+
+@RULES.add("celu", "celu_")
+@folds
+def _celu(t: Translator, shape: Shape, x: Value, alpha: float = 1.0) -> Value:
+    if alpha == 1.0:
+        return t.unary("Elu", x, alpha=1.0)
+    return t.elementwise("Mul", shape, t.unary("Elu", t.elementwise("Mul", shape, x, 1.0 / alpha), alpha=1.0), alpha)
+
+
+@RULES.add("hardsigmoid", "hardsigmoid_")
+def _hardsigmoid(t: Translator, _shape: Shape, x: Value) -> Value:
+    return t.unary("HardSigmoid", x, alpha=1.0 / 6.0, beta=0.5)
+
+
+@RULES.add("hardswish", "hardswish_")
+def _hardswish(t: Translator, shape: Shape, x: Value) -> Value:
+    return t.elementwise("Mul", shape, x, _hardsigmoid(t, shape, x))
+
+
+@RULES.add("mish", "mish_")
+def _mish(t: Translator, shape: Shape, x: Value) -> Value:
+    return t.elementwise("Mul", shape, x, t.unary("Tanh", t.unary("Softplus", x)))
+
+
+@RULES.add("log_sigmoid")
+def _log_sigmoid(t: Translator, _shape: Shape, x: Value) -> Value:
+    """-softplus(-x)."""
+    return t.unary("Neg", t.unary("Softplus", t.unary("Neg", x)))
+
+
+@RULES.add("prelu")
+def _prelu(t: Translator, shape: Shape, x: Value, slope: torch.Tensor) -> Value:
+    """max(x, 0) + slope min(x, 0), with a slope per channel or one for all."""
+    channels = (1, -1, *(1 for _ in shape[2:])) if len(shape) > 1 else (-1,)
+    below = t.elementwise("Mul", shape, t.elementwise("Min", shape, x, 0.0), slope.reshape(channels))
+    return t.elementwise("Add", shape, t.unary("Relu", x), below)
+
+
+@RULES.add("glu")
+def _glu(t: Translator, shape: Shape, x: Value, axis: int = -1) -> Value:
+    half = shape[axis]
+    kept, gate = cut(t, x, axis, 0, half), cut(t, x, axis, half, 2 * half)
+    return t.elementwise("Mul", shape, kept, t.unary("Sigmoid", gate))
+
+
+@RULES.add("reciprocal", "reciprocal_")
+def _reciprocal(t: Translator, shape: Shape, x: Value) -> Value:
+    return t.elementwise("Div", shape, 1.0, x)
+
+
+@RULES.add("rsqrt", "rsqrt_")
+def _rsqrt(t: Translator, shape: Shape, x: Value) -> Value:
+    return _reciprocal(t, shape, t.unary("Sqrt", x))
+
+
+@RULES.add("leaky_relu", "leaky_relu_")
+def _leaky_relu(t: Translator, _shape: Shape, x: Value, slope: float = 0.01) -> Value:
+    return t.unary("LeakyRelu", x, alpha=float(slope))
+
+
+@RULES.add("softplus")
+@folds
+def _softplus(t: Translator, shape: Shape, x: Value, beta: float = 1.0, _threshold: float = 20.0) -> Value:
+    if beta == 1.0:
+        return t.unary("Softplus", x)
+    return t.elementwise("Mul", shape, t.unary("Softplus", t.elementwise("Mul", shape, x, beta)), 1.0 / beta)
+
+
+def _softmaxes(torch_names: Sequence[str], onnx_name: str) -> None:
+    @RULES.add(*torch_names)
+    def apply(t: Translator, shape: Shape, x: Value, axis: int, *_rest: Any) -> Value:
+        return Value(t.graph.node(onnx_name, t.plain(x), axis=int(axis)), shape, shape)
+
+
+_softmaxes(["softmax", "_softmax"], "Softmax")
+_softmaxes(["log_softmax", "_log_softmax"], "LogSoftmax")
+
+
+@RULES.add("relu6", "relu6_")
+def _relu6(t: Translator, shape: Shape, x: Value) -> Value:
+    return _clamp(t, shape, x, 0.0, 6.0)
+
+
+@RULES.add("clamp_max", "clamp_max_")
+def _clamp_max(t: Translator, shape: Shape, x: Value, high: Any) -> Value:
+    return _clamp(t, shape, x, None, high)
+
+
+@RULES.add("clamp", "clamp_", "hardtanh", "hardtanh_", "clamp_min", "clamp_min_")
+def _clamp(t: Translator, shape: Shape, x: Value, low: Any = None, high: Any = None) -> Value:
+    bounded = x
+    if low is not None:
+        bounded = t.elementwise("Max", shape, bounded, float(low))
+    return bounded if high is None else t.elementwise("Min", shape, bounded, float(high))

@@ -1,0 +1,220 @@
+"""Linear layers, convolutions, normalisation and pooling, one small rule per torch operation; see `operations`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ...graph.builder import Shape, Value
+from ..folding import Product, Scaled
+from ..registry import Rules, folds
+from ..translator import Translator
+from .shape import reduced
+
+__all__ = ["RULES"]
+
+Array = npt.NDArray[Any]
+
+RULES = Rules()
+
+
+@RULES.add("linear")
+@folds
+def _linear(t: Translator, shape: Shape, x: Value, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Value:
+    taken = (math.prod(shape[:-1]), int(weight.shape[1]))
+    matrix, addend = _double(weight), None if bias is None else _double(bias)
+    if isinstance(x, Scaled):
+        x, factor, shift = x.into(taken, axis=1, shifts=True)
+        addend = _plus(addend, matrix @ shift)
+        matrix = matrix * factor
+
+    def write(own: Array, own_addend: Array | None) -> str:
+        return t.graph.linear(t.shaped(x, taken), own.T, own_addend)
+
+    return Product(matrix, addend, (taken[0], shape[-1]), shape, write)
+
+
+def _double(tensor: torch.Tensor) -> Array:
+    array: Array = tensor.detach().double().numpy()
+    return array
+
+
+def _plus(bias: Array | None, more: Array) -> Array | None:
+    if not np.any(more):
+        return bias
+    return more if bias is None else bias + more
+
+
+@RULES.add("addmm")
+@folds
+def _addmm(t: Translator, shape: Shape, bias: Any, x: Any, weight: Any, *, beta: float = 1, alpha: float = 1) -> Value:
+    if isinstance(weight, Value) or isinstance(bias, Value) or (beta, alpha) != (1, 1):
+        raise TypeError("the model uses torch.addmm with computed weights, which export cannot translate")
+    return _linear(t, shape, x, weight.T, bias)
+
+
+@RULES.add("matmul", "mm", "bmm")
+@folds
+def _matmul(t: Translator, shape: Shape, a: Any, b: Any) -> Value:
+    if isinstance(a, Value) and isinstance(b, torch.Tensor) and b.ndim == 2:
+        return _linear(t, shape, a, b.T)
+    return Value(t.graph.node("MatMul", t.plain(a), t.plain(b)), shape, shape)
+
+
+@RULES.add("einsum")
+@folds
+def _einsum(t: Translator, shape: Shape, equation: str, operands: Sequence[Any], **_keywords: Any) -> Value:
+    """The forms that are a linear layer: the last axis of a value against one axis of a constant matrix."""
+    left, _, result = equation.replace(" ", "").partition("->")
+    x, _, matrix = left.partition(",")
+    weight = operands[-1]
+    if len(operands) == 2 and len(matrix) == 2 and not isinstance(weight, Value) and x and result:
+        kept, (rest, summed) = matrix.replace(x[-1], ""), (result[:-1], x[-1])
+        if summed in matrix and summed not in result and (rest, result[-1]) == (x[:-1], kept):
+            return _linear(t, shape, operands[0], weight if matrix[1] == summed else weight.T)
+    raise TypeError(f"the model uses einsum '{equation}'; export takes the forms of a linear layer, as 'bti,oi->bto'")
+
+
+@RULES.add("conv1d", "conv2d", "conv3d")
+@folds
+def _conv(
+    t: Translator, shape: Shape, x: Value, weight: torch.Tensor, bias: torch.Tensor | None = None,
+    stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1,
+) -> Value:  # fmt: skip
+    axes = weight.ndim - 2
+
+    def each(value: Any) -> list[int]:
+        values = [int(v) for v in value] if isinstance(value, (list, tuple)) else [int(value)]
+        return values * axes if len(values) == 1 else values
+
+    if isinstance(padding, str):
+        raise TypeError(f"the model uses a convolution with padding='{padding}'; export takes numbers only")
+    kernel, addend, pads = _double(weight), None if bias is None else _double(bias), each(padding)
+    if isinstance(x, Scaled) and groups == 1:
+        x, factor, shift = x.into(x.logical, axis=1, shifts=not any(pads))
+        addend = _plus(addend, kernel.sum(axis=tuple(range(2, kernel.ndim))) @ shift)
+        kernel = kernel * factor.reshape(-1, *(1 for _ in pads))
+
+    def write(own: Array, own_addend: Array | None) -> str:
+        constants = [t.graph.constant(part) for part in (own, own_addend) if part is not None]
+        return t.graph.node(
+            "Conv", t.plain(x), *constants, strides=each(stride), pads=pads * 2, dilations=each(dilation),
+            group=int(groups), kernel_shape=[int(n) for n in weight.shape[2:]],
+        )  # fmt: skip
+
+    return Product(kernel, addend, shape, shape, write)
+
+
+@RULES.add("batch_norm")
+@folds
+def _batch_norm(
+    t: Translator, shape: Shape, x: Value, weight: Any, bias: Any, mean: torch.Tensor, var: torch.Tensor,
+    training: bool, _momentum: float, eps: float, *_rest: Any,
+) -> Value:  # fmt: skip
+    """With the statistics of training, this is a scale and a shift per channel."""
+    scale = (1.0 if weight is None else weight.double()) / torch.sqrt(var.double() + eps)
+    shift = (0.0 if bias is None else bias.double()) - mean.double() * scale
+    return _per_channel(t, shape, x, scale, shift)
+
+
+def _per_channel(t: Translator, shape: Shape, x: Value, scale: torch.Tensor, shift: torch.Tensor) -> Value:
+    channels = (1, -1, *(1 for _ in shape[2:]))
+    scaled = t.elementwise("Mul", shape, x, scale.reshape(channels))
+    return t.elementwise("Add", shape, scaled, shift.reshape(channels))
+
+
+@RULES.add("group_norm")
+def _group_norm(
+    t: Translator, shape: Shape, x: Value, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5,
+    *_rest: Any,
+) -> Value:  # fmt: skip
+    """A layer normalisation of each group, then a scale and a shift per channel."""
+    rows = shape[0] * int(groups)
+    plain = _layer_norm(t, (rows, math.prod(shape) // rows), x, [math.prod(shape) // rows], eps=eps).viewed(shape)
+    if weight is None and bias is None:
+        return plain
+    ones, zeros = torch.ones(shape[1]), torch.zeros(shape[1])
+    scale, shift = (ones if weight is None else weight), (zeros if bias is None else bias)
+    return _per_channel(t, shape, plain, scale, shift)
+
+
+@RULES.add("instance_norm")
+def _instance_norm(
+    t: Translator, shape: Shape, x: Value, weight: Any, bias: Any, mean: Any, var: Any, of_the_input: bool,
+    _momentum: float, eps: float, *_rest: Any,
+) -> Value:  # fmt: skip
+    """With the statistics of training a batch normalisation, with those of the input a group per channel."""
+    if of_the_input:
+        return _group_norm(t, shape, x, shape[1], weight, bias, eps)
+    return _batch_norm(t, shape, x, weight, bias, mean, var, False, 0.0, eps)
+
+
+@RULES.add("rms_norm")
+def _rms_norm(
+    t: Translator, shape: Shape, x: Value, normalized: Sequence[int], weight: Any = None, eps: float | None = None
+) -> Value:
+    axes = list(range(len(shape) - len(normalized), len(shape)))
+    small = tuple(1 if k in axes else n for k, n in enumerate(shape))
+    square = reduced(t, small, t.elementwise("Mul", shape, x, x), "ReduceMean", axes)
+    root = t.unary("Sqrt", t.elementwise("Add", small, square, torch.finfo(torch.float32).eps if eps is None else eps))
+    plain = t.elementwise("Div", shape, x, root)
+    return plain if weight is None else t.elementwise("Mul", shape, plain, weight)
+
+
+@RULES.add("layer_norm")
+def _layer_norm(
+    t: Translator, shape: Shape, x: Value, normalized: Sequence[int], weight: Any = None, bias: Any = None,
+    eps: float = 1e-5, *_rest: Any,
+) -> Value:  # fmt: skip
+    width = math.prod(normalized)
+    rows = math.prod(shape) // width
+    ones, zeros = torch.ones(width), torch.zeros(width)
+    parts = [
+        (given if given is not None else other).double().reshape(-1).numpy()
+        for given, other in ((weight, ones), (bias, zeros))
+    ]
+    names = [t.shaped(x, (rows, width)), *(t.graph.constant(part) for part in parts)]
+    return Value(t.graph.node("LayerNormalization", *names, axis=-1, epsilon=float(eps)), (rows, width), shape)
+
+
+def _pooling(torch_names: Sequence[str], onnx_name: str) -> None:
+    @RULES.add(*torch_names)
+    def apply(
+        t: Translator, shape: Shape, x: Value, kernel: Any, stride: Any = None, padding: Any = 0, *rest: Any
+    ) -> Value:
+        axes = len(shape) - 2
+
+        def each(value: Any) -> list[int]:
+            values = [int(v) for v in value] if isinstance(value, (list, tuple)) else [int(value)]
+            return values * axes if len(values) == 1 else values
+
+        options: dict[str, Any] = {
+            "kernel_shape": each(kernel),
+            "strides": each(stride or kernel),
+            "pads": each(padding) * 2,
+        }
+        if onnx_name == "AveragePool":
+            options["count_include_pad"] = 1
+        if any(rest):
+            raise TypeError("the model uses pooling with dilation or ceil_mode, which export cannot translate")
+        return Value(t.graph.node(onnx_name, t.plain(x), **options), shape, shape)
+
+
+_pooling(["max_pool1d", "max_pool2d"], "MaxPool")
+_pooling(["avg_pool1d", "avg_pool2d"], "AveragePool")
+
+
+@RULES.add("adaptive_avg_pool1d", "adaptive_avg_pool2d", "_adaptive_avg_pool2d")
+def _adaptive(t: Translator, shape: Shape, x: Value, *_arguments: Any) -> Value:
+    """Where the output divides the input this is plain pooling."""
+    kernel = [n // m for n, m in zip(x.logical[2:], shape[2:], strict=True)]
+    if any(k * m != n for k, n, m in zip(kernel, x.logical[2:], shape[2:], strict=True)):
+        raise TypeError(
+            f"the model pools {list(x.logical[2:])} to {list(shape[2:])}, which is no whole number of cells"
+        )
+    return Value(t.graph.node("AveragePool", t.plain(x), kernel_shape=kernel, strides=kernel), shape, shape)

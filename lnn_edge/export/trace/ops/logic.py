@@ -1,0 +1,85 @@
+"""Comparisons and choices: what the model decides from a sample, such as a dead band or a guard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ...graph.builder import Shape, Value
+from ..folding import Condition
+from ..registry import Rules, folds
+from ..translator import Translator
+
+__all__ = ["RULES"]
+
+RULES = Rules()
+
+
+def _condition(t: Translator, shape: Shape, name: str, *operands: Any) -> Condition:
+    truth = t.elementwise(name, shape, *operands)
+    numbers = t.graph.constant(1.0), t.graph.constant(0.0)
+    return Condition(truth, lambda: t.graph.node("Where", truth.name, *numbers))
+
+
+def _truth(t: Translator, value: Any) -> Value:
+    """The value of ONNX's own type for true and false; what went through other rules since is 1 or 0."""
+    if isinstance(value, Condition):
+        return value.truth
+    whole = t.value(value)
+    return t.elementwise("Greater", whole.logical, whole, 0.5)
+
+
+def _comparison(torch_name: str, onnx_name: str) -> None:
+    @RULES.add(torch_name, f"{torch_name}_")
+    def apply(t: Translator, shape: Shape, x: Any, other: Any) -> Value:
+        return _condition(t, shape, onnx_name, x, other)
+
+
+for _torch_name, _onnx_name in {
+    "gt": "Greater", "ge": "GreaterOrEqual", "lt": "Less", "le": "LessOrEqual", "eq": "Equal",
+}.items():  # fmt: skip
+    _comparison(_torch_name, _onnx_name)
+
+
+@RULES.add("ne")
+def _unequal(t: Translator, shape: Shape, x: Any, other: Any) -> Value:
+    return _not(t, shape, _condition(t, shape, "Equal", x, other))
+
+
+def _combination(onnx_name: str, *torch_names: str) -> None:
+    @RULES.add(*torch_names)
+    @folds
+    def apply(t: Translator, shape: Shape, x: Any, other: Any) -> Value:
+        return _condition(t, shape, onnx_name, _truth(t, x), _truth(t, other))
+
+
+_combination("And", "logical_and", "bitwise_and", "__and__")
+_combination("Or", "logical_or", "bitwise_or", "__or__")
+
+
+@RULES.add("logical_not", "bitwise_not")
+@folds
+def _not(t: Translator, shape: Shape, x: Any) -> Value:
+    return _condition(t, shape, "Not", _truth(t, x))
+
+
+@RULES.add("where")
+@folds
+def _where(t: Translator, shape: Shape, mask: Any, kept: Any, other: Any) -> Value:
+    """By a mask that is known when the model is exported: kept * mask + other * (1 - mask)."""
+    if isinstance(mask, Value):
+        return t.elementwise("Where", shape, _truth(t, mask), kept, other)
+
+    def chosen(value: Any, where: torch.Tensor) -> Any:
+        if isinstance(value, Value):
+            return t.elementwise("Mul", shape, value, where.double())
+        return torch.where(where, torch.as_tensor(value, dtype=torch.float64), 0.0)  # an infinity stays where it is
+
+    return t.elementwise("Add", shape, chosen(kept, mask), chosen(other, ~mask))
+
+
+@RULES.add("masked_fill", "masked_fill_")
+@folds
+def _masked_fill(t: Translator, shape: Shape, x: Any, mask: Any, value: Any) -> Value:
+    return _where(t, shape, mask, value, x)

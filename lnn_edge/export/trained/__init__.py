@@ -1,0 +1,1 @@
+"""What a trained model gives: on whole sequences, stepped, and in exact arithmetic."""

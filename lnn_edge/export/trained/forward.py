@@ -1,0 +1,154 @@
+"""The user's forward, called as in training: on sequences of one row, with whatever it returns taken apart."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from ...bundle.manifest import Tensor, Time
+from ..cores.timespans import timespans_from_dt
+from ..proof.excitation import Excitation
+from .protocol import Known
+
+__all__ = ["TIME_NAMES", "Forward", "Leaf", "leaf_from_shapes", "leaf_name", "needed_arguments"]
+
+Array = npt.NDArray[Any]
+Around = Callable[[torch.Tensor | None], AbstractContextManager[Any]]
+
+TIME_NAMES = ("timespans", "timespan", "dt", "dts", "delta_t", "elapsed", "elapsed_time", "ts")
+_PREFIXES = (1, 2, 3, 5, 8, 16, 32, 64)  # steps at which a network that returns only its last output is called whole
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One output in what a forward returns: where it is, and which of its axes is time (`None`: last step only)."""
+
+    index: int
+    name: str
+    time_axis: int | None
+    shape: tuple[int, ...]
+
+    def by_step(self, value: torch.Tensor) -> Array:
+        """One output of one row, (steps, ...)."""
+        if self.time_axis is None:
+            return value.detach().numpy().reshape(1, *self.shape)
+        return value.detach().movedim(self.time_axis, 0).numpy().reshape(-1, *self.shape)
+
+
+class Forward:
+    """How the forward of a module takes samples of several inputs, and time."""
+
+    def __init__(self, module: nn.Module, inputs: Sequence[Tensor], *, batch: int, batch_first: bool) -> None:
+        self._inputs, self._batch = inputs, batch
+        self.axis = 1 if batch_first else 0  # of time
+        self.time_argument = next((n for n in inspect.signature(module.forward).parameters if n in TIME_NAMES), None)
+
+    def call(self, module: nn.Module, inputs: Sequence[torch.Tensor], spans: torch.Tensor | None) -> list[Any]:
+        """The leaves of what a module returns."""
+        return list(pytree.tree_leaves(self.result(module, inputs, spans)))
+
+    def result(self, module: nn.Module, inputs: Sequence[torch.Tensor], spans: torch.Tensor | None) -> Any:
+        """What a module returns; several inputs go in by name."""
+        keywords = {} if self.time_argument is None else {self.time_argument: spans}
+        named = dict(zip((t.name for t in self._inputs), inputs, strict=True))
+        return module(*inputs, **keywords) if "input" in named else module(**named, **keywords)
+
+    def on(self, module: nn.Module, samples: Mapping[str, Array]) -> Any:
+        """What a module returns for one row of a few samples, (steps, ...) each, one timespan apart."""
+        inputs = [torch.from_numpy(value).float().unsqueeze(1 - self.axis) for value in samples.values()]
+        spans = torch.ones(len(next(iter(samples.values())))).unsqueeze(1 - self.axis)
+        with torch.no_grad():
+            return self.result(module, inputs, spans)
+
+    def arguments(
+        self, samples: Excitation, time: Time, part: slice, row: int, dtype: torch.dtype = torch.float32
+    ) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+        """Inputs and timespans of one row; no timespans where the training passed none."""
+        arrays = (torch.from_numpy(samples.inputs[t.name][part, row]).to(dtype) for t in self._inputs)
+        spans = self._spans(samples, time, part, row)
+        axis = 1 - self.axis
+        return [array.unsqueeze(axis) for array in arrays], None if spans is None else spans.unsqueeze(axis)
+
+    def _spans(self, samples: Excitation, time: Time, part: slice, row: int) -> torch.Tensor | None:
+        if samples.dt is not None:
+            return torch.from_numpy(timespans_from_dt(samples.dt[part, row, 0], time).astype(np.float32))
+        if time.timespan != 1.0 or self.time_argument:
+            return torch.full((part.stop - part.start,), time.timespan)
+        return None
+
+    def whole(
+        self, module: nn.Module, leaves: Sequence[Leaf], samples: Excitation, time: Time, around: Around
+    ) -> Known:
+        """Outputs of a module called on whole sequences: per output the steps known, and their values.
+
+        Args:
+            module: The module.
+            leaves: The outputs to look at.
+            samples: The samples.
+            time: How time enters.
+            around: The context in which to call it, made from the timespans of the call.
+        """
+        found: dict[str, tuple[list[Array], list[Array]]] = {leaf.name: ([], []) for leaf in leaves}
+
+        def called(start: int, length: int, row: int) -> list[Any]:
+            inputs, spans = self.arguments(samples, time, slice(start, start + length), row)
+            with torch.no_grad(), around(spans):
+                return self.call(module, inputs, spans)
+
+        for part in samples.sequences():
+            for leaf in leaves:
+                lengths = [part.stop - part.start]
+                if leaf.time_axis is None:
+                    lengths = [n for n in _PREFIXES if n <= lengths[0]]
+                for length in lengths:
+                    rows = [called(part.start, length, row) for row in range(self._batch)]
+                    values = np.stack([leaf.by_step(row[leaf.index]) for row in rows], axis=1)
+                    known = np.arange(part.start, part.start + length)[-len(values) :]
+                    found[leaf.name][0].append(known)
+                    found[leaf.name][1].append(values)
+        return {name: (np.concatenate(steps), np.concatenate(values)) for name, (steps, values) in found.items()}
+
+
+def leaf_from_shapes(index: int, name: str, two: tuple[int, ...], three: tuple[int, ...]) -> Leaf:
+    """An output by its shapes for two and for three samples of one row: the axis that grows is time.
+
+    Raises:
+        ValueError: If it is not one per sample, or not one row.
+    """
+    grown = [k for k, (a, b) in enumerate(zip(two, three, strict=True)) if a != b]
+    if len(grown) > 1 or any((two[k], three[k]) != (2, 3) for k in grown):
+        raise ValueError(
+            f"output '{name}' has shape {list(two)} for 2 samples and {list(three)} for 3: not one per sample"
+        )
+    rest = [n for k, n in enumerate(three) if k not in grown]
+    if rest and rest[0] != 1:
+        raise ValueError(
+            f"output '{name}' has shape {list(three)} for one row of 3 samples, expected one row. A parameter that "
+            "does not depend on the samples is no output of a step: expand it, or leave it out"
+        )
+    return Leaf(index, name, grown[0] if grown else None, tuple(rest[1:]) or (1,))
+
+
+def leaf_name(path: Sequence[Any], place: int) -> str:
+    """The name of an output: the keys or fields that lead to it, else its place."""
+    keys = [str(key.key) for key in path if isinstance(key, pytree.MappingKey)]
+    names = [str(key.name) for key in path if isinstance(key, pytree.GetAttrKey)]
+    return ".".join(keys or names) or f"output_{place}"
+
+
+def needed_arguments(module: nn.Module) -> list[str]:
+    """Arguments that the forward cannot be called without, time aside."""
+    return [
+        p.name
+        for p in inspect.signature(module.forward).parameters.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name not in TIME_NAMES
+    ]

@@ -1,0 +1,184 @@
+"""A network around liquid cores as the exporter sees it: encoders before, heads after, several cores, any plumbing.
+
+torch's own recurrent layers beside liquid ones are further cores.
+
+The user's forward runs as it is. Only the cores inside a copy of the network are steered: called on a whole sequence
+they do what they always do; called on one sample they take the state that we kept for them, whatever the forward
+passes; and when the step is traced they become one opaque operation, which the graph replaces by the core's lowering.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from ...bundle.manifest import Core, StatePair, Tensor, Time
+from ..cores.find import find_cores, is_batch_first, read_core
+from ..cores.wrappers import plain_names, unwrap_parts
+from ..graph.builder import GraphBuilder, Value
+from ..lowering.step_time import StepTime
+from ..proof.excitation import Excitation
+from ..starts import changing_start, initial_value
+from ..trace.trace import lower_program, span_argument, trace_step
+from .forward import Forward, Leaf, leaf_from_shapes, leaf_name
+from .patching import Steering
+from .protocol import NOT_CAUSAL, Known, Results
+
+__all__ = ["STATE_NAMES", "TrainedNetwork"]
+
+Array = npt.NDArray[Any]
+
+STATE_NAMES = ("hx", "h", "hidden", "hidden_state", "state", "states", "h0", "hc", "hxs", "rnn_state", "rnn_states")
+
+
+class TrainedNetwork:
+    """A module that holds ncps layers. Works on a float32 copy on the CPU in eval mode; the user's is left alone."""
+
+    why_unequal = NOT_CAUSAL
+
+    def __init__(self, module: nn.Module, batch: int, example: Mapping[str, Sequence[Array]]) -> None:
+        # read first: copying a stale nn.GRU makes it forget that it is stale
+        originals = find_cores(module)
+        plain = plain_names(module, originals)
+        read = [read_core(plain[name], layer) for name, layer in originals.items()]
+        duplicate: Any = unwrap_parts(copy.deepcopy(module))
+        self._module = duplicate.to("cpu", torch.float32).eval()
+        self.batch = batch
+        self._layers = find_cores(self._module)
+        self.core_maths = [core for core, _ in read]
+        self.cores: tuple[Core, ...] = tuple(described for _, described in read)
+        self.batch_first = is_batch_first(self._layers)
+        self.inputs = tuple(Tensor(name, (batch, *rows[0].shape[2:])) for name, rows in example.items())
+        self._forward = Forward(module, self.inputs, batch=batch, batch_first=self.batch_first)
+        self._starts = self._find_starts({name: rows[0][:3, 0] for name, rows in example.items()})
+        self.states = tuple(self._state_pairs())
+        self._steer = Steering(self._layers, self.core_maths, self._starts)
+        self._leaves = self._find_outputs({name: rows[0][:3, 0] for name, rows in example.items()})
+        self.outputs = tuple(Tensor(leaf.name, (batch, *leaf.shape)) for leaf in self._leaves)
+
+    def lower(self, graph: GraphBuilder, inputs: list[Value], states: list[Value], when: StepTime) -> list[Value]:
+        """See `Trained.lower`."""
+        spans = [span_argument(self.batch, when)] if self._forward.time_argument else []
+        cores = list(zip(self._layers, self.core_maths, strict=True))
+        return lower_program(graph, self._program, [*inputs, *states, *spans], cores, when)
+
+    def whole(self, samples: Excitation, time: Time) -> Known:
+        """Outputs of the torch module called on whole sequences: per output the steps known, and their values."""
+        return self._forward.whole(self._module, self._leaves, samples, time, self._steer.whole)
+
+    def stepped(self, samples: Excitation, time: Time) -> Results:
+        """Outputs and states of the torch module called once per sample with its own states fed back."""
+        return self._stepped(samples, time, self._module, torch.float32)
+
+    def reference(self, samples: Excitation, time: Time) -> Results:
+        """The same in float64, with the cores replaced by the NumPy reference."""
+        exact: Any = copy.deepcopy(self._module).double()
+        return self._stepped(samples, time, exact, torch.float64)
+
+    def _stepped(self, samples: Excitation, time: Time, module: nn.Module, dtype: torch.dtype) -> Results:
+        shapes = {t.name: t.shape for t in self.outputs} | {s.output: s.shape for s in self.states}
+        kind = np.float32 if dtype == torch.float32 else np.float64
+        results = {name: np.empty((samples.steps, *shape), kind) for name, shape in shapes.items()}
+        steer = Steering(find_cores(module), self.core_maths, self._starts)
+        for row in range(self.batch):
+            states: list[torch.Tensor] = []
+            for k in range(samples.steps):
+                if samples.reset[k]:
+                    states = [start.to(dtype) for start in self._starts]
+                inputs, spans = self._forward.arguments(samples, time, slice(k, k + 1), row, dtype)
+                advance = steer.stepping if dtype == torch.float32 else steer.exact
+                with torch.no_grad(), advance(states, spans) as after:
+                    leaves = self._forward.call(module, inputs, spans)
+                states = steer.collected(after)
+                for leaf in self._leaves:
+                    results[leaf.name][k, row] = leaf.by_step(leaves[leaf.index])[0]
+                for pair, state in zip(self.states, states, strict=True):
+                    results[pair.output][k, row] = state[0].numpy()
+        return results
+
+    def _state_pairs(self) -> Iterator[StatePair]:
+        starts = iter(self._starts)
+        for name, core in zip(self._layers, self.core_maths, strict=True):
+            prefix = "" if len(self._layers) == 1 else f"{name}."
+            for state, width in zip(core.state_names, core.state_widths, strict=True):
+                own = f"{prefix}{state}"
+                yield StatePair(f"{own}_in", f"{own}_out", (self.batch, width), initial_value(next(starts)))
+
+    def _find_starts(self, sample: Mapping[str, Array]) -> list[torch.Tensor]:
+        """The states that the forward starts the cores from: the same whatever the samples are, or none at all."""
+        steer = Steering(self._layers, self.core_maths)
+
+        def started(factor: float) -> list[Any]:
+            with steer.starting() as starts:
+                self._forward.on(self._module, {name: factor * value for name, value in sample.items()})
+            steer.collected(starts)
+            return starts
+
+        first, second = started(1.0), started(-0.5)
+        for name, one, other in zip(self._layers, first, second, strict=True):
+            if not all(torch.equal(a, b) for a, b in zip(one, other, strict=True)):
+                raise ValueError(changing_start(name))
+        return [state.float() for own in first for state in own]
+
+    def _find_outputs(self, sample: Mapping[str, Array]) -> list[Leaf]:
+        """Call the forward on two and on three samples: the axis that grows is time; new states are no outputs."""
+
+        def called(length: int) -> tuple[list[tuple[Any, Any]], list[torch.Tensor]]:
+            with self._steer.whole(None) as states:
+                few = {name: np.resize(v, (length, *v.shape[1:])) for name, v in sample.items()}
+                result = self._forward.on(self._module, few)
+            return pytree.tree_leaves_with_path(result), self._steer.collected(states)
+
+        (two, _), (three, states) = called(2), called(3)
+        kept = [
+            k
+            for k, (_, leaf) in enumerate(three)
+            if isinstance(leaf, torch.Tensor) and (k == 0 or not any(_is_state(leaf, state) for state in states))
+        ]
+        if not kept:
+            raise TypeError(f"the model returns {[type(leaf).__name__ for _, leaf in three]}, expected tensors")
+        leaves = []
+        for place, k in enumerate(kept):
+            path, leaf = three[k]
+            name = "output" if len(kept) == 1 else leaf_name(path, place)
+            leaves.append(leaf_from_shapes(k, name, tuple(two[k][1].shape), tuple(leaf.shape)))
+        return leaves
+
+    @cached_property
+    def _program(self) -> torch.export.ExportedProgram:
+        """One step of all rows as a torch.export program: (*inputs, *states, timespans?) to (*outputs, *states)."""
+        network = self
+
+        class Step(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.inner = network._module
+
+            def forward(self, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+                count, states = len(network.inputs), len(network.states)
+                inputs = [value.unsqueeze(network._forward.axis) for value in values[:count]]
+                spans = None
+                if network._forward.time_argument:
+                    spans = values[-1] if network.batch_first else values[-1].transpose(0, 1)
+                with network._steer.tracing(list(values[count : count + states])) as after:
+                    leaves = network._forward.call(self.inner, inputs, spans)
+                outputs = [leaves[leaf.index] for leaf in network._leaves]
+                return (*outputs, *network._steer.collected(after))
+
+        arguments = [torch.zeros(t.shape) for t in (*self.inputs,)] + [torch.zeros(s.shape) for s in self.states]
+        if self._forward.time_argument:
+            arguments.append(torch.ones(self.batch, 1))
+        return trace_step(Step(), arguments)
+
+
+def _is_state(leaf: torch.Tensor, state: torch.Tensor) -> bool:
+    """Whether an output is a new state handed through: the same memory, perhaps seen in another shape."""
+    return leaf.numel() == state.numel() and leaf.data_ptr() == state.data_ptr()

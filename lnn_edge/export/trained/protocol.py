@@ -1,0 +1,51 @@
+"""What the exporter asks of a trained model, whether it is one layer or a network around several."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from ...bundle.manifest import Core, StatePair, Tensor, Time
+from ..graph.builder import GraphBuilder, Value
+from ..lowering.step_time import StepTime
+from ..proof.excitation import Excitation
+
+__all__ = ["NOT_CAUSAL", "Known", "Results", "Trained"]
+
+Array = npt.NDArray[Any]
+Results = dict[str, Array]  # per output and state output, (steps, *shape)
+Known = dict[str, tuple[Array, Array]]  # per output the steps whose value is known, and the values (known, *shape)
+NOT_CAUSAL = (
+    "the model depends on more than the samples up to then: it is bidirectional, pools, attends or normalises over "
+    "time, or carries state outside its cores. Stepping it would not equal the sequence; move that part out of the "
+    "model, or make it causal"
+)
+
+
+class Trained(Protocol):
+    """A trained model, frozen for export.
+
+    Attributes:
+        why_unequal: What it means if stepping torch does not equal torch on the whole sequence, and what to do.
+    """
+
+    why_unequal: str
+    batch: int
+    batch_first: bool
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    states: tuple[StatePair, ...]
+    cores: tuple[Core, ...]
+
+    def lower(self, graph: GraphBuilder, inputs: list[Value], states: list[Value], when: StepTime) -> list[Value]:
+        """Add one step to a graph: from the values of one sample and of the states to [*outputs, *next states]."""
+
+    def whole(self, samples: Excitation, time: Time) -> Known:
+        """Outputs of the torch module called on whole sequences, as it was trained."""
+
+    def stepped(self, samples: Excitation, time: Time) -> Results:
+        """Outputs and states of the torch module called once per sample with its own state fed back, float32."""
+
+    def reference(self, samples: Excitation, time: Time) -> Results:
+        """Outputs and states in exact arithmetic, float64."""

@@ -1,0 +1,100 @@
+"""`verify --against`: the whole proof again, for a bundle that exists and the model it claims to be."""
+
+from __future__ import annotations
+
+import os
+import time as clock
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from ..backends import ALL
+from ..bundle.directory import read_bundle
+from ..bundle.manifest import Manifest
+from ..runtime.loading import open_each
+from ..verify.report import ExportReport
+from .arguments import name_features, recordings
+from .proof.excitation import excite
+from .proof.prove import prove, truth_from_model
+from .trained.open import describe_inputs, trained_from_module
+from .trained.protocol import Trained
+
+__all__ = ["verify_against"]
+
+Array = npt.NDArray[Any]
+
+
+def verify_against(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    example: Any = None,
+    step: Callable[..., Any] | None = None,
+    initial_state: Any = None,
+    backend: str = ALL,
+    threads: int = 1,
+    options: Mapping[str, Any] | None = None,
+    steps: int = 1024,
+    progress: Callable[[str, int, int], None],
+) -> ExportReport:
+    """Step a bundle against a trained module, as the export does.
+
+    Args:
+        model: The trained module.
+        path: The bundle.
+        example: Recorded samples, as for `export_model`; they come first in the proof.
+        step: As for `export_model`.
+        initial_state: As for `export_model`.
+        backend: As for `lnn_edge.load`, or "all" for every backend that is ready.
+        threads: As for `lnn_edge.load`.
+        options: As for `lnn_edge.load`; only with a named backend.
+        steps: Closed-loop steps of the recorded and of the random part, at least 1000.
+        progress: Called with (phase, done, total).
+
+    Returns:
+        The report; `passed` says whether they are equal.
+
+    Raises:
+        ValueError: If the module's inputs, outputs or states are not those of the bundle, or the example does not fit.
+        BundleError, BackendUnavailable: As `lnn_edge.load`.
+    """
+    started = clock.monotonic()
+    bundle = read_bundle(path)
+    manifest = bundle.manifest
+    recorded = recordings(describe_inputs(model, stepped=step is not None, example=example), manifest.batch, example)
+    layer = trained_from_module(model, manifest.batch, recorded or _zeros(manifest), step, initial_state)
+    _check_same(layer, manifest)
+    for name, rows in (recorded or {}).items():  # a proof would clip what the limits of a column forbid
+        tensor = next(t for t in manifest.inputs if t.name == name)
+        name_features("inputs", tensor, tensor.features or None, np.concatenate(rows))
+    models = open_each(bundle, backend=backend, threads=threads, options=options)
+    samples = excite(manifest.inputs, manifest.time, recorded, steps, unroll=manifest.unroll)
+    return prove(bundle, models, truth_from_model(layer, samples, manifest.time, progress), progress, started)
+
+
+def _zeros(manifest: Manifest) -> dict[str, list[Array]]:
+    """An example with the shapes of the bundle's inputs."""
+    return {t.name: [np.zeros((3, *t.shape), np.float32)] for t in manifest.inputs}
+
+
+def _check_same(layer: Trained, manifest: Manifest) -> None:
+    for what, mine, theirs in (
+        ("inputs", layer.inputs, manifest.inputs),
+        ("outputs", layer.outputs, manifest.outputs),
+        ("states", layer.states, manifest.states),
+    ):
+        here, there = [list(t.shape) for t in mine], [list(t.shape) for t in theirs]
+        if here != there:
+            raise ValueError(
+                f"the model has {what} of shape {here}, but bundle '{manifest.name}' has {there}: "
+                "they are not of the same model"
+            )
+    mine_named, theirs_named = [t.name for t in layer.inputs], [t.name for t in manifest.inputs]
+    if mine_named != theirs_named:
+        raise ValueError(
+            f"the model takes the inputs {mine_named}, but bundle '{manifest.name}' takes {theirs_named}: "
+            "they are not of the same model"
+        )

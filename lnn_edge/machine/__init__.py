@@ -1,0 +1,1 @@
+"""What this computer is, and what ruins its latency."""

@@ -1,0 +1,268 @@
+"""Engines that were built on this device, in the user's cache.
+
+An engine is native code: loading one from elsewhere is running a stranger's program. So the folder is the user's alone
+(0700), every engine has a record beside it with everything it depends on, its hash, and a keyed signature whose secret
+never leaves the folder, and what does not match in every point is not loaded but built again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import logging
+import os
+import secrets
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from ...bundle.manifest import encode_json
+from ...errors import BackendUnavailable
+
+__all__ = ["CacheContents", "EngineCache", "EngineRefused", "cache_contents", "cache_folder"]
+
+_LOGGER = logging.getLogger("lnn_edge.tensorrt")
+_SCHEMA = 1  # of the record; a change makes every older engine unreadable, which is what it should do
+_SECRET_BYTES = 32
+
+Facts = Mapping[str, str]
+
+
+class EngineRefused(Exception):
+    """A cached engine must not be loaded; the text says why."""
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What stands beside an engine."""
+
+    schema: int
+    facts: dict[str, str]
+    size: int
+    sha256: str
+    signature: str = ""
+
+
+def cache_folder() -> Path:
+    """`lnn-edge/tensorrt` in the user's cache folder: $XDG_CACHE_HOME, else ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(base) / "lnn-edge" / "tensorrt"
+
+
+@dataclass(frozen=True)
+class CacheContents:
+    """What lies in a cache.
+
+    Args:
+        files: Number of engines, and of timings that make the next build quick.
+        nbytes: Of all of it.
+    """
+
+    files: int
+    nbytes: int
+
+
+def cache_contents(folder: Path) -> CacheContents:
+    """Look into a cache; none is made where there is none.
+
+    Raises:
+        BackendUnavailable: If it cannot be used as it is.
+    """
+    try:
+        _check_private(folder)
+        sizes = [path.stat().st_size for path in folder.glob("*.engine")]
+    except FileNotFoundError:
+        return CacheContents(0, 0)
+    except OSError as error:
+        raise BackendUnavailable(
+            f"the engine cache '{folder}' cannot be looked into: {error.strerror}. It must lie in a folder of yours. "
+            "Type: export XDG_CACHE_HOME=FOLDER"
+        ) from error
+    return CacheContents(len(sizes), sum(sizes))
+
+
+class EngineCache:
+    """Engines by facts: everything that an engine depends on, as text by name.
+
+    Raises:
+        BackendUnavailable: If the folder cannot be made, is not the user's, or is open to others.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with self._usable():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _check_private(folder)
+        secret = _secret(folder / "secret")
+        if secret is None:
+            with self.building(), self._usable():  # another process may be at it as well: its secret is as good
+                secret = _secret(folder / "secret") or _new_secret(folder / "secret")
+        self._secret = secret
+
+    def path(self, facts: Facts) -> Path:
+        """Where the engine for these facts lies or would lie."""
+        return self.folder / f"{_key(facts)}.engine"
+
+    def read(self, facts: Facts) -> bytes | None:
+        """Load an engine; `None` if there is none.
+
+        Raises:
+            EngineRefused: If anything about it is not as it was written.
+        """
+        path = self.path(facts)
+        if not path.exists() and not path.is_symlink():
+            return None
+        data = _private_bytes(path)
+        try:
+            record = msgspec.json.decode(_private_bytes(path.with_suffix(".json")), type=_Record, strict=True)
+        except msgspec.MsgspecError as error:
+            raise EngineRefused(f"its record cannot be read: {error}") from error
+        if record.schema != _SCHEMA:
+            raise EngineRefused(f"its record is of schema {record.schema}, expected {_SCHEMA}")
+        different = _difference(record.facts, facts)
+        if different:
+            raise EngineRefused(different)
+        if not hmac.compare_digest(record.signature, self._signature(record)):
+            raise EngineRefused("it was not built by this user on this machine")
+        if len(data) != record.size or hashlib.sha256(data).hexdigest() != record.sha256:
+            raise EngineRefused("its bytes were changed")
+        return data
+
+    def why_not_another(self, facts: Facts, same: Iterable[str]) -> str:
+        """Where there is no engine for these facts: why the newest one that agrees in `same` cannot serve, or ""."""
+        found = []
+        for path in self.folder.glob("*.json"):
+            try:
+                record = msgspec.json.decode(_private_bytes(path), type=_Record, strict=True)
+                found.append((path.stat().st_mtime_ns, record.facts))
+            except (EngineRefused, msgspec.MsgspecError, OSError):  # whatever it was, it only had a reason to give
+                continue
+        alike = [pair for pair in found if all(pair[1].get(name) == facts[name] for name in same)]
+        return _difference(max(alike, key=lambda pair: pair[0])[1], facts) if alike else ""
+
+    def write(self, facts: Facts, data: bytes) -> None:
+        """Store an engine; a reader sees all of it with its record, or refuses it."""
+        record = _Record(_SCHEMA, dict(facts), len(data), hashlib.sha256(data).hexdigest())
+        record = _Record(record.schema, record.facts, record.size, record.sha256, self._signature(record))
+        path = self.path(facts)
+        try:
+            _replace(path, data)
+            _replace(path.with_suffix(".json"), encode_json(record))
+        except OSError as error:
+            raise BackendUnavailable(
+                f"the engine cannot be saved in '{self.folder}': {error.strerror}. Free some space, or set "
+                "XDG_CACHE_HOME to a folder elsewhere"
+            ) from error
+
+    @contextmanager
+    def building(self) -> Iterator[None]:
+        """Let one process build at a time; the next one then finds what this one built.
+
+        Raises:
+            BackendUnavailable: If nothing can be written to the folder.
+        """
+        with self._usable():
+            descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            self._lock(descriptor)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _lock(self, descriptor: int) -> None:
+        """A file system without locks has to do: files are replaced whole, and what does not match is refused."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _LOGGER.warning("waiting for another process that builds an engine")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            _LOGGER.info("the engine cache '%s' cannot be locked: %s", self.folder, error.strerror)
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise BackendUnavailable(
+                f"the engine cache '{self.folder}' cannot be used: {error.strerror or error}. "
+                "Set XDG_CACHE_HOME to a folder of yours"
+            ) from error
+
+    def _signature(self, record: _Record) -> str:
+        signed = encode_json([record.schema, sorted(record.facts.items()), record.size, record.sha256])
+        return hmac.new(self._secret, signed, hashlib.sha256).hexdigest()
+
+
+def _key(facts: Facts) -> str:
+    return hashlib.sha256(encode_json(sorted(facts.items()))).hexdigest()[:32]
+
+
+def _difference(built: Facts, here: Facts) -> str:
+    """The first fact in which an engine does not fit, or ""."""
+    names = sorted(name for name in {*built, *here} if built.get(name) != here.get(name))
+    return f"it was built for {names[0]} {built.get(names[0])}, here it is {here.get(names[0])}" if names else ""
+
+
+def _check_private(folder: Path) -> None:
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        advice = f"It is none. Type: rm {folder}"
+    elif status.st_uid != os.geteuid():
+        advice = f"It belongs to another user. Type: sudo chown -R $USER {folder}"
+    elif status.st_mode & 0o077:
+        advice = f"Type: chmod 700 {folder}"
+    else:
+        return
+    raise BackendUnavailable(
+        f"the engine cache '{folder}' must be a folder that only you can enter, because what lies there is run. "
+        + advice
+    )
+
+
+def _private_bytes(path: Path) -> bytes:
+    """Read a plain file of the user's; links and other people's files are refused."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise EngineRefused(f"{path.name} cannot be read: {error.strerror}") from error
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise EngineRefused(f"{path.name} is not a file that only you can write")
+        return file.read()
+
+
+def _secret(path: Path) -> bytes | None:
+    """The key of the signatures; `None` if there is none that can be used."""
+    try:
+        secret = _private_bytes(path)
+    except EngineRefused:
+        return None
+    return secret if len(secret) == _SECRET_BYTES else None
+
+
+def _new_secret(path: Path) -> bytes:
+    secret = secrets.token_bytes(_SECRET_BYTES)
+    _replace(path, secret)
+    return secret
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file for the user alone, whole or not at all."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

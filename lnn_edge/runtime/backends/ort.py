@@ -1,0 +1,142 @@
+"""The `onnxruntime` backend: model.onnx on the CPU, every buffer bound once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numpy import isfinite  # a name of its own: an attribute look-up less in every step
+
+from ...bundle.directory import Bundle
+from ...bundle.manifest import Manifest
+from ...errors import BackendError, BundleError
+
+# From 1.29 on onnxruntime reports models and figures to its makers: a database in the user's cache folder, threads, and
+# connections. Nothing of that belongs on a robot. It looks once, while it is imported; a choice of the user's stands.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime as ort
+
+__all__ = ["CpuBackend", "CpuStepper"]
+
+Array = npt.NDArray[Any]
+_ALIGN = 16  # elements: 64 bytes, one cache line and the widest vector register
+
+
+class CpuBackend:
+    """One onnxruntime session; see `lnn_edge.backends.Backend`."""
+
+    def __init__(self, bundle: Bundle, threads: int, _options: Mapping[str, str]) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # A step takes microseconds and then waits for the next sample; spinning workers would burn a core meanwhile.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+        # The graph holds its weights. One that names other files for them finds none: they were never hashed.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+        try:
+            self.session = ort.InferenceSession(bundle.files["model.onnx"], options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises classes of its own that share no base but Exception
+            raise BundleError(f"bundle '{bundle.path}': model.onnx cannot be loaded: {error}") from error
+        self._manifest = bundle.manifest
+        _check_signature(bundle, self.session)
+        self.description = f"onnxruntime {ort.__version__} on the CPU, {threads} thread{'s' if threads > 1 else ''}"
+
+    def stepper(self) -> CpuStepper:
+        """Make the buffers for one stream."""
+        return CpuStepper(self.session, self._manifest)
+
+
+class CpuStepper:
+    """Two result arenas that alternate: each run reads its state from one and writes into the other."""
+
+    def __init__(self, session: ort.InferenceSession, manifest: Manifest) -> None:
+        self._session = session
+        self._state_names = [(s.input, s.output) for s in manifest.states]
+        self.sample: Mapping[str, Array] = _arena(manifest.sample_inputs())[1]
+        self._arenas = (_arena(manifest.results()), _arena(manifest.results()))
+        self._bindings = tuple(self._bind(k) for k in (0, 1))
+        # `0 in flags` is one memchr; ndarray.all() costs four times as much as the comparison itself.
+        self._flags = bytearray(self._arenas[0][0].size)
+        self._flags_view = np.frombuffer(self._flags, np.bool_)
+        self._current = 0
+        self.outputs: Mapping[str, Array] = self._arenas[0][1]
+
+    def _bind(self, target: int) -> ort.IOBinding:
+        binding = self._session.io_binding()
+        results, states = self._arenas[target][1], self._arenas[1 - target][1]
+        sources = dict(self.sample) | {name: states[output] for name, output in self._state_names}
+        for name, array in sources.items():
+            binding.bind_input(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+        for name, array in results.items():
+            binding.bind_output(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+        return binding
+
+    def run(self) -> bool:
+        """See `lnn_edge.backends.Stepper.run`."""
+        target = 1 - self._current
+        try:
+            self._session.run_with_iobinding(self._bindings[target])
+        except Exception as error:  # see CpuBackend: no common base class
+            raise BackendError(f"onnxruntime failed during the step, the state is untouched: {error}") from error
+        flat, self.outputs = self._arenas[target]
+        isfinite(flat, self._flags_view)
+        if 0 in self._flags:
+            return False
+        self._current = target
+        return True
+
+    def read_state(self) -> dict[str, Array]:
+        """See `lnn_edge.backends.Stepper.read_state`."""
+        arrays = self._arenas[self._current][1]
+        return {name: arrays[output].copy() for name, output in self._state_names}
+
+    def read_results(self) -> dict[str, Array]:
+        """See `lnn_edge.backends.Stepper.read_results`."""
+        return {name: array.copy() for name, array in self._arenas[1 - self._current][1].items()}
+
+    def write_state(self, state: Mapping[str, Array]) -> None:
+        """See `lnn_edge.backends.Stepper.write_state`."""
+        arrays = self._arenas[self._current][1]
+        for name, output in self._state_names:
+            arrays[output][...] = state[name]
+
+
+def _arena(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Array, dict[str, Array]]:
+    """One zeroed, aligned block, and views of it for every tensor, each starting on a cache line of its own."""
+    sizes = [-(-int(np.prod(shape)) // _ALIGN) * _ALIGN for shape in shapes.values()]
+    starts = [0, *accumulate(sizes)]
+    raw = np.zeros(starts[-1] + _ALIGN, np.float32)
+    offset = (-raw.ctypes.data % (4 * _ALIGN)) // 4
+    flat = raw[offset : offset + starts[-1]]
+    views = {
+        name: flat[start : start + int(np.prod(shape))].reshape(shape)
+        for (name, shape), start in zip(shapes.items(), starts, strict=False)
+    }
+    return flat, views
+
+
+def _check_signature(bundle: Bundle, session: ort.InferenceSession) -> None:
+    """The graph must take and give exactly what the manifest says; anything else would bind wrong memory."""
+    manifest = bundle.manifest
+    inputs = manifest.sample_inputs() | {s.input: s.shape for s in manifest.states}
+    for what, expected, found in (
+        ("inputs", inputs, session.get_inputs()),
+        ("outputs", manifest.results(), session.get_outputs()),
+    ):
+        actual = {a.name: (tuple(a.shape), a.type) for a in found}
+        wanted = {name: (shape, "tensor(float)") for name, shape in expected.items()}
+        if actual != wanted:
+            raise BundleError(
+                f"bundle '{bundle.path}': the {what} of model.onnx are {_signature(actual)}, but the manifest says "
+                f"{_signature(wanted)}. Export it again"
+            )
+
+
+def _signature(tensors: Mapping[str, tuple[tuple[Any, ...], str]]) -> str:
+    return ", ".join(f"{name} {list(shape)} {kind}" for name, (shape, kind) in sorted(tensors.items()))

@@ -1,0 +1,142 @@
+"""From what the caller has to the backend's input buffers: checked, named, or refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numpy import isfinite, ndarray  # names of their own: two attribute look-ups less in every step
+
+from ..bundle.manifest import Tensor
+from ..errors import NonFiniteError
+from ..wording import choices, listed
+
+__all__ = ["InputPort", "by_name", "describe_shape", "feature_label"]
+
+Array = npt.NDArray[Any]
+_FLOAT32 = np.dtype(np.float32)  # NumPy keeps one object per native dtype, so identity is enough
+_REAL = "fiu"  # NumPy kinds that a sensor may deliver: floating, signed and unsigned integers
+
+
+class InputPort:
+    """Checks samples for one input and copies them into the backend's buffer.
+
+    With batch 1 the caller's shape drops the batch axis: (features,) instead of (1, features), and (unroll, features)
+    instead of (1, unroll, features) where a call takes a block of samples.
+    """
+
+    def __init__(self, tensor: Tensor, buffer: Array, model_name: str) -> None:
+        self.tensor = tensor
+        self._model_name = model_name
+        self._view = buffer[0] if tensor.shape[0] == 1 else buffer
+        self.shape: tuple[int, ...] = self._view.shape
+        self._flat = buffer.reshape(-1)
+        self._flags = bytearray(buffer.size)
+        self._flat_flags = np.frombuffer(self._flags, np.bool_)
+        limits = [f.limits or (-np.inf, np.inf) for f in tensor.features]
+        limited = any(f.limits for f in tensor.features)
+        with np.errstate(over="ignore"):  # a limit beyond float32 is none
+            self._limits = tuple(np.array(side, np.float32) for side in zip(*limits, strict=True)) if limited else None
+
+    def put(self, value: Any) -> None:
+        """Check one sample and copy it into the buffer.
+
+        Raises:
+            TypeError: If it holds no real numbers.
+            ValueError: If its shape is wrong or a value is outside its feature's limits.
+            NonFiniteError: If a value is NaN, infinite or too large for float32.
+        """
+        given = value
+        if type(value) is not ndarray or value.dtype is not _FLOAT32:
+            value = self._converted(value)
+        if value.shape != self.shape:
+            raise ValueError(self._shape_message(value.shape))
+        self._view[...] = value
+        isfinite(self._flat, self._flat_flags)
+        if 0 in self._flags:
+            raise NonFiniteError(self._not_finite_message(given))
+        if self._limits is not None:
+            self._check_limits(*self._limits)
+
+    def _converted(self, value: Any) -> Array:
+        try:
+            array = np.asarray(value)
+        except ValueError as error:  # rows of different lengths
+            raise ValueError(f"`{self.tensor.name}` is no array: {error}. Expected {self._expected()}") from error
+        if array.dtype.kind not in _REAL:
+            raise TypeError(
+                f"`{self.tensor.name}` has dtype {array.dtype}, but model '{self._model_name}' takes real numbers "
+                f"(float32 best). Type: np.asarray(x, dtype=np.float32)"
+            )
+        with np.errstate(over="ignore"):
+            return array.astype(np.float32)
+
+    def _expected(self) -> str:
+        labels = [f.name for f in self.tensor.features]
+        count = self._flat.size // math.prod(self.tensor.shape)
+        each = "sample" if count == 1 else f"block of {count} samples"
+        return f"{describe_shape(self.shape)} per {each}" + (f": {listed(labels)}" if labels else "")
+
+    def _shape_message(self, shape: tuple[int, ...]) -> str:
+        message = f"`{self.tensor.name}` has shape {shape}, but model '{self._model_name}' takes {self._expected()}."
+        one = self.tensor.shape[1:] if self.tensor.shape[0] == 1 else self.tensor.shape
+        if shape[1:] == one and shape[0] > self._flat.size // math.prod(self.tensor.shape):
+            return f"{message} If these are several samples, type: stream.run(x)"
+        return message
+
+    def _not_finite_message(self, given: Any) -> str:
+        """`given` is what the caller passed: a finite number may be infinite only in the buffer's float32."""
+        bad, values = ~np.isfinite(self._view), np.asarray(given)
+        if np.isfinite(values[bad][0]):
+            most = f"{np.finfo(np.float32).max:.2g}"
+            expected = f"that is more than float32 can hold ({most}): check its unit and scale"
+            return self._value_message(bad, expected, values)
+        return self._value_message(bad, "expected finite numbers", values)
+
+    def _value_message(self, bad: Array, expected: str, values: Array) -> str:
+        index = tuple(int(i) for i in np.argwhere(bad)[0])
+        label = feature_label(self.tensor, index)
+        return (
+            f"`{self.tensor.name}` holds {values[index]} at {label}; {expected}. "
+            "The sample was refused and the state is unchanged"
+        )
+
+    def _check_limits(self, low: Array, high: Array) -> None:
+        bad = (self._view < low) | (self._view > high)
+        if bad.any():
+            column = int(np.argwhere(bad)[0][-1])
+            allowed = self.tensor.features[column].limits
+            raise ValueError(self._value_message(bad, f"its legal range is {list(allowed or ())}", self._view))
+
+
+def feature_label(tensor: Tensor, index: tuple[int, ...]) -> str:
+    """Name an element: the feature's name if it has one, and the index."""
+    if tensor.features:
+        return f"'{tensor.features[index[-1]].name}' (index {list(index)})"
+    return f"index {list(index)}"
+
+
+def describe_shape(shape: tuple[int, ...]) -> str:
+    """`(6,)` as "shape (6,)"."""
+    return f"shape {shape}"
+
+
+def by_name(value: Any, ports: Mapping[str, InputPort]) -> Mapping[str, Any]:
+    """Match a sample of a model with several inputs: a mapping with exactly one entry per input.
+
+    Raises:
+        TypeError: If it is no mapping.
+        ValueError: If a name is missing or unknown.
+    """
+    if not isinstance(value, Mapping):
+        raise TypeError(f"this model has the inputs {listed(ports)}; pass a dict with these names, got {type(value)}")
+    for name in value:
+        if name not in ports:
+            raise ValueError(f"unknown input '{name}'. {choices(str(name), ports)}")
+    missing = [name for name in ports if name not in value]
+    if missing:
+        raise ValueError(f"input {listed(missing)} is missing; pass every input with every sample")
+    return value

@@ -1,0 +1,107 @@
+"""Recordings: samples one after the other, (steps, batch, ...), and blocks of them, (calls, batch, unroll, ...)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..bundle.manifest import Manifest
+
+__all__ = ["blocks_from_samples", "check_lengths", "check_recording", "recording_in_blocks", "samples_from_blocks"]
+
+Array = npt.NDArray[Any]
+
+
+def blocks_from_samples(samples: Array, unroll: int) -> Array:
+    """Group samples, (steps, batch, ...) with a whole number of blocks, into (calls, batch, unroll, ...)."""
+    return np.swapaxes(samples.reshape(-1, unroll, *samples.shape[1:]), 1, 2)
+
+
+def samples_from_blocks(blocks: Array) -> Array:
+    """The way back."""
+    return np.swapaxes(blocks, 1, 2).reshape(-1, blocks.shape[1], *blocks.shape[3:])
+
+
+def check_recording(manifest: Manifest, xs: Any) -> None:
+    """Refuse what is no recording as a whole: its first row alone would tell of a shape that nobody has passed.
+
+    Raises:
+        ValueError: If an input has not one axis, the samples', in front of the shape of a sample.
+    """
+    if isinstance(xs, dict):
+        given = {f"xs['{t.name}']": (xs[t.name], t.shape) for t in manifest.inputs if t.name in xs}
+    elif len(manifest.inputs) == 1:
+        given = {"xs": (xs, manifest.inputs[0].shape)}
+    else:
+        return  # no input has a name; a step says so
+    for name, (value, shape) in given.items():
+        _check_recording(name, value, shape[1:] if manifest.batch == 1 else shape, manifest)
+
+
+def _check_recording(name: str, value: Any, sample: tuple[int, ...], manifest: Manifest) -> None:
+    wanted = f"model '{manifest.name}' takes a recording of shape ({', '.join(['T', *map(str, sample)])})"
+    try:
+        shape = np.shape(value)
+    except ValueError as error:  # rows of different lengths
+        raise ValueError(f"`{name}` is no array: {error}. But {wanted}") from error
+    if shape in ((), (0,)) or shape[1:] == sample:  # a single value, which is refused by its length, or an empty list
+        return
+    advice = ""
+    if manifest.unroll > 1:
+        advice = f" `run` makes blocks of {manifest.unroll} of them itself"
+    elif shape == sample:
+        advice = " For a single sample type: stream.step(x)"
+    elif shape[2:] == sample:
+        advice = " For several recordings type: [model.stream().run(x) for x in xs]"
+    raise ValueError(f"`{name}` has shape {tuple(shape)}, but {wanted}, T samples one after the other.{advice}")
+
+
+def check_lengths(xs: Any, **times: Any) -> int:
+    """The number of samples in a recording, an array or a dict of arrays by input.
+
+    Raises:
+        ValueError: If inputs, `dt_s` or `t_s` have different numbers of entries, or there are no samples to count.
+    """
+    if isinstance(xs, dict):
+        lengths = {name: len(value) for name, value in xs.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"inputs have different numbers of samples: {lengths}")
+        count = next(iter(lengths.values()), 0)
+    elif np.ndim(xs) == 0:
+        raise ValueError(f"`xs` is a single value, expected samples of shape (T, features). Got {xs!r}")
+    else:
+        count = len(xs)
+    for name, value in times.items():
+        if np.ndim(value) > 0 and len(value) != count:
+            raise ValueError(f"`{name}` has {len(value)} entries for {count} samples")
+    if times["t_s"] is not None and np.ndim(times["t_s"]) == 0:
+        raise ValueError(f"`t_s` is {times['t_s']!r}, expected one time for each of the {count} samples")
+    return count
+
+
+def recording_in_blocks(manifest: Manifest, xs: Any, dt_s: Any, t_s: Any) -> tuple[Any, Any, Any]:
+    """A recording as the calls of a model with `unroll`: samples, `dt_s` and `t_s`, the first axis counts the calls.
+
+    Raises:
+        ValueError: If the number of samples is no whole number of blocks.
+    """
+    count, unroll, batch = check_lengths(xs, dt_s=dt_s, t_s=t_s), manifest.unroll, manifest.batch
+    if count % unroll:
+        raise ValueError(
+            f"`xs` has {count} samples, but model '{manifest.name}' takes whole blocks of {unroll}. Keep the last "
+            f"{count % unroll} for the next call: xs[:{count - count % unroll}]"
+        )
+
+    def grouped(values: Any) -> Array:
+        array = np.asarray(values)
+        calls = array.reshape(-1, unroll, *array.shape[1:])
+        return calls if batch == 1 or calls.ndim < 3 else np.swapaxes(calls, 1, 2)
+
+    blocks = {name: grouped(value) for name, value in xs.items()} if isinstance(xs, dict) else grouped(xs)
+    if np.ndim(dt_s) == 1:  # the same for every row
+        dt_s = np.repeat(grouped(dt_s)[:, None], batch, axis=1)
+    elif np.ndim(dt_s) > 1:
+        dt_s = blocks_from_samples(np.asarray(dt_s), unroll)[..., 0]
+    return blocks, dt_s, None if t_s is None else grouped(t_s)

@@ -1,0 +1,220 @@
+"""Samples from CSV: columns matched to the model's inputs by name, recordings separated by a reset column."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...wording import choices, listed
+
+__all__ = ["BadRowError", "Columns", "Row", "load_recordings", "open_table", "read_columns", "reader", "rows"]
+
+Array = npt.NDArray[Any]
+
+
+class BadRowError(ValueError):
+    """One row cannot be used; the reader can go on with the next."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where the columns of interest lie in a CSV row.
+
+    Args:
+        header: All names, in order.
+        inputs: Indices of the inputs, in the model's order.
+        reset: Index of the column whose change starts a new recording, or `None`.
+        time: Index of the column with the sample's time in seconds, or `None`.
+    """
+
+    header: tuple[str, ...]
+    inputs: tuple[int, ...]
+    reset: int | None
+    time: int | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sample: line number in the file, features float64, recording label, time in seconds, new recording or not."""
+
+    line: int
+    values: Array
+    recording: str | None
+    t_s: float | None
+    reset: bool
+
+
+def open_table(path: str | os.PathLike[str]) -> IO[str]:
+    """Open a CSV file. A byte that is not UTF-8 makes the cell it is in unusable, not the file.
+
+    Raises:
+        OSError: If it is not there, is a directory, or cannot be read.
+    """
+    place = Path(path)
+    if place.is_dir():
+        raise IsADirectoryError(f"'{path}' is a directory, expected a CSV file. Type: ls {path}")
+    try:
+        return open(place, newline="", encoding="utf-8-sig", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        tables = [file.name for file in place.parent.glob("*.csv")] if place.parent.is_dir() else []
+        found = choices(place.name, sorted(tables)) if tables else f"Type: ls {place.parent}"
+        raise FileNotFoundError(f"no file '{path}', expected a CSV file. {found}") from None
+
+
+def read_columns(table: Any, names: Sequence[str], reset: str | None, time: str | None, source: str) -> Columns:
+    """Read the header and find the model's inputs in it.
+
+    Args:
+        table: A CSV reader at its first row.
+        names: Feature names of the model's input.
+        reset: Name of the reset column, or `None`.
+        time: Name of the time column, or `None`.
+        source: What is read, for messages.
+
+    Raises:
+        ValueError: If the file is empty, its first row is not CSV, or a column is missing or appears twice.
+    """
+    try:
+        header = next(table, None)
+    except csv.Error as error:
+        raise ValueError(f"{source}, line {table.line_num}: not CSV: {error}") from error
+    if not header:
+        raise ValueError(f"{source} is empty; expected a header row with the columns {listed(names)}")
+    columns = [name.strip() for name in header]
+    wanted = [*names, *(c for c in (reset, time) if c is not None)]
+    for name in wanted:
+        if columns.count(name) > 1:
+            raise ValueError(f"{source} has the column '{name}' {columns.count(name)} times; expected it once")
+        if name not in columns:
+            raise ValueError(f"{source} {_missing_column(name, columns, names, source)}")
+    return Columns(
+        tuple(columns),
+        tuple(columns.index(name) for name in names),
+        None if reset is None else columns.index(reset),
+        None if time is None else columns.index(time),
+    )
+
+
+def _missing_column(name: str, columns: Sequence[str], names: Sequence[str], source: str) -> str:
+    """Why a column is not found: it has another name, the cells are not separated by commas, or there is no header."""
+    cells = "" if len(columns) > 1 else columns[0]
+    separator = next((s for s in (";", "\t") if s in cells), None)
+    if separator is not None:
+        # A table with such a separator has no commas, or decimal ones: one command is right for both.
+        shown = "';'" if separator == ";" else "tabs"
+        change = f"tr ',{';' if separator == ';' else chr(92) + 't'}' '.,'"
+        return f"separates its cells by {shown}, expected commas. To change that, {_filtered(source, change)}"
+    if all(_is_number(cell) for cell in columns):
+        told = f"begins with numbers, expected a header with the columns {listed(names)}"
+        if len(names) != len(columns):
+            return f"{told}. Put a line with the names of its {len(columns)} columns on top"
+        return f"{told}. If that is their order, {_filtered(source, 'sed ' + shlex.quote('1i ' + ','.join(names)))}"
+    return f"has no column '{name}'. {choices(name, columns)}"
+
+
+def _filtered(source: str, change: str) -> str:
+    """The command that changes a table with a filter; what comes live must not wait in a buffer."""
+    live = source == "standard input"
+    return f"type: ... | stdbuf -oL {change} | lnn-edge ..." if live else f"type: {change} < {source} > new.csv"
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def reader(lines: Iterable[str]) -> Any:
+    """A CSV reader that knows its line number; strict about quotes."""
+    return csv.reader(lines, strict=True)
+
+
+def rows(table: Any, columns: Columns, source: str) -> Iterator[Row | BadRowError]:
+    """Parse rows one by one, as they come; an unusable row is yielded as the error that says why.
+
+    Args:
+        table: A CSV reader behind its header.
+        columns: From `match_columns`.
+        source: What is read, for messages.
+    """
+    previous: str | None = None
+    started = False
+    while True:
+        try:
+            cells = next(table)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield BadRowError(f"{source}, line {table.line_num}: not CSV: {error}")
+            continue
+        if not cells:
+            continue
+        try:
+            row = _parsed(cells, columns, table.line_num, source)
+        except BadRowError as error:
+            yield error
+            continue
+        new = not started or (columns.reset is not None and row.recording != previous)
+        previous, started = row.recording, True
+        yield Row(row.line, row.values, row.recording, row.t_s, new)
+
+
+def _parsed(cells: Sequence[str], columns: Columns, line: int, source: str) -> Row:
+    if len(cells) != len(columns.header):
+        raise BadRowError(f"{source}, line {line}: {len(cells)} cells, but the header has {len(columns.header)}")
+
+    def number(index: int) -> float:
+        name, cell = columns.header[index], cells[index].strip()
+        try:
+            value = float(cell.replace("_", "?"))  # Python alone reads 1_0 as ten
+        except ValueError:
+            raise BadRowError(f"{source}, line {line}: '{name}' is '{cell}', expected a number") from None
+        if not math.isfinite(value):
+            raise BadRowError(f"{source}, line {line}: '{name}' is {cell}, expected a finite number")
+        return value
+
+    return Row(
+        line,
+        np.array([number(k) for k in columns.inputs]),
+        None if columns.reset is None else cells[columns.reset],
+        None if columns.time is None else number(columns.time),
+        reset=False,
+    )
+
+
+def load_recordings(path: Path, names: Sequence[str], reset: str | None) -> list[Array]:
+    """Read a CSV file as recordings, (T, features) float64 each.
+
+    Args:
+        path: The file.
+        names: Columns to take, in order.
+        reset: Column whose change starts a new recording; `None` for one recording.
+
+    Raises:
+        ValueError: If a column is missing or a row cannot be used.
+        OSError: If the file cannot be read.
+    """
+    recordings: list[list[Array]] = []
+    with open_table(path) as file:
+        table = reader(file)
+        columns = read_columns(table, names, reset, None, f"'{path}'")
+        for row in rows(table, columns, f"'{path}'"):
+            if isinstance(row, BadRowError):
+                raise row
+            if row.reset:
+                recordings.append([])
+            recordings[-1].append(row.values)
+    if not recordings:
+        raise ValueError(f"'{path}' has a header but no samples")
+    return [np.stack(recording) for recording in recordings]

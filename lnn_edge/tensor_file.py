@@ -1,0 +1,115 @@
+"""Tensors and a JSON description in one safetensors file: written whole or not at all, and holding no code."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from .files import whole_file
+
+__all__ = ["check_name", "read_tensors", "write_tensors"]
+
+Array = npt.NDArray[Any]
+_SUFFIX = ".safetensors"
+_PREFIX, _DIGEST = "lnn_edge.", "lnn_edge.digest"
+_T = TypeVar("_T", bound=msgspec.Struct)
+
+
+def check_name(path: str | os.PathLike[str]) -> Path:
+    """Refuse a name without the suffix of the format.
+
+    Raises:
+        ValueError: If it has another.
+    """
+    target = Path(path)
+    if target.suffix != _SUFFIX:
+        raise ValueError(
+            f"the file is '{target}', expected a name that ends in '{_SUFFIX}'. Type: {target.stem}{_SUFFIX}"
+        )
+    return target
+
+
+def write_tensors(path: Path, entry: str, description: msgspec.Struct, tensors: Mapping[str, Array]) -> None:
+    """Write the file.
+
+    Args:
+        path: Where; an existing file is replaced once the new one is complete.
+        entry: What kind of file it is, "estimator" for instance.
+        description: All that is no tensor; has a field `version`.
+        tensors: By name.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    text = msgspec.json.encode(description)
+    metadata = {_PREFIX + entry: text.decode(), _DIGEST: _digest(text, arrays)}
+    with whole_file(path) as file:
+        file.write(save(arrays, metadata))
+
+
+def read_tensors(path: Path, entry: str, kind: type[_T], version: int) -> tuple[_T, dict[str, Array]]:
+    """Read what `write_tensors` wrote, checked against damage (not against forgery).
+
+    Args:
+        path: The file.
+        entry: What kind of file it should be.
+        kind: The type of its description.
+        version: The newest version that can be read.
+
+    Raises:
+        ValueError: If it is another kind of file, damaged, or newer.
+        OSError: If it cannot be read.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no file '{path}'")
+    try:
+        with safe_open(str(path), "numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, TypeError) as error:
+        raise ValueError(f"'{path}' is not a safetensors file: {error}") from error
+    if _PREFIX + entry not in metadata:
+        raise ValueError(f"'{path}' holds no {entry} of lnn-edge; it has the entries {sorted(metadata)}")
+    text = metadata[_PREFIX + entry].encode()
+    _check_version(path, text, version)
+    if _digest(text, tensors) != metadata.get(_DIGEST):
+        raise ValueError(f"'{path}' is damaged: its content does not match its digest. Save it again")
+    try:
+        return msgspec.json.decode(text, type=kind), tensors
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"'{path}' is damaged: its description is not valid: {error}") from error
+
+
+class _VersionOnly(msgspec.Struct):
+    version: int
+
+
+def _check_version(path: Path, text: bytes, version: int) -> None:
+    """First: other fields may be new too."""
+    try:
+        found = msgspec.json.decode(text, type=_VersionOnly).version
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"'{path}' is damaged: its description is not valid: {error}") from error
+    if found > version:
+        raise ValueError(
+            f"'{path}' has format version {found}, but this lnn-edge reads up to {version}. "
+            "Type: pip install --upgrade lnn-edge"
+        )
+
+
+def _digest(text: bytes, tensors: Mapping[str, Array]) -> str:
+    digest = hashlib.sha256(text)
+    for name, value in sorted(tensors.items()):
+        digest.update(f"\n{name} {value.dtype} {list(value.shape)}\n".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""What a user passes to `fit`: sequences, targets, datasets."""

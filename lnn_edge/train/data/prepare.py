@@ -1,0 +1,276 @@
+"""From what the user passed to `fit` to what the training loop takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.model_selection import train_test_split
+from sklearn.utils.validation import check_array
+
+from ..network.module import LiquidModule
+from ..settings import Settings
+from .dataset import Augmentation, Corpus, seed_of
+from .metadata import Learnt, example_of, range_of, weighted_moments
+from .sequences import Sequences, read_sequences, read_timespans
+from .targets import Answers, decide_task, encode_labels, next_samples, read_answers, read_weights
+
+__all__ = ["Prepared", "prepare"]
+
+Array = npt.NDArray[Any]
+_ALL_STEPS = 2**31 - 1
+_LARGEST = float(np.finfo(np.float32).max) / 4  # a spread around it is computed in float32 as well
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """Everything that training needs to know about the data.
+
+    Args:
+        corpus: All sequences with their answers, scaled.
+        learnt: Facts to keep.
+        x_moments: Mean and scale of each feature, as applied.
+        y_moments: Of each output.
+        x_spread: Standard deviation of each feature, whether it is scaled or not.
+        series: The one sequence with its last sample, which a forecast goes on from; `None` if there are several.
+    """
+
+    corpus: Corpus
+    learnt: Learnt
+    x_moments: tuple[Array, Array]
+    y_moments: tuple[Array, Array]
+    x_spread: Array
+    series: Sequences | None
+
+    def scale(self, network: LiquidModule) -> None:
+        """Put the scaling into a network."""
+        for name, (mean, scale) in (("x", self.x_moments), ("y", self.y_moments)):
+            getattr(network, f"{name}_mean").copy_(torch.from_numpy(mean))
+            getattr(network, f"{name}_scale").copy_(torch.from_numpy(scale))
+
+    def augmentation(self, settings: Settings) -> Augmentation:
+        """The augmentation in raw units."""
+        noise = torch.from_numpy(settings.noise * self.x_spread).float() if settings.noise else None
+        return Augmentation(noise, settings.gain, settings.crop)
+
+    def split(self, share: float, seed: int) -> tuple[Corpus, Corpus | None]:
+        """Training and validation data: some sequences, each class in proportion; of one sequence, its end.
+
+        Raises:
+            ValueError: If there are too few sequences or steps for both.
+        """
+        if not share:
+            return self.corpus, None
+        one = len(self.corpus) == 1
+        parts = (
+            _split_in_time(self.corpus, share)
+            if one
+            else _split_sequences(self.corpus, share, seed, self.learnt.labels)
+        )
+        for part, what in zip(parts, ("train on", "judge by"), strict=True):
+            if not any(bool(weight.any()) for weight in part.weight):
+                raise ValueError(
+                    f"`validation_split` is {share}, which leaves nothing to {what}: all that has a weight is in the "
+                    "other part"
+                )
+        return parts
+
+
+def prepare(
+    estimator: Any,
+    settings: Settings,
+    X: Any,  # noqa: N803 - scikit-learn's name
+    y: Any,
+    sample_weight: Any,
+    timespans: Any,
+    task: str,
+) -> Prepared:
+    """Read and check the data, decide what it is, and scale it.
+
+    Raises:
+        ValueError, TypeError: In scikit-learn's words, if something is wrong with it.
+    """
+    given = read_timespans(timespans, read_sequences(estimator, X, rows=settings.rows, reset=True))
+    names = getattr(estimator, "feature_names_in_", None)
+    sequences, answers = given, None
+    if y is not None:
+        answers = read_answers(y, given, settings.targets)
+    elif task != "classification":
+        sequences, answers = next_samples(given, names)
+    if answers is None:
+        raise ValueError("This estimator requires y to be passed, but the target y is None: a classifier needs labels")
+    given_weights = read_weights(sample_weight, sequences, answers.level)
+    sequences, answers, weights = _without_weightless(sequences, answers, given_weights)
+    _check_enough(weights)
+    task = decide_task(answers, task)
+    classes, values = encode_labels(answers) if task == "classification" else (None, _numbers(answers))
+    counted = tuple(part[weight > 0] for part, weight in zip(values, weights, strict=True))
+    learnt = _learn(sequences, answers, counted, classes, settings, next_sample=y is None)
+    x_moments = _moments(sequences.samples, weights, settings.scale_inputs)
+    y_moments = _moments(values, weights, settings.scale_targets and classes is None, learnt.outputs)
+    corpus = _corpus(sequences, values, weights, learnt, y_moments)
+    series = given if len(given.samples) == 1 and y is None else None
+    spread = weighted_moments(sequences.samples, weights)[1]
+    return Prepared(corpus, learnt, x_moments, y_moments, spread, series)
+
+
+def _without_weightless(
+    sequences: Sequences, answers: Answers, weights: Sequence[Array]
+) -> tuple[Sequences, Answers, list[Array]]:
+    """Without the sequences that do not count: they must not even scale the others."""
+    kept = [k for k, weight in enumerate(weights) if weight.any()]
+    if len(kept) == len(weights):
+        return sequences, answers, list(weights)
+    spans = None if sequences.spans is None else tuple(sequences.spans[k] for k in kept)
+    return (
+        Sequences(tuple(sequences.samples[k] for k in kept), sequences.form, spans),
+        dataclasses.replace(answers, values=tuple(answers.values[k] for k in kept)),
+        [weights[k] for k in kept],
+    )
+
+
+def _check_enough(weights: Sequence[Array]) -> None:
+    count = sum(int(np.count_nonzero(weight)) for weight in weights)
+    if count < 2:
+        raise ValueError(f"Found {count} sample with an answer (n_samples={count}) while a minimum of 2 is required")
+
+
+def _numbers(answers: Answers) -> tuple[Array, ...]:
+    """Targets as float64.
+
+    Raises:
+        ValueError: If they are no finite real numbers.
+    """
+    try:
+        values = tuple(
+            check_array(part, input_name="y", dtype=np.float64, ensure_min_features=1) for part in answers.values
+        )
+    except ValueError as error:
+        if "could not convert" not in str(error):
+            raise
+        raise ValueError(f"y holds what is no number: {error}. Type: task='classification' for labels") from error
+    largest = max(float(np.abs(part).max()) for part in values)
+    if largest > _LARGEST:
+        raise ValueError(f"y holds {largest:.3g}, more than float32 can: give it in another unit")
+    return values
+
+
+def _moments(
+    parts: Sequence[Array], weights: Sequence[Array], wanted: bool, columns: int | None = None
+) -> tuple[Array, Array]:
+    if wanted:
+        return weighted_moments(parts, weights)
+    count = parts[0].shape[1] if columns is None else columns
+    return np.zeros(count), np.ones(count)
+
+
+def _learn(
+    sequences: Sequences,
+    answers: Answers,
+    values: Sequence[Array],
+    classes: Array | None,
+    settings: Settings,
+    *,
+    next_sample: bool,
+) -> Learnt:
+    outputs = answers.outputs if classes is None else len(classes)
+    spans = None if sequences.spans is None else np.concatenate(sequences.spans).astype(np.float64)
+    output_names = answers.names if classes is None else tuple(map(str, classes))
+    if output_names is None or len(set(output_names)) != outputs:
+        output_names = tuple(f"output_{k}" for k in range(outputs)) if outputs > 1 else ("output",)
+    return Learnt(
+        task="regression" if classes is None else "classification",
+        level=answers.level,
+        flat=answers.flat,
+        outputs=outputs,
+        output_names=output_names,
+        classes=classes,
+        readout=_readout(settings, sequences, answers, labels=classes is not None),
+        time_unit=None if spans is None else float(np.median(spans)),
+        span_range=None if spans is None else (float(spans.min()), float(spans.max())),
+        x_range=range_of(sequences.samples),
+        y_range=range_of(values) if classes is None else np.stack([np.zeros(outputs), np.ones(outputs)]),
+        example=example_of(sequences),
+        rows=settings.rows,
+        next_sample=next_sample,
+    )
+
+
+def _readout(settings: Settings, sequences: Sequences, answers: Answers, labels: bool) -> int | None:
+    """Over how many last steps a sequence's answer is averaged."""
+    if answers.level == "step":
+        return None
+    if settings.readout == "mean":
+        return _ALL_STEPS
+    if settings.readout == "last" or (settings.readout == "auto" and not labels):
+        return 1
+    if settings.readout == "auto":
+        return max(1, math.ceil(float(np.median(sequences.lengths)) / 2.0))
+    return int(settings.readout)
+
+
+def _corpus(
+    sequences: Sequences, values: Sequence[Array], weights: Sequence[Array], learnt: Learnt, moments: Any
+) -> Corpus:
+    def answer(part: Array) -> torch.Tensor:
+        if learnt.labels:
+            return torch.from_numpy(part)
+        return torch.from_numpy((part - moments[0]) / moments[1]).float()
+
+    spans = None
+    if sequences.spans is not None and learnt.time_unit is not None:
+        spans = tuple(torch.from_numpy(part) / learnt.time_unit for part in sequences.spans)
+    return Corpus(
+        x=tuple(torch.from_numpy(np.ascontiguousarray(rows)) for rows in sequences.samples),
+        y=tuple(answer(part) for part in values),
+        weight=tuple(torch.from_numpy(np.array(part)) for part in weights),
+        spans=spans,
+        readout=learnt.readout,
+        running=learnt.labels,
+    )
+
+
+def _split_in_time(corpus: Corpus, share: float) -> tuple[Corpus, Corpus]:
+    """The end of the only sequence is held out, with what comes before it as warm-up."""
+    steps = len(corpus.x[0])
+    kept = steps - max(1, round(share * steps))
+    if corpus.readout is not None or kept < 2:
+        raise ValueError(
+            f"`validation_split` is {share}, but there is one sequence of {steps} steps, too few to hold some out"
+        )
+    head = Corpus(
+        (corpus.x[0][:kept],),
+        (corpus.y[0][:kept],),
+        (corpus.weight[0][:kept],),
+        None if corpus.spans is None else (corpus.spans[0][:kept],),
+        None,
+        corpus.running,
+    )
+    weight = corpus.weight[0].clone()
+    weight[:kept] = 0.0
+    return head, dataclasses.replace(corpus, weight=(weight,))
+
+
+def _split_sequences(corpus: Corpus, share: float, seed: int, labels: bool) -> tuple[Corpus, Corpus]:
+    index = np.arange(len(corpus))
+    classes = [int(y[0]) for y in corpus.y] if labels and corpus.readout is not None else None
+    try:
+        kept, held_out = train_test_split(
+            index, test_size=share, random_state=seed_of(seed, 0) % 2**32, stratify=classes
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"`validation_split` is {share}, which {len(index)} sequences do not allow: {error}"
+        ) from error
+    return _picked(corpus, sorted(kept)), _picked(corpus, sorted(held_out))
+
+
+def _picked(corpus: Corpus, index: Sequence[int]) -> Corpus:
+    spans = None if corpus.spans is None else tuple(corpus.spans[k] for k in index)
+    parts = [tuple(part[k] for k in index) for part in (corpus.x, corpus.y, corpus.weight)]
+    return Corpus(parts[0], parts[1], parts[2], spans, corpus.readout, corpus.running)

@@ -1,0 +1,85 @@
+"""From a fitted estimator to a bundle: columns by name, what training saw as ranges, limits and legal dt."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from ..bundle.manifest import Feature
+from ..export import ExportReport, export_model
+from .data.metadata import Learnt
+from .network.module import LiquidModule
+
+__all__ = ["export_fitted", "make_features"]
+
+Array = npt.NDArray[Any]
+
+
+def export_fitted(
+    network: LiquidModule,
+    learnt: Learnt,
+    path: str | os.PathLike[str],
+    *,
+    inputs: Sequence[str | Feature] | None,
+    outputs: Sequence[str | Feature] | None,
+    names: Sequence[str],
+    margin: float | None,
+    options: dict[str, Any],
+) -> ExportReport:
+    """Export; see `LiquidNeuralNetwork.export`."""
+    seen = make_features("inputs", names if inputs is None else inputs, learnt.x_range, margin)
+    given = make_features("outputs", learnt.output_names if outputs is None else outputs, learnt.y_range, None)
+    options.setdefault("example", list(learnt.example))
+    return export_model(network, path, inputs=seen, outputs=given, **_timed(learnt, options))
+
+
+def make_features(what: str, names: Sequence[str | Feature], seen: Array, margin: float | None) -> list[Feature]:
+    """Columns with the range that training saw, and that range widened as limits.
+
+    Args:
+        what: "inputs" or "outputs", for messages.
+        names: Names, or features that know some of it themselves.
+        seen: Lowest and highest of each column, (2, columns).
+        margin: How far limits lie outside, in widths of the range; `None` for no limits.
+
+    Raises:
+        ValueError: If the number of names or the margin is wrong.
+    """
+    real = isinstance(margin, numbers.Real) and not isinstance(margin, bool)
+    if margin is not None and not (real and math.isfinite(margin) and margin >= 0):
+        raise ValueError(f"`margin` is {margin!r}, expected a number of at least 0, or None for no limits")
+    if isinstance(names, str) or len(names) != seen.shape[1]:
+        raise ValueError(f"`{what}` is {names!r}, expected {seen.shape[1]} names, one per column")
+    return [_feature(name, float(low), float(high), margin) for name, low, high in zip(names, *seen, strict=True)]
+
+
+def _feature(name: str | Feature, low: float, high: float, margin: float | None) -> Feature:
+    feature = name if isinstance(name, Feature) else Feature(str(name))
+    if feature.range is None:
+        feature = msgspec.structs.replace(feature, range=(low, high))
+    if feature.limits is None and margin is not None and high > low:
+        beyond = margin * (high - low)
+        limits = tuple(float(np.float32(side)) for side in (low - beyond, high + beyond))
+        feature = msgspec.structs.replace(feature, limits=(min(low, limits[0]), max(high, limits[1])))
+    return feature
+
+
+def _timed(learnt: Learnt, options: dict[str, Any]) -> dict[str, Any]:
+    """The time arguments of `export_model`, from what the timespans of training were."""
+    if "timespan" in options:
+        raise TypeError("`timespan` follows from the timespans of training; leave it out")
+    if learnt.time_unit is None:
+        return options
+    period = options.get("period_s") or learnt.time_unit
+    timed = {"time": "measured", **options, "period_s": period, "timespan": period / learnt.time_unit}
+    if timed["time"] == "measured" and timed.get("dt_range_s") is None and learnt.span_range is not None:
+        low, high = learnt.span_range
+        timed["dt_range_s"] = (min(low, period) / 2.0, max(high, period) * 2.0)
+    return timed

@@ -1,0 +1,1 @@
+"""Layers unrolled over time for training, with gradients of their own."""

@@ -1,0 +1,1 @@
+"""What "equal" means, and how it is told."""

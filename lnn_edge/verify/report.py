@@ -1,0 +1,250 @@
+"""What a proof has to tell: a frozen report that prints as sentences, encodes as JSON and draws its error over time."""
+
+from __future__ import annotations
+
+import os
+import time as clock
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..bundle.manifest import Precision, Verification
+from ..wording import listed, plural
+from .comparison import TORCH, Comparison, errors_by_step, tolerance_of, tolerance_reason
+
+if TYPE_CHECKING:
+    from ..bundle.directory import Bundle
+    from ..runtime.model import Model
+
+__all__ = ["Curve", "ExportReport", "Segment", "Timeline", "curves_from_results", "report_from_proof"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One kind of samples in a proof.
+
+    Args:
+        name: "recorded", "random", "constant", "step", "extreme"; "golden" and "repeated" for a bundle on its own.
+        start: First step.
+        steps: Number of steps.
+        sequences: Number of sequences: the state starts anew in each.
+        dt_regime: How the time between samples was chosen; `None` with fixed time.
+        dt_range_s: Shortest and longest time between samples, seconds; `None` with fixed time.
+    """
+
+    name: str
+    start: int
+    steps: int
+    sequences: int
+    dt_regime: str | None = None
+    dt_range_s: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Error of one tensor over time.
+
+    Args:
+        tensor: Name of the output or state.
+        subject: Whose error: a backend's, or torch float32's own.
+        error: Largest absolute difference to float64 over the tensor's elements, float32 (steps,).
+    """
+
+    tensor: str
+    subject: str
+    error: Array
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The steps of a proof one after the other, for pictures; too long for JSON.
+
+    Args:
+        curves: Errors by tensor and subject.
+        reset: uint8 (steps,); 1 where the state starts anew.
+        dt_s: Seconds between samples, those of the first row, (steps,); `None` with fixed time.
+        period_s: Nominal time between samples, seconds; `None` if unknown.
+    """
+
+    curves: tuple[Curve, ...]
+    reset: Array
+    dt_s: Array | None
+    period_s: float | None
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """The outcome of a proof.
+
+    Args:
+        path: The bundle.
+        backends: What ran the bundle, each with version and device.
+        precision: Of the bundle's weights and inner arithmetic.
+        steps: Number of closed-loop steps compared.
+        segments: The kinds of samples, in the order in which they were stepped.
+        comparisons: Every tensor against every reference.
+        nodes: Number of operators in the graph.
+        parameters: Number of constants in the graph.
+        seconds: Time that everything took.
+        timeline: Error at every step, for `plot`; not part of the JSON.
+    """
+
+    path: Path
+    backends: tuple[str, ...]
+    precision: Precision
+    steps: int
+    segments: tuple[Segment, ...]
+    comparisons: tuple[Comparison, ...]
+    nodes: int
+    parameters: int
+    seconds: float
+    timeline: Timeline = field(repr=False, compare=False)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every comparison is within its limit."""
+        return all(c.passed for c in self.comparisons)
+
+    @property
+    def max_abs_error(self) -> float:
+        """Largest absolute difference between the bundle and torch float32, over all tensors, steps and backends."""
+        return max(c.max_abs for c in self.comparisons if c.reference == TORCH)
+
+    @property
+    def worst(self) -> Comparison:
+        """The comparison that comes nearest to its limit, or is furthest beyond it.
+
+        Where torch itself fails, that is it: what a backend makes of such a model is no news.
+        """
+        return max(
+            self.comparisons,
+            key=lambda c: (not c.passed, not c.passed and c.subject.startswith("torch"), c.max_abs / c.limit),
+        )
+
+    def errors(self, reference: str | None = None) -> dict[str, float]:
+        """Largest absolute error per kind of comparison: all, or those with one reference."""
+        worst: dict[str, float] = {}
+        for c in self.comparisons:
+            if reference in (None, c.reference):
+                worst[c.against] = max(worst.get(c.against, 0.0), c.max_abs)
+        return worst
+
+    def verification(self) -> Verification:
+        """The brief form for the manifest."""
+        return Verification(
+            status="passed" if self.passed else "pending",
+            steps=self.steps,
+            tolerance=tolerance_of(self.precision),
+            tolerance_reason=tolerance_reason(self.precision),
+            max_abs_error=self.errors(),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; a difference that is not finite becomes `null`."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "timeline"}
+        values |= {name: [asdict(row) for row in values[name]] for name in ("segments", "comparisons")}
+        values |= {"path": self.path.name, "backends": list(self.backends), "passed": self.passed}
+        reason = tolerance_reason(self.precision)
+        return values | {"tolerance": tolerance_of(self.precision), "tolerance_reason": reason}
+
+    def plot(self, path: str | os.PathLike[str]) -> None:
+        """Draw the error over time, next to torch float32's own and to what is allowed.
+
+        Args:
+            path: Where the picture goes; its suffix, .svg, .png or .pdf, says in which form.
+
+        Raises:
+            ValueError: If the suffix is another.
+            ImportError: If matplotlib is not installed, with the command that installs it.
+            OSError: If the file cannot be written.
+        """
+        from .plot import plot_report
+
+        plot_report(self, path)
+
+    def __str__(self) -> str:
+        if not self.passed:
+            failed = [c for c in self.comparisons if not c.passed]
+            return "not equal: " + "; ".join(str(c) for c in failed)
+        drifts = "equal to torch within" if self.precision == "float32" else "in half precision, off torch by at most"
+        return (
+            f"{self.path.name}: {drifts} {self.max_abs_error:.1e} over "
+            f"{plural(self.steps, 'closed-loop step')} ({listed(self.backends)}); {plural(self.nodes, 'operator')}, "
+            f"{plural(self.parameters, 'constant')}"
+        )
+
+
+def curves_from_results(subject: str, results: Mapping[str, Array], float64: Mapping[str, Array]) -> list[Curve]:
+    """Error over time of every tensor against float64.
+
+    Args:
+        subject: Whose results.
+        results: Per output and state output, (steps, *shape); with `unroll` the states once per block, (calls, *shape).
+        float64: The exact values at every step.
+    """
+    curves = []
+    for name, got in results.items():
+        every = len(float64[name]) // len(got)
+        errors = np.repeat(errors_by_step(got, float64[name][every - 1 :: every]), every)
+        with np.errstate(over="ignore"):
+            curves.append(Curve(name, subject, errors.astype(np.float32)))
+    return curves
+
+
+def report_from_proof(
+    bundle: Bundle,
+    models: Sequence[Model],
+    comparisons: Sequence[Comparison],
+    curves: Sequence[Curve],
+    *,
+    parts: Sequence[tuple[str, int, int]],
+    reset: Array,
+    dt_s: Array | None,
+    regimes: Mapping[str, str],
+    started: float,
+) -> ExportReport:
+    """Put together what a proof found.
+
+    Args:
+        bundle: The bundle.
+        models: The bundle made ready, once per backend.
+        comparisons: Every tensor against every reference.
+        curves: Errors over time.
+        parts: Name, start and stop of each segment.
+        reset: uint8 (steps,).
+        dt_s: Seconds, (steps, batch, ...); `None` with fixed time.
+        regimes: How the dt of each segment was chosen, by its name.
+        started: When the work began, by `time.monotonic`.
+    """
+    return ExportReport(
+        path=bundle.path,
+        backends=tuple(model.description for model in models),
+        precision=bundle.manifest.precision,
+        steps=len(reset),
+        segments=tuple(_segment(part, reset, dt_s, regimes) for part in parts),
+        comparisons=tuple(comparisons),
+        nodes=bundle.manifest.graph.nodes,
+        parameters=bundle.manifest.graph.parameters,
+        seconds=clock.monotonic() - started,
+        timeline=Timeline(
+            curves=tuple(curves),
+            reset=reset,
+            dt_s=None if dt_s is None else dt_s.reshape(len(reset), -1)[:, 0],
+            period_s=bundle.manifest.time.period_s,
+        ),
+    )
+
+
+def _segment(part: tuple[str, int, int], reset: Array, dt_s: Array | None, regimes: Mapping[str, str]) -> Segment:
+    name, start, stop = part
+    sequences = int(np.count_nonzero(reset[start:stop]))
+    if dt_s is None:
+        return Segment(name, start, stop - start, sequences)
+    own = dt_s[start:stop]
+    return Segment(name, start, stop - start, sequences, regimes[name], (float(own.min()), float(own.max())))

@@ -1,0 +1,154 @@
+"""Half precision: float32 at the borders, half within, and a drift that is measured in true half arithmetic."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from bundles import manifest_of
+from cases import BY_NAME
+from ncps.torch import LTC, CfC
+from ncps.wirings import AutoNCP
+from networks import NETWORKS, built
+from offline import PERIOD_S, TIMESPAN, jittered, offline, samples
+from onnx import TensorProto
+from torch import nn
+
+import lnn_edge
+from lnn_edge.errors import VerificationError
+from lnn_edge.verify.comparison import HALF_TOLERANCE, TORCH
+
+STEPS = 600
+TIMED = {"time": "measured", "period_s": PERIOD_S, "timespan": TIMESPAN}
+
+
+def graph_of(bundle):
+    return onnx.load_from_string((bundle / "model.onnx").read_bytes())
+
+
+@pytest.mark.parametrize("name", ["ltc-autoncp", "ltc-mixed", "cfc-units", "cfc-autoncp", "cfc-pure", "cfc-mixed"])
+@pytest.mark.parametrize("options", [{}, TIMED], ids=["fixed", "measured"])
+def test_stays_near_the_whole_sequence(name, options, tmp_path):
+    module = BY_NAME[name].build()
+    report = lnn_edge.export_model(module, tmp_path / "m.lnn", precision="float16", steps=1000, **options)
+    x, dt_s = samples(1, STEPS), jittered(2, STEPS) if options else None
+    got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x, dt_s=dt_s)
+    expected = offline(module, x, dt_s)
+    drift = np.abs(got - expected).max()
+    assert drift <= HALF_TOLERANCE
+    assert drift > 1e-6  # it is half precision: were it float32, it would be nearer
+    assert report.precision == manifest_of(tmp_path / "m.lnn").precision == "float16"
+    assert "in half precision, off torch by at most" in str(report)
+
+
+@pytest.mark.parametrize("name", ["conv-encoder", "stacked"])
+def test_networks(name, tmp_path):
+    make, example = NETWORKS[name]
+    module, x = built(make), example()
+    lnn_edge.export_model(module, tmp_path / "half.lnn", example=x, precision="float16", steps=1000)
+    lnn_edge.export_model(module, tmp_path / "full.lnn", example=x, steps=1000)
+    half, full = (lnn_edge.load(tmp_path / f"{n}.lnn").stream().run(x[0]) for n in ("half", "full"))
+    for a, b in zip(*(y.values() if isinstance(y, dict) else [y] for y in (half, full)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=HALF_TOLERANCE)
+
+
+def test_blocks_in_half(tmp_path):
+    module = BY_NAME["cfc-autoncp"].build()
+    lnn_edge.export_model(module, tmp_path / "m.lnn", precision="float16", unroll=4, steps=1000)
+    x = samples(3, 400)
+    got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x)
+    np.testing.assert_allclose(got, offline(module, x), rtol=0, atol=HALF_TOLERANCE)
+
+
+def test_the_report_shows_the_drift_of_true_half(tmp_path):
+    """onnx.reference computes in half; it drifts more than a CPU that computes in float32 between half weights."""
+    report = lnn_edge.export_model(BY_NAME["ltc-autoncp"].build(), tmp_path / "m.lnn", precision="float16")
+    drift = report.errors(TORCH)
+    assert drift["onnx.reference vs torch float32"] > drift["onnxruntime vs torch float32"] > 1e-5
+    evaluated = {
+        c.segment: c.steps for c in report.comparisons if c.subject == "onnx.reference" and c.tensor == "output"
+    }
+    assert sum(evaluated.values()) >= 1000
+    verification = manifest_of(tmp_path / "m.lnn").verification
+    assert verification.tolerance == HALF_TOLERANCE
+    assert verification.max_abs_error["onnx.reference vs torch float32"] == drift["onnx.reference vs torch float32"]
+
+
+@pytest.mark.parametrize("name", ["ltc-autoncp", "cfc-units", "cfc-pure", "cfc-mixed"])
+def test_borders_are_float32_and_weights_are_half(name, tmp_path):
+    lnn_edge.export_model(BY_NAME[name].build(), tmp_path / "m.lnn", precision="float16", steps=1000, **TIMED)
+    graph = graph_of(tmp_path / "m.lnn").graph
+    assert {i.type.tensor_type.elem_type for i in (*graph.input, *graph.output)} == {TensorProto.FLOAT}
+    kinds = {i.name: i.data_type for i in graph.initializer}
+    products = [node for node in graph.node if node.op_type == "Gemm"]
+    assert products
+    assert all(kinds[node.input[1]] == TensorProto.FLOAT16 for node in products)
+    sizes = {TensorProto.FLOAT: 0, TensorProto.FLOAT16: 0, TensorProto.INT64: 0}
+    for constant in graph.initializer:
+        sizes[constant.data_type] += int(np.prod(constant.dims))
+    assert sizes[TensorProto.FLOAT16] > 3 * sizes[TensorProto.FLOAT]
+
+
+def test_range_breaking_operators_stay_in_float32(tmp_path):
+    """Exp overflows in half above 11.1, and divisions lose what is small."""
+    lnn_edge.export_model(BY_NAME["cfc-pure"].build(), tmp_path / "m.lnn", precision="float16", steps=1000, **TIMED)
+    model = onnx.shape_inference.infer_shapes(graph_of(tmp_path / "m.lnn"))
+    kinds = {v.name: v.type.tensor_type.elem_type for v in (*model.graph.value_info, *model.graph.output)}
+    exps = [node for node in model.graph.node if node.op_type == "Exp"]
+    assert exps
+    assert all(kinds[node.output[0]] == TensorProto.FLOAT for node in exps)
+
+
+def test_a_slow_neuron_goes_on_moving(tmp_path):
+    """With a large capacitance a neuron moves per unfold by less than half can tell from its state."""
+    torch.manual_seed(5)
+    module = LTC(5, AutoNCP(12, 2))
+    with torch.no_grad():
+        module.rnn_cell.cm.fill_(300.0)
+    lnn_edge.export_model(module, tmp_path / "m.lnn", precision="float16", steps=1000)
+    x = np.ones((3000, 5), np.float32)
+    got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x)
+    expected = offline(module, x)
+    assert np.abs(expected[-1] - expected[0]).max() > 2 * HALF_TOLERANCE  # it does move
+    np.testing.assert_allclose(got, expected, rtol=0, atol=HALF_TOLERANCE / 4)
+
+
+class Loud(nn.Module):
+    """The head amplifies what half rounds."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.head = CfC(5, 8, backbone_units=8), nn.Linear(8, 1)
+        with torch.no_grad():
+            self.head.weight.fill_(50.0)
+
+    def forward(self, x):
+        y, _ = self.rnn(x)
+        return torch.sin(self.head(y))
+
+
+def test_too_much_drift_is_refused(tmp_path):
+    example = np.random.default_rng(0).standard_normal((1, 40, 5)).astype(np.float32)
+    match = (
+        r"the step in half precision drifts too far from the trained model, so nothing was written.*--precision float32"
+    )
+    with pytest.raises(VerificationError, match=match):
+        lnn_edge.export_model(built(Loud), tmp_path / "m.lnn", example=example, precision="float16", steps=1000)
+    assert not any(tmp_path.iterdir())
+    assert lnn_edge.export_model(built(Loud), tmp_path / "m.lnn", example=example, steps=1000).passed
+
+
+def test_weights_beyond_half_are_refused(tmp_path):
+    module = BY_NAME["cfc-proj"].build()
+    with torch.no_grad():
+        module.fc.weight[0, 0] = 1e5
+    with pytest.raises(ValueError, match=r"a constant of the step is 100000, more than a float16 can hold \(65504\)"):
+        lnn_edge.export_model(module, tmp_path / "m.lnn", precision="float16", steps=1000)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("precision", ["half", "float-16", None, 16])
+def test_unknown_precision(precision, tmp_path):
+    with pytest.raises(ValueError, match=r"`precision` is .*float32"):
+        lnn_edge.export_model(BY_NAME["cfc-units"].build(), tmp_path / "m.lnn", precision=precision)

@@ -1,0 +1,206 @@
+"""The graph: portable operators, nothing dead, masks folded, described by its metadata; and a proof that catches."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from cases import BY_NAME, CASES, Case
+from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
+
+import lnn_edge
+from lnn_edge.bundle.golden import decode_golden
+from lnn_edge.bundle.manifest import Time, decode_manifest
+from lnn_edge.errors import VerificationError
+from lnn_edge.export.exporting import export_model
+from lnn_edge.export.graph.builder import IR_VERSION, OPERATORS, OPSET, GraphBuilder, check_limits
+from lnn_edge.export.step_graph import add_steps
+from lnn_edge.export.trained.layer import TrainedLayer
+from lnn_edge.runtime.state import initial_state
+
+
+def exported(case, tmp_path, **options):
+    export_model(case.build(), tmp_path / "m.lnn", steps=1000, **options)
+    return onnx.load(tmp_path / "m.lnn" / "model.onnx")
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("time", [Time("fixed"), Time("measured", 0.1, 2.0, (0.01, 1.0))], ids=lambda t: t.mode)
+def test_within_the_limits_of_the_format(case: Case, time):
+    graph = GraphBuilder()
+    add_steps(graph, TrainedLayer(case.build(), 2), time, 1)
+    model = graph.model("m", {})  # checks the limits, as check_limits below shows that it can
+    assert (model.opset_import[0].version, model.ir_version) == (OPSET, IR_VERSION)
+    assert not any(i.data_location == TensorProto.EXTERNAL for i in model.graph.initializer)
+    assert {n.op_type for n in model.graph.node} <= OPERATORS
+
+
+@pytest.mark.parametrize("name", ["ltc-autoncp", "ltc-units-large", "cfc-mixed-autoncp", "cfc-gelu", "cfc-pure"])
+def test_an_independent_evaluator_agrees(name, tmp_path):
+    """onnx.reference, closed loop, on the golden sequences."""
+    model = exported(BY_NAME[name], tmp_path)
+    manifest = decode_manifest((tmp_path / "m.lnn" / "manifest.json").read_bytes())
+    golden = decode_golden((tmp_path / "m.lnn" / "golden.safetensors").read_bytes(), manifest)
+    evaluator = ReferenceEvaluator(model)
+    state = {}
+    for k in range(100):
+        if golden.reset[k]:
+            state = dict(initial_state(manifest).tensors)
+        results = evaluator.run(None, {"input": golden.inputs["input"][k]} | state)
+        results = dict(zip([o.name for o in model.graph.output], results, strict=True))
+        state = {s.input: results[s.output] for s in manifest.states}
+        for output, value in results.items():
+            np.testing.assert_allclose(value, golden.float32[output][k], rtol=0, atol=1e-5)
+
+
+def test_metadata_describes_the_graph(tmp_path):
+    model = exported(BY_NAME["ltc-mixed"], tmp_path, time="measured", period_s=0.1)
+    manifest = json.loads((tmp_path / "m.lnn" / "manifest.json").read_bytes())
+    props = {p.key: json.loads(p.value) for p in model.metadata_props}
+    assert set(props) == {f"lnn_edge.{k}" for k in ("schema", "inputs", "outputs", "states", "time", "unroll", "cores")}
+    for key, value in props.items():
+        assert value == manifest[key.removeprefix("lnn_edge.")]
+
+
+def test_ltc_evaluates_only_existing_synapses(tmp_path):
+    """The widest value in the graph has one column per synapse, not units x units."""
+    module = BY_NAME["ltc-autoncp"].build()
+    model = exported(BY_NAME["ltc-autoncp"], tmp_path)
+    inferred = onnx.shape_inference.infer_shapes(model)
+    widest = max(int(np.prod([d.dim_value for d in v.type.tensor_type.shape.dim])) for v in inferred.graph.value_info)
+    synapses = int(module.rnn_cell.sparsity_mask.sum())
+    sensory = int(module.rnn_cell.sensory_sparsity_mask.sum())
+    assert widest <= max(synapses, sensory, 2 * 16) < 16 * 16
+
+
+class TestLimits:
+    def one(self, operator="Tanh", shape=(1, 2), dtype=TensorProto.FLOAT, **model):
+        node = helper.make_node(operator, ["x"], ["y"])
+        x, y = (helper.make_tensor_value_info(n, dtype, list(shape)) for n in "xy")
+        graph = helper.make_graph([node], "g", [x], [y])
+        options = {"opset_imports": [helper.make_opsetid("", OPSET)], "ir_version": IR_VERSION} | model
+        return helper.make_model(graph, **options)
+
+    def test_operator(self):
+        with pytest.raises(ValueError, match="operators outside the portable set: Mish"):
+            check_limits(self.one("Mish"))
+
+    def test_opset(self):
+        with pytest.raises(ValueError, match="allowed: opset <= 18"):
+            check_limits(self.one(opset_imports=[helper.make_opsetid("", 21)]))
+
+    def test_dynamic_shape(self):
+        with pytest.raises(ValueError, match="'x' must be float32 with a static shape"):
+            check_limits(self.one(shape=("batch", 2)))
+
+    def test_dtype(self):
+        with pytest.raises(ValueError, match="must be float32"):
+            check_limits(self.one(dtype=TensorProto.DOUBLE))
+
+    def test_dead_value(self):
+        model = self.one("Relu")
+        model.graph.node.append(helper.make_node("Tanh", ["x"], ["unused"]))
+        with pytest.raises(ValueError, match="computes values that nothing uses: unused"):
+            check_limits(model)
+
+    def test_what_nothing_uses_is_left_out(self):
+        """Whole chains of it, with their constants."""
+        graph = GraphBuilder()
+        x = graph.input("x", (1, 2))
+        graph.node("Tanh", graph.linear(x, np.ones((2, 3))))
+        graph.output(graph.node("Sigmoid", x), "y", (1, 2))
+        model = graph.model("m", {})
+        assert [node.op_type for node in model.graph.node] == ["Sigmoid"]
+        assert not model.graph.initializer
+
+
+class TestABrokenExportIsCaught:
+    """Mutations of the exporter: each must end in VerificationError, with nothing left on disk."""
+
+    def caught(self, name, tmp_path, **options):
+        with pytest.raises(VerificationError, match="does not equal the trained model, so nothing was written"):
+            lnn_edge.export_model(BY_NAME[name].build(), tmp_path / "m.lnn", steps=1000, **options)
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("name", ["ltc-autoncp", "cfc-autoncp", "cfc-units", "cfc-mixed"])
+    def test_dropped_bias(self, name, tmp_path, monkeypatch):
+        whole = GraphBuilder.linear
+        dropped = []
+
+        def linear(self, x, weight, addend=None):
+            if isinstance(addend, np.ndarray) and not dropped:
+                dropped.append(addend)
+                addend = np.zeros_like(addend)
+            return whole(self, x, weight, addend)
+
+        monkeypatch.setattr(GraphBuilder, "linear", linear)
+        self.caught(name, tmp_path)
+        assert dropped
+
+    @pytest.mark.parametrize("name", ["ltc-autoncp", "cfc-autoncp", "cfc-units", "cfc-pure"])
+    def test_flipped_sign_of_one_weight(self, name, tmp_path, monkeypatch):
+        whole = GraphBuilder.linear
+        flipped = []
+
+        def linear(self, x, weight, addend=None):
+            if not flipped:
+                weight = weight.copy()
+                largest = np.unravel_index(np.abs(weight).argmax(), weight.shape)
+                weight[largest] *= -1.0
+                flipped.append(largest)
+            return whole(self, x, weight, addend)
+
+        monkeypatch.setattr(GraphBuilder, "linear", linear)
+        self.caught(name, tmp_path)
+
+    def test_swapped_states(self, tmp_path, monkeypatch):
+        whole = GraphBuilder.output
+
+        def output(self, value, name, shape):
+            whole(self, value, {"h_out": "c_out", "c_out": "h_out"}.get(name, name), shape)
+
+        monkeypatch.setattr(GraphBuilder, "output", output)
+        self.caught("cfc-mixed", tmp_path)
+
+    def test_stale_mask(self, tmp_path, monkeypatch):
+        """As if the exporter had read one synapse too few from the masks."""
+        from lnn_edge.export.cores import liquid
+
+        whole = liquid.checked_array
+
+        def array(tensor, name):
+            value = whole(tensor, name)
+            if name == "sparsity_mask":
+                value[tuple(np.argwhere(value)[0])] = 0.0
+            return value
+
+        monkeypatch.setattr(liquid, "checked_array", array)
+        self.caught("ltc-autoncp", tmp_path)
+        self.caught("cfc-autoncp", tmp_path)
+
+    def test_wrong_time_unit(self, tmp_path, monkeypatch):
+        from lnn_edge.export.lowering.step_time import StepTime
+
+        whole = StepTime.__init__
+
+        def begin(self, *arguments):
+            whole(self, *arguments)
+            self.scale *= 1.01
+
+        monkeypatch.setattr(StepTime, "__init__", begin)
+        self.caught("ltc-autoncp", tmp_path, time="measured", period_s=0.1)
+        self.caught("cfc-units", tmp_path, time="measured", period_s=0.1)
+
+    def test_model_that_float32_cannot_compute(self, tmp_path):
+        """A chaotic recurrence: rounding errors grow until two computations of one model have nothing in common."""
+        module = BY_NAME["cfc-no-gate"].build()
+        with torch.no_grad():
+            module.rnn_cell.ff1.weight.mul_(6.0)
+            module.rnn_cell.ff2.weight.mul_(6.0)
+        with pytest.raises(VerificationError, match="Torch float32 itself is this far from exact arithmetic"):
+            lnn_edge.export_model(module, tmp_path / "m.lnn", steps=1000)
+        assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,343 @@
+"""How a proof is made and told: every backend, ONNX's own evaluator, long runs, and the tables that show it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from bundles import INPUTS, ROOT, manifest_of, resign, small_cfc, small_ltc
+from cases import BY_NAME
+from onnx import numpy_helper
+from second_backend import DRIFT_AFTER, Drifting, Second, Unavailable, put_into_the_table, row
+
+import lnn_edge
+from lnn_edge.bundle.directory import read_bundle
+from lnn_edge.bundle.golden import golden_from_bundle
+from lnn_edge.bundle.manifest import Time
+from lnn_edge.cli import main
+from lnn_edge.cli.proof_text import proof_text
+from lnn_edge.errors import VerificationError
+from lnn_edge.export.proof.excitation import DT_REGIMES, excite
+from lnn_edge.export.proof.onnx_reference import open_evaluator
+from lnn_edge.export.proof.prove import truth_from_model
+from lnn_edge.export.trained.layer import TrainedLayer
+from lnn_edge.export.verify_against import verify_against
+from lnn_edge.runtime.verify_golden import verify_golden
+
+TRAIN = "import sys\nsys.path.insert(0, {tests!r})\nfrom bundles import small_cfc, small_ltc, chaotic_cfc\n"
+
+
+def silent(_phase, _done, _total):
+    pass
+
+
+@pytest.fixture
+def exported(tmp_path):
+    return lnn_edge.export_model(small_cfc(), tmp_path / "gait.lnn", steps=1000)
+
+
+@pytest.fixture
+def call(capfd):
+    def run(*arguments):
+        code = main([str(a) for a in arguments])
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch) -> Path:
+    """A working directory with a script that builds the models of the bundles."""
+    (tmp_path / "source_of_tests.py").write_text(TRAIN.format(tests=str(ROOT / "tests" / "support")))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield tmp_path
+    sys.modules.pop("source_of_tests", None)
+
+
+class TestTheGraphOnItsOwn:
+    """ONNX's own evaluator, in every export."""
+
+    def test_is_part_of_the_proof(self, exported):
+        rows = [c for c in exported.comparisons if c.subject == "onnx.reference"]
+        assert {(c.reference, c.tensor) for c in rows} == {
+            (reference, tensor) for reference in ("torch float32", "float64") for tensor in ("output", "h_out")
+        }
+        assert {c.segment for c in rows} == {s.name for s in exported.segments}
+        assert 200 < sum({c.segment: c.steps for c in rows}.values()) <= 256
+        assert all(c.passed for c in rows)
+
+    def test_error_in_the_graph_that_only_it_sees(self, tmp_path, monkeypatch):
+        """As if onnxruntime optimised an error away: the evaluator gets the graph with one weight changed."""
+        load = onnx.load_from_string
+
+        def changed(data):
+            graph = load(data)
+            weight = max(graph.graph.initializer, key=lambda i: np.prod(i.dims))
+            values = numpy_helper.to_array(weight).copy()
+            values[np.unravel_index(np.abs(values).argmax(), values.shape)] *= 1.1
+            weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+            return graph
+
+        monkeypatch.setattr(onnx, "load_from_string", changed)
+        with pytest.raises(VerificationError, match=r"inputs: onnx\.reference vs .* differ by") as caught:
+            lnn_edge.export_model(small_cfc(), tmp_path / "gait.lnn", steps=1000)
+        failed = {c.subject for c in caught.value.report.comparisons if not c.passed}
+        assert failed == {"onnx.reference"}
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("name", ["ltc-mixed", "cfc-proj-autoncp"])
+    def test_steps_like_the_runtime(self, name, tmp_path):
+        """Resets, snapshots and measured time go through the same streams."""
+        path = tmp_path / "m.lnn"
+        lnn_edge.export_model(BY_NAME[name].build(), path, time="measured", period_s=0.1, steps=1000, batch=2)
+        bundle = read_bundle(path)
+        golden = golden_from_bundle(bundle)
+        mine, theirs = open_evaluator(bundle).stream(), lnn_edge.load(path).stream()
+        for k in range(30):
+            if k == 20:
+                mine.reset()
+                theirs.reset()
+            sample = {"dt_s": golden.inputs["dt"][k]}
+            a, b = mine.step(golden.inputs["input"][k], **sample), theirs.step(golden.inputs["input"][k], **sample)
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+        for state, value in theirs.snapshot().tensors.items():
+            np.testing.assert_allclose(mine.snapshot().tensors[state], value, rtol=0, atol=1e-5)
+
+    def test_result_that_overflows_leaves_the_state(self, cfc_bundle):
+        stream = open_evaluator(read_bundle(cfc_bundle)).stream()
+        stream.step(np.ones(3, np.float32))
+        before = stream.snapshot().tensors["h_in"]
+        stepper = stream._stepper
+        stepper.sample["input"][...] = np.nan
+        assert stepper.run() is False
+        assert np.isnan(stepper.read_results()["h_out"]).any()
+        np.testing.assert_array_equal(stream.snapshot().tensors["h_in"], before)
+
+
+class TestEveryBackend:
+    """A second backend joins by its row in the table."""
+
+    def test_export_proves_with_each(self, tmp_path, monkeypatch):
+        put_into_the_table(monkeypatch, row(Second), row(Unavailable), row(Drifting, ("surely_not_installed",)))
+        monkeypatch.setattr("second_backend.Drifting.__init__", None)  # its module is missing: must not be built
+        report = lnn_edge.export_model(small_cfc(), tmp_path / "gait.lnn", steps=1000)
+        assert [text.partition(" ")[0] for text in report.backends] == ["onnxruntime", "second"]
+        for name in ("onnxruntime", "second"):
+            assert {f"{name} vs torch float32", f"{name} vs float64"} <= {c.against for c in report.comparisons}
+        assert "second vs torch float32" in read_bundle(tmp_path / "gait.lnn").manifest.verification.max_abs_error
+
+    def test_one_that_drifts_ends_the_export(self, tmp_path, monkeypatch):
+        put_into_the_table(monkeypatch, row(Drifting))
+        with pytest.raises(VerificationError, match=r"output on .* inputs: drifting vs .* differ by"):
+            lnn_edge.export_model(small_cfc(), tmp_path / "gait.lnn", steps=2000)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_verify_takes_all_by_default(self, call, cfc_bundle, monkeypatch):
+        put_into_the_table(monkeypatch, row(Second))
+        code, out, _ = call("verify", cfc_bundle)
+        assert code == 0
+        assert re.search(r"^ second vs torch float32 +1,0\d\d ", out, re.M)
+        assert ", second backend" in out.splitlines()[-1]
+        assert re.search(r"^ output +golden, (onnxruntime|second) ", out, re.M)
+
+    def test_verify_takes_one(self, call, cfc_bundle, monkeypatch):
+        put_into_the_table(monkeypatch, row(Second))
+        code, out, _ = call("verify", cfc_bundle, "--backend", "second")
+        assert (code, "onnxruntime" in out) == (0, False)
+
+    def test_none_that_is_ready(self, call, cfc_bundle, monkeypatch):
+        for place in ("lnn_edge.backends.BACKENDS", "lnn_edge.runtime.loading.BACKENDS"):
+            monkeypatch.setattr(place, (row(Second, ("surely_not_installed",)),))
+        code, _, err = call("verify", cfc_bundle)
+        assert code == 5
+        assert "no backend is ready on this machine" in err
+
+    def test_all_is_for_proofs_alone(self, call, cfc_bundle):
+        code, _, err = call("run", cfc_bundle, "--backend", "all")
+        assert code == 2
+        assert "unknown backend 'all'. Valid: auto, tensorrt, onnxruntime" in err
+
+
+class TestLongRuns:
+    def test_golden_sequences_again_and_again(self, call, ltc_bundle):
+        code, out, _ = call("verify", ltc_bundle, "--steps", 5000)
+        assert code == 0
+        assert re.search(r"^ onnxruntime repeated vs its first pass +3,980 +0.0e\+00$", out, re.M)
+        assert "equal over 5,000 closed-loop steps" in out.splitlines()[-1]
+
+    def test_drift_of_a_stream_that_lives_long(self, call, cfc_bundle, monkeypatch):
+        """The golden sequences alone are too short to see it."""
+        put_into_the_table(monkeypatch, row(Drifting))
+        assert call("verify", cfc_bundle, "--backend", "drifting")[0] == 0
+        code, out, _ = call("verify", cfc_bundle, "--backend", "drifting", "--steps", 4000)
+        assert code == 3
+        golden = golden_from_bundle(read_bundle(cfc_bundle)).steps
+        assert f"first over at step {DRIFT_AFTER - golden} of {4000 - golden}" in out.splitlines()[-1]
+
+    def test_golden_steps_below_one_pass(self, call, cfc_bundle):
+        code, _, err = call("verify", cfc_bundle, "--steps", 10)
+        assert code == 2
+        assert "`steps` is 10, but the golden sequences of" in err
+
+    def test_ten_thousand_steps_against_the_model(self, cfc_bundle):
+        phases = {}
+
+        def progress(phase, done, total):
+            assert 0 <= done < total
+            phases.setdefault(phase, []).append(done)
+
+        report = verify_against(small_cfc(), cfc_bundle, steps=10_000, progress=progress)
+        assert report.passed
+        assert report.steps == 17_500
+        assert list(phases) == [
+            "torch, whole sequences",
+            "torch, stepped",
+            "float64 reference",
+            "onnxruntime, closed loop",
+            "onnx.reference, closed loop",
+        ]
+        assert all(done == sorted(set(done)) for done in phases.values())
+        assert len(phases["onnxruntime, closed loop"]) > 100
+
+    def test_segment_by_segment_is_what_it_is_at_once(self):
+        """Progress is told between segments; the truth must not know."""
+        layer, time = TrainedLayer(small_ltc(), 2), Time("measured", 0.1, 1.0, (0.01, 1.0))
+        recorded = {"input": [np.random.default_rng(k).standard_normal((40 + k, 2, 3)) for k in range(3)]}
+        samples = excite(layer.inputs, time, recorded, 1000)
+        truth = truth_from_model(layer, samples, time, silent)
+        steps, values = layer.whole(samples, time)["output"]
+        np.testing.assert_array_equal(truth.whole["output"][0], steps)
+        np.testing.assert_array_equal(truth.whole["output"][1], values)
+        for mine, once in ((truth.stepped, layer.stepped), (truth.float64, layer.reference)):
+            for name, expected in once(samples, time).items():
+                np.testing.assert_array_equal(mine[name], expected)
+
+
+class TestAgainstWithAnExample:
+    @pytest.fixture
+    def recordings(self, work):
+        xs = np.random.default_rng(5).standard_normal((90, 3))
+        with open("x.csv", "w", newline="") as file:
+            csv.writer(file).writerows([["who", *INPUTS], *([k // 30, *x] for k, x in enumerate(xs))])
+        np.save("x.npy", xs)
+        return work
+
+    @pytest.mark.parametrize("example", [["x.csv", "--reset-column", "who"], ["x.npy"]], ids=["csv", "npy"])
+    def test_recorded_samples_come_first(self, call, recordings, cfc_bundle, example):
+        arguments = ["--against", "source_of_tests.py:small_cfc", "--steps", 1000, "--example", *example]
+        code, out, _ = call("verify", cfc_bundle, *arguments, "--json", "v.json")
+        assert code == 0, out
+        first = json.loads(Path("v.json").read_text())["segments"][0]
+        assert (first["name"], first["steps"]) == ("recorded", 1000)
+        assert first["sequences"] == (34 if "--reset-column" in example else 12)
+
+    def test_example_of_other_columns(self, call, recordings, ltc_bundle):
+        Path("y.csv").write_text("a,b\n1,2\n")
+        code, _, err = call("verify", ltc_bundle, "--against", "source_of_tests.py:small_ltc", "--example", "y.csv")
+        assert code == 2
+        assert "'y.csv' has no column 'acc_x'. Valid: a, b" in err
+
+    def test_bundle_with_another_name_for_its_input(self, cfc_copy):
+        (tensor,) = manifest_of(cfc_copy).inputs
+        resign(cfc_copy, inputs=(msgspec.structs.replace(tensor, name="imu"),))
+        with pytest.raises(
+            ValueError, match=r"the model takes the inputs \['input'\], but bundle 'gait' takes \['imu'\]"
+        ):
+            verify_against(small_cfc(), cfc_copy, example=np.zeros((50, 3)), progress=silent)
+
+    def test_example_beyond_the_limits_of_a_column(self, call, recordings, cfc_bundle):
+        np.save("y.npy", np.full((50, 3), 9.0))
+        code, _, err = call("verify", cfc_bundle, "--against", "source_of_tests.py:small_cfc", "--example", "y.npy")
+        assert code == 2
+        assert "the example has values from 9 to 9 in 'gyro_z', outside its limits [-8.0, 8.0]" in err
+
+    @pytest.mark.parametrize(
+        ("arguments", "expected"),
+        [
+            (["--example", "x.npy"], "--example has a meaning only with --against FILE.py:FACTORY"),
+            (["--reset-column", "who"], "--reset-column has a meaning only with --against"),
+            (["--weights", "w.pt"], "--weights has a meaning only with --against"),
+            (["--trust-pickle"], "--trust-pickle has a meaning only with --against"),
+            (["--against", "a.py:b", "--reset-column", "who"], "--reset-column belongs to --example FILE.csv"),
+        ],
+    )
+    def test_options_that_do_not_go_together(self, call, cfc_bundle, arguments, expected):
+        code, _, err = call("verify", cfc_bundle, *arguments)
+        assert code == 2
+        assert expected in err
+
+
+class TestTheReport:
+    def test_json_holds_all_figures_and_no_timeline(self, exported):
+        report = exported.to_dict()
+        assert "timeline" not in report
+        keys = set(report["comparisons"][0])
+        assert keys >= {"max_abs", "max_rel", "max_ulp", "quantiles", "growth", "limit", "first_over", "own"}
+        assert len(json.dumps(report)) < 40_000
+        stored = json.loads(read_bundle(exported.path).files["report.json"])
+        assert stored["comparisons"] == json.loads(json.dumps(report))["comparisons"]
+
+    def test_own_error_is_the_one_of_torch(self, exported):
+        own = {(c.tensor, c.segment): c.max_abs for c in exported.comparisons if c.subject == "torch float32"}
+        mine = [c for c in exported.comparisons if c.subject == "onnxruntime"]
+        assert {(c.tensor, c.segment): c.own for c in mine} == own
+
+    @pytest.mark.parametrize("verbose", [False, True])
+    def test_tables_fit_in_100_columns(self, exported, verbose):
+        assert max(map(len, proof_text(exported, verbose).splitlines())) <= 100
+
+    def test_verdict_comes_first_and_a_row_per_tensor_follows(self, exported):
+        lines = proof_text(exported, False).splitlines()
+        assert lines[0].startswith("equal: outputs and states within ")
+        assert [line.split()[0] for line in lines if re.match(r" (output|h_out) ", line)] == ["output", "h_out"]
+        assert lines[-2:] == [
+            "samples: 1,000 random, 250 constant, 250 step, 250 extreme",
+            "4 sequences, each from a reset",
+        ]
+        assert len(lines) < 20
+
+    def test_verbose_shows_every_comparison(self, exported):
+        text = proof_text(exported, True)
+        rows = re.findall(r"^ (?:output|h_out) +(?:random|constant|step|extreme) ", text, re.M)
+        assert len(rows) == len(exported.comparisons)
+        assert "onnx.reference vs float64, 25" in text
+
+    def test_dt_regimes_by_name(self, tmp_path):
+        options = {"time": "measured", "period_s": 0.1, "dt_range_s": (0.05, 2.0), "steps": 1000}
+        report = lnn_edge.export_model(small_ltc(), tmp_path / "m.lnn", example=np.zeros((50, 3)), **options)
+        assert {s.name: s.dt_regime for s in report.segments} == DT_REGIMES
+        seen = {s.name: s.dt_range_s for s in report.segments}
+        assert seen["constant"] == pytest.approx((0.1, 0.1))
+        assert seen["extreme"] == pytest.approx((0.05, 2.0))
+        assert 0.08 <= seen["recorded"][0] < 0.09 < 0.11 < seen["recorded"][1] <= 0.12 * (1 + 1e-6)
+        text = proof_text(report, False)
+        assert re.search(r"^ extreme +250 +1 +0.05 to 2 +the shortest and the longest legal$", text, re.M)
+        assert re.search(r"^ constant +250 +1 +0.1 +the period exactly$", text, re.M)
+
+    def test_failed_export_is_told_in_full(self, call, work):
+        arguments = ["source_of_tests.py:chaotic_cfc", "c.lnn", "--steps", 1000]
+        code, out, err = call("export", *arguments, "--json", "report.json")
+        assert (code, out) == (3, "")
+        assert "NOT equal: " in err
+        assert re.search(r"^ output +(random|extreme|step|constant),? .* step \d+ ", err, re.M)
+        assert err.splitlines()[-1].startswith("lnn-edge: the exported step does not equal the trained model")
+        assert json.loads(Path("report.json").read_text())["passed"] is False
+        assert not Path("c.lnn").exists()
+
+    def test_self_test_has_no_report(self):
+        assert VerificationError("no").report is None
+
+    def test_golden_report_names_the_regime(self, ltc_bundle):
+        (segment,) = verify_golden(ltc_bundle, progress=silent).segments
+        assert (segment.name, segment.dt_regime) == ("golden", "as in the proof of the export")
+        low, high = lnn_edge.load(ltc_bundle).time.dt_range_s
+        assert segment.dt_range_s == pytest.approx((low, high))

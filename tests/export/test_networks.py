@@ -1,0 +1,531 @@
+"""Networks around liquid cores: whatever surrounds them, stepping the bundle gives what the whole network gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from ncps.torch import LTC, CfC, CfCCell, LTCCell, WiredCfCCell
+from ncps.wirings import AutoNCP
+from networks import (
+    NETWORKS,
+    OPERATIONS,
+    PERIOD_S,
+    TIMESPAN,
+    AroundOne,
+    ConvEncoder,
+    Recurrent,
+    Stacked,
+    TimeFirst,
+    TwoInputs,
+    built,
+    images,
+    leaves,
+    vectors,
+)
+from torch import nn
+
+import lnn_edge
+from lnn_edge.bundle.manifest import Time
+from lnn_edge.export.graph.builder import GraphBuilder
+from lnn_edge.export.step_graph import add_steps
+from lnn_edge.export.trained.network import TrainedNetwork
+
+LIMIT = 1e-5  # as for single layers: outputs of order 1, some dozen float32 operations more
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_stream_equals_the_whole_network(name, tmp_path):
+    make, example = NETWORKS[name]
+    module, x = built(make), example()
+    lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, steps=1000)
+    model = lnn_edge.load(tmp_path / "m.lnn")
+    got = model.stream().run(x[0])
+    got = list(got.values()) if isinstance(got, dict) else [got]
+    with torch.no_grad():
+        expected = leaves(module.eval()(torch.from_numpy(x[:1])))
+    for mine, theirs in zip(got, expected, strict=True):
+        theirs = theirs[0].numpy()
+        np.testing.assert_allclose(mine if theirs.ndim == mine.ndim else mine[-1], theirs, rtol=0, atol=LIMIT)
+
+
+@pytest.mark.parametrize("core", ["ltc", "cfc", "pure"])
+def test_timespans_anywhere_in_the_signature(core, tmp_path):
+    cores = {
+        "ltc": lambda: LTC(8, AutoNCP(12, 3)),
+        "cfc": lambda: CfC(8, AutoNCP(12, 3)),
+        "pure": lambda: CfC(8, 3, mode="pure", backbone_units=8),
+    }
+    module, x = built(lambda: Recurrent(cores[core]())), vectors()
+    lnn_edge.export_model(
+        module, tmp_path / "m.lnn", example=x, time="measured", period_s=PERIOD_S, timespan=TIMESPAN, steps=1000
+    )
+    dt_s = np.random.default_rng(1).uniform(0.05, 0.3, len(x[0])).astype(np.float32)
+    got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x[0], dt_s=dt_s)
+    spans = torch.from_numpy(dt_s * np.float32(TIMESPAN / PERIOD_S))[None]
+    with torch.no_grad():
+        expected, _ = module.eval()(torch.from_numpy(x[:1]), timespans=spans)
+    np.testing.assert_allclose(got, expected[0].numpy(), rtol=0, atol=LIMIT)
+
+
+def test_timespans_that_the_forward_ignores(tmp_path):
+    """Then the core gets the measured time all the same, and no node is left that nothing uses."""
+
+    class Ignoring(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = CfC(5, 4, backbone_units=8)
+
+        def forward(self, x, hx=None, timespans=None):
+            return self.rnn(x, hx)
+
+    module, x = built(Ignoring), vectors()
+    lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, steps=1000, time="measured", period_s=PERIOD_S)
+    dt_s = np.random.default_rng(1).uniform(0.05, 0.3, len(x[0])).astype(np.float32)
+    got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x[0], dt_s=dt_s)
+    with torch.no_grad():
+        expected, _ = module.rnn.eval()(torch.from_numpy(x[:1]), timespans=torch.from_numpy(dt_s / PERIOD_S)[None])
+    np.testing.assert_allclose(got, expected[0].numpy(), rtol=0, atol=LIMIT)
+
+
+@pytest.mark.parametrize("time", ["fixed", "measured"])
+def test_timespans_that_the_forward_changes(time, tmp_path):
+    """The core gets what the forward makes of them, as a constant or as a value."""
+
+    class Doubled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = CfC(5, 4, backbone_units=8)
+
+        def forward(self, x, timespans=None):
+            return self.rnn(x, None, timespans * 2)[0]
+
+    module, x = built(Doubled), vectors()
+    options = {"time": "measured", "period_s": PERIOD_S} if time == "measured" else {}
+    lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, steps=1000, **options)
+    dt_s = {"dt_s": PERIOD_S} if time == "measured" else {}
+    with torch.no_grad():
+        expected = module.eval()(torch.from_numpy(x[:1]), torch.ones(1, x.shape[1]))[0].numpy()
+    got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x[0], **dt_s)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=LIMIT)
+
+
+def test_measured_time_without_timespans_in_the_signature(tmp_path):
+    """Then every core gets the measured time, as if the forward had passed it on."""
+    module, x = built(Stacked), vectors()
+    lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, time="measured", period_s=PERIOD_S, steps=1000)
+    dt_s = np.random.default_rng(1).uniform(0.05, 0.3, len(x[0])).astype(np.float32)
+    got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x[0], dt_s=dt_s)
+    spans = torch.from_numpy(dt_s / np.float32(PERIOD_S))[None]
+    with torch.no_grad():
+        seen = torch.from_numpy(x[:1])
+        h, _ = module.first(seen, timespans=spans)
+        y, _ = module.second(h + torch.relu(h), timespans=spans)
+        z, _ = module.beside(seen, timespans=spans)
+    np.testing.assert_allclose(got["output_0"], torch.cat([y, z], dim=-1)[0].numpy(), rtol=0, atol=LIMIT)
+
+
+class Irregular(nn.Module):
+    """Time between samples is a column of the samples, as irregular recordings often have it."""
+
+    def __init__(self, core):
+        super().__init__()
+        self.rnn = core(4)
+
+    def forward(self, x, hx=None):
+        return self.rnn(x[..., :4], hx, timespans=x[..., 4])
+
+
+IRREGULAR = {
+    "cfc": lambda n: CfC(n, 8),
+    "pure": lambda n: CfC(n, 8, mode="pure"),
+    "no_gate": lambda n: CfC(n, 8, mode="no_gate"),
+    "ncp": lambda n: CfC(n, AutoNCP(12, 3)),
+    "mixed": lambda n: CfC(n, 8, mixed_memory=True),
+    "ltc": lambda n: LTC(n, AutoNCP(12, 3)),
+}
+GAP = lnn_edge.Feature("gap", "s", limits=(0.05, 2.0))
+
+
+def irregular(steps=60):
+    x = vectors()[:, :steps].copy()
+    x[..., 4] = np.random.default_rng(2).uniform(0.1, 1.5, x.shape[:2])
+    return x
+
+
+class TestTimespansThatTheNetworkMakesItself:
+    @pytest.mark.parametrize("options", [{}, {"unroll": 2}], ids=["samples", "blocks"])
+    @pytest.mark.parametrize("kind", IRREGULAR)
+    def test_from_a_column(self, kind, options, tmp_path):
+        module, x = built(lambda: Irregular(IRREGULAR[kind])), irregular()
+        names = ["a", "b", "c", "d", GAP]
+        lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, inputs=names, steps=1000, **options)
+        with torch.no_grad():
+            expected = module.eval()(torch.from_numpy(x[:1]))[0][0].numpy()
+        stream = lnn_edge.load(tmp_path / "m.lnn").stream()
+        np.testing.assert_allclose(stream.run(x[0]), expected, rtol=0, atol=LIMIT)
+        late = x[0, : options.get("unroll", 1)].copy()
+        late[..., 4] = 2.5
+        with pytest.raises(ValueError, match="gap"):
+            stream.step(late if options else late[0])
+
+    def test_from_an_input_of_its_own(self, tmp_path):
+        class Beside(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.rnn = CfC(4, 8)
+
+            def forward(self, x, gap):
+                return self.rnn(x, timespans=gap[..., 0])[0]
+
+        module, x = built(Beside), irregular()
+        example = {"x": x[..., :4], "gap": x[..., 4:]}
+        lnn_edge.export_model(module, tmp_path / "m.lnn", example=example, inputs={"gap": [GAP]}, steps=1000)
+        with torch.no_grad():
+            expected = module.eval()(*(torch.from_numpy(value[:1]) for value in example.values()))[0].numpy()
+        got = lnn_edge.load(tmp_path / "m.lnn").stream().run({name: value[0] for name, value in example.items()})
+        np.testing.assert_allclose(got, expected, rtol=0, atol=LIMIT)
+
+    def test_constant(self, tmp_path):
+        class Half(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.rnn = CfC(5, 8)
+
+            def forward(self, x):
+                return self.rnn(x, timespans=torch.full(x.shape[:2], 0.5))[0]
+
+        module, x = built(Half), vectors()
+        lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, steps=1000)
+        with torch.no_grad():
+            expected = module.eval()(torch.from_numpy(x[:1]))[0].numpy()
+        got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x[0])
+        np.testing.assert_allclose(got, expected, rtol=0, atol=LIMIT)
+
+    @pytest.mark.parametrize(("kind", "least"), [("cfc", "at least 0"), ("ltc", "more than 0")])
+    def test_time_that_runs_backwards_is_refused_with_what_to_type(self, kind, least, tmp_path):
+        message = rf"gives the core 'rnn' the timespan -\d.*, expected {least}.*limits=\(0.001, 0.5\)"
+        with pytest.raises(ValueError, match=message):
+            lnn_edge.export_model(built(lambda: Irregular(IRREGULAR[kind])), tmp_path / "m.lnn", example=irregular())
+        assert not (tmp_path / "m.lnn").exists()
+
+    def test_time_that_stands_still_is_refused_where_the_solver_divides_by_it(self, tmp_path):
+        x = irregular()
+        x[:, 3, 4] = 0.0
+        with pytest.raises(ValueError, match="the timespan 0, expected more than 0"):
+            lnn_edge.export_model(built(lambda: Irregular(IRREGULAR["ltc"])), tmp_path / "m.lnn", example=x)
+
+    def test_measured_time_that_reaches_no_core_is_refused(self, tmp_path):
+        module = built(lambda: Irregular(IRREGULAR["cfc"]))
+        with pytest.raises(
+            ValueError, match=r"nothing in the model depends on the time between samples: .*--time fixed"
+        ):
+            lnn_edge.export_model(
+                module,
+                tmp_path / "m.lnn",
+                example=irregular(),
+                inputs=["a", "b", "c", "d", GAP],
+                time="measured",
+                period_s=PERIOD_S,
+            )
+
+
+def test_two_inputs_by_name(tmp_path):
+    rng = np.random.default_rng(0)
+    x = {"lidar": rng.standard_normal((2, 30, 3, 4)), "speed": rng.standard_normal((2, 30, 2))}
+    module = built(TwoInputs)
+    names = {"speed": ["forward", "sideways"]}
+    lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, inputs=names, steps=1000)
+    model = lnn_edge.load(tmp_path / "m.lnn")
+    assert {t.name: t.shape for t in model.inputs} == {"lidar": (1, 3, 4), "speed": (1, 2)}
+    assert [f.name for f in model.inputs[1].features] == ["forward", "sideways"]
+    got = model.stream().run({name: value[0] for name, value in x.items()})
+    with torch.no_grad():
+        expected, _ = module.eval()(*(torch.from_numpy(value[:1]).float() for value in x.values()))
+    np.testing.assert_allclose(got, expected[0].numpy(), rtol=0, atol=LIMIT)
+
+
+def test_time_first(tmp_path):
+    module, x = built(TimeFirst), np.swapaxes(vectors(), 0, 1)
+    lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, steps=1000)
+    with torch.no_grad():
+        expected = module.eval()(torch.from_numpy(x))[:, 0].numpy()
+    got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x[:, 0])
+    np.testing.assert_allclose(got, expected, rtol=0, atol=LIMIT)
+
+
+def test_batch_of_rows_with_their_own_time(tmp_path):
+    module, x = built(lambda: Recurrent(CfC(8, AutoNCP(12, 3)))), vectors(rows=3)
+    lnn_edge.export_model(
+        module, tmp_path / "m.lnn", example=x, batch=3, time="measured", period_s=PERIOD_S, steps=1000
+    )
+    dt_s = np.random.default_rng(1).uniform(0.05, 0.3, (x.shape[1], 3, 1)).astype(np.float32)
+    got = lnn_edge.load(tmp_path / "m.lnn").stream().run(np.swapaxes(x, 0, 1), dt_s=dt_s)
+    for row in range(3):
+        spans = torch.from_numpy(dt_s[:, row, 0] / np.float32(PERIOD_S))[None]
+        with torch.no_grad():
+            expected, _ = module.eval()(torch.from_numpy(x[row : row + 1]), timespans=spans)
+        np.testing.assert_allclose(got[:, row], expected[0].numpy(), rtol=0, atol=LIMIT)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: LTCCell(AutoNCP(10, 2), 5),
+        lambda: CfCCell(5, 6, backbone_units=8),
+        lambda: WiredCfCCell(5, AutoNCP(10, 2)),
+    ],
+    ids=["LTCCell", "CfCCell", "WiredCfCCell"],
+)
+def test_a_cell_on_its_own(make, tmp_path):
+    cell, x = built(make), vectors()
+    if isinstance(cell, LTCCell):
+        cell.apply_weight_constraints()
+    lnn_edge.export_model(cell, tmp_path / "m.lnn", steps=1000)
+    model = lnn_edge.load(tmp_path / "m.lnn")
+    state = torch.zeros(1, model.states[0].shape[1])
+    expected = []
+    with torch.no_grad():
+        for sample in torch.from_numpy(x[0]):
+            y, state = cell(sample[None], state, 1.0)
+            expected.append(y[0].numpy())
+    np.testing.assert_allclose(model.stream().run(x[0]), np.stack(expected), rtol=0, atol=LIMIT)
+    assert model.manifest.cores[0].kind == type(cell).__name__
+
+
+def test_states_are_named_after_their_cores(tmp_path):
+    lnn_edge.export_model(built(Stacked), tmp_path / "m.lnn", example=vectors(), steps=1000)
+    model = lnn_edge.load(tmp_path / "m.lnn")
+    assert [(s.input, s.output) for s in model.states] == [
+        (f"{core}.h_in", f"{core}.h_out") for core in ("first", "second", "beside")
+    ]
+    assert [core.name for core in model.manifest.cores] == ["first", "second", "beside"]
+
+
+def test_vector_networks_need_no_reshape(tmp_path):
+    """The time axis of length one is only noted: no node is spent on it."""
+    module = built(lambda: Recurrent(CfC(8, AutoNCP(12, 3))))
+    lnn_edge.export_model(module, tmp_path / "m.lnn", example=vectors(), steps=1000)
+    operators = lnn_edge.load(tmp_path / "m.lnn").manifest.graph.operators
+    assert not {"Reshape", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Expand"} & set(operators)
+
+
+def test_the_users_module_is_left_alone(tmp_path):
+    module = built(ConvEncoder).train()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    lnn_edge.export_model(module, tmp_path / "m.lnn", example=images(), steps=1000)
+    assert module.training
+    assert "forward" not in vars(module.rnn)
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+class Bidirectional(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.there, self.back = CfC(5, 4, backbone_units=8), CfC(5, 4, backbone_units=8)
+
+    def forward(self, x):
+        return torch.cat([self.there(x)[0], self.back(x.flip(1))[0].flip(1)], dim=-1)
+
+
+class ForeignRecurrence(nn.Module):
+    """A recurrence of the user's own, with a state that nobody keeps between steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.GRUCell(5, 5)
+
+    def forward(self, x):
+        h, out = x.new_zeros(len(x), 5), []
+        for sample in x.unbind(1):
+            h = self.cell(sample, h)
+            out.append(h)
+        return torch.stack(out, dim=1)
+
+
+class TestRefusals:
+    def refuse(self, module, tmp_path, error, match, example=None):
+        with pytest.raises(error, match=match):
+            lnn_edge.export_model(
+                module, tmp_path / "m.lnn", example=vectors() if example is None else example, steps=1000
+            )
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            Bidirectional,
+            lambda: AroundOne(before=lambda x: x - x.mean(dim=1, keepdim=True)),
+            lambda: AroundOne(behind=lambda y: y.mean(dim=1)),
+            lambda: AroundOne(behind=lambda y: torch.softmax(y @ y.transpose(1, 2), dim=-1) @ y),
+            lambda: AroundOne(before=ForeignRecurrence()),
+        ],
+        ids=["bidirectional", "normalised-over-time", "pooled-over-time", "attention", "foreign-recurrence"],
+    )
+    def test_not_causal_per_sample(self, make, tmp_path):
+        """Found by computing: torch stepped is not torch on the whole sequence."""
+        self.refuse(
+            built(make), tmp_path, ValueError, r"depends on more than the samples up to then: .*not equal the seq"
+        )
+
+    def test_padding_in_time(self, tmp_path):
+        module = built(lambda: AroundOne(before=lambda x: torch.cat([x, x], dim=1)))
+        self.refuse(module, tmp_path, ValueError, "2 time steps for one sample|one row of|not one per sample")
+
+    def test_core_called_twice(self, tmp_path):
+        class Twice(AroundOne):
+            def forward(self, x):
+                return self.rnn(torch.cat([self.rnn(x)[0], x[..., :1]], dim=-1))[0]
+
+        self.refuse(built(Twice), tmp_path, ValueError, "calls the core 'rnn' more than once per sample")
+
+    def test_core_never_called(self, tmp_path):
+        class Spare(AroundOne):
+            def __init__(self):
+                super().__init__()
+                self.spare = LTC(5, 3)
+
+        self.refuse(built(Spare), tmp_path, ValueError, "never calls the core spare")
+
+    def test_state_needed_in_every_call(self, tmp_path):
+        class Needs(AroundOne):
+            def forward(self, x, hx):
+                return self.rnn(x, hx)
+
+        self.refuse(
+            built(Needs), tmp_path, TypeError, "the forward needs `hx` in every call.*Give it a default: hx=None"
+        )
+
+    def test_no_example(self, tmp_path):
+        with pytest.raises(ValueError, match="a network needs `example`"):
+            lnn_edge.export_model(built(AroundOne), tmp_path / "m.lnn")
+
+    def test_weights_outside_the_cores_that_are_not_finite(self, tmp_path):
+        module = built(lambda: AroundOne(behind=nn.Linear(4, 2)))
+        with torch.no_grad():
+            module.behind.weight[1, 2] = float("nan")
+        self.refuse(module, tmp_path, ValueError, r"weight 'behind.weight' holds nan at \[1, 2\]")
+
+    def test_results_that_are_not_finite(self, tmp_path):
+        match = "'output' of the model is inf at step 0 of the example: the training diverged, a buffer"
+        self.refuse(built(lambda: AroundOne(behind=lambda y: y / 0)), tmp_path, ValueError, match)
+
+    @pytest.mark.parametrize(
+        ("behind", "match"),
+        [
+            (
+                lambda y: torch.einsum("bti,bti->bt", y, y),
+                "uses einsum 'bti,bti->bt'; export takes the forms of a linear layer",
+            ),
+            (
+                lambda y: y[:, :, torch.tensor([0, 1]), None][:, :, torch.tensor([1, 0]), torch.tensor([0, 0])],
+                "several axes",
+            ),
+            (lambda y: torch.linalg.vector_norm(y, ord=3, dim=-1, keepdim=True), "vector norm of order 3"),
+            (lambda y: torch.ops.aten.elu(y, 1.0, 1.0, 0.5), "elu with scales of its own"),
+            (lambda y: torch.logsumexp(y.unflatten(-1, (2, 2)), (-1, -2)), r"over the axes .*for one axis"),
+        ],
+        ids=["einsum", "index", "norm", "elu", "logsumexp"],
+    )
+    def test_form_of_an_operation_that_cannot_be_translated(self, behind, match, tmp_path):
+        self.refuse(built(lambda: AroundOne(behind=behind)), tmp_path, TypeError, match)
+
+    def test_operation_that_cannot_be_translated(self, tmp_path):
+        module = built(lambda: AroundOne(behind=lambda y: torch.special.erfcx(y)))
+        self.refuse(module, tmp_path, TypeError, "the torch operation 'special_erfcx', which export cannot translate")
+
+    def test_lazy_module(self, tmp_path):
+        module = built(lambda: AroundOne(before=nn.LazyLinear(5)))
+        self.refuse(module, tmp_path, ValueError, "parameters without a shape yet .*call it once on a sample first")
+
+    def test_missing_input(self, tmp_path):
+        example = {"lidar": np.zeros((1, 5, 3, 4))}
+        match = r"`example` is \['lidar'\], but the model takes the inputs \['lidar', 'speed'\]"
+        self.refuse(built(TwoInputs), tmp_path, ValueError, match, example)
+
+    def test_inputs_of_different_lengths(self, tmp_path):
+        example = {"lidar": np.zeros((1, 5, 3, 4)), "speed": np.zeros((1, 4, 2))}
+        self.refuse(built(TwoInputs), tmp_path, ValueError, "recordings of different lengths per input", example)
+
+    def test_names_for_unknown_input(self, tmp_path):
+        example = {"lidar": np.zeros((1, 5, 3, 4)), "speed": np.zeros((1, 5, 2))}
+        with pytest.raises(ValueError, match=r"`inputs` names 'sped'.*Did you mean 'speed'"):
+            lnn_edge.export_model(
+                built(TwoInputs), tmp_path / "m.lnn", example=example, inputs={"sped": ["a", "b"]}, steps=1000
+            )
+        with pytest.raises(TypeError, match="pass `inputs` as a dict of lists of names"):
+            lnn_edge.export_model(built(TwoInputs), tmp_path / "m.lnn", example=example, inputs=["a", "b"], steps=1000)
+
+    def test_no_torch_module(self, tmp_path):
+        self.refuse("gait.pt", tmp_path, TypeError, "expected a torch.nn.Module, got str")
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operation(name):
+    """The translated step, fed back in onnxruntime, against torch on the whole sequence; it needs no proof here."""
+    module, x = built(lambda: AroundOne(behind=OPERATIONS[name])).eval(), vectors(rows=1, steps=24)
+    graph = GraphBuilder()
+    add_steps(graph, TrainedNetwork(module, 1, {"input": [x[0][:, None]]}), Time("fixed"), 1)
+    session = onnxruntime.InferenceSession(graph.model("m", {}).SerializeToString(), providers=["CPUExecutionProvider"])
+    state, got = np.zeros((1, 4), np.float32), []
+    for sample in x[0]:
+        y, state = session.run(["output", "h_out"], {"input": sample[None], "h_in": state})
+        got.append(y[0])
+    with torch.no_grad():
+        expected = module(torch.from_numpy(x))[0].numpy().reshape(len(got), -1)
+    np.testing.assert_allclose(np.stack(got), expected, rtol=0, atol=LIMIT)
+
+
+class ReadsTheState(nn.Module):
+    """The head looks at all neurons, not at the motor neurons that the core returns."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = LTC(5, AutoNCP(10, 3, seed=3))
+        self.head = nn.Linear(10, 2)
+
+    def forward(self, x, hx=None):
+        _, hx = self.rnn(x, hx)
+        return self.head(hx), hx
+
+
+def test_core_whose_output_nothing_reads(tmp_path):
+    module = ReadsTheState().eval()
+    x = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    lnn_edge.export_model(module, tmp_path / "m.lnn", example=x)
+    stream = lnn_edge.load(tmp_path / "m.lnn").stream()
+    for sample in x:
+        y = stream.step(sample)
+    with torch.no_grad():
+        np.testing.assert_allclose(y, module(torch.from_numpy(x)[None])[0][0].numpy(), atol=LIMIT, rtol=0)
+
+
+class Branches(nn.Module):
+    """Doubles what is loud: a decision that a trace cannot follow."""
+
+    def __init__(self, decide):
+        super().__init__()
+        self.rnn = CfC(5, 4)
+        self.decide = decide
+
+    def forward(self, x, hx=None):
+        if self.decide(x):
+            x = 2 * x
+        return self.rnn(x, hx)
+
+
+def test_branch_on_a_value_is_refused_with_its_line(tmp_path, capfd):
+    """In a few words: torch prints pages about it."""
+    x = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    match = r"decides on the value of a sample .*test_networks.py, line \d+: .*torch.where\(condition, one, other\)"
+    with pytest.raises(TypeError, match=match):
+        lnn_edge.export_model(Branches(lambda x: x.abs().max() > 1e9), tmp_path / "m.lnn", example=x)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_code_that_no_trace_can_follow_is_refused(tmp_path):
+    x = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    with pytest.raises(TypeError, match=r"cannot be traced \(test_networks.py, line \d+: .*numpy"):
+        lnn_edge.export_model(Branches(lambda x: x.numpy().max() > 1e9), tmp_path / "m.lnn", example=x)

@@ -1,0 +1,163 @@
+"""Who may import whom. The linter holds these borders too; here they are read from the source, functions included."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from bundles import ROOT
+
+PACKAGE = ROOT / "lnn_edge"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+WORKSTATION = {"torch", "onnx", "ncps", "sklearn", "lnn_edge.export", "lnn_edge.train"}
+LAZY_TABLE = "lnn_edge/__init__.py"  # its imports under TYPE_CHECKING are what its table imports when it is asked to
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def half(path: Path) -> str:
+    """ "export", "train", "cli", or "device" for the runtime and the shared vocabulary."""
+    top = path.relative_to(PACKAGE).parts[0]
+    return top if top in ("export", "train", "cli") else "command" if top == "__main__.py" else "device"
+
+
+def imports(path: Path, *, inside_functions: bool = True) -> Iterator[str]:
+    """Absolute names of everything that a module imports, except for type checkers only."""
+
+    def walk(node: ast.AST) -> Iterator[str]:
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return
+        if isinstance(node, (ast.FunctionDef, ast.Lambda)) and not inside_functions:
+            return
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                package = path.relative_to(ROOT).with_suffix("").parts[: -node.level]
+                base = ".".join([*package, *filter(None, [node.module])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child)
+
+    yield from walk(ast.parse(path.read_text()))
+
+
+def crossing(found: Iterator[str], forbidden: set[str]) -> list[str]:
+    return [name for name in found if any(f"{name}.".startswith(f"{barred}.") for barred in forbidden)]
+
+
+def of_half(*halves: str) -> list[Path]:
+    return [path for path in MODULES if half(path) in halves]
+
+
+@pytest.mark.parametrize("path", of_half("device"), ids=name_of)
+def test_device_half_imports_nothing_of_the_workstation(path):
+    assert not crossing(imports(path), WORKSTATION | {"lnn_edge.cli"})
+
+
+@pytest.mark.parametrize("path", of_half("export"), ids=name_of)
+def test_export_imports_neither_the_command_line_nor_the_estimator(path):
+    assert not crossing(imports(path), {"lnn_edge.cli", "lnn_edge.train", "sklearn"})
+
+
+@pytest.mark.parametrize("path", of_half("train"), ids=name_of)
+def test_the_estimator_imports_neither_the_command_line_nor_onnx(path):
+    assert not crossing(imports(path), {"lnn_edge.cli"})
+    assert path.name == "__init__.py" or not crossing(imports(path), {"onnx", "onnxruntime"})
+
+
+def test_nothing_imports_the_estimator_but_the_lazy_table():
+    importing = [path for path in MODULES if half(path) != "train" and crossing(imports(path), {"lnn_edge.train"})]
+    assert not importing
+
+
+@pytest.mark.parametrize("path", of_half("cli"), ids=name_of)
+def test_commands_import_what_is_heavy_inside_functions(path):
+    heavy = WORKSTATION | {"lnn_edge.runtime", "numpy", "onnxruntime", "rich", "safetensors", "lnn_edge.bundle.golden"}
+    assert not crossing(imports(path, inside_functions=False), heavy)
+
+
+def test_shared_vocabulary_needs_numpy_and_small_packages_only():
+    shared = [p for p in of_half("device") if "runtime" not in p.parts and name_of(p) != "lnn_edge/verify/plot.py"]
+    tops = {name.partition(".")[0] for path in shared for name in imports(path)}
+    assert tops - set(sys.stdlib_module_names) == {"lnn_edge", "msgspec", "numpy", "safetensors"}
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.parent == PACKAGE / "reference"], ids=name_of)
+def test_reference_needs_numpy_alone(path):
+    assert not crossing(imports(path), {"msgspec", "safetensors", "onnxruntime", "lnn_edge.runtime"})
+
+
+@pytest.mark.parametrize(("library", "adapter"), [("tensorrt", "engines.py"), ("cuda", "cudart.py")])
+def test_one_module_touches_each_library_of_the_gpu(library, adapter):
+    touching = [path for path in MODULES if crossing(imports(path), {library})]
+    assert touching == [PACKAGE / "runtime" / "backends" / "trt" / adapter]
+
+
+@pytest.mark.parametrize("folder", ["lnn_edge", "tests", "examples", "benchmarks"])
+def test_nothing_imports_the_top_level_links(folder):
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        assert not crossing(imports(path), {"export", "runtime"}), path
+
+
+def test_type_checkers_see_what_the_lazy_table_imports():
+    """`lnn_edge.load` for people and `lnn_edge.load` for mypy are the same thing."""
+    import lnn_edge
+
+    tree = ast.parse((ROOT / LAZY_TABLE).read_text())
+    block = next(n for n in tree.body if isinstance(n, ast.If))
+    seen = {alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert seen == lnn_edge._HOMES
+
+
+@pytest.mark.parametrize("name", ["export", "runtime"])
+def test_top_level_links_are_committed_as_links(name):
+    listed = subprocess.run(["git", "ls-files", "-s", name], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert listed.stdout.startswith("120000 ")
+    assert (ROOT / name).readlink() == Path("lnn_edge") / name
+
+
+@pytest.mark.parametrize(
+    ("place", "line", "message"),
+    [
+        ("runtime/extra.py", "import torch", "Only lnn_edge/export and lnn_edge/train may import torch"),
+        ("runtime/extra.py", "from onnx import helper", "Only lnn_edge/export may import onnx"),
+        ("extra.py", "import ncps.torch", "Only lnn_edge/export and lnn_edge/train may import ncps"),
+        ("runtime/extra.py", "from lnn_edge.export import export_model", "device half never imports the workstation"),
+        ("runtime/extra.py", "from ..export import export_model", "device half never imports the workstation half"),
+        ("extra.py", "from .export.graph.builder import OPSET", "The device half never imports the workstation half"),
+        ("extra.py", "from .train import LiquidNeuralNetwork", "The estimator sits on top of export and runtime"),
+        ("runtime/extra.py", "from sklearn.base import clone", "Only lnn_edge/train may import scikit-learn"),
+        ("extra.py", "from .cli import main", "The command line sits on top: nothing imports it"),
+        (
+            "runtime/backends/trt/stepper.py",
+            "import tensorrt",
+            "Only runtime/backends/trt/engines.py touches TensorRT",
+        ),
+        (
+            "runtime/backends/ort.py",
+            "from cuda.bindings import runtime",
+            "Only runtime/backends/trt/cudart.py touches CUDA",
+        ),
+        ("extra.py", "import runtime", "The top-level link is for people. Import lnn_edge.runtime"),
+        ("extra.py", "from export import export_model", "The top-level link is for people. Import lnn_edge.export"),
+    ],
+)
+def test_linter_refuses_a_broken_border(tmp_path, place, line, message):
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    shutil.copytree(PACKAGE, tmp_path / "lnn_edge", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "lnn_edge" / place).write_text(f'"""A module."""\n\n{line}\n')
+    command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--select", "TID251", "--output-format", "concise"]
+    done = subprocess.run([*command, "."], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert place in done.stdout
+    assert message in done.stdout
+    assert done.stdout.count("TID251") == 1

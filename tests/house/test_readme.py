@@ -1,0 +1,123 @@
+"""The README, typed exactly as written, in order, in an empty folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.S)
+INSTALLING = ("make ", "pip install ")  # run by .ci/run and by tests/test_packaging.py
+
+
+def shell(command, folder):
+    bin_folder = Path(sys.executable).parent
+    environment = os.environ | {"PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
+    return subprocess.run(
+        ["bash", "-eu", "-o", "pipefail", "-c", command], cwd=folder, env=environment, capture_output=True, text=True
+    )
+
+
+VERSION = re.compile(r"\b\d+\.\d+\.\d+\b")  # belongs to the machine; every other figure must be the one that is shown
+NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
+# gait.py is seeded and trains in float32: over CPU capabilities and numbers of threads its outputs agree within 1e-5 in
+# the pinned version of torch. The output shows three decimals, so what remains is one unit of the last, by rounding.
+LAST_DIGIT = 0.001 + 1e-9  # which binary fractions may miss by a little
+
+
+def words_and_figures(text):
+    text = VERSION.sub("#", text)
+    return NUMBER.sub("#", text), [float(number) for number in NUMBER.findall(text)]
+
+
+def assert_same_output(printed, shown):
+    (printed_words, printed_figures), (shown_words, shown_figures) = map(words_and_figures, (printed, shown))
+    assert printed_words == shown_words
+    for got, expected in zip(printed_figures, shown_figures, strict=True):
+        assert got == pytest.approx(expected, abs=LAST_DIGIT)
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    """Run every block in order; what each printed, by block."""
+    folder = tmp_path_factory.mktemp("readme")
+    printed = {}
+    for language, code in BLOCKS:
+        if language == "bash":
+            for line in code.splitlines():
+                if line.startswith(INSTALLING):
+                    continue
+                done = shell(line, folder)
+                assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+                printed[line] = done.stdout
+        elif language == "python" and "def make_model" in code:
+            (folder / "gait.py").write_text(code)
+        elif language == "python":
+            done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            calls = ("LiquidNeuralNetwork", "export_model", "save_checkpoint", "load")
+            call = next(name for name in calls if f"lnn_edge.{name}(" in code)
+            printed[call] = done.stdout
+    return printed
+
+
+def test_every_block_runs(outputs):
+    assert {"python gait.py", "lnn-edge doctor", "load", "save_checkpoint"} <= set(outputs)
+    assert outputs["export_model"] == "True\n"
+    assert outputs["LiquidNeuralNetwork"] == "(300, 1)\nTrue\n"
+
+
+def test_shown_output_is_real(outputs):
+    shown = next(code for language, code in BLOCKS if language == "text")
+    assert_same_output(outputs["load"], shown)
+
+
+@pytest.mark.parametrize(
+    ("printed", "same"),
+    [
+        ("on version 1.33.1, 1 thread\n+0.120 -0.251\n", True),  # another release, and the last digit rounded
+        ("on version 1.32.0, 1 thread\n+0.117 -0.250\n", False),
+        ("on version 1.32.0, 1 thread\n-0.119 -0.250\n", False),
+        ("on version 1.32.0, 2 threads\n+0.119 -0.250\n", False),
+        ("on version 1.32.0, 1 thread\n+0.119 -0.250 +0.000\n", False),
+    ],
+)
+def test_another_output_is_noticed(printed, same):
+    shown = "on version 1.32.0, 1 thread\n+0.119 -0.250\n"
+    if same:
+        assert_same_output(printed, shown)
+    else:
+        with pytest.raises(AssertionError):
+            assert_same_output(printed, shown)
+
+
+def test_training_times_are_of_as_many_runs_as_the_benchmark_makes():
+    script = (ROOT / "benchmarks" / "estimator.py").read_text()
+    runs = re.search(r'"--runs", type=int, default=(\d+)', script).group(1)
+    assert f"`python benchmarks/estimator.py`, medians of {runs} interleaved trainings" in " ".join(README.split())
+
+
+def test_snippet_is_short():
+    snippet = next(code for language, code in BLOCKS if language == "python" and "lnn_edge.load" in code)
+    assert len([line for line in snippet.splitlines() if line.strip()]) <= 12
+
+
+def test_make_lines_are_what_ci_runs():
+    steps = (ROOT / ".ci" / "run").read_text()
+    targets = (ROOT / "Makefile").read_text()
+    for language, code in BLOCKS:
+        for line in code.splitlines():
+            if language == "bash" and line.startswith("make "):
+                typed = line.partition("#")[0].strip()
+                assert typed in steps
+                assert f"\n{typed.split()[1]}:" in targets
+
+
+def test_every_language_is_known():
+    assert {language for language, _ in BLOCKS} == {"bash", "python", "text"}

@@ -1,0 +1,52 @@
+"""TensorRT and CUDA without a GPU: install them with `install`, and the backend cannot tell."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+
+from lnn_edge.runtime.backends.trt import cudart, device, engines
+
+from . import cuda
+from .library import make_library
+from .machine import Machine, Misuse, Segfault
+from .surface import VERSIONS
+
+__all__ = ["VERSIONS", "Fake", "Machine", "Misuse", "Segfault", "install"]
+
+
+class Fake:
+    """What was installed.
+
+    Attributes:
+        machine: The GPU.
+        world: What TensorRT should do wrong, and what it was asked for.
+        library: The module `tensorrt`.
+    """
+
+    def __init__(self, version: str, machine: Machine):
+        self.machine, self.world = machine, {}
+        self.library = make_library(version, machine, self.world)
+
+
+def install(monkeypatch, version, tmp_path, *, ctypes_path=False, **facts) -> Fake:
+    """Make `import tensorrt` and CUDA give the fakes, with an engine cache under `tmp_path`."""
+    fake = Fake(version, Machine(**facts))
+    monkeypatch.setitem(sys.modules, "tensorrt", fake.library)
+    if ctypes_path:
+        monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+        monkeypatch.setattr(ctypes, "CDLL", lambda path: cuda.Library(fake.machine))
+    else:
+        runtime = cuda.bindings(fake.machine, cudart.SIGNATURES)
+        monkeypatch.setattr(sys.modules["cuda.bindings"], "runtime", runtime)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    forget()
+    return fake
+
+
+def forget() -> None:
+    """Forget what was opened, as a new process would have."""
+    gc.collect()
+    for opened in (cudart.open_cudart, device.open_device, engines.open_tensorrt):
+        opened.cache_clear()

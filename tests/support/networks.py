@@ -1,0 +1,244 @@
+"""Networks around liquid cores, and the operations that export translates: tables that several rooms test."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from ncps.torch import LTC, CfC
+from ncps.wirings import AutoNCP
+from torch import nn
+from torch.nn import functional
+
+PERIOD_S, TIMESPAN = 0.1, 2.0
+
+
+class ConvEncoder(nn.Module):
+    """Image in; policy and value out, as a dict beside the hidden state."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2))
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
+        self.rnn = CfC(16, AutoNCP(12, 3))
+        self.policy = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Dropout(0.5), nn.Linear(5, 2))
+        self.value = nn.Linear(3, 1)
+
+    def forward(self, x, hx=None):
+        batch, time = x.shape[:2]
+        z = self.pool(self.conv(x.flatten(0, 1))).view(batch, time, -1)
+        y, hx = self.rnn(z, hx)
+        return {"policy": self.policy(y), "value": self.value(y)}, hx
+
+
+class Recurrent(nn.Module):
+    """MLP encoder, a core, a head; hidden state and timespans in the signature, as most people write it."""
+
+    def __init__(self, core):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(5, 8), nn.GELU(), nn.LayerNorm(8))
+        self.rnn = core
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, x, hx=None, timespans=None):
+        y, hx = self.rnn(self.encoder(x), hx, timespans)
+        return torch.sigmoid(self.head(y)) * 2 - 1, hx
+
+
+class Stacked(nn.Module):
+    """Cores in a row with a residual, one beside them; a tuple comes out."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = CfC(5, 8, backbone_units=12), LTC(8, 6)
+        self.beside = CfC(5, AutoNCP(10, 2))
+
+    def forward(self, x):
+        h, _ = self.first(x)
+        y, _ = self.second(h + torch.relu(h))
+        z, _ = self.beside(x)
+        return torch.cat([y, z], dim=-1), y[..., :2] * z
+
+
+class TwoInputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scan = nn.Conv1d(3, 4, 2)
+        self.rnn = CfC(14, 8, backbone_units=12)
+
+    def forward(self, lidar, speed, hx=None):
+        batch, time = lidar.shape[:2]
+        z = functional.elu(self.scan(lidar.reshape(batch * time, 3, 4))).reshape(batch, time, -1)
+        y, hx = self.rnn(torch.cat([z, speed], dim=-1), hx)
+        return y.mean(dim=-1, keepdim=True), hx
+
+
+class LastStep(nn.Module):
+    """Only the last output of a sequence comes out: the step's output is that of every prefix."""
+
+    def __init__(self, pick=True):
+        super().__init__()
+        self.rnn = CfC(5, 8, backbone_units=12, return_sequences=pick)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        y, _ = self.rnn(x)
+        return torch.softmax(self.head(y[:, -1] if y.dim() == 3 else y), dim=-1)
+
+
+class TimeFirst(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = CfC(5, 8, batch_first=False, backbone_units=12)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return functional.leaky_relu(self.head(self.rnn(x)[0]), 0.2)
+
+
+class StateInADict(nn.Module):
+    """Hidden states travel as a dict, and the head reads them too."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = LTC(5, AutoNCP(12, 3), mixed_memory=True)
+        self.head = nn.Linear(12, 2)
+
+    def forward(self, x, hidden=None):
+        y, (h, c) = self.rnn(x, None if hidden is None else (hidden["h"], hidden["c"]))
+        return y.clamp(-0.5, 0.5) ** 2 / (1 + y.abs()), {"h": h, "c": c}
+
+
+def vectors(rows=2, steps=40, features=5, seed=0):
+    return np.random.default_rng(seed).standard_normal((rows, steps, features)).astype(np.float32)
+
+
+def built(make):
+    torch.manual_seed(3)
+    return make()
+
+
+def images():
+    return np.random.default_rng(0).standard_normal((1, 30, 1, 8, 8)).astype(np.float32)
+
+
+NETWORKS = {
+    "conv-encoder": (ConvEncoder, images),
+    "mlp-ltc": (lambda: Recurrent(LTC(8, AutoNCP(12, 3))), vectors),
+    "mlp-cfc-proj": (lambda: Recurrent(CfC(8, 10, proj_size=3, backbone_units=12)), vectors),
+    "mlp-mixed": (lambda: Recurrent(CfC(8, AutoNCP(12, 3), mixed_memory=True)), vectors),
+    "stacked": (Stacked, vectors),
+    "last-step": (LastStep, vectors),
+    "last-step-layer": (lambda: LastStep(pick=False), vectors),
+    "state-in-a-dict": (StateInADict, vectors),
+}
+
+
+def leaves(result):
+    """Outputs by place, hidden states left out."""
+    head = result[0] if isinstance(result, tuple) and not isinstance(result[1], torch.Tensor) else result
+    if isinstance(result, tuple) and isinstance(result[1], torch.Tensor) and result[1].dim() == 2:
+        head = result[0]
+    return list(head.values()) if isinstance(head, dict) else list(head) if isinstance(head, tuple) else [head]
+
+
+class AroundOne(nn.Module):
+    """A core with something in front of it or behind it."""
+
+    def __init__(self, before=None, behind=None):
+        super().__init__()
+        self.rnn = CfC(5, 4, backbone_units=8)
+        self.before, self.behind = before, behind
+
+    def forward(self, x):
+        y, _ = self.rnn(self.before(x) if self.before else x)
+        return self.behind(y) if self.behind else y
+
+
+def by_row(y, operation):
+    """An operation that knows no time axis, on each step's row."""
+    return operation(y.flatten(0, 1)).reshape(y.shape)
+
+
+# One small network per torch operation: the rule for it must equal torch, whatever else the table does.
+OPERATIONS = {
+    "dead-band": lambda y: torch.where(y.abs() > 0.1, y, 0.0),
+    "choice-of-two": lambda y: torch.where(y[..., :1] >= y[..., 1:2], y, -y),
+    "filled-where-low": lambda y: y.masked_fill(y < 0.05, -1.0),
+    "conditions-combined": lambda y: torch.where(((y <= 0.2) & (y != 0)) | ~(y > -0.1), 2 * y, y.new_tensor(0.3)),
+    "conditions-of-torch": lambda y: torch.where(torch.logical_or(y.lt(-0.1), torch.logical_not(y == y)), y, y + 1),
+    "condition-as-number": lambda y: (y > 0.1).float() * y + (y > 0).sum(-1, keepdim=True) / 4,
+    "condition-in-another-shape": lambda y: torch.where((y[..., 0] > 0).unsqueeze(-1), y, 0.5 * y),
+    "condition-cut": lambda y: torch.where(torch.cat([y[..., :2] > 0, y[..., 2:] < 0], -1), y, 0.5 * y),
+    "relu": lambda y: functional.relu(y),
+    "elu": lambda y: functional.elu(y, 0.7),
+    "leaky_relu": lambda y: functional.leaky_relu(y, 0.3),
+    "silu": lambda y: functional.silu(y),
+    "gelu": lambda y: functional.gelu(y),
+    "gelu-tanh": lambda y: functional.gelu(y, approximate="tanh"),
+    "softplus": lambda y: functional.softplus(y, beta=2.0),
+    "softmax": lambda y: torch.softmax(y, dim=-1),
+    "log_softmax": lambda y: torch.log_softmax(y, dim=-1),
+    "clamp": lambda y: y.clamp(min=-0.2, max=0.3),
+    "hardtanh": lambda y: functional.hardtanh(y, -0.3, 0.3),
+    "exp-log": lambda y: torch.log(torch.exp(y) + 1.0),
+    "sqrt": lambda y: torch.sqrt(y.abs() + 0.1),
+    "pow": lambda y: (y + 2.0) ** 1.5,
+    "square": lambda y: y**2,
+    "neg-rsub": lambda y: 1.0 - (-y),
+    "add-alpha": lambda y: torch.add(y, y, alpha=0.5),
+    "div": lambda y: y / (y.abs() + 1.0),
+    "max-min": lambda y: torch.maximum(y, -y) - torch.minimum(y, 0.5 * y),
+    "sum": lambda y: y.sum(dim=-1),
+    "mean-keep": lambda y: y - y.mean(dim=-1, keepdim=True),
+    "chunk": lambda y: torch.cat(y.chunk(2, dim=-1)[::-1], dim=-1),
+    "split": lambda y: y.split([1, 3], dim=-1)[1],
+    "unbind": lambda y: y.unbind(dim=-1)[2],
+    "stack": lambda y: torch.stack([y[..., 0], y[..., 3]], dim=-1),
+    "select-slice": lambda y: y[..., 1:3] * y[..., :1],
+    "transpose": lambda y: y.reshape(*y.shape[:2], 2, 2).transpose(-1, -2).flatten(2),
+    "matmul": lambda y: (y.unsqueeze(-1) @ y.unsqueeze(-2)).flatten(2),
+    "expand": lambda y: y.unsqueeze(-1).expand(-1, -1, -1, 3).flatten(2),
+    "layer_norm": lambda y: functional.layer_norm(y, (4,)),
+    "avg_pool": lambda y: functional.avg_pool1d(y, 2),
+    "max_pool": lambda y: functional.max_pool1d(y, 2),
+    "constant": lambda y: y + torch.arange(4.0) * 0.1,
+    "clamp_max-min": lambda y: torch.clamp_min(torch.clamp_max(y, 0.1), -0.1),
+    "relu6": lambda y: functional.relu6(20 * y),
+    "selu": lambda y: functional.selu(y),
+    "celu": lambda y: functional.celu(y, 0.7),
+    "hardsigmoid": lambda y: functional.hardsigmoid(8 * y),
+    "hardswish": lambda y: functional.hardswish(8 * y),
+    "mish": lambda y: functional.mish(y),
+    "logsigmoid": lambda y: functional.logsigmoid(y),
+    "prelu": lambda y: by_row(y, lambda z: functional.prelu(z, torch.tensor([0.1, 0.3, -0.2, 0.5]))),
+    "glu": lambda y: functional.glu(y, dim=-1),
+    "rsqrt-reciprocal": lambda y: torch.rsqrt(y.abs() + 1.0) + 1.0 / (y.abs() + 2.0),
+    "sin-cos": lambda y: torch.cat([torch.sin(3 * y), torch.cos(3 * y)], dim=-1),
+    "where-number": lambda y: torch.where(MASK, y, 0.5),
+    "where-value": lambda y: torch.where(MASK, y, y * 2.0 + 1.0),
+    "masked_fill": lambda y: torch.softmax(y.masked_fill(MASK, -torch.inf), dim=-1),
+    "index": lambda y: y[..., [2, 0, -1]],
+    "index_select": lambda y: y.index_select(-1, torch.tensor([3, 1])),
+    "einsum": lambda y: torch.einsum("bti,oi->bto", y, WEIGHT),
+    "einsum-transposed": lambda y: torch.einsum("...i,io->...o", y, WEIGHT.T),
+    # Of two values the norm is almost a sign: with the usual epsilon of 1e-5 it multiplies their rounding by up to 300.
+    "group_norm": lambda y: by_row(y, lambda z: functional.group_norm(z, 2, torch.arange(4.0), torch.ones(4), 0.01)),
+    "group_norm-plain": lambda y: by_row(y, lambda z: functional.group_norm(z.reshape(-1, 2, 2), 1)),
+    "instance_norm": lambda y: by_row(
+        y, lambda z: functional.instance_norm(z.reshape(-1, 2, 2), weight=torch.tensor([2.0, 3.0]), eps=0.01)
+    ),
+    "instance_norm-trained": lambda y: by_row(y, lambda z: functional.instance_norm(z.reshape(-1, 2, 2), *STATISTICS)),
+    "rms_norm": lambda y: functional.rms_norm(y, (4,), torch.arange(4.0), 1e-3),
+    "normalize": lambda y: functional.normalize(y, dim=-1),
+    "amax-amin": lambda y: torch.stack([y.amax(dim=-1), y.amin(dim=-1)], dim=-1),
+    "softsign-tanhshrink": lambda y: functional.softsign(y) + functional.tanhshrink(y),
+}
+
+
+MASK = torch.tensor([True, False, True, False])
+
+
+STATISTICS = (torch.tensor([0.1, 0.2]), torch.tensor([0.5, 2.0]), None, None, False)
+
+
+WEIGHT = torch.arange(12.0).reshape(3, 4) / 12

@@ -1,0 +1,220 @@
+"""The picture of a proof: what is in it, in which form, and what happens when it cannot be drawn."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundles import ROOT, chaotic_cfc, small_cfc
+
+import lnn_edge
+from lnn_edge.cli import main
+from lnn_edge.errors import VerificationError
+from lnn_edge.runtime.verify_golden import verify_golden
+from lnn_edge.verify import plot
+from lnn_edge.verify.comparison import EXACT, TORCH, compare, versus
+from lnn_edge.verify.report import Curve, ExportReport, Segment, Timeline
+
+
+def report_of(errors, *, steps=1000, dt_s=None, period_s=0.1) -> ExportReport:
+    """A report from errors of one backend by tensor, (steps,) each; torch's own error is a tenth of it."""
+    exact = np.zeros((steps, 1))
+    halves = (Segment("first", 0, steps // 2, 1), Segment("second", steps // 2, steps - steps // 2, 1))
+    comparisons, curves = [], []
+    for tensor, error in errors.items():
+        curves += [Curve(tensor, TORCH, np.float32(error) / 10), Curve(tensor, "some", np.float32(error))]
+        for s in halves:
+            part = slice(s.start, s.start + s.steps)
+            got = (exact[:, 0] + error)[part, None]
+            comparisons += [
+                compare(tensor, versus("some", reference), s.name, got, exact[part]) for reference in (TORCH, EXACT)
+            ]
+    reset = np.zeros(steps, np.uint8)
+    reset[[0, steps // 2]] = 1
+    timeline = Timeline(tuple(curves), reset, dt_s, period_s)
+    return ExportReport(
+        Path("made.lnn"), ("some backend",), "float32", steps, halves, tuple(comparisons), 1, 1, 0.0, timeline=timeline
+    )
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    """Draw a report as SVG and give its text."""
+
+    def draw(report) -> str:
+        report.plot(tmp_path / "p.svg")
+        return (tmp_path / "p.svg").read_text()
+
+    return draw
+
+
+@pytest.mark.parametrize(("suffix", "begins"), [("svg", b"<?xml"), ("png", b"\x89PNG"), ("pdf", b"%PDF")])
+def test_forms(tmp_path, suffix, begins):
+    report = report_of({"output": np.full(1000, 1e-7)})
+    report.plot(tmp_path / f"p.{suffix}")
+    report.plot(str(tmp_path / f"q.{suffix}"))
+    data = (tmp_path / f"p.{suffix}").read_bytes()
+    assert data.startswith(begins)
+    assert data == (tmp_path / f"q.{suffix}").read_bytes()  # the same report, the same picture
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"p.{suffix}", f"q.{suffix}"]
+
+
+def test_names_everything(drawn):
+    errors = {"output": np.full(1000, 1e-7), "slow.h_out": np.full(1000, 2e-7)}
+    text = drawn(report_of(errors))
+    for word in ("made.lnn: equal to torch over 1,000", "some backend", "output", "slow.h_out", "first", "second"):
+        assert word in text
+    for word in (">step<", ">seconds<", ">error<", ">allowed<", ">reset<", "torch float32's own error", ">some<"):
+        assert word in text
+
+
+def test_no_seconds_where_the_period_is_unknown(drawn):
+    assert ">seconds<" not in drawn(report_of({"output": np.full(1000, 1e-7)}, period_s=None))
+
+
+def test_measured_time_has_a_panel_of_its_own(drawn):
+    text = drawn(report_of({"output": np.full(1000, 1e-7)}, dt_s=np.geomspace(0.01, 1.0, 1000)))
+    assert ">dt<" in text
+    assert ">seconds<" in text
+
+
+def test_failure_is_marked(drawn):
+    error = np.full(1000, 1e-7)
+    error[700:] = 1e-3
+    text = drawn(report_of({"output": error}))
+    assert "made.lnn: NOT equal to torch" in text
+    assert "over at step 700: some vs torch float32" in text
+
+
+def test_worst_tensors_when_there_are_many(drawn):
+    """Six fit; the ones nearest to their limits are drawn, in the bundle's order."""
+    errors = {f"core{k}.h_out": np.full(1000, 1e-9 * 2.0 ** (k % 4)) for k in range(9)}
+    report = report_of(errors)
+    assert plot._shown(report) == [f"core{k}.h_out" for k in (1, 2, 3, 5, 6, 7)]
+    text = drawn(report)
+    assert "the 6 of 9 tensors nearest to their limits" in text
+    assert "core8.h_out" not in text
+
+
+def test_no_error_and_no_finite_error_can_be_drawn(drawn):
+    assert "NOT equal" in drawn(report_of({"output": np.full(1000, np.inf)}))
+    assert ": equal" in drawn(report_of({"output": np.zeros(1000)}))
+
+
+def test_long_run_keeps_its_peaks(drawn):
+    error = np.full(100_000, 1e-7)
+    error[77_777] = 3e-6
+    report = report_of({"output": error}, steps=100_000)
+    steps, shown = plot._thinned(report.timeline.curves[1], report)
+    assert len(shown) < 2000
+    assert shown.max() == pytest.approx(3e-6)
+    peak = int(shown.argmax())
+    assert steps[peak] <= 77_777 < steps[peak + 1]
+    text = drawn(report)
+    assert "each point the largest of 84 steps" in text
+    assert len(text) < 400_000
+
+
+def test_picture_of_an_export(tmp_path):
+    """The curves are those of the proof: same largest error, one value per step, and something black on white."""
+    report = lnn_edge.export_model(small_cfc(), tmp_path / "gait.lnn", period_s=0.02, steps=1000)
+    for curve in report.timeline.curves:
+        rows = [c for c in report.comparisons if (c.tensor, c.subject) == (curve.tensor, curve.subject)]
+        assert len(curve.error) == report.steps
+        assert curve.error.max() == pytest.approx(max(c.max_abs for c in rows if c.reference == EXACT))
+    report.plot(tmp_path / "p.png")
+    from matplotlib.image import imread
+
+    pixels = imread(io.BytesIO((tmp_path / "p.png").read_bytes()))[..., :3].mean(axis=2)
+    assert 0.001 < (pixels < 0.2).mean() < 0.2
+
+
+def test_picture_of_a_failed_export(tmp_path):
+    with pytest.raises(VerificationError) as caught:
+        lnn_edge.export_model(chaotic_cfc(), tmp_path / "c.lnn", steps=1000)
+    caught.value.report.plot(tmp_path / "p.svg")
+    assert "over at step" in (tmp_path / "p.svg").read_text()
+
+
+def test_picture_of_the_golden_sequences(ltc_bundle, tmp_path):
+    verify_golden(ltc_bundle, steps=3000, progress=lambda *_: None).plot(tmp_path / "p.svg")
+    text = (tmp_path / "p.svg").read_text()
+    assert all(word in text for word in (">golden<", ">repeated<", ">dt<"))
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("name", "kind", "expected"),
+        [
+            ("p.gif", ValueError, r"p\.gif', expected a name that ends in \.svg, \.png, \.pdf"),
+            ("none/p.svg", FileNotFoundError, r"directory '.*none' does not exist\. Type: mkdir -p "),
+            ("d.svg", IsADirectoryError, r"d\.svg' is a directory, expected a file name"),
+        ],
+    )
+    def test_where_it_cannot_go(self, tmp_path, name, kind, expected):
+        (tmp_path / "d.svg").mkdir()
+        with pytest.raises(kind, match=expected):
+            report_of({"output": np.full(1000, 1e-7)}).plot(tmp_path / name)
+
+    def test_without_matplotlib(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+        with pytest.raises(ImportError, match=r"Type: pip install 'lnn-edge\[plot\]'"):
+            plot.check_plot("p.svg")
+
+    @pytest.mark.parametrize("command", [["verify", "{}"], ["export", "none.py:make", "x.lnn"]])
+    def test_command_says_so_before_the_work(self, cfc_bundle, tmp_path, monkeypatch, capfd, command):
+        monkeypatch.chdir(tmp_path)
+        arguments = [part.format(cfc_bundle) for part in command]
+        assert main([*arguments, "--plot", "p.jpg"]) == 2
+        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+        assert main([*arguments, "--plot", "p.svg"]) == 5
+        out, err = capfd.readouterr()
+        assert out == ""
+        assert "lnn-edge: a picture needs matplotlib, and 'matplotlib.figure' is not installed" in err
+        assert list(tmp_path.iterdir()) == []
+
+    def test_file_appears_whole_or_not_at_all(self, tmp_path, monkeypatch):
+        def fail(*_):
+            raise OSError("no space left")
+
+        monkeypatch.setattr(os, "replace", fail)
+        with pytest.raises(OSError, match="no space left"):
+            report_of({"output": np.full(1000, 1e-7)}).plot(tmp_path / "p.svg")
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_command_draws(cfc_bundle, tmp_path, capfd):
+    assert main(["verify", str(cfc_bundle), "--plot", str(tmp_path / "p.pdf")]) == 0
+    _, err = capfd.readouterr()
+    assert err == f"saved {tmp_path / 'p.pdf'}\n"
+    assert (tmp_path / "p.pdf").stat().st_mode & 0o777 == 0o666 & ~umask()
+
+
+def umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_device_draws_without_torch_and_without_a_display(python, cfc_bundle, tmp_path):
+    code = f"""
+import sys; sys.path.insert(0, {str(ROOT)!r})
+from lnn_edge.cli import main
+assert main(["verify", {str(cfc_bundle)!r}, "--plot", {str(tmp_path / "p.png")!r}]) == 0
+print(sorted({{"torch", "onnx", "ncps", "matplotlib.pyplot", "tkinter"}} & set(sys.modules)))
+"""
+    done = python("-I", "-c", code)
+    assert done.stdout.endswith("[]\n"), done.stderr
+
+
+def test_report_without_its_timeline_is_the_same_report():
+    """Two proofs with the same figures are equal; the long curves do not count."""
+    report = report_of({"output": np.full(1000, 1e-7)})
+    other = replace(report, timeline=replace(report.timeline, period_s=None))
+    assert report == other
+    assert "timeline" not in repr(report)
