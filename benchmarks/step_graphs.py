@@ -33,7 +33,7 @@ from ncps.torch import LTC, CfC
 from ncps.wirings import AutoNCP
 from torch import nn
 
-from lnn_edge.bundle.manifest import Time
+from lnn_edge.bundle.spec import Time
 from lnn_edge.export.cores.recurrent import is_recurrent, recurrent_from_module
 from lnn_edge.export.graph.builder import GraphBuilder
 from lnn_edge.export.lowering.core import lower_core

@@ -19,7 +19,7 @@ from ncps.torch import LTC, CfC
 from ncps.wirings import AutoNCP
 
 import lnn_edge
-from lnn_edge.cli import main as lnn_edge_command
+from lnn_edge.cli.program import main as lnn_edge_command
 
 DATA = Path(__file__).parent / "data"
 CHANNELS = ["acc_x", "acc_y", "acc_z", "gyro_x", "gyro_y", "gyro_z"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import errors
 
 if TYPE_CHECKING:
-    from .bundle.manifest import Feature
+    from .bundle.spec import Feature
     from .export import ExportReport, export_model, load_checkpoint, save_checkpoint
     from .runtime import Model, State, Stream, load
     from .train import LiquidNeuralClassifier, LiquidNeuralNetwork, LiquidNeuralRegressor
@@ -36,7 +36,7 @@ __all__ = [
 
 _HOMES = {
     "ExportReport": "export",
-    "Feature": "bundle.manifest",
+    "Feature": "bundle.spec",
     "LiquidNeuralClassifier": "train",
     "LiquidNeuralNetwork": "train",
     "LiquidNeuralRegressor": "train",

@@ -11,11 +11,8 @@ from .errors import BackendUnavailable
 from .wording import choices
 
 if TYPE_CHECKING:  # the command line reads this table for its help, and must not wait for NumPy
-    import numpy.typing as npt
-
+    from .arrays import Array
     from .bundle.directory import Bundle
-
-    Array = npt.NDArray[Any]
 
 __all__ = [
     "ALL",

@@ -6,19 +6,18 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from .arrays import Array
 from .files import whole_file
 
 __all__ = ["check_name", "read_tensors", "write_tensors"]
 
-Array = npt.NDArray[Any]
 _SUFFIX = ".safetensors"
 _PREFIX, _DIGEST = "lnn_edge.", "lnn_edge.digest"
 _T = TypeVar("_T", bound=msgspec.Struct)

@@ -8,20 +8,19 @@ reference). States are named by the graph output that holds them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from ..arrays import Array
 from ..errors import BundleError
-from .manifest import DT_INPUT, Manifest
+from .manifest import Manifest
+from .spec import DT_INPUT
 
 if TYPE_CHECKING:
     from .directory import Bundle
 
 __all__ = ["Golden", "decode_golden", "encode_golden", "golden_from_bundle"]
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

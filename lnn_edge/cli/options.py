@@ -172,7 +172,7 @@ def names_list(text: str | None) -> list[Any] | None:
 
 
 def _feature(item: str) -> Any:
-    from ..bundle.manifest import Feature
+    from ..bundle.spec import Feature
 
     name, *rest = (part.strip() for part in item.split(":"))
     unit, *limits = rest or [""]

@@ -8,9 +8,9 @@ from typing import Any, cast, get_args
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
-from ..bundle.manifest import MAX_UNROLL, Feature, Precision, Tensor, Time
+from ..arrays import Array
+from ..bundle.spec import MAX_UNROLL, Feature, Precision, Tensor, Time
 from ..wording import choices, listed
 from .trained.forward import TIME_NAMES
 from .trained.open import InputShape
@@ -26,7 +26,6 @@ __all__ = [
     "with_ranges",
 ]
 
-Array = npt.NDArray[Any]
 _TIME = (
     f"If one of them is the time between samples, call it one of {listed(f'`{name}`' for name in TIME_NAMES)} in the "
     "forward: export then passes it, and the example leaves it out"

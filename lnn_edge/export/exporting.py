@@ -16,8 +16,10 @@ from torch import nn
 
 from ..bundle.directory import check_target, file_entry, read_bundle, staged_directory, write_manifest, write_synced
 from ..bundle.golden import encode_golden
-from ..bundle.manifest import Feature, Manifest, Precision, Schema, StatePair, Verification, encode_json
+from ..bundle.manifest import Manifest, Schema, encode_json
+from ..bundle.spec import Feature, Precision, StatePair, Verification
 from ..errors import VerificationError
+from ..progress import Progress
 from ..runtime.loading import load, open_each
 from ..verify.comparison import TOLERANCE, TOLERANCE_REASON
 from ..verify.report import ExportReport
@@ -35,14 +37,14 @@ from .cores.masks import warn_of_drifted_masks
 from .cores.wrappers import unwrapped
 from .graph.builder import GraphBuilder, graph_facts
 from .proof.excitation import MIN_STEPS, excite
-from .proof.prove import STEPPED_WHOLE, TORCH_EXACT, Truth, check_causal, golden_from_truth, prove, truth_from_model
+from .proof.prove import golden_from_truth, prove
+from .proof.truth import STEPPED_WHOLE, TORCH_EXACT, Truth, check_causal, truth_from_model
 from .provenance import make_provenance
 from .step_graph import add_steps
 from .trained.open import describe_inputs, trained_from_module
 
 __all__ = ["export_model"]
 
-Progress = Callable[[str, int, int], None]
 Names = Sequence[str | Feature]
 
 

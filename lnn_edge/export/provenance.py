@@ -9,7 +9,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ..bundle.manifest import Provenance
+from ..bundle.spec import Provenance
 
 __all__ = ["installed_versions", "make_provenance"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..bundle.manifest import DT_INPUT, Tensor, Time
+from ..bundle.spec import DT_INPUT, Tensor, Time
 from .graph.builder import GraphBuilder, Value
 from .lowering.step_time import StepTime
 from .trained.protocol import Trained

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from torch import nn
 
+from ..arrays import Array
 from ..backends import ALL
 from ..bundle.directory import read_bundle
 from ..bundle.manifest import Manifest
@@ -18,13 +18,12 @@ from ..runtime.loading import open_each
 from ..verify.report import ExportReport
 from .arguments import name_features, recordings
 from .proof.excitation import excite
-from .proof.prove import prove, truth_from_model
+from .proof.prove import prove
+from .proof.truth import truth_from_model
 from .trained.open import describe_inputs, trained_from_module
 from .trained.protocol import Trained
 
 __all__ = ["verify_against"]
-
-Array = npt.NDArray[Any]
 
 
 def verify_against(

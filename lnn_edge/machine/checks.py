@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
-__all__ = ["Finding"]
+from .describe import package_version, scaling_governor
+
+__all__ = ["BELOW", "EXTRAS", "HERE", "Finding", "extra_check", "governor_check"]
 
 
 @dataclass(frozen=True)
@@ -15,3 +18,33 @@ class Finding:
     status: str
     found: str
     fix: str = ""
+
+
+HERE, BELOW = "lnn-edge doctor", "see below"  # what errors advise leads here, where the line about the GPU says more
+
+
+EXTRAS = {  # module and package of each; on a device all of these may be missing
+    "export": (("torch", "torch"), ("ncps", "ncps"), ("onnx", "onnx")),
+    "train": (("sklearn", "scikit-learn"), ("torch", "torch"), ("ncps", "ncps"), ("onnx", "onnx")),
+    "plot": (("matplotlib", "matplotlib"),),
+}
+
+
+def extra_check(name: str) -> Finding:
+    """Whether the packages of an extra are installed."""
+    missing = [package for module, package in EXTRAS[name] if find_spec(module) is None]
+    if missing:
+        fix = f"pip install 'lnn-edge[{name}]'"
+        return Finding(name, "missing", f"no {', '.join(missing)}; only the workstation needs them", fix)
+    return Finding(name, "ready", ", ".join(f"{package} {package_version(package)}" for _, package in EXTRAS[name]))
+
+
+def governor_check() -> Finding:
+    """Whether the CPU keeps its clock."""
+    governor = scaling_governor()
+    if governor == "performance":
+        return Finding("CPU clock", "ready", governor)
+    if not governor:
+        return Finding("CPU clock", "note", "no frequency governor visible here", "lscpu")
+    fix = "sudo cpupower frequency-set -g performance"
+    return Finding("CPU clock", "note", f"governor '{governor}' changes the clock, so latencies vary", fix)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["JETPACKS", "ROOT", "Board", "Clock", "ClosedDevice", "closed_devices", "read_board", "system_facts"]
+__all__ = ["JETPACKS", "ROOT", "Board", "ClosedDevice", "GpuClock", "closed_devices", "read_board", "system_facts"]
 
 ROOT = Path("/")
 
@@ -61,7 +61,7 @@ _DEVICE_FILES = (
 
 
 @dataclass(frozen=True)
-class Clock:
+class GpuClock:
     """A GPU clock.
 
     Args:
@@ -105,7 +105,7 @@ class Board:
     tensorrt: str
     system_python: str
     cuda: str
-    gpu_clock: Clock | None
+    gpu_clock: GpuClock | None
     power_mode: str
 
 
@@ -219,13 +219,13 @@ def _cuda(root: Path) -> str:
         return ""
 
 
-def _clock(root: Path) -> Clock | None:
+def _clock(root: Path) -> GpuClock | None:
     for pattern in _GPUS:
         for folder in sorted((root / "sys/class/devfreq").glob(pattern)):
             values = [_text(folder / f"{name}_freq").strip() for name in ("cur", "min", "max")]
             if all(value.isdigit() for value in values):
                 current, lowest, highest = (int(value) / 1e6 for value in values)
-                return Clock(current, lowest, highest, _text(folder / "governor").strip())
+                return GpuClock(current, lowest, highest, _text(folder / "governor").strip())
     return None
 
 

@@ -24,16 +24,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
+from ..arrays import Array
 from .functions import gelu, sigmoid, silu
 
 __all__ = ["ACTIVATIONS", "LECUN_IN", "LECUN_OUT", "CfcCell", "CfcLayer", "Linear", "required"]
 
-Array = npt.NDArray[Any]
 Linear = tuple[Array, Array]  # weight (out, in) as torch stores it, bias (out,)
 
 _T = TypeVar("_T")

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy.typing as npt
-
+from ..arrays import Array
 from .cfc import CfcCell, Linear
 from .lstm import LstmCell
 from .ltc import LtcCell
 
 __all__ = ["LiquidCore", "ReferenceCore"]
-
-Array = npt.NDArray[Any]
 
 
 class ReferenceCore(Protocol):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
+from ..arrays import Array
 
 __all__ = ["gelu", "sigmoid", "silu", "softplus"]
-
-Array = npt.NDArray[Any]
 
 
 def sigmoid(x: Array) -> Array:

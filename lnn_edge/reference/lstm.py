@@ -11,16 +11,13 @@ ncps the gates lie in the order (candidate, input, forget, output) and 1 is adde
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ..arrays import Array
 from .functions import sigmoid
 
 __all__ = ["LstmCell"]
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

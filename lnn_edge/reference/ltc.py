@@ -23,16 +23,13 @@ Where ncps departs from [1]:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ..arrays import Array
 from .functions import sigmoid, softplus
 
 __all__ = ["LtcCell"]
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

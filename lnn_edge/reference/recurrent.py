@@ -21,16 +21,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from ..arrays import Array
 from .functions import sigmoid
 
 __all__ = ["GruLayer", "LstmLayer", "RecurrentCore", "RnnLayer"]
 
-Array = npt.NDArray[Any]
 _State = dict[str, Array]
 
 _NONLINEARITIES: dict[str, Callable[[Array], Array]] = {"tanh": np.tanh, "relu": lambda x: np.maximum(x, 0.0)}

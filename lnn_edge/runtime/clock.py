@@ -10,13 +10,11 @@ import math
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from ..arrays import Array
 from ..bundle.manifest import Manifest
 
 __all__ = ["Clock", "make_clock"]
-
-Array = npt.NDArray[Any]
 
 
 class Clock(Protocol):

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time as clock
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ..bundle.golden import Golden
-from ..bundle.manifest import DT_INPUT, Manifest
+from ..arrays import Array
+from ..bundle.directory import Bundle
+from ..bundle.golden import Golden, golden_from_bundle
+from ..bundle.manifest import Manifest
+from ..bundle.spec import DT_INPUT
 from ..errors import VerificationError
+from ..progress import Progress
 from ..verify.comparison import EXACT, TORCH, Comparison, compare, largest_error, tolerance_of, versus
+from ..verify.report import Curve, ExportReport, Segment, Timeline
 from .model import Model
 from .sequence import blocks_from_samples, samples_from_blocks
 
 __all__ = [
-    "Progress",
+    "Step",
     "as_caller",
     "compare_results",
     "compare_with_golden",
+    "golden_steps",
+    "prove_golden",
     "replay",
     "replay_golden",
+    "report_from_proof",
     "telling",
 ]
-
-Array = npt.NDArray[Any]
-Progress = Callable[[str, int, int], None]
 
 
 def replay(
@@ -135,3 +141,108 @@ def as_caller(samples: Array, manifest: Manifest) -> Array:
     """What `Stream.step` takes, call by call: blocks, and no batch axis when the batch is 1."""
     calls = samples if manifest.unroll == 1 else blocks_from_samples(samples, manifest.unroll)
     return calls[:, 0] if manifest.batch == 1 else calls
+
+
+Step = Callable[[], object]
+
+
+def golden_steps(model: Model, golden: Golden) -> Step:
+    """A function that steps a fresh stream through the golden samples, over and over; inputs are ready beforehand.
+
+    With `unroll` it steps through blocks of them.
+    """
+    manifest, step = model.manifest, model.stream().step
+    calls = golden.steps // manifest.unroll
+    names = [t.name for t in model.inputs]
+    columns = {name: list(as_caller(golden.inputs[name], manifest)) for name in names}
+    samples: list[Any] = columns[names[0]]
+    if len(names) > 1:
+        samples = [{name: columns[name][k] for name in names} for k in range(calls)]
+    dts = None
+    if DT_INPUT in golden.inputs:
+        dts = list(blocks_from_samples(golden.inputs[DT_INPUT], manifest.unroll)[..., 0])
+        if manifest.batch * manifest.unroll == 1:
+            dts = [float(dt[0, 0]) for dt in dts]
+    turns = _cycle(calls)
+    if dts is None:
+        return lambda: step(samples[next(turns)])
+
+    def timed() -> object:
+        k = next(turns)
+        return step(samples[k], dt_s=dts[k])
+
+    return timed
+
+
+def _cycle(length: int) -> Iterator[int]:
+    return (k % length for k in count())
+
+
+def prove_golden(model: Model, bundle: Bundle) -> None:
+    """Replay the golden sequences; see `load`.
+
+    Raises:
+        BundleError: If golden.safetensors does not fit the manifest.
+        VerificationError: Naming the worst tensor, the error and the step.
+    """
+    comparisons = compare_with_golden(model, golden_from_bundle(bundle))
+    failed = [c for c in comparisons if not c.passed]
+    if failed:
+        worst = max(failed, key=lambda c: c.max_abs / c.limit)
+        raise VerificationError(
+            f"bundle '{bundle.path}' failed its self-test on {model.description}: {worst}. It does not start. "
+            f"Type: lnn-edge verify {bundle.path}"
+        )
+
+
+def report_from_proof(
+    bundle: Bundle,
+    models: Sequence[Model],
+    comparisons: Sequence[Comparison],
+    curves: Sequence[Curve],
+    *,
+    parts: Sequence[tuple[str, int, int]],
+    reset: Array,
+    dt_s: Array | None,
+    regimes: Mapping[str, str],
+    started: float,
+) -> ExportReport:
+    """Put together what a proof found.
+
+    Args:
+        bundle: The bundle.
+        models: The bundle made ready, once per backend.
+        comparisons: Every tensor against every reference.
+        curves: Errors over time.
+        parts: Name, start and stop of each segment.
+        reset: uint8 (steps,).
+        dt_s: Seconds, (steps, batch, ...); `None` with fixed time.
+        regimes: How the dt of each segment was chosen, by its name.
+        started: When the work began, by `time.monotonic`.
+    """
+    return ExportReport(
+        path=bundle.path,
+        backends=tuple(model.description for model in models),
+        precision=bundle.manifest.precision,
+        steps=len(reset),
+        segments=tuple(_segment(part, reset, dt_s, regimes) for part in parts),
+        comparisons=tuple(comparisons),
+        nodes=bundle.manifest.graph.nodes,
+        parameters=bundle.manifest.graph.parameters,
+        seconds=clock.monotonic() - started,
+        timeline=Timeline(
+            curves=tuple(curves),
+            reset=reset,
+            dt_s=None if dt_s is None else dt_s.reshape(len(reset), -1)[:, 0],
+            period_s=bundle.manifest.time.period_s,
+        ),
+    )
+
+
+def _segment(part: tuple[str, int, int], reset: Array, dt_s: Array | None, regimes: Mapping[str, str]) -> Segment:
+    name, start, stop = part
+    sequences = int(np.count_nonzero(reset[start:stop]))
+    if dt_s is None:
+        return Segment(name, start, stop - start, sequences)
+    own = dt_s[start:stop]
+    return Segment(name, start, stop - start, sequences, regimes[name], (float(own.min()), float(own.max())))

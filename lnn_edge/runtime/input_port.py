@@ -7,16 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from numpy import isfinite, ndarray  # names of their own: two attribute look-ups less in every step
 
-from ..bundle.manifest import Tensor
+from ..arrays import Array
+from ..bundle.spec import Tensor
 from ..errors import NonFiniteError
 from ..wording import choices, listed
 
 __all__ = ["InputPort", "by_name", "describe_shape", "feature_label"]
 
-Array = npt.NDArray[Any]
 _FLOAT32 = np.dtype(np.float32)  # NumPy keeps one object per native dtype, so identity is enough
 _REAL = "fiu"  # NumPy kinds that a sensor may deliver: floating, signed and unsigned integers
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..backends import MeasuresDevice
-from ..bundle.manifest import Manifest, StatePair, Tensor, Time
+from ..bundle.manifest import Manifest
+from ..bundle.spec import StatePair, Tensor, Time
 from .state import State, initial_state
 from .stream import Stream
 

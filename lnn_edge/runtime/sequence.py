@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ..arrays import Array
 from ..bundle.manifest import Manifest
 
 __all__ = ["blocks_from_samples", "check_lengths", "check_recording", "recording_in_blocks", "samples_from_blocks"]
-
-Array = npt.NDArray[Any]
 
 
 def blocks_from_samples(samples: Array, unroll: int) -> Array:

@@ -10,15 +10,14 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ..bundle.manifest import Manifest, StatePair
+from ..arrays import Array
+from ..bundle.manifest import Manifest
+from ..bundle.spec import StatePair
 from ..errors import NonFiniteError
 from ..wording import listed
 
 __all__ = ["State", "check_state", "initial_state"]
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ..bundle.manifest import DT_INPUT, Manifest
+from ..arrays import Array
+from ..bundle.manifest import Manifest
+from ..bundle.spec import DT_INPUT
 from ..errors import NonFiniteError
 from .clock import make_clock
 from .input_port import InputPort, by_name, feature_label
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from ..backends import Stepper
 
 __all__ = ["Stream"]
-
-Array = npt.NDArray[Any]
 
 
 class Stream:

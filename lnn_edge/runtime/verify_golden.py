@@ -8,20 +8,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ..arrays import Array
 from ..backends import ALL
 from ..bundle.directory import read_bundle
 from ..bundle.golden import Golden, golden_from_bundle
-from ..bundle.manifest import DT_INPUT
+from ..bundle.spec import DT_INPUT
+from ..progress import Progress
 from ..verify.comparison import TORCH, Comparison, compare, versus
-from ..verify.report import ExportReport, curves_from_results, report_from_proof
-from .closed_loop import Progress, compare_results, replay_golden, telling
+from ..verify.report import ExportReport, curves_from_results
+from .closed_loop import compare_results, replay_golden, report_from_proof, telling
 from .loading import open_each
 
 __all__ = ["verify_golden"]
-
-Array = npt.NDArray[Any]
 
 
 def verify_golden(

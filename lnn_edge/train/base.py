@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.base import BaseEstimator
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from ..bundle.manifest import Feature
+from ..arrays import Array
+from ..bundle.spec import Feature
 from ..export import ExportReport
 from ..wording import plural
 from .data.metadata import Learnt
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LiquidEstimator"]
 
-Array = npt.NDArray[Any]
 State = tuple[Array, ...]
 _Self = TypeVar("_Self", bound="LiquidEstimator")
 

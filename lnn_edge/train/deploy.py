@@ -10,16 +10,14 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
-from ..bundle.manifest import Feature
+from ..arrays import Array
+from ..bundle.spec import Feature
 from ..export import ExportReport, export_model
 from .data.metadata import Learnt
 from .network.module import LiquidModule
 
 __all__ = ["export_fitted", "make_features"]
-
-Array = npt.NDArray[Any]
 
 
 def export_fitted(

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ..arrays import Array
 from ..wording import choices, plural
 from .data.metadata import Learnt
 from .data.sequences import Sequences, as_array, in_order
@@ -15,8 +15,6 @@ from .network.module import LiquidModule
 from .predicting import forecast_values, states_after
 
 __all__ = ["forecast_series"]
-
-Array = npt.NDArray[Any]
 
 
 def forecast_series(

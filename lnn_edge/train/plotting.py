@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from ncps.torch import LTC
 from ncps.wirings import Wiring
 
+from ..arrays import Array
 from ..files import whole_file
 from ..verify.plot import check_plot, rendered
 from ..wording import plural
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_losses", "plot_synapses"]
 
-Array = npt.NDArray[Any]
 _TRAINING, _VALIDATION, _EXCITING, _INHIBITING, _NEUTRAL = "black", "#0072b2", "#009e73", "#d55e00", "#0072b2"
 _LABELLED = 16  # neurons or inputs in a column that still have room for their names
 

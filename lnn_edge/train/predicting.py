@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from ..arrays import Array
 from .data.sequences import Sequences
 from .network.module import LiquidModule
 
 __all__ = ["answers_from_outputs", "forecast_values", "run_sequences", "states_after", "step_network"]
 
-Array = npt.NDArray[Any]
 _TOGETHER = 256  # sequences at a time, which bounds the memory
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import torch
 from ncps.wirings import Wiring
 from torch import nn
 
+from ..arrays import Array
 from ..export.cores.config import CoreConfig, WiringConfig, problems
 from ..export.cores.rebuild import SavedWiring, config_from_core, core_from_config
 from ..files import check_output
@@ -25,7 +25,6 @@ from .network.module import Affine, Branch, LiquidModule
 
 __all__ = ["Contents", "load_estimator", "save_estimator"]
 
-Array = npt.NDArray[Any]
 _VERSION = 1
 _HEADS = {"Identity": "none", "Affine": "affine", "Linear": "linear"}
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ..bundle.manifest import Precision
+from ..arrays import Array
+from ..bundle.spec import Precision
 
 __all__ = [
     "COMPUTABLE",
@@ -29,7 +28,6 @@ __all__ = [
     "versus",
 ]
 
-Array = npt.NDArray[Any]
 
 TORCH, EXACT = "torch float32", "float64"  # what results are compared with
 

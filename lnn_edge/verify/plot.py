@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ..arrays import Array
 from ..files import check_output, whole_file
 from ..wording import plural
 from .comparison import EXACT, TORCH
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["check_plot", "plot_report", "rendered"]
 
-Array = npt.NDArray[Any]
 
 _SUFFIXES = (".svg", ".png", ".pdf")
 _PANELS = 6  # tensors; more do not fit on a page

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import os
-import time as clock
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ..bundle.manifest import Precision, Verification
+from ..arrays import Array
+from ..bundle.spec import Precision, Verification
 from ..wording import listed, plural
 from .comparison import TORCH, Comparison, errors_by_step, tolerance_of, tolerance_reason
 
 if TYPE_CHECKING:
-    from ..bundle.directory import Bundle
-    from ..runtime.model import Model
+    pass
 
-__all__ = ["Curve", "ExportReport", "Segment", "Timeline", "curves_from_results", "report_from_proof"]
-
-Array = npt.NDArray[Any]
+__all__ = ["Curve", "ExportReport", "Segment", "Timeline", "curves_from_results"]
 
 
 @dataclass(frozen=True)
@@ -195,56 +191,3 @@ def curves_from_results(subject: str, results: Mapping[str, Array], float64: Map
         with np.errstate(over="ignore"):
             curves.append(Curve(name, subject, errors.astype(np.float32)))
     return curves
-
-
-def report_from_proof(
-    bundle: Bundle,
-    models: Sequence[Model],
-    comparisons: Sequence[Comparison],
-    curves: Sequence[Curve],
-    *,
-    parts: Sequence[tuple[str, int, int]],
-    reset: Array,
-    dt_s: Array | None,
-    regimes: Mapping[str, str],
-    started: float,
-) -> ExportReport:
-    """Put together what a proof found.
-
-    Args:
-        bundle: The bundle.
-        models: The bundle made ready, once per backend.
-        comparisons: Every tensor against every reference.
-        curves: Errors over time.
-        parts: Name, start and stop of each segment.
-        reset: uint8 (steps,).
-        dt_s: Seconds, (steps, batch, ...); `None` with fixed time.
-        regimes: How the dt of each segment was chosen, by its name.
-        started: When the work began, by `time.monotonic`.
-    """
-    return ExportReport(
-        path=bundle.path,
-        backends=tuple(model.description for model in models),
-        precision=bundle.manifest.precision,
-        steps=len(reset),
-        segments=tuple(_segment(part, reset, dt_s, regimes) for part in parts),
-        comparisons=tuple(comparisons),
-        nodes=bundle.manifest.graph.nodes,
-        parameters=bundle.manifest.graph.parameters,
-        seconds=clock.monotonic() - started,
-        timeline=Timeline(
-            curves=tuple(curves),
-            reset=reset,
-            dt_s=None if dt_s is None else dt_s.reshape(len(reset), -1)[:, 0],
-            period_s=bundle.manifest.time.period_s,
-        ),
-    )
-
-
-def _segment(part: tuple[str, int, int], reset: Array, dt_s: Array | None, regimes: Mapping[str, str]) -> Segment:
-    name, start, stop = part
-    sequences = int(np.count_nonzero(reset[start:stop]))
-    if dt_s is None:
-        return Segment(name, start, stop - start, sequences)
-    own = dt_s[start:stop]
-    return Segment(name, start, stop - start, sequences, regimes[name], (float(own.min()), float(own.max())))

@@ -11,8 +11,9 @@ from networks import NETWORKS, OPERATIONS, AroundOne, built, leaves, vectors
 from onnx import TensorProto, helper, numpy_helper
 
 import lnn_edge
-from lnn_edge.bundle.manifest import Time
-from lnn_edge.export.graph.builder import OPERATORS, GraphBuilder
+from lnn_edge.bundle.opset import OPERATORS
+from lnn_edge.bundle.spec import Time
+from lnn_edge.export.graph.builder import GraphBuilder
 from lnn_edge.export.step_graph import add_steps
 from lnn_edge.export.trained.layer import TrainedLayer
 from lnn_edge.export.trained.network import TrainedNetwork

@@ -27,7 +27,7 @@ from ncps.torch import LTC
 from safetensors.torch import save_file, save_model
 
 import lnn_edge
-from lnn_edge.cli import main
+from lnn_edge.cli.program import main
 from lnn_edge.export.checkpoint.source import load_trained
 from lnn_edge.export.trained.forward import TIME_NAMES
 from lnn_edge.wording import listed

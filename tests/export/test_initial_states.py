@@ -10,7 +10,7 @@ from ncps.wirings import AutoNCP
 from torch import nn
 
 import lnn_edge
-from lnn_edge.cli import main
+from lnn_edge.cli.program import main
 
 
 def vectors(rows=2, steps=60):

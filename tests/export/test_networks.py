@@ -27,7 +27,7 @@ from networks import (
 from torch import nn
 
 import lnn_edge
-from lnn_edge.bundle.manifest import Time
+from lnn_edge.bundle.spec import Time
 from lnn_edge.export.graph.builder import GraphBuilder
 from lnn_edge.export.step_graph import add_steps
 from lnn_edge.export.trained.network import TrainedNetwork

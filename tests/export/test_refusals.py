@@ -12,10 +12,10 @@ from ncps.wirings import AutoNCP
 from torch import nn
 
 import lnn_edge
-from lnn_edge.bundle.manifest import Tensor, Time
+from lnn_edge.bundle.spec import Tensor, Time
 from lnn_edge.errors import ExportWarning, VerificationError
 from lnn_edge.export.proof.excitation import excite
-from lnn_edge.export.proof.prove import check_causal
+from lnn_edge.export.proof.truth import check_causal
 from lnn_edge.export.trained.layer import TrainedLayer
 from lnn_edge.export.trained.network import TrainedNetwork
 from lnn_edge.verify.comparison import compare

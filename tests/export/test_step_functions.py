@@ -12,7 +12,7 @@ from ncps.wirings import AutoNCP
 from torch import nn
 
 import lnn_edge
-from lnn_edge.cli import main
+from lnn_edge.cli.program import main
 from lnn_edge.export.verify_against import verify_against
 
 LIMIT = 1e-5  # as for single layers: outputs of order 1, some dozen float32 operations more

@@ -12,11 +12,12 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import lnn_edge
-from lnn_edge.bundle.manifest import Time
-from lnn_edge.cli import main
+from lnn_edge.bundle.opset import OPERATORS
+from lnn_edge.bundle.spec import Time
+from lnn_edge.cli.program import main
 from lnn_edge.errors import VerificationError
 from lnn_edge.export.cores.recurrent import recurrent_from_module
-from lnn_edge.export.graph.builder import OPERATORS, GraphBuilder
+from lnn_edge.export.graph.builder import GraphBuilder
 from lnn_edge.export.lowering import rnn
 from lnn_edge.export.lowering.core import lower_core
 from lnn_edge.export.lowering.step_time import StepTime

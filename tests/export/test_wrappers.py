@@ -16,7 +16,7 @@ from torch import nn
 from torch.distributions import Categorical, Normal
 
 import lnn_edge
-from lnn_edge.cli import main
+from lnn_edge.cli.program import main
 from lnn_edge.errors import ExportWarning
 from lnn_edge.export.checkpoint.source import load_trained
 

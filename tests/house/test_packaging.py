@@ -166,7 +166,7 @@ def test_importing_the_package_imports_no_numpy(python):
 
 
 def test_help_imports_no_numpy(python):
-    code = "from lnn_edge.cli import main\ntry: main(['--help'])\nfinally: print('numpy' in sys.modules)"
+    code = "from lnn_edge.cli.program import main\ntry: main(['--help'])\nfinally: print('numpy' in sys.modules)"
     done = python("-I", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}")
     assert done.stdout.endswith("\nFalse\n")
 

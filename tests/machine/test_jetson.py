@@ -13,7 +13,7 @@ from bundles import ROOT, copied
 
 import lnn_edge
 from lnn_edge.backends import named_backend
-from lnn_edge.cli import main
+from lnn_edge.cli.program import main
 from lnn_edge.machine import jetson
 from lnn_edge.machine.describe import machine
 from lnn_edge.machine.jetson import JETPACKS, read_board

@@ -12,10 +12,9 @@ from second_backend import Second, Slow, Unavailable, put_into_the_table, row
 import lnn_edge
 from lnn_edge.backends import BACKENDS, BackendOption
 from lnn_edge.bundle.directory import read_bundle
-from lnn_edge.cli import main
+from lnn_edge.cli.program import main
 from lnn_edge.errors import BackendUnavailable
-from lnn_edge.runtime.choosing import step_medians_us
-from lnn_edge.runtime.loading import open_each
+from lnn_edge.runtime.loading import open_each, step_medians_us
 
 
 def sleeping(seconds, calls, name):

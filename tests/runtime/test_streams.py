@@ -345,7 +345,7 @@ def test_a_step_allocates_nothing_that_grows(bundles):
 
 
 def test_several_inputs_are_named():
-    from lnn_edge.bundle.manifest import Tensor
+    from lnn_edge.bundle.spec import Tensor
     from lnn_edge.runtime.input_port import InputPort, by_name
 
     ports = {n: InputPort(Tensor(n, (1, 2)), np.zeros((1, 2), np.float32), "m") for n in ("camera", "imu")}
@@ -358,7 +358,7 @@ def test_several_inputs_are_named():
 
 
 def test_recordings_of_several_inputs_are_named():
-    from lnn_edge.bundle.manifest import Tensor
+    from lnn_edge.bundle.spec import Tensor
     from lnn_edge.runtime.sequence import check_recording
 
     model = SimpleNamespace(name="m", batch=1, unroll=1, inputs=(Tensor("camera", (1, 4, 4)), Tensor("imu", (1, 2))))

@@ -12,7 +12,7 @@ from typing_extensions import assert_type
 
 import lnn_edge
 from lnn_edge import ExportReport, Feature, Model, State, Stream, errors, export_model, load
-from lnn_edge.bundle.manifest import StatePair, Tensor, Time
+from lnn_edge.bundle.spec import StatePair, Tensor, Time
 
 assert_type(lnn_edge.__version__, str)
 

@@ -13,7 +13,7 @@ import pytest
 from bundles import ROOT, chaotic_cfc, small_cfc
 
 import lnn_edge
-from lnn_edge.cli import main
+from lnn_edge.cli.program import main
 from lnn_edge.errors import VerificationError
 from lnn_edge.runtime.verify_golden import verify_golden
 from lnn_edge.verify import plot
@@ -204,7 +204,7 @@ def umask() -> int:
 def test_device_draws_without_torch_and_without_a_display(python, cfc_bundle, tmp_path):
     code = f"""
 import sys; sys.path.insert(0, {str(ROOT)!r})
-from lnn_edge.cli import main
+from lnn_edge.cli.program import main
 assert main(["verify", {str(cfc_bundle)!r}, "--plot", {str(tmp_path / "p.png")!r}]) == 0
 print(sorted({{"torch", "onnx", "ncps", "matplotlib.pyplot", "tkinter"}} & set(sys.modules)))
 """

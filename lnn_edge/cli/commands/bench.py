@@ -9,6 +9,7 @@ from typing import Any
 
 from ...errors import BackendError
 from ..console import add_json_argument, emit_json, grid, progress_bar, say
+from ..exit_codes import INTERRUPTED, MISSED, OK
 from ..options import add_backend_arguments, backend_options, positive
 
 __all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
@@ -75,19 +76,20 @@ def run(arguments: argparse.Namespace) -> int:
     failures = [] if interrupted else _failures(result, arguments)
     if interrupted:
         say("interrupted: the figures are of the part that ran", arguments)
-        return 130
+        return INTERRUPTED
     say(f"{arguments.bundle}: {_summary(result)}", arguments)
     for failure in failures:  # last, where the reason of an exit code is looked for
         say(f"MISSED: {failure}", arguments)
-    return 4 if failures else 0
+    return MISSED if failures else OK
 
 
 def _prepare(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
     from ...bundle.directory import read_bundle
     from ...bundle.golden import golden_from_bundle
     from ...machine.describe import machine
+    from ...runtime.closed_loop import golden_steps
     from ...runtime.loading import load
-    from ...runtime.measure.timing import first_step, golden_steps
+    from ...runtime.measure.timing import first_step
 
     started = time.perf_counter()
     model = load(  # as a program does it, with the self-test

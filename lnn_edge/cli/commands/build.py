@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from ..console import add_json_argument, emit_json, progress_bar, say
+from ..exit_codes import OK
 from ..options import add_option_argument, backend_options
 
 __all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         prepared = backend.prepare(bundle, options, progress, rebuild=arguments.rebuild)
     emit_json(prepared, arguments)
     say(f"{arguments.bundle}: {_outcome(prepared)}", arguments)
-    return 0
+    return OK
 
 
 def _outcome(prepared: Any) -> str:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..console import add_json_argument, emit_json, progress_bar, remarks, say, tell
+from ..exit_codes import OK
 from ..options import add_example_arguments, add_source_arguments, load_example, load_source, names_list
 from ..proof_text import add_proof_arguments, check_proof_arguments, proof_text, save_plot, shown_when_it_fails
 
@@ -110,4 +111,4 @@ def run(arguments: argparse.Namespace) -> int:
     emit_json(report.to_dict(), arguments)
     save_plot(report, arguments)
     say(f"saved {report.path}{str(report).removeprefix(report.path.name)}", arguments)
-    return 0
+    return OK

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from ..console import add_json_argument, emit_json, grid, say
+from ..exit_codes import OK
 
 __all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
 
@@ -33,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     say("\n".join(_sections(bundle.manifest)), arguments)
     size = sum(len(data) for data in bundle.files.values())
     say(f"\n{arguments.bundle}: valid, {size / 1024:.0f} KiB, files unchanged since export", arguments)
-    return 0
+    return OK
 
 
 def _sections(m: Any) -> list[str]:

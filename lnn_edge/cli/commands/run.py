@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ...wording import plural
 from ..console import tell
+from ..exit_codes import OK
 from ..options import add_backend_arguments, backend_options
 from ..results import Results, make_writer, open_results
 from ..signals import stoppable
@@ -96,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
                 summary.tell("stopped after ")
             raise
     summary.tell("", f" through {model.name} on {model.description}")
-    return 0
+    return OK
 
 
 def _column(name: str) -> str:

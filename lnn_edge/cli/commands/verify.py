@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from ..console import add_json_argument, emit_json, progress_bar, say
+from ..exit_codes import NOT_EQUAL, OK
 from ..options import (
     add_backend_arguments,
     add_example_arguments,
@@ -62,9 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
     where = ", ".join(report.backends)
     if report.passed:
         say(f"{arguments.bundle}: equal over {report.steps:,} closed-loop steps on {where}", arguments)
-        return 0
+        return OK
     say(f"{arguments.bundle}: NOT equal on {where}: {report.worst}. Export it again on the workstation", arguments)
-    return 3
+    return NOT_EQUAL
 
 
 def _against_golden(arguments: argparse.Namespace, progress: Any) -> Any:

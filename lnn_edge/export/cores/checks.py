@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
-__all__ = ["check_finite", "check_methods", "checked_array", "type_name"]
+from ...arrays import Array
 
-Array = npt.NDArray[Any]
+__all__ = ["check_finite", "check_methods", "checked_array", "type_name"]
 
 
 def checked_array(tensor: torch.Tensor, name: str) -> Array:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ncps.torch import CfCCell, LTCCell, WiredCfCCell
 from torch import nn
 
-from ...bundle.manifest import Core
+from ...bundle.spec import Core
 from ...reference import LiquidCore, RecurrentCore
 from ...wording import listed
 from .checks import type_name

@@ -11,21 +11,20 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from ncps.torch import LTC, CfC, CfCCell, LTCCell, WiredCfCCell
 from ncps.torch.cfc_cell import LeCun
 from ncps.torch.lstm import LSTMCell
 from torch import nn
 
-from ...bundle.manifest import Core
+from ...arrays import Array
+from ...bundle.spec import Core
 from ...reference import CfcCell, CfcLayer, LiquidCore, LstmCell, LtcCell
 from ...reference.cfc import Linear
 from .checks import check_methods, checked_array, type_name
 
 __all__ = ["LoopedCell", "cell_layers", "core_from_module", "describe_core", "is_core"]
 
-Array = npt.NDArray[Any]
 
 _ACTIVATIONS: dict[type[nn.Module], str] = {
     LeCun: "lecun_tanh",

@@ -6,16 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from torch import nn
 
-from ...bundle.manifest import Core
+from ...arrays import Array
+from ...bundle.spec import Core
 from ...reference import GruLayer, LstmLayer, RecurrentCore, RnnLayer
 from .checks import check_methods, checked_array
 
 __all__ = ["describe_recurrent", "is_recurrent", "is_recurrent_cell", "recurrent_from_module"]
 
-Array = npt.NDArray[Any]
 
 _LAYERS = (nn.GRU, nn.LSTM, nn.RNN)
 _CELLS = (nn.GRUCell, nn.LSTMCell, nn.RNNCell)

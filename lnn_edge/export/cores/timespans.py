@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from ...bundle.manifest import Time
+from ...arrays import Array
+from ...bundle.spec import Time
 from ...reference import LiquidCore, LtcCell, ReferenceCore
 
 __all__ = ["check_timespans", "timespans_from_dt"]
-
-Array = npt.NDArray[Any]
 
 
 def timespans_from_dt(dt_s: Array, time: Time) -> Array:

@@ -9,33 +9,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ...bundle.manifest import Graph, Precision
+from ...arrays import Array
+from ...bundle.opset import IR_VERSION, OPERATORS, OPSET
+from ...bundle.spec import Graph, Precision
 from .float16 import halved
 
-__all__ = ["IR_VERSION", "OPERATORS", "OPSET", "GraphBuilder", "Shape", "Value", "check_limits", "graph_facts"]
+__all__ = ["GraphBuilder", "Shape", "Value", "check_limits", "graph_facts"]
 
-Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
-
-# Opset 17 and IR 8 are the newest that every TensorRT parser from 8.6 on and every onnxruntime from 1.14 on reads.
-OPSET, IR_VERSION = 17, 8
-
-# What TensorRT 8.6 to 11 and onnxruntime all import, in the form used here: axes as constants, two-dimensional Gemm.
-OPERATORS = frozenset(
-    # liquid cores, with Cast for half precision
-    {"Abs", "Add", "Cast", "Concat", "Div", "Erf", "Exp", "GatherElements", "Gemm", "Identity", "Mul", "ReduceSum"}
-    | {"Relu", "Sigmoid", "Split", "Sub", "Tanh", "Unsqueeze"}
-    # what surrounds them
-    | {"AveragePool", "Conv", "Cos", "Elu", "Expand", "Gather", "HardSigmoid", "LayerNormalization", "LeakyRelu", "Log"}
-    | {"LogSoftmax", "MatMul", "Max", "MaxPool", "Min", "Neg", "Pow", "ReduceMax", "ReduceMean", "ReduceMin", "Reshape"}
-    | {"Sin", "Slice", "Softmax", "Softplus", "Sqrt", "Transpose"}
-    # what they decide
-    | {"And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or", "Where"}
-)
 
 
 @dataclass(frozen=True)

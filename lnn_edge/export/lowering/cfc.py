@@ -15,11 +15,10 @@ for the other, twice:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ...arrays import Array
 from ...reference import CfcCell, CfcLayer
 from ...reference.cfc import LECUN_IN, LECUN_OUT, Linear, required
 from ..graph.builder import GraphBuilder
@@ -27,7 +26,6 @@ from .step_time import StepTime
 
 __all__ = ["lower_cfc"]
 
-Array = npt.NDArray[Any]
 
 _MICROSECOND = 10_000  # in weights, see above
 

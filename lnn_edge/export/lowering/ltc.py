@@ -17,18 +17,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ...arrays import Array
 from ...reference import LtcCell
 from ..graph.builder import GraphBuilder
 from .step_time import StepTime
 
 __all__ = ["lower_ltc"]
 
-Array = npt.NDArray[Any]
 _Value = Array | str  # a constant, one per neuron, or the name of a computed value, (rows, neurons)
 
 _SMALLEST_CM = 1e-4  # below it, weights divided by Cm leave the range in which float32 sums stay accurate

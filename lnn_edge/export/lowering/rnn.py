@@ -7,18 +7,15 @@ takes a Gemm and the activation behind it as one node. A gate is a Gemm of its o
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
+from ...arrays import Array
 from ...reference import GruLayer, LstmLayer, RecurrentCore
 from ...reference.recurrent import RnnLayer
 from ..graph.builder import GraphBuilder
 
 __all__ = ["Gate", "gated_memory", "lower_recurrent"]
 
-Array = npt.NDArray[Any]
 Gate = tuple[Array, Array]  # weight (in, units) on [input, h] and bias (units,)
 
 # Weights that cost as much as a small node: half a microsecond, see `lower_cfc`.

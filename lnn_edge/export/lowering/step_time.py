@@ -6,7 +6,7 @@ import copy
 
 import torch
 
-from ...bundle.manifest import DT_INPUT, Time
+from ...bundle.spec import DT_INPUT, Time
 from ..graph.builder import GraphBuilder, Value
 
 __all__ = ["StepTime"]

@@ -5,20 +5,17 @@ Segments lie one after the other and each starts with a reset; so do the recordi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from ...bundle.manifest import Tensor, Time
+from ...arrays import Array
+from ...bundle.spec import Tensor, Time
 from ...verify.comparison import EXTREME
+from ...verify.samples import Excitation
 
-__all__ = ["DT_REGIMES", "MIN_STEPS", "Excitation", "excite"]
+__all__ = ["DT_REGIMES", "MIN_STEPS", "excite"]
 
-Array = npt.NDArray[Any]
 
 MIN_STEPS = 1000
 _SHORT = 4  # constant, stepped and extreme segments are this many times shorter than the others: they settle
@@ -31,39 +28,6 @@ DT_REGIMES = {  # with measured time: which dt each segment is stepped with
     "step": "the period, one in ten after a gap",
     EXTREME: "the shortest and the longest legal",
 }
-
-
-@dataclass(frozen=True)
-class Excitation:
-    """Samples to step through.
-
-    Args:
-        inputs: Per input, float32 (steps, *shape).
-        dt: Seconds, float32 (steps, batch, 1); `None` with fixed time.
-        reset: uint8 (steps,); 1 where the state goes back to its initial value first.
-        segments: Name, start and stop of each segment.
-    """
-
-    inputs: dict[str, Array]
-    dt: Array | None
-    reset: Array
-    segments: tuple[tuple[str, int, int], ...]
-
-    @property
-    def steps(self) -> int:
-        """Number of steps."""
-        return len(self.reset)
-
-    def sequences(self) -> Iterator[slice]:
-        """The stretches between resets."""
-        starts = [*np.flatnonzero(self.reset).tolist(), self.steps]
-        for start, stop in pairwise(starts):
-            yield slice(start, stop)
-
-    def pick(self, index: Array) -> Excitation:
-        """A shorter excitation from steps that keep their order and their sequences' beginnings."""
-        inputs = {name: value[index] for name, value in self.inputs.items()}
-        return Excitation(inputs, None if self.dt is None else self.dt[index], self.reset[index], ())
 
 
 def excite(

@@ -10,17 +10,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx.reference import ReferenceEvaluator
 
+from ...arrays import Array
 from ...bundle.directory import Bundle
 from ...bundle.manifest import Manifest
 from ...runtime.model import Model
 
 __all__ = ["EVALUATOR", "Evaluator", "EvaluatorStepper", "open_evaluator"]
 
-Array = npt.NDArray[Any]
 
 EVALUATOR = "onnx.reference"
 

@@ -14,16 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ...arrays import Array
 from ..graph.builder import Shape, Value
 
 __all__ = ["Condition", "Joined", "Product", "Scaled", "Step", "Unwritten", "per_channel"]
 
-Array = npt.NDArray[Any]
 _Write = Callable[[Array, Array | None], str]
 
 # A shift may move behind a product if it is at most this many times what is left after it, which normalisation makes of

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.export import ExportedProgram
 
@@ -22,8 +21,6 @@ from .folding import Product, Scaled, Step, Unwritten
 from .registry import takes_unwritten
 
 __all__ = ["Translator", "translate"]
-
-Array = npt.NDArray[Any]
 
 
 CoreLowering = Callable[[int, Value, list[Value], Value | torch.Tensor | None], list[Value]]

@@ -9,19 +9,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from ...bundle.manifest import Tensor, Time
+from ...arrays import Array
+from ...bundle.spec import Tensor, Time
+from ...verify.samples import Excitation
 from ..cores.timespans import timespans_from_dt
-from ..proof.excitation import Excitation
 from .protocol import Known
 
 __all__ = ["TIME_NAMES", "Forward", "Leaf", "leaf_from_shapes", "leaf_name", "needed_arguments"]
 
-Array = npt.NDArray[Any]
 Around = Callable[[torch.Tensor | None], AbstractContextManager[Any]]
 
 TIME_NAMES = ("timespans", "timespan", "dt", "dts", "delta_t", "elapsed", "elapsed_time", "ts")

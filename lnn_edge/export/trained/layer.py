@@ -6,23 +6,20 @@ import copy
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
-from ...bundle.manifest import Core, StatePair, Tensor, Time
+from ...bundle.spec import Core, StatePair, Tensor, Time
 from ...reference import LiquidCore
+from ...verify.samples import Excitation
 from ..cores.liquid import core_from_module, describe_core
 from ..cores.timespans import timespans_from_dt
 from ..graph.builder import GraphBuilder, Value
 from ..lowering.core import lower_core
 from ..lowering.step_time import StepTime
-from ..proof.excitation import Excitation
 from .protocol import NOT_CAUSAL, Known, Results
 
 __all__ = ["TrainedLayer"]
-
-Array = npt.NDArray[Any]
 
 
 class TrainedLayer:

@@ -15,26 +15,24 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from ...bundle.manifest import Core, StatePair, Tensor, Time
+from ...arrays import Array
+from ...bundle.spec import Core, StatePair, Tensor, Time
+from ...verify.samples import Excitation
 from ..cores.find import find_cores, is_batch_first, read_core
 from ..cores.wrappers import plain_names, unwrap_parts
 from ..graph.builder import GraphBuilder, Value
 from ..lowering.step_time import StepTime
-from ..proof.excitation import Excitation
-from ..starts import changing_start, initial_value
 from ..trace.trace import lower_program, span_argument, trace_step
 from .forward import Forward, Leaf, leaf_from_shapes, leaf_name
-from .patching import Steering
+from .patching import Steering, changing_start, initial_value
 from .protocol import NOT_CAUSAL, Known, Results
 
 __all__ = ["STATE_NAMES", "TrainedNetwork"]
 
-Array = npt.NDArray[Any]
 
 STATE_NAMES = ("hx", "h", "hidden", "hidden_state", "state", "states", "h0", "hc", "hxs", "rnn_state", "rnn_states")
 

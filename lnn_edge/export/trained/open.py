@@ -6,9 +6,9 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy.typing as npt
 from torch import nn
 
+from ...arrays import Array
 from ..cores.checks import check_finite
 from ..cores.find import find_cores, find_parts, is_batch_first, is_liquid_cell
 from ..cores.liquid import LoopedCell, core_from_module, is_core
@@ -20,8 +20,6 @@ from .protocol import Trained
 from .user_step import TrainedStep
 
 __all__ = ["InputShape", "describe_inputs", "trained_from_module"]
-
-Array = npt.NDArray[Any]
 
 
 class InputShape:

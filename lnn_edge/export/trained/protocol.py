@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy.typing as npt
-
-from ...bundle.manifest import Core, StatePair, Tensor, Time
+from ...arrays import Array
+from ...bundle.spec import Core, StatePair, Tensor, Time
+from ...verify.samples import Excitation
 from ..graph.builder import GraphBuilder, Value
 from ..lowering.step_time import StepTime
-from ..proof.excitation import Excitation
 
 __all__ = ["NOT_CAUSAL", "Known", "Results", "Trained"]
 
-Array = npt.NDArray[Any]
 Results = dict[str, Array]  # per output and state output, (steps, *shape)
 Known = dict[str, tuple[Array, Array]]  # per output the steps whose value is known, and the values (known, *shape)
 NOT_CAUSAL = (

@@ -13,30 +13,28 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from ...bundle.manifest import Core, StatePair, Tensor, Time
+from ...arrays import Array
+from ...bundle.spec import Core, StatePair, Tensor, Time
+from ...verify.samples import Excitation
 from ..cores.find import find_parts, is_cell, read_core
 from ..cores.liquid import is_core
 from ..cores.timespans import timespans_from_dt
 from ..cores.wrappers import plain_names, unwrap_parts
-from ..given import GivenStates
 from ..graph.builder import GraphBuilder, Value
 from ..lowering.step_time import StepTime
-from ..proof.excitation import Excitation
-from ..starts import initial_value
 from ..trace.trace import lower_program, span_argument, trace_step
 from .forward import Forward, Leaf, leaf_from_shapes, leaf_name, needed_arguments
 from .network import STATE_NAMES
+from .patching import GivenStates, initial_value
 from .protocol import Known, Results
 from .step_function import StateTree, StepFunction, first_samples, resolved, same_tensors, zeros_like
 
 __all__ = ["TrainedStep"]
 
-Array = npt.NDArray[Any]
 
 _HIDE = (
     "If that forward is not the loop over time that was trained, hide it: export torch.nn.ModuleDict({'net': model}) "

@@ -8,9 +8,9 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from numpy import isfinite  # a name of its own: an attribute look-up less in every step
 
+from ...arrays import Array
 from ...bundle.directory import Bundle
 from ...bundle.manifest import Manifest
 from ...errors import BackendError, BundleError
@@ -22,7 +22,6 @@ import onnxruntime as ort
 
 __all__ = ["CpuBackend", "CpuStepper"]
 
-Array = npt.NDArray[Any]
 _ALIGN = 16  # elements: 64 bytes, one cache line and the widest vector register
 
 

@@ -13,55 +13,26 @@ too (no coordinated omission). For every paced step:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import count
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from ...bundle.golden import Golden
-from ...bundle.manifest import DT_INPUT
 from ...wording import choices
-from ..closed_loop import as_caller
-from ..model import Model
-from ..sequence import blocks_from_samples
+from ..closed_loop import Step
+from ..durations import Distribution, distribution
 
 __all__ = [
-    "PERCENTILES",
-    "Distribution",
     "Paced",
     "back_to_back",
-    "distribution",
     "first_step",
-    "golden_steps",
     "paced",
 ]
 
-Array = npt.NDArray[Any]
-Step = Callable[[], object]
 
-PERCENTILES = (50.0, 90.0, 99.0, 99.9)
-_BEYOND = 10  # samples that must lie beyond a percentile for it to mean something
 _BEHIND_NS = 1_000_000_000  # so long after its planned end a paced run ends all the same: the rate cannot be kept
 _SPIN_NS = 200_000  # with wait="spin" the last stretch before a due time is spun: longer than a timer's usual slack
-
-
-@dataclass(frozen=True)
-class Distribution:
-    """A set of durations.
-
-    Args:
-        samples: Number of durations.
-        min_us, max_us: Smallest and largest, microseconds.
-        percentiles_us: By name ("p50", "p99.9"), microseconds; `None` where there are too few samples for it.
-    """
-
-    samples: int
-    min_us: float
-    max_us: float
-    percentiles_us: dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -87,61 +58,6 @@ class Paced:
     planned: int
     misses: int
     interrupted: bool
-
-
-def distribution(durations_ns: Array) -> Distribution:
-    """Summarise durations in nanoseconds; a percentile needs at least ten samples beyond it.
-
-    Raises:
-        ValueError: If there is no sample.
-    """
-    ordered = np.sort(np.asarray(durations_ns, np.int64))
-    if len(ordered) == 0:
-        raise ValueError("no step was measured, so there is nothing to report")
-
-    def percentile(p: float) -> float | None:
-        beyond = round(len(ordered) * (100.0 - p) / 100.0, 6)
-        rank = int(np.ceil(len(ordered) * p / 100.0)) - 1
-        return float(ordered[rank]) / 1e3 if beyond >= _BEYOND else None
-
-    return Distribution(
-        samples=len(ordered),
-        min_us=float(ordered[0]) / 1e3,
-        max_us=float(ordered[-1]) / 1e3,
-        percentiles_us={f"p{p:g}": percentile(p) for p in PERCENTILES},
-    )
-
-
-def golden_steps(model: Model, golden: Golden) -> Step:
-    """A function that steps a fresh stream through the golden samples, over and over; inputs are ready beforehand.
-
-    With `unroll` it steps through blocks of them.
-    """
-    manifest, step = model.manifest, model.stream().step
-    calls = golden.steps // manifest.unroll
-    names = [t.name for t in model.inputs]
-    columns = {name: list(as_caller(golden.inputs[name], manifest)) for name in names}
-    samples: list[Any] = columns[names[0]]
-    if len(names) > 1:
-        samples = [{name: columns[name][k] for name in names} for k in range(calls)]
-    dts = None
-    if DT_INPUT in golden.inputs:
-        dts = list(blocks_from_samples(golden.inputs[DT_INPUT], manifest.unroll)[..., 0])
-        if manifest.batch * manifest.unroll == 1:
-            dts = [float(dt[0, 0]) for dt in dts]
-    turns = _cycle(calls)
-    if dts is None:
-        return lambda: step(samples[next(turns)])
-
-    def timed() -> object:
-        k = next(turns)
-        return step(samples[k], dt_s=dts[k])
-
-    return timed
-
-
-def _cycle(length: int) -> Iterator[int]:
-    return (k % length for k in count())
 
 
 def first_step(step: Step) -> float:

@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ...arrays import Array
 from ...wording import choices, listed
 
 __all__ = ["BadRowError", "Columns", "Row", "load_recordings", "open_table", "read_columns", "reader", "rows"]
-
-Array = npt.NDArray[Any]
 
 
 class BadRowError(ValueError):

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from ...arrays import Array
 from .sequences import Sequences
 
 __all__ = ["EXAMPLE_STEPS", "Learnt", "example_of", "range_of", "weighted_moments"]
 
-Array = npt.NDArray[Any]
 EXAMPLE_STEPS = 2048  # samples kept for the proof of an export, which steps through at most about a thousand
 
 

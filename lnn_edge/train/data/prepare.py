@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import check_array
 
+from ...arrays import Array
 from ..network.module import LiquidModule
 from ..settings import Settings
 from .dataset import Augmentation, Corpus, seed_of
@@ -22,7 +22,6 @@ from .targets import Answers, decide_task, encode_labels, next_samples, read_ans
 
 __all__ = ["Prepared", "prepare"]
 
-Array = npt.NDArray[Any]
 _ALL_STEPS = 2**31 - 1
 _LARGEST = float(np.finfo(np.float32).max) / 4  # a spread around it is computed in float32 as well
 

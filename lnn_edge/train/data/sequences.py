@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.utils.validation import validate_data
+
+from ...arrays import Array
 
 __all__ = ["Sequences", "as_array", "by_label", "in_order", "read_sequences", "read_timespans"]
 
-Array = npt.NDArray[Any]
 Form = Literal["batch", "list", "one", "rows"]
 
 

@@ -7,15 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
 
+from ...arrays import Array
 from .sequences import Sequences, as_array, by_label
 
 __all__ = ["Answers", "decide_task", "encode_labels", "next_samples", "read_answers", "read_weights"]
 
-Array = npt.NDArray[Any]
 Level = Literal["step", "sequence"]
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import torch
 from ncps.wirings import Wiring
 from torch import nn
@@ -21,7 +19,6 @@ from .progress import Record
 
 __all__ = ["Progressed", "load_progress", "run_fingerprint", "save_progress"]
 
-Array = npt.NDArray[Any]
 _VERSION = 1
 _FREE = {"epochs", "patience", "n_jobs", "verbose", "device", "checkpoint", "checkpoint_every"}
 

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import lnn_edge
-from lnn_edge.cli import main
+from lnn_edge.cli.program import main
 from lnn_edge.export.checkpoint.file import DESCRIPTION_ENTRY, Description, read_weights
 from lnn_edge.export.cores.rebuild import config_from_core
 

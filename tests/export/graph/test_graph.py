@@ -14,10 +14,12 @@ from onnx.reference import ReferenceEvaluator
 
 import lnn_edge
 from lnn_edge.bundle.golden import decode_golden
-from lnn_edge.bundle.manifest import Time, decode_manifest
+from lnn_edge.bundle.manifest import decode_manifest
+from lnn_edge.bundle.opset import IR_VERSION, OPERATORS, OPSET
+from lnn_edge.bundle.spec import Time
 from lnn_edge.errors import VerificationError
 from lnn_edge.export.exporting import export_model
-from lnn_edge.export.graph.builder import IR_VERSION, OPERATORS, OPSET, GraphBuilder, check_limits
+from lnn_edge.export.graph.builder import GraphBuilder, check_limits
 from lnn_edge.export.step_graph import add_steps
 from lnn_edge.export.trained.layer import TrainedLayer
 from lnn_edge.runtime.state import initial_state

@@ -20,13 +20,13 @@ from second_backend import DRIFT_AFTER, Drifting, Second, Unavailable, put_into_
 import lnn_edge
 from lnn_edge.bundle.directory import read_bundle
 from lnn_edge.bundle.golden import golden_from_bundle
-from lnn_edge.bundle.manifest import Time
-from lnn_edge.cli import main
+from lnn_edge.bundle.spec import Time
+from lnn_edge.cli.program import main
 from lnn_edge.cli.proof_text import proof_text
 from lnn_edge.errors import VerificationError
 from lnn_edge.export.proof.excitation import DT_REGIMES, excite
 from lnn_edge.export.proof.onnx_reference import open_evaluator
-from lnn_edge.export.proof.prove import truth_from_model
+from lnn_edge.export.proof.truth import truth_from_model
 from lnn_edge.export.trained.layer import TrainedLayer
 from lnn_edge.export.verify_against import verify_against
 from lnn_edge.runtime.verify_golden import verify_golden

@@ -12,7 +12,7 @@ from ncps.torch import CfC
 from torch import nn
 
 import lnn_edge
-from lnn_edge.bundle.manifest import Time
+from lnn_edge.bundle.spec import Time
 from lnn_edge.export.graph.builder import GraphBuilder
 from lnn_edge.export.step_graph import add_steps
 from lnn_edge.export.trace.folding import per_channel

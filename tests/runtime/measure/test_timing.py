@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 import lnn_edge
 from lnn_edge.bundle.directory import read_bundle
 from lnn_edge.bundle.golden import golden_from_bundle
+from lnn_edge.runtime.closed_loop import golden_steps
+from lnn_edge.runtime.durations import PERCENTILES, distribution
 from lnn_edge.runtime.measure import timing
-from lnn_edge.runtime.measure.timing import PERCENTILES, back_to_back, distribution, first_step, golden_steps, paced
+from lnn_edge.runtime.measure.timing import back_to_back, first_step, paced
 
 
 def quiet(_done):

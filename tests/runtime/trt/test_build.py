@@ -13,7 +13,7 @@ from bundles import ROOT
 from fake_tensorrt import VERSIONS
 
 import lnn_edge
-from lnn_edge.cli import main
+from lnn_edge.cli.program import main
 from lnn_edge.runtime.backends.trt.build_watch import PERCENT, Watch, watched
 
 REPORTING = [version for version in VERSIONS if version != "8.6"]
@@ -134,7 +134,7 @@ import os, pathlib, signal, sys, threading, time
 sys.path.insert(0, {str(ROOT / "tests" / "support")!r})
 import pytest
 from fake_tensorrt import install
-from lnn_edge.cli import main
+from lnn_edge.cli.program import main
 
 def press():
     for _ in range(2):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import lnn_edge
-from lnn_edge.cli import main
+from lnn_edge.cli.program import main
 from lnn_edge.errors import BackendUnavailable
 from lnn_edge.runtime.backends.build_cache import EngineCache, EngineRefused
 

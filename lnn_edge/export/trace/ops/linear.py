@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from ....arrays import Array
 from ...graph.builder import Shape, Value
 from ..folding import Product, Scaled
 from ..registry import Rules, folds
@@ -18,7 +18,6 @@ from .shape import reduced
 
 __all__ = ["RULES"]
 
-Array = npt.NDArray[Any]
 
 RULES = Rules()
 

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from ....bundle.directory import Bundle
 from ....errors import BackendError, BackendUnavailable
 from ....machine.jetson import system_facts
+from ....progress import Progress
 from ..build_cache import EngineCache, EngineRefused, cache_folder
 from ..layout import layout_from_manifest
-from .build_watch import Progress, Watch, watched
+from .build_watch import Watch, watched
 from .cudart import CudaError
 from .device import Device, open_device, unavailable
 from .device_figures import DeviceFigures, measure

@@ -11,9 +11,10 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-__all__ = ["PERCENT", "Progress", "Watch", "unfinished", "watched"]
+from ....progress import Progress
 
-Progress = Callable[[str, int, int], None]
+__all__ = ["PERCENT", "Watch", "unfinished", "watched"]
+
 _Result = TypeVar("_Result")
 
 PERCENT = 100  # the total of what is reported, once phases are known

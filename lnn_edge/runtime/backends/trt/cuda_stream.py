@@ -9,12 +9,12 @@ from typing import Any
 
 from .cudart import FLAGS, NOT_READY, CudaError, Cudart, gpu_free
 
-__all__ = ["Stream"]
+__all__ = ["CudaStream"]
 
 _POLL_TIMEOUT_S = 5.0  # a step takes microseconds; a GPU silent for this long will not answer
 
 
-class Stream:
+class CudaStream:
     """Work in order, apart from all other streams.
 
     Args:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ....errors import BackendUnavailable
 from ....machine.jetson import closed_devices
 from ..layout import Slab
-from .cuda_stream import Stream
+from .cuda_stream import CudaStream
 from .cudart import FLAGS, CudaError, Cudart, gpu_free, open_cudart
 
 __all__ = ["Device", "DeviceMemory", "Facts", "HostMemory", "open_device", "unavailable"]
@@ -104,7 +104,7 @@ class Device:
         """Allocate pinned memory that the GPU sees as well."""
         return HostMemory(self.cudart, nbytes)
 
-    def stream(self, wait: str) -> Stream:
+    def stream(self, wait: str) -> CudaStream:
         """Make a stream; for "spin", from then on every wait of this process for this GPU spins."""
         if wait == "spin":
             flags = self.cudart.call("cudaGetDeviceFlags")
@@ -112,7 +112,7 @@ class Device:
             # memory is always on, and not a flag that may be set.
             kept = flags & ~(FLAGS["cudaDeviceScheduleMask"] | FLAGS["cudaDeviceMapHost"])
             self.cudart.call("cudaSetDeviceFlags", kept | FLAGS["cudaDeviceScheduleSpin"])
-        return Stream(self.cudart, wait)
+        return CudaStream(self.cudart, wait)
 
     def spins(self) -> bool:
         """Whether waiting for it keeps a core busy; another library may have chosen otherwise since."""

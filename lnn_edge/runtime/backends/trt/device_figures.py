@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ...measure.timing import Distribution, distribution
-from .cuda_stream import Stream
+from ...durations import Distribution, distribution
+from .cuda_stream import CudaStream
 from .options import Options
 from .stepper import SETUP, GpuStepper, Program
 
@@ -88,7 +88,7 @@ def measure(stepper: GpuStepper, steps: int, options: Options, counts: tuple[int
     return DeviceFigures(options.wait, graph, *counts, tuple(figures))
 
 
-def _on_the_host(stream: Stream, program: Program, steps: int) -> Distribution:
+def _on_the_host(stream: CudaStream, program: Program, steps: int) -> Distribution:
     """Host time to queue a step."""
     durations = np.zeros(steps, np.int64)
     for k in range(-_WARMUP, steps):  # what is below 0 is overwritten
@@ -99,7 +99,7 @@ def _on_the_host(stream: Stream, program: Program, steps: int) -> Distribution:
     return distribution(durations)
 
 
-def _inside_a_graph(stream: Stream, part: Callable[[], None], steps: int) -> Distribution:
+def _inside_a_graph(stream: CudaStream, part: Callable[[], None], steps: int) -> Distribution:
     """GPU time of what `part` queues, from event to event of one graph."""
     start, end = stream.event(), stream.event()
 
@@ -116,7 +116,7 @@ def _inside_a_graph(stream: Stream, part: Callable[[], None], steps: int) -> Dis
         stream.free_graph(graph)
 
 
-def _around(stream: Stream, part: Callable[[], None], steps: int) -> Distribution:
+def _around(stream: CudaStream, part: Callable[[], None], steps: int) -> Distribution:
     """Time from before the first piece of `part` to after its last, while the host queues them."""
     start, end = stream.event(), stream.event()
 
@@ -128,7 +128,7 @@ def _around(stream: Stream, part: Callable[[], None], steps: int) -> Distributio
     return _between(stream, start, end, queue, steps)
 
 
-def _between(stream: Stream, start: Any, end: Any, queue: Callable[[], None], steps: int) -> Distribution:
+def _between(stream: CudaStream, start: Any, end: Any, queue: Callable[[], None], steps: int) -> Distribution:
     durations = np.zeros(steps, np.int64)
     for k in range(-_WARMUP, steps):  # what is below 0 is overwritten
         queue()

@@ -26,12 +26,12 @@ from typing import Any
 from weakref import finalize
 
 import numpy as np
-import numpy.typing as npt
 from numpy import copyto, isfinite
 
+from ....arrays import Array
 from ....errors import BackendError, BackendUnavailable
 from ..layout import Layout
-from .cuda_stream import Stream
+from .cuda_stream import CudaStream
 from .cudart import NOT_READY, CudaError
 from .device import Device, DeviceMemory
 from .engines import Engine
@@ -39,7 +39,6 @@ from .options import Options
 
 __all__ = ["RUNNING", "SETUP", "Buffers", "EnqueueRefused", "GpuStepper", "Program"]
 
-Array = npt.NDArray[Any]
 _LOGGER = logging.getLogger("lnn_edge.tensorrt")
 _CAPTURES = 3  # attempts: one is spoilt when another thread, torch's for instance, waits for the whole GPU meanwhile
 SETUP = threading.Lock()  # making contexts and capturing: one thread at a time, so that no call lands in a capture
@@ -79,7 +78,9 @@ class Buffers:
 class Program:
     """One context at fixed addresses, and the copies around it."""
 
-    def __init__(self, engine: Engine, stream: Stream, buffers: Buffers, states: int, results: int, fed: int) -> None:
+    def __init__(
+        self, engine: Engine, stream: CudaStream, buffers: Buffers, states: int, results: int, fed: int
+    ) -> None:
         layout = buffers.layout
         self.states, self.next_states = states, results + layout.states_offset
         self._engine, self._stream, self._buffers, self._results, self._fed = engine, stream, buffers, results, fed
@@ -256,7 +257,7 @@ class GpuStepper:
             self._stale = True
             raise
 
-    def profile(self) -> tuple[Stream, Program]:
+    def profile(self) -> tuple[CudaStream, Program]:
         """The stream and the program of the next step, for measuring; nothing else may use them meanwhile."""
         return self._stream, self._programs[self._turn]
 
@@ -298,7 +299,7 @@ def _captured(program: Program, attempts: int = _CAPTURES) -> None:
 RUNNING: list[Any] = []  # what a GPU that does not answer may still use; freeing it would hang, or spoil its memory
 
 
-def _release(stream: Stream, programs: list[Program], memories: list[DeviceMemory], buffers: Buffers) -> None:
+def _release(stream: CudaStream, programs: list[Program], memories: list[DeviceMemory], buffers: Buffers) -> None:
     """Free what a stepper had, once nothing of it runs any more."""
     try:
         stream.wait()

@@ -1,0 +1,139 @@
+"""The program `lnn-edge`: its parser, and what becomes an exit code and one line on standard error."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from .. import __version__
+from ..errors import BackendError, BackendUnavailable, BundleError, VerificationError
+from ..files import named_in_errors
+from ..wording import choices
+from .commands import bench, build, doctor, export, inspect, run, verify
+from .console import check_json_argument, escape_what_is_unprintable
+from .exit_codes import BAD_BUNDLE, FAILED, INTERRUPTED, NOT_EQUAL, NOT_READY, OK, USAGE
+from .os_errors import STANDARD_OUTPUT, is_of_the_machine, os_error_text
+
+__all__ = ["main"]
+
+_COMMANDS = (export, verify, inspect, build, run, bench, doctor)
+_EXIT_CODES = """exit codes:
+  0 done; 1 unexpected error; 2 usage or bad input; 3 verification failed; 4 deadline or target missed;
+  5 environment not ready; 6 bundle invalid; 130 interrupted; 129, 143 ended by a signal"""
+_EXAMPLES = """examples:
+  lnn-edge export train.py:make_model gait.lnn --weights gait.safetensors --period-s 0.1
+  lnn-edge run gait.lnn --input walk.csv
+  lnn-edge bench gait.lnn --rate 100
+  lnn-edge doctor"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Argparse, with the nearest valid name in its errors."""
+
+    def error(self, message: str) -> NoReturn:
+        bad = re.search(r"argument (\S+): invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        unknown = re.search(r"unrecognized arguments: (-\S+)", message)
+        if bad:
+            names = re.findall(r"[\w.-]+", bad.group(3))
+            message = f"{bad.group(1)} is '{bad.group(2)}'. {choices(bad.group(2), names)}"
+        elif unknown:
+            options = [option for action in self._actions for option in action.option_strings]
+            message = f"unknown option '{unknown.group(1)}'. {choices(unknown.group(1).split('=')[0], options)}"
+        sys.stderr.write(f"{self.prog}: {message}\nType: {self.prog} --help\n")
+        raise SystemExit(USAGE)
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="lnn-edge",
+        description="Liquid neural networks from ncps.torch to the robot: export, prove, stream, measure.",
+        epilog=f"{_EXAMPLES}\n\n{_EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"lnn-edge {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    for module in _COMMANDS:
+        command = commands.add_parser(
+            module.NAME,
+            help=module.HELP,
+            description=module.DESCRIPTION,
+            epilog=module.EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        module.add_arguments(command)
+        command.set_defaults(run=module.run, parser=command)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; every failure ends with one line that says why and what to try."""
+    parser = _make_parser()
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return _guarded(arguments)
+
+
+def _guarded(arguments: Any) -> int:
+    try:
+        escape_what_is_unprintable()
+        check_json_argument(arguments)
+        code: int = arguments.run(arguments)
+        with named_in_errors(STANDARD_OUTPUT):
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return _interrupted()
+    except BrokenPipeError:  # the reader of our output has gone; that is its right
+        _abandon_output()
+        return OK
+    except VerificationError as error:
+        return _failed(error, NOT_EQUAL)
+    except BundleError as error:
+        return _failed(error, BAD_BUNDLE)
+    except (BackendUnavailable, ImportError) as error:
+        return _failed(error, NOT_READY)
+    except BackendError as error:
+        return _failed(error, FAILED)
+    except OSError as error:
+        _flush_or_abandon_output()
+        return _failed(os_error_text(error), FAILED if is_of_the_machine(error) else USAGE)
+    except (ValueError, TypeError) as error:
+        return _failed(error, USAGE)
+    except Exception as error:  # the last line of defence: say that it is our fault, and keep the traceback
+        traceback.print_exc()
+        return _failed(f"unexpected error: {error!r}. Please report it with the text above", FAILED)
+    return code
+
+
+def _flush_or_abandon_output() -> None:
+    """Print what can still be printed; else Python would try once more at its end, and end with its own message."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _abandon_output()
+
+
+def _abandon_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _interrupted() -> int:
+    code = _failed("interrupted; nothing half-written is left", INTERRUPTED)
+    building = sys.modules.get("lnn_edge.runtime.backends.trt.build_watch")
+    if building and building.unfinished():  # the user has said twice not to wait
+        sys.stdout.flush()
+        os._exit(code)
+    return code
+
+
+def _failed(reason: object, code: int) -> int:
+    notes = "".join(f" ({note})" for note in getattr(reason, "__notes__", ()))
+    sys.stderr.write(f"lnn-edge: {reason}{notes}\n")
+    return code

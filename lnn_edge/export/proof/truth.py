@@ -1,0 +1,176 @@
+"""The truth of a proof: the trained module on whole sequences, stepped, and in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...bundle.spec import Time
+from ...errors import VerificationError
+from ...progress import Progress
+from ...verify.comparison import COMPUTABLE, EXACT, TORCH, Comparison, compare, largest_error, versus
+from ...verify.samples import Excitation
+from ..threads import one_thread
+from ..trained.protocol import Known, Results, Trained
+
+__all__ = ["STEPPED_WHOLE", "TORCH_EXACT", "Truth", "check_causal", "truth_from_model"]
+
+TORCH_EXACT = versus(TORCH, EXACT)
+
+
+STEPPED_WHOLE = versus("torch stepped", "torch on the whole sequence")
+
+
+_CAUSAL_STEPS = 24
+
+
+_DRAWS = (
+    "its forward draws random numbers in eval mode (noise, a sample of a distribution, a dropout that is always on), "
+    "which no step can draw again. Draw them only `if self.training`, call dropout with `training=self.training`, and "
+    "return what a distribution is made of, its mean or logits, in place of a sample"
+)
+
+
+_KEEPS = (
+    "its forward keeps something from call to call, or draws random numbers outside torch. Keep all state in the state "
+    "that it takes and returns, and draw only `if self.training`"
+)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What the trained module gives: called on whole sequences, stepped, and restated in float64."""
+
+    samples: Excitation
+    whole: Known
+    stepped: Results
+    float64: Results
+
+    @property
+    def float32(self) -> Results:
+        """Torch float32: the whole sequence's values where they are known, else those of stepping."""
+        merged = {name: value.copy() for name, value in self.stepped.items()}
+        for name, (steps, values) in self.whole.items():
+            merged[name][steps] = values
+        return merged
+
+    def comparisons(self) -> list[Comparison]:
+        """Before any bundle: stepping torch must equal its own sequence, and float32 must be able to compute it."""
+        rows = []
+        for segment, start, stop in self.samples.segments:
+            part = slice(start, stop)
+            for name, (steps, whole) in self.whole.items():
+                here = (steps >= start) & (steps < stop)
+                if here.any():
+                    stepped = self.stepped[name][steps[here]]
+                    own = largest_error(stepped, self.float64[name][steps[here]])
+                    rows.append(compare(name, STEPPED_WHOLE, segment, stepped, whole[here], own=own))
+            for name, exact in self.float64.items():
+                got = self.stepped[name][part]
+                rows.append(compare(name, TORCH_EXACT, segment, got, exact[part], tolerance=COMPUTABLE))
+        return rows
+
+
+@one_thread()
+def truth_from_model(model: Trained, samples: Excitation, time: Time, progress: Progress) -> Truth:
+    """Run the trained module in all three ways, segment by segment: each starts with a reset, so progress can show.
+
+    Raises:
+        VerificationError: If what torch gives when it is stepped is not finite.
+    """
+    whole = _by_segment(
+        "torch, whole sequences", samples, progress, lambda part: model.whole(part, time), _joined_known
+    )
+    stepped = _by_segment("torch, stepped", samples, progress, lambda part: model.stepped(part, time), _joined)
+    with np.errstate(all="ignore"):  # what is not finite is an infinite error in every comparison
+        exact = _by_segment("float64 reference", samples, progress, lambda part: model.reference(part, time), _joined)
+    _check_steps(stepped, samples)  # last: the reference knows why, where time ran backwards
+    return Truth(samples, whole, stepped, exact)
+
+
+def _check_steps(stepped: Results, samples: Excitation) -> None:
+    for segment, start, stop in samples.segments:
+        for name, values in stepped.items():
+            bad = np.argwhere(~np.isfinite(values[start:stop]))
+            if len(bad):
+                value = values[start:stop][tuple(bad[0])]
+                raise VerificationError(
+                    f"'{name}' of the model is {value} at step {bad[0][0]} of the {segment} inputs. Torch itself "
+                    "cannot step this model on them, so no step can be proven equal to it: the training diverged, or "
+                    "nothing kept the model's parameters in bounds"
+                )
+
+
+def _by_segment(
+    phase: str,
+    samples: Excitation,
+    progress: Progress,
+    run: Callable[[Excitation], Any],
+    join: Callable[[Sequence[int], list[Any]], Any],
+) -> Any:
+    parts = []
+    for _, start, stop in samples.segments:
+        progress(phase, start, samples.steps)
+        parts.append(run(samples.pick(np.arange(start, stop))))
+    return join([start for _, start, _ in samples.segments], parts)
+
+
+def _joined(_starts: Sequence[int], parts: list[Results]) -> Results:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _joined_known(starts: Sequence[int], parts: list[Known]) -> Known:
+    return {
+        name: (
+            np.concatenate([part[name][0] + start for start, part in zip(starts, parts, strict=True)]),
+            np.concatenate([part[name][1] for part in parts]),
+        )
+        for name in parts[0]
+    }
+
+
+@one_thread()
+def check_causal(model: Trained, samples: Excitation, time: Time) -> None:
+    """Step the torch module itself through a short sequence and compare it with its own whole sequence.
+
+    Raises:
+        ValueError: If they differ: the model looks at more than one sample at a time, so no step can equal it. Or if
+            what it gives is not finite, or another each time it is called.
+    """
+    short = samples.pick(np.arange(_CAUSAL_STEPS))
+    stepped = model.stepped(short, time)
+    for name, values in stepped.items():
+        bad = np.argwhere(~np.isfinite(values))
+        if len(bad):
+            raise ValueError(
+                f"'{name}' of the model is {values[tuple(bad[0])]} at step {bad[0][0]} of the example: the training "
+                "diverged, a buffer such as the statistics of a BatchNorm is damaged, or the samples are not in the "
+                "units of the training"
+            )
+    known = model.whole(short, time)
+    _check_repeats(model, short, time, known)
+    for name, (steps, whole) in known.items():
+        found = compare(name, STEPPED_WHOLE, "first", stepped[name][steps], whole, tolerance=COMPUTABLE)
+        if not found.passed:
+            raise ValueError(
+                f"output '{name}' at step {found.first_over}: torch stepped and torch on the whole sequence differ by "
+                f"{found.max_abs:.1e}, so {model.why_unequal}"
+            )
+
+
+def _check_repeats(model: Trained, samples: Excitation, time: Time, first: Known) -> None:
+    """Call the torch module again: what differs now differs from any step too, and is not for want of causality."""
+    before = torch.get_rng_state()
+    again = model.whole(samples, time)
+    cause = _KEEPS if torch.equal(before, torch.get_rng_state()) else _DRAWS
+    for name, (_, values) in first.items():
+        found = compare(name, "again vs first", "first", again[name][1], values)
+        if not found.passed and np.isfinite(found.max_abs):
+            raise ValueError(
+                f"output '{name}' differs by {found.max_abs:.1e} when the model is called again with the same samples: "
+                f"{cause}"
+            )
