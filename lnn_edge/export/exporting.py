@@ -19,7 +19,7 @@ from ..bundle.golden import encode_golden
 from ..bundle.manifest import Manifest, Schema, encode_json
 from ..bundle.spec import Feature, Precision, StatePair, Verification
 from ..errors import VerificationError
-from ..progress import Progress
+from ..progress import Progress, silent
 from ..runtime.loading import load, open_each
 from ..verify.comparison import TOLERANCE, TOLERANCE_REASON
 from ..verify.report import ExportReport
@@ -36,14 +36,15 @@ from .arguments import (
 from .cores.masks import warn_of_drifted_masks
 from .cores.wrappers import unwrapped
 from .graph.builder import GraphBuilder, graph_facts
-from .proof.excitation import MIN_STEPS, excite
+from .proof.excitation import excite
+from .proof.length import FULL_PROOF, ProofLength
 from .proof.prove import golden_from_truth, prove
 from .proof.truth import STEPPED_WHOLE, TORCH_EXACT, Truth, check_causal, truth_from_model
 from .provenance import make_provenance
 from .step_graph import add_steps
 from .trained.open import describe_inputs, trained_from_module
 
-__all__ = ["export_model"]
+__all__ = ["export_model", "export_with_proof"]
 
 Names = Sequence[str | Feature]
 
@@ -114,10 +115,56 @@ def export_model(
     Warns:
         ExportWarning: If training moved sparsity masks off 0 and 1.
     """
+    return export_with_proof(
+        model,
+        path,
+        FULL_PROOF,
+        example=example,
+        step=step,
+        initial_state=initial_state,
+        period_s=period_s,
+        time=time,
+        timespan=timespan,
+        dt_range_s=dt_range_s,
+        batch=batch,
+        unroll=unroll,
+        precision=precision,
+        inputs=inputs,
+        outputs=outputs,
+        overwrite=overwrite,
+        steps=steps,
+        checkpoint_sha256=checkpoint_sha256,
+        progress=progress,
+    )
+
+
+def export_with_proof(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    length: ProofLength,
+    *,
+    example: Any,
+    step: Callable[..., Any] | None,
+    initial_state: Any,
+    period_s: float | None,
+    time: Literal["fixed", "measured"],
+    timespan: float,
+    dt_range_s: tuple[float, float] | None,
+    batch: int,
+    unroll: int,
+    precision: Precision,
+    inputs: Names | Mapping[str, Names] | None,
+    outputs: Names | Mapping[str, Names] | None,
+    overwrite: bool,
+    steps: int,
+    checkpoint_sha256: str | None,
+    progress: Progress | None,
+) -> ExportReport:
+    """Do what `export_model` does, with a proof of that length."""
     started = clock.monotonic()
     target = Path(path)
     check_target(target, overwrite)
-    tell = progress or _silent
+    tell = progress or silent
     when = make_time(time, period_s, timespan, dt_range_s)
     check_unroll(unroll)
     recorded = recordings(
@@ -134,14 +181,14 @@ def export_model(
         name_features("outputs", tensor, names)
         for tensor, names in zip(trained.outputs, names_for("outputs", trained.outputs, outputs), strict=True)
     ]
-    check_causal(trained, excite(named_inputs, when, recorded, MIN_STEPS), when)
+    check_causal(trained, excite(named_inputs, when, recorded, length.least, least=length.least), when)
     builder = GraphBuilder(check_precision(precision))
     add_steps(builder, trained, when, unroll)  # before the long work: it refuses what no graph can compute
-    samples = excite(named_inputs, when, recorded, steps, unroll=unroll)
+    samples = excite(named_inputs, when, recorded, steps, unroll=unroll, least=length.least)
     truth = truth_from_model(trained, samples, when, tell)
     if seen is not None:  # the recorded segment comes first
-        length = min(len(next(iter(seen.values()))), steps)
-        named_outputs = [with_ranges(tensor, truth.stepped[tensor.name][:length]) for tensor in named_outputs]
+        seen_steps = min(len(next(iter(seen.values()))), steps)
+        named_outputs = [with_ranges(tensor, truth.stepped[tensor.name][:seen_steps]) for tensor in named_outputs]
     manifest = Manifest(
         schema=Schema(),
         name=target.stem,
@@ -161,11 +208,18 @@ def export_model(
     graph = _finished(builder, manifest)
     manifest = msgspec.structs.replace(manifest, graph=graph_facts(graph))
     with staged_directory(target, overwrite) as stage:
-        return _write_proven(stage, target, manifest, graph, truth, tell, started)
+        return _write_proven(stage, target, manifest, graph, truth, length, tell, started)
 
 
 def _write_proven(
-    stage: Path, target: Path, manifest: Manifest, graph: onnx.ModelProto, truth: Truth, tell: Progress, started: float
+    stage: Path,
+    target: Path,
+    manifest: Manifest,
+    graph: onnx.ModelProto,
+    truth: Truth,
+    length: ProofLength,
+    tell: Progress,
+    started: float,
 ) -> ExportReport:
     """Write the bundle as pending, prove it through the real runtime, write the proof, and load it as a user would."""
     files = {
@@ -175,7 +229,7 @@ def _write_proven(
     staged = _store(stage, manifest, files | {"report.json": b"{}\n"})
     bundle = read_bundle(stage)
     models = open_each(bundle)
-    proof = prove(bundle, models, truth, tell, started)
+    proof = prove(bundle, models, truth, tell, started, length)
     report = dataclasses.replace(proof, path=target)
     _require_equal(report)
     proven = msgspec.structs.replace(staged, verification=report.verification())
@@ -213,10 +267,6 @@ def _require_equal(report: ExportReport) -> None:
     if report.precision != "float32":
         what = "the step in half precision drifts too far from the trained model"
     raise VerificationError(f"{what}, so nothing was written. {report.worst}. {_advice(report)}", report)
-
-
-def _silent(_phase: str, _done: int, _total: int) -> None:
-    """Progress that nobody asked for."""
 
 
 def _advice(report: ExportReport) -> str:

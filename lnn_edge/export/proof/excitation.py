@@ -13,11 +13,11 @@ from ...arrays import Array
 from ...bundle.spec import Tensor, Time
 from ...verify.comparison import EXTREME
 from ...verify.samples import Excitation
+from .length import FULL_PROOF
 
-__all__ = ["DT_REGIMES", "MIN_STEPS", "excite"]
+__all__ = ["DT_REGIMES", "excite"]
 
 
-MIN_STEPS = 1000
 _SHORT = 4  # constant, stepped and extreme segments are this many times shorter than the others: they settle
 _EXTREME = 10.0  # times the largest recorded magnitude
 
@@ -37,6 +37,7 @@ def excite(
     steps: int,
     *,
     unroll: int = 1,
+    least: int = FULL_PROOF.least,
     seed: int = 0,
 ) -> Excitation:
     """Build the samples.
@@ -45,15 +46,16 @@ def excite(
         tensors: The inputs.
         time: How the model sees time.
         recorded: Per input a list of recordings, each (T, *shape); `None` if the user gave no example.
-        steps: Steps of the recorded and of the random segment, at least `MIN_STEPS`.
+        steps: Steps of the recorded and of the random segment, at least `least`.
         unroll: Samples per call; segments and recordings are whole numbers of calls.
+        least: Fewest steps that are a proof.
         seed: Seed of the random parts.
 
     Raises:
-        ValueError: If `steps` is below `MIN_STEPS`, or no recording is as long as a call.
+        ValueError: If `steps` is below `least`, or no recording is as long as a call.
     """
-    if steps < MIN_STEPS:
-        raise ValueError(f"`steps` is {steps}, expected at least {MIN_STEPS} steps for a proof")
+    if steps < least:
+        raise ValueError(f"`steps` is {steps}, expected at least {least} steps for a proof")
     rng = np.random.default_rng(seed)
     steps, short = (-(-count // unroll) * unroll for count in (steps, max(1, steps // _SHORT)))
     batch = tensors[0].shape[0]

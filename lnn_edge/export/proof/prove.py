@@ -19,6 +19,7 @@ from ...verify.report import ExportReport, curves_from_results
 from ...verify.samples import Excitation
 from ..trained.protocol import Results
 from .excitation import DT_REGIMES
+from .length import FULL_PROOF, ProofLength
 from .onnx_reference import open_evaluator
 from .truth import Truth
 
@@ -30,12 +31,16 @@ __all__ = [
 
 _GOLDEN_BYTES = 1 << 20
 _GOLDEN_STEPS = 1024
-# onnx.reference takes 0.3 to 0.7 ms per step of the graphs that we write, so 0.1 to 0.2 s. In half precision it alone
-# computes in half, where onnxruntime's CPU kernels compute in float32 between their casts; so it steps for longer.
-_EVALUATED_STEPS = {"float32": 256, "float16": 1024}
 
 
-def prove(bundle: Bundle, models: Sequence[Model], truth: Truth, progress: Progress, started: float) -> ExportReport:
+def prove(
+    bundle: Bundle,
+    models: Sequence[Model],
+    truth: Truth,
+    progress: Progress,
+    started: float,
+    length: ProofLength = FULL_PROOF,
+) -> ExportReport:
     """Step a bundle through the same samples and compare every output and state at every step.
 
     Args:
@@ -44,6 +49,7 @@ def prove(bundle: Bundle, models: Sequence[Model], truth: Truth, progress: Progr
         truth: What the trained module gives.
         progress: Called with (phase, done, total).
         started: When the work began, by `time.monotonic`.
+        length: How long the proof is.
 
     Returns:
         The report, which also holds what torch's three ways differ by, and what ONNX's own evaluator gives for the
@@ -55,7 +61,7 @@ def prove(bundle: Bundle, models: Sequence[Model], truth: Truth, progress: Progr
         results = replay(model, _all_inputs(samples), samples.reset, telling(progress, model, samples.steps))
         comparisons += compare_results(model, results, float32, truth.float64, samples.segments)
         curves += curves_from_results(model.backend, results, truth.float64)
-    comparisons += _evaluated(bundle, truth, progress)
+    comparisons += _evaluated(bundle, truth, progress, length)
     return report_from_proof(
         bundle,
         models,
@@ -69,10 +75,10 @@ def prove(bundle: Bundle, models: Sequence[Model], truth: Truth, progress: Progr
     )
 
 
-def _evaluated(bundle: Bundle, truth: Truth, progress: Progress) -> list[Comparison]:
+def _evaluated(bundle: Bundle, truth: Truth, progress: Progress, length: ProofLength) -> list[Comparison]:
     """Compare what ONNX's own evaluator makes of the graph, over the beginnings of the segments."""
     model, manifest = open_evaluator(bundle), bundle.manifest
-    budget = min(_EVALUATED_STEPS[manifest.precision], _golden_steps(truth, manifest))
+    budget = min(length.evaluated[manifest.precision], _golden_steps(truth, manifest))
     index, segments = _beginnings(truth.samples.segments, budget, manifest.unroll)
     picked = truth.samples.pick(index)
     results = replay(model, _all_inputs(picked), picked.reset, telling(progress, model, picked.steps))
