@@ -6,7 +6,9 @@ import ast
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -100,6 +102,80 @@ def test_reference_needs_numpy_alone(path):
 def test_one_module_touches_each_library_of_the_gpu(library, adapter):
     touching = [path for path in MODULES if crossing(imports(path), {library})]
     assert touching == [PACKAGE / "runtime" / "backends" / "trt" / adapter]
+
+
+# Who may use whom: a room, what it may import of its neighbourhood, and the neighbourhood. What is not in the
+# neighbourhood is the business of the rules above.
+ROOMS = [
+    ("runtime/backends", ["backends", "clock", "durations", "input_port", "sequence", "state"], "runtime"),
+    ("runtime/transport", ["transport"], "runtime"),
+    ("runtime/guard", ["guard", "stream", "state", "model"], "runtime"),
+    ("export/cores", ["cores"], "export"),
+    ("export/graph", ["graph"], "export"),
+    ("export/lowering", ["lowering", "graph", "cores"], "export"),
+    ("export/trace", ["trace", "lowering", "graph", "cores"], "export"),
+    ("export/trained", ["trained", "trace", "lowering", "graph", "cores", "threads"], "export"),
+    ("export/proof", ["proof", "trained", "threads"], "export"),
+    ("export/checkpoint", ["checkpoint", "cores"], "export"),
+    ("train/unrolled", ["unrolled", "settings"], "train"),
+    ("train/data", ["data", "settings"], "train"),
+]
+
+
+@pytest.mark.parametrize(("room", "may", "around"), ROOMS, ids=[room for room, _, _ in ROOMS])
+def test_rooms_use_only_what_lies_below_them(room, may, around):
+    own = [path for path in MODULES if (PACKAGE / room) in path.parents]
+    near = f"lnn_edge.{around}."
+    used = {name for path in own for name in imports(path) if f"{name}.".startswith(near)}
+    assert used
+    assert not [name for name in used if name.removeprefix(near).partition(".")[0] not in may]
+
+
+def test_the_machine_is_looked_at_with_the_standard_library_alone():
+    found = {name for path in MODULES if path.parent == PACKAGE / "machine" for name in imports(path)}
+    foreign = {name.partition(".")[0] for name in found} - set(sys.stdlib_module_names) - {"lnn_edge"}
+    assert not foreign
+
+
+def test_no_import_circle():
+    """Imports within functions count as well: a circle there is a circle in the minds of those who read it."""
+    names = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in MODULES}
+    used = {
+        name: {found for i in imports(path) if (found := _module(i, names)) != name} for name, path in names.items()
+    }
+    TopologicalSorter(used).prepare()  # a CycleError names the circle
+
+
+def _module(imported: str, names: dict[str, Path]) -> str:
+    """The module of ours that an imported name comes from; foreign ones stay what they are."""
+    return imported if imported in names else imported.rpartition(".")[0]
+
+
+def test_no_folder_holds_more_than_one_can_see_at_a_glance():
+    folders = Counter(path.parent for path in MODULES if path.name != "__init__.py")
+    assert max(folders.values()) <= 16, folders.most_common(3)
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.name == "__init__.py"], ids=name_of)
+def test_a_folder_tells_what_is_in_it_and_imports_nothing(path):
+    """But for the faces of the package, which hand on the public names, and the table of translated operations."""
+    faces = ("lnn_edge", "export", "runtime", "train", "reference", "ops")
+    text = path.read_text()
+    if path.parent.name not in faces:
+        assert not list(imports(path))
+    listed = [other.stem for other in path.parent.glob("*.py") if other not in (path, PACKAGE / "__main__.py")]
+    assert not [name for name in listed if f"\n    {name}" not in text]
+
+
+@pytest.mark.parametrize("path", of_half("cli"), ids=name_of)
+def test_exit_codes_are_numbers_in_one_place(path):
+    """A command returns a name; what is 128 and a signal's number is no number of ours."""
+    tree = ast.parse(path.read_text())
+    returned = [n.value for n in ast.walk(tree) if isinstance(n, ast.Return) and n.value is not None]
+    numbers = [n for value in returned for n in ast.walk(value) if isinstance(n, ast.Constant) and type(n.value) is int]
+    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name in ("run", "main", "_guarded")]
+    inside = {id(node) for function in functions for node in ast.walk(function)}
+    assert not [ast.unparse(number) for number in numbers if id(number) in inside]
 
 
 @pytest.mark.parametrize("folder", ["lnn_edge", "tests", "examples", "benchmarks"])
