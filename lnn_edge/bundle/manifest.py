@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Literal
 
 import msgspec
 
@@ -98,7 +99,7 @@ class Manifest(Frozen, frozen=True):
 
 
 class _SchemaOnly(msgspec.Struct):
-    schema: dict[str, Any]
+    schema: dict[str, object]
 
 
 def _digest(encoded: bytes, digest: str) -> str:
@@ -106,7 +107,7 @@ def _digest(encoded: bytes, digest: str) -> str:
     return hashlib.sha256(encoded.replace(f'"digest": "{digest}"'.encode(), b'"digest": ""')).hexdigest()
 
 
-def encode_json(value: Any) -> bytes:
+def encode_json(value: object) -> bytes:
     """Encode a struct, dataclass or plain value as indented JSON with full-precision floats and a final newline."""
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
 
@@ -137,7 +138,7 @@ def _check(manifest: Manifest, data: bytes) -> None:
         raise BundleError(f"manifest.json is inconsistent: {problem}")
 
 
-def _problems(m: Manifest, data: bytes) -> Any:
+def _problems(m: Manifest, data: bytes) -> Iterator[str]:
     if m.schema.version != SCHEMA_VERSION:
         yield f"schema version {m.schema.version} is unknown; expected {SCHEMA_VERSION}"
     if m.digest != _digest(data, m.digest):
@@ -155,7 +156,7 @@ def _problems(m: Manifest, data: bytes) -> Any:
     yield from _time_problems(m.time)
 
 
-def _shape_problems(m: Manifest) -> Any:
+def _shape_problems(m: Manifest) -> Iterator[str]:
     if not 1 <= m.unroll <= MAX_UNROLL:
         yield f"`unroll` is {m.unroll}, expected 1 to {MAX_UNROLL}"
     named = [(t.name, t.shape) for t in (*m.inputs, *m.outputs)] + [(s.input, s.shape) for s in m.states]
@@ -173,7 +174,7 @@ def _shape_problems(m: Manifest) -> Any:
             yield f"`bounds` of state '{state.input}' must have one entry per unit"
 
 
-def _number_problems(m: Manifest) -> Any:
+def _number_problems(m: Manifest) -> Iterator[str]:
     for tensor in (*m.inputs, *m.outputs):
         for feature in tensor.features:
             for what, pair in (("range", feature.range), ("limits", feature.limits)):
@@ -189,7 +190,7 @@ def _number_problems(m: Manifest) -> Any:
         yield f"`verification.tolerance` is {m.verification.tolerance}, expected a number in (0, 1)"
 
 
-def _time_problems(time: Time) -> Any:
+def _time_problems(time: Time) -> Iterator[str]:
     if time.period_s is not None and not time.period_s > 0:
         yield f"`time.period_s` is {time.period_s}, expected > 0 seconds"
     if not time.timespan > 0:
