@@ -5,10 +5,12 @@ Everything here is imported on first use, so `import lnn_edge` stays light and t
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import errors
+from .former_names import FormerModules
 
 if TYPE_CHECKING:
     from .bundle.spec import Feature
@@ -61,3 +63,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+if FormerModules not in sys.meta_path:
+    sys.meta_path.append(FormerModules)  # here, because every pickle that needs it begins by importing this package

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 import zipfile
 from pathlib import Path
@@ -55,6 +56,16 @@ def test_wheel_holds_exactly_the_package(wheel, sources):
     info = f"lnn_edge-{lnn_edge.__version__}.dist-info"
     extra = {f"{info}/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE")}
     assert set(zipfile.ZipFile(wheel).namelist()) == tree | extra
+
+
+def test_source_distribution_holds_the_package_without_its_tests(sources, tmp_path):
+    command = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", str(tmp_path), str(sources)]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    (path,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        places = {Path(name).parts[1] for name in archive.getnames()}
+    own = {"lnn_edge", "README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml"}
+    assert places == own | {"PKG-INFO", ".gitignore"}  # which hatchling adds
 
 
 def test_wheel_says_what_it_needs(wheel):
