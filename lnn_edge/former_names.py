@@ -34,11 +34,16 @@ MODULES = {
 # then calls `serve_former_names(__name__)`. Names alone: a package that looked up any name in one of its own modules
 # would import that one whenever another is asked for.
 NAMES = {
-    ("lnn_edge.bundle", "Bundle"): ("lnn_edge.bundle.directory", "Bundle"),
     ("lnn_edge.export.checkpoint", "load_checkpoint"): ("lnn_edge.export.checkpoint.save_load", "load_checkpoint"),
     ("lnn_edge.export.checkpoint", "save_checkpoint"): ("lnn_edge.export.checkpoint.save_load", "save_checkpoint"),
-    ("lnn_edge.export.graph", "GraphBuilder"): ("lnn_edge.export.graph.builder", "GraphBuilder"),
-    ("lnn_edge.export.graph", "Value"): ("lnn_edge.export.graph.builder", "Value"),
+    ("lnn_edge.manifest", "Core"): ("lnn_edge.bundle.spec", "Core"),
+    ("lnn_edge.manifest", "Feature"): ("lnn_edge.bundle.spec", "Feature"),
+    ("lnn_edge.manifest", "Graph"): ("lnn_edge.bundle.spec", "Graph"),
+    ("lnn_edge.manifest", "Provenance"): ("lnn_edge.bundle.spec", "Provenance"),
+    ("lnn_edge.manifest", "StatePair"): ("lnn_edge.bundle.spec", "StatePair"),
+    ("lnn_edge.manifest", "Tensor"): ("lnn_edge.bundle.spec", "Tensor"),
+    ("lnn_edge.manifest", "Time"): ("lnn_edge.bundle.spec", "Time"),
+    ("lnn_edge.manifest", "Verification"): ("lnn_edge.bundle.spec", "Verification"),
     ("lnn_edge.train.network", "Affine"): ("lnn_edge.train.network.module", "Affine"),
     ("lnn_edge.train.network", "Branch"): ("lnn_edge.train.network.module", "Branch"),
     ("lnn_edge.train.network", "LiquidModule"): ("lnn_edge.train.network.module", "LiquidModule"),

@@ -21,7 +21,7 @@ from bundles import ROOT
 
 import lnn_edge
 from lnn_edge import Feature, State
-from lnn_edge.cli import main
+from lnn_edge.cli.program import main
 from lnn_edge.export.checkpoint.source import load_trained
 from lnn_edge.former_names import MODULES, NAMES
 
