@@ -1,4 +1,4 @@
-"""What a robot program may want to catch.
+"""Errors that a robot program may want to catch.
 
     LnnEdgeError
     ├── BundleError          the bundle on disk is not one, is damaged or is newer than this program   (exit 6)
