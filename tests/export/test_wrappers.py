@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from exports import quick_export
 from ncps.torch import LTC, CfC
 from ncps.wirings import AutoNCP
 from safetensors.torch import save_file, save_model
@@ -164,7 +165,7 @@ def recordings(rows=2, steps=40, seed=0):
 
 
 def export(module, path, **options):
-    return lnn_edge.export_model(module, path, example=recordings(), steps=1000, **options)
+    return quick_export(module, path, example=recordings(), **options)
 
 
 def named(outputs):
@@ -234,7 +235,7 @@ def test_float64_network(tmp_path):
 def test_network_without_a_batch_axis(core, tmp_path):
     """The forward takes (T, features) and hands it on: the example is one recording of that shape."""
     module, x = built(lambda: Network(core())), recordings()[0]
-    lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, steps=1000)
+    quick_export(module, tmp_path / "m.lnn", example=x)
     got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x)
     with torch.no_grad():
         expected = module.eval()(torch.from_numpy(x))[0].numpy()
