@@ -15,7 +15,7 @@ import fake_tensorrt
 import pytest
 import torch
 from bundles import INPUTS, ROOT, copied, small_cfc, small_ltc
-from exports import proven
+from exports import proven, short_proofs
 
 from lnn_edge import Feature
 
@@ -47,6 +47,12 @@ def cfc_copy(cfc_bundle: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def ltc_copy(ltc_bundle: Path, tmp_path: Path) -> Path:
     return copied(ltc_bundle, tmp_path / "drift.lnn")
+
+
+@pytest.fixture
+def short_commands(monkeypatch) -> None:
+    """`lnn-edge export` in this process with a short proof, whatever its `--steps`: for what is not about proofs."""
+    short_proofs(monkeypatch, "lnn_edge.export.export_model")
 
 
 @pytest.fixture

@@ -28,11 +28,12 @@ _DEFAULTS = {
     for name, parameter in inspect.signature(export_model).parameters.items()
     if parameter.default is not parameter.empty
 }
+_SHORTENED = {"steps": SHORT_PROOF.least}
 
 
 def quick_export(model: nn.Module, path: str | os.PathLike[str], **options: Any) -> ExportReport:
     """`export_model` with a short proof, for tests that are not about the proof, its length or its report."""
-    return export_with_proof(model, path, SHORT_PROOF, **(_DEFAULTS | {"steps": SHORT_PROOF.least} | options))
+    return export_with_proof(model, path, SHORT_PROOF, **(_DEFAULTS | _SHORTENED | options))
 
 
 def proven(factory: pytest.TempPathFactory, make: Callable[[], nn.Module], name: str = "m.lnn", **options: Any) -> Path:
