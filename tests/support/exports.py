@@ -36,6 +36,12 @@ def quick_export(model: nn.Module, path: str | os.PathLike[str], **options: Any)
     return export_with_proof(model, path, SHORT_PROOF, **(_DEFAULTS | _SHORTENED | options))
 
 
+def short_proofs(monkeypatch: pytest.MonkeyPatch, *places: str) -> None:
+    """Let commands or estimators that import `export_model` from these places export with short proofs."""
+    for place in places:
+        monkeypatch.setattr(place, lambda model, path, **options: quick_export(model, path, **(options | _SHORTENED)))
+
+
 def proven(factory: pytest.TempPathFactory, make: Callable[[], nn.Module], name: str = "m.lnn", **options: Any) -> Path:
     """A bundle with a full proof, exported once per run for all tests and workers. Read-only: copy it to change it."""
     folder = _shared(factory) / _key(make, options)
