@@ -1,4 +1,4 @@
-"""Two small bundles, exported once per session, and what tests need to run programs of their own."""
+"""Two small bundles, exported once per run, and what tests need to run programs of their own."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import fake_tensorrt
 import pytest
 import torch
 from bundles import INPUTS, ROOT, copied, small_cfc, small_ltc
+from exports import proven, short_proofs
 
-import lnn_edge
 from lnn_edge import Feature
 
 # What was imported stays; else each of the many collections that the simulated GPU asks for looks at all of it.
@@ -27,18 +27,16 @@ torch.set_num_threads(1)  # the models are tiny, and several test processes shar
 @pytest.fixture(scope="session")
 def cfc_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CfC with fixed time and a period; `gyro_z` has limits. Read-only: copy it before you change it."""
-    path = tmp_path_factory.mktemp("bundles") / "gait.lnn"
     inputs = [Feature("acc_x", "m/s2"), Feature("acc_y", "m/s2"), Feature("gyro_z", "rad/s", limits=(-8, 8))]
-    lnn_edge.export_model(small_cfc(), path, period_s=0.02, inputs=inputs, outputs=["walk", "run"])
-    return path
+    options = {"period_s": 0.02, "inputs": inputs, "outputs": ["walk", "run"]}
+    return proven(tmp_path_factory, small_cfc, "gait.lnn", **options)
 
 
 @pytest.fixture(scope="session")
 def ltc_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An LTC with measured time. Read-only: copy it before you change it."""
-    path = tmp_path_factory.mktemp("bundles") / "drift.lnn"
-    lnn_edge.export_model(small_ltc(), path, period_s=0.1, time="measured", inputs=INPUTS, outputs=["left", "right"])
-    return path
+    options = {"period_s": 0.1, "time": "measured", "inputs": INPUTS, "outputs": ["left", "right"]}
+    return proven(tmp_path_factory, small_ltc, "drift.lnn", **options)
 
 
 @pytest.fixture
@@ -49,6 +47,12 @@ def cfc_copy(cfc_bundle: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def ltc_copy(ltc_bundle: Path, tmp_path: Path) -> Path:
     return copied(ltc_bundle, tmp_path / "drift.lnn")
+
+
+@pytest.fixture
+def short_commands(monkeypatch) -> None:
+    """`lnn-edge export` in this process with a short proof, whatever its `--steps`: for what is not about proofs."""
+    short_proofs(monkeypatch, "lnn_edge.export.export_model")
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cases import BY_NAME, CASES, Case
+from exports import quick_export
 from offline import LIMIT, PERIOD_S, STEPS, TIMESPAN, jittered, offline, samples
 
 import lnn_edge
@@ -14,21 +15,20 @@ import lnn_edge
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_fixed_time(case: Case, tmp_path):
     module = case.build()
-    report = lnn_edge.export_model(module, tmp_path / "m.lnn", steps=1000)
+    report = quick_export(module, tmp_path / "m.lnn")
     assert report.max_abs_error <= LIMIT
     stream = lnn_edge.load(tmp_path / "m.lnn").stream()
     x = samples(1)
-    half = STEPS // 2
-    got = stream.run(x[:half])
-    np.testing.assert_allclose(got, offline(module, x[:half]), rtol=0, atol=LIMIT)
+    expected, half = offline(module, x), STEPS // 2
+    np.testing.assert_allclose(stream.run(x[:half]), expected[:half], rtol=0, atol=LIMIT)
     stream.reset()
-    np.testing.assert_allclose(stream.run(x), offline(module, x), rtol=0, atol=LIMIT)
+    np.testing.assert_allclose(stream.run(x), expected, rtol=0, atol=LIMIT)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_measured_time(case: Case, tmp_path):
     module = case.build()
-    lnn_edge.export_model(module, tmp_path / "m.lnn", time="measured", period_s=PERIOD_S, timespan=TIMESPAN, steps=1000)
+    quick_export(module, tmp_path / "m.lnn", time="measured", period_s=PERIOD_S, timespan=TIMESPAN)
     stream = lnn_edge.load(tmp_path / "m.lnn").stream()
     x, dt_s = samples(2), jittered(3)
     np.testing.assert_allclose(stream.run(x, dt_s=dt_s), offline(module, x, dt_s), rtol=0, atol=LIMIT)
@@ -37,7 +37,7 @@ def test_measured_time(case: Case, tmp_path):
 @pytest.mark.parametrize("name", ["ltc-autoncp", "cfc-units", "cfc-mixed-autoncp"])
 def test_ten_thousand_steps(name, tmp_path):
     module = BY_NAME[name].build()
-    lnn_edge.export_model(module, tmp_path / "m.lnn", steps=1000)
+    quick_export(module, tmp_path / "m.lnn")
     x = samples(4, 10_000)
     got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x)
     np.testing.assert_allclose(got, offline(module, x), rtol=0, atol=LIMIT)
@@ -46,7 +46,7 @@ def test_ten_thousand_steps(name, tmp_path):
 @pytest.mark.parametrize("name", ["ltc-autoncp", "cfc-units", "cfc-autoncp"])
 def test_fixed_timespan_is_what_training_used(name, tmp_path):
     module = BY_NAME[name].build()
-    lnn_edge.export_model(module, tmp_path / "m.lnn", timespan=TIMESPAN, steps=1000)
+    quick_export(module, tmp_path / "m.lnn", timespan=TIMESPAN)
     x = samples(5, 300)
     got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x)
     np.testing.assert_allclose(got, offline(module, x, np.full(300, PERIOD_S)), rtol=0, atol=LIMIT)
@@ -59,7 +59,7 @@ def test_rows_of_a_batch_are_independent_sequences(name, time, tmp_path):
     """Each row equals its own single run, with a dt of its own: the shape bug of ncps must not get in."""
     module, rows = BY_NAME[name].build(), 3
     options = {"time": "measured", "period_s": PERIOD_S, "timespan": TIMESPAN} if time == "measured" else {}
-    lnn_edge.export_model(module, tmp_path / "m.lnn", batch=rows, steps=1000, **options)
+    quick_export(module, tmp_path / "m.lnn", batch=rows, **options)
     x = np.stack([samples(10 + b, 200) for b in range(rows)], axis=1)
     dt_s = np.stack([jittered(20 + b, 200) for b in range(rows)], axis=1) if time == "measured" else None
     got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x, dt_s=None if dt_s is None else dt_s[:, :, None])
@@ -71,7 +71,7 @@ def test_rows_of_a_batch_are_independent_sequences(name, time, tmp_path):
 def test_batch_as_large_as_the_units(tmp_path):
     """With B == units, ncps silently mixes the rows' timespans (its issues 81 to 83)."""
     module = BY_NAME["cfc-units"].build()
-    lnn_edge.export_model(module, tmp_path / "m.lnn", batch=8, time="measured", period_s=PERIOD_S, steps=1000)
+    quick_export(module, tmp_path / "m.lnn", batch=8, time="measured", period_s=PERIOD_S)
     x = np.stack([samples(b, 50) for b in range(8)], axis=1)
     dt_s = np.stack([jittered(b, 50) for b in range(8)], axis=1)
     got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x, dt_s=dt_s[:, :, None])
@@ -83,6 +83,6 @@ def test_batch_as_large_as_the_units(tmp_path):
 
 
 def test_more_input_never_changes_earlier_output(tmp_path):
-    lnn_edge.export_model(BY_NAME["cfc-autoncp"].build(), tmp_path / "m.lnn", steps=1000)
+    quick_export(BY_NAME["cfc-autoncp"].build(), tmp_path / "m.lnn")
     model, x = lnn_edge.load(tmp_path / "m.lnn"), samples(6, 100)
     np.testing.assert_array_equal(model.stream().run(x)[:40], model.stream().run(x[:40]))

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from cases import CASES, Case
+from exports import quick_export
 from fake_tensorrt import VERSIONS, rules
 from networks import NETWORKS, OPERATIONS, AroundOne, built, leaves, vectors
 from onnx import TensorProto, helper, numpy_helper
@@ -125,7 +126,7 @@ def test_every_version_takes_every_network_and_streams_it(name, gpu, tmp_path):
     """Encoders, several cores, heads and outputs: taken by all, and on the GPU what they are on the CPU."""
     make, example = NETWORKS[name]
     module, x = built(make), example()
-    lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, steps=1000)
+    quick_export(module, tmp_path / "m.lnn", example=x)
     model = onnx.load(tmp_path / "m.lnn" / "model.onnx")
     for version in NUMBERS:
         assert rules.problems(model, version) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from exports import quick_export
 from ncps.torch import LTC, CfC
 from ncps.wirings import AutoNCP
 from torch import nn
@@ -65,7 +66,7 @@ def offline(net, x, **keywords):
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 def test_streaming_equals_offline_from_the_first_sample(make, unroll, tmp_path):
     net, x = make().eval(), vectors()
-    lnn_edge.export_model(net, tmp_path / "m.lnn", example=x, unroll=unroll, steps=1000)
+    quick_export(net, tmp_path / "m.lnn", example=x, unroll=unroll)
     stream = lnn_edge.load(tmp_path / "m.lnn").stream()
     for recording in x:
         np.testing.assert_allclose(stream.run(recording), offline(net, recording), atol=1e-5)
@@ -74,7 +75,7 @@ def test_streaming_equals_offline_from_the_first_sample(make, unroll, tmp_path):
 
 def test_every_row_of_a_batch_starts_there(tmp_path):
     net, x = MAKERS["ltc-mixed"]().eval(), vectors()
-    lnn_edge.export_model(net, tmp_path / "m.lnn", example=x, batch=3, steps=1000)
+    quick_export(net, tmp_path / "m.lnn", example=x, batch=3)
     model = lnn_edge.load(tmp_path / "m.lnn")
     start = model.initial_state().tensors
     for name, learned in zip(("h_in", "c_in"), net.starts, strict=True):
@@ -85,7 +86,7 @@ def test_every_row_of_a_batch_starts_there(tmp_path):
 
 def test_inspect_shows_the_range(tmp_path, capsys):
     net = MAKERS["cfc"]().eval()
-    lnn_edge.export_model(net, tmp_path / "m.lnn", example=vectors(), steps=1000)
+    quick_export(net, tmp_path / "m.lnn", example=vectors())
     main(["inspect", str(tmp_path / "m.lnn")])
     start = net.starts[0].detach()
     assert f"{start.min():.4g} to {start.max():.4g}" in capsys.readouterr().out
@@ -106,5 +107,5 @@ def test_a_start_that_depends_on_the_call_is_refused(start, tmp_path):
             return self.rnn(x, start(x))[0]
 
     with pytest.raises(ValueError, match="starts the core 'rnn' from a state that differs from call to call"):
-        lnn_edge.export_model(Start(), tmp_path / "m.lnn", example=vectors(), steps=1000)
+        quick_export(Start(), tmp_path / "m.lnn", example=vectors())
     assert list(tmp_path.iterdir()) == []

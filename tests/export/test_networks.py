@@ -6,6 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from exports import quick_export
 from ncps.torch import LTC, CfC, CfCCell, LTCCell, WiredCfCCell
 from ncps.wirings import AutoNCP
 from networks import (
@@ -39,7 +40,7 @@ LIMIT = 1e-5  # as for single layers: outputs of order 1, some dozen float32 ope
 def test_stream_equals_the_whole_network(name, tmp_path):
     make, example = NETWORKS[name]
     module, x = built(make), example()
-    lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, steps=1000)
+    quick_export(module, tmp_path / "m.lnn", example=x)
     model = lnn_edge.load(tmp_path / "m.lnn")
     got = model.stream().run(x[0])
     got = list(got.values()) if isinstance(got, dict) else [got]
@@ -58,9 +59,7 @@ def test_timespans_anywhere_in_the_signature(core, tmp_path):
         "pure": lambda: CfC(8, 3, mode="pure", backbone_units=8),
     }
     module, x = built(lambda: Recurrent(cores[core]())), vectors()
-    lnn_edge.export_model(
-        module, tmp_path / "m.lnn", example=x, time="measured", period_s=PERIOD_S, timespan=TIMESPAN, steps=1000
-    )
+    quick_export(module, tmp_path / "m.lnn", example=x, time="measured", period_s=PERIOD_S, timespan=TIMESPAN)
     dt_s = np.random.default_rng(1).uniform(0.05, 0.3, len(x[0])).astype(np.float32)
     got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x[0], dt_s=dt_s)
     spans = torch.from_numpy(dt_s * np.float32(TIMESPAN / PERIOD_S))[None]
@@ -81,7 +80,7 @@ def test_timespans_that_the_forward_ignores(tmp_path):
             return self.rnn(x, hx)
 
     module, x = built(Ignoring), vectors()
-    lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, steps=1000, time="measured", period_s=PERIOD_S)
+    quick_export(module, tmp_path / "m.lnn", example=x, time="measured", period_s=PERIOD_S)
     dt_s = np.random.default_rng(1).uniform(0.05, 0.3, len(x[0])).astype(np.float32)
     got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x[0], dt_s=dt_s)
     with torch.no_grad():
@@ -103,7 +102,7 @@ def test_timespans_that_the_forward_changes(time, tmp_path):
 
     module, x = built(Doubled), vectors()
     options = {"time": "measured", "period_s": PERIOD_S} if time == "measured" else {}
-    lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, steps=1000, **options)
+    quick_export(module, tmp_path / "m.lnn", example=x, **options)
     dt_s = {"dt_s": PERIOD_S} if time == "measured" else {}
     with torch.no_grad():
         expected = module.eval()(torch.from_numpy(x[:1]), torch.ones(1, x.shape[1]))[0].numpy()
@@ -114,7 +113,7 @@ def test_timespans_that_the_forward_changes(time, tmp_path):
 def test_measured_time_without_timespans_in_the_signature(tmp_path):
     """Then every core gets the measured time, as if the forward had passed it on."""
     module, x = built(Stacked), vectors()
-    lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, time="measured", period_s=PERIOD_S, steps=1000)
+    quick_export(module, tmp_path / "m.lnn", example=x, time="measured", period_s=PERIOD_S)
     dt_s = np.random.default_rng(1).uniform(0.05, 0.3, len(x[0])).astype(np.float32)
     got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x[0], dt_s=dt_s)
     spans = torch.from_numpy(dt_s / np.float32(PERIOD_S))[None]
@@ -160,7 +159,7 @@ class TestTimespansThatTheNetworkMakesItself:
     def test_from_a_column(self, kind, options, tmp_path):
         module, x = built(lambda: Irregular(IRREGULAR[kind])), irregular()
         names = ["a", "b", "c", "d", GAP]
-        lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, inputs=names, steps=1000, **options)
+        quick_export(module, tmp_path / "m.lnn", example=x, inputs=names, **options)
         with torch.no_grad():
             expected = module.eval()(torch.from_numpy(x[:1]))[0][0].numpy()
         stream = lnn_edge.load(tmp_path / "m.lnn").stream()
@@ -181,7 +180,7 @@ class TestTimespansThatTheNetworkMakesItself:
 
         module, x = built(Beside), irregular()
         example = {"x": x[..., :4], "gap": x[..., 4:]}
-        lnn_edge.export_model(module, tmp_path / "m.lnn", example=example, inputs={"gap": [GAP]}, steps=1000)
+        quick_export(module, tmp_path / "m.lnn", example=example, inputs={"gap": [GAP]})
         with torch.no_grad():
             expected = module.eval()(*(torch.from_numpy(value[:1]) for value in example.values()))[0].numpy()
         got = lnn_edge.load(tmp_path / "m.lnn").stream().run({name: value[0] for name, value in example.items()})
@@ -197,7 +196,7 @@ class TestTimespansThatTheNetworkMakesItself:
                 return self.rnn(x, timespans=torch.full(x.shape[:2], 0.5))[0]
 
         module, x = built(Half), vectors()
-        lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, steps=1000)
+        quick_export(module, tmp_path / "m.lnn", example=x)
         with torch.no_grad():
             expected = module.eval()(torch.from_numpy(x[:1]))[0].numpy()
         got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x[0])
@@ -207,21 +206,21 @@ class TestTimespansThatTheNetworkMakesItself:
     def test_time_that_runs_backwards_is_refused_with_what_to_type(self, kind, least, tmp_path):
         message = rf"gives the core 'rnn' the timespan -\d.*, expected {least}.*limits=\(0.001, 0.5\)"
         with pytest.raises(ValueError, match=message):
-            lnn_edge.export_model(built(lambda: Irregular(IRREGULAR[kind])), tmp_path / "m.lnn", example=irregular())
+            quick_export(built(lambda: Irregular(IRREGULAR[kind])), tmp_path / "m.lnn", example=irregular())
         assert not (tmp_path / "m.lnn").exists()
 
     def test_time_that_stands_still_is_refused_where_the_solver_divides_by_it(self, tmp_path):
         x = irregular()
         x[:, 3, 4] = 0.0
         with pytest.raises(ValueError, match="the timespan 0, expected more than 0"):
-            lnn_edge.export_model(built(lambda: Irregular(IRREGULAR["ltc"])), tmp_path / "m.lnn", example=x)
+            quick_export(built(lambda: Irregular(IRREGULAR["ltc"])), tmp_path / "m.lnn", example=x)
 
     def test_measured_time_that_reaches_no_core_is_refused(self, tmp_path):
         module = built(lambda: Irregular(IRREGULAR["cfc"]))
         with pytest.raises(
             ValueError, match=r"nothing in the model depends on the time between samples: .*--time fixed"
         ):
-            lnn_edge.export_model(
+            quick_export(
                 module,
                 tmp_path / "m.lnn",
                 example=irregular(),
@@ -236,7 +235,7 @@ def test_two_inputs_by_name(tmp_path):
     x = {"lidar": rng.standard_normal((2, 30, 3, 4)), "speed": rng.standard_normal((2, 30, 2))}
     module = built(TwoInputs)
     names = {"speed": ["forward", "sideways"]}
-    lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, inputs=names, steps=1000)
+    quick_export(module, tmp_path / "m.lnn", example=x, inputs=names)
     model = lnn_edge.load(tmp_path / "m.lnn")
     assert {t.name: t.shape for t in model.inputs} == {"lidar": (1, 3, 4), "speed": (1, 2)}
     assert [f.name for f in model.inputs[1].features] == ["forward", "sideways"]
@@ -248,7 +247,7 @@ def test_two_inputs_by_name(tmp_path):
 
 def test_time_first(tmp_path):
     module, x = built(TimeFirst), np.swapaxes(vectors(), 0, 1)
-    lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, steps=1000)
+    quick_export(module, tmp_path / "m.lnn", example=x)
     with torch.no_grad():
         expected = module.eval()(torch.from_numpy(x))[:, 0].numpy()
     got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x[:, 0])
@@ -257,9 +256,7 @@ def test_time_first(tmp_path):
 
 def test_batch_of_rows_with_their_own_time(tmp_path):
     module, x = built(lambda: Recurrent(CfC(8, AutoNCP(12, 3)))), vectors(rows=3)
-    lnn_edge.export_model(
-        module, tmp_path / "m.lnn", example=x, batch=3, time="measured", period_s=PERIOD_S, steps=1000
-    )
+    quick_export(module, tmp_path / "m.lnn", example=x, batch=3, time="measured", period_s=PERIOD_S)
     dt_s = np.random.default_rng(1).uniform(0.05, 0.3, (x.shape[1], 3, 1)).astype(np.float32)
     got = lnn_edge.load(tmp_path / "m.lnn").stream().run(np.swapaxes(x, 0, 1), dt_s=dt_s)
     for row in range(3):
@@ -282,7 +279,7 @@ def test_a_cell_on_its_own(make, tmp_path):
     cell, x = built(make), vectors()
     if isinstance(cell, LTCCell):
         cell.apply_weight_constraints()
-    lnn_edge.export_model(cell, tmp_path / "m.lnn", steps=1000)
+    quick_export(cell, tmp_path / "m.lnn")
     model = lnn_edge.load(tmp_path / "m.lnn")
     state = torch.zeros(1, model.states[0].shape[1])
     expected = []
@@ -295,7 +292,7 @@ def test_a_cell_on_its_own(make, tmp_path):
 
 
 def test_states_are_named_after_their_cores(tmp_path):
-    lnn_edge.export_model(built(Stacked), tmp_path / "m.lnn", example=vectors(), steps=1000)
+    quick_export(built(Stacked), tmp_path / "m.lnn", example=vectors())
     model = lnn_edge.load(tmp_path / "m.lnn")
     assert [(s.input, s.output) for s in model.states] == [
         (f"{core}.h_in", f"{core}.h_out") for core in ("first", "second", "beside")
@@ -306,7 +303,7 @@ def test_states_are_named_after_their_cores(tmp_path):
 def test_vector_networks_need_no_reshape(tmp_path):
     """The time axis of length one is only noted: no node is spent on it."""
     module = built(lambda: Recurrent(CfC(8, AutoNCP(12, 3))))
-    lnn_edge.export_model(module, tmp_path / "m.lnn", example=vectors(), steps=1000)
+    quick_export(module, tmp_path / "m.lnn", example=vectors())
     operators = lnn_edge.load(tmp_path / "m.lnn").manifest.graph.operators
     assert not {"Reshape", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Expand"} & set(operators)
 
@@ -314,7 +311,7 @@ def test_vector_networks_need_no_reshape(tmp_path):
 def test_the_users_module_is_left_alone(tmp_path):
     module = built(ConvEncoder).train()
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    lnn_edge.export_model(module, tmp_path / "m.lnn", example=images(), steps=1000)
+    quick_export(module, tmp_path / "m.lnn", example=images())
     assert module.training
     assert "forward" not in vars(module.rnn)
     for name, value in module.state_dict().items():
@@ -348,9 +345,7 @@ class ForeignRecurrence(nn.Module):
 class TestRefusals:
     def refuse(self, module, tmp_path, error, match, example=None):
         with pytest.raises(error, match=match):
-            lnn_edge.export_model(
-                module, tmp_path / "m.lnn", example=vectors() if example is None else example, steps=1000
-            )
+            quick_export(module, tmp_path / "m.lnn", example=vectors() if example is None else example)
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize(
@@ -400,7 +395,7 @@ class TestRefusals:
 
     def test_no_example(self, tmp_path):
         with pytest.raises(ValueError, match="a network needs `example`"):
-            lnn_edge.export_model(built(AroundOne), tmp_path / "m.lnn")
+            quick_export(built(AroundOne), tmp_path / "m.lnn")
 
     def test_weights_outside_the_cores_that_are_not_finite(self, tmp_path):
         module = built(lambda: AroundOne(behind=nn.Linear(4, 2)))
@@ -452,11 +447,9 @@ class TestRefusals:
     def test_names_for_unknown_input(self, tmp_path):
         example = {"lidar": np.zeros((1, 5, 3, 4)), "speed": np.zeros((1, 5, 2))}
         with pytest.raises(ValueError, match=r"`inputs` names 'sped'.*Did you mean 'speed'"):
-            lnn_edge.export_model(
-                built(TwoInputs), tmp_path / "m.lnn", example=example, inputs={"sped": ["a", "b"]}, steps=1000
-            )
+            quick_export(built(TwoInputs), tmp_path / "m.lnn", example=example, inputs={"sped": ["a", "b"]})
         with pytest.raises(TypeError, match="pass `inputs` as a dict of lists of names"):
-            lnn_edge.export_model(built(TwoInputs), tmp_path / "m.lnn", example=example, inputs=["a", "b"], steps=1000)
+            quick_export(built(TwoInputs), tmp_path / "m.lnn", example=example, inputs=["a", "b"])
 
     def test_no_torch_module(self, tmp_path):
         self.refuse("gait.pt", tmp_path, TypeError, "expected a torch.nn.Module, got str")
@@ -494,7 +487,7 @@ class ReadsTheState(nn.Module):
 def test_core_whose_output_nothing_reads(tmp_path):
     module = ReadsTheState().eval()
     x = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
-    lnn_edge.export_model(module, tmp_path / "m.lnn", example=x)
+    quick_export(module, tmp_path / "m.lnn", example=x)
     stream = lnn_edge.load(tmp_path / "m.lnn").stream()
     for sample in x:
         y = stream.step(sample)
@@ -521,11 +514,11 @@ def test_branch_on_a_value_is_refused_with_its_line(tmp_path, capfd):
     x = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
     match = r"decides on the value of a sample .*test_networks.py, line \d+: .*torch.where\(condition, one, other\)"
     with pytest.raises(TypeError, match=match):
-        lnn_edge.export_model(Branches(lambda x: x.abs().max() > 1e9), tmp_path / "m.lnn", example=x)
+        quick_export(Branches(lambda x: x.abs().max() > 1e9), tmp_path / "m.lnn", example=x)
     assert capfd.readouterr() == ("", "")
 
 
 def test_code_that_no_trace_can_follow_is_refused(tmp_path):
     x = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
     with pytest.raises(TypeError, match=r"cannot be traced \(test_networks.py, line \d+: .*numpy"):
-        lnn_edge.export_model(Branches(lambda x: x.numpy().max() > 1e9), tmp_path / "m.lnn", example=x)
+        quick_export(Branches(lambda x: x.numpy().max() > 1e9), tmp_path / "m.lnn", example=x)

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from exports import quick_export
 from ncps.torch import LTC, CfC, CfCCell, LTCCell, WiredCfCCell
 from ncps.wirings import AutoNCP
 from torch import nn
@@ -61,7 +62,7 @@ def recording(steps=40, features=5, seed=0):
 
 def export(module, path, **options):
     example = options.pop("example", recording())
-    return lnn_edge.export_model(module, path / "m.lnn", example=example, **options)
+    return quick_export(module, path / "m.lnn", example=example, **options)
 
 
 def streamed(path, samples, dt=None):

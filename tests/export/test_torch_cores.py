@@ -6,6 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from exports import quick_export
 from ncps.torch import LTC, CfC
 from ncps.wirings import AutoNCP
 from torch import nn
@@ -190,7 +191,7 @@ def test_streaming_equals_offline(name, time, batch, tmp_path):
         pytest.skip("a call without a batch axis is one sequence; rows would be time steps")
     module, x = built(NETWORKS[name]), vectors(batch, STEPS, seed=1)
     options = {"time": "measured", "period_s": PERIOD_S} if time == "measured" else {}
-    lnn_edge.export_model(module, tmp_path / "m.lnn", example=x[:, :40], batch=batch, steps=1000, **options)
+    quick_export(module, tmp_path / "m.lnn", example=x[:, :40], batch=batch, **options)
     stream = lnn_edge.load(tmp_path / "m.lnn").stream()
     dt_s = np.random.default_rng(2).uniform(0.05, 0.3, (STEPS, batch, 1)).astype(np.float32)
     given = {"dt_s": dt_s if batch > 1 else dt_s[:, 0, 0]} if time == "measured" else {}
@@ -223,7 +224,7 @@ class LastState(nn.Module):
 @pytest.mark.parametrize("make", [nn.GRU, nn.LSTM])
 def test_readout_of_the_last_state(make, layers, tmp_path):
     module, x = built(lambda: LastState(make, layers)), vectors(steps=60)
-    lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, steps=1000)
+    quick_export(module, tmp_path / "m.lnn", example=x)
     model = lnn_edge.load(tmp_path / "m.lnn")
     got = model.stream().run(x[0])
     with torch.no_grad():
@@ -246,7 +247,7 @@ def test_all_layers_states_as_readout(tmp_path):
             return self.head(h.transpose(0, 1).flatten(1))
 
     module, x = built(AllStates), vectors(steps=30)
-    lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, steps=1000)
+    quick_export(module, tmp_path / "m.lnn", example=x)
     with torch.no_grad():
         expected = [module(torch.from_numpy(x[:, : k + 1]))[0].numpy() for k in range(x.shape[1])]
     got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x[0])
@@ -254,7 +255,7 @@ def test_all_layers_states_as_readout(tmp_path):
 
 
 def test_states_have_names_and_widths_of_their_own(tmp_path, capsys):
-    lnn_edge.export_model(built(DeepLstm), tmp_path / "m.lnn", example=vectors(), steps=1000)
+    quick_export(built(DeepLstm), tmp_path / "m.lnn", example=vectors())
     model = lnn_edge.load(tmp_path / "m.lnn")
     assert {s.input: s.shape for s in model.states} == {
         "rnn.h_in": (1, 8),
@@ -277,7 +278,7 @@ def test_states_have_names_and_widths_of_their_own(tmp_path, capsys):
 
 
 def test_a_plain_rnn_says_its_nonlinearity(tmp_path):
-    lnn_edge.export_model(built(ReluRnn), tmp_path / "m.lnn", example=vectors(), steps=1000)
+    quick_export(built(ReluRnn), tmp_path / "m.lnn", example=vectors())
     core = lnn_edge.load(tmp_path / "m.lnn").manifest.cores[0]
     assert (core.kind, core.mode, core.layout) == ("RNN", "relu", (("hidden", 6),))
 
@@ -285,7 +286,7 @@ def test_a_plain_rnn_says_its_nonlinearity(tmp_path):
 class TestABrokenExportIsCaught:
     def caught(self, module, tmp_path):
         with pytest.raises(VerificationError, match="does not equal the trained model, so nothing was written"):
-            lnn_edge.export_model(built(module), tmp_path / "m.lnn", example=vectors(), steps=1000)
+            quick_export(built(module), tmp_path / "m.lnn", example=vectors())
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize(("module", "swap"), [(GruThenCfc, (0, 1)), (Parallel, (0, 1)), (Parallel, (2, 3))])
@@ -337,9 +338,7 @@ class TestABrokenExportIsCaught:
 class TestRefusals:
     def refuse(self, module, tmp_path, error, match, example=None):
         with pytest.raises(error, match=match):
-            lnn_edge.export_model(
-                module, tmp_path / "m.lnn", example=vectors() if example is None else example, steps=1000
-            )
+            quick_export(module, tmp_path / "m.lnn", example=vectors() if example is None else example)
         assert list(tmp_path.iterdir()) == []
 
     def test_no_liquid_core(self, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from bundles import copied, edit_golden, small_cfc, small_ltc
 from cases import BY_NAME
+from exports import quick_export
 from networks import NETWORKS, TwoInputs, built
 from offline import LIMIT, PERIOD_S, TIMESPAN, jittered, offline, samples
 
@@ -22,7 +23,7 @@ def both(module, tmp_path, **options):
     """The module exported once for single samples and once for blocks, each loaded."""
     bundles = [tmp_path / "single.lnn", tmp_path / "blocks.lnn"]
     for bundle, unroll in zip(bundles, (1, BLOCK), strict=True):
-        lnn_edge.export_model(module, bundle, unroll=unroll, steps=1000, **options)
+        quick_export(module, bundle, unroll=unroll, **options)
     return [lnn_edge.load(bundle) for bundle in bundles]
 
 
@@ -30,7 +31,7 @@ def both(module, tmp_path, **options):
 @pytest.mark.parametrize("options", [{}, TIMED], ids=["fixed", "measured"])
 def test_blocks_equal_the_whole_sequence(name, options, tmp_path):
     module = BY_NAME[name].build()
-    lnn_edge.export_model(module, tmp_path / "m.lnn", unroll=BLOCK, steps=1000, **options)
+    quick_export(module, tmp_path / "m.lnn", unroll=BLOCK, **options)
     x, dt_s = samples(1, STEPS), jittered(2, STEPS) if options else None
     got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x, dt_s=dt_s)
     np.testing.assert_allclose(got, offline(module, x, dt_s), rtol=0, atol=LIMIT)
@@ -105,7 +106,7 @@ def test_proof_covers_every_step_and_the_states_at_the_ends(tmp_path):
 @pytest.fixture(scope="module")
 def block_model(tmp_path_factory):
     path = tmp_path_factory.mktemp("blocks") / "m.lnn"
-    lnn_edge.export_model(small_cfc(), path, unroll=4, time="measured", period_s=0.1, steps=1000)
+    quick_export(small_cfc(), path, unroll=4, time="measured", period_s=0.1)
     return lnn_edge.load(path)
 
 
@@ -142,7 +143,7 @@ def test_a_block_before_the_last_one_is_refused(block_model):
 
 
 def test_one_dt_per_row_cannot_be_mistaken_for_one_per_sample(tmp_path):
-    lnn_edge.export_model(small_cfc(), tmp_path / "m.lnn", unroll=2, batch=2, steps=1000, **TIMED)
+    quick_export(small_cfc(), tmp_path / "m.lnn", unroll=2, batch=2, **TIMED)
     stream = lnn_edge.load(tmp_path / "m.lnn").stream()
     with pytest.raises(ValueError, match=r"`dt_s` has shape \(2,\), expected one number or shape \(2, 2\)"):
         stream.step(np.zeros((2, 2, 3)), dt_s=[0.1, 0.1])
@@ -165,19 +166,19 @@ def test_samples_that_fill_no_block(block_model):
 @pytest.mark.parametrize("unroll", [0, -1, 2.0, True, "8", 1025])
 def test_bad_unroll(unroll, tmp_path):
     with pytest.raises(ValueError, match=r"`unroll` is .*, expected a whole number from 1 to 1024"):
-        lnn_edge.export_model(small_cfc(), tmp_path / "m.lnn", unroll=unroll)
+        quick_export(small_cfc(), tmp_path / "m.lnn", unroll=unroll)
     assert not any(tmp_path.iterdir())
 
 
 def test_an_example_shorter_than_a_block(tmp_path):
     message = "longest recording has 6 samples, fewer than the 8 of one call"
     with pytest.raises(ValueError, match=message):
-        lnn_edge.export_model(small_cfc(), tmp_path / "m.lnn", unroll=8, example=np.zeros((6, 3)))
+        quick_export(small_cfc(), tmp_path / "m.lnn", unroll=8, example=np.zeros((6, 3)))
 
 
 def test_recordings_are_cut_to_whole_blocks(tmp_path):
     recordings = [samples(k, n)[:, :3] for k, n in enumerate((13, 6, 21))]
-    report = lnn_edge.export_model(small_cfc(), tmp_path / "m.lnn", unroll=8, example=recordings)
+    report = quick_export(small_cfc(), tmp_path / "m.lnn", unroll=8, example=recordings)
     assert report.passed
 
 

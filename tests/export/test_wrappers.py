@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from exports import quick_export
 from ncps.torch import LTC, CfC
 from ncps.wirings import AutoNCP
 from safetensors.torch import save_file, save_model
@@ -164,7 +165,7 @@ def recordings(rows=2, steps=40, seed=0):
 
 
 def export(module, path, **options):
-    return lnn_edge.export_model(module, path, example=recordings(), steps=1000, **options)
+    return quick_export(module, path, example=recordings(), **options)
 
 
 def named(outputs):
@@ -234,7 +235,7 @@ def test_float64_network(tmp_path):
 def test_network_without_a_batch_axis(core, tmp_path):
     """The forward takes (T, features) and hands it on: the example is one recording of that shape."""
     module, x = built(lambda: Network(core())), recordings()[0]
-    lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, steps=1000)
+    quick_export(module, tmp_path / "m.lnn", example=x)
     got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x)
     with torch.no_grad():
         expected = module.eval()(torch.from_numpy(x))[0].numpy()
@@ -556,11 +557,11 @@ def test_tied_tensors_as_safetensors_keeps_them(work):
     assert_same(again, module)
 
 
-def test_the_command_line_remarks_on_a_prefix(work, capsys):
+def test_the_command_line_remarks_on_a_prefix(work, capsys, short_commands):
     saved(nn.DataParallel(built(Network)), "w.safetensors")
     np.save("walk.npy", recordings())
     command = ["export", "train.py:make_model", "m.lnn", "--weights", "w.safetensors", "--example", "walk.npy"]
-    assert main([*command, "--steps", "1000"]) == 0
+    assert main([*command]) == 0
     out, err = capsys.readouterr()
     assert err == (
         "remark: the names of the weights in 'w.safetensors' were read without 'module.' (DataParallel); "
@@ -585,7 +586,7 @@ def test_drifted_masks_are_named_once(tmp_path):
         r"^3 of 240 entries in the sparsity masks of 'rnn.rnn_cell' are neither 0 nor 1. Training moved them.*equals"
     )
     with pytest.warns(ExportWarning, match=match) as caught:
-        export(module, tmp_path / "m.lnn")
+        lnn_edge.export_model(module, tmp_path / "m.lnn", example=recordings())
     assert len(caught) == 1
     assert Path(caught[0].filename).name == Path(__file__).name
     check(module, tmp_path / "m.lnn", first)
@@ -601,9 +602,9 @@ def test_training_that_unfreezes_everything_moves_the_masks(tmp_path):
     check(module, tmp_path / "m.lnn", first)
 
 
-def test_the_command_line_remarks_on_masks(work, capsys):
+def test_the_command_line_remarks_on_masks(work, capsys, short_commands):
     lnn_edge.save_checkpoint(drifted(built(lambda: LTC(5, 6)).rnn_cell), "m.safetensors")
-    assert main(["export", "m.safetensors", "m.lnn", "--steps", "1000"]) == 0
+    assert main(["export", "m.safetensors", "m.lnn"]) == 0
     err = capsys.readouterr().err
     assert err.startswith("remark: 3 of 66 entries in the sparsity masks of the cell are neither 0 nor 1.")
     assert err.count("\n") == 1

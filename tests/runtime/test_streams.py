@@ -10,6 +10,7 @@ import pytest
 import torch
 from cases import BY_NAME, INPUTS
 from checks import CHECKS, sample, timing
+from exports import quick_export
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,7 +27,7 @@ def bundles(tmp_path_factory):
     root = tmp_path_factory.mktemp("streams")
 
     def export(name, case, **options):
-        lnn_edge.export_model(BY_NAME[case].build(), root / f"{name}.lnn", steps=1000, **options)
+        quick_export(BY_NAME[case].build(), root / f"{name}.lnn", **options)
         return root / f"{name}.lnn"
 
     limits = [lnn_edge.Feature(f"s{k}", limits=(-3.0, 3.0)) for k in range(INPUTS)]
@@ -107,7 +108,7 @@ def test_a_result_that_is_not_finite_is_refused(tmp_path):
     module = BY_NAME["cfc-relu"].build()
     with torch.no_grad():
         module.rnn_cell.backbone[0].weight[:, :INPUTS].mul_(8.0)
-    lnn_edge.export_model(module, tmp_path / "m.lnn", steps=1000)
+    quick_export(module, tmp_path / "m.lnn")
     stream, untouched = (lnn_edge.load(tmp_path / "m.lnn").stream() for _ in range(2))
     for one in (stream, untouched):
         one.step(np.ones(INPUTS))

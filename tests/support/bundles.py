@@ -43,7 +43,9 @@ def chaotic_cfc() -> CfC:
 
 
 def copied(bundle: Path, target: Path) -> Path:
-    shutil.copytree(bundle, target)
+    """A copy that may be changed, even of a bundle that is read-only."""
+    shutil.copytree(bundle, target, copy_function=shutil.copyfile)
+    target.chmod(0o755)
     return target
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundles import ROOT, chaotic_cfc, small_cfc
+from exports import quick_export
 
-import lnn_edge
 from lnn_edge.cli.program import main
 from lnn_edge.errors import VerificationError
 from lnn_edge.runtime.verify_golden import verify_golden
@@ -122,7 +122,7 @@ def test_long_run_keeps_its_peaks(drawn):
 
 def test_picture_of_an_export(tmp_path):
     """The curves are those of the proof: same largest error, one value per step, and something black on white."""
-    report = lnn_edge.export_model(small_cfc(), tmp_path / "gait.lnn", period_s=0.02, steps=1000)
+    report = quick_export(small_cfc(), tmp_path / "gait.lnn", period_s=0.02)
     for curve in report.timeline.curves:
         rows = [c for c in report.comparisons if (c.tensor, c.subject) == (curve.tensor, curve.subject)]
         assert len(curve.error) == report.steps
@@ -136,7 +136,7 @@ def test_picture_of_an_export(tmp_path):
 
 def test_picture_of_a_failed_export(tmp_path):
     with pytest.raises(VerificationError) as caught:
-        lnn_edge.export_model(chaotic_cfc(), tmp_path / "c.lnn", steps=1000)
+        quick_export(chaotic_cfc(), tmp_path / "c.lnn")
     caught.value.report.plot(tmp_path / "p.svg")
     assert "over at step" in (tmp_path / "p.svg").read_text()
 

@@ -316,10 +316,10 @@ def train_module(work):
     return seeded(names["Net"])
 
 
-def test_export_straight_from_a_checkpoint(work, capsys):
+def test_export_straight_from_a_checkpoint(work, capsys, short_commands):
     module = BY_NAME["ltc-unfolds"].build()
     digest = lnn_edge.save_checkpoint(module, "gait.safetensors")
-    assert main(["export", "gait.safetensors", "gait.lnn", "--steps", "1000"]) == 0
+    assert main(["export", "gait.safetensors", "gait.lnn"]) == 0
     out, err = capsys.readouterr()
     assert "\nsaved gait.lnn: equal to torch within " in out
     assert err == ""
@@ -334,11 +334,11 @@ def test_export_straight_from_a_checkpoint(work, capsys):
     assert torch.allclose(got, expected, rtol=0, atol=1e-5)
 
 
-def test_export_of_a_network_with_its_checkpoint(work, capsys):
+def test_export_of_a_network_with_its_checkpoint(work, capsys, short_commands):
     digest = lnn_edge.save_checkpoint(train_module(work), "net.safetensors")
     torch.save(torch.zeros(1), "unused.pt")
     (work / "walk.csv").write_text("a,b,c,d,e\n" + "0.1,0.2,0.3,0.4,0.5\n-0.1,0,0.2,0,0\n" * 10)
-    recorded = ["--example", "walk.csv", "--inputs", "a,b,c,d,e", "--steps", "1000"]
+    recorded = ["--example", "walk.csv", "--inputs", "a,b,c,d,e"]
     assert main(["export", "train.py:make_model", "net.lnn", "--weights", "net.safetensors", *recorded]) == 0
     assert manifest_of(Path("net.lnn")).provenance.checkpoint_sha256 == digest
     assert capsys.readouterr().err == ""

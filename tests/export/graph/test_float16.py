@@ -8,6 +8,7 @@ import pytest
 import torch
 from bundles import manifest_of
 from cases import BY_NAME
+from exports import quick_export
 from ncps.torch import LTC, CfC
 from ncps.wirings import AutoNCP
 from networks import NETWORKS, built
@@ -31,7 +32,7 @@ def graph_of(bundle):
 @pytest.mark.parametrize("options", [{}, TIMED], ids=["fixed", "measured"])
 def test_stays_near_the_whole_sequence(name, options, tmp_path):
     module = BY_NAME[name].build()
-    report = lnn_edge.export_model(module, tmp_path / "m.lnn", precision="float16", steps=1000, **options)
+    report = quick_export(module, tmp_path / "m.lnn", precision="float16", **options)
     x, dt_s = samples(1, STEPS), jittered(2, STEPS) if options else None
     got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x, dt_s=dt_s)
     expected = offline(module, x, dt_s)
@@ -46,8 +47,8 @@ def test_stays_near_the_whole_sequence(name, options, tmp_path):
 def test_networks(name, tmp_path):
     make, example = NETWORKS[name]
     module, x = built(make), example()
-    lnn_edge.export_model(module, tmp_path / "half.lnn", example=x, precision="float16", steps=1000)
-    lnn_edge.export_model(module, tmp_path / "full.lnn", example=x, steps=1000)
+    quick_export(module, tmp_path / "half.lnn", example=x, precision="float16")
+    quick_export(module, tmp_path / "full.lnn", example=x)
     half, full = (lnn_edge.load(tmp_path / f"{n}.lnn").stream().run(x[0]) for n in ("half", "full"))
     for a, b in zip(*(y.values() if isinstance(y, dict) else [y] for y in (half, full)), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=HALF_TOLERANCE)
@@ -55,7 +56,7 @@ def test_networks(name, tmp_path):
 
 def test_blocks_in_half(tmp_path):
     module = BY_NAME["cfc-autoncp"].build()
-    lnn_edge.export_model(module, tmp_path / "m.lnn", precision="float16", unroll=4, steps=1000)
+    quick_export(module, tmp_path / "m.lnn", precision="float16", unroll=4)
     x = samples(3, 400)
     got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x)
     np.testing.assert_allclose(got, offline(module, x), rtol=0, atol=HALF_TOLERANCE)
@@ -77,7 +78,7 @@ def test_the_report_shows_the_drift_of_true_half(tmp_path):
 
 @pytest.mark.parametrize("name", ["ltc-autoncp", "cfc-units", "cfc-pure", "cfc-mixed"])
 def test_borders_are_float32_and_weights_are_half(name, tmp_path):
-    lnn_edge.export_model(BY_NAME[name].build(), tmp_path / "m.lnn", precision="float16", steps=1000, **TIMED)
+    quick_export(BY_NAME[name].build(), tmp_path / "m.lnn", precision="float16", **TIMED)
     graph = graph_of(tmp_path / "m.lnn").graph
     assert {i.type.tensor_type.elem_type for i in (*graph.input, *graph.output)} == {TensorProto.FLOAT}
     kinds = {i.name: i.data_type for i in graph.initializer}
@@ -92,7 +93,7 @@ def test_borders_are_float32_and_weights_are_half(name, tmp_path):
 
 def test_range_breaking_operators_stay_in_float32(tmp_path):
     """Exp overflows in half above 11.1, and divisions lose what is small."""
-    lnn_edge.export_model(BY_NAME["cfc-pure"].build(), tmp_path / "m.lnn", precision="float16", steps=1000, **TIMED)
+    quick_export(BY_NAME["cfc-pure"].build(), tmp_path / "m.lnn", precision="float16", **TIMED)
     model = onnx.shape_inference.infer_shapes(graph_of(tmp_path / "m.lnn"))
     kinds = {v.name: v.type.tensor_type.elem_type for v in (*model.graph.value_info, *model.graph.output)}
     exps = [node for node in model.graph.node if node.op_type == "Exp"]
@@ -106,7 +107,7 @@ def test_a_slow_neuron_goes_on_moving(tmp_path):
     module = LTC(5, AutoNCP(12, 2))
     with torch.no_grad():
         module.rnn_cell.cm.fill_(300.0)
-    lnn_edge.export_model(module, tmp_path / "m.lnn", precision="float16", steps=1000)
+    quick_export(module, tmp_path / "m.lnn", precision="float16")
     x = np.ones((3000, 5), np.float32)
     got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x)
     expected = offline(module, x)
@@ -136,7 +137,7 @@ def test_too_much_drift_is_refused(tmp_path):
     with pytest.raises(VerificationError, match=match):
         lnn_edge.export_model(built(Loud), tmp_path / "m.lnn", example=example, precision="float16", steps=1000)
     assert not any(tmp_path.iterdir())
-    assert lnn_edge.export_model(built(Loud), tmp_path / "m.lnn", example=example, steps=1000).passed
+    assert quick_export(built(Loud), tmp_path / "m.lnn", example=example).passed
 
 
 def test_weights_beyond_half_are_refused(tmp_path):
@@ -144,11 +145,11 @@ def test_weights_beyond_half_are_refused(tmp_path):
     with torch.no_grad():
         module.fc.weight[0, 0] = 1e5
     with pytest.raises(ValueError, match=r"a constant of the step is 100000, more than a float16 can hold \(65504\)"):
-        lnn_edge.export_model(module, tmp_path / "m.lnn", precision="float16", steps=1000)
+        quick_export(module, tmp_path / "m.lnn", precision="float16")
     assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("precision", ["half", "float-16", None, 16])
 def test_unknown_precision(precision, tmp_path):
     with pytest.raises(ValueError, match=r"`precision` is .*float32"):
-        lnn_edge.export_model(BY_NAME["cfc-units"].build(), tmp_path / "m.lnn", precision=precision)
+        quick_export(BY_NAME["cfc-units"].build(), tmp_path / "m.lnn", precision=precision)

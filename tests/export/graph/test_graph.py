@@ -9,6 +9,7 @@ import onnx
 import pytest
 import torch
 from cases import BY_NAME, CASES, Case
+from exports import quick_export
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
@@ -18,7 +19,6 @@ from lnn_edge.bundle.manifest import decode_manifest
 from lnn_edge.bundle.opset import IR_VERSION, OPERATORS, OPSET
 from lnn_edge.bundle.spec import Time
 from lnn_edge.errors import VerificationError
-from lnn_edge.export.exporting import export_model
 from lnn_edge.export.graph.builder import GraphBuilder, check_limits
 from lnn_edge.export.step_graph import add_steps
 from lnn_edge.export.trained.layer import TrainedLayer
@@ -26,7 +26,7 @@ from lnn_edge.runtime.state import initial_state
 
 
 def exported(case, tmp_path, **options):
-    export_model(case.build(), tmp_path / "m.lnn", steps=1000, **options)
+    quick_export(case.build(), tmp_path / "m.lnn", **options)
     return onnx.load(tmp_path / "m.lnn" / "model.onnx")
 
 
@@ -125,7 +125,7 @@ class TestABrokenExportIsCaught:
 
     def caught(self, name, tmp_path, **options):
         with pytest.raises(VerificationError, match="does not equal the trained model, so nothing was written"):
-            lnn_edge.export_model(BY_NAME[name].build(), tmp_path / "m.lnn", steps=1000, **options)
+            quick_export(BY_NAME[name].build(), tmp_path / "m.lnn", **options)
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize("name", ["ltc-autoncp", "cfc-autoncp", "cfc-units", "cfc-mixed"])

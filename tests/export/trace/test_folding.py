@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from exports import quick_export
 from ncps.torch import CfC
 from torch import nn
 
@@ -69,7 +70,7 @@ def operators(module, tmp_path, x=None):
     """Operators around the core, after a proof that they compute what torch computes."""
     torch.manual_seed(0)
     x = np.random.default_rng(0).standard_normal((1, 30, 5)).astype(np.float32) if x is None else x
-    lnn_edge.export_model(module, tmp_path / "m.lnn", example=x, steps=1000)
+    quick_export(module, tmp_path / "m.lnn", example=x)
     model = lnn_edge.load(tmp_path / "m.lnn")
     got = model.stream().run(x[0])
     with torch.no_grad():

@@ -13,6 +13,7 @@ import pytest
 import torch
 from cases import BY_NAME, INPUTS
 from checks import CHECKS, sample, timing
+from exports import quick_export
 from fake_tensorrt import VERSIONS, Misuse
 from offline import LIMIT, PERIOD_S, TIMESPAN, jittered, offline, samples
 
@@ -48,7 +49,7 @@ def bundles(tmp_path_factory):
     root = tmp_path_factory.mktemp("tensorrt")
 
     def export(name, case, **options):
-        lnn_edge.export_model(BY_NAME[case].build(), root / f"{name}.lnn", steps=1000, **options)
+        quick_export(BY_NAME[case].build(), root / f"{name}.lnn", **options)
         return root / f"{name}.lnn"
 
     return {
@@ -110,7 +111,7 @@ EQUAL = ["ltc-units-large", "ltc-own-wiring", "ltc-mixed", "cfc-units", "cfc-pur
 def test_streaming_equals_offline(name, gpu, tmp_path):
     """Every version and both kinds of GPU, with a reset in between."""
     module = BY_NAME[name].build()
-    lnn_edge.export_model(module, tmp_path / "m.lnn", steps=1000)
+    quick_export(module, tmp_path / "m.lnn")
     x = samples(1)
     expected = offline(module, x)
     for k, version in enumerate(VERSIONS):
@@ -124,7 +125,7 @@ def test_streaming_equals_offline(name, gpu, tmp_path):
 @pytest.mark.parametrize("name", ["ltc-autoncp", "cfc-mixed", "cfc-no-gate"])
 def test_streaming_equals_offline_with_measured_time(name, gpu, tmp_path):
     module = BY_NAME[name].build()
-    lnn_edge.export_model(module, tmp_path / "m.lnn", time="measured", period_s=PERIOD_S, timespan=TIMESPAN, steps=1000)
+    quick_export(module, tmp_path / "m.lnn", time="measured", period_s=PERIOD_S, timespan=TIMESPAN)
     x, dt_s = samples(3), jittered(4)
     expected = offline(module, x, dt_s)
     for k, version in enumerate(VERSIONS):
@@ -145,7 +146,7 @@ def test_streaming_equals_offline_with_measured_time(name, gpu, tmp_path):
 def test_streaming_equals_offline_in_half_and_in_blocks(name, options, limit, gpu, tmp_path):
     """Every version builds it and runs it: 8.x is told that the graph is in half, the others read it there."""
     module = BY_NAME[name].build()
-    lnn_edge.export_model(module, tmp_path / "m.lnn", steps=1000, **options)
+    quick_export(module, tmp_path / "m.lnn", **options)
     x = samples(1, 400)
     expected = offline(module, x)
     for k, version in enumerate(VERSIONS):
@@ -245,7 +246,7 @@ class TestAllOrNothing:
         module = BY_NAME["cfc-relu"].build()
         with torch.no_grad():
             module.rnn_cell.backbone[0].weight[:, :INPUTS].mul_(8.0)
-        lnn_edge.export_model(module, tmp_path / "m.lnn", steps=1000)
+        quick_export(module, tmp_path / "m.lnn")
         return tmp_path / "m.lnn"
 
     @pytest.mark.parametrize("feedback", ["copy", "pingpong"])

@@ -1,0 +1,74 @@
+"""Exports that cost little: with a short proof where nothing depends on its length, or made once for a whole run."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import inspect
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+from lnn_edge import export_model
+from lnn_edge.export.exporting import export_with_proof
+from lnn_edge.export.proof.length import ProofLength
+from lnn_edge.verify.report import ExportReport
+
+# All of the truth, of the segments and of the backends, over few steps: a tenth of what a full proof takes. It still
+# finds a step that is wrong; only what grows slowly needs the thousand steps of a full one.
+SHORT_PROOF = ProofLength(least=48, evaluated={"float32": 24, "float16": 48})
+_DEFAULTS = {
+    name: parameter.default
+    for name, parameter in inspect.signature(export_model).parameters.items()
+    if parameter.default is not parameter.empty
+}
+_SHORTENED = {"steps": SHORT_PROOF.least}
+
+
+def quick_export(model: nn.Module, path: str | os.PathLike[str], **options: Any) -> ExportReport:
+    """`export_model` with a short proof, for tests that are not about the proof, its length or its report."""
+    return export_with_proof(model, path, SHORT_PROOF, **(_DEFAULTS | _SHORTENED | options))
+
+
+def short_proofs(monkeypatch: pytest.MonkeyPatch, *places: str) -> None:
+    """Let commands or estimators that import `export_model` from these places export with short proofs."""
+    for place in places:
+        monkeypatch.setattr(place, lambda model, path, **options: quick_export(model, path, **(options | _SHORTENED)))
+
+
+def proven(factory: pytest.TempPathFactory, make: Callable[[], nn.Module], name: str = "m.lnn", **options: Any) -> Path:
+    """A bundle with a full proof, exported once per run for all tests and workers. Read-only: copy it to change it."""
+    folder = _shared(factory) / _key(make, options)
+    folder.mkdir(parents=True, exist_ok=True)
+    bundle = folder / name
+    with _locked(folder / "lock"):
+        if not bundle.exists():
+            export_model(make(), bundle, **options)
+            for path in (*bundle.iterdir(), bundle):
+                path.chmod(0o555 if path.is_dir() else 0o444)
+    return bundle
+
+
+def _shared(factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of a run see: xdist gives each of them a folder inside the run's."""
+    base = factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "proven"
+
+
+def _key(make: Callable[[], nn.Module], options: dict[str, Any]) -> str:
+    """Of what makes the bundle: the function, what it is bound to, and the options."""
+    made_by = (make.__module__, make.__qualname__, str(getattr(make, "__self__", "")), inspect.getsource(make))
+    return hashlib.sha256(pickle.dumps((made_by, sorted(options.items())))).hexdigest()[:16]
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
