@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from .. import __version__
+from ..backends import BACKENDS, unfinished
 from ..errors import BackendError, BackendUnavailable, BundleError, VerificationError
 from ..files import named_in_errors
 from ..wording import choices
@@ -126,8 +127,7 @@ def _abandon_output() -> None:
 
 def _interrupted() -> int:
     code = _failed("interrupted; nothing half-written is left", INTERRUPTED)
-    building = sys.modules.get("lnn_edge.runtime.backends.trt.build_watch")
-    if building and building.unfinished():  # the user has said twice not to wait
+    if any(unfinished(entry) for entry in BACKENDS):  # the user has said twice not to wait
         sys.stdout.flush()
         os._exit(code)
     return code

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
+import sys
 
+import pytest
 from command_line import bare_call
+from second_backend import Second, row
 
 import lnn_edge
+from lnn_edge.backends import BACKENDS, BackendChecks, unfinished
+from lnn_edge.machine.checks import Finding
 
 
 def test_doctor_says_what_is_ready(call):
@@ -52,3 +58,38 @@ def test_doctor_finds_a_broken_installation(bare, tmp_path):
         "cannot open shared object file. It needs: base install"
         in {f["what"]: f["found"] for f in result["findings"]}["backend onnxruntime"]
     )
+
+
+BOARD_LINES = BackendChecks(
+    software=(Finding("tool", "ready", "1.0"),),
+    device=(Finding("device", "missing", "is not plugged in", "plug it in"),),
+)
+
+
+def test_doctor_shows_what_a_backend_says_of_itself(call, monkeypatch):
+    """Any row of the table may have checks; doctor knows none of them by name."""
+    monkeypatch.setattr("second_backend.checks", lambda board: BOARD_LINES, raising=False)
+    own = dataclasses.replace(row(Second, ("no_such_module",)), checks="second_backend:checks", library="box")
+    monkeypatch.setattr("lnn_edge.cli.commands.doctor.BACKENDS", (own, *BACKENDS))
+    findings = json.loads(call("doctor", "--json", "-")[1])["findings"]
+    names = [f["what"] for f in findings]
+    assert names[0] == "backend second"
+    assert names[len(BACKENDS) + 1 :][:2] == ["tool", "device"]
+    assert (findings[0]["fix"], findings[names.index("device")]["fix"]) == ("see below", "plug it in")
+
+
+def test_doctor_names_the_library_that_no_extra_brings(call, monkeypatch):
+    own = dataclasses.replace(row(Second, ("no_such_module",)), extra="fast", library="box")
+    monkeypatch.setattr("lnn_edge.cli.commands.doctor.BACKENDS", (own, *BACKENDS))
+    assert json.loads(call("doctor", "--json", "-")[1])["findings"][0]["fix"] == "pip install box 'lnn-edge[fast]'"
+
+
+@pytest.mark.parametrize(("running", "expected"), [(True, True), (False, False)])
+def test_a_backend_says_whether_it_still_works(monkeypatch, running, expected):
+    monkeypatch.setattr("second_backend.unfinished", lambda: running, raising=False)
+    assert unfinished(dataclasses.replace(row(Second), unfinished="second_backend:unfinished")) is expected
+
+
+def test_a_backend_that_was_never_used_is_not_imported_to_be_asked():
+    assert unfinished(dataclasses.replace(row(Second), unfinished="never_imported:unfinished")) is False
+    assert "never_imported" not in sys.modules

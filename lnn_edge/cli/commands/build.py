@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..console import add_json_argument, emit_json, progress_bar, say
 from ..exit_codes import OK
 from ..options import add_option_argument, backend_options
+
+if TYPE_CHECKING:
+    from ...backends import Prepared
 
 __all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
 
@@ -52,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _outcome(prepared: Any) -> str:
+def _outcome(prepared: Prepared) -> str:
     size = f"{prepared.size / 1024:.0f} KiB"
     if not prepared.built:
         return f"already built for this device, {prepared.path} ({size})"
