@@ -16,6 +16,7 @@ from ..errors import ExportWarning
 from ..files import check_output, named_in_errors, whole_file
 
 __all__ = [
+    "LimitedNotes",
     "add_json_argument",
     "check_json_argument",
     "emit_json",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 _WIDTH = 120  # of tables that do not go to a terminal
+_SHOWN = 5  # notes of each kind: a sensor that fails for an hour says nothing new in the second minute
 
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +54,26 @@ def say(text: str, arguments: argparse.Namespace) -> None:
 def tell(text: str) -> None:
     """Print a remark that is not the result."""
     sys.stderr.write(f"{text}\n")
+
+
+class LimitedNotes:
+    """Prints the first few notes of a kind; the summary has the number of all.
+
+    Args:
+        kind: What they are about, in the plural.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._count = 0
+
+    def __call__(self, text: str) -> None:
+        """Print one more, or that there are more."""
+        self._count += 1
+        if self._count <= _SHOWN:
+            tell(text)
+        elif self._count == _SHOWN + 1:
+            tell(f"more {self._kind} follow; they are counted and no longer shown")
 
 
 @contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from ..export.checkpoint.source import Source
 
 __all__ = [
+    "BackendChoice",
     "add_backend_arguments",
     "add_example_arguments",
     "add_option_argument",
@@ -55,9 +58,24 @@ def add_option_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def backend_options(arguments: argparse.Namespace) -> dict[str, str]:
-    """What `--option` chose."""
-    return dict(arguments.option or ())
+@dataclass(frozen=True)
+class BackendChoice:
+    """What runs the bundle.
+
+    Args:
+        name: As `--backend` has it.
+        threads: CPU threads inside a step.
+        options: What `--option` chose.
+    """
+
+    name: str
+    threads: int
+    options: Mapping[str, str]
+
+
+def backend_options(given: Iterable[tuple[str, str]] | None) -> dict[str, str]:
+    """What `--option` chose, as a mapping; of an option that was typed twice the last."""
+    return dict(given or ())
 
 
 def _named_value(text: str) -> tuple[str, str]:

@@ -558,7 +558,7 @@ def test_guide_lists_the_options_of_the_table():
 
 
 def test_guide_shows_real_messages():
-    sources = "".join(path.read_text() for path in sorted((ROOT / "lnn_edge" / "runtime" / "gpu").glob("*.py")))
+    sources = "".join(path.read_text() for path in sorted((ROOT / "lnn_edge" / "runtime" / "backends").rglob("*.py")))
     for part in (
         "TensorRT cannot be imported: ",
         "the CUDA driver supports CUDA ",

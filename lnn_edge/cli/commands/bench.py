@@ -93,7 +93,10 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
 
     started = time.perf_counter()
     model = load(  # as a program does it, with the self-test
-        arguments.bundle, backend=arguments.backend, threads=arguments.threads, options=backend_options(arguments)
+        arguments.bundle,
+        backend=arguments.backend,
+        threads=arguments.threads,
+        options=backend_options(arguments.option),
     )
     load_ms = (time.perf_counter() - started) * 1e3
     step = golden_steps(model, golden_from_bundle(read_bundle(arguments.bundle)))

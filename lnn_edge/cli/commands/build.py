@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ...bundle.directory import read_bundle
 
     entry = named_backend(arguments.backend)
-    options = checked_options(entry, backend_options(arguments))
+    options = checked_options(entry, backend_options(arguments.option))
     bundle = read_bundle(arguments.bundle)
     backend = backend_class(entry)
     if not issubclass(backend, Builds):

@@ -79,7 +79,7 @@ def _against_golden(arguments: argparse.Namespace, progress: Any) -> Any:
         arguments.bundle,
         backend=arguments.backend,
         threads=arguments.threads,
-        options=backend_options(arguments),
+        options=backend_options(arguments.option),
         steps=arguments.steps,
         progress=progress,
     )
@@ -101,7 +101,7 @@ def _against_model(arguments: argparse.Namespace, progress: Any) -> Any:
         initial_state=source.initial_state,
         backend=arguments.backend,
         threads=arguments.threads,
-        options=backend_options(arguments),
+        options=backend_options(arguments.option),
         steps=1024 if arguments.steps is None else arguments.steps,
         progress=progress,
     )
