@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..wording import plural
 from .console import LimitedNotes
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ..runtime.guard.dt_policy import Gap
     from ..runtime.model import Model
     from ..runtime.transport.csv_file import BadRowError, Row
+    from .results import Outputs
 
 __all__ = ["Feed", "Handling"]
 
@@ -42,7 +43,7 @@ class Feed:
         write: Takes a row and its outputs.
     """
 
-    def __init__(self, model: Model, handling: Handling, write: Callable[[Row, Any], None]) -> None:
+    def __init__(self, model: Model, handling: Handling, write: Callable[[Row, Outputs], None]) -> None:
         from ..runtime.guard.bad_samples import BadSamplePolicy
         from ..runtime.guard.dt_policy import GapError, GapPolicy, PaceCheck
 
@@ -135,7 +136,7 @@ class Feed:
             self._last_s = row.t_s
             self._write(row, ys if self._unroll == 1 else _sample(ys, k))
 
-    def _step(self, rows: list[Row]) -> Any:
+    def _step(self, rows: list[Row]) -> Outputs:
         """Step one row, or an unroll block of them; every error is a ValueError that names the line."""
         first, last = rows[0], rows[-1]
         if first.reset:
@@ -143,12 +144,13 @@ class Feed:
         x = first.values if first is last else [row.values for row in rows]
         times = first.t_s if first is last else [row.t_s for row in rows]
         try:
-            return self._stream.step(x, t_s=times if self._measured else None)
+            outputs: Outputs = self._stream.step(x, t_s=times if self._measured else None)
         except ValueError as error:
             lines = f"line {first.line}" if first is last else f"lines {first.line} to {last.line}"
             raise ValueError(f"{self._handling.source}, {lines}: {error}") from error
+        return outputs
 
 
-def _sample(ys: Any, k: int) -> Any:
+def _sample(ys: Outputs, k: int) -> Outputs:
     """One sample's outputs out of an unroll block's."""
     return {name: y[k] for name, y in ys.items()} if isinstance(ys, dict) else ys[k]

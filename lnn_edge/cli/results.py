@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from ..files import Lines, check_output, growing_file
 from .console import print_utf8
@@ -16,8 +16,11 @@ from .os_errors import STANDARD_OUTPUT
 from .signals import Stop
 
 if TYPE_CHECKING:
+    from ..arrays import Array
     from ..runtime.model import Model
     from ..runtime.transport.csv_file import Row
+
+    Outputs = Array | dict[str, Array]  # of one sample; several by name
 
 __all__ = ["Layout", "Results", "make_writer", "open_results"]
 
@@ -89,7 +92,7 @@ def open_results(path: str, stop: Stop) -> Iterator[Results]:
             stop.hold()
 
 
-def make_writer(model: Model, layout: Layout, results: Results) -> Callable[[Row, Any], None]:
+def make_writer(model: Model, layout: Layout, results: Results) -> Callable[[Row, Outputs], None]:
     """Write the header, if the format has one; return a function that writes one row's outputs."""
     keys = [c for c in (layout.reset_column, layout.time_column) if c is not None]
     heads = {t.name: [f.name for f in t.features] for t in model.outputs}
@@ -98,7 +101,7 @@ def make_writer(model: Model, layout: Layout, results: Results) -> Callable[[Row
     if layout.format == "csv":
         results.write(as_csv(header), heading=True)
 
-    def values(row: Row, y: Any) -> Iterator[str | float | None]:
+    def values(row: Row, y: Outputs) -> Iterator[str | float | None]:
         if layout.reset_column is not None:
             yield row.recording
         if layout.time_column is not None:
@@ -107,7 +110,7 @@ def make_writer(model: Model, layout: Layout, results: Results) -> Callable[[Row
             # repr of a float32 as the shortest decimal that gives the same float32 back
             yield from (float(str(v)) for v in (y[head] if isinstance(y, dict) else y))
 
-    def write(row: Row, y: Any) -> None:
+    def write(row: Row, y: Outputs) -> None:
         if layout.format == "csv":
             results.write(as_csv(values(row, y)))
         else:

@@ -42,22 +42,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    return _doctor(arguments.json)
+
+
+def _doctor(json: str | None) -> int:
     board = read_board()
     checks = [backend_checks(entry, board) for entry in BACKENDS]
     backends = [_backend(entry, found) for entry, found in zip(BACKENDS, checks, strict=True)]
     findings = [*backends, *_device(board, checks), *map(extra_check, EXTRAS), governor_check()]
     usable = any(f.status == "ready" for f in backends)
-    emit_json({"version": __version__, "machine": machine(), "findings": findings, "ready": usable}, arguments)
-    say(
-        grid(("what", "status", "found", "type this"), [(f.what, f.status, f.found, f.fix) for f in findings]),
-        arguments,
-    )
-    say("machine: " + "; ".join(f"{name} {value}" for name, value in machine().items()), arguments)
+    emit_json({"version": __version__, "machine": machine(), "findings": findings, "ready": usable}, json)
+    say(grid(("what", "status", "found", "type this"), [(f.what, f.status, f.found, f.fix) for f in findings]), json)
+    say("machine: " + "; ".join(f"{name} {value}" for name, value in machine().items()), json)
     if not usable:
-        say(f"lnn-edge {__version__}: no backend is ready; type: {BACKENDS[-1].install}", arguments)
+        say(f"lnn-edge {__version__}: no backend is ready; type: {BACKENDS[-1].install}", json)
         return NOT_READY
     ready = ", ".join(entry.name for entry, f in zip(BACKENDS, backends, strict=True) if f.status == "ready")
-    say(f"lnn-edge {__version__}: ready to run bundles on {ready}", arguments)
+    say(f"lnn-edge {__version__}: ready to run bundles on {ready}", json)
     return OK
 
 
