@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -13,22 +14,30 @@ from .wording import choices
 if TYPE_CHECKING:  # the command line reads this table for its help, and must not wait for NumPy
     from .arrays import Array
     from .bundle.directory import Bundle
+    from .machine.checks import Finding
+    from .machine.jetson import Board
+    from .progress import Progress
+    from .runtime.durations import DeviceFigures
 
 __all__ = [
     "ALL",
     "AUTO",
     "BACKENDS",
     "Backend",
+    "BackendChecks",
     "BackendEntry",
     "BackendOption",
     "Builds",
     "MeasuresDevice",
+    "Prepared",
     "Stepper",
+    "backend_checks",
     "backend_class",
     "checked_options",
     "missing_modules",
     "named_backend",
     "refuse_options",
+    "unfinished",
     "why_not_ready",
 ]
 
@@ -79,23 +88,53 @@ class Backend(Protocol):
         """Make the buffers for one stream."""
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What a backend has made for this device, or found in the cache.
+
+    Args:
+        path: Where it lies.
+        built: Whether it was built now; else it was there already.
+        seconds: How long that took.
+        size: Bytes.
+        remark: Why one that was there could not be used, or "".
+    """
+
+    path: str
+    built: bool
+    seconds: float
+    size: int
+    remark: str
+
+
 @runtime_checkable
 class Builds(Protocol):
     """A backend that makes something for this device first, kept in the user's cache."""
 
     @classmethod
-    def prepare(
-        cls, bundle: Bundle, options: Mapping[str, str], progress: Callable[[str, int, int], None], *, rebuild: bool
-    ) -> Any:
-        """Build it, or find it unless `rebuild`; returns what `lnn-edge build` reports."""
+    def prepare(cls, bundle: Bundle, options: Mapping[str, str], progress: Progress, *, rebuild: bool) -> Prepared:
+        """Build it, or find it unless `rebuild`."""
 
 
 @runtime_checkable
 class MeasuresDevice(Protocol):
     """A backend that can say where the time of a step goes on its device."""
 
-    def device_figures(self, steps: int) -> Any:
-        """Measure `steps` steps apart from all streams; returns what `lnn-edge bench` reports."""
+    def device_figures(self, steps: int) -> DeviceFigures:
+        """Measure `steps` steps apart from all streams."""
+
+
+@dataclass(frozen=True)
+class BackendChecks:
+    """What a backend has to say about this machine, for `lnn-edge doctor`; empty where it has no business here.
+
+    Args:
+        software: What must be installed for it.
+        device: What it finds to run on, and what it keeps.
+    """
+
+    software: tuple[Finding, ...] = ()
+    device: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,6 +166,10 @@ class BackendEntry:
         probe: "module:function" that returns why this machine cannot run it, or `None`; for backends that need more
             than modules.
         options: What can be chosen.
+        library: Package of what it runs on, where the extra does not bring it.
+        checks: "module:function" that takes the board, or `None`, and returns `BackendChecks`.
+        unfinished: "module:function" that says whether something it began is still running and would hold up the end of
+            the program.
     """
 
     name: str
@@ -137,11 +180,19 @@ class BackendEntry:
     target: str
     probe: str | None = None
     options: tuple[BackendOption, ...] = ()
+    library: str | None = None
+    checks: str | None = None
+    unfinished: str | None = None
 
     @property
     def install(self) -> str:
         """The command that provides what is missing."""
         return f"pip install 'lnn-edge[{self.extra}]'" if self.extra else "pip install lnn-edge"
+
+    @property
+    def install_all(self) -> str:
+        """The command for a machine that has nothing of it yet."""
+        return self.install.replace("install ", f"install {self.library} ", 1) if self.library else self.install
 
 
 BACKENDS = (
@@ -160,6 +211,9 @@ BACKENDS = (
             BackendOption("optimization_level", ("3", "0", "1", "2", "4", "5"), "how long to build: 0 quick, 5 long"),
             BackendOption("tf32", ("off", "on"), "products with 10 bits of mantissa instead of float32"),
         ),
+        library="tensorrt",
+        checks="lnn_edge.runtime.backends.trt.checks:checks",
+        unfinished="lnn_edge.runtime.backends.trt.build_watch:unfinished",
     ),
     BackendEntry(
         name="onnxruntime",
@@ -200,6 +254,21 @@ def why_not_ready(entry: BackendEntry) -> str | None:
         return None
     reason: str | None = _imported(entry, entry.probe)()
     return reason
+
+
+def backend_checks(entry: BackendEntry, board: Board | None) -> BackendChecks:
+    """What a backend has to say about this machine; `board` is the Jetson that it is, if it is one."""
+    if entry.checks is None:
+        return BackendChecks()
+    found: BackendChecks = _attribute(entry.checks)(board)
+    return found
+
+
+def unfinished(entry: BackendEntry) -> bool:
+    """Whether something that a backend began is still running; one that was never used is not imported to be asked."""
+    module, _, name = (entry.unfinished or "").partition(":")
+    running = getattr(sys.modules.get(module), name, None)
+    return running is not None and bool(running())
 
 
 def checked_options(entry: BackendEntry, options: Mapping[str, Any] | None) -> dict[str, str]:
@@ -251,10 +320,14 @@ def backend_class(entry: BackendEntry) -> type[Backend]:
 
 
 def _imported(entry: BackendEntry, target: str) -> Any:
-    module, _, attribute = target.partition(":")
     try:
-        return getattr(import_module(module), attribute)
+        return _attribute(target)
     except ImportError as error:
         raise BackendUnavailable(
             f"backend '{entry.name}' cannot be loaded: {error}. It needs: {entry.needs}. Type: {entry.install}"
         ) from error
+
+
+def _attribute(target: str) -> Any:
+    module, _, name = target.partition(":")
+    return getattr(import_module(module), name)

@@ -1,4 +1,4 @@
-"""What commands say and where: results on standard output, everything else on standard error."""
+"""Output of commands: results on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
@@ -6,18 +6,22 @@ import argparse
 import io
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ..bundle.manifest import encode_json
 from ..errors import ExportWarning
 from ..files import check_output, named_in_errors, whole_file
 
+if TYPE_CHECKING:
+    from ..progress import Progress as Report
+
 __all__ = [
+    "LimitedNotes",
     "add_json_argument",
-    "check_json_argument",
+    "check_json_path",
     "emit_json",
     "escape_what_is_unprintable",
     "grid",
@@ -30,6 +34,7 @@ __all__ = [
 ]
 
 _WIDTH = 120  # of tables that do not go to a terminal
+_SHOWN = 5  # notes of each kind: a sensor that fails for an hour says nothing new in the second minute
 
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
@@ -37,21 +42,40 @@ def add_json_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="write the result as JSON to FILE, or to standard output with -")
 
 
-def check_json_argument(arguments: argparse.Namespace) -> None:
+def check_json_path(path: str | None) -> None:
     """Refuse a `--json FILE` that cannot be written, before any long work."""
-    path = getattr(arguments, "json", None)
     if path not in (None, "-"):
         check_output(Path(path))
 
 
-def say(text: str, arguments: argparse.Namespace) -> None:
-    """Print the result for people; to standard error if standard output carries JSON."""
-    (sys.stderr if getattr(arguments, "json", None) == "-" else sys.stdout).write(f"{text}\n")
+def say(text: str, json: str | None) -> None:
+    """Print the result for people; to standard error if standard output carries JSON, as `json`, what `--json` says."""
+    (sys.stderr if json == "-" else sys.stdout).write(f"{text}\n")
 
 
 def tell(text: str) -> None:
     """Print a remark that is not the result."""
     sys.stderr.write(f"{text}\n")
+
+
+class LimitedNotes:
+    """Prints the first few notes of a kind; the summary has the number of all.
+
+    Args:
+        kind: What they are about, in the plural.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._count = 0
+
+    def __call__(self, text: str) -> None:
+        """Print one more, or that there are more."""
+        self._count += 1
+        if self._count <= _SHOWN:
+            tell(text)
+        elif self._count == _SHOWN + 1:
+            tell(f"more {self._kind} follow; they are counted and no longer shown")
 
 
 @contextmanager
@@ -87,17 +111,17 @@ def escape_what_is_unprintable() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def emit_json(value: Any, arguments: argparse.Namespace) -> None:
-    """Write the result as JSON where `--json` says."""
-    if arguments.json is None:
+def emit_json(value: object, json: str | None) -> None:
+    """Write the result as JSON where `json` says: to a file, or with "-" to standard output."""
+    if json is None:
         return
     data = encode_json(value).decode()
-    if arguments.json == "-":
+    if json == "-":
         print_utf8(data)
         return
-    with output_file(arguments.json) as file:
+    with output_file(json) as file:
         file.write(data)
-    tell(f"saved {arguments.json}")
+    tell(f"saved {json}")
 
 
 @contextmanager
@@ -134,7 +158,7 @@ def grid(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str | Non
 
 
 @contextmanager
-def progress_bar(description: str) -> Iterator[Callable[[str, int, int], None]]:
+def progress_bar(description: str) -> Iterator[Report]:
     """Show progress on a terminal; elsewhere print nothing. Yields a function (phase, done, total)."""
     if not sys.stderr.isatty():
         yield lambda _phase, _done, _total: None

@@ -1,19 +1,26 @@
-"""Arguments that several commands share."""
+"""Arguments that several commands share, and what was chosen with them."""
 
 from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..backends import ALL, AUTO, BACKENDS
 from .console import remarks
 
 if TYPE_CHECKING:
+    from ..arrays import Array
+    from ..bundle.spec import Feature
     from ..export.checkpoint.source import Source
 
 __all__ = [
+    "BackendChoice",
+    "ExampleChoice",
+    "SourceChoice",
     "add_backend_arguments",
     "add_example_arguments",
     "add_option_argument",
@@ -55,9 +62,24 @@ def add_option_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def backend_options(arguments: argparse.Namespace) -> dict[str, str]:
-    """What `--option` chose."""
-    return dict(arguments.option or ())
+@dataclass(frozen=True)
+class BackendChoice:
+    """What runs the bundle.
+
+    Args:
+        name: As `--backend` has it.
+        threads: CPU threads inside a step.
+        options: What `--option` chose.
+    """
+
+    name: str
+    threads: int
+    options: Mapping[str, str]
+
+
+def backend_options(given: Iterable[tuple[str, str]] | None) -> dict[str, str]:
+    """What `--option` chose, as a mapping; of an option that was typed twice the last."""
+    return dict(given or ())
 
 
 def _named_value(text: str) -> tuple[str, str]:
@@ -99,13 +121,26 @@ def add_example_arguments(parser: argparse.ArgumentParser, columns: str) -> None
     parser.add_argument("--reset-column", metavar="NAME", help="column of the example that separates recordings")
 
 
-def load_example(arguments: argparse.Namespace, names: list[str] | None) -> Any:
-    """The recorded samples that `--example` names, or `None`; `names` are the columns to take from a .csv file."""
-    if arguments.example is None:
-        if arguments.reset_column is not None:
+@dataclass(frozen=True)
+class ExampleChoice:
+    """Recorded samples.
+
+    Args:
+        path: What `--example` names, or `None`.
+        reset_column: Column of a .csv file that separates recordings, or `None`.
+    """
+
+    path: str | None
+    reset_column: str | None
+
+
+def load_example(choice: ExampleChoice, names: list[str] | None) -> Array | list[Array] | None:
+    """The recorded samples, or `None`; `names` are the columns to take from a .csv file."""
+    if choice.path is None:
+        if choice.reset_column is not None:
             raise ValueError("--reset-column belongs to --example FILE.csv")
         return None
-    path = Path(arguments.example)
+    path = Path(choice.path)
     if path.suffix == ".npy":
         return _load_npy(path)
     if path.suffix != ".csv":
@@ -114,10 +149,10 @@ def load_example(arguments: argparse.Namespace, names: list[str] | None) -> Any:
         raise ValueError("--example with a .csv file needs --inputs, the columns that are the model's inputs")
     from ..runtime.transport.csv_file import load_recordings
 
-    return load_recordings(path, names, arguments.reset_column)
+    return load_recordings(path, names, choice.reset_column)
 
 
-def _load_npy(path: Path) -> Any:
+def _load_npy(path: Path) -> Array:
     """One array of numbers. What numpy says of other files would have people unpickle them."""
     import numpy as np
 
@@ -127,7 +162,7 @@ def _load_npy(path: Path) -> Any:
     if not kept:
         raise ValueError(f"--example '{path}' is not a .npy file: it begins otherwise. {wanted}")
     try:
-        return np.load(path, allow_pickle=False)
+        samples: Array = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
         if str(error).startswith("Object arrays"):
             raise ValueError(
@@ -135,6 +170,7 @@ def _load_npy(path: Path) -> Any:
                 f"of numbers. {wanted}"
             ) from error
         raise ValueError(f"--example '{path}' is damaged: {error}. {wanted}") from error
+    return samples
 
 
 def positive(text: str) -> float:
@@ -148,21 +184,37 @@ def positive(text: str) -> float:
     return value
 
 
-def load_source(source: str, arguments: argparse.Namespace) -> Source:
-    """What `source` and the arguments beside it name."""
+@dataclass(frozen=True)
+class SourceChoice:
+    """What it takes to rebuild a trained model, beside its SOURCE.
+
+    Args:
+        weights: What `--weights` names, or `None`.
+        trust_pickle: Whether a file may be unpickled.
+        step, initial_state: Names of functions or methods, or `None`.
+    """
+
+    weights: str | None
+    trust_pickle: bool
+    step: str | None
+    initial_state: str | None
+
+
+def load_source(source: str, choice: SourceChoice) -> Source:
+    """What `source` and the options beside it name."""
     from ..export.checkpoint.source import load_trained
 
     with remarks():
         return load_trained(
             source,
-            weights=arguments.weights,
-            trust_pickle=arguments.trust_pickle,
-            step=arguments.step,
-            initial_state=arguments.initial_state,
+            weights=choice.weights,
+            trust_pickle=choice.trust_pickle,
+            step=choice.step,
+            initial_state=choice.initial_state,
         )
 
 
-def names_list(text: str | None) -> list[Any] | None:
+def names_list(text: str | None) -> list[Feature] | None:
     """`acc_x:m/s2,acc_y,gap:s:0.001:0.5` as features: a name, and behind colons its unit and its limits.
 
     Raises:
@@ -171,7 +223,7 @@ def names_list(text: str | None) -> list[Any] | None:
     return None if text is None else [_feature(item) for item in text.split(",")]
 
 
-def _feature(item: str) -> Any:
+def _feature(item: str) -> Feature:
     from ..bundle.spec import Feature
 
     name, *rest = (part.strip() for part in item.split(":"))

@@ -8,14 +8,15 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from .. import __version__
+from ..backends import BACKENDS, unfinished
 from ..errors import BackendError, BackendUnavailable, BundleError, VerificationError
 from ..files import named_in_errors
 from ..wording import choices
 from .commands import bench, build, doctor, export, inspect, run, verify
-from .console import check_json_argument, escape_what_is_unprintable
+from .console import check_json_path, escape_what_is_unprintable
 from .exit_codes import BAD_BUNDLE, FAILED, INTERRUPTED, NOT_EQUAL, NOT_READY, OK, USAGE
 from .os_errors import STANDARD_OUTPUT, is_of_the_machine, os_error_text
 
@@ -81,10 +82,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _guarded(arguments)
 
 
-def _guarded(arguments: Any) -> int:
+def _guarded(arguments: argparse.Namespace) -> int:
     try:
         escape_what_is_unprintable()
-        check_json_argument(arguments)
+        check_json_path(getattr(arguments, "json", None))
         code: int = arguments.run(arguments)
         with named_in_errors(STANDARD_OUTPUT):
             sys.stdout.flush()
@@ -126,8 +127,7 @@ def _abandon_output() -> None:
 
 def _interrupted() -> int:
     code = _failed("interrupted; nothing half-written is left", INTERRUPTED)
-    building = sys.modules.get("lnn_edge.runtime.backends.trt.build_watch")
-    if building and building.unfinished():  # the user has said twice not to wait
+    if any(unfinished(entry) for entry in BACKENDS):  # the user has said twice not to wait
         sys.stdout.flush()
         os._exit(code)
     return code

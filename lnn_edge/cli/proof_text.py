@@ -1,16 +1,21 @@
-"""How commands tell a proof: the verdict, a table of one row per tensor, the samples, and on demand a picture."""
+"""Text of a proof: the verdict, a table of one row per tensor, the samples; and on demand JSON and a picture."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..errors import VerificationError
-from .console import emit_json, grid, tell
+from .console import emit_json, grid, say, tell
 
-__all__ = ["add_proof_arguments", "check_proof_arguments", "proof_text", "save_plot", "shown_when_it_fails"]
+if TYPE_CHECKING:
+    from ..verify.comparison import Comparison
+    from ..verify.report import ExportReport
+
+__all__ = ["ProofView", "add_proof_arguments", "check_plot_path", "proof_text", "show_proof", "shown_when_it_fails"]
 
 _HEADERS = ("max abs", "rel", "ULP", "p50", "p99", "growth", "allowed", "over at", "own")  # fit in 100 columns
 
@@ -23,35 +28,55 @@ def add_proof_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_proof_arguments(arguments: argparse.Namespace) -> None:
-    """Refuse a `--plot` that cannot be drawn, before any long work."""
-    if arguments.plot is not None:
+@dataclass(frozen=True)
+class ProofView:
+    """How a proof is shown.
+
+    Args:
+        verbose: Whether every comparison is printed.
+        plot: File for the picture, or `None`.
+        json: What `--json` says, or `None`.
+    """
+
+    verbose: bool
+    plot: str | None
+    json: str | None
+
+
+def check_plot_path(path: str | None) -> None:
+    """Refuse a `--plot FILE` that cannot be drawn, before any long work."""
+    if path is not None:
         from ..verify.plot import check_plot
 
-        check_plot(arguments.plot)
+        check_plot(path)
 
 
-def save_plot(report: Any, arguments: argparse.Namespace) -> None:
-    """Draw the picture where `--plot` says."""
-    if arguments.plot is not None:
-        report.plot(arguments.plot)
-        tell(f"saved {arguments.plot}")
+def show_proof(report: ExportReport, view: ProofView) -> None:
+    """Print a proof that went through to its end, equal or not."""
+    say(proof_text(report, view.verbose), view.json)
+    _save(report, view)
 
 
 @contextmanager
-def shown_when_it_fails(arguments: argparse.Namespace) -> Iterator[None]:
-    """Tell what a failed export compared before its error ends the command."""
+def shown_when_it_fails(view: ProofView) -> Iterator[None]:
+    """Show what a failed export compared before its error ends the command."""
     try:
         yield
     except VerificationError as error:
         if error.report is not None:
-            tell(proof_text(error.report, arguments.verbose))
-            emit_json(error.report.to_dict(), arguments)
-            save_plot(error.report, arguments)
+            tell(proof_text(error.report, view.verbose))
+            _save(error.report, view)
         raise
 
 
-def proof_text(report: Any, verbose: bool) -> str:
+def _save(report: ExportReport, view: ProofView) -> None:
+    emit_json(report.to_dict(), view.json)
+    if view.plot is not None:
+        report.plot(view.plot)
+        tell(f"saved {view.plot}")
+
+
+def proof_text(report: ExportReport, verbose: bool) -> str:
     """The verdict in a line, then the tables."""
     parts = [_verdict(report), _all_rows(report) if verbose else _tensor_rows(report)]
     if not verbose:
@@ -60,7 +85,7 @@ def proof_text(report: Any, verbose: bool) -> str:
     return "\n".join(parts)
 
 
-def _verdict(report: Any) -> str:
+def _verdict(report: ExportReport) -> str:
     if not report.passed:
         return f"NOT equal: {report.worst}"
     from ..verify.comparison import TORCH
@@ -78,7 +103,7 @@ def _verdict(report: Any) -> str:
     )
 
 
-def _tensor_rows(report: Any) -> str:
+def _tensor_rows(report: ExportReport) -> str:
     """One row per tensor: where a backend comes nearest to what is allowed, or the comparison that failed."""
     from ..verify.comparison import TORCH
 
@@ -93,7 +118,7 @@ def _tensor_rows(report: Any) -> str:
     return grid(("tensor", "worst on", *_HEADERS), rows)
 
 
-def _all_rows(report: Any) -> str:
+def _all_rows(report: ExportReport) -> str:
     """A table per kind of comparison, one row per segment and tensor."""
     tables = []
     for against in dict.fromkeys(c.against for c in report.comparisons):
@@ -108,7 +133,7 @@ def _all_rows(report: Any) -> str:
     return "\n\n".join([*tables, notes])
 
 
-def _figures(c: Any) -> tuple[str, ...]:
+def _figures(c: Comparison) -> tuple[str, ...]:
     p50, _, p99, _ = (f"{q:.0e}" for q in c.quantiles)
     return (
         f"{c.max_abs:.1e}",
@@ -123,7 +148,7 @@ def _figures(c: Any) -> tuple[str, ...]:
     )
 
 
-def _compared(report: Any) -> str:
+def _compared(report: ExportReport) -> str:
     """What was compared with what, over how many steps, and the largest error."""
     steps: dict[str, dict[str, int]] = {}
     for c in report.comparisons:
@@ -132,7 +157,7 @@ def _compared(report: Any) -> str:
     return grid(("compared", "steps", "largest error"), rows)
 
 
-def _samples(report: Any, verbose: bool) -> str:
+def _samples(report: ExportReport, verbose: bool) -> str:
     """What was stepped through; with measured time also with which dt."""
     if not verbose and all(s.dt_range_s is None for s in report.segments):
         named = ", ".join(f"{s.steps:,} {s.name}" for s in report.segments)

@@ -1,21 +1,42 @@
-"""Where `run` puts its results, and how they look: one line per sample, whole and at once."""
+"""Results of `run`: where they go and how they look, one line per sample, whole and at once."""
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from ..files import Lines, check_output, growing_file
 from .console import print_utf8
 from .os_errors import STANDARD_OUTPUT
 from .signals import Stop
 
-__all__ = ["Results", "make_writer", "open_results"]
+if TYPE_CHECKING:
+    from ..arrays import Array
+    from ..runtime.model import Model
+    from ..runtime.transport.csv_file import Row
+
+    Outputs = Array | dict[str, Array]  # of one sample; several by name
+
+__all__ = ["Layout", "Results", "make_writer", "open_results"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How results look.
+
+    Args:
+        format: "csv" or "jsonl".
+        reset_column, time_column: Columns of the input to copy in front of the outputs, or `None`.
+    """
+
+    format: Literal["csv", "jsonl"]
+    reset_column: str | None
+    time_column: str | None
 
 
 class Results(Protocol):
@@ -71,26 +92,26 @@ def open_results(path: str, stop: Stop) -> Iterator[Results]:
             stop.hold()
 
 
-def make_writer(model: Any, arguments: argparse.Namespace, results: Results) -> Callable[[Any, Any], None]:
-    """Write the header, if the format has one; return a function that writes one row's result."""
-    keys = [c for c in (arguments.reset_column, arguments.time_column) if c is not None]
+def make_writer(model: Model, layout: Layout, results: Results) -> Callable[[Row, Outputs], None]:
+    """Write the header, if the format has one; return a function that writes one row's outputs."""
+    keys = [c for c in (layout.reset_column, layout.time_column) if c is not None]
     heads = {t.name: [f.name for f in t.features] for t in model.outputs}
     header = [*keys, *(name for names in heads.values() for name in names)]
     as_csv = csv.writer(_Echo(), lineterminator="\n").writerow
-    if arguments.format == "csv":
+    if layout.format == "csv":
         results.write(as_csv(header), heading=True)
 
-    def values(row: Any, y: Any) -> Iterator[Any]:
-        if arguments.reset_column is not None:
+    def values(row: Row, y: Outputs) -> Iterator[str | float | None]:
+        if layout.reset_column is not None:
             yield row.recording
-        if arguments.time_column is not None:
+        if layout.time_column is not None:
             yield row.t_s
         for head in heads:
             # repr of a float32 as the shortest decimal that gives the same float32 back
             yield from (float(str(v)) for v in (y[head] if isinstance(y, dict) else y))
 
-    def write(row: Any, y: Any) -> None:
-        if arguments.format == "csv":
+    def write(row: Row, y: Outputs) -> None:
+        if layout.format == "csv":
             results.write(as_csv(values(row, y)))
         else:
             results.write(json.dumps(dict(zip(header, values(row, y), strict=True))) + "\n")

@@ -1,4 +1,4 @@
-"""One line of what `lnn-edge doctor` reports."""
+"""Checks of this computer for `lnn-edge doctor`: the installed extras and the CPU's clock."""
 
 from __future__ import annotations
 
@@ -7,27 +7,25 @@ from importlib.util import find_spec
 
 from .describe import package_version, scaling_governor
 
-__all__ = ["BELOW", "EXTRAS", "HERE", "Finding", "extra_check", "governor_check"]
+__all__ = ["EXTRAS", "HERE", "Finding", "extra_check", "governor_check"]
 
-
-@dataclass(frozen=True)
-class Finding:
-    """What was looked at, "ready", "missing" or "note", what was found, and what to type."""
-
-    what: str
-    status: str
-    found: str
-    fix: str = ""
-
-
-HERE, BELOW = "lnn-edge doctor", "see below"  # what errors advise leads here, where the line about the GPU says more
-
+HERE = "lnn-edge doctor"  # what errors advise; in its own report another line says more
 
 EXTRAS = {  # module and package of each; on a device all of these may be missing
     "export": (("torch", "torch"), ("ncps", "ncps"), ("onnx", "onnx")),
     "train": (("sklearn", "scikit-learn"), ("torch", "torch"), ("ncps", "ncps"), ("onnx", "onnx")),
     "plot": (("matplotlib", "matplotlib"),),
 }
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A line: what was looked at, "ready", "missing" or "note", what was found, and what to type."""
+
+    what: str
+    status: str
+    found: str
+    fix: str = ""
 
 
 def extra_check(name: str) -> Finding:

@@ -1,4 +1,4 @@
-"""Durations summarised: percentiles, each only from enough samples."""
+"""Summary of durations: percentiles, each only from enough samples."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ import numpy as np
 
 from ..arrays import Array
 
-__all__ = ["PERCENTILES", "Distribution", "distribution"]
+__all__ = ["PERCENTILES", "DeviceFigure", "DeviceFigures", "Distribution", "distribution"]
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
-
-
 _BEYOND = 10  # samples that must lie beyond a percentile for it to mean something
 
 
@@ -30,6 +28,40 @@ class Distribution:
     min_us: float
     max_us: float
     percentiles_us: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class DeviceFigure:
+    """One duration on a backend's device.
+
+    Args:
+        name: The field's name for it.
+        includes: What is in it, and which clock measured it.
+        durations: The figures, microseconds.
+    """
+
+    name: str
+    includes: str
+    durations: Distribution
+
+
+@dataclass(frozen=True)
+class DeviceFigures:
+    """Where the time of a step goes on a backend's device.
+
+    Args:
+        wait: How the host waited.
+        graph: Whether steps run as one graph of the device.
+        captured: Streams of this model that run as one graph.
+        fallbacks: Streams of this model whose capture was refused.
+        figures: In the order in which things happen.
+    """
+
+    wait: str
+    graph: bool
+    captured: int
+    fallbacks: int
+    figures: tuple[DeviceFigure, ...]
 
 
 def distribution(durations_ns: Array) -> Distribution:

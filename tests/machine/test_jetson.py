@@ -12,12 +12,12 @@ import pytest
 from bundles import ROOT, copied
 
 import lnn_edge
-from lnn_edge.backends import named_backend
+from lnn_edge.backends import backend_checks, named_backend
 from lnn_edge.cli.program import main
 from lnn_edge.machine import jetson
 from lnn_edge.machine.describe import machine
 from lnn_edge.machine.jetson import JETPACKS, read_board
-from lnn_edge.machine.jetson_checks import board_findings
+from lnn_edge.machine.jetson_checks import clock_checks, release_check
 from lnn_edge.runtime.backends.trt.cudart import CudaError
 
 ORIN = "NVIDIA Jetson Orin Nano Developer Kit\0"
@@ -64,6 +64,15 @@ def board_files(**changes):
 @pytest.fixture
 def board(tmp_path):
     return lambda **changes: read_board(write(tmp_path / "root", board_files(**changes)))
+
+
+def board_findings(board):
+    """Everything that `doctor` says about a board, whatever runs on it."""
+    return [
+        release_check(board),
+        *backend_checks(named_backend("tensorrt"), board).software,
+        *clock_checks(board),
+    ]
 
 
 def row(board, what):
@@ -549,7 +558,7 @@ def test_guide_lists_the_options_of_the_table():
 
 
 def test_guide_shows_real_messages():
-    sources = "".join(path.read_text() for path in sorted((ROOT / "lnn_edge" / "runtime" / "gpu").glob("*.py")))
+    sources = "".join(path.read_text() for path in sorted((ROOT / "lnn_edge" / "runtime" / "backends").rglob("*.py")))
     for part in (
         "TensorRT cannot be imported: ",
         "the CUDA driver supports CUDA ",

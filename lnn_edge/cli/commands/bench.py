@@ -5,12 +5,19 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from ...errors import BackendError
 from ..console import add_json_argument, emit_json, grid, progress_bar, say
 from ..exit_codes import INTERRUPTED, MISSED, OK
-from ..options import add_backend_arguments, backend_options, positive
+from ..options import BackendChoice, add_backend_arguments, backend_options, positive
+
+if TYPE_CHECKING:
+    from ...runtime.closed_loop import Step
+    from ...runtime.durations import DeviceFigures, Distribution
+    from ...runtime.measure.timing import Paced
+    from ...runtime.model import Model
 
 __all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
 
@@ -53,37 +60,108 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json_argument(parser)
 
 
+@dataclass(frozen=True)
+class _Choices:
+    """What was typed; `None` where there is no limit, or the bundle's period decides."""
+
+    bundle: str
+    runner: BackendChoice
+    steps: int
+    warmup: int
+    rate_hz: float | None
+    seconds: float
+    deadline_us: float | None
+    wait: Literal["sleep", "spin"]
+    max_p99_us: float | None
+    max_misses: int | None
+    json: str | None
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A model that has done its first step, and what that cost on which machine."""
+
+    model: Model
+    step: Step
+    machine: dict[str, str]
+    load_ms: float
+    first_step_us: float
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What was measured, field by field as `--json` writes it."""
+
+    bundle: str
+    samples_per_step: int
+    backend: str
+    machine: dict[str, str]
+    load_ms: float
+    first_step_us: float
+    self_test: str
+    warmup: int
+    back_to_back: Distribution
+    paced: Paced | None
+    device: DeviceFigures | None
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    return _bench(_choices(arguments))
+
+
+def _choices(arguments: argparse.Namespace) -> _Choices:
     if arguments.steps < 1 or arguments.warmup < 0 or not 0 <= arguments.seconds < math.inf:
         raise ValueError("--steps must be at least 1, --warmup and --seconds at least 0")
-    model, step, result = _prepare(arguments)
-    rate, count = _pace(model, arguments)
-    interrupted = _measure(step, result, rate, count, arguments)
+    return _Choices(
+        bundle=arguments.bundle,
+        runner=BackendChoice(arguments.backend, arguments.threads, backend_options(arguments.option)),
+        steps=arguments.steps,
+        warmup=arguments.warmup,
+        rate_hz=arguments.rate,
+        seconds=arguments.seconds,
+        deadline_us=arguments.deadline_us,
+        wait=arguments.wait,
+        max_p99_us=arguments.max_p99_us,
+        max_misses=arguments.max_misses,
+        json=arguments.json,
+    )
+
+
+def _bench(choices: _Choices) -> int:
+    loaded = _load(choices)
+    rate_hz, count = _pace(loaded.model, choices)
+    whole, paced, interrupted = _measure(loaded.step, rate_hz, count, choices)
+    device: DeviceFigures | None = None
     failed: BackendError | None = None
-    result["device"] = None
     try:
         if not interrupted:
-            result["device"] = model.device_figures(min(arguments.steps, _DEVICE_STEPS))
+            device = loaded.model.device_figures(min(choices.steps, _DEVICE_STEPS))
     except KeyboardInterrupt:  # what was measured before is kept
         interrupted = True
     except BackendError as error:
         failed = error
-    say(_text(result), arguments)
-    emit_json(result, arguments)
+    result = _result(loaded, choices.warmup, whole, paced, device)
+    say(_text(result), choices.json)
+    emit_json(result, choices.json)
     if failed is not None:
         raise failed
-    failures = [] if interrupted else _failures(result, arguments)
+    return _verdict(result, choices, interrupted)
+
+
+def _verdict(result: _Result, choices: _Choices, interrupted: bool) -> int:
+    """Say last what it comes to, and return the exit code."""
     if interrupted:
-        say("interrupted: the figures are of the part that ran", arguments)
+        say("interrupted: the figures are of the part that ran", choices.json)
         return INTERRUPTED
-    say(f"{arguments.bundle}: {_summary(result)}", arguments)
+    say(f"{choices.bundle}: {_summary(result)}", choices.json)
+    failures = _failures(result, choices)
     for failure in failures:  # last, where the reason of an exit code is looked for
-        say(f"MISSED: {failure}", arguments)
+        say(f"MISSED: {failure}", choices.json)
     return MISSED if failures else OK
 
 
-def _prepare(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
+def _load(choices: _Choices) -> _Loaded:
     from ...bundle.directory import read_bundle
     from ...bundle.golden import golden_from_bundle
     from ...machine.describe import machine
@@ -91,89 +169,95 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
     from ...runtime.loading import load
     from ...runtime.measure.timing import first_step
 
-    started = time.perf_counter()
-    model = load(  # as a program does it, with the self-test
-        arguments.bundle, backend=arguments.backend, threads=arguments.threads, options=backend_options(arguments)
-    )
+    runner, started = choices.runner, time.perf_counter()
+    # as a program does it, with the self-test
+    model = load(choices.bundle, backend=runner.name, threads=runner.threads, options=runner.options)
     load_ms = (time.perf_counter() - started) * 1e3
-    step = golden_steps(model, golden_from_bundle(read_bundle(arguments.bundle)))
+    step = golden_steps(model, golden_from_bundle(read_bundle(choices.bundle)))
     first_us = first_step(step)
-    result = {
-        "bundle": model.name,
-        "samples_per_step": model.manifest.unroll,
-        "backend": model.description,
-        "machine": machine(),
-        "load_ms": load_ms,
-        "first_step_us": first_us,
-        "self_test": "passed",
-        "warmup": arguments.warmup,
-    }
-    return model, step, result
+    return _Loaded(model, step, machine(), load_ms, first_us)
 
 
-def _pace(model: Any, arguments: argparse.Namespace) -> tuple[float, int]:
+def _result(
+    loaded: _Loaded, warmup: int, whole: Distribution, paced: Paced | None, device: DeviceFigures | None
+) -> _Result:
+    return _Result(
+        bundle=loaded.model.name,
+        samples_per_step=loaded.model.manifest.unroll,
+        backend=loaded.model.description,
+        machine=loaded.machine,
+        load_ms=loaded.load_ms,
+        first_step_us=loaded.first_step_us,
+        self_test="passed",
+        warmup=warmup,
+        back_to_back=whole,
+        paced=paced,
+        device=device,
+    )
+
+
+def _pace(model: Model, choices: _Choices) -> tuple[float, int]:
     """Rate and number of steps of the paced run, 0 for none; refuses targets that it could not judge."""
     call_s = (model.time.period_s or 0.0) * model.manifest.unroll
-    rate: float = arguments.rate or (1.0 / call_s if call_s else 0.0)
-    count = max(1, round(rate * arguments.seconds)) if rate and arguments.seconds else 0
+    rate_hz = choices.rate_hz or (1.0 / call_s if call_s else 0.0)
+    count = max(1, round(rate_hz * choices.seconds)) if rate_hz and choices.seconds else 0
     if count > _MOST_PACED:
         raise ValueError(
             f"a paced run of {count:,} steps is too long, at most {_MOST_PACED:,}. "
-            f"Type: --seconds {_MOST_PACED / rate:.3g}, or a lower --rate"
+            f"Type: --seconds {_MOST_PACED / rate_hz:.3g}, or a lower --rate"
         )
-    if count == 0 and (arguments.max_p99_us is not None or arguments.max_misses is not None):
+    if count == 0 and (choices.max_p99_us is not None or choices.max_misses is not None):
         raise ValueError("--max-p99-us and --max-misses judge the paced run: pass --rate and --seconds above 0")
-    if arguments.max_p99_us is not None and count < 1000:
+    if choices.max_p99_us is not None and count < 1000:
         raise ValueError(
             f"--max-p99-us needs at least 1000 paced steps for a p99, got {count}. "
-            f"Type: --seconds {math.ceil(1000 / rate)}"
+            f"Type: --seconds {math.ceil(1000 / rate_hz)}"
         )
-    return rate, count
+    return rate_hz, count
 
 
-def _measure(step: Any, result: dict[str, Any], rate: float, count: int, arguments: argparse.Namespace) -> bool:
-    """Fill in the runs; whether Ctrl-C ended one early."""
+def _measure(step: Step, rate_hz: float, count: int, choices: _Choices) -> tuple[Distribution, Paced | None, bool]:
+    """Back to back, paced, and whether Ctrl-C ended one of them early."""
     from ...runtime.measure.timing import back_to_back, paced
 
     with progress_bar("bench") as progress:
-        result["back_to_back"], interrupted = back_to_back(
-            step, arguments.steps, arguments.warmup, lambda k: progress("back to back", k, arguments.steps)
+        whole, interrupted = back_to_back(
+            step, choices.steps, choices.warmup, lambda k: progress("back to back", k, choices.steps)
         )
-        result["paced"] = None
         if interrupted or not count:
-            return bool(interrupted)
+            return whole, None, interrupted
         try:
-            result["paced"] = paced(
+            run = paced(
                 step,
-                rate,
+                rate_hz,
                 count,
-                deadline_us=arguments.deadline_us,
-                wait=arguments.wait,
-                progress=lambda k: progress(f"paced at {rate:g} Hz", k, count),
+                deadline_us=choices.deadline_us,
+                wait=choices.wait,
+                progress=lambda k: progress(f"paced at {rate_hz:g} Hz", k, count),
             )
         except KeyboardInterrupt:  # before its first step; what was measured back to back is kept
-            return True
-    return bool(result["paced"].interrupted)
+            return whole, None, True
+    return whole, run, run.interrupted
 
 
-def _failures(result: dict[str, Any], arguments: argparse.Namespace) -> list[str]:
+def _failures(result: _Result, choices: _Choices) -> list[str]:
     failures = []
-    run = result["paced"]
-    if arguments.max_p99_us is not None:
+    run = result.paced
+    if choices.max_p99_us is not None and run is not None:
         p99 = run.response.percentiles_us["p99"]
         if p99 is None:
             failures.append(f"{run.response.samples} steps are too few for --max-p99-us: the rate cannot be kept")
-        elif p99 > arguments.max_p99_us:
-            failures.append(f"p99 response {p99:.1f} us is above --max-p99-us {arguments.max_p99_us:g}")
+        elif p99 > choices.max_p99_us:
+            failures.append(f"p99 response {p99:.1f} us is above --max-p99-us {choices.max_p99_us:g}")
     misses = run.misses + run.planned - run.response.samples if run is not None else 0
-    if arguments.max_misses is not None and misses > arguments.max_misses:
-        failures.append(f"{misses} deadline misses are more than --max-misses {arguments.max_misses}")
+    if choices.max_misses is not None and misses > choices.max_misses:
+        failures.append(f"{misses} deadline misses are more than --max-misses {choices.max_misses}")
     return failures
 
 
-def _text(result: dict[str, Any]) -> str:
-    rows = [_row("back to back: service", result["back_to_back"])]
-    run = result["paced"]
+def _text(result: _Result) -> str:
+    rows = [_row("back to back: service", result.back_to_back)]
+    run = result.paced
     if run is not None:
         label = f"paced {run.rate_hz:g} Hz"
         rows += [
@@ -181,17 +265,17 @@ def _text(result: dict[str, Any]) -> str:
             _row(f"{label}: lateness", run.lateness),
             _row(f"{label}: response", run.response),
         ]
-    facts = "; ".join(f"{name} {value}" for name, value in result["machine"].items())
-    device = _device_lines(result["device"])
-    start = f"load with its self-test {result['load_ms']:.0f} ms, then the first step {result['first_step_us']:.0f} us"
+    facts = "; ".join(f"{name} {value}" for name, value in result.machine.items())
+    device = _device_lines(result.device)
+    start = f"load with its self-test {result.load_ms:.0f} ms, then the first step {result.first_step_us:.0f} us"
     notes = [
         grid(("microseconds", "samples", "min", "p50", "p90", "p99", "p99.9", "max"), rows),
         *device,
-        f"{start} and {result['warmup']} warm-up steps; - means too few samples",
+        f"{start} and {result.warmup} warm-up steps; - means too few samples",
         f"machine: {facts}",
     ]
-    if result["samples_per_step"] > 1:
-        notes.append(f"each step takes a block of {result['samples_per_step']} samples")
+    if result.samples_per_step > 1:
+        notes.append(f"each step takes a block of {result.samples_per_step} samples")
     if run is not None:
         missed = f"{run.misses} of {run.response.samples} steps missed"
         notes.append(f"deadline {run.deadline_us:g} us: {missed}; waiting by {run.wait}")
@@ -203,7 +287,7 @@ def _text(result: dict[str, Any]) -> str:
     return "\n".join(notes)
 
 
-def _device_lines(device: Any) -> list[str]:
+def _device_lines(device: DeviceFigures | None) -> list[str]:
     """The GPU's share, with what each figure includes: without that, figures of two tools cannot be compared."""
     if device is None:
         return []
@@ -218,13 +302,13 @@ def _device_lines(device: Any) -> list[str]:
     ]
 
 
-def _row(label: str, d: Any) -> tuple[str, ...]:
+def _row(label: str, d: Distribution) -> tuple[str, ...]:
     picks = ("-" if value is None else f"{value:.1f}" for value in d.percentiles_us.values())
     return (label, f"{d.samples:,}", f"{d.min_us:.1f}", *picks, f"{d.max_us:.1f}")
 
 
-def _summary(result: dict[str, Any]) -> str:
-    whole = result["back_to_back"]
+def _summary(result: _Result) -> str:
+    whole = result.back_to_back
     median = whole.percentiles_us["p50"]
     shown = f"median {median:.1f} us" if median is not None else f"max {whole.max_us:.1f} us"
-    return f"one step takes {shown} back to back ({whole.samples:,} samples) on {result['backend']}"
+    return f"one step takes {shown} back to back ({whole.samples:,} samples) on {result.backend}"

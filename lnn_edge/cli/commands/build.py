@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..console import add_json_argument, emit_json, progress_bar, say
 from ..exit_codes import OK
 from ..options import add_option_argument, backend_options
+
+if TYPE_CHECKING:
+    from ...backends import Prepared
 
 __all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
 
@@ -34,25 +39,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json_argument(parser)
 
 
+@dataclass(frozen=True)
+class _Choices:
+    """What was typed."""
+
+    bundle: str
+    backend: str
+    options: Mapping[str, str]
+    rebuild: bool
+    json: str | None
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    options = backend_options(arguments.option)
+    return _build(_Choices(arguments.bundle, arguments.backend, options, arguments.rebuild, arguments.json))
+
+
+def _build(choices: _Choices) -> int:
     from ...backends import Builds, backend_class, checked_options, named_backend
     from ...bundle.directory import read_bundle
 
-    entry = named_backend(arguments.backend)
-    options = checked_options(entry, backend_options(arguments))
-    bundle = read_bundle(arguments.bundle)
+    entry = named_backend(choices.backend)
+    options = checked_options(entry, choices.options)
+    bundle = read_bundle(choices.bundle)
     backend = backend_class(entry)
     if not issubclass(backend, Builds):
         raise ValueError(f"backend '{entry.name}' runs the bundle as it is: there is nothing to build")
     with progress_bar("build") as progress:
-        prepared = backend.prepare(bundle, options, progress, rebuild=arguments.rebuild)
-    emit_json(prepared, arguments)
-    say(f"{arguments.bundle}: {_outcome(prepared)}", arguments)
+        prepared = backend.prepare(bundle, options, progress, rebuild=choices.rebuild)
+    emit_json(prepared, choices.json)
+    say(f"{choices.bundle}: {_outcome(prepared)}", choices.json)
     return OK
 
 
-def _outcome(prepared: Any) -> str:
+def _outcome(prepared: Prepared) -> str:
     size = f"{prepared.size / 1024:.0f} KiB"
     if not prepared.built:
         return f"already built for this device, {prepared.path} ({size})"

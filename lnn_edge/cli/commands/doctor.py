@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from importlib.util import find_spec
+from collections.abc import Sequence
 
 from ... import __version__
-from ...backends import BACKENDS, BackendEntry, backend_class, missing_modules, why_not_ready
+from ...backends import (
+    BACKENDS,
+    BackendChecks,
+    BackendEntry,
+    backend_checks,
+    backend_class,
+    missing_modules,
+    why_not_ready,
+)
 from ...errors import BackendUnavailable
-from ...machine.checks import BELOW, EXTRAS, HERE, Finding, extra_check, governor_check
+from ...machine.checks import EXTRAS, HERE, Finding, extra_check, governor_check
 from ...machine.describe import machine, package_version
 from ...machine.jetson import Board, read_board
-from ...machine.jetson_checks import board_findings
+from ...machine.jetson_checks import clock_checks, release_check
 from ..console import add_json_argument, emit_json, grid, say
 from ..exit_codes import NOT_READY, OK
 
@@ -24,6 +32,8 @@ EPILOG = """examples:
   lnn-edge doctor
   lnn-edge doctor --json -"""
 
+_BELOW = "see below"  # where a backend's own lines say more
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -32,30 +42,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    from ...runtime.backends.trt.checks import engines_check, gpu_check
+    return _doctor(arguments.json)
 
+
+def _doctor(json: str | None) -> int:
     board = read_board()
-    backends = [_backend(entry, board) for entry in BACKENDS]
-    device = board_findings(board) if board else []
-    if board or find_spec("tensorrt"):
-        device += [gpu_check(board), engines_check()]
-    findings = [*backends, *device, *map(extra_check, EXTRAS), governor_check()]
+    checks = [backend_checks(entry, board) for entry in BACKENDS]
+    backends = [_backend(entry, found) for entry, found in zip(BACKENDS, checks, strict=True)]
+    findings = [*backends, *_device(board, checks), *map(extra_check, EXTRAS), governor_check()]
     usable = any(f.status == "ready" for f in backends)
-    emit_json({"version": __version__, "machine": machine(), "findings": findings, "ready": usable}, arguments)
-    say(
-        grid(("what", "status", "found", "type this"), [(f.what, f.status, f.found, f.fix) for f in findings]),
-        arguments,
-    )
-    say("machine: " + "; ".join(f"{name} {value}" for name, value in machine().items()), arguments)
+    emit_json({"version": __version__, "machine": machine(), "findings": findings, "ready": usable}, json)
+    say(grid(("what", "status", "found", "type this"), [(f.what, f.status, f.found, f.fix) for f in findings]), json)
+    say("machine: " + "; ".join(f"{name} {value}" for name, value in machine().items()), json)
     if not usable:
-        say(f"lnn-edge {__version__}: no backend is ready; type: {BACKENDS[-1].install}", arguments)
+        say(f"lnn-edge {__version__}: no backend is ready; type: {BACKENDS[-1].install}", json)
         return NOT_READY
     ready = ", ".join(entry.name for entry, f in zip(BACKENDS, backends, strict=True) if f.status == "ready")
-    say(f"lnn-edge {__version__}: ready to run bundles on {ready}", arguments)
+    say(f"lnn-edge {__version__}: ready to run bundles on {ready}", json)
     return OK
 
 
-def _backend(entry: BackendEntry, board: Board | None) -> Finding:
+def _device(board: Board | None, checks: Sequence[BackendChecks]) -> list[Finding]:
+    """The board, what backends need on it, its clocks, and what backends find: as one would look at a new machine."""
+    software = [finding for found in checks for finding in found.software]
+    device = [finding for found in checks for finding in found.device]
+    if board is None:
+        return [*software, *device]
+    return [release_check(board), *software, *clock_checks(board), *device]
+
+
+def _backend(entry: BackendEntry, checks: BackendChecks) -> Finding:
     what = f"backend {entry.name}"
     try:
         reason = why_not_ready(entry)
@@ -64,9 +80,15 @@ def _backend(entry: BackendEntry, board: Board | None) -> Finding:
     except BackendUnavailable as error:
         reason = str(error)
     if reason is not None:
-        found, _, fix = reason.partition(" Type: ")
-        if missing_modules(entry) and entry.extra == "tensorrt":  # no extra brings the library itself
-            fix = BELOW if board else "pip install tensorrt 'lnn-edge[tensorrt]'"
-        return Finding(what, "missing", found, BELOW if fix == HERE else fix or entry.install)
+        return _not_ready(entry, reason, checks)
     versions = ", ".join(f"{m} {package_version(m) or ''}".strip() for m in entry.modules)
     return Finding(what, "ready", f"{versions}: {entry.runs}")
+
+
+def _not_ready(entry: BackendEntry, reason: str, checks: BackendChecks) -> Finding:
+    found, _, fix = reason.partition(" Type: ")
+    if missing_modules(entry):
+        fix = entry.install_all if checks == BackendChecks() else _BELOW
+    elif fix == HERE:
+        fix = _BELOW
+    return Finding(f"backend {entry.name}", "missing", found, fix or entry.install)

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from ..console import add_json_argument, emit_json, progress_bar, remarks, say, tell
+from ..console import add_json_argument, progress_bar, remarks, say, tell
 from ..exit_codes import OK
-from ..options import add_example_arguments, add_source_arguments, load_example, load_source, names_list
-from ..proof_text import add_proof_arguments, check_proof_arguments, proof_text, save_plot, shown_when_it_fails
+from ..options import (
+    ExampleChoice,
+    SourceChoice,
+    add_example_arguments,
+    add_source_arguments,
+    load_example,
+    load_source,
+    names_list,
+)
+from ..proof_text import ProofView, add_proof_arguments, check_plot_path, show_proof, shown_when_it_fails
+
+if TYPE_CHECKING:
+    from ...bundle.spec import Precision
 
 __all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
 
@@ -74,41 +87,86 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json_argument(parser)
 
 
+@dataclass(frozen=True)
+class _Choices:
+    """What was typed; `inputs` and `outputs` are lists of columns."""
+
+    source: str
+    bundle: str
+    beside: SourceChoice
+    example: ExampleChoice
+    period_s: float | None
+    time: Literal["fixed", "measured"]
+    timespan: float
+    dt_range_s: tuple[float, float] | None
+    batch: int
+    unroll: int
+    precision: Precision
+    inputs: str | None
+    outputs: str | None
+    steps: int
+    overwrite: bool
+    view: ProofView
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    return _export(_choices(arguments))
+
+
+def _choices(arguments: argparse.Namespace) -> _Choices:
+    return _Choices(
+        source=arguments.source,
+        bundle=arguments.bundle,
+        beside=SourceChoice(arguments.weights, arguments.trust_pickle, arguments.step, arguments.initial_state),
+        example=ExampleChoice(arguments.example, arguments.reset_column),
+        period_s=arguments.period_s,
+        time=arguments.time,
+        timespan=arguments.timespan,
+        dt_range_s=tuple(arguments.dt_range_s) if arguments.dt_range_s else None,
+        batch=arguments.batch,
+        unroll=arguments.unroll,
+        precision=arguments.precision,
+        inputs=arguments.inputs,
+        outputs=arguments.outputs,
+        steps=arguments.steps,
+        overwrite=arguments.overwrite,
+        view=ProofView(arguments.verbose, arguments.plot, arguments.json),
+    )
+
+
+def _export(choices: _Choices) -> int:
     from ...bundle.directory import check_target
     from ...export import export_model
 
-    check_proof_arguments(arguments)
-    check_target(Path(arguments.bundle), arguments.overwrite)
-    inputs, outputs = names_list(arguments.inputs), names_list(arguments.outputs)
-    example = load_example(arguments, None if inputs is None else [feature.name for feature in inputs])
-    source = load_source(arguments.source, arguments)
-    if arguments.weights is None and source.checkpoint_sha256 is None:
+    check_plot_path(choices.view.plot)
+    check_target(Path(choices.bundle), choices.overwrite)
+    inputs, outputs = names_list(choices.inputs), names_list(choices.outputs)
+    example = load_example(choices.example, None if inputs is None else [feature.name for feature in inputs])
+    source = load_source(choices.source, choices.beside)
+    if choices.beside.weights is None and source.checkpoint_sha256 is None:
         tell("no --weights: exporting the model as the factory returns it")
-    with shown_when_it_fails(arguments), progress_bar("export") as progress, remarks():
+    with shown_when_it_fails(choices.view), progress_bar("export") as progress, remarks():
         report = export_model(
             source.module,
-            arguments.bundle,
+            choices.bundle,
             example=example,
             step=source.step,
             initial_state=source.initial_state,
-            period_s=arguments.period_s,
-            time=arguments.time,
-            timespan=arguments.timespan,
-            dt_range_s=tuple(arguments.dt_range_s) if arguments.dt_range_s else None,
-            batch=arguments.batch,
-            unroll=arguments.unroll,
-            precision=arguments.precision,
+            period_s=choices.period_s,
+            time=choices.time,
+            timespan=choices.timespan,
+            dt_range_s=choices.dt_range_s,
+            batch=choices.batch,
+            unroll=choices.unroll,
+            precision=choices.precision,
             inputs=inputs,
             outputs=outputs,
-            overwrite=arguments.overwrite,
-            steps=arguments.steps,
+            overwrite=choices.overwrite,
+            steps=choices.steps,
             checkpoint_sha256=source.checkpoint_sha256,
             progress=progress,
         )
-    say(proof_text(report, arguments.verbose), arguments)
-    emit_json(report.to_dict(), arguments)
-    save_plot(report, arguments)
-    say(f"saved {report.path}{str(report).removeprefix(report.path.name)}", arguments)
+    show_proof(report, choices.view)
+    say(f"saved {report.path}{str(report).removeprefix(report.path.name)}", choices.view.json)
     return OK

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ..console import add_json_argument, emit_json, grid, say
 from ..exit_codes import OK
+
+if TYPE_CHECKING:
+    from ...bundle.manifest import Manifest
+    from ...bundle.spec import Core, Graph, Provenance, StatePair, Tensor, Time, Verification
 
 __all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
 
@@ -27,17 +32,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    return _inspect(arguments.bundle, arguments.json)
+
+
+def _inspect(path: str, json: str | None) -> int:
     from ...bundle.directory import read_bundle
 
-    bundle = read_bundle(arguments.bundle)
-    emit_json(bundle.manifest, arguments)
-    say("\n".join(_sections(bundle.manifest)), arguments)
+    bundle = read_bundle(path)
+    emit_json(bundle.manifest, json)
+    say("\n".join(_sections(bundle.manifest)), json)
     size = sum(len(data) for data in bundle.files.values())
-    say(f"\n{arguments.bundle}: valid, {size / 1024:.0f} KiB, files unchanged since export", arguments)
+    say(f"\n{path}: valid, {size / 1024:.0f} KiB, files unchanged since export", json)
     return OK
 
 
-def _sections(m: Any) -> list[str]:
+def _sections(m: Manifest) -> list[str]:
     return [
         f"{m.name}: {_time(m.time)}, batch {m.batch}, {_block(m.unroll)}{m.precision}",
         _features("input", m.inputs),
@@ -54,16 +63,16 @@ def _block(unroll: int) -> str:
     return "" if unroll == 1 else f"blocks of {unroll} samples, "
 
 
-def _time(time: Any) -> str:
+def _time(time: Time) -> str:
     period = "period unknown" if time.period_s is None else f"period {time.period_s:g} s"
-    if time.mode == "fixed":
+    if time.mode == "fixed" or time.dt_range_s is None:
         return f"fixed time, {period}, timespan {time.timespan:g} folded in"
     low, high = time.dt_range_s
     return f"measured time, {period} = timespan {time.timespan:g}, legal dt {low:g} to {high:g} s"
 
 
-def _features(what: str, tensors: Any) -> str:
-    rows = []
+def _features(what: str, tensors: Sequence[Tensor]) -> str:
+    rows: list[tuple[str, ...]] = []
     for tensor in tensors:
         if not tensor.features:
             rows.append((tensor.name, str(list(tensor.shape)), "", "", "", ""))
@@ -76,7 +85,7 @@ def _features(what: str, tensors: Any) -> str:
     return grid((what, "shape", "column", "unit", "seen", "legal"), rows)
 
 
-def _states(states: Any) -> str:
+def _states(states: Sequence[StatePair]) -> str:
     rows = []
     for s in states:
         seen = f"{min(s.bounds[0]):.4g} to {max(s.bounds[1]):.4g}" if s.bounds else "-"
@@ -84,13 +93,13 @@ def _states(states: Any) -> str:
     return grid(("state", "shape", "initial", "seen"), rows)
 
 
-def _initial(state: Any) -> str:
+def _initial(state: StatePair) -> str:
     if not isinstance(state.initial, tuple):
         return f"{state.initial:g}"
     return f"{min(state.initial):.4g} to {max(state.initial):.4g}"
 
 
-def _cores(cores: Any) -> str:
+def _cores(cores: Sequence[Core]) -> str:
     rows = [
         (
             c.name,
@@ -105,17 +114,17 @@ def _cores(cores: Any) -> str:
     return grid(("core", "kind", "wiring", "in -> units -> out", "synapses", "state order"), rows)
 
 
-def _graph(graph: Any) -> str:
+def _graph(graph: Graph) -> str:
     operators = ", ".join(f"{count} {name}" for name, count in graph.operators.items())
     return f"graph: {graph.nodes} operators ({operators}), {graph.parameters:,} constants, opset {graph.opset}"
 
 
-def _proof(v: Any) -> str:
+def _proof(v: Verification) -> str:
     worst = ", ".join(f"{name} {error:.1e}" for name, error in v.max_abs_error.items())
     return f"proof: {v.status}, {v.steps:,} closed-loop steps; largest difference: {worst}"
 
 
-def _origin(p: Any) -> str:
+def _origin(p: Provenance) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in p.versions.items())
     commit = f", commit {p.git_commit[:12]}" if p.git_commit else ""
     checkpoint = f", checkpoint {p.checkpoint_sha256[:12]}" if p.checkpoint_sha256 else ""

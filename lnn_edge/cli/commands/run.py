@@ -7,18 +7,20 @@ import io
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from ...wording import plural
 from ..console import tell
 from ..exit_codes import OK
-from ..options import add_backend_arguments, backend_options
-from ..results import Results, make_writer, open_results
+from ..feeding import Feed, Handling
+from ..options import BackendChoice, add_backend_arguments, backend_options
+from ..results import Layout, Results, make_writer, open_results
 from ..signals import stoppable
 
 if TYPE_CHECKING:
-    from ..feeding import Feed
+    from ...runtime.model import Model
 
 __all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
 
@@ -70,23 +72,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_backend_arguments(parser)
 
 
+@dataclass(frozen=True)
+class _Choices:
+    """What was typed. `input` and `output` name files, or are "-"."""
+
+    bundle: str
+    runner: BackendChoice
+    input: str
+    output: str
+    layout: Layout
+    handling: Handling
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    return _run(_choices(arguments))
+
+
+def _choices(arguments: argparse.Namespace) -> _Choices:
+    source = "standard input" if arguments.input == "-" else f"'{arguments.input}'"
+    return _Choices(
+        arguments.bundle,
+        BackendChoice(arguments.backend, arguments.threads, backend_options(arguments.option)),
+        arguments.input,
+        arguments.output,
+        Layout(arguments.format, arguments.reset_column, arguments.time_column),
+        Handling(source, arguments.time_column, arguments.on_bad, arguments.on_gap),
+    )
+
+
+def _run(choices: _Choices) -> int:
     from ...runtime.loading import load
 
-    model = load(
-        arguments.bundle,
-        backend=arguments.backend,
-        threads=arguments.threads,
-        options=backend_options(arguments),
-    )
-    _check_model(model, arguments)
-    summary = _Summary(arguments.output)
+    runner = choices.runner
+    model = load(choices.bundle, backend=runner.name, threads=runner.threads, options=runner.options)
+    _check_model(model, choices.handling)
+    summary = _Summary(choices.output)
     with stoppable() as stop:
         try:
-            with _lines(arguments.input) as lines, open_results(arguments.output, stop) as results:
+            with _lines(choices.input) as lines, open_results(choices.output, stop) as results:
                 summary.results = results
-                _stream(model, arguments, lines, results, summary)
+                _stream(model, choices, lines, results, summary)
         except KeyboardInterrupt:
             summary.tell("interrupted after ")
             return stop.exit_code
@@ -145,29 +171,28 @@ class _Summary:
         return f"; {self._output} {'is left as it was' if Path(self._output).exists() else 'is not written'}"
 
 
-def _check_model(model: Any, arguments: argparse.Namespace) -> None:
+def _check_model(model: Model, handling: Handling) -> None:
     if model.manifest.batch != 1 or len(model.inputs) != 1 or not model.inputs[0].features:
         raise ValueError(
             f"`run` takes models with one row of named features per sample; '{model.name}' takes "
             f"{[list(t.shape) for t in model.inputs]}. Use lnn_edge.load in Python"
         )
-    if model.time.mode == "measured" and arguments.time_column is None:
+    if model.time.mode == "measured" and handling.time_column is None:
         raise ValueError(f"'{model.name}' has measured time: name the column with the time in seconds, --time-column")
-    if model.time.mode == "fixed" and arguments.on_gap == "reset":
+    if model.time.mode == "fixed" and handling.on_gap == "reset":
         raise ValueError(
             f"--on-gap reset belongs to bundles with measured time; '{model.name}' has fixed time and knows no gaps. "
             "Leave it out, or mark new recordings with --reset-column"
         )
 
 
-def _stream(model: Any, arguments: argparse.Namespace, lines: IO[str], results: Results, summary: _Summary) -> None:
+def _stream(model: Model, choices: _Choices, lines: IO[str], results: Results, summary: _Summary) -> None:
     from ...runtime.transport.csv_file import read_columns, reader, rows
-    from ..feeding import Feed
 
-    source = "standard input" if arguments.input == "-" else f"'{arguments.input}'"
+    layout, source = choices.layout, choices.handling.source
     names = [f.name for f in model.inputs[0].features]
     table = reader(lines)
-    columns = read_columns(table, names, arguments.reset_column, arguments.time_column, source)
-    summary.feed = feed = Feed(model, arguments, source, make_writer(model, arguments, results))
+    columns = read_columns(table, names, layout.reset_column, layout.time_column, source)
+    summary.feed = feed = Feed(model, choices.handling, make_writer(model, layout, results))
     for row in rows(table, columns, source):
         feed.take(row)

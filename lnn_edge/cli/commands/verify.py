@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ..console import add_json_argument, emit_json, progress_bar, say
+from ..console import add_json_argument, progress_bar, say
 from ..exit_codes import NOT_EQUAL, OK
 from ..options import (
+    BackendChoice,
+    ExampleChoice,
+    SourceChoice,
     add_backend_arguments,
     add_example_arguments,
     add_source_arguments,
     backend_options,
     load_example,
+    load_source,
 )
-from ..proof_text import add_proof_arguments, check_proof_arguments, proof_text, save_plot
+from ..proof_text import ProofView, add_proof_arguments, check_plot_path, show_proof
+
+if TYPE_CHECKING:
+    from ...progress import Progress
+    from ...verify.report import ExportReport
 
 __all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
 
@@ -32,7 +41,6 @@ EPILOG = """examples:
   lnn-edge verify gait.lnn --steps 100000
   lnn-edge verify gait.lnn --against train.py:make_model --weights gait.safetensors --steps 10000 \\
       --example walk.csv --plot error.svg"""
-_AGAINST_ONLY = ("weights", "trust_pickle", "step", "initial_state", "example", "reset_column")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,56 +60,98 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json_argument(parser)
 
 
+@dataclass(frozen=True)
+class _Choices:
+    """What was typed; `steps` is `None` for the default, `against` where the golden sequences alone are replayed."""
+
+    bundle: str
+    runner: BackendChoice
+    against: str | None
+    steps: int | None
+    example: ExampleChoice
+    source: SourceChoice
+    view: ProofView
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    check_proof_arguments(arguments)
+    return _verify(_choices(arguments))
+
+
+def _choices(arguments: argparse.Namespace) -> _Choices:
+    return _Choices(
+        arguments.bundle,
+        BackendChoice(arguments.backend, arguments.threads, backend_options(arguments.option)),
+        arguments.against,
+        arguments.steps,
+        ExampleChoice(arguments.example, arguments.reset_column),
+        SourceChoice(arguments.weights, arguments.trust_pickle, arguments.step, arguments.initial_state),
+        ProofView(arguments.verbose, arguments.plot, arguments.json),
+    )
+
+
+def _verify(choices: _Choices) -> int:
+    check_plot_path(choices.view.plot)
     with progress_bar("verify") as progress:
-        report = _against_model(arguments, progress) if arguments.against else _against_golden(arguments, progress)
-    say(proof_text(report, arguments.verbose), arguments)
-    emit_json(report.to_dict(), arguments)
-    save_plot(report, arguments)
+        if choices.against:
+            report = _against_model(choices, choices.against, progress)
+        else:
+            report = _against_golden(choices, progress)
+    show_proof(report, choices.view)
     where = ", ".join(report.backends)
     if report.passed:
-        say(f"{arguments.bundle}: equal over {report.steps:,} closed-loop steps on {where}", arguments)
-        return OK
-    say(f"{arguments.bundle}: NOT equal on {where}: {report.worst}. Export it again on the workstation", arguments)
-    return NOT_EQUAL
+        text = f"equal over {report.steps:,} closed-loop steps on {where}"
+    else:
+        text = f"NOT equal on {where}: {report.worst}. Export it again on the workstation"
+    say(f"{choices.bundle}: {text}", choices.view.json)
+    return OK if report.passed else NOT_EQUAL
 
 
-def _against_golden(arguments: argparse.Namespace, progress: Any) -> Any:
+def _against_golden(choices: _Choices, progress: Progress) -> ExportReport:
     from ...runtime.verify_golden import verify_golden
 
-    given = [name for name in _AGAINST_ONLY if getattr(arguments, name)]
-    if given:
-        option = given[0].replace("_", "-")
-        raise ValueError(f"--{option} has a meaning only with --against FILE.py:FACTORY, the model to compare with")
+    _refuse_what_belongs_to_against(choices)
     return verify_golden(
-        arguments.bundle,
-        backend=arguments.backend,
-        threads=arguments.threads,
-        options=backend_options(arguments),
-        steps=arguments.steps,
+        choices.bundle,
+        backend=choices.runner.name,
+        threads=choices.runner.threads,
+        options=choices.runner.options,
+        steps=choices.steps,
         progress=progress,
     )
 
 
-def _against_model(arguments: argparse.Namespace, progress: Any) -> Any:
+def _refuse_what_belongs_to_against(choices: _Choices) -> None:
+    source, example = choices.source, choices.example
+    given = {
+        "weights": source.weights,
+        "trust-pickle": source.trust_pickle,
+        "step": source.step,
+        "initial-state": source.initial_state,
+        "example": example.path,
+        "reset-column": example.reset_column,
+    }
+    option = next((name for name, value in given.items() if value), None)
+    if option is not None:
+        raise ValueError(f"--{option} has a meaning only with --against FILE.py:FACTORY, the model to compare with")
+
+
+def _against_model(choices: _Choices, against: str, progress: Progress) -> ExportReport:
     from ...bundle.directory import read_bundle
     from ...export.verify_against import verify_against
-    from ..options import load_source
 
-    columns = [feature.name for feature in read_bundle(arguments.bundle).manifest.inputs[0].features]
-    example = load_example(arguments, columns)
-    source = load_source(arguments.against, arguments)
+    columns = [feature.name for feature in read_bundle(choices.bundle).manifest.inputs[0].features]
+    example = load_example(choices.example, columns)
+    source = load_source(against, choices.source)
     return verify_against(
         source.module,
-        arguments.bundle,
+        choices.bundle,
         example=example,
         step=source.step,
         initial_state=source.initial_state,
-        backend=arguments.backend,
-        threads=arguments.threads,
-        options=backend_options(arguments),
-        steps=1024 if arguments.steps is None else arguments.steps,
+        backend=choices.runner.name,
+        threads=choices.runner.threads,
+        options=choices.runner.options,
+        steps=1024 if choices.steps is None else choices.steps,
         progress=progress,
     )

@@ -8,43 +8,26 @@ import threading
 import time
 from collections.abc import Mapping
 
+from ....backends import Prepared
 from ....bundle.directory import Bundle
 from ....errors import BackendError, BackendUnavailable
 from ....machine.jetson import system_facts
 from ....progress import Progress
+from ...durations import DeviceFigures
 from ..build_cache import EngineCache, EngineRefused, cache_folder
 from ..layout import layout_from_manifest
 from .build_watch import Watch, watched
 from .cudart import CudaError
 from .device import Device, open_device, unavailable
-from .device_figures import DeviceFigures, measure
+from .device_figures import measure
 from .engines import Built, Engine, TensorRT, open_tensorrt
 from .options import Options, options_from_table
 from .stepper import EnqueueRefused, GpuStepper
 
-__all__ = ["Prepared", "TensorRTBackend", "why_not_ready"]
+__all__ = ["TensorRTBackend", "why_not_ready"]
 
 _LOGGER = logging.getLogger("lnn_edge.tensorrt")
 _MODEL_FACTS = ("model.onnx", "precision", "optimization level", "TF32")  # the others are of the device
-
-
-@dataclasses.dataclass(frozen=True)
-class Prepared:
-    """An engine in the cache.
-
-    Args:
-        path: Where it lies.
-        built: Whether it was built now; else it was there already.
-        seconds: How long that took.
-        size: Bytes.
-        remark: Why an engine that was there could not be used, or "".
-    """
-
-    path: str
-    built: bool
-    seconds: float
-    size: int
-    remark: str
 
 
 class TensorRTBackend:

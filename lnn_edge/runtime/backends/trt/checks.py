@@ -1,19 +1,71 @@
-"""What `lnn-edge doctor` says about an NVIDIA GPU and the engines built for it."""
+"""Checks of the `tensorrt` backend for `lnn-edge doctor`: a Jetson's packages, the GPU, the engines built for it."""
 
 from __future__ import annotations
 
 import shlex
+import sys
+from importlib.util import find_spec
 
+from ....backends import BackendChecks
 from ....errors import BackendUnavailable
 from ....machine.checks import HERE, Finding
 from ....machine.jetson import Board
-from ....machine.jetson_checks import INSTALL_JETPACK
 from ....wording import plural
 
-__all__ = ["engines_check", "gpu_check"]
+__all__ = ["checks"]
+
+_INSTALL_JETPACK = "sudo apt update && sudo apt install nvidia-jetpack"
+_OLDEST = (8, 6)
 
 
-def gpu_check(board: Board | None) -> Finding:
+def checks(board: Board | None) -> BackendChecks:
+    """What this backend has to say; nothing on a computer that is no Jetson and has no TensorRT."""
+    if board is None:
+        return BackendChecks(device=(_gpu(None), _engines())) if _module_is_visible() else BackendChecks()
+    return BackendChecks((_tensorrt(board), _module(board), _cuda(board)), (_gpu(board), _engines()))
+
+
+def _tensorrt(board: Board) -> Finding:
+    if not board.tensorrt:
+        brings = f"; this JetPack brings {board.expected_tensorrt}" if board.expected_tensorrt else ""
+        if _module_is_visible():
+            return Finding("TensorRT", "ready", f"the Python module is here, though not from a package{brings}")
+        return Finding("TensorRT", "missing", f"the package is not installed{brings}", _INSTALL_JETPACK)
+    numbers = tuple(int(part) for part in board.tensorrt.split(".")[:2] if part.isdigit())
+    if numbers < _OLDEST:
+        found = f"{board.tensorrt} is too old: 8.6 is needed, from JetPack 6.0 on"
+        return Finding("TensorRT", "missing", found, "lnn-edge run BUNDLE --backend onnxruntime")
+    usual = board.tensorrt.startswith(f"{board.expected_tensorrt}.")
+    other = (
+        "" if usual or not board.expected_tensorrt else f"; this JetPack is known to bring {board.expected_tensorrt}"
+    )
+    return Finding("TensorRT", "ready", f"package {board.tensorrt}{other}")
+
+
+def _module_is_visible() -> bool:
+    return find_spec("tensorrt") is not None
+
+
+def _module(board: Board) -> Finding:
+    what = "TensorRT in Python"
+    mine = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if _module_is_visible():
+        return Finding(what, "ready", f"visible in Python {mine}")
+    if not board.system_python:
+        return Finding(what, "missing", "the module is not installed", "sudo apt install python3-libnvinfer")
+    fix = f"python{board.system_python} -m venv --system-site-packages .venv"
+    if board.system_python != mine:
+        return Finding(what, "missing", f"installed for Python {board.system_python}, this is {mine}", fix)
+    return Finding(what, "missing", "installed, but this virtual environment does not see it", fix)
+
+
+def _cuda(board: Board) -> Finding:
+    if not board.cuda:
+        return Finding("CUDA", "missing", "no toolkit in /usr/local/cuda", _INSTALL_JETPACK)
+    return Finding("CUDA", "ready", board.cuda)
+
+
+def _gpu(board: Board | None) -> Finding:
     """The GPU that CUDA finds, or why there is none."""
     from .device import open_device
 
@@ -22,7 +74,7 @@ def gpu_check(board: Board | None) -> Finding:
     except BackendUnavailable as error:
         found, _, fix = str(error).partition(" Type: ")
         if fix == HERE:
-            fix = INSTALL_JETPACK if board else "nvidia-smi"
+            fix = _INSTALL_JETPACK if board else "nvidia-smi"
         return Finding("GPU", "missing", found, fix)
     facts = device.facts
     memory = "memory shared with the CPU" if facts.integrated else "memory of its own"
@@ -33,7 +85,7 @@ def gpu_check(board: Board | None) -> Finding:
     return Finding("GPU", "ready", found)
 
 
-def engines_check() -> Finding:
+def _engines() -> Finding:
     """What builds have left behind, and what would refuse the next one."""
     from ..build_cache import cache_contents, cache_folder
 

@@ -4,53 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ...durations import Distribution, distribution
+from ...durations import DeviceFigure, DeviceFigures, Distribution, distribution
 from .cuda_stream import CudaStream
 from .options import Options
 from .stepper import SETUP, GpuStepper, Program
 
-__all__ = ["DeviceFigure", "DeviceFigures", "measure"]
+__all__ = ["measure"]
 
 _WARMUP = 100
-
-
-@dataclass(frozen=True)
-class DeviceFigure:
-    """One duration.
-
-    Args:
-        name: trtexec's name for it.
-        includes: Whether graph and transfers are in, and which clock measured it.
-        durations: The figures, microseconds.
-    """
-
-    name: str
-    includes: str
-    durations: Distribution
-
-
-@dataclass(frozen=True)
-class DeviceFigures:
-    """All of them.
-
-    Args:
-        wait: How the host waited.
-        graph: Whether steps run as one CUDA graph.
-        captured: Streams of this model that run as one graph.
-        fallbacks: Streams of this model whose capture was refused.
-        figures: In the order in which things happen.
-    """
-
-    wait: str
-    graph: bool
-    captured: int
-    fallbacks: int
-    figures: tuple[DeviceFigure, ...]
 
 
 def measure(stepper: GpuStepper, steps: int, options: Options, counts: tuple[int, int]) -> DeviceFigures:

@@ -1,0 +1,147 @@
+"""Policies for the time between samples: gaps that are too long, and a pace that is not the model's period."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ...bundle.spec import Time
+
+__all__ = ["Gap", "GapError", "GapPolicy", "OffPace", "PaceCheck"]
+
+_TOLERANCE = 0.1  # of the period; a timer's jitter is below, another rate or a lost sample above
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A time after which a stream cannot go on, only begin anew. Prints as what follows "the time is ...".
+
+    Args:
+        model: Name of the model.
+        now_s: Time of the sample, seconds.
+        last_s: Time of the sample before it, seconds.
+        longest_s: Longest time between samples that the model was proven for, seconds.
+    """
+
+    model: str
+    now_s: float
+    last_s: float
+    longest_s: float
+
+    def __str__(self) -> str:
+        side = "after" if self.now_s > self.last_s else "before"
+        return (
+            f"{self.now_s}, {abs(self.now_s - self.last_s):g} s {side} the last sample at {self.last_s}, but "
+            f"'{self.model}' was proven for at most {self.longest_s:g} s between samples"
+        )
+
+
+class GapError(ValueError):
+    """A gap lies before a sample, and the policy is to stop there.
+
+    Attributes:
+        gap: What was found.
+    """
+
+    def __init__(self, gap: Gap) -> None:
+        super().__init__(f"`t_s` is {gap}. To go on, call stream.reset() and step with `t_s` from there")
+        self.gap = gap
+
+
+class GapPolicy:
+    """Finds gaps, and decides what becomes of the samples behind one.
+
+    A sample a little too early is one bad sample: the next is later. But behind a gap longer than the legal dt every
+    further sample is later still, and after a clock was set back every sample is too early for as long as it was set
+    back; skipping such a sample as bad would skip all that follow.
+
+    Args:
+        model: Name of the model, for messages.
+        time: How the model sees time; with fixed time there are no gaps.
+        on_gap: "stop": raise; "reset": count the gap, and let the caller reset the stream.
+
+    Attributes:
+        resets: How many gaps there were to reset at.
+    """
+
+    def __init__(self, model: str, time: Time, on_gap: Literal["stop", "reset"] = "stop") -> None:
+        self.resets = 0
+        self._model = model
+        self._longest_s = None if time.dt_range_s is None else time.dt_range_s[1]
+        self._on_gap = on_gap
+
+    def check(self, now_s: float | None, last_s: float | None) -> Gap | None:
+        """Look at the times of a sample and of the last one stepped, seconds; `None` where there is none.
+
+        Returns:
+            The gap before this sample, with which a new sequence begins: reset the stream first. `None`: go on.
+
+        Raises:
+            GapError: If there is a gap and the policy is to stop.
+        """
+        if now_s is None or last_s is None or self._longest_s is None:
+            return None
+        if abs(now_s - last_s) <= self._longest_s:
+            return None
+        gap = Gap(self._model, now_s, last_s, self._longest_s)
+        if self._on_gap == "stop":
+            raise GapError(gap)
+        self.resets += 1
+        return gap
+
+
+@dataclass(frozen=True)
+class OffPace:
+    """Times that are off a model's period. Prints as a clause, "there are ... s between samples, ...".
+
+    Args:
+        model: Name of the model.
+        period_s: Its period, seconds.
+        smallest_s, largest_s: Shortest and longest time between two samples, seconds.
+        off: How often the time was more than 10 % off.
+        count: How often it was looked at.
+    """
+
+    model: str
+    period_s: float
+    smallest_s: float
+    largest_s: float
+    off: int
+    count: int
+
+    def __str__(self) -> str:
+        return (
+            f"there are {self.smallest_s:g} to {self.largest_s:g} s between samples, in {self.off:,} of {self.count:,} "
+            f"cases more than 10 % off the {self.period_s:g} s that '{self.model}' was exported with and that every "
+            "sample counts as"
+        )
+
+
+class PaceCheck:
+    """Compares the times of samples with the period of a model with fixed time, which takes no times itself.
+
+    Args:
+        model: Name of the model.
+        time: How it sees time; with measured time nothing is off.
+    """
+
+    def __init__(self, model: str, time: Time) -> None:
+        self._model = model
+        self._period_s = time.period_s if time.mode == "fixed" else None
+        self._smallest_s, self._largest_s = float("inf"), float("-inf")
+        self._off = self._count = 0
+
+    def take(self, now_s: float | None, last_s: float | None) -> None:
+        """Take the times of a sample and of the one before it in the same recording, seconds, if it has them."""
+        if self._period_s is None or now_s is None or last_s is None:
+            return
+        between_s = now_s - last_s
+        self._smallest_s, self._largest_s = min(self._smallest_s, between_s), max(self._largest_s, between_s)
+        self._count += 1
+        self._off += abs(between_s - self._period_s) > _TOLERANCE * self._period_s
+
+    def finding(self) -> OffPace | None:
+        """What was off, if anything was."""
+        if self._period_s is None or not self._off:
+            return None
+        return OffPace(self._model, self._period_s, self._smallest_s, self._largest_s, self._off, self._count)

@@ -1,0 +1,152 @@
+"""`lnn-edge bench` as it is typed: figures, limits, and Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from bundles import edit_golden
+
+import lnn_edge
+
+QUICK = ("--steps", "50", "--warmup", "5")
+
+
+def test_bench_prints_figures_with_their_samples(call, cfc_bundle):
+    code, out, _ = call("bench", cfc_bundle, *QUICK, "--seconds", "0.2")
+    assert code == 0
+    assert "back to back: service        50" in out
+    assert "paced 50 Hz: response        10" in out
+    assert "deadline 20000 us: " in out
+    assert "machine: " in out
+    assert f"{cfc_bundle}: one step takes median " in out.splitlines()[-1]
+
+
+def test_bench_gives_no_percentile_from_too_few_samples(call, ltc_bundle):
+    code, out, err = call("bench", ltc_bundle, *QUICK, "--seconds", "0.3", "--json", "-")
+    result = json.loads(out)
+    assert code == 0
+    percentiles = result["back_to_back"]["percentiles_us"]
+    assert [name for name, value in percentiles.items() if value is None] == ["p90", "p99", "p99.9"]
+    assert result["paced"]["response"]["samples"] == 3
+    assert set(result["paced"]["response"]["percentiles_us"].values()) == {None}
+    assert result["self_test"] == "passed"
+    assert result["machine"]["numpy"] == np.__version__
+    assert "one step takes" in err
+
+
+def test_bench_without_a_paced_run(call, cfc_bundle):
+    code, out, _ = call("bench", cfc_bundle, *QUICK, "--seconds", "0")
+    assert code == 0
+    assert "no paced run: it takes --seconds above 0 and a rate, from the bundle's period or --rate HZ" in out
+
+
+def test_bench_misses_its_deadline(call, cfc_bundle):
+    limits = ["--deadline-us", "0.001", "--max-misses", "3"]
+    code, out, _ = call("bench", cfc_bundle, *QUICK, "--rate", "100", "--seconds", "0.1", *limits)
+    assert code == 4
+    assert out.splitlines()[-1] == "MISSED: 10 deadline misses are more than --max-misses 3"
+    assert "one step takes" in out.splitlines()[-2]
+
+
+def test_bench_at_a_rate_that_cannot_be_kept(call, cfc_bundle, monkeypatch):
+    """It neither runs for hours nor passes: what was never run has missed its deadline too."""
+    monkeypatch.setattr("lnn_edge.runtime.measure.timing._BEHIND_NS", 0)
+    rate = ["--rate", "1e7", "--seconds", "0.01", "--deadline-us", "1e9"]
+    code, out, _ = call("bench", cfc_bundle, *QUICK, *rate, "--max-misses", "50", "--max-p99-us", "1e9")
+    assert code == 4
+    left = int(re.search(r"1e\+07 Hz cannot be kept: ([\d,]+) of 100,000 steps were due", out)[1].replace(",", ""))
+    assert 0 < left < 100_000
+    assert f"MISSED: {left} deadline misses are more than --max-misses 50" in out
+
+
+def test_bench_misses_its_p99(call, cfc_bundle):
+    limits = ["--rate", "2000", "--seconds", "0.5", "--max-p99-us", "0.001"]
+    code, out, _ = call("bench", cfc_bundle, *QUICK, *limits)
+    assert code == 4
+    assert re.fullmatch(r"MISSED: p99 response \S+ us is above --max-p99-us 0.001", out.splitlines()[-1])
+
+
+def test_bench_shows_what_a_load_costs(call, cfc_bundle, monkeypatch, tmp_path):
+    """A user's load has a self-test, and that is the larger part of its time."""
+    clock = iter(range(1000))
+    loads = []
+
+    def counted(*arguments, **options):
+        loads.append(options)
+        return lnn_edge.load(*arguments, **options)
+
+    monkeypatch.setattr("lnn_edge.runtime.loading.load", counted)
+    monkeypatch.setattr("lnn_edge.cli.commands.bench.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    code, out, _ = call("bench", cfc_bundle, *QUICK, "--seconds", "0", "--json", tmp_path / "bench.json")
+    assert code == 0
+    assert "load with its self-test 1000 ms, then the first step " in out
+    assert [options.get("self_test", True) for options in loads] == [True]
+    assert json.loads((tmp_path / "bench.json").read_text())["load_ms"] == 1000
+
+
+def test_bench_meets_generous_targets(call, cfc_bundle):
+    limits = ["--rate", "2000", "--seconds", "0.5", "--max-p99-us", "1e9", "--deadline-us", "1e9", "--max-misses", "0"]
+    code, out, _ = call("bench", cfc_bundle, *QUICK, *limits, "--wait", "spin")
+    assert code == 0
+    assert "MISSED" not in out
+    assert "waiting by spin" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (
+            ["--max-p99-us", "9", "--rate", "3"],
+            "needs at least 1000 paced steps for a p99, got 15. Type: --seconds 334",
+        ),
+        (["--max-p99-us", "9", "--seconds", "0"], "--max-p99-us and --max-misses judge the paced run: pass --rate and"),
+        (["--max-misses", "9", "--seconds", "0"], "--max-p99-us and --max-misses judge the paced run: pass --rate and"),
+        (
+            ["--rate", "1e9", "--seconds", "1"],
+            "a paced run of 1,000,000,000 steps is too long, at most 100,000,000. Type: --seconds 0.1, or a lower",
+        ),
+        (["--steps", "0"], "--steps must be at least 1, --warmup and --seconds at least 0"),
+        (["--seconds", "nan"], "--steps must be at least 1, --warmup and --seconds at least 0"),
+        (["--seconds", "inf"], "--steps must be at least 1, --warmup and --seconds at least 0"),
+    ],
+)
+def test_bench_refuses_what_it_could_not_judge(call, cfc_bundle, arguments, expected):
+    code, out, err = call("bench", cfc_bundle, *arguments)
+    assert (code, out) == (2, "")
+    assert expected in err
+
+
+def test_bench_proves_the_bundle_first(call, cfc_copy):
+    edit_golden(cfc_copy, lambda t: t["float32/output"].__setitem__((9, 0, 1), 3.0))
+    assert call("bench", cfc_copy, *QUICK)[0] == 3
+
+
+def test_ctrl_c_in_bench_prints_the_figures_so_far(start, cfc_bundle, tmp_path):
+    process = start("bench", cfc_bundle, *QUICK, "--rate", "200", "--seconds", "600", "--json", tmp_path / "b.json")
+    wait_until_paced(process)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert out.endswith("interrupted: the figures are of the part that ran\n")
+    result = json.loads((tmp_path / "b.json").read_text())
+    assert result["back_to_back"]["samples"] == 50
+    assert result["paced"]["interrupted"] is True
+    assert 0 < result["paced"]["response"]["samples"] < 120_000
+
+
+def wait_until_paced(process) -> None:
+    """Wait until a process has slept 400 times: only the paced run does, before every step."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        if int(re.search(r"^voluntary_ctxt_switches:\s*(\d+)", status, re.MULTILINE)[1]) > 400:
+            return
+        time.sleep(0.05)
+    raise TimeoutError("the paced run never began")

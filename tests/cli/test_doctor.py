@@ -1,0 +1,95 @@
+"""`lnn-edge doctor` as it is typed, on a whole machine and on a bare one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+
+import pytest
+from command_line import bare_call
+from second_backend import Second, row
+
+import lnn_edge
+from lnn_edge.backends import BACKENDS, BackendChecks, unfinished
+from lnn_edge.machine.checks import Finding
+
+
+def test_doctor_says_what_is_ready(call):
+    code, out, _ = call("doctor")
+    assert code == 0
+    for what in ("backend onnxruntime", "export", "train", "plot"):
+        assert re.search(rf"^ *{what} +ready", out, flags=re.M)
+    assert out.splitlines()[-1] == f"lnn-edge {lnn_edge.__version__}: ready to run bundles on onnxruntime"
+
+
+def test_doctor_json(call):
+    code, out, err = call("doctor", "--json", "-")
+    result = json.loads(out)
+    assert (code, result["ready"]) == (0, True)
+    extras = {"export", "train", "plot"}
+    assert {f["what"] for f in result["findings"]} == {"backend tensorrt", "backend onnxruntime", "CPU clock"} | extras
+    assert "ready to run bundles" in err
+
+
+def test_doctor_says_what_is_missing_and_what_to_type(bare):
+    done = bare_call(bare, "doctor", "--json", "-")
+    assert done.returncode == 5, done.stderr
+    rows = {f["what"]: (f["status"], f["found"], f["fix"]) for f in json.loads(done.stdout)["findings"]}
+    found = "no module onnxruntime; needs base install"
+    assert rows["backend onnxruntime"] == ("missing", found, "pip install lnn-edge")
+    found = "no torch, ncps, onnx; only the workstation needs them"
+    assert rows["export"] == ("missing", found, "pip install 'lnn-edge[export]'")
+    found = "no scikit-learn, torch, ncps, onnx; only the workstation needs them"
+    assert rows["train"] == ("missing", found, "pip install 'lnn-edge[train]'")
+    assert rows["plot"] == ("missing", "no matplotlib; only the workstation needs them", "pip install 'lnn-edge[plot]'")
+    assert re.search(r"backend onnxruntime +missing +no module onnxruntime; needs base install", done.stderr)
+    assert done.stderr.endswith(": no backend is ready; type: pip install lnn-edge\n")
+
+
+def test_doctor_finds_a_broken_installation(bare, tmp_path):
+    (tmp_path / "onnxruntime.py").write_text("raise ImportError('libonnxruntime.so: cannot open shared object file')")
+    broken = bare | {"PYTHONPATH": f"{bare['PYTHONPATH']}:{tmp_path}"}
+    done = bare_call(broken, "doctor", "--json", "-")
+    result = json.loads(done.stdout)
+    assert (done.returncode, result["ready"]) == (5, False)
+    assert (
+        "cannot open shared object file. It needs: base install"
+        in {f["what"]: f["found"] for f in result["findings"]}["backend onnxruntime"]
+    )
+
+
+BOARD_LINES = BackendChecks(
+    software=(Finding("tool", "ready", "1.0"),),
+    device=(Finding("device", "missing", "is not plugged in", "plug it in"),),
+)
+
+
+def test_doctor_shows_what_a_backend_says_of_itself(call, monkeypatch):
+    """Any row of the table may have checks; doctor knows none of them by name."""
+    monkeypatch.setattr("second_backend.checks", lambda board: BOARD_LINES, raising=False)
+    own = dataclasses.replace(row(Second, ("no_such_module",)), checks="second_backend:checks", library="box")
+    monkeypatch.setattr("lnn_edge.cli.commands.doctor.BACKENDS", (own, *BACKENDS))
+    findings = json.loads(call("doctor", "--json", "-")[1])["findings"]
+    names = [f["what"] for f in findings]
+    assert names[0] == "backend second"
+    assert names[len(BACKENDS) + 1 :][:2] == ["tool", "device"]
+    assert (findings[0]["fix"], findings[names.index("device")]["fix"]) == ("see below", "plug it in")
+
+
+def test_doctor_names_the_library_that_no_extra_brings(call, monkeypatch):
+    own = dataclasses.replace(row(Second, ("no_such_module",)), extra="fast", library="box")
+    monkeypatch.setattr("lnn_edge.cli.commands.doctor.BACKENDS", (own, *BACKENDS))
+    assert json.loads(call("doctor", "--json", "-")[1])["findings"][0]["fix"] == "pip install box 'lnn-edge[fast]'"
+
+
+@pytest.mark.parametrize(("running", "expected"), [(True, True), (False, False)])
+def test_a_backend_says_whether_it_still_works(monkeypatch, running, expected):
+    monkeypatch.setattr("second_backend.unfinished", lambda: running, raising=False)
+    assert unfinished(dataclasses.replace(row(Second), unfinished="second_backend:unfinished")) is expected
+
+
+def test_a_backend_that_was_never_used_is_not_imported_to_be_asked():
+    assert unfinished(dataclasses.replace(row(Second), unfinished="never_imported:unfinished")) is False
+    assert "never_imported" not in sys.modules

@@ -1,0 +1,299 @@
+"""`lnn-edge export` as it is typed: sources, arguments, examples, and what it prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from bundles import INPUTS, manifest_of, small_cfc
+from command_line import bare_call, csv_text, samples
+from safetensors.torch import save_model
+
+import lnn_edge
+from lnn_edge.export.trained.forward import TIME_NAMES
+from lnn_edge.wording import listed
+
+
+def test_export_inspect_and_bench_tell_about_blocks(call, work):
+    assert call("export", "train.py:ready", "m.lnn", "--unroll", 4, "--period-s", 0.5, "--steps", 1000)[0] == 0
+    assert "blocks of 4 samples" in call("inspect", "m.lnn")[1]
+    code, out, _ = call("bench", "m.lnn", "--steps", 100, "--warmup", 10, "--seconds", 0.1, "--json", "bench.json")
+    assert code == 0
+    assert "each step takes a block of 4 samples" in out
+    assert "paced 0.5 Hz" in out  # a block every four periods
+    assert json.loads(Path("bench.json").read_text())["samples_per_step"] == 4
+    assert call("export", "train.py:ready", "n.lnn", "--unroll", 0)[0] == 2
+
+
+def test_a_missing_example_is_told_plainly(call, work):
+    export = ["export", "train.py:ready", "m.lnn", "--inputs", ",".join(INPUTS), "--example"]
+    assert call(*export, "walk.npy")[::2] == (
+        2,
+        "lnn-edge: 'walk.npy': No such file or directory. Check the name. Type: ls .\n",
+    )
+    (work / "walk.csv").write_text("")
+    code, _, err = call(*export, "wakl.csv")
+    assert (code, err) == (
+        2,
+        "lnn-edge: no file 'wakl.csv', expected a CSV file. Valid: walk.csv. Did you mean 'walk.csv'?\n",
+    )
+
+
+@pytest.mark.parametrize("column", ["acc:m/s2:1", "acc:m/s2:low:high", "acc:m/s2:1:2:3"])
+def test_export_refuses_columns_that_are_none(call, work, column):
+    code, _, err = call("export", "train.py:make_model", "gait.lnn", "--inputs", f"a,{column},b")
+    assert code == 2
+    assert f"'{column}' is no column: expected name, name:unit or name:unit:low:high, as gap:s:0.001:0.5" in err
+
+
+def test_export_from_a_file(call, work):
+    save_model(small_cfc(), "gait.safetensors")
+    names = ["--inputs", "acc_x:m/s2,acc_y::-40:40, gyro_z : rad/s", "--outputs", "walk,run"]
+    weights = ["--weights", "gait.safetensors", "--period-s", "0.02", "--json", "report.json"]
+    code, out, err = call("export", "train.py:make_deep", "gait.lnn", *weights)
+    assert code == 2
+    assert "but the model has" in err
+    code, out, err = call("export", "train.py:make_model", "gait.lnn", *weights, *names)
+    assert code == 0
+    assert out.startswith("equal: outputs and states within ")
+    assert out.splitlines()[-1].startswith("saved gait.lnn: equal to torch within ")
+    assert err == "saved report.json\n"
+    report = json.loads(Path("report.json").read_text())
+    assert report["passed"] is True
+    manifest = manifest_of(Path("gait.lnn"))
+    assert [(f.name, f.unit, f.limits) for f in manifest.inputs[0].features] == [
+        ("acc_x", "m/s2", None),
+        ("acc_y", None, (-40.0, 40.0)),
+        ("gyro_z", "rad/s", None),
+    ]
+    assert manifest.provenance.checkpoint_sha256
+    assert lnn_edge.load("gait.lnn").time.period_s == 0.02
+
+
+def test_export_from_a_package_with_measured_time(call, work):
+    (work / "nets").mkdir()
+    (work / "nets/__init__.py").touch()
+    (work / "nets/drift.py").write_text(
+        "import torch\nfrom ncps.torch import LTC\n\ndef make():\n    torch.manual_seed(1)\n    return LTC(2, 4)\n"
+    )
+    arguments = ["--time", "measured", "--period-s", "0.1", "--dt-range-s", "0.05", "0.5", "--timespan", "2"]
+    code, out, err = call("export", "nets.drift:make", "drift.lnn", *arguments, "--json", "-")
+    assert code == 0
+    assert json.loads(out)["passed"] is True
+    assert "no --weights: exporting the model as the factory returns it" in err
+    when = lnn_edge.load("drift.lnn").time
+    assert (when.mode, when.dt_range_s, when.timespan) == ("measured", (0.05, 0.5), 2.0)
+
+
+def test_functions_that_the_source_imports_are_no_steps(call, work):
+    (work / "loop.py").write_text("from train import make_model\nfrom shutil import copy\n\ndef turn(): ...\n")
+    code, _, err = call("export", "loop.py:make_model", "gait.lnn", "--step", "trun")
+    assert code == 2
+    assert "Did you mean 'turn'?" in err
+    assert "copy" not in err
+
+
+@pytest.mark.parametrize("what", ["ready", "four"])
+def test_export_takes_a_module_itself_or_a_partial(call, work, what):
+    assert call("export", f"train.py:{what}", "gait.lnn")[0] == 0
+
+
+def test_export_says_where_it_saved(call, work):
+    (work / "bundles").mkdir()
+    code, out, _ = call("export", "train.py:make_model", "bundles/gait.lnn", "--steps", 1000)
+    assert code == 0
+    assert out.splitlines()[-1].startswith("saved bundles/gait.lnn: equal to torch within ")
+
+
+def test_export_of_a_network_asks_for_an_example_as_it_is_typed(call, work):
+    (work / "net.py").write_text(
+        "from ncps.torch import CfC\nfrom torch import nn\n\nclass Net(nn.Module):\n    def __init__(self):\n"
+        "        super().__init__()\n        self.rnn = CfC(3, 4)\n\n    def forward(self, x):\n"
+        "        return self.rnn(x)\n\nclass Gaps(Net):\n    def forward(self, x, gaps):\n"
+        "        return self.rnn(x, timespans=gaps)\n"
+    )
+    code, _, err = call("export", "net.py:Net", "gait.lnn")
+    assert code == 2
+    assert "a network needs `example` (--example FILE.npy), recorded samples as its forward takes them" in err
+    np.save("x.npy", samples(9)[None])
+    code, _, err = call("export", "net.py:Gaps", "gait.lnn", "--example", "x.npy")
+    assert code == 2
+    assert "`example` is ndarray, but the model takes the inputs ['x', 'gaps']: pass a dict of arrays to" in err
+    assert (
+        "lnn_edge.export_model in Python. If one of them is the time between samples, call it one of `timespans`,"
+        in err
+    )
+
+
+def test_help_says_what_a_forward_must_call_time(call):
+    """Written down twice, because the help must not import torch."""
+    _, out, _ = call("export", "--help")
+    assert f"called {listed(TIME_NAMES)}" in " ".join(out.split())
+    assert " ".join(lnn_edge.export_model.__doc__.split()).count(f"called {listed(f'`{n}`' for n in TIME_NAMES)}") == 1
+
+
+def test_export_refuses_what_exists_before_it_builds_the_model(call, work, cfc_bundle):
+    code, _, err = call("export", "none.py:make", cfc_bundle)
+    assert code == 2
+    assert "exists. Choose another name, or pass overwrite=True (--overwrite)" in err
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "expected"),
+    [
+        ("train.py", 2, "SOURCE is 'train.py', expected FILE.py:FACTORY or package.module:FACTORY"),
+        ("train.py:", 2, "SOURCE is 'train.py:', expected"),
+        ("none.py:make", 2, "no file 'none.py'"),
+        ("no_such_package:make", 2, "no module 'no_such_package'; expected FILE.py:FACTORY"),
+        (
+            "train.py:make_modle",
+            2,
+            (
+                "'train.py' has no 'make_modle'. Valid: make_model, make_wide, make_deep, make_chaos, make_list, "
+                "make_fault, make_sized, Sized, make_inner, ready, four. Did you mean 'make_model'?\n"
+            ),
+        ),
+        ("train.py:CFC", 2, "make_inner, ready, four, CfC. Did you mean 'CfC'?"),
+        ("torch.nn:Identiy", 2, "Did you mean 'Identity'?"),
+        ("train.py:COUNT", 2, "'train.py:COUNT' is int, expected a function that returns a torch module"),
+        ("train.py:make_list", 2, "'train.py:make_list' returned list, expected a torch.nn.Module"),
+        ("train.py:make_fault", 2, "'train.py:make_fault' raised RuntimeError: no data here (train.py, line "),
+        (
+            "train.py:make_sized",
+            2,
+            "'train.py:make_sized' needs `units`, but export calls it without arguments. Write a",
+        ),
+        ("train.py:make_sized", 2, "and name that: def exported(): return make_sized(units=...)\n"),
+        ("torch.nn.functional:linear", 2, "'torch.nn.functional:linear' raised TypeError: linear() missing"),
+        ("train.py:Sized", 2, "needs `units`, `scale`, but export calls it without arguments."),
+        ("train.py:Sized", 2, "def exported(): return Sized(units=..., scale=...)\n"),
+        (
+            "train.py:make_inner",
+            2,
+            (
+                "'train.py:make_inner' raised TypeError: make_sized() missing 1 required positional argument: 'units' "
+                "(train.py, line "
+            ),
+        ),
+        ("train.py:make_chaos", 3, "the exported step does not equal the trained model, so nothing was written"),
+        ("syntax.py:make", 2, "'syntax.py' raised SyntaxError: "),
+        ("exits.py:make", 2, "'exits.py' raised SystemExit: 1 (exits.py, line 2). Put what trains under `if __name__"),
+        ("needs.py:make", 5, "No module named 'surely_not_installed'"),
+        (
+            "torch.nn:Identity",
+            2,
+            "expected an ncps.torch LTC or CfC, or a network around some, got torch.nn.modules.linear.Identity",
+        ),
+    ],
+)
+def test_export_says_what_is_wrong_with_the_source(call, work, source, code, expected):
+    (work / "syntax.py").write_text("def make(:\n")
+    (work / "exits.py").write_text("import sys\nsys.exit(1)\n")
+    (work / "needs.py").write_text("import surely_not_installed\n")
+    got, out, err = call("export", source, "gait.lnn", "--steps", 1000)
+    assert (got, out) == (code, "")
+    assert expected in err
+    assert "Traceback" not in err
+    assert "source.py" not in err  # a line of our own
+    assert not [name for name in os.listdir(work) if "lnn" in name]
+
+
+@pytest.mark.parametrize("kind", ["csv", "npy"])
+def test_export_uses_recorded_samples(call, work, kind):
+    xs = samples(60)
+    if kind == "npy":
+        np.save("x.npy", xs)
+        arguments = ["--example", "x.npy"]
+    else:
+        rows = [(k // 30, *x) for k, x in enumerate(xs)]
+        Path("x.csv").write_text(csv_text(rows, ["who", *INPUTS]))
+        arguments = ["--example", "x.csv", "--inputs", ",".join(INPUTS), "--reset-column", "who"]
+    code, _, err = call("export", "train.py:make_model", "gait.lnn", "--steps", 1000, *arguments)
+    assert code == 0, err
+    features = manifest_of(Path("gait.lnn")).inputs[0].features
+    assert [f.range for f in features] == [(min(c), max(c)) for c in xs.T.tolist()]
+    report = msgspec.json.decode(Path("gait.lnn/report.json").read_bytes())
+    assert (report["segments"][0]["name"], report["segments"][0]["steps"]) == ("recorded", 1000)
+    assert report["segments"][0]["sequences"] == (34 if kind == "csv" else 17)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--example", "x.csv"], "--example with a .csv file needs --inputs"),
+        (["--example", "x.wav"], "--example is 'x.wav', expected a .npy or .csv file"),
+        (["--example", "x.csv", "--inputs", "acc_x,acc_q,gyro_z"], "'x.csv' has no column 'acc_q'. Valid: acc_x"),
+        (["--example", "none.npy"], "'none.npy': No such file or directory. Check the name"),
+        (
+            ["--example", "text.npy"],
+            (
+                "--example 'text.npy' is not a .npy file: it begins otherwise. In Python type: np.save('text.npy', "
+                "np.asarray(samples, dtype=np.float32))\n"
+            ),
+        ),
+        (["--example", "zip.npy"], "--example 'zip.npy' is not a .npy file: it begins otherwise"),
+        (
+            ["--example", "lists.npy"],
+            (
+                "--example 'lists.npy' holds Python objects, such as recordings of different lengths, expected one "
+                "array of numbers. In Python type: np.save("
+            ),
+        ),
+        (["--example", "cut.npy"], "--example 'cut.npy' is damaged: "),
+        (["--example", "wide.npy"], "`example` has shape (9, 4), but the model takes 3 features"),
+        (["--steps", "10"], "`steps` is 10, expected at least 1000 steps for a proof"),
+        (["--batch", "0"], "`batch` is 0, expected a whole number of at least 1"),
+        (["--time", "measured"], "time='measured' needs `period_s`"),
+        (["--period-s", "nan"], "`period_s` is nan, expected a number above 0"),
+        (["--inputs", "a,b"], "`inputs` names ['a', 'b'], expected 3 different names"),
+        (["--inputs", "a,,b"], "`inputs` has the name '', expected a name without spaces around it"),
+        (["--json", "none/r.json"], "directory 'none' does not exist. Type: mkdir -p none"),
+    ],
+)
+def test_export_refuses_wrong_arguments(call, work, arguments, expected):
+    Path("x.csv").write_text(csv_text(samples(3)))
+    Path("text.npy").write_text("no array")
+    np.savez("zip.npz", x=samples(3))
+    os.rename("zip.npz", "zip.npy")
+    np.save("lists.npy", np.array([samples(3), samples(4)], dtype=object))
+    np.save("cut.npy", samples(3))
+    os.truncate("cut.npy", 140)
+    np.save("wide.npy", np.zeros((9, 4), np.float32))
+    code, out, err = call("export", "train.py:make_model", "gait.lnn", *arguments)
+    assert (code, out) == (2, "")
+    assert expected in err
+    assert not Path("gait.lnn").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("gait", "a bundle's name ends in '.lnn', got 'gait'. Type: gait.lnn"), ("none/gait.lnn", "Type: mkdir -p none")],
+)
+def test_export_refuses_a_wrong_target(call, work, name, expected):
+    code, _, err = call("export", "train.py:make_model", name)
+    assert code == 2
+    assert expected in err
+
+
+def test_ctrl_c_ends_export_with_130_and_leaves_nothing(start, work):
+    process = start("export", "train.py:make_model", "gait.lnn", "--steps", "200000")
+    assert "no --weights" in process.stderr.readline()
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    assert process.stderr.read() == "lnn-edge: interrupted; nothing half-written is left\n"
+    assert not [name for name in os.listdir(work) if "lnn" in name]
+
+
+@pytest.mark.parametrize("command", [["export", "train.py:make", "x.lnn"], ["verify", "{}", "--against", "t.py:m"]])
+def test_export_without_torch_is_not_ready(bare, cfc_bundle, command):
+    done = bare_call(bare, *(part.format(cfc_bundle) for part in command))
+    assert done.returncode == 5
+    assert "exporting needs torch, ncps and onnx, and 'ncps' is not installed" in done.stderr
+    assert "Type: pip install 'lnn-edge[export]'" in done.stderr

@@ -1,0 +1,112 @@
+"""Commands on a machine that fails: full disks, files that cannot be made, and what is kept."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from command_line import csv_text, samples
+
+FULL = "No space left on device. Free some space or write to another disk. Type: df -h {}\n"
+
+
+def full_disk(*_arguments):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_run_on_a_disk_that_fills_up_keeps_whole_lines(call, cfc_bundle, tmp_path, monkeypatch):
+    """A disk takes what it can of the last line."""
+    room, write = [100], os.write
+
+    def limited(descriptor, data):
+        if not room[0]:
+            full_disk()
+        written = write(descriptor, bytes(data)[: room[0]])
+        room[0] -= written
+        return written
+
+    monkeypatch.setattr("lnn_edge.files.os.write", limited)
+    target = tmp_path / "y.csv"
+    code, _, err = call("run", cfc_bundle, "--output", target, stdin=csv_text(samples(20)))
+    lines = target.read_text().splitlines(keepends=True)
+    assert (code, lines[0]) == (1, "walk,run\n")
+    assert all(re.fullmatch(r"[-\d.e]+,[-\d.e]+\n", line) for line in lines[1:])
+    assert 1 < len(lines) < 20
+    assert err == (
+        f"stopped after {len(lines) - 1} samples in 1 recording, saved {target}\n"
+        f"lnn-edge: '{target}': {FULL.format(tmp_path)}"
+    )
+    assert os.listdir(tmp_path) == ["y.csv"]
+
+
+def test_run_whose_file_cannot_be_completed_says_so(call, cfc_bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", full_disk)
+    code, _, err = call("run", cfc_bundle, "--output", tmp_path / "y.csv", stdin=csv_text(samples(2)))
+    assert code == 1
+    assert err == (
+        f"stopped after 2 samples in 1 recording; {tmp_path}/y.csv is not written\n"
+        f"lnn-edge: '{tmp_path}/y.csv': {FULL.format(tmp_path)}"
+    )
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("place", ["--output", "standard output"])
+def test_run_into_a_full_device(environment, cfc_bundle, place):
+    """One message, none of Python's own at its end."""
+    command = [sys.executable, "-m", "lnn_edge", "run", str(cfc_bundle)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*command, "--output", "/dev/full"] if place == "--output" else command,
+            env=environment, input=csv_text(samples(2)), stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    named, folder = ("'/dev/full'", " /dev") if place == "--output" else ("standard output", "")
+    assert done.stderr == f"lnn-edge: {named}: {FULL.format('')[:-2]}{folder}\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "file"),
+    [
+        (["export", "train.py:ready", "m.lnn", "--steps", 1000], "m.lnn"),
+        (["verify", "BUNDLE", "--plot", "e.png"], "e.png"),
+        (["verify", "BUNDLE", "--json", "v.json"], "v.json"),
+        (["bench", "BUNDLE", "--steps", 50, "--seconds", 0, "--json", "b.json"], "b.json"),
+    ],
+    ids=["export", "verify --plot", "verify --json", "bench --json"],
+)
+def test_a_full_disk_is_told_with_the_name_that_was_typed(call, work, cfc_bundle, monkeypatch, command, file):
+    monkeypatch.setattr(os, "fsync", full_disk)
+    before = sorted(os.listdir(work))
+    code, out, err = call(*(cfc_bundle if part == "BUNDLE" else part for part in command))
+    assert code == 1
+    assert err.endswith(f"lnn-edge: '{file}': {FULL.format('.')}")
+    assert ".partial" not in err
+    assert sorted(name for name in os.listdir(work) if name != "__pycache__") == before
+    shown = {"bench": "back to back: service", "verify": "equal: outputs and states within", "export": ""}
+    assert shown[command[0]] in out  # what took long is not lost with the file
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "expected"),
+    [
+        (errno.EROFS, 1, "Read-only file system. Write to another disk, or mount this one for writing. Type: findmnt"),
+        (errno.EDQUOT, 1, "Disk quota exceeded. Your quota is used up: free some space"),
+        (errno.EIO, 1, "Input/output error. The disk or device does not answer"),
+        (errno.EMFILE, 1, "Too many open files. This process may open no more files. Type: ulimit -n"),
+        (errno.EACCES, 2, "Permission denied. Check who may use it. Type: ls -ld {} {}/y.csv"),
+        (errno.ENAMETOOLONG, 2, "File name too long. Check the name and who may use it"),
+    ],
+)
+def test_an_output_that_cannot_be_made(call, cfc_bundle, tmp_path, monkeypatch, number, code, expected):
+    def refuse(suffix, prefix, dir):  # noqa: A002
+        raise OSError(number, os.strerror(number), f"{dir}/{prefix}123{suffix}")
+
+    monkeypatch.setattr("lnn_edge.files.tempfile.mkstemp", refuse)
+    got, _, err = call("run", cfc_bundle, "--output", tmp_path / "y.csv", stdin=csv_text(samples(2)))
+    assert got == code
+    assert err.startswith(f"lnn-edge: '{tmp_path}/y.csv': {expected.format(tmp_path, tmp_path)}")
+    assert err.count("\n") == 1

@@ -1,0 +1,141 @@
+"""The frame of the command line: help, wrong usage, letters, pipes, and arguments that several commands share."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bundles import small_cfc
+from command_line import csv_text, samples
+
+import lnn_edge
+
+
+@pytest.mark.parametrize("command", ["export", "verify", "inspect", "build", "run", "bench", "doctor"])
+def test_help_has_examples(call, command):
+    code, out, err = call(command, "--help")
+    assert (code, err) == (0, "")
+    assert f"examples:\n  lnn-edge {command}" in out
+
+
+def test_help_lists_commands_and_exit_codes(call):
+    code, out, _ = call("--help")
+    assert code == 0
+    assert "0 done; 1 unexpected error; 2 usage or bad input; 3 verification failed; 4 deadline or target missed" in out
+
+
+def test_version(call):
+    assert call("--version") == (0, f"lnn-edge {lnn_edge.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "lnn-edge: the following arguments are required: COMMAND\nType: lnn-edge --help\n"),
+        (["insect"], "COMMAND is 'insect'. Valid: export, verify, inspect, build, run, bench, doctor. Did you mean"),
+        (["run"], "lnn-edge run: the following arguments are required: bundle\nType: lnn-edge run --help"),
+        (["run", "x.lnn", "--inpt", "a"], "unknown option '--inpt'. Valid: "),
+        (["run", "x.lnn", "--inpt=a"], "Did you mean '--input'?"),
+        (["run", "x.lnn", "--on-bad", "skp"], "--on-bad is 'skp'. Valid: stop, skip. Did you mean 'skip'?"),
+        (["run", "x.lnn", "--format", "xml"], "--format is 'xml'. Valid: csv, jsonl."),
+        (["inspect", "x.lnn", "y.lnn"], "lnn-edge inspect: unrecognized arguments: y.lnn"),
+        (["bench", "x.lnn", "--steps", "many"], "argument --steps: invalid int value: 'many'"),
+        (["bench", "x.lnn", "--rate", "0"], "argument --rate: expected a number above 0, got '0'"),
+        (["bench", "x.lnn", "--rate", "fast"], "argument --rate: expected a number above 0, got 'fast'"),
+        (["bench", "x.lnn", "--deadline-us", "nan"], "argument --deadline-us: expected a number above 0, got 'nan'"),
+        (["bench", "x.lnn", "--max-p99-us", "-1"], "argument --max-p99-us: expected a number above 0, got '-1'"),
+        (["bench", "x.lnn", "--wait", "slep"], "--wait is 'slep'. Valid: sleep, spin. Did you mean 'sleep'?"),
+        (["export", "a", "b", "--time", "mesured"], "--time is 'mesured'. Valid: fixed, measured. Did you mean"),
+    ],
+)  # fmt: skip
+def test_wrong_usage_names_what_is_valid(call, arguments, expected):
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "")
+    assert expected in err
+
+
+@pytest.mark.parametrize("command", ["inspect", "run", "verify", "bench"])
+def test_missing_bundle_is_a_bad_bundle(call, tmp_path, command):
+    code, out, err = call(command, tmp_path / "none.lnn")
+    assert (code, out) == (6, "")
+    assert f"lnn-edge: no bundle at '{tmp_path}/none.lnn'. Type: lnn-edge export FILE.py:FACTORY" in err
+
+
+@pytest.mark.parametrize("command", ["run", "verify", "bench"])
+def test_unknown_backend_names_the_valid_ones(call, cfc_bundle, command):
+    code, _, err = call(command, cfc_bundle, "--backend", "onxruntime")
+    assert code == 2
+    valid = "all, auto, tensorrt, onnxruntime" if command == "verify" else "auto, tensorrt, onnxruntime"
+    assert f"unknown backend 'onxruntime'. Valid: {valid}. Did you mean 'onnxruntime'?" in err
+
+
+@pytest.mark.parametrize("command", [("run",), ("verify",), ("verify", "--backend", "onnxruntime")], ids=" ".join)
+def test_threads_below_one_are_refused(command, call, cfc_bundle):
+    assert call(*command, cfc_bundle, "--threads", "0")[::2] == (
+        2,
+        "lnn-edge: `threads` is 0, expected a whole number of at least 1\n",
+    )
+
+
+@pytest.mark.parametrize("command", ["inspect", "verify", "bench", "doctor"])
+@pytest.mark.parametrize("place", ["none/x.json", "."])
+def test_json_that_cannot_be_written_is_refused_before_any_work(call, tmp_path, monkeypatch, command, place):
+    monkeypatch.chdir(tmp_path)
+    bundle = [] if command == "doctor" else ["none.lnn"]  # it is not even looked for
+    code, _, err = call(command, *bundle, "--json", place)
+    assert code == 2
+    assert ("'.' is a directory" if place == "." else "'none' does not exist. Type: mkdir -p none") in err
+
+
+def test_output_to_a_closed_pipe_is_no_error(start, cfc_bundle, tmp_path):
+    (tmp_path / "x.csv").write_text(csv_text(samples(3000)))
+    process = start("run", cfc_bundle, "--input", tmp_path / "x.csv")
+    assert process.stdout.readline() == "walk,run\n"
+    process.stdout.close()
+    assert process.wait(30) == 0
+    assert process.stderr.read() == ""
+
+
+def test_shell_pipe_into_head(environment, cfc_bundle):
+    command = f"set -o pipefail; {sys.executable} -m lnn_edge inspect {cfc_bundle} | head -1"
+    done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.startswith("gait: fixed time"), done.stderr) == (0, True, "")
+
+
+@pytest.fixture(scope="session")
+def letters_bundle(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("letters") / "letters.lnn"
+    lnn_edge.export_model(
+        small_cfc(), path, inputs=["gr\u00f6\u00dfe", "b", "c"], outputs=["g\u00e5", "run"], steps=1000
+    )
+    return path
+
+
+@pytest.mark.parametrize("output", ["-", "y.csv"])
+def test_results_are_utf8_whatever_the_locale(environment, letters_bundle, tmp_path, output):
+    (tmp_path / "x.csv").write_text("gr\u00f6\u00dfe,b,c\n1,2,3\n", encoding="utf-8")
+    command = ["run", letters_bundle, "--input", "x.csv", "--reset-column", "gr\u00f6\u00dfe", "--output", output]
+    done = in_c_locale(environment, tmp_path, command)
+    assert done.returncode == 0, done.stderr
+    written = done.stdout if output == "-" else (tmp_path / output).read_bytes()
+    assert written.decode().startswith("gr\u00f6\u00dfe,g\u00e5,run\n1,")
+
+
+def test_letters_that_the_locale_lacks_end_no_command(environment, letters_bundle, tmp_path):
+    done = in_c_locale(environment, tmp_path, ["inspect", letters_bundle])
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"gr\\xf6\\xdfe" in done.stdout
+    done = in_c_locale(environment, tmp_path, ["inspect", letters_bundle, "--json", "-"])
+    assert json.loads(done.stdout.decode()) == json.loads((letters_bundle / "manifest.json").read_bytes())
+
+
+def in_c_locale(environment, folder, command):
+    command = [sys.executable, "-m", "lnn_edge", *map(str, command)]
+    locale = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    return subprocess.run(
+        [os.fsencode(part) for part in command], env=environment | locale, cwd=folder, capture_output=True, check=False
+    )

@@ -1,0 +1,74 @@
+"""`lnn-edge verify` as it is typed, with and without the trained model."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from bundles import edit_golden, small_cfc
+from safetensors.torch import save_file
+
+
+def test_verify_replays_the_golden_sequences(call, ltc_bundle):
+    code, out, _ = call("verify", ltc_bundle)
+    assert code == 0
+    assert "onnxruntime vs torch float32" in out
+    assert f"{ltc_bundle}: equal over 1,020 closed-loop steps on onnxruntime" in out
+
+
+def test_verify_of_altered_golden_outputs_is_not_equal(call, cfc_copy, tmp_path):
+    edit_golden(cfc_copy, lambda t: t["float64/output"].__setitem__((9, 0, 1), 3.0))
+    code, out, _ = call("verify", cfc_copy, "--json", tmp_path / "v.json")
+    assert code == 3
+    assert re.search(r"^ output .* step 9 ", out, re.M)
+    assert "NOT equal on onnxruntime" in out.splitlines()[-1]
+    assert out.endswith("Export it again on the workstation\n")
+    result = json.loads((tmp_path / "v.json").read_text())
+    assert result["passed"] is False
+    assert {c["first_over"] for c in result["comparisons"]} == {None, 9}
+
+
+def test_verify_with_golden_of_another_shape_is_a_bad_bundle(call, cfc_copy):
+    edit_golden(cfc_copy, lambda t: t.pop("float32/output"))
+    code, _, err = call("verify", cfc_copy)
+    assert code == 6
+    assert f"lnn-edge: bundle '{cfc_copy}': golden.safetensors holds" in err
+
+
+def test_verify_json_goes_to_standard_output_alone(call, cfc_bundle):
+    code, out, err = call("verify", cfc_bundle, "--json", "-")
+    result = json.loads(out)
+    assert (code, result["passed"]) == (0, True)
+    assert {c["tensor"] for c in result["comparisons"]} == {"output", "h_out"}
+    assert "equal over" in err
+
+
+def test_verify_against_the_trained_model(call, work, cfc_bundle):
+    code, out, _ = call("verify", cfc_bundle, "--against", "train.py:make_model", "--steps", 1000)
+    assert code == 0
+    assert "torch stepped vs" in out  # what the golden replay alone cannot compare
+    assert "equal over" in out.splitlines()[-1]
+
+
+def test_verify_against_other_weights_is_not_equal(call, work, cfc_bundle):
+    other = {name: value.contiguous() for name, value in small_cfc().state_dict().items()}
+    other["rnn_cell.layer_2.ff1.bias"] += 0.05
+    save_file(other, "other.safetensors")
+    against = ["--against", "train.py:make_model", "--weights", "other.safetensors", "--steps", 1000]
+    code, out, _ = call("verify", cfc_bundle, *against)
+    assert code == 3
+    assert "NOT equal" in out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("factory", "expected"),
+    [
+        ("make_wide", "the model has inputs of shape [[1, 4]], but bundle 'gait' has [[1, 3]]"),
+        ("make_deep", "the model has states of shape [[1, 12]], but bundle 'gait' has [[1, 10]]"),
+    ],
+)
+def test_verify_against_another_shape_is_a_mistake(call, work, cfc_bundle, factory, expected):
+    code, _, err = call("verify", cfc_bundle, "--against", f"train.py:{factory}")
+    assert code == 2
+    assert f"{expected}: they are not of the same model" in err

@@ -1,0 +1,98 @@
+"""The policies on gaps, pace and bad samples as a robot program uses them, without the command line."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import lnn_edge
+from lnn_edge.bundle.spec import Time
+from lnn_edge.runtime.guard.bad_samples import BadSamplePolicy
+from lnn_edge.runtime.guard.dt_policy import GapError, GapPolicy, PaceCheck
+
+MEASURED = Time("measured", 0.1, 1.0, (0.005, 2.0))
+FIXED = Time("fixed", 0.02)
+
+
+def test_a_gap_stops():
+    policy = GapPolicy("drift", MEASURED)
+    assert policy.check(0.2, 0.1) is None
+    with pytest.raises(
+        GapError, match=r"`t_s` is 9\.0, 8\.8 s after the last sample at 0\.2, but 'drift' was proven for"
+    ):
+        policy.check(9.0, 0.2)
+    assert policy.resets == 0
+
+
+def test_a_gap_begins_a_new_sequence():
+    policy = GapPolicy("drift", MEASURED, "reset")
+    gap = policy.check(0.1, 50.0)
+    assert str(gap) == (
+        "0.1, 49.9 s before the last sample at 50.0, but 'drift' was proven for at most 2 s between samples"
+    )
+    assert (gap.now_s, gap.last_s, gap.longest_s, policy.resets) == (0.1, 50.0, 2.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("time", "now", "last"),
+    [(MEASURED, 2.1, 0.1), (MEASURED, 0.0, 0.1), (MEASURED, 9.0, None), (MEASURED, None, 0.1), (FIXED, 9.0, 0.1)],
+    ids=["the longest", "a little back", "the first", "no time", "fixed time"],
+)
+def test_what_is_no_gap(time, now, last):
+    assert GapPolicy("drift", time).check(now, last) is None
+
+
+def test_pace_off_the_period():
+    pace = PaceCheck("gait", FIXED)
+    for last, now in ((None, 0.0), (0.0, 0.02), (0.02, 0.041), (0.041, 0.051)):
+        pace.take(now, last)
+    found = pace.finding()
+    assert (found.off, found.count, found.period_s) == (1, 3, 0.02)
+    assert str(found).startswith("there are 0.01 to 0.021 s between samples, in 1 of 3 cases more than 10 % off the 0.")
+
+
+@pytest.mark.parametrize("time", [FIXED, MEASURED, Time("fixed")], ids=["on time", "measured", "no period"])
+def test_pace_that_is_right_or_unknown(time):
+    pace = PaceCheck("gait", time)
+    pace.take(0.02, 0.0)
+    assert pace.finding() is None
+
+
+def test_bad_samples():
+    error = ValueError("no number")
+    with pytest.raises(ValueError, match="no number") as raised:
+        BadSamplePolicy().refuse(error)
+    assert raised.value is error
+    policy = BadSamplePolicy("skip")
+    policy.refuse(error)
+    policy.refuse(error, samples=4)
+    assert policy.skipped == 5
+
+
+def test_in_a_loop_of_ones_own(ltc_bundle):
+    """Bad values are skipped, the state is reset behind a gap: what is left equals two streams of their own."""
+    model = lnn_edge.load(ltc_bundle)
+    stream, last_s, outputs = model.stream(), None, []
+    gaps, bad = GapPolicy(model.name, model.time, "reset"), BadSamplePolicy("skip")
+    xs = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
+    xs[1, 0] = np.nan
+    times = [0.1, 0.2, 0.3, 9.0, 9.1, 9.2]
+    for x, t_s in zip(xs, times, strict=True):
+        if gaps.check(t_s, last_s):
+            stream.reset()
+        try:
+            outputs.append(stream.step(x, t_s=t_s).copy())
+        except ValueError as error:
+            bad.refuse(error)
+        else:
+            last_s = t_s
+    expected = [model.stream().run(xs[k], t_s=np.array(times)[k]) for k in ([0, 2], [3, 4, 5])]
+    np.testing.assert_array_equal(outputs, np.concatenate(expected))
+    assert (gaps.resets, bad.skipped) == (1, 1)
+
+
+def test_without_the_command_line(python):
+    code = "import sys, lnn_edge.runtime.guard.dt_policy, lnn_edge.runtime.guard.bad_samples; print(*sys.modules)"
+    loaded = python("-c", code).stdout.split()
+    assert "lnn_edge.runtime.guard.dt_policy" in loaded
+    assert not [name for name in loaded if name.startswith("lnn_edge.cli")]
