@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
 import numbers
 import os
@@ -11,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+import msgspec
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.metrics import accuracy_score, r2_score
@@ -21,21 +21,23 @@ from sklearn.utils.validation import check_is_fitted
 from ..arrays import Array
 from ..bundle.spec import Feature
 from ..export import ExportReport
+from ..export.threads import torch_threads
 from ..wording import plural
-from .data.metadata import Learnt
+from .data.metadata import Metadata, numbered
 from .data.prepare import prepare
 from .data.sequences import Sequences, as_array, in_order, read_sequences, read_timespans
 from .data.targets import read_answers, read_weights
 from .deploy import export_fitted
-from .fit.checkpoint import Progressed, load_progress, run_fingerprint
+from .fit.checkpoint import TrainingState, load_progress, run_fingerprint
 from .fit.progress import Record
-from .fit.trainer import Trainer, repeatable, torch_threads
+from .fit.trainer import Trainer, repeatable
 from .forecasting import forecast_series
+from .former_pickles import todays_state
 from .network.build import build_network
 from .network.module import LiquidModule
 from .plotting import plot_losses, plot_synapses
 from .predicting import answers_from_outputs, run_sequences, states_after, step_network
-from .saving import Contents, load_estimator, save_estimator
+from .saving import SavedEstimator, load_estimator, save_estimator
 from .settings import Settings, make_settings
 
 if TYPE_CHECKING:
@@ -169,35 +171,43 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
 
     def _fit(self, settings: Settings, X: Any, y: Any, sample_weight: Any, timespans: Any, task: str) -> None:  # noqa: N803
         prepared = prepare(self, settings, X, y, sample_weight, timespans, task)
-        learnt, features = prepared.learnt, len(prepared.x_moments[0])
+        metadata, arrays, features = prepared.metadata, prepared.arrays, len(prepared.x_moments[0])
         fingerprint = run_fingerprint(settings, type(self).__name__, prepared.corpus)
         run = _begun(settings, fingerprint)
         corpus, held_out = prepared.split(settings.validation_split, run.seed)
         device = settings.torch_device()
         with torch_threads(settings.threads), repeatable(run.seed, device):
-            network = build_network(settings, features, learnt.outputs, learnt.labels)
-            prepared.scale(network)
+            network = build_network(settings, features, metadata.outputs, metadata.labels)
+            network.set_scaling(prepared.x_moments, prepared.y_moments)
             network.to(device)
             trainer = Trainer(network, corpus, held_out, settings, prepared.augmentation(settings), run, fingerprint)
             stopped = trainer.train()
             network.to("cpu").eval()
         if prepared.series is not None:
-            states, last = states_after(network, prepared.series, learnt.time_unit)
-            learnt = dataclasses.replace(learnt, tail=(*states, np.stack(last)))
-        self._take(learnt, network, run.history, run.best_epoch, stopped, run.seed)
+            states, last = states_after(network, prepared.series, metadata.time_unit)
+            tail = (*states, np.stack(last))
+            metadata, arrays = msgspec.structs.replace(metadata, tails=len(tail)), arrays | numbered("tail", tail)
+        self._take(metadata, arrays, network, run.history, run.best_epoch, stopped, run.seed)
 
     def _take(
-        self, learnt: Learnt, network: LiquidModule, history: list[Record], best_epoch: int, stopped: str, seed: int
+        self,
+        metadata: Metadata,
+        arrays: dict[str, Array],
+        network: LiquidModule,
+        history: list[Record],
+        best_epoch: int,
+        stopped: str,
+        seed: int,
     ) -> None:
-        """What was learnt, as attributes."""
-        self._learnt, self.network_ = learnt, network
-        self.task_, self.n_outputs_, self.output_names_ = learnt.task, learnt.outputs, learnt.output_names
-        self.readout_steps_, self.time_unit_ = learnt.readout, learnt.time_unit
+        """Set what a fit made as attributes."""
+        self._metadata, self._arrays, self.network_ = metadata, arrays, network
+        self.task_, self.n_outputs_, self.output_names_ = metadata.task, metadata.outputs, metadata.output_names
+        self.readout_steps_, self.time_unit_ = metadata.readout, metadata.time_unit
         self.history_, self.best_epoch_, self.stopped_, self.seed_ = history, best_epoch, stopped, seed
         self.n_epochs_ = len(history)
         self.__dict__.pop("classes_", None)
-        if learnt.classes is not None:
-            self.classes_ = learnt.classes
+        if metadata.classes is not None:
+            self.classes_ = metadata.class_array()
 
     def predict(self, X: Any, timespans: Any = None, *, state: State | None = None) -> Any:  # noqa: N803
         """Predict whole sequences.
@@ -212,10 +222,10 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
             per sequence.
         """
         sequences, results = self._answers(X, timespans, state)
-        if self._learnt.classes is not None:
-            labels = self._learnt.classes
+        labels = self._metadata.class_array()
+        if labels is not None:
             results = [labels[part.argmax(axis=-1)] for part in results]
-        elif self._learnt.flat:
+        elif self._metadata.flat:
             results = [part[:, 0].astype(np.float64) for part in results]
         else:
             results = [part.astype(np.float64) for part in results]
@@ -231,29 +241,29 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         """Per sequence values or probabilities, (answers, outputs)."""
         sequences = self._read(X, timespans)
         self._check_state(state, len(sequences.samples))
-        outputs = run_sequences(self.network_, sequences, self._learnt.time_unit, state)
-        if self._learnt.readout is not None:
-            outputs = answers_from_outputs(outputs, self._learnt.readout)
+        outputs = run_sequences(self.network_, sequences, self._metadata.time_unit, state)
+        if self._metadata.readout is not None:
+            outputs = answers_from_outputs(outputs, self._metadata.readout)
         return sequences, outputs
 
     def _shaped(self, sequences: Sequences, results: Sequence[Array]) -> Any:
-        if self._learnt.level == "sequence":
+        if self._metadata.level == "sequence":
             return np.concatenate(results)
         return sequences.per_step(results)
 
     def _read(self, X: Any, timespans: Any) -> Sequences:  # noqa: N803
         check_is_fitted(self, "network_")
         self._check_timed(timespans)
-        return read_timespans(timespans, read_sequences(self, X, rows=self._learnt.rows, reset=False))
+        return read_timespans(timespans, read_sequences(self, X, rows=self._metadata.rows, reset=False))
 
     def _check_timed(self, timespans: Any) -> None:
-        if timespans is None and self._learnt.time_unit is not None:
+        if timespans is None and self._metadata.time_unit is not None:
             raise ValueError(
                 "the model was fitted with timespans, so it needs them here too: pass `timespans`. In a search or a "
                 "cross-validation type: sklearn.set_config(enable_metadata_routing=True), and "
                 "model.set_fit_request(timespans=True).set_score_request(timespans=True)"
             )
-        if timespans is not None and self._learnt.time_unit is None:
+        if timespans is not None and self._metadata.time_unit is None:
             raise ValueError("`timespans` was passed, but the model was fitted without: leave it out, or fit with some")
 
     def _check_state(self, state: Any, rows: int) -> None:
@@ -280,7 +290,7 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
             The states, (sequences, units) float32 each, in the order of the bundle's states.
         """
         sequences = self._read(X, timespans)
-        return states_after(self.network_, sequences, self._learnt.time_unit)[0]
+        return states_after(self.network_, sequences, self._metadata.time_unit)[0]
 
     def predict_step(self, x: Any, state: State | None = None, timespan: float | None = None) -> tuple[Array, State]:
         """Predict one sample, as the device will.
@@ -301,7 +311,7 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         if timespan is not None:
             real = isinstance(timespan, numbers.Real) and not isinstance(timespan, bool)
             with np.errstate(over="ignore", under="ignore"):
-                span = float(np.float32(timespan)) / float(self._learnt.time_unit or 1.0) if real else math.nan
+                span = float(np.float32(timespan)) / float(self._metadata.time_unit or 1.0) if real else math.nan
             if not (math.isfinite(span) and span > 0):
                 raise ValueError(f"`timespan` is {timespan!r}, expected a finite number above 0")
         return step_network(self.network_, sample, state, span)
@@ -352,7 +362,16 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         history = None if X is None else self._read(X, timespans)
         names = getattr(self, "feature_names_in_", None)
         return forecast_series(
-            self.network_, self._learnt, horizon, history, future, future_timespans, columns, self.n_features_in_, names
+            self.network_,
+            self._metadata,
+            self._arrays,
+            horizon,
+            history,
+            future,
+            future_timespans,
+            columns,
+            self.n_features_in_,
+            names,
         )
 
     def plot_loss(self, path: str | os.PathLike[str] | None = None) -> Figure:
@@ -396,18 +415,19 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         names = getattr(self, "feature_names_in_", None)
         save_estimator(
             path,
-            Contents(
-                type(self).__name__,
-                self.get_params(deep=False),
-                None if names is None else tuple(names),
-                self.n_features_in_,
-                self._learnt,
-                self.network_,
-                self.history_,
-                self.best_epoch_,
-                self.stopped_,
-                self.seed_,
+            SavedEstimator(
+                estimator=type(self).__name__,
+                params=self.get_params(deep=False),
+                features=None if names is None else list(names),
+                columns=self.n_features_in_,
+                metadata=self._metadata,
+                history=self.history_,
+                best_epoch=self.best_epoch_,
+                stopped=self.stopped_,
+                seed=self.seed_,
             ),
+            self.network_,
+            self._arrays,
         )
 
     @classmethod
@@ -420,14 +440,12 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
             ValueError: If the file is no saved estimator of this class, damaged or of a newer format.
             OSError: If it cannot be read.
         """
-        contents = load_estimator(path, {cls.__name__: cls})
-        estimator = cls(**contents.params)
-        estimator.n_features_in_ = contents.columns
-        if contents.features is not None:
-            estimator.feature_names_in_ = np.array(contents.features, object)
-        estimator._take(
-            contents.learnt, contents.network, contents.history, contents.best_epoch, contents.stopped, contents.seed
-        )
+        saved, network, arrays = load_estimator(path, {cls.__name__: cls})
+        estimator = cls(**saved.params)
+        estimator.n_features_in_ = saved.columns
+        if saved.features is not None:
+            estimator.feature_names_in_ = np.array(saved.features, object)
+        estimator._take(saved.metadata, arrays, network, saved.history, saved.best_epoch, saved.stopped, saved.seed)
         return estimator
 
     def export(
@@ -471,7 +489,8 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         given = {name: value for name, value in (("time", time), ("period_s", period_s)) if value is not None}
         return export_fitted(
             self.network_,
-            self._learnt,
+            self._metadata,
+            self._arrays,
             path,
             inputs=inputs,
             outputs=outputs,
@@ -483,22 +502,26 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
     def _score(self, X: Any, y: Any, sample_weight: Any, timespans: Any) -> float:  # noqa: N803
         """Accuracy or coefficient of determination over all answers, one per step or one per sequence."""
         check_is_fitted(self, "network_")
-        learnt = self._learnt
+        metadata = self._metadata
         if y is None:
             raise ValueError("This estimator requires y to be passed, but the target y is None: a score needs answers")
         sequences, outputs = self._answers(X, timespans, None)
-        answers = read_answers(y, sequences, "steps" if learnt.level == "step" else "sequence")
-        width = 1 if learnt.labels else learnt.outputs
+        answers = read_answers(y, sequences, "steps" if metadata.level == "step" else "sequence")
+        width = 1 if metadata.labels else metadata.outputs
         if answers.outputs != width:
             raise ValueError(f"y has {plural(answers.outputs, 'column')}, but the model was fitted with {width}")
         weights = None
         if sample_weight is not None:
-            weights = np.concatenate(read_weights(sample_weight, sequences, learnt.level))
+            weights = np.concatenate(read_weights(sample_weight, sequences, metadata.level))
         truth, predicted = answers.joined(), np.concatenate(outputs)
-        if learnt.classes is not None:
-            right = learnt.classes[predicted.argmax(axis=-1)]
+        classes = metadata.class_array()
+        if classes is not None:
+            right = classes[predicted.argmax(axis=-1)]
             return float(accuracy_score(truth[:, 0], right, sample_weight=weights))
         return float(r2_score(truth, predicted.astype(np.float64), sample_weight=weights))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(todays_state(state))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -506,9 +529,10 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         return tags
 
 
-def _begun(settings: Settings, fingerprint: str) -> Progressed:
+def _begun(settings: Settings, fingerprint: str) -> TrainingState:
     """A new run, or the one in the checkpoint."""
     if settings.checkpoint is not None and Path(settings.checkpoint).exists():
         return load_progress(Path(settings.checkpoint), fingerprint)
     own = settings.random_state
-    return Progressed(int(own) if isinstance(own, (int, np.integer)) else int(check_random_state(own).randint(2**31)))
+    seed = own if isinstance(own, (int, np.integer)) else check_random_state(own).randint(2**31)
+    return TrainingState(int(seed))

@@ -13,10 +13,9 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import check_array
 
 from ...arrays import Array
-from ..network.module import LiquidModule
 from ..settings import Settings
 from .dataset import Augmentation, Corpus, seed_of
-from .metadata import Learnt, example_of, range_of, weighted_moments
+from .metadata import Metadata, example_of, numbered, range_of, weighted_moments
 from .sequences import Sequences, read_sequences, read_timespans
 from .targets import Answers, decide_task, encode_labels, next_samples, read_answers, read_weights
 
@@ -32,7 +31,8 @@ class Prepared:
 
     Args:
         corpus: All sequences with their answers, scaled.
-        learnt: Facts to keep.
+        metadata: Facts to keep.
+        arrays: Those that belong to them, by name.
         x_moments: Mean and scale of each feature, as applied.
         y_moments: Of each output.
         x_spread: Standard deviation of each feature, whether it is scaled or not.
@@ -40,17 +40,12 @@ class Prepared:
     """
 
     corpus: Corpus
-    learnt: Learnt
+    metadata: Metadata
+    arrays: dict[str, Array]
     x_moments: tuple[Array, Array]
     y_moments: tuple[Array, Array]
     x_spread: Array
     series: Sequences | None
-
-    def scale(self, network: LiquidModule) -> None:
-        """Put the scaling into a network."""
-        for name, (mean, scale) in (("x", self.x_moments), ("y", self.y_moments)):
-            getattr(network, f"{name}_mean").copy_(torch.from_numpy(mean))
-            getattr(network, f"{name}_scale").copy_(torch.from_numpy(scale))
 
     def augmentation(self, settings: Settings) -> Augmentation:
         """The augmentation in raw units."""
@@ -69,7 +64,7 @@ class Prepared:
         parts = (
             _split_in_time(self.corpus, share)
             if one
-            else _split_sequences(self.corpus, share, seed, self.learnt.labels)
+            else _split_sequences(self.corpus, share, seed, self.metadata.labels)
         )
         for part, what in zip(parts, ("train on", "judge by"), strict=True):
             if not any(bool(weight.any()) for weight in part.weight):
@@ -109,13 +104,14 @@ def prepare(
     task = decide_task(answers, task)
     classes, values = encode_labels(answers) if task == "classification" else (None, _numbers(answers))
     counted = tuple(part[weight > 0] for part, weight in zip(values, weights, strict=True))
-    learnt = _learn(sequences, answers, counted, classes, settings, next_sample=y is None)
+    arrays = _arrays(sequences, counted, classes)
+    metadata = _metadata(sequences, answers, classes, settings, next_sample=y is None)
     x_moments = _moments(sequences.samples, weights, settings.scale_inputs)
-    y_moments = _moments(values, weights, settings.scale_targets and classes is None, learnt.outputs)
-    corpus = _corpus(sequences, values, weights, learnt, y_moments)
+    y_moments = _moments(values, weights, settings.scale_targets and classes is None, metadata.outputs)
+    corpus = _corpus(sequences, values, weights, metadata, y_moments)
     series = given if len(given.samples) == 1 and y is None else None
     spread = weighted_moments(sequences.samples, weights)[1]
-    return Prepared(corpus, learnt, x_moments, y_moments, spread, series)
+    return Prepared(corpus, metadata, arrays, x_moments, y_moments, spread, series)
 
 
 def _without_weightless(
@@ -168,35 +164,38 @@ def _moments(
     return np.zeros(count), np.ones(count)
 
 
-def _learn(
-    sequences: Sequences,
-    answers: Answers,
-    values: Sequence[Array],
-    classes: Array | None,
-    settings: Settings,
-    *,
-    next_sample: bool,
-) -> Learnt:
+def _arrays(sequences: Sequences, values: Sequence[Array], classes: Array | None) -> dict[str, Array]:
+    """What metadata keeps of the data, by name; `values` are those targets that count."""
+    outputs = 0 if classes is None else len(classes)
+    ranges = {
+        "x_range": range_of(sequences.samples),
+        "y_range": range_of(values) if classes is None else np.stack([np.zeros(outputs), np.ones(outputs)]),
+    }
+    return ranges | numbered("example", example_of(sequences))
+
+
+def _metadata(
+    sequences: Sequences, answers: Answers, classes: Array | None, settings: Settings, *, next_sample: bool
+) -> Metadata:
     outputs = answers.outputs if classes is None else len(classes)
     spans = None if sequences.spans is None else np.concatenate(sequences.spans).astype(np.float64)
     output_names = answers.names if classes is None else tuple(map(str, classes))
     if output_names is None or len(set(output_names)) != outputs:
         output_names = tuple(f"output_{k}" for k in range(outputs)) if outputs > 1 else ("output",)
-    return Learnt(
+    return Metadata(
         task="regression" if classes is None else "classification",
         level=answers.level,
         flat=answers.flat,
         outputs=outputs,
         output_names=output_names,
-        classes=classes,
+        classes=None if classes is None else classes.tolist(),
+        classes_dtype=None if classes is None else classes.dtype.str,
         readout=_readout(settings, sequences, answers, labels=classes is not None),
         time_unit=None if spans is None else float(np.median(spans)),
         span_range=None if spans is None else (float(spans.min()), float(spans.max())),
-        x_range=range_of(sequences.samples),
-        y_range=range_of(values) if classes is None else np.stack([np.zeros(outputs), np.ones(outputs)]),
-        example=example_of(sequences),
         rows=settings.rows,
         next_sample=next_sample,
+        examples=len(example_of(sequences)),
     )
 
 
@@ -214,23 +213,23 @@ def _readout(settings: Settings, sequences: Sequences, answers: Answers, labels:
 
 
 def _corpus(
-    sequences: Sequences, values: Sequence[Array], weights: Sequence[Array], learnt: Learnt, moments: Any
+    sequences: Sequences, values: Sequence[Array], weights: Sequence[Array], metadata: Metadata, moments: Any
 ) -> Corpus:
     def answer(part: Array) -> torch.Tensor:
-        if learnt.labels:
+        if metadata.labels:
             return torch.from_numpy(part)
         return torch.from_numpy((part - moments[0]) / moments[1]).float()
 
     spans = None
-    if sequences.spans is not None and learnt.time_unit is not None:
-        spans = tuple(torch.from_numpy(part) / learnt.time_unit for part in sequences.spans)
+    if sequences.spans is not None and metadata.time_unit is not None:
+        spans = tuple(torch.from_numpy(part) / metadata.time_unit for part in sequences.spans)
     return Corpus(
         x=tuple(torch.from_numpy(np.ascontiguousarray(rows)) for rows in sequences.samples),
         y=tuple(answer(part) for part in values),
         weight=tuple(torch.from_numpy(np.array(part)) for part in weights),
         spans=spans,
-        readout=learnt.readout,
-        running=learnt.labels,
+        readout=metadata.readout,
+        running=metadata.labels,
     )
 
 

@@ -17,7 +17,7 @@ from ..data.dataset import Corpus
 from ..settings import Settings
 from .progress import Record
 
-__all__ = ["Progressed", "load_progress", "run_fingerprint", "save_progress"]
+__all__ = ["TrainingState", "load_progress", "run_fingerprint", "save_progress"]
 
 _VERSION = 1
 _FREE = {"epochs", "patience", "n_jobs", "verbose", "device", "checkpoint", "checkpoint_every"}
@@ -32,7 +32,7 @@ class _Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclasses.dataclass
-class Progressed:
+class TrainingState:
     """Where a run is after a whole epoch.
 
     Args:
@@ -89,7 +89,7 @@ def run_fingerprint(settings: Settings, owner: str, corpus: Corpus) -> str:
     return digest.hexdigest()
 
 
-def save_progress(path: Path, run: Progressed, fingerprint: str) -> None:
+def save_progress(path: Path, run: TrainingState, fingerprint: str) -> None:
     """Write a checkpoint; the last one is replaced once the new one is complete."""
     tensors = {f"weights.{name}": value for name, value in run.weights.items()}
     tensors |= {f"best.{name}": value for name, value in run.best.items()}
@@ -98,7 +98,7 @@ def save_progress(path: Path, run: Progressed, fingerprint: str) -> None:
     write_tensors(path, "training", described, {name: value.cpu().numpy() for name, value in tensors.items()})
 
 
-def load_progress(path: Path, fingerprint: str) -> Progressed:
+def load_progress(path: Path, fingerprint: str) -> TrainingState:
     """Read a checkpoint.
 
     Args:
@@ -115,7 +115,7 @@ def load_progress(path: Path, fingerprint: str) -> Progressed:
             f"another name, or type: rm {path}"
         )
     tensors = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
-    run = Progressed(described.seed, described.history, described.best_epoch)
+    run = TrainingState(described.seed, described.history, described.best_epoch)
     for name, value in tensors.items():
         kind, _, rest = name.partition(".")
         if kind == "optimizer":

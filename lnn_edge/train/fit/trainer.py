@@ -16,24 +16,12 @@ from torch import nn
 from ..data.dataset import Augmentation, Batch, Corpus, ahead, seed_of
 from ..network.module import LiquidModule
 from ..settings import Settings
-from .checkpoint import Progressed, save_progress
+from .checkpoint import TrainingState, save_progress
 from .loss import Objective
 from .progress import Record, training_progress
 from .schedule import rate_at
 
-__all__ = ["Trainer", "repeatable", "torch_threads"]
-
-
-@contextlib.contextmanager
-def torch_threads(count: int | None) -> Iterator[None]:
-    """Let torch compute on so many threads within, then as before; `None` leaves it alone."""
-    before = torch.get_num_threads()
-    if count is not None:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+__all__ = ["Trainer", "repeatable"]
 
 
 @contextlib.contextmanager
@@ -74,7 +62,7 @@ class Trainer:
         held_out: Corpus | None,
         settings: Settings,
         augmentation: Augmentation,
-        run: Progressed,
+        run: TrainingState,
         fingerprint: str,
     ) -> None:
         self._network, self._corpus, self._held_out = network, corpus, held_out
