@@ -20,12 +20,12 @@ from ..files import check_output
 from ..tensor_file import check_name, read_tensors, write_tensors
 from .data.metadata import Metadata
 from .fit.progress import Record
-from .network.module import Affine, Branch, LiquidModule
+from .network.module import Branch, LiquidModule, Output
 
 __all__ = ["SavedEstimator", "load_estimator", "save_estimator"]
 
 _VERSION = 1
-_HEADS = {"Identity": "none", "Affine": "affine", "Linear": "linear"}
+_HEADS = {"Identity": "none", "Output": "affine", "Linear": "linear"}  # by class, as files name them
 
 
 class _BranchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -181,7 +181,7 @@ def _branch(config: _BranchConfig, number: int, arrays: Mapping[str, Array]) -> 
     name, head = f"network.branches.{number}.head", config.head
     made: nn.Module = nn.Identity()
     if head == "affine":
-        made = Affine(len(arrays[f"{name}.gain"]))
+        made = Output(len(arrays[f"{name}.gain"]))
     elif head == "linear":
         outputs, width = arrays[f"{name}.weight"].shape
         made = nn.Linear(width, outputs)

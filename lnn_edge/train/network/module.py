@@ -11,15 +11,18 @@ from torch import nn
 from ...arrays import Array
 from ..unrolled.layer import unrolled
 
-__all__ = ["Affine", "Branch", "LiquidModule", "States"]
+__all__ = ["Branch", "LiquidModule", "Output", "States"]
 
 Moments = tuple[Array, Array]  # mean and scale, (columns,) each
 States = tuple[torch.Tensor, ...]  # of every core in order, (rows, units) each; two for a core with mixed memory
 _Run = Callable[..., tuple[torch.Tensor, Any]]
 
 
-class Affine(nn.Module):
-    """A gain and an offset per output, as the output mapping of an LTC: a CfC's motor neurons stay within -1 to 1."""
+class Output(nn.Module):
+    """A gain and an offset per output, as the output mapping of an LTC: a CfC's motor neurons stay within -1 to 1.
+
+    The head of a branch whose neurons are one per output; `nn.Linear` is that of any other.
+    """
 
     def __init__(self, outputs: int) -> None:
         super().__init__()
