@@ -1,4 +1,4 @@
-"""What the three estimators share: scikit-learn's face of training, prediction, forecasts and export."""
+"""Base class of the estimators: scikit-learn's face of training, prediction, forecasts and export."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ..wording import plural
 from .data.metadata import Metadata, numbered
 from .data.prepare import prepare
 from .data.sequences import Sequences, as_array, in_order, read_sequences, read_timespans
-from .data.targets import read_answers, read_weights
+from .data.targets import read_targets, read_weights
 from .deploy import export_fitted
 from .fit.checkpoint import TrainingState, load_progress, run_fingerprint
 from .fit.progress import Record
@@ -36,7 +36,7 @@ from .former_pickles import todays_state
 from .network.build import build_network
 from .network.module import LiquidModule
 from .plotting import plot_losses, plot_synapses
-from .predicting import answers_from_outputs, run_sequences, states_after, step_network
+from .predicting import averaged_outputs, run_sequences, states_after, step_network
 from .saving import SavedEstimator, load_estimator, save_estimator
 from .settings import Settings, make_settings
 
@@ -49,14 +49,14 @@ State = tuple[Array, ...]
 _Self = TypeVar("_Self", bound="LiquidEstimator")
 
 
-def _tells_classes(estimator: LiquidEstimator) -> bool:
+def _has_classes(estimator: LiquidEstimator) -> bool:
     """Whether there are probabilities to ask for; scikit-learn turns False into an AttributeError."""
     task = getattr(estimator, "task_", estimator._task())
     return bool(task != "regression")
 
 
 class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has no types
-    """What the three estimators share. Their parameters are explained at `LiquidNeuralNetwork`."""
+    """Base class of the three estimators. Their parameters are explained at `LiquidNeuralNetwork`."""
 
     def __init__(
         self,
@@ -172,15 +172,15 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
     def _fit(self, settings: Settings, X: Any, y: Any, sample_weight: Any, timespans: Any, task: str) -> None:  # noqa: N803
         prepared = prepare(self, settings, X, y, sample_weight, timespans, task)
         metadata, arrays, features = prepared.metadata, prepared.arrays, len(prepared.x_moments[0])
-        fingerprint = run_fingerprint(settings, type(self).__name__, prepared.corpus)
+        fingerprint = run_fingerprint(settings, type(self).__name__, prepared.dataset)
         run = _begun(settings, fingerprint)
-        corpus, held_out = prepared.split(settings.validation_split, run.seed)
+        dataset, held_out = prepared.split(settings.validation_split, run.seed)
         device = settings.torch_device()
         with torch_threads(settings.threads), repeatable(run.seed, device):
             network = build_network(settings, features, metadata.outputs, metadata.labels)
             network.set_scaling(prepared.x_moments, prepared.y_moments)
             network.to(device)
-            trainer = Trainer(network, corpus, held_out, settings, prepared.augmentation(settings), run, fingerprint)
+            trainer = Trainer(network, dataset, held_out, settings, prepared.augmentation(settings), run, fingerprint)
             stopped = trainer.train()
             network.to("cpu").eval()
         if prepared.series is not None:
@@ -221,7 +221,7 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
             Values (float64) or labels, in the shape of the y of the fit: per step in the form of X, or one
             per sequence.
         """
-        sequences, results = self._answers(X, timespans, state)
+        sequences, results = self._outputs(X, timespans, state)
         labels = self._metadata.class_array()
         if labels is not None:
             results = [labels[part.argmax(axis=-1)] for part in results]
@@ -231,19 +231,19 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
             results = [part.astype(np.float64) for part in results]
         return self._shaped(sequences, results)
 
-    @available_if(_tells_classes)  # type: ignore[untyped-decorator] # scikit-learn has no types
+    @available_if(_has_classes)  # type: ignore[untyped-decorator] # scikit-learn has no types
     def predict_proba(self, X: Any, timespans: Any = None, *, state: State | None = None) -> Any:  # noqa: N803
         """Probability of each class of `classes_`: as `predict`, with a last axis for the classes."""
-        sequences, results = self._answers(X, timespans, state)
+        sequences, results = self._outputs(X, timespans, state)
         return self._shaped(sequences, results)
 
-    def _answers(self, X: Any, timespans: Any, state: State | None) -> tuple[Sequences, list[Array]]:  # noqa: N803
-        """Per sequence values or probabilities, (answers, outputs)."""
+    def _outputs(self, X: Any, timespans: Any, state: State | None) -> tuple[Sequences, list[Array]]:  # noqa: N803
+        """Per sequence values or probabilities, (steps or 1, outputs)."""
         sequences = self._read(X, timespans)
         self._check_state(state, len(sequences.samples))
         outputs = run_sequences(self.network_, sequences, self._metadata.time_unit, state)
         if self._metadata.readout is not None:
-            outputs = answers_from_outputs(outputs, self._metadata.readout)
+            outputs = averaged_outputs(outputs, self._metadata.readout)
         return sequences, outputs
 
     def _shaped(self, sequences: Sequences, results: Sequence[Array]) -> Any:
@@ -505,15 +505,15 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         metadata = self._metadata
         if y is None:
             raise ValueError("This estimator requires y to be passed, but the target y is None: a score needs answers")
-        sequences, outputs = self._answers(X, timespans, None)
-        answers = read_answers(y, sequences, "steps" if metadata.level == "step" else "sequence")
+        sequences, outputs = self._outputs(X, timespans, None)
+        targets = read_targets(y, sequences, "steps" if metadata.level == "step" else "sequence")
         width = 1 if metadata.labels else metadata.outputs
-        if answers.outputs != width:
-            raise ValueError(f"y has {plural(answers.outputs, 'column')}, but the model was fitted with {width}")
+        if targets.outputs != width:
+            raise ValueError(f"y has {plural(targets.outputs, 'column')}, but the model was fitted with {width}")
         weights = None
         if sample_weight is not None:
             weights = np.concatenate(read_weights(sample_weight, sequences, metadata.level))
-        truth, predicted = answers.joined(), np.concatenate(outputs)
+        truth, predicted = targets.joined(), np.concatenate(outputs)
         classes = metadata.class_array()
         if classes is not None:
             right = classes[predicted.argmax(axis=-1)]

@@ -1,4 +1,4 @@
-"""From a fitted estimator to a bundle: columns by name, what training saw as ranges, limits and legal dt."""
+"""Export of a fitted estimator: columns by name, and what training saw as ranges, limits and legal dt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fitted network over whole sequences, one sample, and its own forecasts."""
+"""Predictions of a fitted network: over whole sequences, of one sample, and from its own outputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..arrays import Array
 from .data.sequences import Sequences
 from .network.module import LiquidModule
 
-__all__ = ["answers_from_outputs", "forecast_values", "run_sequences", "states_after", "step_network"]
+__all__ = ["averaged_outputs", "forecast_values", "run_sequences", "states_after", "step_network"]
 
 _TOGETHER = 256  # sequences at a time, which bounds the memory
 
@@ -96,8 +96,8 @@ def forecast_values(
     return np.stack(outputs)
 
 
-def answers_from_outputs(outputs: Sequence[Array], readout: int) -> list[Array]:
-    """One answer per sequence, (1, outputs) each: the mean of its last outputs."""
+def averaged_outputs(outputs: Sequence[Array], readout: int) -> list[Array]:
+    """One result per sequence, (1, outputs) each: the mean of its last outputs."""
     return [rows[-readout:].mean(axis=0, keepdims=True) for rows in outputs]
 
 

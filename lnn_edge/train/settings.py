@@ -1,4 +1,4 @@
-"""The estimator's parameters, checked before any long work."""
+"""Parameters of an estimator, checked before any long work."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Format(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a checkpoint says beside its tensors.
+    """What a checkpoint holds beside its tensors.
 
     Args:
         format: The format's name and version.

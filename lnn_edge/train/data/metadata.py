@@ -26,13 +26,13 @@ class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Args:
         task: "regression" or "classification".
-        level: Whether there is an answer per "step" or per "sequence".
+        level: Whether there is a target per "step" or per "sequence".
         flat: Whether y had no axis of outputs.
         outputs: Number of outputs: targets or classes.
         output_names: Their names.
         classes: The labels, sorted; `None` for values.
         classes_dtype: Of the labels as NumPy array; `None` likewise.
-        readout: Over how many last steps a sequence's answer is averaged; `None` with answers per step.
+        readout: Over how many last steps a sequence's target is averaged; `None` with targets per step.
         time_unit: What timespans are divided by, seconds if they were given in seconds; `None` if none were given.
         span_range: Shortest and longest timespan seen; `None` likewise.
         rows: What the rows of a 2-D X are, "steps" or "sequences".

@@ -13,7 +13,7 @@ from ncps.wirings import Wiring
 from torch import nn
 
 from ...tensor_file import read_tensors, write_tensors
-from ..data.dataset import Corpus
+from ..data.dataset import Dataset
 from ..settings import Settings
 from .progress import Record
 
@@ -73,7 +73,7 @@ class TrainingState:
         optimizer.load_state_dict({"state": self.optimizer, "param_groups": groups})
 
 
-def run_fingerprint(settings: Settings, owner: str, corpus: Corpus) -> str:
+def run_fingerprint(settings: Settings, owner: str, dataset: Dataset) -> str:
     """What must be the same for a run to be continued: the data and every parameter that changes the
     result, but for the number of epochs.
     """
@@ -83,7 +83,7 @@ def run_fingerprint(settings: Settings, owner: str, corpus: Corpus) -> str:
     if isinstance(settings.wiring, Wiring):
         values["wiring"] = (type(settings.wiring).__name__, np.asarray(settings.wiring.adjacency_matrix).tobytes())
     digest = hashlib.sha256(f"{owner} {sorted(values.items(), key=lambda pair: pair[0])}".encode())
-    for part in (corpus.x, corpus.y, corpus.weight, corpus.spans or ()):
+    for part in (dataset.x, dataset.y, dataset.weight, dataset.spans or ()):
         for tensor in part:
             digest.update(f"{list(tensor.shape)}".encode() + tensor.numpy().tobytes())
     return digest.hexdigest()

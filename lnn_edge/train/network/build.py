@@ -1,4 +1,4 @@
-"""From parameters to an untrained network: which cells, which wiring, which head."""
+"""Construction of an untrained network from parameters: which cells, which wiring, which head."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The torch module behind the estimator: scaling, liquid layers, head. Raw sensor units in, raw target units out."""
+"""Torch module behind the estimator: scaling, liquid layers, head. Raw sensor units in, raw target units out."""
 
 from __future__ import annotations
 
