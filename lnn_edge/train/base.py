@@ -3,41 +3,38 @@
 from __future__ import annotations
 
 import copy
-import math
-import numbers
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import msgspec
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.metrics import accuracy_score, r2_score
-from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ..arrays import Array
 from ..bundle.spec import Feature
 from ..export import ExportReport
-from ..export.threads import torch_threads
-from ..wording import plural
-from .data.metadata import Metadata, numbered
 from .data.prepare import prepare
-from .data.sequences import Sequences, as_array, in_order, read_sequences, read_timespans
-from .data.targets import read_targets, read_weights
+from .data.sequences import Sequences, read_sequences, read_timespans
 from .deploy import export_fitted
-from .fit.checkpoint import TrainingState, load_progress, run_fingerprint
-from .fit.progress import Record
-from .fit.trainer import Trainer, repeatable
+from .fit.run import Trained, train_network
 from .forecasting import forecast_series
 from .former_pickles import todays_state
-from .network.build import build_network
-from .network.module import LiquidModule
 from .plotting import plot_losses, plot_synapses
-from .predicting import averaged_outputs, run_sequences, states_after, step_network
+from .predicting import (
+    State,
+    averaged_outputs,
+    check_state,
+    check_timed,
+    read_sample,
+    read_timespan,
+    run_sequences,
+    states_after,
+    step_network,
+)
 from .saving import SavedEstimator, load_estimator, save_estimator
+from .scoring import score_outputs
 from .settings import Settings, make_settings
 
 if TYPE_CHECKING:
@@ -45,7 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LiquidEstimator"]
 
-State = tuple[Array, ...]
 _Self = TypeVar("_Self", bound="LiquidEstimator")
 
 
@@ -171,40 +167,16 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
 
     def _fit(self, settings: Settings, X: Any, y: Any, sample_weight: Any, timespans: Any, task: str) -> None:  # noqa: N803
         prepared = prepare(self, settings, X, y, sample_weight, timespans, task)
-        metadata, arrays, features = prepared.metadata, prepared.arrays, len(prepared.x_moments[0])
-        fingerprint = run_fingerprint(settings, type(self).__name__, prepared.dataset)
-        run = _begun(settings, fingerprint)
-        dataset, held_out = prepared.split(settings.validation_split, run.seed)
-        device = settings.torch_device()
-        with torch_threads(settings.threads), repeatable(run.seed, device):
-            network = build_network(settings, features, metadata.outputs, metadata.labels)
-            network.set_scaling(prepared.x_moments, prepared.y_moments)
-            network.to(device)
-            trainer = Trainer(network, dataset, held_out, settings, prepared.augmentation(settings), run, fingerprint)
-            stopped = trainer.train()
-            network.to("cpu").eval()
-        if prepared.series is not None:
-            states, last = states_after(network, prepared.series, metadata.time_unit)
-            tail = (*states, np.stack(last))
-            metadata, arrays = msgspec.structs.replace(metadata, tails=len(tail)), arrays | numbered("tail", tail)
-        self._take(metadata, arrays, network, run.history, run.best_epoch, stopped, run.seed)
+        self._take(train_network(settings, type(self).__name__, prepared))
 
-    def _take(
-        self,
-        metadata: Metadata,
-        arrays: dict[str, Array],
-        network: LiquidModule,
-        history: list[Record],
-        best_epoch: int,
-        stopped: str,
-        seed: int,
-    ) -> None:
+    def _take(self, trained: Trained) -> None:
         """Set what a fit made as attributes."""
-        self._metadata, self._arrays, self.network_ = metadata, arrays, network
+        metadata = trained.metadata
+        self._metadata, self._arrays, self.network_ = metadata, trained.arrays, trained.network
         self.task_, self.n_outputs_, self.output_names_ = metadata.task, metadata.outputs, metadata.output_names
         self.readout_steps_, self.time_unit_ = metadata.readout, metadata.time_unit
-        self.history_, self.best_epoch_, self.stopped_, self.seed_ = history, best_epoch, stopped, seed
-        self.n_epochs_ = len(history)
+        self.history_, self.best_epoch_, self.n_epochs_ = trained.history, trained.best_epoch, len(trained.history)
+        self.stopped_, self.seed_ = trained.stopped, trained.seed
         self.__dict__.pop("classes_", None)
         if metadata.classes is not None:
             self.classes_ = metadata.class_array()
@@ -240,7 +212,7 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
     def _outputs(self, X: Any, timespans: Any, state: State | None) -> tuple[Sequences, list[Array]]:  # noqa: N803
         """Per sequence values or probabilities, (steps or 1, outputs)."""
         sequences = self._read(X, timespans)
-        self._check_state(state, len(sequences.samples))
+        check_state(state, len(sequences.samples), self.network_.state_count)
         outputs = run_sequences(self.network_, sequences, self._metadata.time_unit, state)
         if self._metadata.readout is not None:
             outputs = averaged_outputs(outputs, self._metadata.readout)
@@ -253,31 +225,8 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
 
     def _read(self, X: Any, timespans: Any) -> Sequences:  # noqa: N803
         check_is_fitted(self, "network_")
-        self._check_timed(timespans)
+        check_timed(self._metadata, timespans)
         return read_timespans(timespans, read_sequences(self, X, rows=self._metadata.rows, reset=False))
-
-    def _check_timed(self, timespans: Any) -> None:
-        if timespans is None and self._metadata.time_unit is not None:
-            raise ValueError(
-                "the model was fitted with timespans, so it needs them here too: pass `timespans`. In a search or a "
-                "cross-validation type: sklearn.set_config(enable_metadata_routing=True), and "
-                "model.set_fit_request(timespans=True).set_score_request(timespans=True)"
-            )
-        if timespans is not None and self._metadata.time_unit is None:
-            raise ValueError("`timespans` was passed, but the model was fitted without: leave it out, or fit with some")
-
-    def _check_state(self, state: Any, rows: int) -> None:
-        if state is None:
-            return
-        shapes = [np.shape(part) for part in state]
-        count = self.network_.state_count
-        if len(shapes) != count or any(len(shape) != 2 or shape[0] != rows for shape in shapes):
-            raise ValueError(
-                f"`state` has parts of shapes {shapes}, expected {count} of ({rows}, units), as `warm_up` and "
-                "`predict_step` return them"
-            )
-        if not all(np.isfinite(part).all() for part in state):
-            raise ValueError("`state` contains NaN or infinity: pass what `warm_up` or `predict_step` returned")
 
     def warm_up(self, X: Any, timespans: Any = None) -> State:  # noqa: N803
         """The state after a history, to predict or to step on from.
@@ -304,30 +253,11 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
             Values or class probabilities, (outputs,) float32, and the next state; `state` is not changed.
         """
         check_is_fitted(self, "network_")
-        self._check_timed(timespan)
-        self._check_state(state, 1)
-        sample = self._sample(x)
-        span = None
-        if timespan is not None:
-            real = isinstance(timespan, numbers.Real) and not isinstance(timespan, bool)
-            with np.errstate(over="ignore", under="ignore"):
-                span = float(np.float32(timespan)) / float(self._metadata.time_unit or 1.0) if real else math.nan
-            if not (math.isfinite(span) and span > 0):
-                raise ValueError(f"`timespan` is {timespan!r}, expected a finite number above 0")
+        check_timed(self._metadata, timespan)
+        check_state(state, 1, self.network_.state_count)
+        sample = read_sample(x, getattr(self, "feature_names_in_", None), self.n_features_in_)
+        span = None if timespan is None else read_timespan(timespan, self._metadata.time_unit)
         return step_network(self.network_, sample, state, span)
-
-    def _sample(self, x: Any) -> Array:
-        names = getattr(self, "feature_names_in_", None)
-        with np.errstate(over="ignore"):
-            sample: Array = np.asarray(as_array(in_order(x, names, "x")), np.float32)
-        if sample.shape != (self.n_features_in_,):
-            raise ValueError(
-                f"`x` has shape {sample.shape}, expected one sample: ({self.n_features_in_},). Type: predict(...) for "
-                "more of them"
-            )
-        if not np.isfinite(sample).all():
-            raise ValueError(f"`x` contains NaN or infinity, first in column {int(np.argmin(np.isfinite(sample)))}")
-        return sample
 
     def forecast(
         self,
@@ -445,7 +375,9 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         estimator.n_features_in_ = saved.columns
         if saved.features is not None:
             estimator.feature_names_in_ = np.array(saved.features, object)
-        estimator._take(saved.metadata, arrays, network, saved.history, saved.best_epoch, saved.stopped, saved.seed)
+        estimator._take(
+            Trained(saved.metadata, arrays, network, saved.history, saved.best_epoch, saved.stopped, saved.seed)
+        )
         return estimator
 
     def export(
@@ -502,23 +434,9 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
     def _score(self, X: Any, y: Any, sample_weight: Any, timespans: Any) -> float:  # noqa: N803
         """Accuracy or coefficient of determination over all answers, one per step or one per sequence."""
         check_is_fitted(self, "network_")
-        metadata = self._metadata
         if y is None:
             raise ValueError("This estimator requires y to be passed, but the target y is None: a score needs answers")
-        sequences, outputs = self._outputs(X, timespans, None)
-        targets = read_targets(y, sequences, "steps" if metadata.level == "step" else "sequence")
-        width = 1 if metadata.labels else metadata.outputs
-        if targets.outputs != width:
-            raise ValueError(f"y has {plural(targets.outputs, 'column')}, but the model was fitted with {width}")
-        weights = None
-        if sample_weight is not None:
-            weights = np.concatenate(read_weights(sample_weight, sequences, metadata.level))
-        truth, predicted = targets.joined(), np.concatenate(outputs)
-        classes = metadata.class_array()
-        if classes is not None:
-            right = classes[predicted.argmax(axis=-1)]
-            return float(accuracy_score(truth[:, 0], right, sample_weight=weights))
-        return float(r2_score(truth, predicted.astype(np.float64), sample_weight=weights))
+        return score_outputs(self._metadata, *self._outputs(X, timespans, None), y, sample_weight)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(todays_state(state))
@@ -527,12 +445,3 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
-
-
-def _begun(settings: Settings, fingerprint: str) -> TrainingState:
-    """A new run, or the one in the checkpoint."""
-    if settings.checkpoint is not None and Path(settings.checkpoint).exists():
-        return load_progress(Path(settings.checkpoint), fingerprint)
-    own = settings.random_state
-    seed = own if isinstance(own, (int, np.integer)) else check_random_state(own).randint(2**31)
-    return TrainingState(int(seed))

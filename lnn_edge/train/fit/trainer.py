@@ -133,14 +133,14 @@ class Trainer:
                 f"training diverged in epoch {len(run.history) + 1} of {epochs}: {kept}. Lower `learning_rate` or "
                 "`clip_value`",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         if why == "interrupted":
             more = "" if self._settings.checkpoint is None else "; fit with the same checkpoint to go on"
             warnings.warn(
                 f"training was interrupted after epoch {len(run.history)} of {epochs}: {kept}{more}",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _drop_what_diverged(self) -> None:
