@@ -1,10 +1,14 @@
-"""Tensors and a JSON description in one safetensors file: written whole or not at all, and holding no code."""
+"""Tensors and a JSON description in one safetensors file: written whole or not at all, and holding no code.
+
+Estimators and training runs are written and read here. Checkpoints of models have tensors that NumPy lacks (bfloat16),
+so torch reads and writes those; their digest and their description are checked by the same functions.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,12 +19,15 @@ from safetensors.numpy import save
 
 from .arrays import Array
 from .files import whole_file
+from .format_version import newer_version
 
-__all__ = ["check_name", "read_tensors", "write_tensors"]
+__all__ = ["TensorBytes", "check_name", "content_digest", "decode_description", "read_tensors", "write_tensors"]
 
 _SUFFIX = ".safetensors"
 _PREFIX, _DIGEST = "lnn_edge.", "lnn_edge.digest"
 _T = TypeVar("_T", bound=msgspec.Struct)
+
+TensorBytes = tuple[str, str, list[int], bytes]  # name, dtype as its library writes it, shape, content
 
 
 def check_name(path: str | os.PathLike[str]) -> Path:
@@ -80,35 +87,41 @@ def read_tensors(path: Path, entry: str, kind: type[_T], version: int) -> tuple[
     if _PREFIX + entry not in metadata:
         raise ValueError(f"'{path}' holds no {entry} of lnn-edge; it has the entries {sorted(metadata)}")
     text = metadata[_PREFIX + entry].encode()
-    _check_version(path, text, version)
+    described = decode_description(f"'{path}'", text, kind, version)
     if _digest(text, tensors) != metadata.get(_DIGEST):
         raise ValueError(f"'{path}' is damaged: its content does not match its digest. Save it again")
+    return described, tensors
+
+
+def decode_description(what: str, text: bytes | str, kind: type[_T], version: int) -> _T:
+    """Decode the description in a file.
+
+    Args:
+        what: The file, as messages name it.
+        text: JSON, with a version where `newer_version` looks for it.
+        kind: The type of the description.
+        version: The newest version that can be read.
+
+    Raises:
+        ValueError: If it is newer, or not valid.
+    """
     try:
-        return msgspec.json.decode(text, type=kind), tensors
-    except msgspec.MsgspecError as error:
-        raise ValueError(f"'{path}' is damaged: its description is not valid: {error}") from error
+        newer = newer_version(text, version)
+        if newer:
+            raise ValueError(f"{what} {newer}")
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise ValueError(f"{what} is damaged: its description is not valid: {error}") from error
 
 
-class _VersionOnly(msgspec.Struct):
-    version: int
-
-
-def _check_version(path: Path, text: bytes, version: int) -> None:
-    """First: other fields may be new too."""
-    try:
-        found = msgspec.json.decode(text, type=_VersionOnly).version
-    except msgspec.MsgspecError as error:
-        raise ValueError(f"'{path}' is damaged: its description is not valid: {error}") from error
-    if found > version:
-        raise ValueError(
-            f"'{path}' has format version {found}, but this lnn-edge reads up to {version}. "
-            "Type: pip install --upgrade lnn-edge"
-        )
+def content_digest(text: bytes, tensors: Iterable[TensorBytes]) -> str:
+    """SHA-256 (hex) of a description and its tensors, which come sorted by name: damage is found, forgery is not."""
+    digest = hashlib.sha256(text)
+    for name, dtype, shape, data in tensors:
+        digest.update(f"\n{name} {dtype} {shape}\n".encode())
+        digest.update(data)
+    return digest.hexdigest()
 
 
 def _digest(text: bytes, tensors: Mapping[str, Array]) -> str:
-    digest = hashlib.sha256(text)
-    for name, value in sorted(tensors.items()):
-        digest.update(f"\n{name} {value.dtype} {list(value.shape)}\n".encode())
-        digest.update(value.tobytes())
-    return digest.hexdigest()
+    return content_digest(text, ((n, str(v.dtype), list(v.shape), v.tobytes()) for n, v in sorted(tensors.items())))

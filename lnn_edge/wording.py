@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["choices", "listed", "plural"]
+__all__ = ["choices", "listed", "nearest", "plural"]
 
 
 def listed(names: Iterable[str], limit: int = 12) -> str:
@@ -16,11 +16,16 @@ def listed(names: Iterable[str], limit: int = 12) -> str:
     return f"{shown} and {more} more" if more > 0 else shown or "none"
 
 
+def nearest(got: str, valid: Iterable[str]) -> str | None:
+    """The valid name that `got` is most like; `None` if it is like none."""
+    return next(iter(difflib.get_close_matches(got, list(valid), n=1, cutoff=0.5)), None)
+
+
 def choices(got: str, valid: Iterable[str]) -> str:
     """Say what is valid and which valid name is nearest to `got`."""
     names = list(valid)
-    near = difflib.get_close_matches(got, names, n=1, cutoff=0.5)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
+    near = nearest(got, names)
+    hint = f" Did you mean '{near}'?" if near else ""
     return f"Valid: {listed(names)}.{hint}"
 
 

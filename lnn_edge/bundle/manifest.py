@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from ..errors import BundleError
+from ..format_version import newer_version
 from .spec import (
     DT_INPUT,
     MAX_UNROLL,
@@ -98,10 +99,6 @@ class Manifest(Frozen, frozen=True):
         return msgspec.structs.replace(self, digest=_digest(unsigned, ""))
 
 
-class _SchemaOnly(msgspec.Struct):
-    schema: dict[str, object]
-
-
 def _digest(encoded: bytes, digest: str) -> str:
     """SHA-256 of manifest.json with its `digest` left empty: of the bytes, so that white space counts as well."""
     return hashlib.sha256(encoded.replace(f'"digest": "{digest}"'.encode(), b'"digest": ""')).hexdigest()
@@ -119,12 +116,9 @@ def decode_manifest(data: bytes) -> Manifest:
         BundleError: If it is not JSON, of another or newer schema, or has a missing, unknown or impossible field.
     """
     try:
-        version = msgspec.json.decode(data, type=_SchemaOnly).schema.get("version")
-        if isinstance(version, int) and version > SCHEMA_VERSION:  # before anything else: other fields may be new too
-            raise BundleError(
-                f"manifest.json has schema version {version}, but this lnn-edge reads up to {SCHEMA_VERSION}. "
-                "Type: pip install --upgrade lnn-edge"
-            )
+        newer = newer_version(data, SCHEMA_VERSION)
+        if newer:
+            raise BundleError(f"manifest.json {newer}")
         manifest = msgspec.json.decode(data, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"manifest.json is not a valid manifest: {error}") from error

@@ -1,41 +1,40 @@
-"""What the three estimators share: scikit-learn's face of training, prediction, forecasts and export."""
+"""Base class of the estimators: scikit-learn's face of training, prediction, forecasts and export."""
 
 from __future__ import annotations
 
 import copy
-import dataclasses
-import math
-import numbers
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.metrics import accuracy_score, r2_score
-from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ..arrays import Array
 from ..bundle.spec import Feature
 from ..export import ExportReport
-from ..wording import plural
-from .data.metadata import Learnt
 from .data.prepare import prepare
-from .data.sequences import Sequences, as_array, in_order, read_sequences, read_timespans
-from .data.targets import read_answers, read_weights
+from .data.sequences import Sequences, read_sequences, read_timespans
 from .deploy import export_fitted
-from .fit.checkpoint import Progressed, load_progress, run_fingerprint
-from .fit.progress import Record
-from .fit.trainer import Trainer, repeatable, torch_threads
+from .fit.run import Trained, train_network
 from .forecasting import forecast_series
-from .network.build import build_network
-from .network.module import LiquidModule
+from .former_pickles import todays_state
 from .plotting import plot_losses, plot_synapses
-from .predicting import answers_from_outputs, run_sequences, states_after, step_network
-from .saving import Contents, load_estimator, save_estimator
+from .predicting import (
+    State,
+    averaged_outputs,
+    check_state,
+    check_timed,
+    read_sample,
+    read_timespan,
+    run_sequences,
+    states_after,
+    step_network,
+)
+from .saving import SavedEstimator, load_estimator, save_estimator
+from .scoring import score_outputs
 from .settings import Settings, make_settings
 
 if TYPE_CHECKING:
@@ -43,18 +42,17 @@ if TYPE_CHECKING:
 
 __all__ = ["LiquidEstimator"]
 
-State = tuple[Array, ...]
 _Self = TypeVar("_Self", bound="LiquidEstimator")
 
 
-def _tells_classes(estimator: LiquidEstimator) -> bool:
+def _has_classes(estimator: LiquidEstimator) -> bool:
     """Whether there are probabilities to ask for; scikit-learn turns False into an AttributeError."""
     task = getattr(estimator, "task_", estimator._task())
     return bool(task != "regression")
 
 
 class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has no types
-    """What the three estimators share. Their parameters are explained at `LiquidNeuralNetwork`."""
+    """Base class of the three estimators. Their parameters are explained at `LiquidNeuralNetwork`."""
 
     def __init__(
         self,
@@ -169,35 +167,19 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
 
     def _fit(self, settings: Settings, X: Any, y: Any, sample_weight: Any, timespans: Any, task: str) -> None:  # noqa: N803
         prepared = prepare(self, settings, X, y, sample_weight, timespans, task)
-        learnt, features = prepared.learnt, len(prepared.x_moments[0])
-        fingerprint = run_fingerprint(settings, type(self).__name__, prepared.corpus)
-        run = _begun(settings, fingerprint)
-        corpus, held_out = prepared.split(settings.validation_split, run.seed)
-        device = settings.torch_device()
-        with torch_threads(settings.threads), repeatable(run.seed, device):
-            network = build_network(settings, features, learnt.outputs, learnt.labels)
-            prepared.scale(network)
-            network.to(device)
-            trainer = Trainer(network, corpus, held_out, settings, prepared.augmentation(settings), run, fingerprint)
-            stopped = trainer.train()
-            network.to("cpu").eval()
-        if prepared.series is not None:
-            states, last = states_after(network, prepared.series, learnt.time_unit)
-            learnt = dataclasses.replace(learnt, tail=(*states, np.stack(last)))
-        self._take(learnt, network, run.history, run.best_epoch, stopped, run.seed)
+        self._take(train_network(settings, type(self).__name__, prepared))
 
-    def _take(
-        self, learnt: Learnt, network: LiquidModule, history: list[Record], best_epoch: int, stopped: str, seed: int
-    ) -> None:
-        """What was learnt, as attributes."""
-        self._learnt, self.network_ = learnt, network
-        self.task_, self.n_outputs_, self.output_names_ = learnt.task, learnt.outputs, learnt.output_names
-        self.readout_steps_, self.time_unit_ = learnt.readout, learnt.time_unit
-        self.history_, self.best_epoch_, self.stopped_, self.seed_ = history, best_epoch, stopped, seed
-        self.n_epochs_ = len(history)
+    def _take(self, trained: Trained) -> None:
+        """Set what a fit made as attributes."""
+        metadata = trained.metadata
+        self._metadata, self._arrays, self.network_ = metadata, trained.arrays, trained.network
+        self.task_, self.n_outputs_, self.output_names_ = metadata.task, metadata.outputs, metadata.output_names
+        self.readout_steps_, self.time_unit_ = metadata.readout, metadata.time_unit
+        self.history_, self.best_epoch_, self.n_epochs_ = trained.history, trained.best_epoch, len(trained.history)
+        self.stopped_, self.seed_ = trained.stopped, trained.seed
         self.__dict__.pop("classes_", None)
-        if learnt.classes is not None:
-            self.classes_ = learnt.classes
+        if metadata.classes is not None:
+            self.classes_ = metadata.class_array()
 
     def predict(self, X: Any, timespans: Any = None, *, state: State | None = None) -> Any:  # noqa: N803
         """Predict whole sequences.
@@ -211,63 +193,40 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
             Values (float64) or labels, in the shape of the y of the fit: per step in the form of X, or one
             per sequence.
         """
-        sequences, results = self._answers(X, timespans, state)
-        if self._learnt.classes is not None:
-            labels = self._learnt.classes
+        sequences, results = self._outputs(X, timespans, state)
+        labels = self._metadata.class_array()
+        if labels is not None:
             results = [labels[part.argmax(axis=-1)] for part in results]
-        elif self._learnt.flat:
+        elif self._metadata.flat:
             results = [part[:, 0].astype(np.float64) for part in results]
         else:
             results = [part.astype(np.float64) for part in results]
         return self._shaped(sequences, results)
 
-    @available_if(_tells_classes)  # type: ignore[untyped-decorator] # scikit-learn has no types
+    @available_if(_has_classes)  # type: ignore[untyped-decorator] # scikit-learn has no types
     def predict_proba(self, X: Any, timespans: Any = None, *, state: State | None = None) -> Any:  # noqa: N803
         """Probability of each class of `classes_`: as `predict`, with a last axis for the classes."""
-        sequences, results = self._answers(X, timespans, state)
+        sequences, results = self._outputs(X, timespans, state)
         return self._shaped(sequences, results)
 
-    def _answers(self, X: Any, timespans: Any, state: State | None) -> tuple[Sequences, list[Array]]:  # noqa: N803
-        """Per sequence values or probabilities, (answers, outputs)."""
+    def _outputs(self, X: Any, timespans: Any, state: State | None) -> tuple[Sequences, list[Array]]:  # noqa: N803
+        """Per sequence values or probabilities, (steps or 1, outputs)."""
         sequences = self._read(X, timespans)
-        self._check_state(state, len(sequences.samples))
-        outputs = run_sequences(self.network_, sequences, self._learnt.time_unit, state)
-        if self._learnt.readout is not None:
-            outputs = answers_from_outputs(outputs, self._learnt.readout)
+        check_state(state, len(sequences.samples), self.network_.state_count)
+        outputs = run_sequences(self.network_, sequences, self._metadata.time_unit, state)
+        if self._metadata.readout is not None:
+            outputs = averaged_outputs(outputs, self._metadata.readout)
         return sequences, outputs
 
     def _shaped(self, sequences: Sequences, results: Sequence[Array]) -> Any:
-        if self._learnt.level == "sequence":
+        if self._metadata.level == "sequence":
             return np.concatenate(results)
         return sequences.per_step(results)
 
     def _read(self, X: Any, timespans: Any) -> Sequences:  # noqa: N803
         check_is_fitted(self, "network_")
-        self._check_timed(timespans)
-        return read_timespans(timespans, read_sequences(self, X, rows=self._learnt.rows, reset=False))
-
-    def _check_timed(self, timespans: Any) -> None:
-        if timespans is None and self._learnt.time_unit is not None:
-            raise ValueError(
-                "the model was fitted with timespans, so it needs them here too: pass `timespans`. In a search or a "
-                "cross-validation type: sklearn.set_config(enable_metadata_routing=True), and "
-                "model.set_fit_request(timespans=True).set_score_request(timespans=True)"
-            )
-        if timespans is not None and self._learnt.time_unit is None:
-            raise ValueError("`timespans` was passed, but the model was fitted without: leave it out, or fit with some")
-
-    def _check_state(self, state: Any, rows: int) -> None:
-        if state is None:
-            return
-        shapes = [np.shape(part) for part in state]
-        count = self.network_.state_count
-        if len(shapes) != count or any(len(shape) != 2 or shape[0] != rows for shape in shapes):
-            raise ValueError(
-                f"`state` has parts of shapes {shapes}, expected {count} of ({rows}, units), as `warm_up` and "
-                "`predict_step` return them"
-            )
-        if not all(np.isfinite(part).all() for part in state):
-            raise ValueError("`state` contains NaN or infinity: pass what `warm_up` or `predict_step` returned")
+        check_timed(self._metadata, timespans)
+        return read_timespans(timespans, read_sequences(self, X, rows=self._metadata.rows, reset=False))
 
     def warm_up(self, X: Any, timespans: Any = None) -> State:  # noqa: N803
         """The state after a history, to predict or to step on from.
@@ -280,7 +239,7 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
             The states, (sequences, units) float32 each, in the order of the bundle's states.
         """
         sequences = self._read(X, timespans)
-        return states_after(self.network_, sequences, self._learnt.time_unit)[0]
+        return states_after(self.network_, sequences, self._metadata.time_unit)[0]
 
     def predict_step(self, x: Any, state: State | None = None, timespan: float | None = None) -> tuple[Array, State]:
         """Predict one sample, as the device will.
@@ -294,30 +253,11 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
             Values or class probabilities, (outputs,) float32, and the next state; `state` is not changed.
         """
         check_is_fitted(self, "network_")
-        self._check_timed(timespan)
-        self._check_state(state, 1)
-        sample = self._sample(x)
-        span = None
-        if timespan is not None:
-            real = isinstance(timespan, numbers.Real) and not isinstance(timespan, bool)
-            with np.errstate(over="ignore", under="ignore"):
-                span = float(np.float32(timespan)) / float(self._learnt.time_unit or 1.0) if real else math.nan
-            if not (math.isfinite(span) and span > 0):
-                raise ValueError(f"`timespan` is {timespan!r}, expected a finite number above 0")
+        check_timed(self._metadata, timespan)
+        check_state(state, 1, self.network_.state_count)
+        sample = read_sample(x, getattr(self, "feature_names_in_", None), self.n_features_in_)
+        span = None if timespan is None else read_timespan(timespan, self._metadata.time_unit)
         return step_network(self.network_, sample, state, span)
-
-    def _sample(self, x: Any) -> Array:
-        names = getattr(self, "feature_names_in_", None)
-        with np.errstate(over="ignore"):
-            sample: Array = np.asarray(as_array(in_order(x, names, "x")), np.float32)
-        if sample.shape != (self.n_features_in_,):
-            raise ValueError(
-                f"`x` has shape {sample.shape}, expected one sample: ({self.n_features_in_},). Type: predict(...) for "
-                "more of them"
-            )
-        if not np.isfinite(sample).all():
-            raise ValueError(f"`x` contains NaN or infinity, first in column {int(np.argmin(np.isfinite(sample)))}")
-        return sample
 
     def forecast(
         self,
@@ -352,7 +292,16 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         history = None if X is None else self._read(X, timespans)
         names = getattr(self, "feature_names_in_", None)
         return forecast_series(
-            self.network_, self._learnt, horizon, history, future, future_timespans, columns, self.n_features_in_, names
+            self.network_,
+            self._metadata,
+            self._arrays,
+            horizon,
+            history,
+            future,
+            future_timespans,
+            columns,
+            self.n_features_in_,
+            names,
         )
 
     def plot_loss(self, path: str | os.PathLike[str] | None = None) -> Figure:
@@ -396,18 +345,19 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         names = getattr(self, "feature_names_in_", None)
         save_estimator(
             path,
-            Contents(
-                type(self).__name__,
-                self.get_params(deep=False),
-                None if names is None else tuple(names),
-                self.n_features_in_,
-                self._learnt,
-                self.network_,
-                self.history_,
-                self.best_epoch_,
-                self.stopped_,
-                self.seed_,
+            SavedEstimator(
+                estimator=type(self).__name__,
+                params=self.get_params(deep=False),
+                features=None if names is None else list(names),
+                columns=self.n_features_in_,
+                metadata=self._metadata,
+                history=self.history_,
+                best_epoch=self.best_epoch_,
+                stopped=self.stopped_,
+                seed=self.seed_,
             ),
+            self.network_,
+            self._arrays,
         )
 
     @classmethod
@@ -420,13 +370,13 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
             ValueError: If the file is no saved estimator of this class, damaged or of a newer format.
             OSError: If it cannot be read.
         """
-        contents = load_estimator(path, {cls.__name__: cls})
-        estimator = cls(**contents.params)
-        estimator.n_features_in_ = contents.columns
-        if contents.features is not None:
-            estimator.feature_names_in_ = np.array(contents.features, object)
+        saved, network, arrays = load_estimator(path, {cls.__name__: cls})
+        estimator = cls(**saved.params)
+        estimator.n_features_in_ = saved.columns
+        if saved.features is not None:
+            estimator.feature_names_in_ = np.array(saved.features, object)
         estimator._take(
-            contents.learnt, contents.network, contents.history, contents.best_epoch, contents.stopped, contents.seed
+            Trained(saved.metadata, arrays, network, saved.history, saved.best_epoch, saved.stopped, saved.seed)
         )
         return estimator
 
@@ -471,7 +421,8 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         given = {name: value for name, value in (("time", time), ("period_s", period_s)) if value is not None}
         return export_fitted(
             self.network_,
-            self._learnt,
+            self._metadata,
+            self._arrays,
             path,
             inputs=inputs,
             outputs=outputs,
@@ -483,32 +434,14 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
     def _score(self, X: Any, y: Any, sample_weight: Any, timespans: Any) -> float:  # noqa: N803
         """Accuracy or coefficient of determination over all answers, one per step or one per sequence."""
         check_is_fitted(self, "network_")
-        learnt = self._learnt
         if y is None:
             raise ValueError("This estimator requires y to be passed, but the target y is None: a score needs answers")
-        sequences, outputs = self._answers(X, timespans, None)
-        answers = read_answers(y, sequences, "steps" if learnt.level == "step" else "sequence")
-        width = 1 if learnt.labels else learnt.outputs
-        if answers.outputs != width:
-            raise ValueError(f"y has {plural(answers.outputs, 'column')}, but the model was fitted with {width}")
-        weights = None
-        if sample_weight is not None:
-            weights = np.concatenate(read_weights(sample_weight, sequences, learnt.level))
-        truth, predicted = answers.joined(), np.concatenate(outputs)
-        if learnt.classes is not None:
-            right = learnt.classes[predicted.argmax(axis=-1)]
-            return float(accuracy_score(truth[:, 0], right, sample_weight=weights))
-        return float(r2_score(truth, predicted.astype(np.float64), sample_weight=weights))
+        return score_outputs(self._metadata, *self._outputs(X, timespans, None), y, sample_weight)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(todays_state(state))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
-
-
-def _begun(settings: Settings, fingerprint: str) -> Progressed:
-    """A new run, or the one in the checkpoint."""
-    if settings.checkpoint is not None and Path(settings.checkpoint).exists():
-        return load_progress(Path(settings.checkpoint), fingerprint)
-    own = settings.random_state
-    return Progressed(int(own) if isinstance(own, (int, np.integer)) else int(check_random_state(own).randint(2**31)))

@@ -1,11 +1,11 @@
-"""From a fitted estimator to a bundle: columns by name, what training saw as ranges, limits and legal dt."""
+"""Export of a fitted estimator: columns by name, and what training saw as ranges, limits and legal dt."""
 
 from __future__ import annotations
 
 import math
 import numbers
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ import numpy as np
 from ..arrays import Array
 from ..bundle.spec import Feature
 from ..export import ExportReport, export_model
-from .data.metadata import Learnt
+from .data.metadata import Metadata
 from .network.module import LiquidModule
 
 __all__ = ["export_fitted", "make_features"]
@@ -22,7 +22,8 @@ __all__ = ["export_fitted", "make_features"]
 
 def export_fitted(
     network: LiquidModule,
-    learnt: Learnt,
+    metadata: Metadata,
+    arrays: Mapping[str, Array],
     path: str | os.PathLike[str],
     *,
     inputs: Sequence[str | Feature] | None,
@@ -32,10 +33,10 @@ def export_fitted(
     options: dict[str, Any],
 ) -> ExportReport:
     """Export; see `LiquidNeuralNetwork.export`."""
-    seen = make_features("inputs", names if inputs is None else inputs, learnt.x_range, margin)
-    given = make_features("outputs", learnt.output_names if outputs is None else outputs, learnt.y_range, None)
-    options.setdefault("example", list(learnt.example))
-    return export_model(network, path, inputs=seen, outputs=given, **_timed(learnt, options))
+    seen = make_features("inputs", names if inputs is None else inputs, arrays["x_range"], margin)
+    given = make_features("outputs", metadata.output_names if outputs is None else outputs, arrays["y_range"], None)
+    options.setdefault("example", metadata.example(arrays))
+    return export_model(network, path, inputs=seen, outputs=given, **_timed(metadata, options))
 
 
 def make_features(what: str, names: Sequence[str | Feature], seen: Array, margin: float | None) -> list[Feature]:
@@ -69,15 +70,15 @@ def _feature(name: str | Feature, low: float, high: float, margin: float | None)
     return feature
 
 
-def _timed(learnt: Learnt, options: dict[str, Any]) -> dict[str, Any]:
+def _timed(metadata: Metadata, options: dict[str, Any]) -> dict[str, Any]:
     """The time arguments of `export_model`, from what the timespans of training were."""
     if "timespan" in options:
         raise TypeError("`timespan` follows from the timespans of training; leave it out")
-    if learnt.time_unit is None:
+    if metadata.time_unit is None:
         return options
-    period = options.get("period_s") or learnt.time_unit
-    timed = {"time": "measured", **options, "period_s": period, "timespan": period / learnt.time_unit}
-    if timed["time"] == "measured" and timed.get("dt_range_s") is None and learnt.span_range is not None:
-        low, high = learnt.span_range
+    period = options.get("period_s") or metadata.time_unit
+    timed = {"time": "measured", **options, "period_s": period, "timespan": period / metadata.time_unit}
+    if timed["time"] == "measured" and timed.get("dt_range_s") is None and metadata.span_range is not None:
+        low, high = metadata.span_range
         timed["dt_range_s"] = (min(low, period) / 2.0, max(high, period) * 2.0)
     return timed

@@ -1,4 +1,4 @@
-"""The public estimators; what they share is in `base`."""
+"""Public estimators; their base class is in `base`."""
 
 from __future__ import annotations
 

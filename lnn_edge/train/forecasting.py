@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..arrays import Array
 from ..wording import choices, plural
-from .data.metadata import Learnt
+from .data.metadata import Metadata
 from .data.sequences import Sequences, as_array, in_order
 from .network.module import LiquidModule
 from .predicting import forecast_values, states_after
@@ -19,7 +19,8 @@ __all__ = ["forecast_series"]
 
 def forecast_series(
     network: LiquidModule,
-    learnt: Learnt,
+    metadata: Metadata,
+    arrays: Mapping[str, Array],
     horizon: int,
     history: Sequences | None,
     future: Any,
@@ -29,57 +30,57 @@ def forecast_series(
     names: Sequence[str] | None,
 ) -> Array:
     """Forecast; see `LiquidEstimator.forecast`."""
-    _check(learnt, horizon)
-    places = _places(learnt, columns, features, names)
+    _check(metadata, horizon)
+    places = _places(metadata, columns, features, names)
     known = [k for k in range(features) if k not in places]
     inputs = np.zeros((horizon - 1, features), np.float32)
     why = f"{len(known)} columns of X are not predicted, and must be known beforehand"
     if names is not None:
         future = in_order(future, [names[k] for k in known], "future")
     inputs[:, known] = _rows("future", future, horizon - 1, len(known), why)
-    spans = _spans(learnt, future_timespans, horizon - 1)
+    spans = _spans(metadata, future_timespans, horizon - 1)
     if history is None:
-        if not learnt.tail:
+        if not metadata.tails:
             raise ValueError(
                 "forecast() without X goes on from the sequence that was fitted, and this model was not fitted on one "
                 "sequence without y. Pass X, the samples that came before"
             )
-        *states, last = learnt.tail
+        *states, last = metadata.tail(arrays)
         return forecast_values(network, last[0], states, inputs, places, spans)
     if len(history.samples) != 1:
         raise ValueError(f"X holds {len(history.samples)} sequences, expected one: (time, features)")
-    after, outputs = states_after(network, history, learnt.time_unit)
+    after, outputs = states_after(network, history, metadata.time_unit)
     return forecast_values(network, outputs[0], after, inputs, places, spans)
 
 
-def _check(learnt: Learnt, horizon: Any) -> None:
+def _check(metadata: Metadata, horizon: Any) -> None:
     if isinstance(horizon, bool) or not isinstance(horizon, (int, np.integer)) or horizon < 1:
         raise ValueError(f"`horizon` is {horizon!r}, expected a whole number of at least 1")
-    if learnt.labels or learnt.level != "step":
-        what = "labels" if learnt.labels else "one answer per sequence"
+    if metadata.labels or metadata.level != "step":
+        what = "labels" if metadata.labels else "one answer per sequence"
         raise ValueError(f"the model predicts {what}, and a forecast needs the next sample. Type: fit(X) without y")
 
 
 def _places(
-    learnt: Learnt, columns: Sequence[int | str] | None, features: int, names: Sequence[str] | None
+    metadata: Metadata, columns: Sequence[int | str] | None, features: int, names: Sequence[str] | None
 ) -> list[int]:
     """The column of X that each output is."""
-    if columns is None and learnt.next_sample:
+    if columns is None and metadata.next_sample:
         return list(range(features))
     known = None if names is None else list(names)
     given = columns
-    if given is None and known is not None and set(learnt.output_names) <= set(known):
-        given = learnt.output_names
-    if given is None and learnt.outputs == features:
+    if given is None and known is not None and set(metadata.output_names) <= set(known):
+        given = metadata.output_names
+    if given is None and metadata.outputs == features:
         return list(range(features))
     if given is None:
         raise ValueError(
-            f"the model has {plural(learnt.outputs, 'output')} for {plural(features, 'column')} of X. "
+            f"the model has {plural(metadata.outputs, 'output')} for {plural(features, 'column')} of X. "
             "Name which columns they are: columns=[...]"
         )
     found = [_place(column, features, known) for column in given]
-    if len(found) != learnt.outputs or len(set(found)) != len(found):
-        raise ValueError(f"`columns` is {list(given)}, expected {learnt.outputs} different columns, one per output")
+    if len(found) != metadata.outputs or len(set(found)) != len(found):
+        raise ValueError(f"`columns` is {list(given)}, expected {metadata.outputs} different columns, one per output")
     return found
 
 
@@ -108,8 +109,8 @@ def _rows(name: str, values: Any, count: int, width: int, why: str) -> Array:
     return array[:count]
 
 
-def _spans(learnt: Learnt, values: Any, count: int) -> Array | None:
-    if learnt.time_unit is None:
+def _spans(metadata: Metadata, values: Any, count: int) -> Array | None:
+    if metadata.time_unit is None:
         if values is not None:
             raise ValueError("`future_timespans` was passed, but the model was fitted without timespans: leave it out")
         return None
@@ -117,5 +118,5 @@ def _spans(learnt: Learnt, values: Any, count: int) -> Array | None:
     spans = _rows("future_timespans", values, count, 1, why)[:, 0] if count else np.zeros(0, np.float32)
     if (spans <= 0).any():
         raise ValueError("`future_timespans` must hold numbers above 0")
-    scaled: Array = spans / np.float32(learnt.time_unit)
+    scaled: Array = spans / np.float32(metadata.time_unit)
     return scaled

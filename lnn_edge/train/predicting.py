@@ -1,7 +1,9 @@
-"""A fitted network over whole sequences, one sample, and its own forecasts."""
+"""Predictions of a fitted network: over whole sequences, of one sample, and from its own outputs."""
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,12 +12,101 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from ..arrays import Array
-from .data.sequences import Sequences
+from .data.metadata import Metadata
+from .data.sequences import Sequences, as_array, in_order
 from .network.module import LiquidModule
 
-__all__ = ["answers_from_outputs", "forecast_values", "run_sequences", "states_after", "step_network"]
+__all__ = [
+    "State",
+    "averaged_outputs",
+    "check_state",
+    "check_timed",
+    "forecast_values",
+    "read_sample",
+    "read_timespan",
+    "run_sequences",
+    "states_after",
+    "step_network",
+]
+
+State = tuple[Array, ...]  # of every core in order, (sequences, units) float32 each
 
 _TOGETHER = 256  # sequences at a time, which bounds the memory
+
+
+def check_timed(metadata: Metadata, timespans: Any) -> None:
+    """Refuse timespans of a model without, and none of a model with.
+
+    Raises:
+        ValueError: If so.
+    """
+    if timespans is None and metadata.time_unit is not None:
+        raise ValueError(
+            "the model was fitted with timespans, so it needs them here too: pass `timespans`. In a search or a "
+            "cross-validation type: sklearn.set_config(enable_metadata_routing=True), and "
+            "model.set_fit_request(timespans=True).set_score_request(timespans=True)"
+        )
+    if timespans is not None and metadata.time_unit is None:
+        raise ValueError("`timespans` was passed, but the model was fitted without: leave it out, or fit with some")
+
+
+def check_state(state: Any, rows: int, count: int) -> None:
+    """Refuse a state that does not fit; `None` does.
+
+    Args:
+        state: As the user passes it.
+        rows: Number of sequences.
+        count: Number of tensors that a state of the network has.
+
+    Raises:
+        ValueError: If it does not fit, or is not finite.
+    """
+    if state is None:
+        return
+    shapes = [np.shape(part) for part in state]
+    if len(shapes) != count or any(len(shape) != 2 or shape[0] != rows for shape in shapes):
+        raise ValueError(
+            f"`state` has parts of shapes {shapes}, expected {count} of ({rows}, units), as `warm_up` and "
+            "`predict_step` return them"
+        )
+    if not all(np.isfinite(part).all() for part in state):
+        raise ValueError("`state` contains NaN or infinity: pass what `warm_up` or `predict_step` returned")
+
+
+def read_sample(x: Any, names: Sequence[Any] | None, features: int) -> Array:
+    """One sample as the user passes it, as (features,) float32.
+
+    Args:
+        x: The sample; a series is put in the order of the names.
+        names: Of the columns, or `None`.
+        features: Their number.
+
+    Raises:
+        ValueError: If it has another shape or other columns, or is not finite.
+    """
+    with np.errstate(over="ignore"):
+        sample: Array = np.asarray(as_array(in_order(x, names, "x")), np.float32)
+    if sample.shape != (features,):
+        raise ValueError(
+            f"`x` has shape {sample.shape}, expected one sample: ({features},). Type: predict(...) for more of them"
+        )
+    if not np.isfinite(sample).all():
+        raise ValueError(f"`x` contains NaN or infinity, first in column {int(np.argmin(np.isfinite(sample)))}")
+    return sample
+
+
+def read_timespan(timespan: Any, unit: float | None) -> float:
+    """The time since the previous sample, in the unit of training, through float32 as `fit` reads it.
+
+    Raises:
+        ValueError: If it is no finite number above 0.
+    """
+    real = isinstance(timespan, numbers.Real) and not isinstance(timespan, bool)
+    with np.errstate(over="ignore", under="ignore"):
+        span = float(np.float32(timespan)) / float(unit or 1.0) if real else math.nan
+    if not (math.isfinite(span) and span > 0):
+        raise ValueError(f"`timespan` is {timespan!r}, expected a finite number above 0")
+    return span
 
 
 def run_sequences(
@@ -96,8 +187,8 @@ def forecast_values(
     return np.stack(outputs)
 
 
-def answers_from_outputs(outputs: Sequence[Array], readout: int) -> list[Array]:
-    """One answer per sequence, (1, outputs) each: the mean of its last outputs."""
+def averaged_outputs(outputs: Sequence[Array], readout: int) -> list[Array]:
+    """One result per sequence, (1, outputs) each: the mean of its last outputs."""
     return [rows[-readout:].mean(axis=0, keepdims=True) for rows in outputs]
 
 

@@ -1,8 +1,7 @@
-"""The estimator's parameters, checked before any long work."""
+"""Parameters of an estimator, checked before any long work."""
 
 from __future__ import annotations
 
-import difflib
 import numbers
 import os
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ import torch
 from ncps.wirings import Wiring
 
 from ..files import check_output
-from ..wording import choices
+from ..wording import choices, nearest
 
 __all__ = ["CELLS", "SCHEDULES", "Settings", "make_settings"]
 
@@ -121,8 +120,8 @@ def make_settings(params: Mapping[str, Any], overrides: Mapping[str, Any], owner
     """
     for name in overrides:
         if name not in params:
-            near = difflib.get_close_matches(name, params, n=1, cutoff=0.5)
-            hint = f" Did you mean `{near[0]}`?" if near else ""
+            near = nearest(name, params)
+            hint = f" Did you mean `{near}`?" if near else ""
             raise TypeError(f"fit() got the keyword `{name}`, which is no parameter of {owner}.{hint}")
     known = {field.name for field in fields(Settings)}
     settings = Settings(**{name: value for name, value in {**params, **overrides}.items() if name in known})

@@ -16,7 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 import lnn_edge
 from lnn_edge import LiquidNeuralClassifier, LiquidNeuralNetwork, LiquidNeuralRegressor
-from lnn_edge.train.data.dataset import Corpus
+from lnn_edge.train.data.dataset import Dataset
 
 RNG = np.random.default_rng(0)
 X = (RNG.normal(size=(12, 20, 3)).cumsum(axis=1) * [1.0, 50.0, 0.02] + [0.0, 300.0, 5.0]).astype(np.float32)
@@ -198,8 +198,8 @@ def test_going_on_from_a_checkpoint_equals_not_stopping(tmp_path):
 
 def test_noise_is_a_share_of_the_spread_whether_scaled_or_not(monkeypatch):
     seen = []
-    batches = Corpus.batches
-    monkeypatch.setattr(Corpus, "batches", lambda self, *a: seen.append(a[-1].noise.numpy()) or batches(self, *a))
+    batches = Dataset.batches
+    monkeypatch.setattr(Dataset, "batches", lambda self, *a: seen.append(a[-1].noise.numpy()) or batches(self, *a))
     for scaled in (True, False):
         quick(LiquidNeuralRegressor, noise=0.1, scale_inputs=scaled).fit(X, VALUES)
     spread = X.reshape(-1, 3).std(axis=0)

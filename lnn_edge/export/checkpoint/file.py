@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 
+from ...tensor_file import content_digest, decode_description
 from ..cores.config import CoreConfig, problems
 
 __all__ = ["CHECKPOINT_VERSION", "DESCRIPTION_ENTRY", "Description", "Format", "WeightsFile", "read_weights"]
@@ -29,7 +30,7 @@ class Format(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a checkpoint says beside its tensors.
+    """What a checkpoint holds beside its tensors.
 
     Args:
         format: The format's name and version.
@@ -46,11 +47,13 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def signed(self, tensors: Mapping[str, torch.Tensor]) -> Description:
         """With `digest` filled in."""
         unsigned = msgspec.structs.replace(self, digest="")
-        digest = hashlib.sha256(msgspec.json.encode(unsigned))
-        for name, tensor in sorted(tensors.items()):
-            digest.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-        return msgspec.structs.replace(self, digest=digest.hexdigest())
+        parts = ((name, str(t.dtype), list(t.shape), _content(t)) for name, t in sorted(tensors.items()))
+        return msgspec.structs.replace(self, digest=content_digest(msgspec.json.encode(unsigned), parts))
+
+
+def _content(tensor: torch.Tensor) -> bytes:
+    """Its bytes, of dtypes that NumPy lacks as well."""
+    return tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 @dataclass(frozen=True)
@@ -93,21 +96,8 @@ def _metadata(data: bytes) -> dict[str, str]:
     return metadata
 
 
-class _FormatOnly(msgspec.Struct):
-    format: dict[str, Any]
-
-
 def _decoded(entry: str, tensors: Mapping[str, torch.Tensor], path: Path) -> Description:
-    try:
-        version = msgspec.json.decode(entry, type=_FormatOnly).format.get("version")
-        if isinstance(version, int) and version > CHECKPOINT_VERSION:  # first: other fields may be new too
-            raise ValueError(
-                f"checkpoint '{path}' has format version {version}, but this lnn-edge reads up to "
-                f"{CHECKPOINT_VERSION}. Type: pip install --upgrade lnn-edge"
-            )
-        description = msgspec.json.decode(entry, type=Description)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise ValueError(f"checkpoint '{path}' is damaged: its description is not valid: {error}") from error
+    description = decode_description(f"checkpoint '{path}'", entry, Description, CHECKPOINT_VERSION)
     wrong = next(_inconsistencies(description, tensors), None)
     if wrong:
         raise ValueError(f"checkpoint '{path}' is damaged: {wrong}. Save it again from training")

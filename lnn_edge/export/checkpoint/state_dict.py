@@ -1,4 +1,4 @@
-"""Fits a state_dict to a module: every name and shape, and how the cores were built where the file tells that."""
+"""Loading of a state_dict into a module: every name and shape, and how the cores were built where the file has that."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def load_state(
         module: The module; it is changed only if everything fits.
         state: Tensors by name.
         path: Where they come from, for messages.
-        cores: How every core was built, if the file tells; the module's cores must be built like that.
+        cores: How every core was built, if the file has that; the module's cores must be built like that.
 
     Raises:
         ValueError: If a name or a shape does not fit, or a core was built in another way.

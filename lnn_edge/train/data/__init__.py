@@ -1,1 +1,1 @@
-"""What a user passes to `fit`: sequences, targets, datasets."""
+"""Training data: sequences, targets and metadata from what a user passes to `fit`."""

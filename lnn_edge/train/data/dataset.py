@@ -1,4 +1,4 @@
-"""The training data as tensors, handed out in mini-batches that depend on the seed, the epoch and nothing else."""
+"""Training data as tensors, handed out in mini-batches that depend on the seed, the epoch and nothing else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-__all__ = ["Augmentation", "Batch", "Corpus", "ahead", "seed_of"]
+__all__ = ["Augmentation", "Batch", "Dataset", "ahead", "seed_of"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Batch:
     Args:
         x: Samples, float32 (rows, time, features).
         y: Scaled values, float32 (rows, time, outputs), or classes, int64 (rows, time).
-        weight: How much each answer counts, float32 (rows, time); 0 where there is none.
+        weight: How much each target counts, float32 (rows, time); 0 where there is none.
         spans: Timespans in the unit of training, float32 (rows, time), or `None`.
     """
 
@@ -63,16 +63,16 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """Sequences with answers.
+class Dataset:
+    """Sequences with targets.
 
     Args:
         x: Per sequence float32 (time, features).
-        y: Per sequence float32 (answers, outputs) or int64 (answers,).
-        weight: Per sequence float32 (answers,): one per step, or one for the sequence.
+        y: Per sequence float32 (targets, outputs) or int64 (targets,).
+        weight: Per sequence float32 (targets,): one per step, or one for the sequence.
         spans: Per sequence float32 (time,), or `None`.
-        readout: With one answer per sequence, over how many steps outputs are averaged; `None` with one per step.
-        running: Whether an answer per sequence is asked for from the first full average on, rather than at the end.
+        readout: With one target per sequence, over how many steps outputs are averaged; `None` with one per step.
+        running: Whether a target per sequence is asked for from the first full average on, rather than at the end.
     """
 
     x: tuple[torch.Tensor, ...]
@@ -105,8 +105,8 @@ class Corpus:
             x = x * (1.0 + augmentation.gain * (2.0 * torch.rand(len(x), 1, x.shape[2], generator=random) - 1.0))
         if augmentation.noise is not None:
             x = x + augmentation.noise * torch.randn(x.shape, generator=random)
-        pairs = [self._answers(k, cut) for k, cut in zip(index, cuts, strict=True)]
-        y = pad_sequence([answers for answers, _ in pairs], batch_first=True)
+        pairs = [self._targets(k, cut) for k, cut in zip(index, cuts, strict=True)]
+        y = pad_sequence([targets for targets, _ in pairs], batch_first=True)
         weight = pad_sequence([weights for _, weights in pairs], batch_first=True)
         return Batch(x, y, weight, self._spans(index, cuts))
 
@@ -116,8 +116,8 @@ class Corpus:
         start = int(torch.randint(length - kept + 1, (), generator=random)) if kept < length else 0
         return slice(start, start + kept)
 
-    def _answers(self, k: int, cut: slice) -> tuple[torch.Tensor, torch.Tensor]:
-        """Answers and weights of a part of a sequence, one per step."""
+    def _targets(self, k: int, cut: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """Targets and weights of a part of a sequence, one per step."""
         if self.readout is None:
             return self.y[k][cut], self.weight[k][cut]
         steps = cut.stop - cut.start

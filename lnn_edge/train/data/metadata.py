@@ -1,41 +1,44 @@
-"""What a fit leaves behind beside the network: the meaning of columns and outputs, and a sample of the data."""
+"""Metadata of a fitted network: the meaning of its columns and outputs, and arrays by name with a sample of the data.
+
+The arrays are "x_range" and "y_range", (2, columns), lowest and highest of each feature and of each output, of classes
+0 and 1; "example.0", ..., sequences of the training data, `EXAMPLE_STEPS` steps at most; and "tail.0", ..., where the
+only sequence ended: the states, and last what is forecast next.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
+import msgspec
 import numpy as np
 
 from ...arrays import Array
 from .sequences import Sequences
 
-__all__ = ["EXAMPLE_STEPS", "Learnt", "example_of", "range_of", "weighted_moments"]
+__all__ = ["EXAMPLE_STEPS", "Metadata", "example_of", "numbered", "range_of", "weighted_moments"]
 
 EXAMPLE_STEPS = 2048  # samples kept for the proof of an export, which steps through at most about a thousand
 
 
-@dataclass(frozen=True)
-class Learnt:
-    """Facts from the training data.
+class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Facts from the training data, as files hold them.
 
     Args:
         task: "regression" or "classification".
-        level: Whether there is an answer per "step" or per "sequence".
+        level: Whether there is a target per "step" or per "sequence".
         flat: Whether y had no axis of outputs.
         outputs: Number of outputs: targets or classes.
         output_names: Their names.
         classes: The labels, sorted; `None` for values.
-        readout: Over how many last steps a sequence's answer is averaged; `None` with answers per step.
+        classes_dtype: Of the labels as NumPy array; `None` likewise.
+        readout: Over how many last steps a sequence's target is averaged; `None` with targets per step.
         time_unit: What timespans are divided by, seconds if they were given in seconds; `None` if none were given.
         span_range: Shortest and longest timespan seen; `None` likewise.
-        x_range: Lowest and highest value of each feature, (2, features).
-        y_range: Of each target, (2, outputs); for classes 0 and 1.
         rows: What the rows of a 2-D X are, "steps" or "sequences".
-        example: Sequences of the training data, `EXAMPLE_STEPS` steps at most.
         next_sample: Whether it was trained without y, on the next sample.
-        tail: Where the only sequence ended: the states, and what is forecast next; empty if there were several.
+        examples: Number of arrays "example".
+        tails: Number of arrays "tail"; 0 if there were several sequences, or targets.
     """
 
     task: Literal["regression", "classification"]
@@ -43,21 +46,46 @@ class Learnt:
     flat: bool
     outputs: int
     output_names: tuple[str, ...]
-    classes: Array | None
+    classes: list[Any] | None
+    classes_dtype: str | None
     readout: int | None
     time_unit: float | None
     span_range: tuple[float, float] | None
-    x_range: Array
-    y_range: Array
-    example: tuple[Array, ...]
     rows: str
     next_sample: bool
-    tail: tuple[Array, ...] = ()
+    examples: int
+    tails: int = 0
 
     @property
     def labels(self) -> bool:
-        """Whether it tells classes apart."""
+        """Whether the outputs are classes."""
         return self.task == "classification"
+
+    def class_array(self) -> Array | None:
+        """The labels, (outputs,), with the dtype that they had in y; `None` for values."""
+        return None if self.classes is None else np.array(self.classes, self.classes_dtype)
+
+    def example(self, arrays: Mapping[str, Array]) -> list[Array]:
+        """Sequences of the training data, (steps, features) each."""
+        return [arrays[f"example.{k}"] for k in range(self.examples)]
+
+    def tail(self, arrays: Mapping[str, Array]) -> list[Array]:
+        """The states at the end of the only sequence, (1, units) each, and the outputs there, (1, outputs)."""
+        return [arrays[f"tail.{k}"] for k in range(self.tails)]
+
+    def named(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """Of the arrays in a file, those that belong to it.
+
+        Raises:
+            KeyError: If one is missing.
+        """
+        ranges = {name: arrays[name] for name in ("x_range", "y_range")}
+        return ranges | numbered("example", self.example(arrays)) | numbered("tail", self.tail(arrays))
+
+
+def numbered(name: str, parts: Sequence[Array]) -> dict[str, Array]:
+    """Arrays by name and number."""
+    return {f"{name}.{k}": part for k, part in enumerate(parts)}
 
 
 def example_of(sequences: Sequences) -> tuple[Array, ...]:

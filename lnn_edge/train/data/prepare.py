@@ -1,4 +1,4 @@
-"""From what the user passed to `fit` to what the training loop takes."""
+"""Preparation of data: from what the user passed to `fit` to what the training loop takes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import check_array
 
 from ...arrays import Array
-from ..network.module import LiquidModule
 from ..settings import Settings
-from .dataset import Augmentation, Corpus, seed_of
-from .metadata import Learnt, example_of, range_of, weighted_moments
+from .dataset import Augmentation, Dataset, seed_of
+from .metadata import Metadata, example_of, numbered, range_of, weighted_moments
 from .sequences import Sequences, read_sequences, read_timespans
-from .targets import Answers, decide_task, encode_labels, next_samples, read_answers, read_weights
+from .targets import Targets, decide_task, encode_labels, next_samples, read_targets, read_weights
 
 __all__ = ["Prepared", "prepare"]
 
@@ -31,45 +30,41 @@ class Prepared:
     """Everything that training needs to know about the data.
 
     Args:
-        corpus: All sequences with their answers, scaled.
-        learnt: Facts to keep.
+        dataset: All sequences with their targets, scaled.
+        metadata: Facts to keep.
+        arrays: Those that belong to them, by name.
         x_moments: Mean and scale of each feature, as applied.
         y_moments: Of each output.
         x_spread: Standard deviation of each feature, whether it is scaled or not.
         series: The one sequence with its last sample, which a forecast goes on from; `None` if there are several.
     """
 
-    corpus: Corpus
-    learnt: Learnt
+    dataset: Dataset
+    metadata: Metadata
+    arrays: dict[str, Array]
     x_moments: tuple[Array, Array]
     y_moments: tuple[Array, Array]
     x_spread: Array
     series: Sequences | None
-
-    def scale(self, network: LiquidModule) -> None:
-        """Put the scaling into a network."""
-        for name, (mean, scale) in (("x", self.x_moments), ("y", self.y_moments)):
-            getattr(network, f"{name}_mean").copy_(torch.from_numpy(mean))
-            getattr(network, f"{name}_scale").copy_(torch.from_numpy(scale))
 
     def augmentation(self, settings: Settings) -> Augmentation:
         """The augmentation in raw units."""
         noise = torch.from_numpy(settings.noise * self.x_spread).float() if settings.noise else None
         return Augmentation(noise, settings.gain, settings.crop)
 
-    def split(self, share: float, seed: int) -> tuple[Corpus, Corpus | None]:
+    def split(self, share: float, seed: int) -> tuple[Dataset, Dataset | None]:
         """Training and validation data: some sequences, each class in proportion; of one sequence, its end.
 
         Raises:
             ValueError: If there are too few sequences or steps for both.
         """
         if not share:
-            return self.corpus, None
-        one = len(self.corpus) == 1
+            return self.dataset, None
+        one = len(self.dataset) == 1
         parts = (
-            _split_in_time(self.corpus, share)
+            _split_in_time(self.dataset, share)
             if one
-            else _split_sequences(self.corpus, share, seed, self.learnt.labels)
+            else _split_sequences(self.dataset, share, seed, self.metadata.labels)
         )
         for part, what in zip(parts, ("train on", "judge by"), strict=True):
             if not any(bool(weight.any()) for weight in part.weight):
@@ -96,39 +91,40 @@ def prepare(
     """
     given = read_timespans(timespans, read_sequences(estimator, X, rows=settings.rows, reset=True))
     names = getattr(estimator, "feature_names_in_", None)
-    sequences, answers = given, None
+    sequences, targets = given, None
     if y is not None:
-        answers = read_answers(y, given, settings.targets)
+        targets = read_targets(y, given, settings.targets)
     elif task != "classification":
-        sequences, answers = next_samples(given, names)
-    if answers is None:
+        sequences, targets = next_samples(given, names)
+    if targets is None:
         raise ValueError("This estimator requires y to be passed, but the target y is None: a classifier needs labels")
-    given_weights = read_weights(sample_weight, sequences, answers.level)
-    sequences, answers, weights = _without_weightless(sequences, answers, given_weights)
+    given_weights = read_weights(sample_weight, sequences, targets.level)
+    sequences, targets, weights = _without_weightless(sequences, targets, given_weights)
     _check_enough(weights)
-    task = decide_task(answers, task)
-    classes, values = encode_labels(answers) if task == "classification" else (None, _numbers(answers))
+    task = decide_task(targets, task)
+    classes, values = encode_labels(targets) if task == "classification" else (None, _numbers(targets))
     counted = tuple(part[weight > 0] for part, weight in zip(values, weights, strict=True))
-    learnt = _learn(sequences, answers, counted, classes, settings, next_sample=y is None)
+    arrays = _arrays(sequences, counted, classes)
+    metadata = _metadata(sequences, targets, classes, settings, next_sample=y is None)
     x_moments = _moments(sequences.samples, weights, settings.scale_inputs)
-    y_moments = _moments(values, weights, settings.scale_targets and classes is None, learnt.outputs)
-    corpus = _corpus(sequences, values, weights, learnt, y_moments)
+    y_moments = _moments(values, weights, settings.scale_targets and classes is None, metadata.outputs)
+    dataset = _dataset(sequences, values, weights, metadata, y_moments)
     series = given if len(given.samples) == 1 and y is None else None
     spread = weighted_moments(sequences.samples, weights)[1]
-    return Prepared(corpus, learnt, x_moments, y_moments, spread, series)
+    return Prepared(dataset, metadata, arrays, x_moments, y_moments, spread, series)
 
 
 def _without_weightless(
-    sequences: Sequences, answers: Answers, weights: Sequence[Array]
-) -> tuple[Sequences, Answers, list[Array]]:
+    sequences: Sequences, targets: Targets, weights: Sequence[Array]
+) -> tuple[Sequences, Targets, list[Array]]:
     """Without the sequences that do not count: they must not even scale the others."""
     kept = [k for k, weight in enumerate(weights) if weight.any()]
     if len(kept) == len(weights):
-        return sequences, answers, list(weights)
+        return sequences, targets, list(weights)
     spans = None if sequences.spans is None else tuple(sequences.spans[k] for k in kept)
     return (
         Sequences(tuple(sequences.samples[k] for k in kept), sequences.form, spans),
-        dataclasses.replace(answers, values=tuple(answers.values[k] for k in kept)),
+        dataclasses.replace(targets, values=tuple(targets.values[k] for k in kept)),
         [weights[k] for k in kept],
     )
 
@@ -139,7 +135,7 @@ def _check_enough(weights: Sequence[Array]) -> None:
         raise ValueError(f"Found {count} sample with an answer (n_samples={count}) while a minimum of 2 is required")
 
 
-def _numbers(answers: Answers) -> tuple[Array, ...]:
+def _numbers(targets: Targets) -> tuple[Array, ...]:
     """Targets as float64.
 
     Raises:
@@ -147,7 +143,7 @@ def _numbers(answers: Answers) -> tuple[Array, ...]:
     """
     try:
         values = tuple(
-            check_array(part, input_name="y", dtype=np.float64, ensure_min_features=1) for part in answers.values
+            check_array(part, input_name="y", dtype=np.float64, ensure_min_features=1) for part in targets.values
         )
     except ValueError as error:
         if "could not convert" not in str(error):
@@ -168,41 +164,44 @@ def _moments(
     return np.zeros(count), np.ones(count)
 
 
-def _learn(
-    sequences: Sequences,
-    answers: Answers,
-    values: Sequence[Array],
-    classes: Array | None,
-    settings: Settings,
-    *,
-    next_sample: bool,
-) -> Learnt:
-    outputs = answers.outputs if classes is None else len(classes)
+def _arrays(sequences: Sequences, values: Sequence[Array], classes: Array | None) -> dict[str, Array]:
+    """What metadata keeps of the data, by name; `values` are those targets that count."""
+    outputs = 0 if classes is None else len(classes)
+    ranges = {
+        "x_range": range_of(sequences.samples),
+        "y_range": range_of(values) if classes is None else np.stack([np.zeros(outputs), np.ones(outputs)]),
+    }
+    return ranges | numbered("example", example_of(sequences))
+
+
+def _metadata(
+    sequences: Sequences, targets: Targets, classes: Array | None, settings: Settings, *, next_sample: bool
+) -> Metadata:
+    outputs = targets.outputs if classes is None else len(classes)
     spans = None if sequences.spans is None else np.concatenate(sequences.spans).astype(np.float64)
-    output_names = answers.names if classes is None else tuple(map(str, classes))
+    output_names = targets.names if classes is None else tuple(map(str, classes))
     if output_names is None or len(set(output_names)) != outputs:
         output_names = tuple(f"output_{k}" for k in range(outputs)) if outputs > 1 else ("output",)
-    return Learnt(
+    return Metadata(
         task="regression" if classes is None else "classification",
-        level=answers.level,
-        flat=answers.flat,
+        level=targets.level,
+        flat=targets.flat,
         outputs=outputs,
         output_names=output_names,
-        classes=classes,
-        readout=_readout(settings, sequences, answers, labels=classes is not None),
+        classes=None if classes is None else classes.tolist(),
+        classes_dtype=None if classes is None else classes.dtype.str,
+        readout=_readout(settings, sequences, targets, labels=classes is not None),
         time_unit=None if spans is None else float(np.median(spans)),
         span_range=None if spans is None else (float(spans.min()), float(spans.max())),
-        x_range=range_of(sequences.samples),
-        y_range=range_of(values) if classes is None else np.stack([np.zeros(outputs), np.ones(outputs)]),
-        example=example_of(sequences),
         rows=settings.rows,
         next_sample=next_sample,
+        examples=len(example_of(sequences)),
     )
 
 
-def _readout(settings: Settings, sequences: Sequences, answers: Answers, labels: bool) -> int | None:
-    """Over how many last steps a sequence's answer is averaged."""
-    if answers.level == "step":
+def _readout(settings: Settings, sequences: Sequences, targets: Targets, labels: bool) -> int | None:
+    """Over how many last steps a sequence's target is averaged."""
+    if targets.level == "step":
         return None
     if settings.readout == "mean":
         return _ALL_STEPS
@@ -213,51 +212,51 @@ def _readout(settings: Settings, sequences: Sequences, answers: Answers, labels:
     return int(settings.readout)
 
 
-def _corpus(
-    sequences: Sequences, values: Sequence[Array], weights: Sequence[Array], learnt: Learnt, moments: Any
-) -> Corpus:
-    def answer(part: Array) -> torch.Tensor:
-        if learnt.labels:
+def _dataset(
+    sequences: Sequences, values: Sequence[Array], weights: Sequence[Array], metadata: Metadata, moments: Any
+) -> Dataset:
+    def scaled(part: Array) -> torch.Tensor:
+        if metadata.labels:
             return torch.from_numpy(part)
         return torch.from_numpy((part - moments[0]) / moments[1]).float()
 
     spans = None
-    if sequences.spans is not None and learnt.time_unit is not None:
-        spans = tuple(torch.from_numpy(part) / learnt.time_unit for part in sequences.spans)
-    return Corpus(
+    if sequences.spans is not None and metadata.time_unit is not None:
+        spans = tuple(torch.from_numpy(part) / metadata.time_unit for part in sequences.spans)
+    return Dataset(
         x=tuple(torch.from_numpy(np.ascontiguousarray(rows)) for rows in sequences.samples),
-        y=tuple(answer(part) for part in values),
+        y=tuple(scaled(part) for part in values),
         weight=tuple(torch.from_numpy(np.array(part)) for part in weights),
         spans=spans,
-        readout=learnt.readout,
-        running=learnt.labels,
+        readout=metadata.readout,
+        running=metadata.labels,
     )
 
 
-def _split_in_time(corpus: Corpus, share: float) -> tuple[Corpus, Corpus]:
+def _split_in_time(dataset: Dataset, share: float) -> tuple[Dataset, Dataset]:
     """The end of the only sequence is held out, with what comes before it as warm-up."""
-    steps = len(corpus.x[0])
+    steps = len(dataset.x[0])
     kept = steps - max(1, round(share * steps))
-    if corpus.readout is not None or kept < 2:
+    if dataset.readout is not None or kept < 2:
         raise ValueError(
             f"`validation_split` is {share}, but there is one sequence of {steps} steps, too few to hold some out"
         )
-    head = Corpus(
-        (corpus.x[0][:kept],),
-        (corpus.y[0][:kept],),
-        (corpus.weight[0][:kept],),
-        None if corpus.spans is None else (corpus.spans[0][:kept],),
+    head = Dataset(
+        (dataset.x[0][:kept],),
+        (dataset.y[0][:kept],),
+        (dataset.weight[0][:kept],),
+        None if dataset.spans is None else (dataset.spans[0][:kept],),
         None,
-        corpus.running,
+        dataset.running,
     )
-    weight = corpus.weight[0].clone()
+    weight = dataset.weight[0].clone()
     weight[:kept] = 0.0
-    return head, dataclasses.replace(corpus, weight=(weight,))
+    return head, dataclasses.replace(dataset, weight=(weight,))
 
 
-def _split_sequences(corpus: Corpus, share: float, seed: int, labels: bool) -> tuple[Corpus, Corpus]:
-    index = np.arange(len(corpus))
-    classes = [int(y[0]) for y in corpus.y] if labels and corpus.readout is not None else None
+def _split_sequences(dataset: Dataset, share: float, seed: int, labels: bool) -> tuple[Dataset, Dataset]:
+    index = np.arange(len(dataset))
+    classes = [int(y[0]) for y in dataset.y] if labels and dataset.readout is not None else None
     try:
         kept, held_out = train_test_split(
             index, test_size=share, random_state=seed_of(seed, 0) % 2**32, stratify=classes
@@ -266,10 +265,10 @@ def _split_sequences(corpus: Corpus, share: float, seed: int, labels: bool) -> t
         raise ValueError(
             f"`validation_split` is {share}, which {len(index)} sequences do not allow: {error}"
         ) from error
-    return _picked(corpus, sorted(kept)), _picked(corpus, sorted(held_out))
+    return _picked(dataset, sorted(kept)), _picked(dataset, sorted(held_out))
 
 
-def _picked(corpus: Corpus, index: Sequence[int]) -> Corpus:
-    spans = None if corpus.spans is None else tuple(corpus.spans[k] for k in index)
-    parts = [tuple(part[k] for k in index) for part in (corpus.x, corpus.y, corpus.weight)]
-    return Corpus(parts[0], parts[1], parts[2], spans, corpus.readout, corpus.running)
+def _picked(dataset: Dataset, index: Sequence[int]) -> Dataset:
+    spans = None if dataset.spans is None else tuple(dataset.spans[k] for k in index)
+    parts = [tuple(part[k] for k in index) for part in (dataset.x, dataset.y, dataset.weight)]
+    return Dataset(parts[0], parts[1], parts[2], spans, dataset.readout, dataset.running)

@@ -1,4 +1,4 @@
-"""What users pass as X and timespans, read as sequences of float32 samples."""
+"""Sequences of float32 samples, read from what users pass as X and timespans."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Sequences:
 
 
 def as_array(value: Any) -> Any:
-    """A torch tensor, or what else says how to become one, as NumPy array; frames, lists and the like as they are."""
+    """A torch tensor, or what else can become an array, as NumPy array; frames, lists and the like as they are."""
     if hasattr(value, "detach"):
         return value.detach().cpu().numpy()
     return np.asarray(value) if hasattr(value, "__array__") and not hasattr(value, "index") else value
@@ -86,7 +86,7 @@ def read_sequences(estimator: Any, X: Any, *, rows: str, reset: bool) -> Sequenc
 
 
 def by_label(value: Any, sequences: Sequences, what: str) -> Any:
-    """What a frame or series says of each sequence, in the order of X.
+    """What a frame or series holds for each sequence, in the order of X.
 
     Args:
         value: With an index of two levels, the first of which tells the sequences apart: rows about each, in the order
@@ -186,7 +186,7 @@ def _batch(estimator: Any, X: Any, reset: bool) -> Array:  # noqa: N803
 
 def _checked(estimator: Any, X: Any, reset: bool) -> Array:  # noqa: N803
     """A 2-D array of finite real numbers as float32, with the columns learnt or checked."""
-    with np.errstate(over="ignore"):  # too large for float32 is found as infinity, and said so
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinity, which is refused
         array: Array = validate_data(estimator, X, reset=reset, dtype=np.float32, order="C")
     return array if array.flags.writeable else array.copy()  # torch warns of tensors that must not be written
 

@@ -1,4 +1,4 @@
-"""What users pass as y and sample weights, read per sequence."""
+"""Targets and sample weights as users pass them, read per sequence."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from sklearn.utils.validation import check_array, check_consistent_length, colum
 from ...arrays import Array
 from .sequences import Sequences, as_array, by_label
 
-__all__ = ["Answers", "decide_task", "encode_labels", "next_samples", "read_answers", "read_weights"]
+__all__ = ["Targets", "decide_task", "encode_labels", "next_samples", "read_targets", "read_weights"]
 
 Level = Literal["step", "sequence"]
 
 
 @dataclass(frozen=True)
-class Answers:
+class Targets:
     """Targets as they were given.
 
     Args:
-        values: Per sequence (steps, outputs), with one step if there is one answer per sequence; labels (steps, 1).
-        level: Whether there is an answer per "step" or per "sequence".
+        values: Per sequence (steps, outputs), with one step if there is one target per sequence; labels (steps, 1).
+        level: Whether there is a target per "step" or per "sequence".
         flat: Whether y had no axis of outputs: then predictions have none either.
         names: Columns of a frame or name of a series; `None` if there are none.
     """
@@ -44,8 +44,8 @@ class Answers:
         return np.concatenate(self.values)
 
 
-def next_samples(sequences: Sequences, names: Sequence[str] | None) -> tuple[Sequences, Answers]:
-    """Every sample's answer is the sample after it: what a model that forecasts is trained on.
+def next_samples(sequences: Sequences, names: Sequence[str] | None) -> tuple[Sequences, Targets]:
+    """Every sample's target is the sample after it: what a model that forecasts is trained on.
 
     Raises:
         ValueError: If a sequence has no sample after its first.
@@ -58,25 +58,25 @@ def next_samples(sequences: Sequences, names: Sequence[str] | None) -> tuple[Seq
     spans = None if sequences.spans is None else tuple(span[:-1] for span in sequences.spans)
     inputs = replace(sequences, samples=tuple(rows[:-1] for rows in sequences.samples), spans=spans)
     values = tuple(rows[1:].astype(np.float64) for rows in sequences.samples)
-    return inputs, Answers(values, "step", flat=False, names=None if names is None else tuple(names))
+    return inputs, Targets(values, "step", flat=False, names=None if names is None else tuple(names))
 
 
-def read_answers(y: Any, sequences: Sequences, targets: str) -> Answers:
-    """Read y: one answer per step or per sequence, with or without an axis of outputs.
+def read_targets(y: Any, sequences: Sequences, per: str) -> Targets:
+    """Read y: one target per step or per sequence, with or without an axis of outputs.
 
     Args:
         y: Per step (sequences, time[, outputs]) or a list of (time[, outputs]); per sequence (sequences[, outputs]).
-        sequences: What the answers are for.
-        targets: "steps", "sequence", or "auto", which takes (sequences, time) for answers per step.
+        sequences: What the targets are for.
+        per: "steps", "sequence", or "auto", which takes (sequences, time) for targets per step.
 
     Raises:
         ValueError: If its shape does not fit, or it holds NaN or infinity.
     """
     names, y = _names(y), _with_numpy_dtype(y)
     if sequences.form in ("one", "rows"):
-        return _flat_rows(as_array(y), sequences, names, targets)
+        return _flat_rows(as_array(y), sequences, names, per)
     parts = _parts(as_array(by_label(y, sequences, "y")), sequences)
-    per_step = _is_per_step(parts, sequences, targets)
+    per_step = _is_per_step(parts, sequences, per)
     if per_step:
         wrong = next((k for k, p in enumerate(parts) if p.shape[:1] != (sequences.lengths[k],)), None)
         if wrong is not None or max(part.ndim for part in parts) > 2:
@@ -86,10 +86,10 @@ def read_answers(y: Any, sequences: Sequences, targets: str) -> Answers:
                 "per step: (time,) or (time, outputs). Type: targets='sequence' if they belong to the whole sequence"
             )
         flat = parts[0].ndim == 1
-        return Answers(tuple(p.reshape(len(p), -1) for p in parts), "step", flat, names)
+        return Targets(tuple(p.reshape(len(p), -1) for p in parts), "step", flat, names)
     if max(part.ndim for part in parts) > 1:
         raise ValueError(f"y has shape {parts[0].shape} per sequence, expected one answer, or (outputs,)")
-    return Answers(tuple(p.reshape(1, -1) for p in parts), "sequence", parts[0].ndim == 0, names)
+    return Targets(tuple(p.reshape(1, -1) for p in parts), "sequence", parts[0].ndim == 0, names)
 
 
 def _names(y: Any) -> tuple[str, ...] | None:
@@ -115,25 +115,25 @@ def _checked(y: Any) -> Array:
     return checked
 
 
-def _flat_rows(y: Any, sequences: Sequences, names: tuple[str, ...] | None, targets: str) -> Answers:
-    """One answer per row of a 2-D X, whose rows are steps or sequences; or one for the whole, if it is told so."""
+def _flat_rows(y: Any, sequences: Sequences, names: tuple[str, ...] | None, per: str) -> Targets:
+    """One target per row of a 2-D X, whose rows are steps or sequences; or one for the whole sequence."""
     array = _checked(y)
-    if sequences.form == "one" and targets == "sequence":
+    if sequences.form == "one" and per == "sequence":
         if array.ndim not in (1, 2) or len(array) != 1:
             raise ValueError(f"y has shape {array.shape}, expected one answer for the one sequence of X: (1,)")
-        return Answers((array.reshape(1, -1),), "sequence", array.ndim == 1, names)
+        return Targets((array.reshape(1, -1),), "sequence", array.ndim == 1, names)
     rows = sequences.samples[0] if sequences.form == "one" else sequences.samples
     if array.ndim not in (1, 2):
         raise ValueError(f"y has shape {array.shape}, expected (rows of X,) or (rows of X, outputs)")
     check_consistent_length(rows, array)
     columns = array.reshape(len(array), -1)
     if sequences.form == "one":
-        return Answers((columns,), "step", array.ndim == 1, names)
-    return Answers(tuple(columns[:, None]), "step" if targets == "steps" else "sequence", array.ndim == 1, names)
+        return Targets((columns,), "step", array.ndim == 1, names)
+    return Targets(tuple(columns[:, None]), "step" if per == "steps" else "sequence", array.ndim == 1, names)
 
 
 def _parts(y: Any, sequences: Sequences) -> list[Array]:
-    """What y says about each sequence."""
+    """The part of y that belongs to each sequence."""
     nested = isinstance(y, (list, tuple)) and len(y) > 0 and np.ndim(as_array(y[0])) > 0
     ragged = isinstance(y, np.ndarray) and y.dtype == object and y.ndim == 1 and len(y) > 0 and np.ndim(y[0]) > 0
     parts = [_checked(as_array(part)) for part in y] if nested or ragged else list(_checked(y))
@@ -141,13 +141,13 @@ def _parts(y: Any, sequences: Sequences) -> list[Array]:
     return [np.asarray(part) for part in parts]
 
 
-def _is_per_step(parts: Sequence[Array], sequences: Sequences, targets: str) -> bool:
-    if targets != "auto":
-        return targets == "steps"
+def _is_per_step(parts: Sequence[Array], sequences: Sequences, per: str) -> bool:
+    if per != "auto":
+        return per == "steps"
     if any(part.ndim == 0 for part in parts):
         return False
     fits = all(part.shape[0] == length for part, length in zip(parts, sequences.lengths, strict=True))
-    flat = all(part.ndim == 1 and len(part) > 1 for part in parts)  # one number is a column of answers
+    flat = all(part.ndim == 1 and len(part) > 1 for part in parts)  # one number is a column of targets
     if flat and all(abs(len(part) - n) == 1 for part, n in zip(parts, sequences.lengths, strict=True)):
         raise ValueError(
             f"y has {len(parts[0])} numbers for a sequence of {sequences.lengths[0]} steps, expected one per step. "
@@ -156,29 +156,29 @@ def _is_per_step(parts: Sequence[Array], sequences: Sequences, targets: str) -> 
     return fits or any(part.ndim == 2 or part.shape != parts[0].shape for part in parts)
 
 
-def decide_task(answers: Answers, task: str) -> str:
-    """Unless told: "classification" for whole numbers, booleans and text, "regression" for other numbers."""
+def decide_task(targets: Targets, task: str) -> str:
+    """The task, or for "auto" "classification" for whole numbers, booleans and text, "regression" for other numbers."""
     if task != "auto":
         return task
-    values = answers.joined()
+    values = targets.joined()
     if values.dtype == object:
         return "regression" if all(isinstance(v, float) for v in values.ravel()) else "classification"
     return "regression" if values.dtype.kind == "f" else "classification"
 
 
-def encode_labels(answers: Answers) -> tuple[Array, tuple[Array, ...]]:
+def encode_labels(targets: Targets) -> tuple[Array, tuple[Array, ...]]:
     """The classes, sorted, and the index of each label's class, per sequence (steps,).
 
     Raises:
         ValueError: If y holds no labels, several columns, or fewer than two classes.
     """
-    labels = answers.joined()
+    labels = targets.joined()
     if labels.shape[1] != 1:
         raise ValueError(
             f"y has {labels.shape[1]} columns of labels, expected one label per step or per sequence. Fit one "
             "classifier per column"
         )
-    if not answers.flat:
+    if not targets.flat:
         labels = column_or_1d(labels, warn=True)
     check_classification_targets(labels.ravel())
     classes, codes = np.unique(labels.ravel(), return_inverse=True)
@@ -187,7 +187,7 @@ def encode_labels(answers: Answers) -> tuple[Array, tuple[Array, ...]]:
             f"Classifier can't train when only one class is present: every label of y is {classes.tolist()[0]!r}. "
             "Expected at least 2 classes"
         )
-    stops = np.cumsum([len(part) for part in answers.values])[:-1]
+    stops = np.cumsum([len(part) for part in targets.values])[:-1]
     return classes, tuple(np.split(codes.astype(np.int64), stops))
 
 
@@ -197,12 +197,12 @@ def _without_columns(weights: Array) -> Array:
 
 
 def read_weights(sample_weight: Any, sequences: Sequences, level: Level) -> tuple[Array, ...]:
-    """Weights per sequence, float32 (steps,), (1,) if there is one answer per sequence.
+    """Weights per sequence, float32 (steps,), (1,) if there is one target per sequence.
 
     Args:
-        sample_weight: One number per answer, in the shape of a y without outputs, or one per sequence.
+        sample_weight: One number per target, in the shape of a y without outputs, or one per sequence.
         sequences: What they are for.
-        level: Whether there is an answer per step or per sequence.
+        level: Whether there is a target per step or per sequence.
 
     Raises:
         ValueError: If the shape does not fit, one is negative or not finite, or all are zero.

@@ -13,11 +13,11 @@ from ncps.wirings import Wiring
 from torch import nn
 
 from ...tensor_file import read_tensors, write_tensors
-from ..data.dataset import Corpus
+from ..data.dataset import Dataset
 from ..settings import Settings
 from .progress import Record
 
-__all__ = ["Progressed", "load_progress", "run_fingerprint", "save_progress"]
+__all__ = ["TrainingState", "load_progress", "run_fingerprint", "save_progress"]
 
 _VERSION = 1
 _FREE = {"epochs", "patience", "n_jobs", "verbose", "device", "checkpoint", "checkpoint_every"}
@@ -32,7 +32,7 @@ class _Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclasses.dataclass
-class Progressed:
+class TrainingState:
     """Where a run is after a whole epoch.
 
     Args:
@@ -73,7 +73,7 @@ class Progressed:
         optimizer.load_state_dict({"state": self.optimizer, "param_groups": groups})
 
 
-def run_fingerprint(settings: Settings, owner: str, corpus: Corpus) -> str:
+def run_fingerprint(settings: Settings, owner: str, dataset: Dataset) -> str:
     """What must be the same for a run to be continued: the data and every parameter that changes the
     result, but for the number of epochs.
     """
@@ -83,13 +83,13 @@ def run_fingerprint(settings: Settings, owner: str, corpus: Corpus) -> str:
     if isinstance(settings.wiring, Wiring):
         values["wiring"] = (type(settings.wiring).__name__, np.asarray(settings.wiring.adjacency_matrix).tobytes())
     digest = hashlib.sha256(f"{owner} {sorted(values.items(), key=lambda pair: pair[0])}".encode())
-    for part in (corpus.x, corpus.y, corpus.weight, corpus.spans or ()):
+    for part in (dataset.x, dataset.y, dataset.weight, dataset.spans or ()):
         for tensor in part:
             digest.update(f"{list(tensor.shape)}".encode() + tensor.numpy().tobytes())
     return digest.hexdigest()
 
 
-def save_progress(path: Path, run: Progressed, fingerprint: str) -> None:
+def save_progress(path: Path, run: TrainingState, fingerprint: str) -> None:
     """Write a checkpoint; the last one is replaced once the new one is complete."""
     tensors = {f"weights.{name}": value for name, value in run.weights.items()}
     tensors |= {f"best.{name}": value for name, value in run.best.items()}
@@ -98,7 +98,7 @@ def save_progress(path: Path, run: Progressed, fingerprint: str) -> None:
     write_tensors(path, "training", described, {name: value.cpu().numpy() for name, value in tensors.items()})
 
 
-def load_progress(path: Path, fingerprint: str) -> Progressed:
+def load_progress(path: Path, fingerprint: str) -> TrainingState:
     """Read a checkpoint.
 
     Args:
@@ -115,7 +115,7 @@ def load_progress(path: Path, fingerprint: str) -> Progressed:
             f"another name, or type: rm {path}"
         )
     tensors = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
-    run = Progressed(described.seed, described.history, described.best_epoch)
+    run = TrainingState(described.seed, described.history, described.best_epoch)
     for name, value in tensors.items():
         kind, _, rest = name.partition(".")
         if kind == "optimizer":

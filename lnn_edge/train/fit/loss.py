@@ -1,4 +1,4 @@
-"""What training minimises: squared error of scaled values, or cross-entropy, at every step that has an answer."""
+"""Losses that training minimises: squared error of scaled values, or cross-entropy, at steps that have a target."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SMALLEST = 1e-9  # of a probability, in the logarithm: its gradient stays finit
 class Objective:
     """The loss of one batch; with windows, called on one after the other.
 
-    With one answer per sequence outputs are averaged over the last `readout` steps: values as they are, classes as
+    With one target per sequence outputs are averaged over the last `readout` steps: values as they are, classes as
     probabilities, because that is what a device gets out of the exported step and can average itself.
     """
 

@@ -1,4 +1,4 @@
-"""What training says while it runs: a bar on a terminal, lines in a log, or nothing."""
+"""Progress of training: a bar on a terminal, lines in a log, or nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-__all__ = ["Record", "Tell", "training_progress"]
+__all__ = ["Note", "Record", "training_progress"]
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,15 @@ class Record:
         return f"loss {self.loss:.4g}{held_out}"
 
 
-Tell = Callable[[int, Record], None]
+Note = Callable[[int, Record], None]
 
 
 @contextmanager
-def training_progress(verbose: int, epochs: int, done: int) -> Iterator[Tell]:
+def training_progress(verbose: int, epochs: int, done: int) -> Iterator[Note]:
     """Show progress on standard error. Yields a function (epochs done, record).
 
     Args:
-        verbose: 0 says nothing, 1 draws a bar on terminals and in notebooks, 2 writes a line for each tenth anywhere.
+        verbose: 0 shows nothing, 1 draws a bar on terminals and in notebooks, 2 writes a line for each tenth anywhere.
         epochs: Number of epochs.
         done: Epochs done in an earlier run.
     """
@@ -71,13 +71,13 @@ def training_progress(verbose: int, epochs: int, done: int) -> Iterator[Tell]:
         yield lambda finished, record: bar.update(task, completed=finished, description=str(record))
 
 
-def _lines(epochs: int, done: int) -> Tell:
+def _lines(epochs: int, done: int) -> Note:
     started = time.monotonic()
 
-    def tell(finished: int, record: Record) -> None:
+    def note(finished: int, record: Record) -> None:
         if finished * 10 // epochs > (finished - 1) * 10 // epochs:
             left = (time.monotonic() - started) / (finished - done) * (epochs - finished)
             sys.stderr.write(f"epoch {finished}/{epochs}  {record}  {left:.0f} s left\n")
             sys.stderr.flush()
 
-    return tell
+    return note

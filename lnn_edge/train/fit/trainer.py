@@ -1,4 +1,4 @@
-"""The training loop: epochs of mini-batches, windows with carried state, and the best weights at the end."""
+"""Training loop: epochs of mini-batches, windows with carried state, and the best weights at the end."""
 
 from __future__ import annotations
 
@@ -13,27 +13,15 @@ from ncps.torch import LTCCell
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
-from ..data.dataset import Augmentation, Batch, Corpus, ahead, seed_of
+from ..data.dataset import Augmentation, Batch, Dataset, ahead, seed_of
 from ..network.module import LiquidModule
 from ..settings import Settings
-from .checkpoint import Progressed, save_progress
+from .checkpoint import TrainingState, save_progress
 from .loss import Objective
 from .progress import Record, training_progress
 from .schedule import rate_at
 
-__all__ = ["Trainer", "repeatable", "torch_threads"]
-
-
-@contextlib.contextmanager
-def torch_threads(count: int | None) -> Iterator[None]:
-    """Let torch compute on so many threads within, then as before; `None` leaves it alone."""
-    before = torch.get_num_threads()
-    if count is not None:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+__all__ = ["Trainer", "repeatable"]
 
 
 @contextlib.contextmanager
@@ -59,7 +47,7 @@ class Trainer:
 
     Args:
         network: What is trained, on its device.
-        corpus: The training data.
+        dataset: The training data.
         held_out: Data that is only looked at, to know when to stop; `None` for none.
         settings: The parameters.
         augmentation: What changes from epoch to epoch.
@@ -70,14 +58,14 @@ class Trainer:
     def __init__(
         self,
         network: LiquidModule,
-        corpus: Corpus,
-        held_out: Corpus | None,
+        dataset: Dataset,
+        held_out: Dataset | None,
         settings: Settings,
         augmentation: Augmentation,
-        run: Progressed,
+        run: TrainingState,
         fingerprint: str,
     ) -> None:
-        self._network, self._corpus, self._held_out = network, corpus, held_out
+        self._network, self._dataset, self._held_out = network, dataset, held_out
         self._settings, self._augmentation, self.run = settings, augmentation, run
         self._fingerprint = fingerprint
         self._device = next(network.parameters()).device
@@ -104,14 +92,14 @@ class Trainer:
         settings, run = self._settings, self.run
         why = "finished"
         try:
-            with training_progress(settings.verbose, settings.epochs, len(run.history)) as tell:
+            with training_progress(settings.verbose, settings.epochs, len(run.history)) as note:
                 while why == "finished" and len(run.history) < settings.epochs and not self._patience_is_out():
                     record = self._epoch(len(run.history))
                     if not math.isfinite(record.watched):
                         why = "diverged"
                         break
                     run.note(record, self._network, self._optimizer)
-                    tell(len(run.history), record)
+                    note(len(run.history), record)
                     self._keep(len(run.history) % settings.checkpoint_every == 0)
         except KeyboardInterrupt:
             if not run.best_epoch:
@@ -145,14 +133,14 @@ class Trainer:
                 f"training diverged in epoch {len(run.history) + 1} of {epochs}: {kept}. Lower `learning_rate` or "
                 "`clip_value`",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         if why == "interrupted":
             more = "" if self._settings.checkpoint is None else "; fit with the same checkpoint to go on"
             warnings.warn(
                 f"training was interrupted after epoch {len(run.history)} of {epochs}: {kept}{more}",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _drop_what_diverged(self) -> None:
@@ -164,7 +152,7 @@ class Trainer:
         for epoch, weights in ((run.best_epoch, run.best), (run.second_epoch, run.second)):
             if epoch:
                 self._network.load_state_dict(weights)
-                losses[epoch] = self._loss_of(self._corpus)
+                losses[epoch] = self._loss_of(self._dataset)
         finite = {epoch: loss for epoch, loss in losses.items() if math.isfinite(loss)}
         chosen = min(finite, key=finite.__getitem__, default=0)
         if chosen != run.best_epoch:
@@ -172,7 +160,7 @@ class Trainer:
 
     def _epoch(self, epoch: int) -> Record:
         settings, seed = self._settings, self.run.seed
-        makers = list(self._corpus.batches(settings.batch_size, seed, epoch, self._augmentation))
+        makers = list(self._dataset.batches(settings.batch_size, seed, epoch, self._augmentation))
         _seed(seed_of(seed, epoch, 0), self._device)  # for dropout, which a resumed run must repeat
         self._network.train()
         total, counted, rate = 0.0, 0.0, settings.learning_rate
@@ -189,7 +177,7 @@ class Trainer:
 
     def _batch(self, batch: Batch) -> tuple[float, float]:
         """Train on one batch, window by window with the state carried on; sums of losses and of weights."""
-        objective = Objective(self._network.labels, self._corpus.readout)
+        objective = Objective(self._network.labels, self._dataset.readout)
         states, total, counted = None, 0.0, 0.0
         for part in batch.windows(self._settings.window):
             weight = float(part.weight.sum())
@@ -213,14 +201,14 @@ class Trainer:
             for cell in self._constrained:
                 cell.apply_weight_constraints()
 
-    def _loss_of(self, corpus: Corpus) -> float:
+    def _loss_of(self, dataset: Dataset) -> float:
         """Mean loss of the weights as they are now."""
         self._network.eval()
         total, counted = 0.0, 0.0
         with torch.no_grad():
-            for batch in corpus.plain(self._settings.batch_size):
+            for batch in dataset.plain(self._settings.batch_size):
                 part = batch.to(self._device)
                 raw, _ = self._network.run(part.x, None, part.spans)
-                total += float(Objective(self._network.labels, corpus.readout)(raw, part))
+                total += float(Objective(self._network.labels, dataset.readout)(raw, part))
                 counted += float(part.weight.sum())
         return total / counted if counted else math.nan

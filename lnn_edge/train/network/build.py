@@ -1,4 +1,4 @@
-"""From parameters to an untrained network: which cells, which wiring, which head."""
+"""Construction of an untrained network from parameters: which cells, which wiring, which head."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 from ...export.cores.rebuild import SavedWiring
 from ...wording import choices
 from ..settings import Settings
-from .module import Affine, Branch, LiquidModule
+from .module import Branch, LiquidModule, Output
 
 __all__ = ["build_network"]
 
@@ -105,7 +105,7 @@ def _head(settings: Settings, width: int, outputs: int, labels: bool, core: Any)
         with torch.no_grad():
             mapping.fill_(_SHARPNESS if labels else 1.0)  # an LTC's states are not bounded by 1
         return nn.Identity()
-    head = Affine(outputs)
+    head = Output(outputs)
     with torch.no_grad():
         head.gain.fill_(reach)
     return head

@@ -1,4 +1,4 @@
-"""The torch module behind the estimator: scaling, liquid layers, head. Raw sensor units in, raw target units out."""
+"""Torch module behind the estimator: scaling, liquid layers, head. Raw sensor units in, raw target units out."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...arrays import Array
 from ..unrolled.layer import unrolled
 
-__all__ = ["Affine", "Branch", "LiquidModule", "States"]
+__all__ = ["Branch", "LiquidModule", "Output", "States"]
 
+Moments = tuple[Array, Array]  # mean and scale, (columns,) each
 States = tuple[torch.Tensor, ...]  # of every core in order, (rows, units) each; two for a core with mixed memory
 _Run = Callable[..., tuple[torch.Tensor, Any]]
 
 
-class Affine(nn.Module):
-    """A gain and an offset per output, as the output mapping of an LTC: a CfC's motor neurons stay within -1 to 1."""
+class Output(nn.Module):
+    """A gain and an offset per output, as the output mapping of an LTC: a CfC's motor neurons stay within -1 to 1.
+
+    The head of a branch whose neurons are one per output; `nn.Linear` is that of any other.
+    """
 
     def __init__(self, outputs: int) -> None:
         super().__init__()
@@ -69,6 +74,12 @@ class LiquidModule(nn.Module):
         for name, size, value in (("x", features, 0.0), ("y", outputs, 0.0)):
             self.register_buffer(f"{name}_mean", torch.full((size,), value))
             self.register_buffer(f"{name}_scale", torch.ones(size))
+
+    def set_scaling(self, x_moments: Moments, y_moments: Moments) -> None:
+        """Set what raw inputs are scaled by, and raw outputs from: mean and scale per feature and per output."""
+        for name, (mean, scale) in (("x", x_moments), ("y", y_moments)):
+            getattr(self, f"{name}_mean").copy_(torch.from_numpy(mean))
+            getattr(self, f"{name}_scale").copy_(torch.from_numpy(scale))
 
     def forward(self, x: torch.Tensor, hx: Any = None, timespans: Any = None) -> tuple[torch.Tensor, Any]:
         """As ncps layers are called; this is what is exported.

@@ -1,8 +1,8 @@
-"""A CfC as blocks of the loop: layers of the backbone, and what mixes the candidates into the next state.
+"""Autograd blocks of a CfC: layers of the backbone, and what mixes the candidates into the next state.
 
 torch's tanh takes six times as long as its sigmoid on a CPU, so tanh(x) is computed as 2 sigmoid(2 x) - 1: the inner 2
 is folded into the weights, and what is outside into whoever takes the result. A block's result y therefore stands for
-scale * y + shift, which `fold_cfc` takes into account.
+scale * y + shift, which `cfc_fold` takes into account.
 """
 
 from __future__ import annotations
@@ -73,36 +73,36 @@ class BackboneBlock:
         self._affine, self._units = Affine(drive, weight), len(weight)
 
     def start(self, h: Tensor, steps: int, keep: bool, last: bool) -> None:  # noqa: ARG002 # the gates always follow
-        """See `Block`."""
+        """See `AutogradBlock`."""
         self._affine.start(h, steps, keep)
         self._whole, self._rows = self._affine.whole, self._affine.rows
         if not self._activation.in_place or self._noise is not None:
             self._whole, self._rows = buffer(h, steps, (len(h), self._units), keep)
 
     def forward(self, t: int, h: Tensor) -> Tensor:
-        """See `Block`."""
+        """See `AutogradBlock`."""
         y, row = self._affine.forward(t, h), self._rows[t]
         y = self._activation.forward(y, row)
         return y if self._noise is None else torch.mul(y, self._noise[t], out=row)
 
     def saved(self) -> tuple[Tensor, ...]:
-        """See `Block`."""
+        """See `AutogradBlock`."""
         return self._whole, self._affine.whole
 
     def prepare(self, saved: Sequence[Tensor], incoming: Tensor, last_memory: Tensor) -> None:  # noqa: ARG002
-        """See `Block`."""
+        """See `AutogradBlock`."""
         local = self._activation.derivative(saved[1])
         self._local = (local if self._noise is None else local * self._noise).unbind(0)
         self._affine.prepare(incoming, local)
         self._grad_rows = self._affine.grads.unbind(0)
 
     def backward(self, t: int, grad: Tensor, into: Tensor) -> Tensor:
-        """See `Block`."""
+        """See `AutogradBlock`."""
         torch.mul(grad, self._local[t], out=self._grad_rows[t])
         return self._affine.backward(t, into)
 
     def gradients(self) -> tuple[Tensor | None, ...]:
-        """See `Block`."""
+        """See `AutogradBlock`."""
         return self._affine.gradients()
 
 
@@ -112,7 +112,7 @@ class MixBlock:
     Args:
         mixture: Makes a `Mixture` of its own tensors.
         columns: Of the state, those that this block computes, the others pass through; `None` if it computes all.
-        hold: For each of the first steps the column from which on the state stays as it came in; see `fold_cfc.skewed`.
+        hold: For each of the first steps the column from which on the state stays as it came in; see `cfc_fold.Skew`.
         drive, weight: As for `Affine`.
         own: Tensors of the mixture.
     """
@@ -130,7 +130,7 @@ class MixBlock:
         self._columns, self._hold = columns, hold
 
     def start(self, h: Tensor, steps: int, keep: bool, last: bool) -> None:
-        """See `Block`."""
+        """See `AutogradBlock`."""
         self._affine.start(h, steps, keep)
         self._results, self._rows = buffer(h, steps, h.shape, keep or last)
         whole = self._results if self._columns is None else self._results[:, :, self._columns]
@@ -138,7 +138,7 @@ class MixBlock:
         self._mixture.start(self._affine.whole, targets if keep or last else targets * steps)
 
     def forward(self, t: int, h: Tensor) -> Tensor:
-        """See `Block`."""
+        """See `AutogradBlock`."""
         row = self._rows[t]
         if self._columns is not None:
             row.copy_(h)
@@ -149,11 +149,11 @@ class MixBlock:
         return row
 
     def saved(self) -> tuple[Tensor, ...]:
-        """See `Block`."""
+        """See `AutogradBlock`."""
         return self._results, self._affine.whole
 
     def prepare(self, saved: Sequence[Tensor], incoming: Tensor, last_memory: Tensor) -> None:  # noqa: ARG002
-        """See `Block`."""
+        """See `AutogradBlock`."""
         local = self._mixture.local(saved[1])
         for t, first in enumerate(self._hold):
             local[t, :, :, first:] = 0
@@ -167,7 +167,7 @@ class MixBlock:
         self._results_rows = self._results.unbind(0) if self._mixture.wants_results else None
 
     def backward(self, t: int, grad: Tensor, into: Tensor) -> Tensor:
-        """See `Block`."""
+        """See `AutogradBlock`."""
         own = grad
         if self._columns is not None:
             own, into = grad[:, self._columns], torch.addcmul(into, grad, self._others)
@@ -180,7 +180,7 @@ class MixBlock:
         return down
 
     def gradients(self) -> tuple[Tensor | None, ...]:
-        """See `Block`."""
+        """See `AutogradBlock`."""
         if self._results_rows is not None:
             for row, first in zip(self._results_rows, self._hold, strict=False):
                 row[:, first:] = 0

@@ -1,8 +1,8 @@
-"""From an ncps CfC and its inputs to the stages of the loop: everything that is the same in every step, done once.
+"""Stages of the loop from an ncps CfC and its inputs: everything that is the same in every step, done once.
 
 Masks and constant factors go into the weights, the heads of a cell become one product, and the products of the inputs
-are made for the whole sequence. A block carries y where the value is scale * y + shift (see `cfc_blocks`); whoever
-multiplies it takes weight * scale, and adds weight @ shift to its bias.
+are made for the whole sequence. An autograd block carries y where the value is scale * y + shift (see `cfc_blocks`);
+whoever multiplies it takes weight * scale, and adds weight @ shift to its bias.
 
 A wired CfC is a stack of layers, each of which needs the one below at the same step and itself one step before. So
 layer l can do step t - l while the first does step t: all layers are then one product per step. `Skew` is that order.
@@ -198,7 +198,7 @@ class Skew:
 
 
 def skewed_stage(cells: Sequence[Any], x: Tensor, spans: Tensor | None, skew: Skew) -> Stage:
-    """All layers of a wired CfC as one block of `skew.ticks` steps; arguments as for `unwired_stages`."""
+    """All layers of a wired CfC as one autograd block of `skew.ticks` steps; arguments as for `unwired_stages`."""
     weights_x, weights, biases = zip(*_layers(cells, x.shape[2], spans is None, skew), strict=True)
     units = skew.slots[-1].stop
     weight_x = functional.pad(weights_x[0], (0, 0, 0, units - skew.sizes[0]))  # the other layers see no inputs
@@ -209,7 +209,7 @@ def skewed_stage(cells: Sequence[Any], x: Tensor, spans: Tensor | None, skew: Sk
 
 
 def stacked_stages(cells: Sequence[Any], x: Tensor, spans: Tensor | None, skew: Skew) -> list[Stage]:
-    """The layers of a wired CfC as one block each; arguments as for `unwired_stages`."""
+    """The layers of a wired CfC as one autograd block each; arguments as for `unwired_stages`."""
     spans = None if spans is None else spans.unsqueeze(2)
     stages = []
     layers = _layers(cells, x.shape[2], spans is None, skew)

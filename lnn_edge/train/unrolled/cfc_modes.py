@@ -1,4 +1,4 @@
-"""The three ways in which ncps' CfC makes the next state of its heads: `default`, `no_gate` and `pure`.
+"""Modes of ncps' CfC, three ways to make the next state of its heads: `default`, `no_gate` and `pure`.
 
 Each works in the buffer of the heads z of all steps, (steps, B, heads * units), and leaves there what its derivative
 needs. The maths is that of ncps' code, restated in `lnn_edge.reference.cfc`.

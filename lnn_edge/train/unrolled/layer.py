@@ -1,8 +1,8 @@
-"""An ncps layer over whole sequences, faster than its own loop: the same outputs, states and gradients.
+"""Pass of an ncps layer over whole sequences, faster than its own loop: the same outputs, states and gradients.
 
-Where the layer is what ncps builds, the loop is hand-written (see `loop`); where it is not, its cell is stepped as ncps
-does. Either way time spans belong to their row; ncps' own loop mixes the rows up (github.com/mlech26l/ncps, issues 81
-to 83).
+Where the layer is what ncps builds, the loop is hand-written (see `time_loop`); where it is not, its cell is stepped as
+ncps does. Either way time spans belong to their row; ncps' own loop mixes the rows up (github.com/mlech26l/ncps, issues
+81 to 83).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def unrolled(
 ) -> tuple[Tensor, _State]:
     """Run an ncps layer over a batch of sequences.
 
-    Its outputs, next state and gradients are those of stepping its cell, within rounding (tests/test_unrolled.py).
-    A second derivative is refused.
+    Its outputs, next state and gradients are those of stepping its cell, within rounding
+    (tests/train/test_unrolled.py). A second derivative is refused.
 
     Args:
         core: An `LTC` or `CfC` of ncps.torch. Its `return_sequences` and `batch_first` do not matter here.

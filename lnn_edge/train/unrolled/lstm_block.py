@@ -1,4 +1,4 @@
-"""The LSTM that ncps puts before the cell with `mixed_memory`, as a block of the loop.
+"""Autograd block of the LSTM that ncps puts before the cell with `mixed_memory`.
 
 z = drive + W h, in four parts (i, gi, gf, go); drive holds the inputs' product, the bias and the forget gate's +1.
 c' = sigmoid(gf) c + sigmoid(gi) tanh(i);  h' = sigmoid(go) tanh(c').
@@ -33,7 +33,7 @@ class LstmBlock:
         self._affine, self._units = Affine(drive, weight), len(weight) // 4
 
     def start(self, h: Tensor, steps: int, keep: bool, last: bool) -> None:  # noqa: ARG002 # a cell always follows
-        """See `Block`."""
+        """See `AutogradBlock`."""
         shape = (len(h), self._units)
         self._affine.start(h, steps, keep)
         self._results, self._rows = buffer(h, steps, shape, keep)
@@ -43,7 +43,7 @@ class LstmBlock:
         self._before = self.memory
 
     def forward(self, t: int, h: Tensor) -> Tensor:
-        """See `Block`."""
+        """See `AutogradBlock`."""
         z, units, c, tanh_c = self._affine.forward(t, h), self._units, self._cell_rows[t], self._tanh_rows[t]
         candidate = z[:, :units].tanh_()
         gates = z[:, units:].sigmoid_()
@@ -53,11 +53,11 @@ class LstmBlock:
         return torch.addcmul(self._offset, tanh_c, gates[:, 2 * units :], value=1 / self._scale, out=self._rows[t])
 
     def saved(self) -> tuple[Tensor, ...]:
-        """See `Block`."""
+        """See `AutogradBlock`."""
         return self._results, self._affine.whole, self._cells, self._tanhs
 
     def prepare(self, saved: Sequence[Tensor], incoming: Tensor, last_memory: Tensor) -> None:
-        """See `Block`."""
+        """See `AutogradBlock`."""
         _, z, cells, tanhs = saved
         candidate, gi, gf, go = torch.unflatten(z, 2, (4, self._units)).unbind(2)
         before = torch.cat((self.memory.unsqueeze(0), cells[:-1]))
@@ -71,7 +71,7 @@ class LstmBlock:
         self.d_memory = last_memory
 
     def backward(self, t: int, grad: Tensor, into: Tensor) -> Tensor:
-        """See `Block`."""
+        """See `AutogradBlock`."""
         d_c = torch.addcmul(self.d_memory, grad, self._result_to_memory[t])
         row = self._grad_rows[t]
         torch.mul(self._by_memory[t], d_c.unsqueeze(1), out=row[:, :3])
@@ -80,5 +80,5 @@ class LstmBlock:
         return self._affine.backward(t, into)
 
     def gradients(self) -> tuple[Tensor | None, ...]:
-        """See `Block`."""
+        """See `AutogradBlock`."""
         return self._affine.gradients()

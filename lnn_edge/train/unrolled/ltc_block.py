@@ -1,4 +1,4 @@
-"""An LTC as a block of the loop, and the sums of its sensory synapses, which do not depend on the state.
+"""Autograd block of an LTC, and the sums of its sensory synapses, which do not depend on the state.
 
 One unfold of ncps' semi-implicit solver, with c = cm / (span / unfolds):
 v' = (c v + gleak vleak + drive) / (c + gleak + leak + epsilon), where drive and leak sum over sensory and recurrent
@@ -40,7 +40,7 @@ class LtcBlock:
         self._count = len(wires.source)
 
     def start(self, h: Tensor, steps: int, keep: bool, last: bool) -> None:
-        """See `Block`."""
+        """See `AutogradBlock`."""
         neurons, unfolds, columns = self._neurons, self._unfolds, self._base.shape[2]
         self._potentials, _ = buffer(h, steps, (unfolds + 1, neurons + 1, columns), keep)
         self._potentials[:, :, neurons] = 1
@@ -50,7 +50,7 @@ class LtcBlock:
         self._kept, self._base_rows = keep, self._base.unbind(0)
 
     def forward(self, t: int, h: Tensor) -> Tensor:
-        """See `Block`."""
+        """See `AutogradBlock`."""
         row = t if self._kept else 0
         with_one, sums = self._potentials[row].unbind(0), self._sums[row].unbind(0)
         potentials = self._potentials[row, :, : self._neurons].unbind(0)
@@ -63,11 +63,11 @@ class LtcBlock:
         return self._rows[t].copy_(potentials[-1].t() if self._flip else potentials[-1])
 
     def saved(self) -> tuple[Tensor, ...]:
-        """See `Block`."""
+        """See `AutogradBlock`."""
         return self._results, self._potentials, self._sums
 
     def prepare(self, saved: Sequence[Tensor], incoming: Tensor, last_memory: Tensor) -> None:  # noqa: ARG002
-        """See `Block`."""
+        """See `AutogradBlock`."""
         _, potentials, sums = saved
         self._with_one, self._v = potentials[:, :-1], potentials[:, :-1, : self._neurons]
         by_drive = sums[:, :, self._neurons :].reciprocal()
@@ -79,7 +79,7 @@ class LtcBlock:
         self._sigmoid_rows, self._before_rows = self._sigmoids.unbind(0), self._d_before.unbind(0)
 
     def backward(self, t: int, grad: Tensor, into: Tensor) -> Tensor:
-        """See `Block`."""
+        """See `AutogradBlock`."""
         with_one, local, d_sums, c = self._with_one[t], self._local[t], self._d_sums[t], self._c_rows[t]
         grad = grad.t() if self._flip else grad
         potentials, locals_, d_rows, before = with_one.unbind(0), local.unbind(0), d_sums.unbind(0), self._before_rows
@@ -92,7 +92,7 @@ class LtcBlock:
         return torch.add(into, grad.t() if self._flip else grad)
 
     def gradients(self) -> tuple[Tensor | None, ...]:
-        """See `Block`."""
+        """See `AutogradBlock`."""
         d_base = self._d_sums.sum(1)
         d_c = (self._d_sums[:, :, 0] * self._v).sum(1).sum_to_size(self._c.shape)
         return d_base.flatten(1, 2), d_c, *self._synapses.gradients()

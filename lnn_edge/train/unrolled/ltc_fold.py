@@ -1,4 +1,4 @@
-"""From an ncps LTC and its inputs to the stages of the loop: everything that is the same in every step, done once."""
+"""Stages of the loop from an ncps LTC and its inputs: everything that is the same in every step, done once."""
 
 from __future__ import annotations
 

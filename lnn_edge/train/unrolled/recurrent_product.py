@@ -1,4 +1,4 @@
-"""What the blocks of a CfC share: a product of the incoming state, added to a drive that is known beforehand."""
+"""Product of the incoming state, added to a drive that is known beforehand, for autograd blocks of CfC and LSTM."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which ncps layers the hand-written loop computes exactly: those whose every part is what ncps builds.
+"""Support of ncps layers by the hand-written loop: it computes those exactly whose every part is what ncps builds.
 
 Whatever else there is (a subclass with its own forward, hooks, parametrisations, replaced parts, another dtype,
 autocast) is stepped as the module itself would, which is slower and right.

@@ -1,4 +1,4 @@
-"""The synapses of an LTC: only those that exist, each with its sigmoid, summed per neuron.
+"""Synapses of an LTC: only those that exist, each with its sigmoid, summed per neuron.
 
 The maths is that of ncps' code, restated in `lnn_edge.reference.ltc`: of its source's potential v a synapse makes
 s = sigmoid(sigma (v - mu)), and a neuron sums w e s (which drives it) and w s (which it leaks by) over its synapses.

@@ -1,9 +1,9 @@
-"""The time loop of a recurrent core as one autograd function, forward and backward written by hand.
+"""Time loop of a recurrent core as one autograd function, forward and backward written by hand.
 
-torch's own backward replays every small operation of every step through the graph. Here a core is a chain of blocks
-(`cfc_blocks`, `ltc_block`, `lstm_block`); each keeps what it computed in buffers for the whole sequence, works out its
-local derivatives once for all steps, and then needs two or three operations per step to go back. Gradients of weights
-are one matrix product over all steps at the end. Everything around the loop (products of the inputs, masks,
+torch's own backward replays every small operation of every step through the graph. Here a core is a chain of autograd
+blocks (`cfc_blocks`, `ltc_block`, `lstm_block`); each keeps what it computed in buffers for the whole sequence, works
+out its local derivatives once for all steps, and then needs two or three operations per step to go back. Gradients of
+weights are one matrix product over all steps at the end. Everything around the loop (products of the inputs, masks,
 constraints, scaling folded into weights) happens once per sequence, with ordinary autograd: the blocks see folded
 tensors only.
 """
@@ -17,11 +17,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["Block", "Stage", "buffer", "refuse_second_derivative", "run_loop"]
+__all__ = ["AutogradBlock", "Stage", "buffer", "refuse_second_derivative", "run_loop"]
 
 
-class Block(Protocol):
-    """One stage of a step: a state comes in, its result is the state of the next stage.
+class AutogradBlock(Protocol):
+    """Autograd block, one stage of a step: a state comes in, its result is the state of the next stage.
 
     Made anew for the forward and for the backward pass, from the tensors of its `Stage`.
     """
@@ -60,7 +60,7 @@ class Block(Protocol):
 
 @dataclass(frozen=True)
 class Stage:
-    """How to make a block, and the differentiable tensors to make it from."""
+    """How to make an autograd block, and the differentiable tensors to make it from."""
 
     make: Callable[..., Any]
     tensors: tuple[Tensor, ...]
@@ -74,7 +74,7 @@ def buffer(like: Tensor, steps: int, shape: Sequence[int], keep: bool) -> tuple[
 
 
 def run_loop(stages: Sequence[Stage], h: Tensor, steps: int, memory: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Run a chain of blocks over all steps.
+    """Run a chain of autograd blocks over all steps.
 
     Args:
         stages: The chain; the first gets the state of the step before.
@@ -145,14 +145,14 @@ class _Loop(torch.autograd.Function):
         return (None, None, None, d_h, d_memory, *(g for block in blocks for g in block.gradients()))
 
 
-def _run(blocks: Sequence[Block], h: Tensor, steps: int) -> None:
+def _run(blocks: Sequence[AutogradBlock], h: Tensor, steps: int) -> None:
     forwards = [block.forward for block in blocks]
     for t in range(steps):
         for forward in forwards:
             h = forward(t, h)
 
 
-def _run_back(blocks: Sequence[Block], d_states: Tensor) -> Tensor:
+def _run_back(blocks: Sequence[AutogradBlock], d_states: Tensor) -> Tensor:
     """From the gradients of the states after every step to that of the state before the first."""
     rows = d_states.unbind(0)
     zero = d_states.new_zeros(())
