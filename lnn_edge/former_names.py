@@ -26,7 +26,7 @@ MODULES = {
     "lnn_edge.export.rebuilding": "lnn_edge.export.cores.rebuild",
     "lnn_edge.manifest": "lnn_edge.bundle.manifest",
     "lnn_edge.runtime.report": "lnn_edge.verify.report",
-    "lnn_edge.train.learnt": "lnn_edge.train.data.metadata",
+    "lnn_edge.train.learnt": "lnn_edge.train.former_pickles",
     "lnn_edge.train.progress": "lnn_edge.train.fit.progress",
 }
 
@@ -44,7 +44,8 @@ NAMES = {
     ("lnn_edge.manifest", "Tensor"): ("lnn_edge.bundle.spec", "Tensor"),
     ("lnn_edge.manifest", "Time"): ("lnn_edge.bundle.spec", "Time"),
     ("lnn_edge.manifest", "Verification"): ("lnn_edge.bundle.spec", "Verification"),
-    ("lnn_edge.train.network", "Affine"): ("lnn_edge.train.network.module", "Affine"),
+    ("lnn_edge.train.learnt", "Learnt"): ("lnn_edge.train.former_pickles", "FormerMetadata"),
+    ("lnn_edge.train.network", "Affine"): ("lnn_edge.train.network.module", "Output"),
     ("lnn_edge.train.network", "Branch"): ("lnn_edge.train.network.module", "Branch"),
     ("lnn_edge.train.network", "LiquidModule"): ("lnn_edge.train.network.module", "LiquidModule"),
 }
