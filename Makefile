@@ -9,7 +9,7 @@ CELL ?= cfc
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint types unit bench clean
+.PHONY: demo test lint types unit device-lowest device-jetpack6 build/bundles bench clean
 
 demo: .venv/ready
 	$(BIN)/python examples/imu_activity.py --cell $(CELL) --output build/demo-$(CELL)
@@ -25,6 +25,31 @@ types: .venv/ready-dev
 
 unit: .venv/ready-dev
 	$(BIN)/python -m pytest -n 2
+
+# The device half alone, on the Python of JetPack 6 and with nothing of the workstation installed: what needs no export, on
+# bundles that a workstation made before and on those that older versions made.
+PYTHON310 ?= PYENV_VERSION=3.10 python3.10
+DEVICE_TESTS := tests/runtime/test_old_bundles.py tests/runtime/test_loading.py tests/runtime/transport \
+	tests/runtime/measure tests/runtime/guard tests/bundle/test_files.py tests/machine \
+	$(addprefix tests/cli/test_,run.py run_gaps.py run_signals.py verify.py bench.py inspect.py doctor.py usage.py os_errors.py)
+LOWEST = $(shell sed -n '/^dependencies = \[/,/^\]/s/^ *"\(.*\)>=\(.*\)",/\1==\2/p' pyproject.toml)
+
+device-lowest: build/bundles
+	$(call device,build/device-lowest,$(LOWEST))
+
+device-jetpack6: build/bundles
+	$(call device,build/device-jetpack6,'onnxruntime==1.23.*')
+
+define device
+	$(PYTHON310) -m venv --clear $(1)
+	$(1)/bin/python -m pip --disable-pip-version-check -q install . $(2) hypothesis pytest pytest-timeout pytest-xdist
+	! $(1)/bin/python -c "import torch" 2>/dev/null
+	LNN_EDGE_TEST_BUNDLES=$(CURDIR)/build/bundles $(1)/bin/python -m pytest -n 2 $(DEVICE_TESTS)
+endef
+
+build/bundles: .venv/ready-dev
+	mkdir -p $@
+	$(BIN)/python tests/support/shared_bundles.py $@
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/step_overhead.py

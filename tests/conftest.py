@@ -9,34 +9,46 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import fake_tensorrt
 import pytest
-import torch
-from bundles import INPUTS, ROOT, copied, small_cfc, small_ltc
-from exports import proven, short_proofs
+from bundles import ROOT, copied
+from shared_bundles import shared_bundle
 
-from lnn_edge import Feature
+if TYPE_CHECKING:
+    import fake_tensorrt
+
+WORKSTATION = find_spec("torch") is not None  # else the device half is tested alone
+if WORKSTATION:
+    import torch
+
+    torch.set_num_threads(1)  # the models are tiny, and several test processes share the machine
 
 # What was imported stays; else each of the many collections that the simulated GPU asks for looks at all of it.
 gc.freeze()
-torch.set_num_threads(1)  # the models are tiny, and several test processes share the machine
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where the device half is tested alone, leave out what exports, and the simulated GPU, which reads ONNX graphs."""
+    if WORKSTATION:
+        return
+    left = [i for i in items if i.get_closest_marker("workstation") or {"gpu", "short_commands"} & set(i.fixturenames)]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if item not in left]
 
 
 @pytest.fixture(scope="session")
 def cfc_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CfC with fixed time and a period; `gyro_z` has limits. Read-only: copy it before you change it."""
-    inputs = [Feature("acc_x", "m/s2"), Feature("acc_y", "m/s2"), Feature("gyro_z", "rad/s", limits=(-8, 8))]
-    options = {"period_s": 0.02, "inputs": inputs, "outputs": ["walk", "run"]}
-    return proven(tmp_path_factory, small_cfc, "gait.lnn", **options)
+    return shared_bundle(tmp_path_factory, "gait.lnn")
 
 
 @pytest.fixture(scope="session")
 def ltc_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An LTC with measured time. Read-only: copy it before you change it."""
-    options = {"period_s": 0.1, "time": "measured", "inputs": INPUTS, "outputs": ["left", "right"]}
-    return proven(tmp_path_factory, small_ltc, "drift.lnn", **options)
+    return shared_bundle(tmp_path_factory, "drift.lnn")
 
 
 @pytest.fixture
@@ -52,12 +64,16 @@ def ltc_copy(ltc_bundle: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def short_commands(monkeypatch) -> None:
     """`lnn-edge export` in this process with a short proof, whatever its `--steps`: for what is not about proofs."""
+    from exports import short_proofs  # it needs torch
+
     short_proofs(monkeypatch, "lnn_edge.export.export_model")
 
 
 @pytest.fixture
 def gpu(monkeypatch, tmp_path) -> Iterator[Callable[..., fake_tensorrt.Fake]]:
     """Install TensorRT and a GPU that are not there: `gpu("10.3", integrated=False)`; see `fake_tensorrt.install`."""
+    import fake_tensorrt  # it needs onnx
+
     yield lambda version="10.3", **facts: fake_tensorrt.install(monkeypatch, version, tmp_path, **facts)
     fake_tensorrt.forget()
 

@@ -18,80 +18,17 @@ import pandas as pd
 import pytest
 import torch
 from bundles import ROOT
+from old_files import FIXTURES, assert_near, found, group, recorded, unpickled
 
 import lnn_edge
-from lnn_edge import Feature, State
-from lnn_edge.cli.program import main
+from lnn_edge import Feature
 from lnn_edge.export.checkpoint.source import load_trained
 from lnn_edge.former_names import MODULES, NAMES
 
-FIXTURES = ROOT / "tests" / "fixtures"
 NETWORK = f"{FIXTURES / 'two_cores.py'}:make_network"
 
-# Of the tensor's size, at least 1. Another machine or version sums up in another order, and float32 rounds each of the
-# about 100 operations of a step by up to 6e-8; a wrong sign, mask or bias moves results by more than 1e-3.
-FLOAT32 = 1e-5
-# The weights are rounded already, in the file; how much of the arithmetic is in half differs between versions of
-# onnxruntime, and each such operation rounds by up to 4.9e-4.
-FLOAT16 = 5e-3
 # Two epochs of Adam divide by the size of gradients, so that their rounding moves a weight by more than its own share.
 TRAINED = 1e-3
-
-
-def found(pattern: str) -> list[str]:
-    names = sorted(str(path.relative_to(FIXTURES)) for path in FIXTURES.glob(pattern))
-    assert names
-    return names
-
-
-def recorded(name: str) -> dict[str, np.ndarray]:
-    """The results that lie beside a fixture."""
-    with np.load((FIXTURES / name).with_suffix(".npz")) as file:
-        return dict(file)
-
-
-def group(results: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    return {key.removeprefix(prefix): value for key, value in results.items() if key.startswith(prefix)}
-
-
-def assert_near(actual, expected, tolerance=FLOAT32):
-    expected = np.asarray(expected)
-    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * max(1.0, np.abs(expected).max()))
-
-
-def unpickled(name: str):
-    return pickle.loads((FIXTURES / name).read_bytes())
-
-
-@pytest.mark.parametrize("name", found("bundles/*.lnn"))
-def test_bundle(name):
-    stream, kept = lnn_edge.load(FIXTURES / name).stream(), recorded(name)
-    tolerance = FLOAT16 if "float16" in name else FLOAT32
-    y = stream.run(kept["x"], **{key: kept[key] for key in ("dt_s",) if key in kept})
-    outputs, states = group(kept, "output."), group(kept, "state.")
-    y = y if isinstance(y, dict) else {"y": y}
-    assert set(y) == set(outputs)
-    for key, value in outputs.items():
-        assert_near(y[key], value, tolerance)
-    assert set(stream.snapshot().tensors) == set(states)
-    for key, value in states.items():
-        assert_near(stream.snapshot().tensors[key], value, tolerance)
-
-
-@pytest.mark.parametrize("name", found("bundles/*.lnn"))
-def test_bundle_passes_its_own_proof(name, capsys):
-    assert main(["verify", str(FIXTURES / name)]) == 0, capsys.readouterr()
-
-
-@pytest.mark.parametrize(("name", "bundle"), [("state", "fixed"), ("state_with_time", "measured")])
-def test_state_goes_on_where_it_was(name, bundle):
-    state, kept = unpickled(f"values/{name}.pickle"), recorded(f"values/{name}.pickle")
-    assert isinstance(state, State)
-    assert (state.t_s is not None) == (name == "state_with_time")
-    stream = lnn_edge.load(FIXTURES / "bundles" / f"{bundle}.lnn").stream()
-    stream.restore(state)
-    times = {key: kept[key] for key in ("t_s",) if key in kept}
-    assert_near(stream.run(kept["x"], **times), kept["y"])
 
 
 def test_features():

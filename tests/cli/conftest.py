@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from bundles import INPUTS, ROOT, small_cfc
+from bundles import ROOT
 from command_line import TRAIN
+from shared_bundles import shared_bundle
 
-import lnn_edge
 from lnn_edge.cli.program import main
 
 
@@ -70,10 +70,8 @@ def start(environment):
 
 @pytest.fixture(scope="session")
 def block_bundle(tmp_path_factory) -> Path:
-    """The model of `cfc_bundle`, for blocks of four samples with measured time."""
-    path = tmp_path_factory.mktemp("blocks") / "blocks.lnn"
-    lnn_edge.export_model(small_cfc(), path, unroll=4, time="measured", period_s=0.1, inputs=INPUTS, steps=1000)
-    return path
+    """The model of `cfc_bundle`, for blocks of four samples with measured time. Read-only."""
+    return shared_bundle(tmp_path_factory, "blocks.lnn")
 
 
 @pytest.fixture(scope="session")

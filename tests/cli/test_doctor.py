@@ -16,6 +16,7 @@ from lnn_edge.backends import BACKENDS, BackendChecks, unfinished
 from lnn_edge.machine.checks import Finding
 
 
+@pytest.mark.workstation
 def test_doctor_says_what_is_ready(call):
     code, out, _ = call("doctor")
     assert code == 0

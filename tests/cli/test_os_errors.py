@@ -68,6 +68,7 @@ def test_run_into_a_full_device(environment, cfc_bundle, place):
     assert done.stderr == f"lnn-edge: {named}: {FULL.format('')[:-2]}{folder}\n"
 
 
+@pytest.mark.workstation
 @pytest.mark.parametrize(
     ("command", "file"),
     [

@@ -256,6 +256,7 @@ def test_run_writes_through_a_link(call, cfc_bundle, tmp_path):
     assert os.listdir(tmp_path / "data") == ["real.csv"]
 
 
+@pytest.mark.workstation
 def test_run_takes_one_row_of_named_features_only(call, tmp_path):
     lnn_edge.export_model(small_cfc(), tmp_path / "two.lnn", batch=2, steps=1000)
     code, _, err = call("run", tmp_path / "two.lnn", stdin=csv_text(samples(1)))

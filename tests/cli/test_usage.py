@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from bundles import small_cfc
 from command_line import csv_text, samples
+from shared_bundles import shared_bundle
 
 import lnn_edge
 
@@ -108,11 +108,7 @@ def test_shell_pipe_into_head(environment, cfc_bundle):
 
 @pytest.fixture(scope="session")
 def letters_bundle(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("letters") / "letters.lnn"
-    lnn_edge.export_model(
-        small_cfc(), path, inputs=["gr\u00f6\u00dfe", "b", "c"], outputs=["g\u00e5", "run"], steps=1000
-    )
-    return path
+    return shared_bundle(tmp_path_factory, "letters.lnn")
 
 
 @pytest.mark.parametrize("output", ["-", "y.csv"])

@@ -7,7 +7,6 @@ import re
 
 import pytest
 from bundles import edit_golden, small_cfc
-from safetensors.torch import save_file
 
 
 def test_verify_replays_the_golden_sequences(call, ltc_bundle):
@@ -44,6 +43,7 @@ def test_verify_json_goes_to_standard_output_alone(call, cfc_bundle):
     assert "equal over" in err
 
 
+@pytest.mark.workstation
 def test_verify_against_the_trained_model(call, work, cfc_bundle):
     code, out, _ = call("verify", cfc_bundle, "--against", "train.py:make_model", "--steps", 1000)
     assert code == 0
@@ -51,7 +51,10 @@ def test_verify_against_the_trained_model(call, work, cfc_bundle):
     assert "equal over" in out.splitlines()[-1]
 
 
+@pytest.mark.workstation
 def test_verify_against_other_weights_is_not_equal(call, work, cfc_bundle):
+    from safetensors.torch import save_file
+
     other = {name: value.contiguous() for name, value in small_cfc().state_dict().items()}
     other["rnn_cell.layer_2.ff1.bias"] += 0.05
     save_file(other, "other.safetensors")
@@ -61,6 +64,7 @@ def test_verify_against_other_weights_is_not_equal(call, work, cfc_bundle):
     assert "NOT equal" in out.splitlines()[-1]
 
 
+@pytest.mark.workstation
 @pytest.mark.parametrize(
     ("factory", "expected"),
     [

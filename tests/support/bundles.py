@@ -5,17 +5,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-import torch
-from ncps.torch import LTC, CfC
-from ncps.wirings import AutoNCP
 from safetensors.numpy import load, save
 
 from lnn_edge.bundle.directory import MANIFEST, file_entry, write_manifest
 from lnn_edge.bundle.manifest import FILES, Manifest
+
+if TYPE_CHECKING:
+    from ncps.torch import LTC, CfC
 
 ROOT = Path(__file__).parents[2]
 ALL_FILES = (MANIFEST, *FILES)
@@ -23,17 +23,28 @@ INPUTS = ["acc_x", "acc_y", "gyro_z"]
 
 
 def small_cfc() -> CfC:
+    import torch  # here: tests of the device half alone have none
+    from ncps.torch import CfC
+    from ncps.wirings import AutoNCP
+
     torch.manual_seed(11)
     return CfC(3, AutoNCP(10, 2))
 
 
 def small_ltc() -> LTC:
+    import torch
+    from ncps.torch import LTC
+    from ncps.wirings import AutoNCP
+
     torch.manual_seed(12)
     return LTC(3, AutoNCP(8, 2))
 
 
 def chaotic_cfc() -> CfC:
     """A model that float32 cannot compute: its weights amplify every rounding error."""
+    import torch
+    from ncps.torch import CfC
+
     torch.manual_seed(0)
     module = CfC(3, 16)
     with torch.no_grad():
