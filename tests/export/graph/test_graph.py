@@ -49,7 +49,7 @@ def test_an_independent_evaluator_agrees(name, tmp_path):
     golden = decode_golden((tmp_path / "m.lnn" / "golden.safetensors").read_bytes(), manifest)
     evaluator = ReferenceEvaluator(model)
     state = {}
-    for k in range(100):
+    for k in range(golden.steps):
         if golden.reset[k]:
             state = dict(initial_state(manifest).tensors)
         results = evaluator.run(None, {"input": golden.inputs["input"][k]} | state)
