@@ -24,7 +24,7 @@ types: .venv/ready-dev
 	$(BIN)/mypy
 
 unit: .venv/ready-dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/step_overhead.py
