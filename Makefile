@@ -24,7 +24,7 @@ types: .venv/ready-dev
 	$(BIN)/mypy
 
 unit: .venv/ready-dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # The device half alone, on the Python of JetPack 6 and with nothing of the workstation installed: what needs no export, on
 # bundles that a workstation made before and on those that older versions made.

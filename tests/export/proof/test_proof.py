@@ -14,6 +14,7 @@ import onnx
 import pytest
 from bundles import INPUTS, ROOT, manifest_of, resign, small_cfc, small_ltc
 from cases import BY_NAME
+from exports import quick_export
 from onnx import numpy_helper
 from second_backend import DRIFT_AFTER, Drifting, Second, Unavailable, put_into_the_table, row
 
@@ -38,9 +39,10 @@ def silent(_phase, _done, _total):
     pass
 
 
-@pytest.fixture
-def exported(tmp_path):
-    return lnn_edge.export_model(small_cfc(), tmp_path / "gait.lnn", steps=1000)
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """The report of a full proof, and its bundle at `report.path`: to read, not to change."""
+    return lnn_edge.export_model(small_cfc(), tmp_path_factory.mktemp("exported") / "gait.lnn", steps=1000)
 
 
 @pytest.fixture
@@ -89,7 +91,7 @@ class TestTheGraphOnItsOwn:
 
         monkeypatch.setattr(onnx, "load_from_string", changed)
         with pytest.raises(VerificationError, match=r"inputs: onnx\.reference vs .* differ by") as caught:
-            lnn_edge.export_model(small_cfc(), tmp_path / "gait.lnn", steps=1000)
+            quick_export(small_cfc(), tmp_path / "gait.lnn")
         failed = {c.subject for c in caught.value.report.comparisons if not c.passed}
         assert failed == {"onnx.reference"}
         assert list(tmp_path.iterdir()) == []
@@ -98,7 +100,7 @@ class TestTheGraphOnItsOwn:
     def test_steps_like_the_runtime(self, name, tmp_path):
         """Resets, snapshots and measured time go through the same streams."""
         path = tmp_path / "m.lnn"
-        lnn_edge.export_model(BY_NAME[name].build(), path, time="measured", period_s=0.1, steps=1000, batch=2)
+        quick_export(BY_NAME[name].build(), path, time="measured", period_s=0.1, batch=2)
         bundle = read_bundle(path)
         golden = golden_from_bundle(bundle)
         mine, theirs = open_evaluator(bundle).stream(), lnn_edge.load(path).stream()
@@ -129,7 +131,7 @@ class TestEveryBackend:
     def test_export_proves_with_each(self, tmp_path, monkeypatch):
         put_into_the_table(monkeypatch, row(Second), row(Unavailable), row(Drifting, ("surely_not_installed",)))
         monkeypatch.setattr("second_backend.Drifting.__init__", None)  # its module is missing: must not be built
-        report = lnn_edge.export_model(small_cfc(), tmp_path / "gait.lnn", steps=1000)
+        report = quick_export(small_cfc(), tmp_path / "gait.lnn")
         assert [text.partition(" ")[0] for text in report.backends] == ["onnxruntime", "second"]
         for name in ("onnxruntime", "second"):
             assert {f"{name} vs torch float32", f"{name} vs float64"} <= {c.against for c in report.comparisons}
@@ -212,7 +214,7 @@ class TestLongRuns:
         """Progress is told between segments; the truth must not know."""
         layer, time = TrainedLayer(small_ltc(), 2), Time("measured", 0.1, 1.0, (0.01, 1.0))
         recorded = {"input": [np.random.default_rng(k).standard_normal((40 + k, 2, 3)) for k in range(3)]}
-        samples = excite(layer.inputs, time, recorded, 1000)
+        samples = excite(layer.inputs, time, recorded, 150, least=150)  # all recordings, and the first again
         truth = truth_from_model(layer, samples, time, silent)
         steps, values = layer.whole(samples, time)["output"]
         np.testing.assert_array_equal(truth.whole["output"][0], steps)

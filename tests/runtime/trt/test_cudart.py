@@ -41,12 +41,17 @@ def fresh():
     forget()
 
 
-@pytest.fixture
-def libcudart(monkeypatch, fresh):
-    """The real library through ctypes, as where no wheel of cuda-bindings exists."""
+@pytest.fixture(scope="module")
+def libcudart_path():
     (path,) = (p for folder in nvidia.__path__ for p in Path(folder).rglob("libcudart.so.*"))
+    return path
+
+
+@pytest.fixture
+def libcudart(monkeypatch, fresh, libcudart_path):
+    """The real library through ctypes, as where no wheel of cuda-bindings exists."""
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
-    monkeypatch.setattr(cudart, "_LIBRARIES", (str(path),))
+    monkeypatch.setattr(cudart, "_LIBRARIES", (str(libcudart_path),))
     return cudart.open_cudart()
 
 
