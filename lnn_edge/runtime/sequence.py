@@ -9,15 +9,21 @@ import numpy as np
 from ..arrays import Array
 from ..bundle.manifest import Manifest
 
-__all__ = ["blocks_from_samples", "check_lengths", "check_recording", "recording_in_blocks", "samples_from_blocks"]
+__all__ = [
+    "check_lengths",
+    "check_recording",
+    "recording_in_unroll_blocks",
+    "samples_from_unroll_blocks",
+    "unroll_blocks_from_samples",
+]
 
 
-def blocks_from_samples(samples: Array, unroll: int) -> Array:
+def unroll_blocks_from_samples(samples: Array, unroll: int) -> Array:
     """Group samples, (steps, batch, ...) with a whole number of blocks, into (calls, batch, unroll, ...)."""
     return np.swapaxes(samples.reshape(-1, unroll, *samples.shape[1:]), 1, 2)
 
 
-def samples_from_blocks(blocks: Array) -> Array:
+def samples_from_unroll_blocks(blocks: Array) -> Array:
     """The way back."""
     return np.swapaxes(blocks, 1, 2).reshape(-1, blocks.shape[1], *blocks.shape[3:])
 
@@ -79,7 +85,7 @@ def check_lengths(xs: Any, **times: Any) -> int:
     return count
 
 
-def recording_in_blocks(manifest: Manifest, xs: Any, dt_s: Any, t_s: Any) -> tuple[Any, Any, Any]:
+def recording_in_unroll_blocks(manifest: Manifest, xs: Any, dt_s: Any, t_s: Any) -> tuple[Any, Any, Any]:
     """A recording as the calls of a model with `unroll`: samples, `dt_s` and `t_s`, the first axis counts the calls.
 
     Raises:
@@ -101,5 +107,5 @@ def recording_in_blocks(manifest: Manifest, xs: Any, dt_s: Any, t_s: Any) -> tup
     if np.ndim(dt_s) == 1:  # the same for every row
         dt_s = np.repeat(grouped(dt_s)[:, None], batch, axis=1)
     elif np.ndim(dt_s) > 1:
-        dt_s = blocks_from_samples(np.asarray(dt_s), unroll)[..., 0]
+        dt_s = unroll_blocks_from_samples(np.asarray(dt_s), unroll)[..., 0]
     return blocks, dt_s, None if t_s is None else grouped(t_s)
