@@ -180,7 +180,7 @@ class Stream:
 
 
 def _calls(xs: Any) -> Any:
-    """Samples or blocks by index: rows of an array or sequence, or dicts of rows."""
+    """Samples or unroll blocks by index: rows of an array or sequence, or dicts of rows."""
     if isinstance(xs, dict):
         return [{name: value[k] for name, value in xs.items()} for k in range(len(next(iter(xs.values()), ())))]
     return xs
