@@ -25,12 +25,12 @@ __all__ = [
     "emit_json",
     "escape_what_is_unprintable",
     "grid",
+    "note",
     "output_file",
+    "print_result",
     "print_utf8",
     "progress_bar",
     "remarks",
-    "say",
-    "tell",
 ]
 
 _WIDTH = 120  # of tables that do not go to a terminal
@@ -48,12 +48,12 @@ def check_json_path(path: str | None) -> None:
         check_output(Path(path))
 
 
-def say(text: str, json: str | None) -> None:
+def print_result(text: str, json: str | None) -> None:
     """Print the result for people; to standard error if standard output carries JSON, as `json`, what `--json` says."""
     (sys.stderr if json == "-" else sys.stdout).write(f"{text}\n")
 
 
-def tell(text: str) -> None:
+def note(text: str) -> None:
     """Print a remark that is not the result."""
     sys.stderr.write(f"{text}\n")
 
@@ -73,20 +73,20 @@ class LimitedNotes:
         """Print one more, or that there are more."""
         self._count += 1
         if self._count <= _SHOWN:
-            tell(text)
+            note(text)
         elif self._count == _SHOWN + 1:
-            tell(f"more {self._kind} follow; they are counted and no longer shown")
+            note(f"more {self._kind} follow; they are counted and no longer shown")
 
 
 @contextmanager
 def remarks() -> Iterator[None]:
-    """Print every `ExportWarning` of the block as a remark; other warnings go where they always go."""
+    """Print every `ExportWarning` of a `with` as a remark; other warnings go where they always go."""
     with warnings.catch_warnings():
         usual = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
             if issubclass(category, ExportWarning):
-                tell(f"remark: {message}")
+                note(f"remark: {message}")
             else:
                 usual(message, category, *place, **more)
 
@@ -121,12 +121,12 @@ def emit_json(value: object, json: str | None) -> None:
         return
     with output_file(json) as file:
         file.write(data)
-    tell(f"saved {json}")
+    note(f"saved {json}")
 
 
 @contextmanager
 def output_file(path: str) -> Iterator[IO[str]]:
-    """Open a text file that appears whole when the block ends, or not at all.
+    """Open a text file that appears whole when the `with` ends, or not at all.
 
     A pipe or a device is written as it comes. A link stays a link: the file that it names is replaced.
     """

@@ -1,4 +1,4 @@
-"""Rows of a table through a stream: unroll blocks filled, policies on bad rows and gaps applied, everything counted."""
+"""Rows of a table through a stream: unroll blocks filled, policies on bad rows and gaps applied, all counted."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import VerificationError
-from .console import emit_json, grid, say, tell
+from .console import emit_json, grid, note, print_result
 
 if TYPE_CHECKING:
     from ..verify.comparison import Comparison
@@ -53,7 +53,7 @@ def check_plot_path(path: str | None) -> None:
 
 def show_proof(report: ExportReport, view: ProofView) -> None:
     """Print a proof that went through to its end, equal or not."""
-    say(proof_text(report, view.verbose), view.json)
+    print_result(proof_text(report, view.verbose), view.json)
     _save(report, view)
 
 
@@ -64,7 +64,7 @@ def shown_when_it_fails(view: ProofView) -> Iterator[None]:
         yield
     except VerificationError as error:
         if error.report is not None:
-            tell(proof_text(error.report, view.verbose))
+            note(proof_text(error.report, view.verbose))
             _save(error.report, view)
         raise
 
@@ -73,7 +73,7 @@ def _save(report: ExportReport, view: ProofView) -> None:
     emit_json(report.to_dict(), view.json)
     if view.plot is not None:
         report.plot(view.plot)
-        tell(f"saved {view.plot}")
+        note(f"saved {view.plot}")
 
 
 def proof_text(report: ExportReport, verbose: bool) -> str:
@@ -92,9 +92,9 @@ def _verdict(report: ExportReport) -> str:
 
     own = max(c.own for c in report.comparisons)
     if report.precision != "float32":
-        told = ", ".join(f"{against} {error:.1e}" for against, error in report.errors(TORCH).items())
+        drifts = ", ".join(f"{against} {error:.1e}" for against, error in report.errors(TORCH).items())
         return (
-            f"accepted in half precision, largest drift: {told};\n"
+            f"accepted in half precision, largest drift: {drifts};\n"
             "onnx.reference computes in true half, a CPU backend may compute in float32 between half weights"
         )
     return (

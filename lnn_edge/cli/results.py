@@ -72,7 +72,7 @@ class _Printed:
 def open_results(path: str, stop: Stop) -> Iterator[Results]:
     """Open what `--output` names: "-" is standard output; a pipe or a device is written as it comes.
 
-    A file takes its place when the block ends, with the rows that were finished; `stop` lets nothing interrupt that.
+    A file takes its place when the `with` ends, with the rows that were finished; `stop` lets nothing interrupt that.
     """
     target = Path(path)
     if path == "-":

@@ -33,7 +33,7 @@ class Stop:
 
 @contextmanager
 def stoppable() -> Iterator[Stop]:
-    """Let a signal raise KeyboardInterrupt in the block. Who ignores a signal, as `nohup` does, goes on ignoring it."""
+    """Let signals raise KeyboardInterrupt in the `with`. Who ignores a signal, as `nohup` does, goes on ignoring it."""
     stop = Stop()
     usual = {}
     if threading.current_thread() is threading.main_thread():  # no other may set handlers, nor gets signals

@@ -1,4 +1,4 @@
-"""What machine this is: the facts that a latency figure is worthless without. Reads files, starts nothing."""
+"""Facts about this machine that a latency figure is worthless without. Reads files, starts nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a Jetson says about itself, read from files only: release, packages, clocks, power mode, the GPU's files.
+"""Facts about a Jetson, read from files only: release, packages, clocks, power mode, the GPU's files.
 
 Every path is taken under a root folder, so that tests can show a board that is not there.
 """
@@ -194,8 +194,10 @@ def _l4t(root: Path, packages: dict[str, str]) -> str:
 
 def _packages(status: str) -> Iterator[tuple[str, str]]:
     """Installed packages of dpkg's status file with their versions."""
-    for block in status.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line and not line.startswith(" "))
+    for paragraph in status.split("\n\n"):
+        fields = dict(
+            line.split(": ", 1) for line in paragraph.splitlines() if ": " in line and not line.startswith(" ")
+        )
         if fields.get("Status", "").endswith(" installed") and "Package" in fields:
             yield fields["Package"], fields.get("Version", "")
 

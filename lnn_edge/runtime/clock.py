@@ -1,4 +1,4 @@
-"""The stream's sense of time: which dt goes into the graph, and which must not.
+"""The stream's clock: which dt goes into the graph, and which must not.
 
 A clock's `put` checks the caller's `dt_s` or `t_s`, writes the graph's `dt` and returns the time of the sample; the
 stream stores it as `last_s` once the step has succeeded, so a refused step does not move the clock.
@@ -33,7 +33,7 @@ def make_clock(manifest: Manifest, buffer: Array | None) -> Clock:
     time = manifest.time
     if time.period_s is None or time.dt_range_s is None:  # the manifest's own checks rule this out
         raise ValueError("measured time needs a period and a legal range in the manifest")
-    kind = _MeasuredClock if manifest.unroll == 1 else _BlockClock
+    kind = _MeasuredClock if manifest.unroll == 1 else _UnrollClock
     return kind(manifest.name, buffer, time.period_s, time.dt_range_s)
 
 
@@ -88,8 +88,8 @@ class _MeasuredClock:
         return _legal_array(self._name, dt_s, [(), self._buffer.shape], self._range)
 
 
-class _BlockClock:
-    """A block of samples per call: one dt for all of them or one each, or the time of each."""
+class _UnrollClock:
+    """An unroll block of samples per call: one dt for all of them or one each, or the time of each."""
 
     def __init__(self, name: str, buffer: Array, period_s: float, dt_range_s: tuple[float, float]) -> None:
         self._name = name

@@ -1,4 +1,4 @@
-"""From what the caller has to the backend's input buffers: checked, named, or refused."""
+"""Input ports: what the caller has, checked, named and copied into the backend's buffers, or refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a bundle on disk to a model that has just proven itself on this machine."""
+"""Loading: from a bundle on disk to a model that has just proven itself on this machine."""
 
 from __future__ import annotations
 
@@ -25,12 +25,16 @@ from ..backends import (
 from ..bundle.directory import Bundle, read_bundle
 from ..bundle.golden import golden_from_bundle
 from ..errors import BackendUnavailable, BundleError
-from .closed_loop import golden_steps, prove_golden
+from .closed_loop import golden_steps
 from .model import Model
+from .self_test import prove_golden
 
 __all__ = ["load", "open_bundle", "open_each", "step_medians_us"]
 
 _LOGGER = logging.getLogger("lnn_edge")
+_STEPS = 300  # of each backend to choose from: enough for a median, and over in milliseconds
+_TURN = 20  # steps before it is the next one's turn: all see the same clock and the same other load
+_LIMIT_NS = 200_000_000  # per backend, for models whose step takes milliseconds
 
 
 def load(
@@ -144,15 +148,6 @@ def open_each(
         except BackendUnavailable as error:
             _leave_out(entry, str(error))
     return models or [open_bundle(bundle, threads=threads)]  # which says what to type
-
-
-_STEPS = 300  # of each: enough for a median, and over in milliseconds
-
-
-_TURN = 20  # steps before it is the next one's turn: all see the same clock and the same other load
-
-
-_LIMIT_NS = 200_000_000  # per backend, for models whose step takes milliseconds
 
 
 def step_medians_us(steps: Sequence[Callable[[], object]]) -> list[float]:

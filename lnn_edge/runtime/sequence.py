@@ -1,4 +1,4 @@
-"""Recordings: samples one after the other, (steps, batch, ...), and blocks of them, (calls, batch, unroll, ...)."""
+"""Recordings: samples one after the other, (steps, batch, ...), or in unroll blocks, (calls, batch, unroll, ...)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,21 @@ import numpy as np
 from ..arrays import Array
 from ..bundle.manifest import Manifest
 
-__all__ = ["blocks_from_samples", "check_lengths", "check_recording", "recording_in_blocks", "samples_from_blocks"]
+__all__ = [
+    "check_lengths",
+    "check_recording",
+    "recording_in_unroll_blocks",
+    "samples_from_unroll_blocks",
+    "unroll_blocks_from_samples",
+]
 
 
-def blocks_from_samples(samples: Array, unroll: int) -> Array:
-    """Group samples, (steps, batch, ...) with a whole number of blocks, into (calls, batch, unroll, ...)."""
+def unroll_blocks_from_samples(samples: Array, unroll: int) -> Array:
+    """Group samples, (steps, batch, ...) a whole number of unroll blocks, into (calls, batch, unroll, ...)."""
     return np.swapaxes(samples.reshape(-1, unroll, *samples.shape[1:]), 1, 2)
 
 
-def samples_from_blocks(blocks: Array) -> Array:
+def samples_from_unroll_blocks(blocks: Array) -> Array:
     """The way back."""
     return np.swapaxes(blocks, 1, 2).reshape(-1, blocks.shape[1], *blocks.shape[3:])
 
@@ -79,11 +85,11 @@ def check_lengths(xs: Any, **times: Any) -> int:
     return count
 
 
-def recording_in_blocks(manifest: Manifest, xs: Any, dt_s: Any, t_s: Any) -> tuple[Any, Any, Any]:
+def recording_in_unroll_blocks(manifest: Manifest, xs: Any, dt_s: Any, t_s: Any) -> tuple[Any, Any, Any]:
     """A recording as the calls of a model with `unroll`: samples, `dt_s` and `t_s`, the first axis counts the calls.
 
     Raises:
-        ValueError: If the number of samples is no whole number of blocks.
+        ValueError: If the number of samples is no whole number of unroll blocks.
     """
     count, unroll, batch = check_lengths(xs, dt_s=dt_s, t_s=t_s), manifest.unroll, manifest.batch
     if count % unroll:
@@ -94,12 +100,12 @@ def recording_in_blocks(manifest: Manifest, xs: Any, dt_s: Any, t_s: Any) -> tup
 
     def grouped(values: Any) -> Array:
         array = np.asarray(values)
-        calls = array.reshape(-1, unroll, *array.shape[1:])
-        return calls if batch == 1 or calls.ndim < 3 else np.swapaxes(calls, 1, 2)
+        rows = array.reshape(-1, unroll, *array.shape[1:])
+        return rows if batch == 1 or rows.ndim < 3 else np.swapaxes(rows, 1, 2)
 
-    blocks = {name: grouped(value) for name, value in xs.items()} if isinstance(xs, dict) else grouped(xs)
+    calls = {name: grouped(value) for name, value in xs.items()} if isinstance(xs, dict) else grouped(xs)
     if np.ndim(dt_s) == 1:  # the same for every row
         dt_s = np.repeat(grouped(dt_s)[:, None], batch, axis=1)
     elif np.ndim(dt_s) > 1:
-        dt_s = blocks_from_samples(np.asarray(dt_s), unroll)[..., 0]
-    return blocks, dt_s, None if t_s is None else grouped(t_s)
+        dt_s = unroll_blocks_from_samples(np.asarray(dt_s), unroll)[..., 0]
+    return calls, dt_s, None if t_s is None else grouped(t_s)

@@ -13,7 +13,7 @@ from ..bundle.spec import DT_INPUT
 from ..errors import NonFiniteError
 from .clock import make_clock
 from .input_port import InputPort, by_name, feature_label
-from .sequence import check_lengths, check_recording, recording_in_blocks, samples_from_blocks
+from .sequence import check_lengths, check_recording, recording_in_unroll_blocks, samples_from_unroll_blocks
 from .state import State, check_state, initial_state
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Stream:
         check_recording(self._manifest, xs)
         check_lengths(xs, dt_s=dt_s, t_s=t_s)
         if self._unroll > 1:
-            xs, dt_s, t_s = recording_in_blocks(self._manifest, xs, dt_s, t_s)
+            xs, dt_s, t_s = recording_in_unroll_blocks(self._manifest, xs, dt_s, t_s)
         calls, before, steps, results = _calls(xs), self.snapshot(), self.steps, []
         for k, sample in enumerate(calls):
             try:
@@ -176,11 +176,11 @@ class Stream:
     def _samples(self, calls: Array) -> Array:
         if self._unroll == 1:
             return calls
-        return calls.reshape(-1, *calls.shape[2:]) if self._squeeze else samples_from_blocks(calls)
+        return calls.reshape(-1, *calls.shape[2:]) if self._squeeze else samples_from_unroll_blocks(calls)
 
 
 def _calls(xs: Any) -> Any:
-    """Samples or blocks by index: rows of an array or sequence, or dicts of rows."""
+    """Samples or unroll blocks by index: rows of an array or sequence, or dicts of rows."""
     if isinstance(xs, dict):
         return [{name: value[k] for name, value in xs.items()} for k in range(len(next(iter(xs.values()), ())))]
     return xs

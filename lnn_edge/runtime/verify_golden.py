@@ -1,4 +1,4 @@
-"""`verify` without the trained model: the golden sequences that a bundle ships, once or again and again."""
+"""Verification without the trained model: the golden sequences that a bundle ships, once or again and again."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from ..bundle.spec import DT_INPUT
 from ..progress import Progress
 from ..verify.comparison import TORCH, Comparison, compare, versus
 from ..verify.report import ExportReport, curves_from_results
-from .closed_loop import compare_results, replay_golden, report_from_proof, telling
+from .closed_loop import replay_progress
 from .loading import open_each
+from .proof import compare_results, report_from_proof
+from .self_test import replay_golden
 
 __all__ = ["verify_golden"]
 
@@ -66,7 +68,7 @@ def verify_golden(
     models = open_each(bundle, backend=backend, threads=threads, options=options)
     comparisons, curves = [], curves_from_results(TORCH, golden.float32, golden.float64)
     for model in models:
-        results = replay_golden(model, golden, telling(progress, model, golden.steps))
+        results = replay_golden(model, golden, replay_progress(progress, model, golden.steps))
         comparisons += compare_results(model, results, golden.float32, golden.float64, parts)
         comparisons += _later_passes(model.backend, results, once, golden.steps)
         curves += curves_from_results(model.backend, results, golden.float64)
@@ -96,12 +98,10 @@ def _later_passes(backend: str, results: dict[str, Array], once: int, steps: int
     """Compare every later pass with the first one; a backend that is deterministic repeats it to the bit."""
     rows = []
     for name, got in results.items():
-        every = steps // len(got)  # states are known at the ends of blocks only
+        every = steps // len(got)  # states are known at the ends of unroll blocks only
         later = got[once // every :]
         if len(later):
-            first, against = (
-                np.resize(got[: once // every], later.shape),
-                versus(f"{backend} repeated", "its first pass"),
-            )
+            first = np.resize(got[: once // every], later.shape)
+            against = versus(f"{backend} repeated", "its first pass")
             rows.append(compare(name, against, "repeated", later, first, every=every))
     return rows

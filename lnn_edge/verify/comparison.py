@@ -1,4 +1,4 @@
-"""What "equal" means: the tolerance with its reason, and the error figures of one tensor over a run."""
+"""The meaning of "equal": the tolerance with its reason, and the error figures of one tensor over a run."""
 
 from __future__ import annotations
 

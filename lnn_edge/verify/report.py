@@ -1,4 +1,4 @@
-"""What a proof has to tell: a frozen report that prints as sentences, encodes as JSON and draws its error over time."""
+"""Report of a proof: frozen, prints as sentences, encodes as JSON and draws its error over time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +14,6 @@ from ..arrays import Array
 from ..bundle.spec import Precision, Verification
 from ..wording import listed, plural
 from .comparison import TORCH, Comparison, errors_by_step, tolerance_of, tolerance_reason
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Curve", "ExportReport", "Segment", "Timeline", "curves_from_results"]
 
@@ -181,7 +178,8 @@ def curves_from_results(subject: str, results: Mapping[str, Array], float64: Map
 
     Args:
         subject: Whose results.
-        results: Per output and state output, (steps, *shape); with `unroll` the states once per block, (calls, *shape).
+        results: Per output and state output, (steps, *shape); with `unroll` the states once
+            per unroll block, (calls, *shape).
         float64: The exact values at every step.
     """
     curves = []

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ...errors import BackendError
-from ..console import add_json_argument, emit_json, grid, progress_bar, say
+from ..console import add_json_argument, emit_json, grid, print_result, progress_bar
 from ..exit_codes import INTERRUPTED, MISSED, OK
 from ..options import BackendChoice, add_backend_arguments, backend_options, positive
 
@@ -142,7 +142,7 @@ def _bench(choices: _Choices) -> int:
     except BackendError as error:
         failed = error
     result = _result(loaded, choices.warmup, whole, paced, device)
-    say(_text(result), choices.json)
+    print_result(_text(result), choices.json)
     emit_json(result, choices.json)
     if failed is not None:
         raise failed
@@ -152,12 +152,12 @@ def _bench(choices: _Choices) -> int:
 def _verdict(result: _Result, choices: _Choices, interrupted: bool) -> int:
     """Say last what it comes to, and return the exit code."""
     if interrupted:
-        say("interrupted: the figures are of the part that ran", choices.json)
+        print_result("interrupted: the figures are of the part that ran", choices.json)
         return INTERRUPTED
-    say(f"{choices.bundle}: {_summary(result)}", choices.json)
+    print_result(f"{choices.bundle}: {_summary(result)}", choices.json)
     failures = _failures(result, choices)
     for failure in failures:  # last, where the reason of an exit code is looked for
-        say(f"MISSED: {failure}", choices.json)
+        print_result(f"MISSED: {failure}", choices.json)
     return MISSED if failures else OK
 
 

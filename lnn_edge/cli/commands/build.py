@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..console import add_json_argument, emit_json, progress_bar, say
+from ..console import add_json_argument, emit_json, print_result, progress_bar
 from ..exit_codes import OK
 from ..options import add_option_argument, backend_options
 
@@ -69,7 +69,7 @@ def _build(choices: _Choices) -> int:
     with progress_bar("build") as progress:
         prepared = backend.prepare(bundle, options, progress, rebuild=choices.rebuild)
     emit_json(prepared, choices.json)
-    say(f"{choices.bundle}: {_outcome(prepared)}", choices.json)
+    print_result(f"{choices.bundle}: {_outcome(prepared)}", choices.json)
     return OK
 
 

@@ -20,7 +20,7 @@ from ...machine.checks import EXTRAS, HERE, Finding, extra_check, governor_check
 from ...machine.describe import machine, package_version
 from ...machine.jetson import Board, read_board
 from ...machine.jetson_checks import clock_checks, release_check
-from ..console import add_json_argument, emit_json, grid, say
+from ..console import add_json_argument, emit_json, grid, print_result
 from ..exit_codes import NOT_READY, OK
 
 __all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
@@ -52,13 +52,15 @@ def _doctor(json: str | None) -> int:
     findings = [*backends, *_device(board, checks), *map(extra_check, EXTRAS), governor_check()]
     usable = any(f.status == "ready" for f in backends)
     emit_json({"version": __version__, "machine": machine(), "findings": findings, "ready": usable}, json)
-    say(grid(("what", "status", "found", "type this"), [(f.what, f.status, f.found, f.fix) for f in findings]), json)
-    say("machine: " + "; ".join(f"{name} {value}" for name, value in machine().items()), json)
+    print_result(
+        grid(("what", "status", "found", "type this"), [(f.what, f.status, f.found, f.fix) for f in findings]), json
+    )
+    print_result("machine: " + "; ".join(f"{name} {value}" for name, value in machine().items()), json)
     if not usable:
-        say(f"lnn-edge {__version__}: no backend is ready; type: {BACKENDS[-1].install}", json)
+        print_result(f"lnn-edge {__version__}: no backend is ready; type: {BACKENDS[-1].install}", json)
         return NOT_READY
     ready = ", ".join(entry.name for entry, f in zip(BACKENDS, backends, strict=True) if f.status == "ready")
-    say(f"lnn-edge {__version__}: ready to run bundles on {ready}", json)
+    print_result(f"lnn-edge {__version__}: ready to run bundles on {ready}", json)
     return OK
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ..console import add_json_argument, progress_bar, remarks, say, tell
+from ..console import add_json_argument, note, print_result, progress_bar, remarks
 from ..exit_codes import OK
 from ..options import (
     ExampleChoice,
@@ -145,7 +145,7 @@ def _export(choices: _Choices) -> int:
     example = load_example(choices.example, None if inputs is None else [feature.name for feature in inputs])
     source = load_source(choices.source, choices.beside)
     if choices.beside.weights is None and source.checkpoint_sha256 is None:
-        tell("no --weights: exporting the model as the factory returns it")
+        note("no --weights: exporting the model as the factory returns it")
     with shown_when_it_fails(choices.view), progress_bar("export") as progress, remarks():
         report = export_model(
             source.module,
@@ -168,5 +168,5 @@ def _export(choices: _Choices) -> int:
             progress=progress,
         )
     show_proof(report, choices.view)
-    say(f"saved {report.path}{str(report).removeprefix(report.path.name)}", choices.view.json)
+    print_result(f"saved {report.path}{str(report).removeprefix(report.path.name)}", choices.view.json)
     return OK

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..console import add_json_argument, emit_json, grid, say
+from ..console import add_json_argument, emit_json, grid, print_result
 from ..exit_codes import OK
 
 if TYPE_CHECKING:
@@ -40,15 +40,15 @@ def _inspect(path: str, json: str | None) -> int:
 
     bundle = read_bundle(path)
     emit_json(bundle.manifest, json)
-    say("\n".join(_sections(bundle.manifest)), json)
+    print_result("\n".join(_sections(bundle.manifest)), json)
     size = sum(len(data) for data in bundle.files.values())
-    say(f"\n{path}: valid, {size / 1024:.0f} KiB, files unchanged since export", json)
+    print_result(f"\n{path}: valid, {size / 1024:.0f} KiB, files unchanged since export", json)
     return OK
 
 
 def _sections(m: Manifest) -> list[str]:
     return [
-        f"{m.name}: {_time(m.time)}, batch {m.batch}, {_block(m.unroll)}{m.precision}",
+        f"{m.name}: {_time(m.time)}, batch {m.batch}, {_unroll(m.unroll)}{m.precision}",
         _features("input", m.inputs),
         _features("output", m.outputs),
         _states(m.states),
@@ -59,7 +59,7 @@ def _sections(m: Manifest) -> list[str]:
     ]
 
 
-def _block(unroll: int) -> str:
+def _unroll(unroll: int) -> str:
     return "" if unroll == 1 else f"blocks of {unroll} samples, "
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from ...wording import plural
-from ..console import tell
+from ..console import note
 from ..exit_codes import OK
 from ..feeding import Feed, Handling
 from ..options import BackendChoice, add_backend_arguments, backend_options
@@ -114,15 +114,15 @@ def _run(choices: _Choices) -> int:
                 summary.results = results
                 _stream(model, choices, lines, results, summary)
         except KeyboardInterrupt:
-            summary.tell("interrupted after ")
+            summary.note("interrupted after ")
             return stop.exit_code
         except BrokenPipeError:  # who reads our results has gone, and has what it wanted
             raise
         except Exception:
             if summary.feed is not None:  # else nothing has begun, and the error says it all
-                summary.tell("stopped after ")
+                summary.note("stopped after ")
             raise
-    summary.tell("", f" through {model.name} on {model.description}")
+    summary.note("", f" through {model.name} on {model.description}")
     return OK
 
 
@@ -154,14 +154,14 @@ class _Summary:
         self.results: Results | None = None
         self.feed: Feed | None = None
 
-    def tell(self, before: str, behind: str = "") -> None:
+    def note(self, before: str, behind: str = "") -> None:
         """Print it, below what the user should know about the samples."""
         steps = 0 if self.results is None else self.results.rows
         counts = f"{plural(steps, 'sample')} in 0 recordings" if self.feed is None else self.feed.counts(steps)
         warning = None if self.feed is None else self.feed.warning()
         if warning:
-            tell(warning)
-        tell(f"{before}{counts}{behind}{self._saved()}")
+            note(warning)
+        note(f"{before}{counts}{behind}{self._saved()}")
 
     def _saved(self) -> str:
         if self.results is None or self.results.in_place is None:

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..console import add_json_argument, progress_bar, say
+from ..console import add_json_argument, print_result, progress_bar
 from ..exit_codes import NOT_EQUAL, OK
 from ..options import (
     BackendChoice,
@@ -103,7 +103,7 @@ def _verify(choices: _Choices) -> int:
         text = f"equal over {report.steps:,} closed-loop steps on {where}"
     else:
         text = f"NOT equal on {where}: {report.worst}. Export it again on the workstation"
-    say(f"{choices.bundle}: {text}", choices.view.json)
+    print_result(f"{choices.bundle}: {text}", choices.view.json)
     return OK if report.passed else NOT_EQUAL
 
 

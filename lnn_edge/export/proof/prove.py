@@ -12,8 +12,9 @@ from ...bundle.golden import Golden
 from ...bundle.manifest import Manifest
 from ...bundle.spec import DT_INPUT
 from ...progress import Progress
-from ...runtime.closed_loop import compare_results, replay, report_from_proof, telling
+from ...runtime.closed_loop import replay, replay_progress
 from ...runtime.model import Model
+from ...runtime.proof import compare_results, report_from_proof
 from ...verify.comparison import EXTREME, TORCH, Comparison
 from ...verify.report import ExportReport, curves_from_results
 from ...verify.samples import Excitation
@@ -58,7 +59,7 @@ def prove(
     samples, float32 = truth.samples, truth.float32
     comparisons, curves = truth.comparisons(), curves_from_results(TORCH, truth.stepped, truth.float64)
     for model in models:
-        results = replay(model, _all_inputs(samples), samples.reset, telling(progress, model, samples.steps))
+        results = replay(model, _all_inputs(samples), samples.reset, replay_progress(progress, model, samples.steps))
         comparisons += compare_results(model, results, float32, truth.float64, samples.segments)
         curves += curves_from_results(model.backend, results, truth.float64)
     comparisons += _evaluated(bundle, truth, progress, length)
@@ -81,7 +82,7 @@ def _evaluated(bundle: Bundle, truth: Truth, progress: Progress, length: ProofLe
     budget = min(length.evaluated[manifest.precision], _golden_steps(truth, manifest))
     index, segments = _beginnings(truth.samples.segments, budget, manifest.unroll)
     picked = truth.samples.pick(index)
-    results = replay(model, _all_inputs(picked), picked.reset, telling(progress, model, picked.steps))
+    results = replay(model, _all_inputs(picked), picked.reset, replay_progress(progress, model, picked.steps))
     float32, float64 = ({name: value[index] for name, value in r.items()} for r in (truth.float32, truth.float64))
     return compare_results(model, results, float32, float64, segments)
 

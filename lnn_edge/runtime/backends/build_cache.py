@@ -1,4 +1,4 @@
-"""Engines that were built on this device, in the user's cache.
+"""Cache of engines that were built on this device, in the user's folder.
 
 An engine is native code: loading one from elsewhere is running a stranger's program. So the folder is the user's alone
 (0700), every engine has a record beside it with everything it depends on, its hash, and a keyed signature whose secret

@@ -1,4 +1,4 @@
-"""Where each tensor of a step lies in memory: the one place that turns a manifest into sizes and offsets."""
+"""Memory layout of a step: size and place of each tensor, from the manifest."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from ...bundle.manifest import Manifest
 
 __all__ = ["ALIGNMENT", "Layout", "Slab", "layout_from_manifest", "slab"]
 
 Shape = tuple[int, ...]
+FloatArray = npt.NDArray[np.float32]
 
 ALIGNMENT = 256  # bytes; TensorRT asks it of every tensor's address
 _ITEM = 4  # bytes of a float32; inputs, outputs and states are never anything else
@@ -22,13 +26,19 @@ class Slab:
 
     Args:
         shapes: By name, in order.
-        offsets: Where each starts, bytes, a multiple of `ALIGNMENT`.
-        nbytes: Size of the whole, a multiple of `ALIGNMENT`.
+        offsets: Where each starts, bytes, a multiple of the alignment.
+        nbytes: Size of the whole, a multiple of the alignment.
     """
 
     shapes: Mapping[str, Shape]
     offsets: Mapping[str, int]
     nbytes: int
+
+    def views(self, memory: FloatArray) -> dict[str, FloatArray]:
+        """Tensors in `memory`, float32 of at least `nbytes`, by name."""
+        starts = {name: offset // _ITEM for name, offset in self.offsets.items()}
+        ends = {name: starts[name] + math.prod(shape) for name, shape in self.shapes.items()}
+        return {name: memory[starts[name] : ends[name]].reshape(shape) for name, shape in self.shapes.items()}
 
 
 @dataclass(frozen=True)
@@ -68,11 +78,11 @@ def layout_from_manifest(manifest: Manifest) -> Layout:
     )
 
 
-def slab(tensors: Iterable[tuple[str, Shape]]) -> Slab:
-    """Put float32 tensors one after the other, each aligned."""
+def slab(tensors: Iterable[tuple[str, Shape]], alignment: int = ALIGNMENT) -> Slab:
+    """Put float32 tensors one after the other, each at a multiple of `alignment` bytes."""
     shapes = dict(tensors)
     offsets, end = {}, 0
     for name, shape in shapes.items():
         offsets[name] = end
-        end += -(-math.prod(shape) * _ITEM // ALIGNMENT) * ALIGNMENT
+        end += -(-math.prod(shape) * _ITEM // alignment) * alignment
     return Slab(shapes, offsets, end)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from ...arrays import Array
 from ...bundle.directory import Bundle
 from ...bundle.manifest import Manifest
 from ...errors import BackendError, BundleError
+from .layout import slab
 
 # From 1.29 on onnxruntime reports models and figures to its makers: a database in the user's cache folder, threads, and
 # connections. Nothing of that belongs on a robot. It looks once, while it is imported; a choice of the user's stands.
@@ -22,7 +22,7 @@ import onnxruntime as ort
 
 __all__ = ["CpuBackend", "CpuStepper"]
 
-_ALIGN = 16  # elements: 64 bytes, one cache line and the widest vector register
+_CACHE_LINE = 64  # bytes; also the widest vector register
 
 
 class CpuBackend:
@@ -107,17 +107,12 @@ class CpuStepper:
 
 
 def _arena(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Array, dict[str, Array]]:
-    """One zeroed, aligned block, and views of it for every tensor, each starting on a cache line of its own."""
-    sizes = [-(-int(np.prod(shape)) // _ALIGN) * _ALIGN for shape in shapes.values()]
-    starts = [0, *accumulate(sizes)]
-    raw = np.zeros(starts[-1] + _ALIGN, np.float32)
-    offset = (-raw.ctypes.data % (4 * _ALIGN)) // 4
-    flat = raw[offset : offset + starts[-1]]
-    views = {
-        name: flat[start : start + int(np.prod(shape))].reshape(shape)
-        for (name, shape), start in zip(shapes.items(), starts, strict=False)
-    }
-    return flat, views
+    """Zeroed memory, and views of it for every tensor, each starting on a cache line of its own."""
+    places = slab(shapes.items(), _CACHE_LINE)
+    raw = np.zeros(places.nbytes + _CACHE_LINE, np.uint8)
+    start = -raw.ctypes.data % _CACHE_LINE
+    flat = raw[start : start + places.nbytes].view(np.float32)
+    return flat, places.views(flat)
 
 
 def _check_signature(bundle: Bundle, session: ort.InferenceSession) -> None:

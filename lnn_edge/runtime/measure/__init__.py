@@ -1,1 +1,4 @@
-"""The latency of a step, measured."""
+"""Measurement of the latency of a step.
+
+timing   steps back to back and at a rate
+"""

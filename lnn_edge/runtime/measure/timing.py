@@ -1,9 +1,9 @@
-"""Latency the way a control engineer believes: every step timed, percentiles with their sample count, and at a rate
-each step measured from the moment it was due.
+"""Timing of steps, back to back and at a rate, the way a control engineer believes.
 
-Back to back, one step follows the other; that is the best case, with warm caches. Paced, each step is due at a fixed
-time (start + k * period), whatever happened before; when steps overrun, the delay of the ones behind them is counted
-too (no coordinated omission). For every paced step:
+Every step is timed, and percentiles come with their sample count. Back to back, one step follows the other; that is the
+best case, with warm caches. Paced, each step is due at a fixed time (start + k * period), whatever happened before, and
+measured from that moment; when steps overrun, the delay of the ones behind them is counted too (no coordinated
+omission). For every paced step:
 
     lateness = start - due         what the operating system's timer and earlier steps cost
     service  = end - start         what the step costs

@@ -1,1 +1,4 @@
-"""Where samples come from and results go."""
+"""Transports: where samples come from and results go.
+
+csv_file   CSV files and pipes
+"""

@@ -112,10 +112,10 @@ def _missing_column(name: str, columns: Sequence[str], names: Sequence[str], sou
         change = f"tr ',{';' if separator == ';' else chr(92) + 't'}' '.,'"
         return f"separates its cells by {shown}, expected commas. To change that, {_filtered(source, change)}"
     if all(_is_number(cell) for cell in columns):
-        told = f"begins with numbers, expected a header with the columns {listed(names)}"
+        message = f"begins with numbers, expected a header with the columns {listed(names)}"
         if len(names) != len(columns):
-            return f"{told}. Put a line with the names of its {len(columns)} columns on top"
-        return f"{told}. If that is their order, {_filtered(source, 'sed ' + shlex.quote('1i ' + ','.join(names)))}"
+            return f"{message}. Put a line with the names of its {len(columns)} columns on top"
+        return f"{message}. If that is their order, {_filtered(source, 'sed ' + shlex.quote('1i ' + ','.join(names)))}"
     return f"has no column '{name}'. {choices(name, columns)}"
 
 
@@ -143,7 +143,7 @@ def rows(table: Any, columns: Columns, source: str) -> Iterator[Row | BadRowErro
 
     Args:
         table: A CSV reader behind its header.
-        columns: From `match_columns`.
+        columns: From `read_columns`.
         source: What is read, for messages.
     """
     previous: str | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -69,9 +68,7 @@ class HostMemory:
 
     def views(self, slab: Slab) -> dict[str, npt.NDArray[np.float32]]:
         """Tensors in this memory, by name."""
-        starts = {name: offset // self.array.itemsize for name, offset in slab.offsets.items()}
-        ends = {name: starts[name] + math.prod(shape) for name, shape in slab.shapes.items()}
-        return {name: self.array[starts[name] : ends[name]].reshape(shape) for name, shape in slab.shapes.items()}
+        return slab.views(self.array)
 
 
 class _Pinned:

@@ -1,4 +1,4 @@
-"""Where the time of a step goes on the GPU, in trtexec's words, each figure with what it includes."""
+"""Figures of the GPU: where the time of a step goes, in trtexec's words, each with what it includes."""
 
 from __future__ import annotations
 

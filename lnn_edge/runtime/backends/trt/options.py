@@ -1,4 +1,4 @@
-"""How a user may want the `tensorrt` backend to run; the values are in the backend table."""
+"""Options of the `tensorrt` backend; their values are in the backend table."""
 
 from __future__ import annotations
 

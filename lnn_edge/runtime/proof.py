@@ -1,0 +1,102 @@
+"""Proof of loaded models against known results: comparisons by segment and tensor, and the report on them."""
+
+from __future__ import annotations
+
+import time as clock
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ..arrays import Array
+from ..bundle.directory import Bundle
+from ..verify.comparison import EXACT, TORCH, Comparison, compare, largest_error, tolerance_of, versus
+from ..verify.report import Curve, ExportReport, Segment, Timeline
+from .model import Model
+
+__all__ = ["compare_results", "report_from_proof"]
+
+
+def compare_results(
+    model: Model,
+    results: Mapping[str, Array],
+    float32: Mapping[str, Array],
+    float64: Mapping[str, Array],
+    segments: Sequence[tuple[str, int, int]],
+) -> list[Comparison]:
+    """Compare what a model gave with torch float32 and with float64, by segment (name, start, stop) and tensor.
+
+    The model's precision says how much may be between them.
+    """
+    rows = []
+    for segment, start, stop in segments:
+        for name, got in results.items():
+            every = len(float32[name]) // len(got)  # states are known at the ends of unroll blocks only
+            known, part = slice(start // every, stop // every), slice(start + every - 1, stop, every)
+            own = largest_error(float32[name][part], float64[name][part])
+            for reference, expected in ((TORCH, float32), (EXACT, float64)):
+                against = versus(model.backend, reference)
+                row = compare(
+                    name,
+                    against,
+                    segment,
+                    got[known],
+                    expected[name][part],
+                    tolerance=tolerance_of(model.manifest.precision, segment),
+                    own=own,
+                    every=every,
+                )
+                rows.append(row)
+    return rows
+
+
+def report_from_proof(
+    bundle: Bundle,
+    models: Sequence[Model],
+    comparisons: Sequence[Comparison],
+    curves: Sequence[Curve],
+    *,
+    parts: Sequence[tuple[str, int, int]],
+    reset: Array,
+    dt_s: Array | None,
+    regimes: Mapping[str, str],
+    started: float,
+) -> ExportReport:
+    """Put together what a proof found.
+
+    Args:
+        bundle: The bundle.
+        models: The bundle made ready, once per backend.
+        comparisons: Every tensor against every reference.
+        curves: Errors over time.
+        parts: Name, start and stop of each segment.
+        reset: uint8 (steps,).
+        dt_s: Seconds, (steps, batch, ...); `None` with fixed time.
+        regimes: How the dt of each segment was chosen, by its name.
+        started: When the work began, by `time.monotonic`.
+    """
+    return ExportReport(
+        path=bundle.path,
+        backends=tuple(model.description for model in models),
+        precision=bundle.manifest.precision,
+        steps=len(reset),
+        segments=tuple(_segment(part, reset, dt_s, regimes) for part in parts),
+        comparisons=tuple(comparisons),
+        nodes=bundle.manifest.graph.nodes,
+        parameters=bundle.manifest.graph.parameters,
+        seconds=clock.monotonic() - started,
+        timeline=Timeline(
+            curves=tuple(curves),
+            reset=reset,
+            dt_s=None if dt_s is None else dt_s.reshape(len(reset), -1)[:, 0],
+            period_s=bundle.manifest.time.period_s,
+        ),
+    )
+
+
+def _segment(part: tuple[str, int, int], reset: Array, dt_s: Array | None, regimes: Mapping[str, str]) -> Segment:
+    name, start, stop = part
+    sequences = int(np.count_nonzero(reset[start:stop]))
+    if dt_s is None:
+        return Segment(name, start, stop - start, sequences)
+    own = dt_s[start:stop]
+    return Segment(name, start, stop - start, sequences, regimes[name], (float(own.min()), float(own.max())))
