@@ -157,7 +157,7 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
             ConvergenceWarning: If training diverged, or was interrupted with Ctrl-C: the best weights so far are kept.
         """
         settings = make_settings(self.get_params(deep=False), parameters, type(self).__name__)
-        fresh: Any = copy.copy(self)
+        fresh = copy.copy(self)
         fresh._fit(settings, X, y, sample_weight, timespans, parameters.get("task", self._task()))
         self.__dict__ = fresh.__dict__
         return self
@@ -370,7 +370,7 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
             ValueError: If the file is no saved estimator of this class, damaged or of a newer format.
             OSError: If it cannot be read.
         """
-        saved, network, arrays = load_estimator(path, {cls.__name__: cls})
+        saved, network, arrays = load_estimator(path, cls.__name__)
         estimator = cls(**saved.params)
         estimator.n_features_in_ = saved.columns
         if saved.features is not None:

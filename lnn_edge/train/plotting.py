@@ -57,7 +57,7 @@ def plot_synapses(
     network: LiquidModule, inputs: Sequence[str] | None, outputs: Sequence[str], path: str | os.PathLike[str] | None
 ) -> Figure:
     """See `LiquidEstimator.plot_wiring`."""
-    branches: list[Any] = list(network.branches)
+    branches = network.each_branch()
     depth = max(len(branch.cores) for branch in branches)
     figure = _figure(path, (7.0 * depth, 4.6 * len(branches)))
     panels = figure.subplots(len(branches), depth, squeeze=False)

@@ -163,7 +163,12 @@ def step_network(
 
 
 def forecast_values(
-    network: LiquidModule, first: Array, states: Sequence[Array], inputs: Array, columns: Sequence[int], spans: Any
+    network: LiquidModule,
+    first: Array,
+    states: Sequence[Array],
+    inputs: Array,
+    columns: Sequence[int],
+    spans: Array | None,
 ) -> Array:
     """Feed the network its own outputs.
 

@@ -84,7 +84,7 @@ def save_estimator(
     target = check_name(path)
     check_output(target)
     tensors = {f"network.{name}": value.numpy() for name, value in network.state_dict().items()}
-    branches = [_describe_branch(branch) for branch in network.branches]
+    branches = [_describe_branch(branch) for branch in network.each_branch()]
     wiring = getattr(branches[0].cores[-1].cell, "wiring", None)
     own = isinstance(estimator.params.get("wiring"), Wiring)
     described = msgspec.structs.replace(
@@ -113,19 +113,17 @@ def _plain_params(params: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _describe_branch(branch: Any) -> _BranchConfig:
+def _describe_branch(branch: Branch) -> _BranchConfig:
     cores = [config_from_core(str(k), core) for k, core in enumerate(branch.cores)]
     return _BranchConfig(cores, _HEADS[type(branch.head).__name__])
 
 
-def load_estimator(
-    path: str | os.PathLike[str], estimators: Mapping[str, Any]
-) -> tuple[SavedEstimator, LiquidModule, dict[str, Array]]:
+def load_estimator(path: str | os.PathLike[str], name: str) -> tuple[SavedEstimator, LiquidModule, dict[str, Array]]:
     """Read what `save_estimator` wrote. Nothing in the file is code, and nothing in it is run.
 
     Args:
         path: The file.
-        estimators: Classes that can be loaded, by name.
+        name: Of the class of estimator that it should hold.
 
     Returns:
         The estimator, its network in eval mode, and the arrays of its metadata.
@@ -136,10 +134,9 @@ def load_estimator(
     """
     source = Path(path)
     described, arrays = read_tensors(source, "estimator", SavedEstimator, _VERSION)
-    if described.estimator not in estimators:
+    if described.estimator != name:
         raise ValueError(
-            f"'{source}' holds a {described.estimator}, not a {' or '.join(estimators)}. "
-            f"Type: {described.estimator}.load('{source}')"
+            f"'{source}' holds a {described.estimator}, not a {name}. Type: {described.estimator}.load('{source}')"
         )
     _check_sizes(source, described, arrays)
     if described.wiring is not None:

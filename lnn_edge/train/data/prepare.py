@@ -213,7 +213,11 @@ def _readout(settings: Settings, sequences: Sequences, targets: Targets, labels:
 
 
 def _dataset(
-    sequences: Sequences, values: Sequence[Array], weights: Sequence[Array], metadata: Metadata, moments: Any
+    sequences: Sequences,
+    values: Sequence[Array],
+    weights: Sequence[Array],
+    metadata: Metadata,
+    moments: tuple[Array, Array],
 ) -> Dataset:
     def scaled(part: Array) -> torch.Tensor:
         if metadata.labels:

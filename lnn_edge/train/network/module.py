@@ -42,7 +42,9 @@ class Branch(nn.Module):
         self.cores = nn.ModuleList(cores)
         self.head = head
 
-    def through(self, x: torch.Tensor, states: Sequence[Any], spans: Any, run: _Run) -> tuple[torch.Tensor, list[Any]]:
+    def through(
+        self, x: torch.Tensor, states: Sequence[Any], spans: torch.Tensor | None, run: _Run
+    ) -> tuple[torch.Tensor, list[Any]]:
         """Run over (rows, time, features); `run` is what calls a layer."""
         after = []
         for core, state in zip(self.cores, states, strict=True):
@@ -115,28 +117,31 @@ class LiquidModule(nn.Module):
         """Logits to probabilities, scaled values to raw units."""
         return torch.softmax(raw, dim=-1) if self.labels else raw * self.y_scale + self.y_mean
 
-    def _through(self, x: torch.Tensor, states: Any, spans: Any, run: _Run) -> tuple[list[torch.Tensor], Any]:
+    def _through(
+        self, x: torch.Tensor, states: Any, spans: torch.Tensor | None, run: _Run
+    ) -> tuple[list[torch.Tensor], Any]:
         scaled = (x - self.x_mean) / self.x_scale
-        given = states or [[None] * len(branch.cores) for branch in self._branches()]
-        pairs = zip(self._branches(), given, strict=True)
+        given = states or [[None] * len(branch.cores) for branch in self.each_branch()]
+        pairs = zip(self.each_branch(), given, strict=True)
         results = [branch.through(scaled, own, spans, run) for branch, own in pairs]
         return [outputs for outputs, _ in results], [after for _, after in results]
 
-    def _branches(self) -> list[Any]:
-        return list(self.branches)
+    def each_branch(self) -> list[Branch]:
+        """The branches, side by side."""
+        return [branch for branch in self.branches if isinstance(branch, Branch)]
 
     def _nested(self, states: States) -> list[list[Any]]:
         """States by branch and core, as the layers take them."""
         rest = iter(states)
         return [
             [(next(rest), next(rest)) if core.use_mixed else next(rest) for core in branch.cores]
-            for branch in self._branches()
+            for branch in self.each_branch()
         ]
 
     @property
     def state_count(self) -> int:
         """Number of state tensors."""
-        return sum(2 if core.use_mixed else 1 for branch in self._branches() for core in branch.cores)
+        return sum(2 if core.use_mixed else 1 for branch in self.each_branch() for core in branch.cores)
 
 
 def _leaves(nested: Any) -> list[torch.Tensor]:

@@ -67,6 +67,7 @@ def lstm_stage(lstm: Any, x: Tensor, state: Encoding) -> Stage:
     """The stage of an ncps LSTMCell; x (steps, B, inputs)."""
     units = lstm.hidden_size
     weight, bias = state.folded(lstm.recurrent_map.weight, _bias(lstm.input_map))
+    # ncps adds 1 to the forget gate in every step
     bias = bias + torch.cat((bias.new_zeros(2 * units), bias.new_ones(units), bias.new_zeros(units)))
     drive = functional.linear(x, lstm.input_map.weight, bias)
     return Stage(partial(LstmBlock, state.scale, state.shift), (drive, weight))
@@ -136,11 +137,14 @@ def _heads(cell: Any, one_span: bool) -> tuple[Tensor, Tensor]:
     weights = [layer.weight if mask is None else layer.weight * mask for layer in candidates]
     biases = [_bias(layer) for layer in candidates]
     if cell.mode != "pure":
+        # the candidates are tanhs, computed as sigmoids of twice their argument; the gate is the sigmoid of
+        # a * span + b, which for a span of 1 is one head
         weights, biases = [2 * w for w in weights], [2 * b for b in biases]
         a, b = cell.time_a, cell.time_b
         if one_span:
             weights, biases = [*weights, a.weight + b.weight], [*biases, _bias(a) + _bias(b)]
         else:
+            # b before a: `Gated` adds a * span to b in place, and takes the first three heads through one sigmoid
             weights, biases = [*weights, b.weight, a.weight], [*biases, _bias(b), _bias(a)]
     return torch.stack(weights), torch.stack(biases)
 
@@ -156,6 +160,7 @@ def _mix_stage(
     """The heads of cells of one mode side by side."""
     mode, own = cells[0].mode, () if spans is None else (spans,)
     if mode == "pure":
+        # ordinary autograd has the derivative of abs, so the block need not
         tau = torch.cat([cell.w_tau for cell in cells], dim=1).abs()
         own = (torch.cat([cell.A for cell in cells], dim=1), tau, *own)
     mixture = Pure if mode == "pure" else partial(Gated, mode)
@@ -188,6 +193,7 @@ class Skew:
     def spread(self, spans: Tensor) -> Tensor:
         """Time spans (steps, B) as each layer meets them, (ticks, B, units)."""
         late = self.ticks - self.steps
+        # 1, a span that harms nothing: results of these ticks are held back or never gathered
         shifted = [functional.pad(spans, (0, 0, k, late - k), value=1.0) for k in range(len(self.sizes))]
         return torch.cat([s.unsqueeze(2).expand(-1, -1, n) for s, n in zip(shifted, self.sizes, strict=True)], dim=2)
 
@@ -227,6 +233,8 @@ def _layers(
     Shapes: (heads, own units, inputs), (heads, own units, units), (heads, own units).
     """
     carried, slots = encoding_of(cells[0].mode), skew.slots
+    # a layer sees the one below it and itself, which lie side by side in the state; zeros stand for the others, so that
+    # every layer takes the whole state and all can be one product
     for k, cell in enumerate(cells):
         weight, bias = _heads(cell, one_span)
         weight_x = weight[:, :, :inputs] if k == 0 else None

@@ -36,16 +36,16 @@ class LtcBlock:
     def __init__(self, wires: Wires, unfolds: int, flip: bool, base: Tensor, c: Tensor, *parameters: Tensor) -> None:
         self._neurons, self._unfolds, self._flip = wires.targets, unfolds, flip
         self._base, self._c, self._synapses = base, c, Synapses(wires, *parameters)
-        self._c_rows = list(c.unbind(0)) * (len(base) // len(c))
+        self._c_rows = list(c.unbind(0)) * (len(base) // len(c))  # without time spans one row goes for all steps
         self._count = len(wires.source)
 
     def start(self, h: Tensor, steps: int, keep: bool, last: bool) -> None:
         """See `AutogradBlock`."""
         neurons, unfolds, columns = self._neurons, self._unfolds, self._base.shape[2]
         self._potentials, _ = buffer(h, steps, (unfolds + 1, neurons + 1, columns), keep)
-        self._potentials[:, :, neurons] = 1
+        self._potentials[:, :, neurons] = 1  # what `Synapses` multiplies the shifts by, in the same sparse product
         self._sums, _ = buffer(h, steps, (unfolds, 2 * neurons, columns), keep)
-        self._sigmoids = h.new_empty(self._count, columns)
+        self._sigmoids = h.new_empty(self._count, columns)  # one room: `backward` computes them again
         self._results, self._rows = buffer(h, steps, h.shape, keep or last)
         self._kept, self._base_rows = keep, self._base.unbind(0)
 
@@ -70,6 +70,7 @@ class LtcBlock:
         """See `AutogradBlock`."""
         _, potentials, sums = saved
         self._with_one, self._v = potentials[:, :-1], potentials[:, :-1, : self._neurons]
+        # v' = drive / leak: by drive 1 / leak, by leak -v' / leak
         by_drive = sums[:, :, self._neurons :].reciprocal()
         by_leak = -by_drive * potentials[:, 1:, : self._neurons]
         self._local = torch.stack((by_drive, by_leak), dim=2)
@@ -87,7 +88,8 @@ class LtcBlock:
             s = self._synapses.activate(potentials[k], self._sigmoid_rows[k])  # again: less time than to keep them all
             torch.mul(locals_[k], grad, out=d_rows[k])
             self._synapses.back(d_rows[k].flatten(0, 1), s, before[k])
-            grad = self._synapses.down(before[k]).addcmul_(c, d_rows[k][0])
+            grad = self._synapses.down(before[k]).addcmul_(c, d_rows[k][0])  # v is in the sigmoids and in c v
+        # all unfolds in one call; all steps in one would need the sigmoids of the whole sequence
         self._synapses.add(self._v[t], self._sigmoids, d_sums.flatten(1, 2), self._d_before)
         return torch.add(into, grad.t() if self._flip else grad)
 

@@ -11,7 +11,6 @@ batch, so that what is gathered is contiguous.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,7 +71,7 @@ class Synapses:
         order = torch.argsort(source, stable=True)
         fan_out = torch.bincount(source, minlength=wires.sources)
         self._down = _Sparse(order, _offsets(fan_out), sigma[order])
-        self._totals: Any = None
+        self._totals: list[Tensor] | None = None
 
     def activate(self, v: Tensor, out: Tensor) -> Tensor:
         """The sigmoids (synapses, n) of potentials (sources + 1, n), whose last row is one."""
@@ -96,6 +95,7 @@ class Synapses:
         if self._totals is None:
             self._totals = [torch.zeros_like(s) for _ in range(4)]
         drives, leaks = d_sums.chunk(2, dim=1)
+        # sums over rows wait until `gradients`, where they happen once; the last columns of `_SensorySums` may be fewer
         sigma, shift, drive, leak = (self._by_synapse(total[..., : s.shape[2]]) for total in self._totals)
         s, d_before, wires = self._by_synapse(s), self._by_synapse(d_before), self._wires
         sigma.addcmul_(d_before, self._expanded(v, wires.source, 1))

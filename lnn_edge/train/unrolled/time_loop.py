@@ -68,6 +68,7 @@ class Stage:
 
 def buffer(like: Tensor, steps: int, shape: Sequence[int], keep: bool) -> tuple[Tensor, list[Tensor]]:
     """Room for every step, (steps, *shape), and its views by step; without `keep`, one room that all steps share."""
+    # views of all steps at once: indexing the buffer would make one in every operation of every step
     whole = like.new_empty(steps if keep else 1, *shape)
     rows = list(whole.unbind(0))
     return whole, rows if keep else rows * steps
@@ -86,7 +87,8 @@ def run_loop(stages: Sequence[Stage], h: Tensor, steps: int, memory: Tensor | No
         The states after every step, (steps, *h.shape), and the last cell state, empty without memory.
     """
     tensors = [tensor for stage in stages for tensor in stage.tensors]
-    cell_state = h.new_empty(0) if memory is None else memory
+    cell_state = h.new_empty(0) if memory is None else memory  # autograd takes tensors: an empty one is none
+    # asked here, because inside of a Function gradients are always off
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (h, cell_state, *tensors))
     states, last = _Loop.apply(tuple(stages), steps, keep, h, cell_state, *tensors)  # type: ignore[no-untyped-call]
     return states, last
@@ -120,8 +122,11 @@ class _Loop(torch.autograd.Function):
             block.start(h, steps, keep, block is blocks[-1])
         _run(blocks, h, steps)
         saved = [block.saved() for block in blocks]
+        # a copy: the last row of a buffer that is saved, which the caller may change
         states, last = saved[-1][0], blocks[0].memory.clone() if memory.numel() else memory.clone()
         if keep:
+            # tensors by save_for_backward alone, never in a block that ctx keeps: autograd then frees them with the
+            # graph, finds those that were changed in place, and a backward pass can be repeated from them
             ctx.makes = [(stage.make, len(stage.tensors)) for stage in stages]
             ctx.saved_counts = [len(part) for part in saved]
             ctx.save_for_backward(h, memory, *tensors, *(tensor for part in saved for tensor in part))
@@ -153,7 +158,11 @@ def _run(blocks: Sequence[AutogradBlock], h: Tensor, steps: int) -> None:
 
 
 def _run_back(blocks: Sequence[AutogradBlock], d_states: Tensor) -> Tensor:
-    """From the gradients of the states after every step to that of the state before the first."""
+    """From the gradients of the states after every step to that of the state before the first.
+
+    A state has two gradients, its own and the one that comes back through the step after it. The first block of that
+    step adds them up: the matrix product of a CfC or an LSTM takes something to add for nothing.
+    """
     rows = d_states.unbind(0)
     zero = d_states.new_zeros(())
     inner = [block.backward for block in blocks[:0:-1]]
