@@ -947,6 +947,15 @@ def test_verify_of_altered_golden_outputs_is_not_equal(call, cfc_copy, tmp_path)
     assert {c["first_over"] for c in result["comparisons"]} == {None, 9}
 
 
+def test_what_is_not_finite_is_null(call, ltc_copy, tmp_path):
+    """JSON has no word for infinity; Python's own is one that other readers refuse."""
+    edit_golden(ltc_copy, lambda t: t["float64/h_out"].__setitem__((3, 0, 0), np.nan))
+    code, *_ = call("verify", ltc_copy, "--json", tmp_path / "v.json")
+    result = json.loads((tmp_path / "v.json").read_text(), parse_constant=pytest.fail)
+    assert (code, result["passed"]) == (3, False)
+    assert None in [c["max_abs"] for c in result["comparisons"]]
+
+
 def test_run_of_altered_golden_outputs_does_not_start(call, cfc_copy):
     edit_golden(cfc_copy, lambda t: t["float64/output"].__setitem__((9, 0, 1), 3.0))
     code, out, err = call("run", cfc_copy, stdin=csv_text(samples(1)))
