@@ -174,7 +174,7 @@ MUTATIONS = (
     _fault(
         "samples-of-a-block-reversed",
         "order in a block",
-        "test_a_block_equals_single_steps",
+        "test_a_block_equals_single_steps[1-ltc-autoncp]",
         ("[sample[k] for sample in samples]", "[sample[-1 - k] for sample in samples]"),
     ),
     _fault(
@@ -208,7 +208,7 @@ MUTATIONS = (
     _fault(
         "folded-bias",
         "graph folding",
-        "test_constants_fold",
+        "test_constants_fold[linear-norm]",
         ("shift if bias is None else bias * factor + shift", "shift if bias is None else bias + shift"),
     ),
     _fault(
@@ -227,7 +227,7 @@ MUTATIONS = (
     _fault(
         "causal-check",
         "causal check",
-        "test_not_causal_per_sample",
+        "test_not_causal_per_sample[pooled-over-time]",
         (
             '"first", stepped[name][steps], whole, tolerance=COMPUTABLE',
             '"first", stepped[name][steps], stepped[name][steps], tolerance=COMPUTABLE',
@@ -236,7 +236,7 @@ MUTATIONS = (
     _fault(
         "drifted-mask",
         "mask",
-        "test_drifted_masks",
+        "test_drifted_masks_are_named_once",
         ("int(((mask != 0) & (mask != 1)).sum())", "int(((mask < 0) & (mask != 1)).sum())"),
     ),
     _fault(
