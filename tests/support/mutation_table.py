@@ -266,7 +266,7 @@ MUTATIONS = (
     _fault(
         "checkpoint-digest",
         "hash",
-        "test_a_changed_byte_is_refused_or_changes_nothing",
+        "test_a_changed_weight_does_not_match_the_digest",
         ("if description.signed(tensors).digest != description.digest:", "if not description.digest:"),
     ),
     _fault(
