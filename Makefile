@@ -9,7 +9,7 @@ CELL ?= cfc
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint types unit device-lowest device-jetpack6 build/bundles bench clean
+.PHONY: demo test lint types unit device-lowest device-jetpack6 build/bundles bench mutations clean
 
 demo: .venv/ready
 	$(BIN)/python examples/imu_activity.py --cell $(CELL) --output build/demo-$(CELL)
@@ -53,6 +53,10 @@ build/bundles: .venv/ready-dev
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/step_overhead.py
+
+# Half an hour of small faults, each of which a test must notice. Not part of `make test`.
+mutations: .venv/ready-dev
+	$(BIN)/python tests/support/mutations.py --jobs 2
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \

@@ -434,6 +434,18 @@ def test_altered_golden_output_fails_the_self_test(cfc_copy):
     assert lnn_edge.load(cfc_copy, self_test=False).name == "gait"
 
 
+def test_an_error_of_a_ten_thousandth_is_refused(cfc_copy):
+    """Outputs are of order 1, of which 1e-5 is allowed. Torch's own distance from the reference would excuse it."""
+
+    def moved(tensors):
+        for against in ("float32", "float64"):
+            tensors[f"{against}/output"][7] += 1e-4
+
+    edit_golden(cfc_copy, moved)
+    with pytest.raises(VerificationError, match=r"differ by 1\.0e-04 .*, allowed 1\.0e-05; first over at step 7"):
+        lnn_edge.load(cfc_copy)
+
+
 def test_altered_golden_state_fails_the_self_test(ltc_copy):
     edit_golden(ltc_copy, lambda t: t["float64/h_out"].__setitem__((3, 0, 0), np.nan))
     with pytest.raises(VerificationError, match="h_out on golden inputs: onnxruntime vs float64 differ by inf"):

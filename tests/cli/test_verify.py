@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import numpy as np
 import pytest
 from bundles import edit_golden, small_cfc
 
@@ -26,6 +27,15 @@ def test_verify_of_altered_golden_outputs_is_not_equal(call, cfc_copy, tmp_path)
     result = json.loads((tmp_path / "v.json").read_text())
     assert result["passed"] is False
     assert {c["first_over"] for c in result["comparisons"]} == {None, 9}
+
+
+def test_what_is_not_finite_is_null(call, ltc_copy, tmp_path):
+    """JSON has no word for infinity; Python's own is one that other readers refuse."""
+    edit_golden(ltc_copy, lambda t: t["float64/h_out"].__setitem__((3, 0, 0), np.nan))
+    code, *_ = call("verify", ltc_copy, "--json", tmp_path / "v.json")
+    result = json.loads((tmp_path / "v.json").read_text(), parse_constant=pytest.fail)
+    assert (code, result["passed"]) == (3, False)
+    assert None in [c["max_abs"] for c in result["comparisons"]]
 
 
 def test_verify_with_golden_of_another_shape_is_a_bad_bundle(call, cfc_copy):

@@ -113,7 +113,7 @@ class TestClosedDevices:
             write(root, {f"dev/{name.replace('__', '/')}": "" for name in groups})
             shut = {str(root / "dev" / name.replace("__", "/")): group for name, group in groups.items() if group}
             monkeypatch.setattr(jetson, "ROOT", root)
-            monkeypatch.setattr(jetson.os, "access", lambda path, mode: str(path) not in shut)
+            monkeypatch.setattr(jetson.os, "access", lambda path, mode: mode == os.F_OK or str(path) not in shut)
             monkeypatch.setattr(jetson, "_group", lambda path: shut[str(path)])
             return root
 

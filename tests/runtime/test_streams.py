@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import tracemalloc
 from types import SimpleNamespace
 
@@ -325,6 +326,26 @@ class TestLoad:
         x = np.ones((20, INPUTS))
         one, two = (lnn_edge.load(bundles["fixed"], threads=k).stream().run(x) for k in (1, 2))
         np.testing.assert_allclose(one, two, rtol=0, atol=1e-6)
+
+
+def test_a_second_thread_is_refused_while_the_first_steps(bundles):
+    """The first is inside `step`, which asks its sample for the values."""
+    stream, refused = lnn_edge.load(bundles["fixed"]).stream(), []
+
+    def second():
+        with pytest.raises(RuntimeError, match="is being stepped by another thread") as got:
+            stream.step(np.zeros(INPUTS))
+        refused.append(got.value)
+
+    class Sample:
+        def __array__(self, dtype=None, copy=None):
+            thread = threading.Thread(target=second)
+            thread.start()
+            thread.join()
+            return np.zeros(INPUTS)
+
+    stream.step(Sample())
+    assert (len(refused), stream.steps) == (1, 1)
 
 
 def test_a_step_allocates_nothing_that_grows(bundles):

@@ -73,7 +73,8 @@ def check_snapshot_is_a_copy(model):
     stream = model.stream()
     kept = stream.snapshot()
     before = {name: array.copy() for name, array in kept.tensors.items()}
-    stream.step(sample(model), **timing(model))
+    for _ in range(3):  # a backend may take turns with its buffers
+        stream.step(sample(model), **timing(model))
     for name, array in before.items():
         np.testing.assert_array_equal(kept.tensors[name], array)
         with pytest.raises(ValueError, match="read-only"):

@@ -207,6 +207,13 @@ def test_noise_is_a_share_of_the_spread_whether_scaled_or_not(monkeypatch):
         np.testing.assert_allclose(noise, 0.1 * spread, rtol=1e-5)
 
 
+def test_large_targets_are_centred_before_they_are_rounded():
+    """At 1e7 float32 knows whole numbers only: what is learnt there is what is learnt around 0."""
+    near, far = (quick(LiquidNeuralRegressor).fit(X, VALUES.astype(np.float64) + shift) for shift in (0.0, 1e7))
+    losses = [[record.loss for record in model.history_] for model in (near, far)]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
 def test_what_has_no_weight_is_not_in_the_ranges(tmp_path):
     y, weights = VALUES[..., 0].copy(), np.ones((12, 20))
     y[:, 3], weights[:, 3] = 1e6, 0.0

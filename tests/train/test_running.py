@@ -162,3 +162,13 @@ def test_early_stopping(tmp_path):
     assert model.n_epochs_ == model.best_epoch_ + 5 < 300
     losses = [record.validation_loss for record in model.history_]
     assert model.best_epoch_ == 1 + int(np.argmin(losses))
+
+
+def test_early_stopping_keeps_the_weights_of_the_best_epoch():
+    """They are those of a run that ends there."""
+    noise = np.random.default_rng(1).normal(size=Y.shape).astype(np.float32)
+    options = {"validation_split": 0.25, "learning_rate": 0.05, "schedule": "constant"}
+    stopped = quick(epochs=300, patience=5, **options).fit(X, noise)
+    ended = quick(epochs=stopped.best_epoch_, **options).fit(X, noise)
+    assert stopped.n_epochs_ > ended.n_epochs_
+    np.testing.assert_array_equal(stopped.predict(X), ended.predict(X))

@@ -618,6 +618,16 @@ def test_a_changed_byte_is_refused_or_changes_nothing(data, ltc_file, tmp_path):
     assert_same(outputs(loaded), outputs(BY_NAME["ltc-own-wiring"].build()))
 
 
+def test_a_changed_weight_does_not_match_the_digest(ltc_file, tmp_path):
+    """The last bit of the last one: no other check sees it."""
+    whole = bytearray(ltc_file.read_bytes())
+    whole[-4] ^= 1
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(whole)
+    with pytest.raises(ValueError, match="is damaged: its content does not match its digest"):
+        lnn_edge.load_checkpoint(path)
+
+
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_cut_file_is_refused(data, ltc_file, tmp_path):

@@ -1,0 +1,81 @@
+"""The table of mutations fits the tree, so that it can be run at any time; `make mutations` runs it."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections import Counter
+
+import mutations
+import pytest
+from bundles import ROOT
+from mutation_table import KINDS, MUTATIONS, Mutation, node_of, place_of
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_mutation_fits_the_tree(mutation):
+    """It is found in exactly one place, what it makes is still Python, and the test that kills it exists."""
+    _, before, after = place_of(mutation, ROOT)
+    assert ast.dump(ast.parse(after)) != ast.dump(ast.parse(before))
+    assert node_of(mutation.killed_by, ROOT)
+
+
+def test_names_are_unique():
+    assert max(Counter(mutation.name for mutation in MUTATIONS).values()) == 1
+
+
+def test_every_kind_is_there():
+    assert {mutation.kind for mutation in MUTATIONS} >= KINDS
+
+
+def test_every_room_has_one():
+    package = ROOT / "lnn_edge"
+    rooms = {path.parent.name for path in package.glob("*/__init__.py")}
+    assert rooms == {place_of(mutation, ROOT)[0].relative_to(package).parts[0] for mutation in MUTATIONS} & rooms
+
+
+SOURCE = "def double(x):\n    return 2 * x\n\n\ndef half(x):\n    return x / 2\n"
+TESTS = """import lnn_edge
+
+
+def test_double():
+    assert lnn_edge.double(3) == 6
+
+
+def test_half():
+    assert lnn_edge.half(0) == 0
+
+
+def test_wrong():
+    assert lnn_edge.half(0) == 1
+"""
+OWN = [
+    Mutation("killed", "sum", "test_double", (("x + x", "x"), ("2 * x", "x"))),
+    Mutation("survives", "sum", "test_half", (("x / 2", "x / 3"),)),
+    Mutation("twice there", "sum", "test_half", (("return", "yield"),)),
+    Mutation("nowhere", "sum", "test_half", (("x // 2", "x"),)),
+    Mutation("untested", "sum", "test_third", (("2 * x", "x"),)),
+    Mutation("fails anyway", "sum", "test_wrong", (("2 * x", "x"),)),
+]
+
+
+def test_runner_tells_what_became_of_each(tmp_path, monkeypatch, capsys):
+    tree = tmp_path / "tree"
+    (tree / "lnn_edge").mkdir(parents=True)
+    (tree / "tests").mkdir()
+    (tree / "lnn_edge" / "__init__.py").write_text(SOURCE)
+    (tree / "tests" / "test_sums.py").write_text(TESTS)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # they take most of the time
+    monkeypatch.setattr(mutations, "MUTATIONS", OWN)
+    assert mutations.main(["--root", str(tree), "--json", str(tmp_path / "results.json")]) == 1
+    verdicts = {result["name"]: result["verdict"] for result in json.loads((tmp_path / "results.json").read_text())}
+    assert verdicts == {
+        "killed": "killed",
+        "survives": "SURVIVED",
+        "twice there": "does not apply",
+        "nowhere": "does not apply",
+        "untested": "no such test",
+        "fails anyway": "test fails without it too",
+    }
+    assert (tree / "lnn_edge" / "__init__.py").read_text() == SOURCE
+    assert "6 mutations: 2 does not apply, 1 killed" in capsys.readouterr().out

@@ -1,0 +1,610 @@
+"""Small faults in the source, each with the test that notices it.
+
+A fault is found by its text and a test by its name, so both may move to another file. Where the text itself differs
+between two versions of the tree, a mutation holds a change for each: exactly one of them applies.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+__all__ = ["BY_NAME", "KINDS", "MUTATIONS", "Change", "Mutation", "NotFound", "node_of", "place_of"]
+
+# What every table must hold at least one of.
+KINDS = frozenset({
+    "a synapse's sign", "the CfC's gate", "order of motor neurons", "dt's scale", "reset", "crossed state pair",
+    "order in a block", "half-precision cast", "initial state", "tolerance", "hash", "limit", "path safety", "token",
+    "cache key", "exit code", "CSV column match", "float64 centring", "early stopping", "causal check",
+})  # fmt: skip
+
+Change = tuple[str, str]  # what stands in the source, and what is put there
+
+
+class NotFound(LookupError):
+    """A change or a test is not there exactly once."""
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One fault.
+
+    Args:
+        name: Short and unique.
+        kind: What is broken.
+        killed_by: The test that fails: `FUNCTION[PARAMETERS]`, with `FILE.py::` or `CLASS::` before it only where
+            several have a function of that name.
+        changes: The change; several where versions of the tree word it differently.
+    """
+
+    name: str
+    kind: str
+    killed_by: str
+    changes: tuple[Change, ...]
+
+
+def place_of(mutation: Mutation, root: Path) -> tuple[Path, str, str]:
+    """The file that a mutation changes, its text before and after.
+
+    Raises:
+        NotFound: If not exactly one of its changes applies at exactly one place.
+    """
+    texts = {path: path.read_text() for path in sorted((root / "lnn_edge").rglob("*.py"))}
+    found = [
+        (path, old, new, text.count(old))
+        for old, new in mutation.changes
+        for path, text in texts.items()
+        if old in text
+    ]
+    if sum(count for *_, count in found) != 1:
+        places = [f"{count} times in {path.relative_to(root)}" for path, *_, count in found] or ["nowhere"]
+        raise NotFound(f"'{mutation.name}' is to be found once, but is there {', '.join(places)}")
+    path, old, new, _ = found[0]
+    return path, texts[path], texts[path].replace(old, new)
+
+
+def node_of(killed_by: str, root: Path) -> str:
+    """The pytest node of a test, relative to the root.
+
+    Raises:
+        NotFound: If there is none of that name, or several.
+    """
+    name, bracket, parameters = killed_by.partition("[")
+    found = [
+        f"{path.relative_to(root)}::{test}"
+        for path in sorted((root / "tests").rglob("test_*.py"))
+        for test in _tests(path)
+        if f"::{path.name}::{test}".endswith(f"::{name}")
+    ]
+    if len(found) != 1:
+        raise NotFound(f"test '{name}' is to be found once, but there is {', '.join(found) or 'none'}")
+    return found[0] + bracket + parameters
+
+
+@cache
+def _tests(path: Path) -> tuple[str, ...]:
+    """The functions of a file, those of classes with the class in front."""
+    tree = ast.parse(path.read_text())
+    classes = {"": tree.body} | {f"{node.name}::": node.body for node in tree.body if isinstance(node, ast.ClassDef)}
+    return tuple(own + node.name for own, body in classes.items() for node in body if isinstance(node, ast.FunctionDef))
+
+
+def _fault(name: str, kind: str, killed_by: str, *changes: Change) -> Mutation:
+    return Mutation(name, kind, killed_by, changes)
+
+
+MUTATIONS = (
+    # ---- reference
+    _fault(
+        "reference-synapse-sign",
+        "a synapse's sign",
+        "test_reference.py::test_reference_equals_torch_in_float64",
+        ("return (conductance * erev).sum(axis=1)", "return (conductance * np.abs(erev)).sum(axis=1)"),
+    ),
+    _fault(
+        "reference-gate",
+        "the CfC's gate",
+        "test_gate_sign_follows_ncps",
+        ("gated: Array = g * (1.0 - gate) + gate * h", "gated: Array = g * gate + (1.0 - gate) * h"),
+    ),
+    # ---- export: the cells
+    _fault(
+        "synapse-sign",
+        "a synapse's sign",
+        "test_fixed_time[ltc-autoncp-seed7]",
+        ("w[pick], (w * erev)[pick], (rows", "w[pick], (w * np.abs(erev))[pick], (rows"),
+    ),
+    _fault(
+        "synapse-mask",
+        "mask",
+        "test_fixed_time[ltc-autoncp-seed7]",
+        ("cell.positive(cell.w) * cell.mask, cell.mu", "cell.positive(cell.w), cell.mu"),
+    ),
+    _fault(
+        "motor-order",
+        "order of motor neurons",
+        "test_fixed_time[ltc-autoncp-seed7]",
+        ("weight = np.eye(cell.units, cell.motor) *", "weight = np.eye(cell.units, cell.motor)[:, ::-1] *"),
+    ),
+    _fault(
+        "gate-sign",
+        "the CfC's gate",
+        "test_fixed_time[cfc-units-seed7]",
+        (
+            "return np.concatenate([-weight, weight]), np.concatenate([-bias, bias])",
+            "return np.concatenate([weight, -weight]), np.concatenate([bias, -bias])",
+        ),
+    ),
+    _fault(
+        "forget-gate-bias",
+        "memory cell",
+        "test_fixed_time[cfc-mixed-seed7]",
+        (
+            "np.zeros(2 * units), np.ones(units), np.zeros(units)",
+            "np.ones(units), np.zeros(units), np.zeros(2 * units)",
+        ),
+    ),
+    _fault(
+        "gru-update-gate",
+        "torch's own cells",
+        "test_graph_equals_torch[gru-1]",
+        (
+            'graph.node("Add", n, graph.node("Mul", gate, graph.node("Sub", h, n)))',
+            'graph.node("Add", h, graph.node("Mul", gate, graph.node("Sub", n, h)))',
+        ),
+    ),
+    # ---- export: time, states, blocks
+    _fault(
+        "dt-scale",
+        "dt's scale",
+        "test_measured_time[cfc-units-seed7]",
+        ("self.scale = time.timespan / time.period_s", "self.scale = time.timespan * time.period_s"),
+    ),
+    _fault(
+        "state-outputs-crossed",
+        "crossed state pair",
+        "test_fixed_time[cfc-mixed-seed7]",
+        (
+            "for pair, state in zip(trained.states, states, strict=True):\n        graph.output(",
+            "for pair, state in zip(trained.states, states[::-1], strict=True):\n        graph.output(",
+        ),
+    ),
+    _fault(
+        "samples-of-a-block-reversed",
+        "order in a block",
+        "test_a_block_equals_single_steps[1-ltc-autoncp]",
+        ("[sample[k] for sample in samples]", "[sample[-1 - k] for sample in samples]"),
+    ),
+    _fault(
+        "times-of-a-block-reversed",
+        "order in a block",
+        "test_times_of_a_block",
+        ("states, when.at(k))", "states, when.at(unroll - 1 - k))"),
+    ),
+    # ---- export: the graph
+    _fault(
+        "solver-in-half",
+        "half-precision cast",
+        "test_a_slow_neuron_goes_on_moving",
+        ("wide=node.name in exact or node.op_type in _WIDE)", "wide=node.op_type in _WIDE)"),
+    ),
+    _fault(
+        "half-overflow",
+        "half-precision cast",
+        "test_weights_beyond_half_are_refused",
+        ("if largest > _LARGEST:\n                raise", "if largest != largest:\n                raise"),
+    ),
+    _fault(
+        "portable-operators",
+        "limit",
+        "test_operator",
+        (
+            "sorted({node.op_type for node in graph.node} - OPERATORS)",
+            "sorted(set[str]() & {node.op_type for node in graph.node} - OPERATORS)",
+        ),
+    ),
+    _fault(
+        "folded-bias",
+        "graph folding",
+        "test_constants_fold[linear-norm]",
+        ("shift if bias is None else bias * factor + shift", "shift if bias is None else bias + shift"),
+    ),
+    _fault(
+        "folded-mean",
+        "float64 centring",
+        "test_a_large_mean_is_subtracted_first",
+        ("_LARGEST_SHIFT = 8.0", "_LARGEST_SHIFT = 8e9"),
+    ),
+    _fault(
+        "gelu-constant",
+        "torch operation",
+        "test_operation[gelu-tanh]",
+        ('t.elementwise("Mul", shape, cube, 0.044715)', 't.elementwise("Mul", shape, cube, 0.44715)'),
+    ),
+    # ---- export: what is refused, and the proof
+    _fault(
+        "causal-check",
+        "causal check",
+        "test_not_causal_per_sample[pooled-over-time]",
+        (
+            '"first", stepped[name][steps], whole, tolerance=COMPUTABLE',
+            '"first", stepped[name][steps], stepped[name][steps], tolerance=COMPUTABLE',
+        ),
+    ),
+    _fault(
+        "drifted-mask",
+        "mask",
+        "test_drifted_masks_are_named_once",
+        ("int(((mask != 0) & (mask != 1)).sum())", "int(((mask < 0) & (mask != 1)).sum())"),
+    ),
+    _fault(
+        "tolerance",
+        "tolerance",
+        "test_an_error_of_a_ten_thousandth_is_refused",
+        ("\nTOLERANCE = 1e-5\n", "\nTOLERANCE = 1e-3\n"),
+    ),
+    _fault(
+        "tolerance-of-half",
+        "tolerance",
+        "test_too_much_drift_is_refused",
+        ("\nHALF_TOLERANCE = 2e-2\n", "\nHALF_TOLERANCE = 2e1\n"),
+    ),
+    _fault(
+        "not-a-number-is-equal",
+        "tolerance",
+        "test_comparison_of_any_values",
+        ("error[~np.isfinite(error)] = np.inf", "error[~np.isfinite(error)] = 0.0"),
+    ),
+    _fault(
+        "wiring-rebuilt-transposed",
+        "wiring rebuild",
+        "test_wiring_comes_back_as_it_was_drawn",
+        ("matrix[source, target] = polarity", "matrix[target, source] = polarity"),
+    ),
+    _fault(
+        "checkpoint-digest",
+        "hash",
+        "test_a_changed_weight_does_not_match_the_digest",
+        ("if description.signed(tensors).digest != description.digest:", "if not description.digest:"),
+    ),
+    _fault(
+        "pickle-runs",
+        "safe pickle",
+        "test_export_does_not_run_what_a_pickle_holds",
+        ('map_location="cpu", weights_only=True)', 'map_location="cpu", weights_only=False)'),
+    ),
+    # ---- bundle
+    _fault(
+        "file-hash",
+        "hash",
+        "test_changed_file_is_named_with_its_hashes",
+        ("if digest != entry.sha256:", "if len(digest) != len(entry.sha256):"),
+    ),
+    _fault(
+        "manifest-digest",
+        "hash",
+        "test_changed_white_space_in_the_manifest_is_refused",
+        ("if m.digest != _digest(data, m.digest):", "if len(m.digest) != len(_digest(data, m.digest)):"),
+    ),
+    _fault(
+        "link-in-a-bundle",
+        "path safety",
+        "test_linked_file_is_refused",
+        (
+            "os.open(root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)",
+            "os.open(root / name, os.O_RDONLY | os.O_NONBLOCK)",
+        ),
+    ),
+    _fault(
+        "huge-file",
+        "limit",
+        "test_huge_file_is_refused_before_it_is_read",
+        ("_MAX_BYTES = 1 << 30", "_MAX_BYTES = 1 << 60"),
+    ),
+    _fault(
+        "foreign-folder-replaced",
+        "path safety",
+        "test_what_is_no_bundle_is_never_replaced",
+        ("if not (path / MANIFEST).is_file():", "if not path.exists():"),
+    ),
+    _fault(
+        "half-a-line-kept",
+        "whole files",
+        "test_part_of_a_line_is_cut_off",
+        ("file.truncate(lines.size)", "file.truncate()"),
+    ),
+    _fault(
+        "not-a-number-in-json",
+        "JSON null",
+        "test_what_is_not_finite_is_null",
+        (
+            "msgspec.json.format(msgspec.json.encode(value), indent=2)",
+            '__import__("json").dumps(msgspec.to_builtins(value), indent=2).encode()',
+        ),
+    ),
+    # ---- runtime
+    _fault(
+        "reset-keeps-the-state",
+        "reset",
+        "test_streams.py::test_conformance[onnxruntime-fixed-check_reset_starts_over]",
+        ("self._stepper.write_state(state.tensors)", "self._stepper.read_state()"),
+    ),
+    _fault(
+        "reset-keeps-the-clock",
+        "reset",
+        "test_reset_forgets_the_clock",
+        ("self._clock.last_s = state.t_s", "self._clock.last_s = state.t_s or self._clock.last_s"),
+    ),
+    _fault(
+        "starts-at-zero",
+        "initial state",
+        "test_every_row_of_a_batch_starts_there",
+        ("np.broadcast_to(row, pair.shape).copy()", "np.zeros_like(np.broadcast_to(row, pair.shape))"),
+    ),
+    _fault(
+        "state-buffers-crossed",
+        "crossed state pair",
+        "test_fixed_time[cfc-mixed-seed7]",
+        (
+            "self._state_names = [(s.input, s.output) for s in manifest.states]",
+            "self._state_names = [(s.input, r.output) for s, r in zip(manifest.states, manifest.states[::-1])]",
+        ),
+    ),
+    _fault(
+        "bad-result-moves-the-state",
+        "all or nothing",
+        "test_a_result_that_is_not_finite_is_refused",
+        (
+            "if 0 in self._flags:\n            return False\n        self._current = target",
+            "self._current = target\n        if 0 in self._flags:\n            return False",
+        ),
+    ),
+    _fault(
+        "failed-run-moves-the-state",
+        "all or nothing",
+        "test_a_failed_run_counts_nothing",
+        ("self.restore(before)\n", "check_state(before, self._manifest)\n"),
+    ),
+    _fault(
+        "snapshot-is-a-view",
+        "all or nothing",
+        "test_streams.py::test_conformance[onnxruntime-fixed-check_snapshot_is_a_copy]",
+        ("return {name: arrays[output].copy() for name, output", "return {name: arrays[output][...] for name, output"),
+    ),
+    _fault(
+        "two-threads",
+        "token",
+        "test_a_second_thread_is_refused_while_the_first_steps",
+        ("self._token.pop()", "self._token[0]"),
+    ),
+    _fault(
+        "upper-limit",
+        "limit",
+        "test_limits_are_enforced",
+        ("bad = (self._view < low) | (self._view > high)", "bad = self._view < low"),
+    ),
+    _fault(
+        "shortest-dt",
+        "dt range",
+        "test_illegal_dt_is_refused_with_what_to_do",
+        ("if not low <= dt_s <= high:", "if not dt_s <= high:"),
+    ),
+    _fault(
+        "dt-per-row-or-per-sample",
+        "rows of a batch",
+        "test_one_dt_per_row_cannot_be_mistaken_for_one_per_sample",
+        (
+            "if len(buffer) > 1 else [(), buffer.shape[1:], buffer.shape]",
+            "if len(buffer) > 9 else [(), buffer.shape[1:], buffer.shape]",
+        ),
+    ),
+    _fault(
+        "self-test-left-out",
+        "golden comparison",
+        "test_altered_golden_output_fails_the_self_test",
+        ("    if self_test:\n", "    if not self_test:\n"),
+    ),
+    _fault(
+        "golden-compared-with-itself",
+        "golden comparison",
+        "test_altered_golden_state_fails_the_self_test",
+        ("((TORCH, float32), (EXACT, float64)):", "((TORCH, float32), (EXACT, float32)):"),
+    ),
+    _fault(
+        "unverified-runs",
+        "golden comparison",
+        "test_unverified_bundle_does_not_run",
+        ('if bundle.manifest.verification.status != "passed":', 'if bundle.manifest.verification.status == "failed":'),
+    ),
+    _fault(
+        "percentile-of-a-few",
+        "percentiles",
+        "test_percentile_takes_ten_samples_beyond_it",
+        ("if beyond >= _BEYOND else None", "if beyond > 0 else None"),
+    ),
+    _fault(
+        "omitted-delays",
+        "coordinated omission",
+        "test_delay_behind_a_slow_step_is_counted",
+        ("response = ends - due", "response = ends - starts"),
+    ),
+    _fault(
+        "slowest-backend",
+        "choice of a backend",
+        "test_the_fastest_is_taken_wherever_it_stands",
+        ("key=lambda pair: pair[0])\n    (first, chosen)", "key=lambda pair: -pair[0])\n    (first, chosen)"),
+    ),
+    _fault(
+        "csv-columns-by-place",
+        "CSV column match",
+        "test_columns_are_found_by_name_in_any_order",
+        ("tuple(columns.index(name) for name in names),", "tuple(range(len(names))),"),
+    ),
+    _fault(
+        "infinite-cell",
+        "bad rows",
+        "test_bad_row_says_where_and_why",
+        (
+            "if not math.isfinite(value):\n            raise BadRowError",
+            "if value != value:\n            raise BadRowError",
+        ),
+    ),
+    # ---- runtime: the GPU
+    _fault(
+        "pingpong-stands-still",
+        "GPU ping-pong",
+        "test_tensorrt.py::test_conformance[check_state_is_kept_between_steps-pingpong-measured]",
+        ("self._turn = (self._turn + 1) % len(self._programs)", "self._turn = 0"),
+    ),
+    _fault(
+        "gpu-state-not-sent-again",
+        "all or nothing",
+        "test_result_that_is_not_finite",
+        (
+            "self._stale = True\n        try:\n            self._programs",
+            "self._stale = False\n        try:\n            self._programs",
+        ),
+    ),
+    _fault(
+        "driver-not-in-the-key",
+        "cache key",
+        "test_another_device_or_driver_builds_again_and_says_why",
+        ('"CUDA driver": facts.driver,', '"CUDA driver": "",'),
+    ),
+    _fault(
+        "record-of-another-engine",
+        "cache key",
+        "test_other_facts_in_the_record",
+        ("different = _difference(record.facts, facts)", "different = _difference(facts, facts)"),
+    ),
+    _fault(
+        "foreign-engine",
+        "token",
+        "test_engine_with_its_record_from_another_machine",
+        (
+            "if not hmac.compare_digest(record.signature,",
+            "if not record.signature or not hmac.compare_digest(self._signature(record),",
+        ),
+    ),
+    _fault(
+        "open-cache",
+        "path safety",
+        "test_folder_that_others_may_enter",
+        ("elif status.st_mode & 0o077:", "elif status.st_mode & 0o022:"),
+    ),
+    # ---- machine
+    _fault(
+        "clock-that-may-change",
+        "board facts",
+        "test_governor_that_holds_the_clock",
+        (
+            'return self.lowest_mhz == self.highest_mhz or self.governor == "performance"',
+            "return self.lowest_mhz == self.highest_mhz",
+        ),
+    ),
+    _fault(
+        "closed-device",
+        "board facts",
+        "test_group_is_named",
+        ("if not os.access(f, os.R_OK | os.W_OK))", "if not os.access(f, os.F_OK))"),
+    ),
+    # ---- command line
+    _fault(
+        "not-equal-is-a-bad-bundle",
+        "exit code",
+        "test_run_of_altered_golden_outputs_does_not_start",
+        ("return _failed(error, NOT_EQUAL)", "return _failed(error, BAD_BUNDLE)"),
+    ),
+    _fault(
+        "clock-set-back",
+        "gap policy",
+        "test_run_begins_anew_behind_a_gap",
+        ("if abs(row.t_s - last_s) <= self._longest_s:", "if row.t_s - last_s <= self._longest_s:"),
+    ),
+    _fault(
+        "block-across-a-gap",
+        "gap policy",
+        "test_a_gap_ends_a_block",
+        ("self._block, self._last_s = [], None", "self._last_s = None"),
+    ),
+    # ---- verify
+    _fault(
+        "peaks-lost",
+        "pictures",
+        "test_long_run_keeps_its_peaks",
+        ("np.maximum.reduceat(curve.error.astype(np.float64), starts)", "curve.error.astype(np.float64)[starts]"),
+    ),
+    # ---- train
+    _fault(
+        "targets-centred-in-float32",
+        "float64 centring",
+        "test_large_targets_are_centred_before_they_are_rounded",
+        (
+            "torch.from_numpy((part - moments[0]) / moments[1]).float()",
+            "torch.from_numpy((np.float32(part) - np.float32(moments[0])) / moments[1]).float()",
+        ),
+    ),
+    _fault(
+        "patience",
+        "early stopping",
+        "test_early_stopping",
+        (
+            "len(self.run.history) - self.run.best_epoch >= patience",
+            "len(self.run.history) - self.run.best_epoch > patience",
+        ),
+    ),
+    _fault(
+        "last-weights-kept",
+        "early stopping",
+        "test_early_stopping_keeps_the_weights_of_the_best_epoch",
+        ("self._network.load_state_dict(run.best)\n", "self._network.load_state_dict(run.weights)\n"),
+    ),
+    _fault(
+        "weights-of-samples",
+        "sample weights",
+        "test_a_weight_is_worth_repetitions",
+        ("return (losses * batch.weight).sum()", "return (losses * (batch.weight > 0)).sum()"),
+    ),
+    _fault(
+        "windows-forget",
+        "windows",
+        "test_windows_carry_the_state",
+        (
+            "self._network.run(part.x, states, part.spans)\n                loss",
+            "self._network.run(part.x, None, part.spans)\n                loss",
+        ),
+    ),
+    _fault(
+        "adam-starts-anew",
+        "resume",
+        "test_going_on_from_a_checkpoint_equals_not_stopping",
+        ("run.restore(network, self._optimizer)", "network.load_state_dict(run.weights)"),
+    ),
+    _fault(
+        "checkpoint-of-another-run",
+        "checkpoint refusal",
+        "test_going_on_from_a_checkpoint_equals_not_stopping",
+        ("if described.fingerprint != fingerprint:", "if not described.fingerprint:"),
+    ),
+    _fault(
+        "gradient-of-the-potential",
+        "gradients",
+        "test_equals_ncps[ltc-autoncp-seed7-float64]",
+        (
+            "self._synapses.down(before[k]).addcmul_(c, d_rows[k][0])",
+            "self._synapses.down(before[k]).add_(d_rows[k][0])",
+        ),
+    ),
+    _fault(
+        "time-of-another-row",
+        "rows of a batch",
+        "test_time_spans_belong_to_their_row[ltc-autoncp-seed7]",
+        (
+            "c = cm.view(1, -1, 1) / (spans.unsqueeze(1) / unfolds)",
+            "c = cm.view(1, -1, 1) / (spans.flip(1).unsqueeze(1) / unfolds)",
+        ),
+    ),
+)
+BY_NAME = {mutation.name: mutation for mutation in MUTATIONS}
