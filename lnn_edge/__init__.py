@@ -1,6 +1,24 @@
 """Liquid neural networks from `ncps.torch` to the robot: exported as one step, proven equal, streamed with state.
 
 Everything here is imported on first use, so `import lnn_edge` stays light and the device half never sees torch.
+
+    bundle          the format
+    backends        the one table of backends
+    reference       float64 cells, equation by equation
+    verify          what "equal" means
+    machine         what this computer is
+    export          workstation half: trained modules to proven bundles
+    train           the estimator
+    runtime         device half: load, step, stream, measure
+    cli             the commands
+    errors          what a robot program may want to catch
+    files           files that appear whole or not at all
+    tensor_file     tensors and a description in one file
+    format_version  the version of a file, looked at first
+    former_names    where the classes of old pickles are today
+    wording         helpers that messages share
+    arrays          the type of arrays
+    progress        the type of progress
 """
 
 from __future__ import annotations

@@ -162,7 +162,7 @@ def test_a_folder_tells_what_is_in_it_and_imports_nothing(path):
     faces = ("lnn_edge", "export", "runtime", "train", "reference", "ops")
     text = path.read_text()
     if path.parent.name not in faces:
-        assert not list(imports(path))
+        assert set(imports(path)) <= {"lnn_edge.former_names.serve_former_names"}  # for pickles of earlier versions
     listed = [other.stem for other in path.parent.glob("*.py") if other not in (path, PACKAGE / "__main__.py")]
     assert not [name for name in listed if f"\n    {name}" not in text]
 
