@@ -1,18 +1,18 @@
 """The workstation half: ncps modules to proven bundles. Needs the extra `export` (torch, ncps, onnx).
 
-    exporting       `export_model`
-    arguments       its arguments, checked
-    cores           the recurrent cores in a model
-    trained         what a trained model gives
-    trace           what surrounds the cores, traced and translated
-    lowering        cores as nodes
-    graph           the ONNX graph
-    step_graph      the whole step as a graph
-    proof           the proof
-    verify_against  the proof again, for `verify --against`
-    checkpoint      where trained weights come from
-    provenance      where a bundle comes from
-    threads         how many threads torch computes with
+exporting       `export_model`
+arguments       its arguments, checked
+cores           the recurrent cores in a model
+trained         what a trained model gives
+trace           what surrounds the cores, traced and translated
+lowering        cores as nodes
+graph           the ONNX graph
+step_graph      the whole step as a graph
+proof           the proof
+verify_against  the proof again, for `verify --against`
+checkpoint      where trained weights come from
+provenance      where a bundle comes from
+threads         how many threads torch computes with
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Plain NumPy float64 cells, written equation by equation: what every export and every backend is judged by.
 
-    ltc        the LTC cell
-    cfc        the CfC cell
-    lstm       the memory cell of `mixed_memory`
-    core       a whole liquid core
-    recurrent  torch's GRU, LSTM and RNN
-    functions  scalar functions
+ltc        the LTC cell
+cfc        the CfC cell
+lstm       the memory cell of `mixed_memory`
+core       a whole liquid core
+recurrent  torch's GRU, LSTM and RNN
+functions  scalar functions
 """
 
 from __future__ import annotations

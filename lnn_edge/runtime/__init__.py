@@ -1,21 +1,21 @@
 """The device half: load a bundle, step it, measure it. Needs NumPy and a backend, never torch, onnx or ncps.
 
-    loading        `load`: from a bundle to a model that has proven itself here
-    model          a loaded model
-    stream         one sequence of samples, the state kept
-    state          the state as a value
-    input_port     a sample, checked
-    clock          dt, checked
-    sequence       recordings and unroll blocks
-    closed_loop    recorded samples stepped through a stream
-    proof          results compared, and the report of it
-    self_test      golden sequences, before a model is handed out
-    verify_golden  `verify` without the trained model
-    durations      durations summarised
-    backends       what runs a step
-    guard          policies on what can go wrong
-    transport      where samples come from
-    measure        latency, measured
+loading        `load`: from a bundle to a model that has proven itself here
+model          a loaded model
+stream         one sequence of samples, the state kept
+state          the state as a value
+input_port     a sample, checked
+clock          dt, checked
+sequence       recordings and unroll blocks
+closed_loop    recorded samples stepped through a stream
+proof          results compared, and the report of it
+self_test      golden sequences, before a model is handed out
+verify_golden  `verify` without the trained model
+durations      durations summarised
+backends       what runs a step
+guard          policies on what can go wrong
+transport      where samples come from
+measure        latency, measured
 """
 
 from __future__ import annotations

@@ -1,19 +1,19 @@
 """The estimator: liquid networks trained, used and exported as scikit-learn does it. Needs the extra `train`.
 
-    estimators      the public estimators
-    base            what they share
-    settings        their parameters, checked
-    data            what is passed to `fit`
-    network         what is trained
-    unrolled        layers over whole sequences
-    fit             one training run
-    predicting      a fitted network over sequences
-    forecasting     its own outputs in place of samples to come
-    deploy          export
-    saving          estimators in files
-    scoring         scores of predictions
-    former_pickles  old pickles brought to the layout of today
-    plotting        pictures
+estimators      the public estimators
+base            what they share
+settings        their parameters, checked
+data            what is passed to `fit`
+network         what is trained
+unrolled        layers over whole sequences
+fit             one training run
+predicting      a fitted network over sequences
+forecasting     its own outputs in place of samples to come
+deploy          export
+saving          estimators in files
+scoring         scores of predictions
+former_pickles  old pickles brought to the layout of today
+plotting        pictures
 """
 
 from __future__ import annotations

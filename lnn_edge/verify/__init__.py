@@ -1,7 +1,7 @@
 """The meaning of "equal", and the ways to show it. NumPy alone; only the picture needs matplotlib.
 
-    comparison   tolerances with their reasons, and the error figures of one tensor
-    samples      what is stepped through, and where sequences begin
-    report       what a proof found
-    plot         its picture
+comparison   tolerances with their reasons, and the error figures of one tensor
+samples      what is stepped through, and where sequences begin
+report       what a proof found
+plot         its picture
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -164,7 +165,7 @@ def test_a_folder_tells_what_is_in_it_and_imports_nothing(path):
     if path.parent.name not in faces:
         assert set(imports(path)) <= {"lnn_edge.former_names.serve_former_names"}  # for pickles of earlier versions
     listed = [other.stem for other in path.parent.glob("*.py") if other not in (path, PACKAGE / "__main__.py")]
-    assert not [name for name in listed if f"\n    {name}" not in text]
+    assert not [name for name in listed if not re.search(rf"^ *{name} ", text, re.M)]
 
 
 @pytest.mark.parametrize("path", of_half("cli"), ids=name_of)

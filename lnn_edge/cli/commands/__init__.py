@@ -1,10 +1,10 @@
 """Commands, one file for each: its arguments, a frozen dataclass of what was chosen, and what it does.
 
-    export    from a training script and its weights to a proven bundle
-    verify    the proof of a bundle again, on this machine
-    inspect   what a bundle is
-    build     what a backend would otherwise make on first use
-    run       a CSV file or a pipe through a bundle
-    bench     the latency of a step
-    doctor    what this machine is ready for
+export    from a training script and its weights to a proven bundle
+verify    the proof of a bundle again, on this machine
+inspect   what a bundle is
+build     what a backend would otherwise make on first use
+run       a CSV file or a pipe through a bundle
+bench     the latency of a step
+doctor    what this machine is ready for
 """

@@ -1,4 +1,4 @@
 """Transports: where samples come from and results go.
 
-    csv_file   CSV files and pipes
+csv_file   CSV files and pipes
 """

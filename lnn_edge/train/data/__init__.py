@@ -1,8 +1,8 @@
 """Training data: sequences, targets and metadata from what a user passes to `fit`.
 
-    sequences   X and timespans, read as sequences of float32 samples
-    targets     y and sample weights, read per sequence
-    prepare     both together, checked, scaled and split
-    dataset     the tensors, handed out in mini-batches
-    metadata    what is kept: the meaning of columns and outputs, ranges, a sample of the data
+sequences   X and timespans, read as sequences of float32 samples
+targets     y and sample weights, read per sequence
+prepare     both together, checked, scaled and split
+dataset     the tensors, handed out in mini-batches
+metadata    what is kept: the meaning of columns and outputs, ranges, a sample of the data
 """

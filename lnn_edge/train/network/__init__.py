@@ -1,7 +1,7 @@
 """The network that the estimator trains.
 
-    build   from parameters to a network
-    module  scaling, liquid layers, head
+build   from parameters to a network
+module  scaling, liquid layers, head
 """
 
 from ...former_names import serve_former_names

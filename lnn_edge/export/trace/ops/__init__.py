@@ -1,9 +1,9 @@
 """The torch operations that export can translate, by name: one table from the modules that hold the rules.
 
-    shape       views, cuts, joins, arithmetic, reductions
-    linear      linear layers, convolutions, normalisation, pooling
-    activation  functions of each element
-    logic       comparisons and choices
+shape       views, cuts, joins, arithmetic, reductions
+linear      linear layers, convolutions, normalisation, pooling
+activation  functions of each element
+logic       comparisons and choices
 """
 
 from __future__ import annotations
