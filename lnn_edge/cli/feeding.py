@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
+from msgspec import Struct
+
 from ..wording import plural
 from .console import LimitedNotes
 
@@ -18,8 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Feed", "Handling"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Handling:
+class Handling(Struct, frozen=True):
     """What the user chose about the rows.
 
     Args:

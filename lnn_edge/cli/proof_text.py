@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from ..errors import VerificationError
 from .console import emit_json, grid, note, print_result
@@ -28,8 +29,7 @@ def add_proof_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-@dataclass(frozen=True)
-class ProofView:
+class ProofView(Struct, frozen=True):
     """How a proof is shown.
 
     Args:

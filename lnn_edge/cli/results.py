@@ -6,9 +6,10 @@ import csv
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
+
+from msgspec import Struct
 
 from ..files import Lines, check_output, growing_file
 from .console import print_utf8
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Layout", "Results", "make_writer", "open_results"]
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(Struct, frozen=True):
     """How results look.
 
     Args:

@@ -1,4 +1,4 @@
-"""Commands, one file for each: its arguments, a frozen dataclass of what was chosen, and what it does.
+"""Commands, one file for each: its arguments, a frozen struct of what was chosen, and what it does.
 
 export    from a training script and its weights to a proven bundle
 verify    the proof of a bundle again, on this machine

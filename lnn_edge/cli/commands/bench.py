@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+from msgspec import Struct
 
 from ...errors import BackendError
 from ..console import add_json_argument, emit_json, grid, print_result, progress_bar
@@ -60,8 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json_argument(parser)
 
 
-@dataclass(frozen=True)
-class _Choices:
+class _Choices(Struct, frozen=True):
     """What was typed; `None` where there is no limit, or the bundle's period decides."""
 
     bundle: str
@@ -77,8 +77,7 @@ class _Choices:
     json: str | None
 
 
-@dataclass(frozen=True)
-class _Loaded:
+class _Loaded(Struct, frozen=True):
     """A model that has done its first step, and what that cost on which machine."""
 
     model: Model
@@ -88,8 +87,7 @@ class _Loaded:
     first_step_us: float
 
 
-@dataclass(frozen=True)
-class _Result:
+class _Result(Struct, frozen=True):
     """What was measured, field by field as `--json` writes it."""
 
     bundle: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from ..console import add_json_argument, emit_json, print_result, progress_bar
 from ..exit_codes import OK
@@ -39,8 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json_argument(parser)
 
 
-@dataclass(frozen=True)
-class _Choices:
+class _Choices(Struct, frozen=True):
     """What was typed."""
 
     bundle: str

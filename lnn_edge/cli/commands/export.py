@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+from msgspec import Struct
 
 from ..console import add_json_argument, note, print_result, progress_bar, remarks
 from ..exit_codes import OK
@@ -87,8 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json_argument(parser)
 
 
-@dataclass(frozen=True)
-class _Choices:
+class _Choices(Struct, frozen=True):
     """What was typed; `inputs` and `outputs` are lists of columns."""
 
     source: str

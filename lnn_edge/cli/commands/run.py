@@ -7,9 +7,10 @@ import io
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
+
+from msgspec import Struct
 
 from ...wording import plural
 from ..console import note
@@ -72,8 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_backend_arguments(parser)
 
 
-@dataclass(frozen=True)
-class _Choices:
+class _Choices(Struct, frozen=True):
     """What was typed. `input` and `output` name files, or are "-"."""
 
     bundle: str

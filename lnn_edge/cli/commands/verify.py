@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from ..console import add_json_argument, print_result, progress_bar
 from ..exit_codes import NOT_EQUAL, OK
@@ -60,8 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json_argument(parser)
 
 
-@dataclass(frozen=True)
-class _Choices:
+class _Choices(Struct, frozen=True):
     """What was typed; `steps` is `None` for the default, `against` where the golden sequences alone are replayed."""
 
     bundle: str
