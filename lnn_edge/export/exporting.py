@@ -35,13 +35,13 @@ from .arguments import (
 )
 from .cores.masks import warn_of_drifted_masks
 from .cores.wrappers import unwrapped
-from .graph.builder import GraphBuilder, graph_facts
+from .graph.builder import graph_facts
 from .proof.excitation import excite
 from .proof.length import FULL_PROOF, ProofLength
 from .proof.prove import golden_from_truth, prove
 from .proof.truth import STEPPED_WHOLE, TORCH_EXACT, Truth, check_causal, truth_from_model
 from .provenance import make_provenance
-from .step_graph import add_steps
+from .step_graph import step_graph
 from .trained.open import describe_inputs, trained_from_module
 
 __all__ = ["export_model", "export_with_proof"]
@@ -182,8 +182,8 @@ def export_with_proof(
         for tensor, names in zip(trained.outputs, names_for("outputs", trained.outputs, outputs), strict=True)
     ]
     check_causal(trained, excite(named_inputs, when, recorded, length.least, least=length.least), when)
-    builder = GraphBuilder(check_precision(precision))
-    add_steps(builder, trained, when, unroll)  # before the long work: it refuses what no graph can compute
+    # before the long work: it refuses what no graph can compute
+    graph = step_graph(trained, when, unroll, check_precision(precision), name=target.stem)
     samples = excite(named_inputs, when, recorded, steps, unroll=unroll, least=length.least)
     truth = truth_from_model(trained, samples, when, tell)
     if seen is not None:  # the recorded segment comes first
@@ -192,7 +192,7 @@ def export_with_proof(
     manifest = Manifest(
         schema=Schema(),
         name=target.stem,
-        precision=builder.precision,
+        precision=check_precision(precision),
         batch=trained.batch,
         unroll=unroll,
         inputs=tuple(named_inputs),
@@ -200,13 +200,12 @@ def export_with_proof(
         states=tuple(_bounded(pair, truth) for pair in trained.states),
         time=when,
         cores=trained.cores,
-        graph=_NO_GRAPH,
+        graph=graph_facts(graph),
         verification=_PENDING,
         provenance=make_provenance(checkpoint_sha256),
         files={},
     )
-    graph = _finished(builder, manifest)
-    manifest = msgspec.structs.replace(manifest, graph=graph_facts(graph))
+    _describe(graph, manifest)
     with staged_directory(target, overwrite) as stage:
         return _write_proven(stage, target, manifest, graph, truth, length, tell, started)
 
@@ -246,11 +245,11 @@ def _store(stage: Path, manifest: Manifest, files: dict[str, bytes]) -> Manifest
     return complete
 
 
-def _finished(graph: GraphBuilder, manifest: Manifest) -> onnx.ModelProto:
-    """The step as ONNX, describing itself in its metadata."""
+def _describe(graph: onnx.ModelProto, manifest: Manifest) -> None:
+    """Write into the graph's metadata what it is."""
     described = ("schema", "inputs", "outputs", "states", "time", "unroll", "cores")
     metadata = {f"lnn_edge.{key}": msgspec.json.encode(getattr(manifest, key)).decode() for key in described}
-    return graph.model(manifest.name, metadata)
+    onnx.helper.set_model_props(graph, metadata)
 
 
 def _bounded(pair: StatePair, truth: Truth) -> StatePair:
@@ -285,7 +284,6 @@ def _advice(report: ExportReport) -> str:
     return "This is an error of lnn-edge; please report it with the model"
 
 
-_NO_GRAPH = graph_facts(onnx.ModelProto())
 _PENDING = Verification(
     status="pending", steps=0, tolerance=TOLERANCE, tolerance_reason=TOLERANCE_REASON, max_abs_error={}
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -136,7 +136,7 @@ class GraphBuilder:
         nodes, _ = _used(self._nodes, [], [o.name for o in self._outputs])
         return any(value in node.input for node in nodes)
 
-    def model(self, name: str, metadata: Mapping[str, str]) -> onnx.ModelProto:
+    def model(self, name: str) -> onnx.ModelProto:
         """Finish: check the graph strictly and return it as a model."""
         nodes, constants = _used(self._nodes, self._initializers, [o.name for o in self._outputs])
         if self.half:
@@ -149,7 +149,6 @@ class GraphBuilder:
             ir_version=IR_VERSION,
             producer_name="lnn-edge",
         )
-        helper.set_model_props(model, dict(metadata))
         onnx.checker.check_model(model, full_check=True)
         check_limits(model)
         return model

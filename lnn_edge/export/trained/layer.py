@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...bundle.spec import Core, StatePair, Tensor, Time
+from ...bundle.spec import Core, Time
 from ...reference import LiquidCore
 from ...verify.samples import Excitation
 from ..cores.liquid import core_from_module, describe_core
 from ..cores.timespans import timespans_from_dt
 from ..graph.builder import GraphBuilder, Value
-from ..lowering.core import lower_core
 from ..lowering.step_time import StepTime
+from .core_step import CoreStep
 from .protocol import NOT_CAUSAL, Known, Results
 
 __all__ = ["TrainedLayer"]
@@ -32,22 +32,15 @@ class TrainedLayer:
         module_copy: Any = copy.deepcopy(module)
         self._module = module_copy.to("cpu", torch.float32).eval()
         self._module.return_sequences = True  # the same maths, but every step's output can be compared
+        self._step = CoreStep(self.core, batch)
         self.batch = batch
         self.cores: tuple[Core, ...] = (describe_core("rnn", module, self.core),)
         self.batch_first = bool(self._module.batch_first)
-        self.inputs: tuple[Tensor, ...] = (Tensor("input", (batch, self.core.cell.inputs)),)
-        self.outputs: tuple[Tensor, ...] = (Tensor("output", (batch, self.core.outputs)),)
-        self.states = tuple(
-            StatePair(f"{name}_in", f"{name}_out", (batch, self.core.cell.units)) for name in self.core.state_names
-        )
+        self.inputs, self.outputs, self.states = self._step.inputs, self._step.outputs, self._step.states
 
     def lower(self, graph: GraphBuilder, inputs: list[Value], states: list[Value], when: StepTime) -> list[Value]:
-        """See `Trained.lower`."""
-        names = self.core.state_names
-        before = {name: state.name for name, state in zip(names, states, strict=True)}
-        y, after = lower_core(graph, self.core, inputs[0].name, before, when)
-        values = [(y, self.outputs[0].shape), *((after[n], s.shape) for n, s in zip(names, self.states, strict=True))]
-        return [Value(name, shape, shape) for name, shape in values]
+        """See `Lowerable.lower`."""
+        return self._step.lower(graph, inputs, states, when)
 
     def whole(self, samples: Excitation, time: Time) -> Known:
         """Outputs of the torch module called once per sequence, (steps, batch, outputs)."""

@@ -63,7 +63,7 @@ class TrainedNetwork:
         self.outputs = tuple(Tensor(leaf.name, (batch, *leaf.shape)) for leaf in self._leaves)
 
     def lower(self, graph: GraphBuilder, inputs: list[Value], states: list[Value], when: StepTime) -> list[Value]:
-        """See `Trained.lower`."""
+        """See `Lowerable.lower`."""
         spans = [span_argument(self.batch, when)] if self._forward.time_argument else []
         cores = list(zip(self._layers, self.core_maths, strict=True))
         return lower_program(graph, self._program, [*inputs, *states, *spans], cores, when)

@@ -81,7 +81,7 @@ class TrainedStep:
         self._known = [] if self._forward is None else self._forward_leaves(self._forward, example)
 
     def lower(self, graph: GraphBuilder, inputs: list[Value], states: list[Value], when: StepTime) -> list[Value]:
-        """See `Trained.lower`."""
+        """See `Lowerable.lower`."""
         spans = [span_argument(self.batch, when)] if self._step.takes_time else []
         cores = list(zip(find_parts(self._module), self._maths, strict=True))
         return lower_program(graph, self._program, [*inputs, *states, *spans], cores, when)
