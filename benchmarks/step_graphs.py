@@ -37,8 +37,7 @@ from lnn_edge.bundle.spec import Time
 from lnn_edge.export.cores.recurrent import is_recurrent, recurrent_from_module
 from lnn_edge.export.step_graph import step_graph
 from lnn_edge.export.trained.core_step import CoreStep
-from lnn_edge.export.trained.layer import TrainedLayer
-from lnn_edge.export.trained.network import TrainedNetwork
+from lnn_edge.export.trained.open import open_module
 from lnn_edge.export.trained.protocol import Lowerable
 
 BURST = 20  # steps timed as one: long enough for the clock, short enough that a disturbance hits few of them
@@ -227,9 +226,8 @@ def lowerable(module: nn.Module) -> Lowerable:
     """The module as what a step graph is made of."""
     if is_recurrent(module):
         return CoreStep(recurrent_from_module("rnn", module), batch=1)
-    if isinstance(module, ConvPolicy):
-        return TrainedNetwork(module, 1, {"input": [np.zeros((3, 1, *module.sample_shape), np.float32)]})
-    return TrainedLayer(module, batch=1)
+    shape = (3, 1, *module.sample_shape) if isinstance(module, ConvPolicy) else (3, 1, module.input_size)
+    return open_module(module).trained(1, {"input": [np.zeros(shape, np.float32)]})
 
 
 def stock_graph(module: nn.Module, measured: bool, values: Sequence[np.ndarray]) -> bytes:

@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from ...bundle.spec import Core, Time
-from ...reference import LiquidCore
 from ...verify.samples import Excitation
-from ..cores.liquid import core_from_module, describe_core
+from ..cores.find import ReadCore
 from ..cores.timespans import timespans_from_dt
 from ..graph.builder import GraphBuilder, Value
 from ..lowering.step_time import StepTime
@@ -27,14 +26,14 @@ class TrainedLayer:
 
     why_unequal = NOT_CAUSAL
 
-    def __init__(self, module: nn.Module, batch: int) -> None:
-        self.core: LiquidCore = core_from_module(module)
+    def __init__(self, module: nn.Module, core: ReadCore, batch: int) -> None:
+        self.core = core.maths
         module_copy: Any = copy.deepcopy(module)
         self._module = module_copy.to("cpu", torch.float32).eval()
         self._module.return_sequences = True  # the same maths, but every step's output can be compared
         self._step = CoreStep(self.core, batch)
         self.batch = batch
-        self.cores: tuple[Core, ...] = (describe_core("rnn", module, self.core),)
+        self.cores: tuple[Core, ...] = (core.described,)
         self.batch_first = bool(self._module.batch_first)
         self.inputs, self.outputs, self.states = self._step.inputs, self._step.outputs, self._step.states
 

@@ -22,8 +22,8 @@ from torch.utils import _pytree as pytree
 from ...arrays import Array
 from ...bundle.spec import Core, StatePair, Tensor, Time
 from ...verify.samples import Excitation
-from ..cores.find import find_cores, is_batch_first, read_core
-from ..cores.wrappers import plain_names, unwrap_parts
+from ..cores.find import ReadCore, find_cores, is_batch_first
+from ..cores.wrappers import unwrap_parts
 from ..graph.builder import GraphBuilder, Value
 from ..lowering.step_time import StepTime
 from ..trace.trace import lower_program, span_argument, trace_step
@@ -42,17 +42,15 @@ class TrainedNetwork:
 
     why_unequal = NOT_CAUSAL
 
-    def __init__(self, module: nn.Module, batch: int, example: Mapping[str, Sequence[Array]]) -> None:
-        # read first: copying a stale nn.GRU makes it forget that it is stale
-        originals = find_cores(module)
-        plain = plain_names(module, originals)
-        read = [read_core(plain[name], layer) for name, layer in originals.items()]
+    def __init__(
+        self, module: nn.Module, cores: Sequence[ReadCore], batch: int, example: Mapping[str, Sequence[Array]]
+    ) -> None:
         duplicate: Any = unwrap_parts(copy.deepcopy(module))
         self._module = duplicate.to("cpu", torch.float32).eval()
         self.batch = batch
         self._layers = find_cores(self._module)
-        self.core_maths = [core for core, _ in read]
-        self.cores: tuple[Core, ...] = tuple(described for _, described in read)
+        self.core_maths = [core.maths for core in cores]
+        self.cores: tuple[Core, ...] = tuple(core.described for core in cores)
         self.batch_first = is_batch_first(self._layers)
         self.inputs = tuple(Tensor(name, (batch, *rows[0].shape[2:])) for name, rows in example.items())
         self._forward = Forward(module, self.inputs, batch=batch, batch_first=self.batch_first)

@@ -20,10 +20,10 @@ from torch.utils import _pytree as pytree
 from ...arrays import Array
 from ...bundle.spec import Core, StatePair, Tensor, Time
 from ...verify.samples import Excitation
-from ..cores.find import find_parts, is_cell, read_core
+from ..cores.find import ReadCore, find_parts, is_cell
 from ..cores.liquid import is_core
 from ..cores.timespans import timespans_from_dt
-from ..cores.wrappers import plain_names, unwrap_parts
+from ..cores.wrappers import unwrap_parts
 from ..graph.builder import GraphBuilder, Value
 from ..lowering.step_time import StepTime
 from ..trace.trace import lower_program, span_argument, trace_step
@@ -54,19 +54,17 @@ class TrainedStep:
     def __init__(
         self,
         module: nn.Module,
+        cores: Sequence[ReadCore],
         step: Callable[..., Any],
         batch: int,
         example: Mapping[str, Sequence[Array]],
         initial_state: Any = None,
     ) -> None:
-        originals = find_parts(module)
-        plain = plain_names(module, originals)
-        read = [read_core(plain[name] or "rnn", part) for name, part in originals.items()]
         duplicate: Any = unwrap_parts(copy.deepcopy(module))
         self._module: nn.Module = duplicate.to("cpu", torch.float32).eval()
         self.batch = batch
-        self._maths = [maths for maths, _ in read]
-        self.cores: tuple[Core, ...] = tuple(described for _, described in read)
+        self._maths = [core.maths for core in cores]
+        self.cores: tuple[Core, ...] = tuple(core.described for core in cores)
         self.inputs = tuple(Tensor(name, (batch, *rows[0].shape[2:])) for name, rows in example.items())
         self._step = StepFunction(step, module, list(example))
         self._samples = first_samples(example, 3)

@@ -21,7 +21,7 @@ from lnn_edge.errors import VerificationError
 from lnn_edge.export.exporting import export_model
 from lnn_edge.export.graph.builder import GraphBuilder, check_limits
 from lnn_edge.export.step_graph import step_graph
-from lnn_edge.export.trained.layer import TrainedLayer
+from lnn_edge.export.trained.open import open_module
 from lnn_edge.runtime.state import initial_state
 
 
@@ -34,7 +34,7 @@ def exported(case, tmp_path, **options):
 @pytest.mark.parametrize("time", [Time("fixed"), Time("measured", 0.1, 2.0, (0.01, 1.0))], ids=lambda t: t.mode)
 def test_within_the_limits_of_the_format(case: Case, time):
     model = step_graph(
-        TrainedLayer(case.build(), 2), time
+        open_module(case.build()).trained(2, None), time
     )  # checks the limits, as check_limits below shows that it can
     assert (model.opset_import[0].version, model.ir_version) == (OPSET, IR_VERSION)
     assert not any(i.data_location == TensorProto.EXTERNAL for i in model.graph.initializer)
