@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ...bundle.spec import StatePair, Tensor
+from ...bundle.spec import Tensor
 from ...reference import LiquidCore, RecurrentCore
 from ..graph.builder import GraphBuilder, Value
 from ..lowering.core import lower_core
 from ..lowering.step_time import StepTime
+from .states import state_pair
 
 __all__ = ["CoreStep"]
 
@@ -21,8 +22,7 @@ class CoreStep:
         self.inputs: tuple[Tensor, ...] = (Tensor("input", (batch, features)),)
         self.outputs: tuple[Tensor, ...] = (Tensor("output", (batch, core.outputs)),)
         self.states = tuple(
-            StatePair(f"{name}_in", f"{name}_out", (batch, width))
-            for name, width in zip(core.state_names, core.state_widths, strict=True)
+            state_pair(name, batch, width) for name, width in zip(core.state_names, core.state_widths, strict=True)
         )
 
     def lower(self, graph: GraphBuilder, inputs: list[Value], states: list[Value], when: StepTime) -> list[Value]:
