@@ -51,9 +51,8 @@ class KeptStates:
         """Sequences run as always; what is yielded are the states that the forward starts each core from."""
 
         def forward(part: Part, seen: States | None, x: Any, hx: Any, timespans: Any) -> tuple[Any, States]:
-            result = self._conventions[part.index].call(
-                x, hx, timespans
-            )  # first, as it says what is wrong with what it was given
+            # called first, as it says what is wrong with what it was given
+            result = self._conventions[part.index].call(x, hx, timespans)
             if seen is None:
                 seen = _zeros(part) if hx is None else _first_rows(part, hx, part.batched(x))
             return result, seen
