@@ -13,7 +13,7 @@ import onnx
 
 from ..bundle.spec import DT_INPUT, Precision, Tensor, Time
 from .graph.builder import GraphBuilder, Value
-from .lowering.step_time import StepTime
+from .lowering.step_time import step_times
 from .trained.protocol import Lowerable
 
 __all__ = ["step_graph"]
@@ -48,10 +48,9 @@ def step_graph(
 def _add_steps(graph: GraphBuilder, model: Lowerable, time: Time, unroll: int) -> None:
     samples = [_split_samples(graph, tensor, unroll) for tensor in model.inputs]
     states = [Value(graph.input(s.input, s.shape), s.shape, s.shape) for s in model.states]
-    when = StepTime(graph, time, model.batch, unroll)
     given: list[list[Value]] = []
-    for k in range(unroll):
-        values = model.lower(graph, [sample[k] for sample in samples], states, when.at(k))
+    for k, when in enumerate(step_times(graph, time, model.batch, unroll)):
+        values = model.lower(graph, [sample[k] for sample in samples], states, when)
         given.append(values[: len(model.outputs)])
         states = values[len(model.outputs) :]
     for pair, state in zip(model.states, states, strict=True):
@@ -84,5 +83,5 @@ def _add_output(graph: GraphBuilder, tensor: Tensor, steps: Sequence[Value]) -> 
 
 def _shaped(graph: GraphBuilder, value: Value, shape: tuple[int, ...]) -> str:
     if value.physical == shape:
-        return value.name
-    return graph.node("Reshape", value.name, graph.integers(shape))
+        return value.name()
+    return graph.node("Reshape", value.name(), graph.integers(shape))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,17 +21,25 @@ __all__ = ["GraphBuilder", "Shape", "Value", "check_limits", "graph_facts"]
 Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True)
 class Value:
-    """A value of the graph: its name, the shape it has there, and the shape torch sees."""
+    """A value of the graph.
 
-    name: str
-    physical: Shape
-    logical: Shape
+    Attributes:
+        physical: The shape it has there.
+        logical: The shape torch sees.
+    """
+
+    def __init__(self, name: str, physical: Shape, logical: Shape) -> None:
+        self._name = name
+        self.physical, self.logical = physical, logical
+
+    def name(self) -> str:
+        """Its name in the graph."""
+        return self._name
 
     def viewed(self, shape: Sequence[int]) -> Value:
         """The same value as torch sees it after a view."""
-        return Value(self.name, self.physical, tuple(int(n) for n in shape))
+        return Value(self._name, self.physical, tuple(int(n) for n in shape))
 
 
 class GraphBuilder:

@@ -71,8 +71,8 @@ def lower_program(
     def lower(index: int, x: Value, states: list[Value], timespans: Value | torch.Tensor | None) -> list[Value]:
         name, core = cores[index]
         graph.scope(name)
-        before = dict(zip(core.state_names, (state.name for state in states), strict=True))
-        y, after = lower_core(graph, core, x.name, before, when.for_core(timespans))
+        before = dict(zip(core.state_names, (state.name() for state in states), strict=True))
+        y, after = lower_core(graph, core, x.name(), before, when.for_core(timespans))
         graph.scope("")
         named = [(y, core.outputs), *((after[n], w) for n, w in zip(core.state_names, core.state_widths, strict=True))]
         return [Value(value, (when.batch, width), (when.batch, width)) for value, width in named]

@@ -28,7 +28,7 @@ class CoreStep:
     def lower(self, graph: GraphBuilder, inputs: list[Value], states: list[Value], when: StepTime) -> list[Value]:
         """See `Lowerable.lower`."""
         names = self._core.state_names
-        before = {name: state.name for name, state in zip(names, states, strict=True)}
-        y, after = lower_core(graph, self._core, inputs[0].name, before, when)
+        before = {name: state.name() for name, state in zip(names, states, strict=True)}
+        y, after = lower_core(graph, self._core, inputs[0].name(), before, when)
         values = [(y, self.outputs[0].shape), *((after[n], s.shape) for n, s in zip(names, self.states, strict=True))]
         return [Value(name, shape, shape) for name, shape in values]
