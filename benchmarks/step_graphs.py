@@ -35,12 +35,10 @@ from torch import nn
 
 from lnn_edge.bundle.spec import Time
 from lnn_edge.export.cores.recurrent import is_recurrent, recurrent_from_module
-from lnn_edge.export.graph.builder import GraphBuilder
-from lnn_edge.export.lowering.core import lower_core
-from lnn_edge.export.lowering.step_time import StepTime
-from lnn_edge.export.step_graph import add_steps
-from lnn_edge.export.trained.layer import TrainedLayer
-from lnn_edge.export.trained.network import TrainedNetwork
+from lnn_edge.export.step_graph import step_graph
+from lnn_edge.export.trained.core_step import CoreStep
+from lnn_edge.export.trained.open import open_module
+from lnn_edge.export.trained.protocol import Lowerable
 
 BURST = 20  # steps timed as one: long enough for the clock, short enough that a disturbance hits few of them
 WARM_UP = 5  # bursts before the first that counts
@@ -181,10 +179,10 @@ def measure(case: Case, runs: int) -> Result:
     torch.manual_seed(0)
     module = case.make().eval()
     values = example(module, case.measured)
-    model, nodes, states = own_torch_graph(module) if is_recurrent(module) else own_graph(module, case.measured)
+    model, nodes, states = own_graph(module, case.measured)
     ours, stock = StepGraph(model, values), StepGraph(stock_graph(module, case.measured, values), values)
     own_times, stock_times = alternate((ours, stock), runs)
-    names = ["output", *(f"{state}_out" for state in states)]
+    names = ["output", *states]
     apart = max(
         float(np.abs(ours.outputs[name] - other).max())
         for name, other in zip(names, stock.outputs.values(), strict=True)
@@ -216,36 +214,20 @@ def example(module: nn.Module, measured: bool) -> list[np.ndarray]:
     return [value.astype(np.float32) for value in (rng.uniform(-1, 1, (1, *shape)), *states, *time_values)]
 
 
-def own_torch_graph(module: nn.Module) -> tuple[bytes, int, tuple[str, ...]]:
-    """Our step of one of torch's own layers, as `own_graph`."""
-    graph, core = GraphBuilder(), recurrent_from_module("rnn", module)
-    x = graph.input("input", (1, core.inputs))
-    shapes = {name: (1, width) for name, width in zip(core.state_names, core.state_widths, strict=True)}
-    states = {name: graph.input(f"{name}_in", shape) for name, shape in shapes.items()}
-    y, after = lower_core(graph, core, x, states, StepTime(graph, Time("fixed"), 1))
-    for name, shape in shapes.items():
-        graph.output(after[name], f"{name}_out", shape)
-    graph.output(y, "output", (1, core.outputs))
-    model = graph.model("step", {})
-    return model.SerializeToString(), len(model.graph.node), core.state_names
+def own_graph(module: nn.Module, measured: bool) -> tuple[bytes, int, list[str]]:
+    """Our step as ONNX, its number of nodes, and the names that its states have on their way out."""
+    time_values = Time("measured", 1.0, 1.0, (0.05, 20.0)) if measured else Time("fixed")
+    own = lowerable(module)
+    model = step_graph(own, time_values)
+    return model.SerializeToString(), len(model.graph.node), [state.output for state in own.states]
 
 
-def own_network_graph(module: ConvPolicy) -> tuple[bytes, int, tuple[str, ...]]:
-    """Our step of a network, as `own_graph`."""
-    graph, example = GraphBuilder(), np.zeros((3, 1, *module.sample_shape), np.float32)
-    add_steps(graph, TrainedNetwork(module, 1, {"input": [example]}), Time("fixed"), 1)
-    model = graph.model("step", {})
-    return model.SerializeToString(), len(model.graph.node), ("h",)
-
-
-def own_graph(module: nn.Module, measured: bool) -> tuple[bytes, int, tuple[str, ...]]:
-    """Our step as ONNX, its number of nodes, and the names of its states."""
-    if isinstance(module, ConvPolicy):
-        return own_network_graph(module)
-    graph, layer = GraphBuilder(), TrainedLayer(module, batch=1)
-    add_steps(graph, layer, Time("measured", 1.0, 1.0, (0.05, 20.0)) if measured else Time("fixed"), 1)
-    model = graph.model("step", {})
-    return model.SerializeToString(), len(model.graph.node), layer.core.state_names
+def lowerable(module: nn.Module) -> Lowerable:
+    """The module as what a step graph is made of."""
+    if is_recurrent(module):
+        return CoreStep(recurrent_from_module("rnn", module), batch=1)
+    shape = (3, 1, *module.sample_shape) if isinstance(module, ConvPolicy) else (3, 1, module.input_size)
+    return open_module(module).trained(1, {"input": [np.zeros(shape, np.float32)]})
 
 
 def stock_graph(module: nn.Module, measured: bool, values: Sequence[np.ndarray]) -> bytes:

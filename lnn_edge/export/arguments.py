@@ -11,9 +11,7 @@ import numpy as np
 
 from ..arrays import Array
 from ..bundle.spec import MAX_UNROLL, Feature, Precision, Tensor, Time
-from ..wording import choices, listed
-from .trained.forward import TIME_NAMES
-from .trained.open import InputShape
+from ..wording import choices
 
 __all__ = [
     "check_batch",
@@ -21,15 +19,10 @@ __all__ = [
     "check_unroll",
     "make_time",
     "name_features",
-    "names_for",
-    "recordings",
+    "named_tensors",
     "with_ranges",
 ]
 
-_TIME = (
-    f"If one of them is the time between samples, call it one of {listed(f'`{name}`' for name in TIME_NAMES)} in the "
-    "forward: export then passes it, and the example leaves it out"
-)
 _DT_SPAN = 20.0  # default legal dt: from the period divided by this to the period times this
 
 
@@ -125,7 +118,27 @@ def name_features(
     return with_ranges(named, values)
 
 
-def names_for(what: str, tensors: Sequence[Tensor], names: Any) -> list[Any]:
+def named_tensors(
+    what: str, tensors: Sequence[Tensor], names: object, recorded: Mapping[str, Sequence[Array]] | None = None
+) -> tuple[Tensor, ...]:
+    """Name the columns of all inputs or outputs, and give them the ranges of the recordings.
+
+    Args:
+        what: "inputs" or "outputs", for messages.
+        tensors: The tensors.
+        names: As the caller gave them: one list for one tensor, a dict of lists by tensor name for several, or `None`.
+        recorded: Recordings by tensor name, (T, *shape) each.
+
+    Raises:
+        TypeError, ValueError: As `name_features`, or if the names are not one list per tensor.
+    """
+    return tuple(
+        name_features(what, tensor, own, None if recorded is None else np.concatenate(recorded[tensor.name]))
+        for tensor, own in zip(tensors, _names_for(what, tensors, names), strict=True)
+    )
+
+
+def _names_for(what: str, tensors: Sequence[Tensor], names: object) -> list[Any]:
     """The column names of each tensor: one list for one tensor, a dict of lists by tensor name for several.
 
     Raises:
@@ -175,71 +188,3 @@ def _check_feature(what: str, feature: Feature) -> None:
         pair = getattr(feature, side)
         if pair is not None and not (len(pair) == 2 and all(map(math.isfinite, pair)) and pair[0] <= pair[1]):
             raise ValueError(f"`{side}` of '{feature.name}' is {pair}, expected (low, high), both finite")
-
-
-def recordings(inputs: InputShape, batch: int, example: Any) -> dict[str, list[Array]] | None:
-    """The user's example as recordings by input name, (T, batch, ...) each.
-
-    Args:
-        inputs: What is known about the module's inputs.
-        batch: Rows per step.
-        example: Array or tensor of shape (T, features), a batch of recordings as the module takes it, or a list of
-            recordings of any lengths; a dict of these if there are several inputs; `None` for none.
-
-    Raises:
-        TypeError: If it holds no real numbers.
-        ValueError: If its shape does not fit, it is empty, or it holds NaN or infinity.
-    """
-    if example is None:
-        return None
-    if len(inputs.names) == 1:
-        return {inputs.names[0]: _rows("example", inputs, batch, example)}
-    if not isinstance(example, Mapping) or set(example) != set(inputs.names):
-        got = sorted(example) if isinstance(example, Mapping) else type(example).__name__
-        raise ValueError(
-            f"`example` is {got}, but the model takes the inputs {list(inputs.names)}: pass a dict of arrays to "
-            f"lnn_edge.export_model in Python. {_TIME}"
-        )
-    found = {name: _rows(f"example['{name}']", inputs, batch, example[name]) for name in inputs.names}
-    lengths = {name: [len(row) for row in rows] for name, rows in found.items()}
-    if len({tuple(value) for value in lengths.values()}) > 1:
-        raise ValueError(
-            f"`example` has recordings of different lengths per input: {lengths}, expected (batch, time, ...) each. "
-            f"{_TIME}"
-        )
-    return found
-
-
-def _rows(name: str, inputs: InputShape, batch: int, example: Any) -> list[Array]:
-    """Recordings of one input, (T, batch, ...) each."""
-    if isinstance(example, (list, tuple)) and np.ndim(example[0] if example else 0) >= 2:
-        rows = [_recording(f"{name}[{k}]", row, inputs.features) for k, row in enumerate(example)]
-    else:
-        array = _recording(name, example, inputs.features)
-        if array.ndim == 2:
-            rows = [array]
-        else:
-            rows = list(array if inputs.batch_first else np.swapaxes(array, 0, 1))
-    if batch == 1:
-        return [row[:, None] for row in rows]
-    # A model with a batch sees the same recordings in every row, each row starting at another recording.
-    shortest = min(len(row) for row in rows)
-    turns = [[rows[(k + b) % len(rows)][:shortest] for b in range(batch)] for k in range(len(rows))]
-    return [np.stack(turn, axis=1) for turn in turns]
-
-
-def _recording(name: str, value: Any, features: int | None) -> Array:
-    """One array of samples, checked, as float32; `features` is known for a single layer."""
-    array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
-    if array.dtype.kind not in "fiu":
-        raise TypeError(f"`{name}` has dtype {array.dtype}, expected real numbers")
-    if array.ndim < 2 or (features is not None and (array.ndim > 3 or array.shape[-1] != features)):
-        takes = "samples" if features is None else f"{features} features"
-        wanted = "(batch, time, ...)" if features is None else f"(time, {features}) or a batch of such recordings"
-        raise ValueError(f"`{name}` has shape {array.shape}, but the model takes {takes}: expected {wanted}")
-    if array.size == 0:
-        raise ValueError(f"`{name}` has shape {array.shape}: it holds no sample")
-    if not np.isfinite(array).all():
-        raise ValueError(f"`{name}` holds NaN or infinity, first at {np.argwhere(~np.isfinite(array))[0].tolist()}")
-    with np.errstate(over="ignore"):
-        return array.astype(np.float32)

@@ -2,49 +2,39 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time as clock
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-import numpy as np
-import onnx
 from torch import nn
 
-from ..bundle.directory import check_target, file_entry, read_bundle, staged_directory, write_manifest, write_synced
-from ..bundle.golden import encode_golden
-from ..bundle.manifest import Manifest, Schema, encode_json
-from ..bundle.spec import Feature, Precision, StatePair, Verification
-from ..errors import VerificationError
+from ..arrays import Array
+from ..bundle.directory import check_target, staged_directory
+from ..bundle.manifest import Manifest, Schema
+from ..bundle.spec import Feature, Precision, StatePair, Tensor
 from ..progress import Progress, silent
-from ..runtime.loading import load, open_each
-from ..verify.comparison import TOLERANCE, TOLERANCE_REASON
 from ..verify.report import ExportReport
-from .arguments import (
-    check_batch,
-    check_precision,
-    check_unroll,
-    make_time,
-    name_features,
-    names_for,
-    recordings,
-    with_ranges,
-)
+from .arguments import check_batch, check_precision, check_unroll, make_time, named_tensors, with_ranges
 from .cores.masks import warn_of_drifted_masks
-from .cores.wrappers import unwrapped
-from .graph.builder import GraphBuilder, graph_facts
+from .graph.builder import graph_facts
 from .proof.excitation import excite
 from .proof.length import FULL_PROOF, ProofLength
-from .proof.prove import golden_from_truth, prove
-from .proof.truth import STEPPED_WHOLE, TORCH_EXACT, Truth, check_causal, truth_from_model
+from .proof.truth import Truth, check_causal, truth_from_model
+from .proven_bundle import PENDING, write_proven
 from .provenance import make_provenance
-from .step_graph import add_steps
-from .trained.open import describe_inputs, trained_from_module
+from .recordings import recordings
+from .step_graph import step_graph
+from .trained.open import open_module
 
 __all__ = ["export_model", "export_with_proof"]
+
+# How long the proofs of this context are. No argument of `export_model`, so that no user can shorten one.
+_LENGTH: ContextVar[ProofLength] = ContextVar("length of proofs", default=FULL_PROOF)
 
 Names = Sequence[str | Feature]
 
@@ -115,142 +105,58 @@ def export_model(
     Warns:
         ExportWarning: If training moved sparsity masks off 0 and 1.
     """
-    return export_with_proof(
-        model,
-        path,
-        FULL_PROOF,
-        example=example,
-        step=step,
-        initial_state=initial_state,
-        period_s=period_s,
-        time=time,
-        timespan=timespan,
-        dt_range_s=dt_range_s,
-        batch=batch,
-        unroll=unroll,
-        precision=precision,
-        inputs=inputs,
-        outputs=outputs,
-        overwrite=overwrite,
-        steps=steps,
-        checkpoint_sha256=checkpoint_sha256,
-        progress=progress,
-    )
-
-
-def export_with_proof(
-    model: nn.Module,
-    path: str | os.PathLike[str],
-    length: ProofLength,
-    *,
-    example: Any,
-    step: Callable[..., Any] | None,
-    initial_state: Any,
-    period_s: float | None,
-    time: Literal["fixed", "measured"],
-    timespan: float,
-    dt_range_s: tuple[float, float] | None,
-    batch: int,
-    unroll: int,
-    precision: Precision,
-    inputs: Names | Mapping[str, Names] | None,
-    outputs: Names | Mapping[str, Names] | None,
-    overwrite: bool,
-    steps: int,
-    checkpoint_sha256: str | None,
-    progress: Progress | None,
-) -> ExportReport:
-    """Do what `export_model` does, with a proof of that length."""
-    started = clock.monotonic()
-    target = Path(path)
+    started, length, note = clock.monotonic(), _LENGTH.get(), progress or silent
+    target, when = Path(path), make_time(time, period_s, timespan, dt_range_s)
     check_target(target, overwrite)
-    tell = progress or silent
-    when = make_time(time, period_s, timespan, dt_range_s)
     check_unroll(unroll)
-    recorded = recordings(
-        describe_inputs(model, stepped=step is not None, example=example), check_batch(batch), example
-    )
-    trained = trained_from_module(model, batch, recorded, step, initial_state)
-    warn_of_drifted_masks(unwrapped(model))
-    seen = None if recorded is None else {name: np.concatenate(rows) for name, rows in recorded.items()}
-    named_inputs = [
-        name_features("inputs", tensor, names, None if seen is None else seen[tensor.name])
-        for tensor, names in zip(trained.inputs, names_for("inputs", trained.inputs, inputs), strict=True)
-    ]
-    named_outputs = [
-        name_features("outputs", tensor, names)
-        for tensor, names in zip(trained.outputs, names_for("outputs", trained.outputs, outputs), strict=True)
-    ]
-    check_causal(trained, excite(named_inputs, when, recorded, length.least, least=length.least), when)
-    builder = GraphBuilder(check_precision(precision))
-    add_steps(builder, trained, when, unroll)  # before the long work: it refuses what no graph can compute
-    samples = excite(named_inputs, when, recorded, steps, unroll=unroll, least=length.least)
-    truth = truth_from_model(trained, samples, when, tell)
-    if seen is not None:  # the recorded segment comes first
-        seen_steps = min(len(next(iter(seen.values()))), steps)
-        named_outputs = [with_ranges(tensor, truth.stepped[tensor.name][:seen_steps]) for tensor in named_outputs]
+    check_precision(precision)
+    opened = open_module(model, step=step, initial_state=initial_state, example=example)
+    recorded = recordings(opened, check_batch(batch), example)
+    trained = opened.trained(batch, recorded)
+    warn_of_drifted_masks(opened.module)
+    taken = named_tensors("inputs", trained.inputs, inputs, recorded)
+    given = named_tensors("outputs", trained.outputs, outputs)
+    samples = partial(excite, taken, when, recorded, least=length.least)
+    check_causal(trained, samples(length.least), when)
+    graph = step_graph(trained, when, unroll, precision, name=target.stem)  # before the long work, as it may refuse
+    truth = truth_from_model(trained, samples(steps, unroll=unroll), when, note)
     manifest = Manifest(
         schema=Schema(),
         name=target.stem,
-        precision=builder.precision,
-        batch=trained.batch,
+        precision=precision,
+        batch=batch,
         unroll=unroll,
-        inputs=tuple(named_inputs),
-        outputs=tuple(named_outputs),
+        inputs=taken,
+        outputs=given if recorded is None else _with_ranges(given, truth, recorded, steps),
         states=tuple(_bounded(pair, truth) for pair in trained.states),
         time=when,
         cores=trained.cores,
-        graph=_NO_GRAPH,
-        verification=_PENDING,
+        graph=graph_facts(graph),
+        verification=PENDING,
         provenance=make_provenance(checkpoint_sha256),
         files={},
     )
-    graph = _finished(builder, manifest)
-    manifest = msgspec.structs.replace(manifest, graph=graph_facts(graph))
     with staged_directory(target, overwrite) as stage:
-        return _write_proven(stage, target, manifest, graph, truth, length, tell, started)
+        return write_proven(stage, target, manifest, graph, truth, length, note, started)
 
 
-def _write_proven(
-    stage: Path,
-    target: Path,
-    manifest: Manifest,
-    graph: onnx.ModelProto,
-    truth: Truth,
-    length: ProofLength,
-    tell: Progress,
-    started: float,
+def export_with_proof(
+    model: nn.Module, path: str | os.PathLike[str], length: ProofLength, **options: Any
 ) -> ExportReport:
-    """Write the bundle as pending, prove it through the real runtime, write the proof, and load it as a user would."""
-    files = {
-        "model.onnx": graph.SerializeToString(),
-        "golden.safetensors": encode_golden(golden_from_truth(truth, manifest)),
-    }
-    staged = _store(stage, manifest, files | {"report.json": b"{}\n"})
-    bundle = read_bundle(stage)
-    models = open_each(bundle)
-    proof = prove(bundle, models, truth, tell, started, length)
-    report = dataclasses.replace(proof, path=target)
-    _require_equal(report)
-    proven = msgspec.structs.replace(staged, verification=report.verification())
-    _store(stage, proven, files | {"report.json": encode_json(report.to_dict())})
-    load(stage, backend=models[0].backend)
-    return report
+    """Do what `export_model` does with these options, with a proof of that length."""
+    usual = _LENGTH.set(length)
+    try:
+        return export_model(model, path, **options)
+    finally:
+        _LENGTH.reset(usual)
 
 
-def _store(stage: Path, manifest: Manifest, files: dict[str, bytes]) -> Manifest:
-    for name, data in files.items():
-        write_synced(stage / name, data)
-    complete = msgspec.structs.replace(manifest, files={name: file_entry(data) for name, data in files.items()})
-    write_manifest(stage, complete)
-    return complete
-
-
-def _finished(graph: GraphBuilder, manifest: Manifest) -> onnx.ModelProto:
-    """The step as ONNX, describing itself in its metadata."""
-    described = ("schema", "inputs", "outputs", "states", "time", "unroll", "cores")
-    metadata = {f"lnn_edge.{key}": msgspec.json.encode(getattr(manifest, key)).decode() for key in described}
-    return graph.model(manifest.name, metadata)
+def _with_ranges(
+    tensors: Sequence[Tensor], truth: Truth, recorded: Mapping[str, Sequence[Array]], steps: int
+) -> tuple[Tensor, ...]:
+    """Outputs with the ranges that they had on the recorded segment, which comes first."""
+    seen = min(sum(map(len, next(iter(recorded.values())))), steps)
+    return tuple(with_ranges(tensor, truth.stepped[tensor.name][:seen]) for tensor in tensors)
 
 
 def _bounded(pair: StatePair, truth: Truth) -> StatePair:
@@ -258,34 +164,3 @@ def _bounded(pair: StatePair, truth: Truth) -> StatePair:
     flat = truth.stepped[pair.output].reshape(-1, *pair.shape[1:])
     low, high = flat.min(axis=0).ravel().tolist(), flat.max(axis=0).ravel().tolist()
     return msgspec.structs.replace(pair, bounds=(tuple(low), tuple(high)))
-
-
-def _require_equal(report: ExportReport) -> None:
-    if report.passed:
-        return
-    what = "the exported step does not equal the trained model"
-    if report.precision != "float32":
-        what = "the step in half precision drifts too far from the trained model"
-    raise VerificationError(f"{what}, so nothing was written. {report.worst}. {_advice(report)}", report)
-
-
-def _advice(report: ExportReport) -> str:
-    worst = report.worst
-    if worst.against == STEPPED_WHOLE:
-        return "Torch itself gives another result stepped than on the whole sequence: the model is not causal"
-    if worst.against == TORCH_EXACT:
-        return (
-            "Torch float32 itself is this far from exact arithmetic: the model amplifies rounding errors (huge weights "
-            "or a diverged training), or lnn-edge misreads it; please report it with the model"
-        )
-    if report.precision != "float32":
-        return (
-            "Type: precision='float32' (--precision float32), or narrow the range of the inputs or of dt (dt_range_s)"
-        )
-    return "This is an error of lnn-edge; please report it with the model"
-
-
-_NO_GRAPH = graph_facts(onnx.ModelProto())
-_PENDING = Verification(
-    status="pending", steps=0, tolerance=TOLERANCE, tolerance_reason=TOLERANCE_REASON, max_abs_error={}
-)

@@ -16,11 +16,12 @@ from ..bundle.directory import read_bundle
 from ..bundle.manifest import Manifest
 from ..runtime.loading import open_each
 from ..verify.report import ExportReport
-from .arguments import name_features, recordings
+from .arguments import name_features
 from .proof.excitation import excite
 from .proof.prove import prove
 from .proof.truth import truth_from_model
-from .trained.open import describe_inputs, trained_from_module
+from .recordings import recordings
+from .trained.open import open_module
 from .trained.protocol import Trained
 
 __all__ = ["verify_against"]
@@ -63,15 +64,16 @@ def verify_against(
     started = clock.monotonic()
     bundle = read_bundle(path)
     manifest = bundle.manifest
-    recorded = recordings(describe_inputs(model, stepped=step is not None, example=example), manifest.batch, example)
-    layer = trained_from_module(model, manifest.batch, recorded or _zeros(manifest), step, initial_state)
-    _check_same(layer, manifest)
+    opened = open_module(model, step=step, initial_state=initial_state, example=example)
+    recorded = recordings(opened, manifest.batch, example)
+    trained = opened.trained(manifest.batch, recorded or _zeros(manifest))
+    _check_same(trained, manifest)
     for name, rows in (recorded or {}).items():  # a proof would clip what the limits of a column forbid
         tensor = next(t for t in manifest.inputs if t.name == name)
         name_features("inputs", tensor, tensor.features or None, np.concatenate(rows))
     models = open_each(bundle, backend=backend, threads=threads, options=options)
     samples = excite(manifest.inputs, manifest.time, recorded, steps, unroll=manifest.unroll)
-    return prove(bundle, models, truth_from_model(layer, samples, manifest.time, progress), progress, started)
+    return prove(bundle, models, truth_from_model(trained, samples, manifest.time, progress), progress, started)
 
 
 def _zeros(manifest: Manifest) -> dict[str, list[Array]]:
@@ -79,11 +81,11 @@ def _zeros(manifest: Manifest) -> dict[str, list[Array]]:
     return {t.name: [np.zeros((3, *t.shape), np.float32)] for t in manifest.inputs}
 
 
-def _check_same(layer: Trained, manifest: Manifest) -> None:
+def _check_same(trained: Trained, manifest: Manifest) -> None:
     for what, mine, theirs in (
-        ("inputs", layer.inputs, manifest.inputs),
-        ("outputs", layer.outputs, manifest.outputs),
-        ("states", layer.states, manifest.states),
+        ("inputs", trained.inputs, manifest.inputs),
+        ("outputs", trained.outputs, manifest.outputs),
+        ("states", trained.states, manifest.states),
     ):
         here, there = [list(t.shape) for t in mine], [list(t.shape) for t in theirs]
         if here != there:
@@ -91,7 +93,7 @@ def _check_same(layer: Trained, manifest: Manifest) -> None:
                 f"the model has {what} of shape {here}, but bundle '{manifest.name}' has {there}: "
                 "they are not of the same model"
             )
-    mine_named, theirs_named = [t.name for t in layer.inputs], [t.name for t in manifest.inputs]
+    mine_named, theirs_named = [t.name for t in trained.inputs], [t.name for t in manifest.inputs]
     if mine_named != theirs_named:
         raise ValueError(
             f"the model takes the inputs {mine_named}, but bundle '{manifest.name}' takes {theirs_named}: "

@@ -14,10 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 import lnn_edge
 from lnn_edge.bundle.opset import OPERATORS
 from lnn_edge.bundle.spec import Time
-from lnn_edge.export.graph.builder import GraphBuilder
-from lnn_edge.export.step_graph import add_steps
-from lnn_edge.export.trained.layer import TrainedLayer
-from lnn_edge.export.trained.network import TrainedNetwork
+from lnn_edge.export.step_graph import step_graph
+from lnn_edge.export.trained.open import open_module
 
 NUMBERS = [tuple(int(part) for part in version.split(".")) for version in VERSIONS]
 MODES = [Time("fixed"), Time("measured", 0.1, 2.0, (0.01, 1.0))]
@@ -27,9 +25,7 @@ MODES = [Time("fixed"), Time("measured", 0.1, 2.0, (0.01, 1.0))]
 @pytest.mark.parametrize("time", MODES, ids=lambda t: t.mode)
 @pytest.mark.parametrize(("batch", "unroll", "precision"), [(1, 1, "float32"), (3, 1, "float32"), (1, 2, "float16")])
 def test_every_version_takes_every_graph(case: Case, time, batch, unroll, precision):
-    graph = GraphBuilder(precision)
-    add_steps(graph, TrainedLayer(case.build(), batch), time, unroll)
-    model = graph.model("m", {})
+    model = step_graph(open_module(case.build()).trained(batch, None), time, unroll, precision)
     for version in [*NUMBERS, (8, 5)]:  # 8.5 is too old for the runtime, but nothing in these graphs needs more
         assert rules.problems(model, version) == []
 
@@ -140,8 +136,6 @@ def test_every_version_takes_every_network_and_streams_it(name, gpu, tmp_path):
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_every_version_takes_every_operation(name):
     module, x = built(lambda: AroundOne(behind=OPERATIONS[name])).eval(), vectors(rows=1, steps=4)
-    graph = GraphBuilder()
-    add_steps(graph, TrainedNetwork(module, 1, {"input": [x[0][:, None]]}), Time("fixed"), 1)
-    model = graph.model("m", {})
+    model = step_graph(open_module(module).trained(1, {"input": [x[0][:, None]]}), Time("fixed"))
     for version in NUMBERS:
         assert rules.problems(model, version) == []

@@ -29,9 +29,8 @@ from torch import nn
 
 import lnn_edge
 from lnn_edge.bundle.spec import Time
-from lnn_edge.export.graph.builder import GraphBuilder
-from lnn_edge.export.step_graph import add_steps
-from lnn_edge.export.trained.network import TrainedNetwork
+from lnn_edge.export.step_graph import step_graph
+from lnn_edge.export.trained.open import open_module
 
 LIMIT = 1e-5  # as for single layers: outputs of order 1, some dozen float32 operations more
 
@@ -459,9 +458,8 @@ class TestRefusals:
 def test_operation(name):
     """The translated step, fed back in onnxruntime, against torch on the whole sequence; it needs no proof here."""
     module, x = built(lambda: AroundOne(behind=OPERATIONS[name])).eval(), vectors(rows=1, steps=24)
-    graph = GraphBuilder()
-    add_steps(graph, TrainedNetwork(module, 1, {"input": [x[0][:, None]]}), Time("fixed"), 1)
-    session = onnxruntime.InferenceSession(graph.model("m", {}).SerializeToString(), providers=["CPUExecutionProvider"])
+    graph = step_graph(open_module(module).trained(1, {"input": [x[0][:, None]]}), Time("fixed"))
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     state, got = np.zeros((1, 4), np.float32), []
     for sample in x[0]:
         y, state = session.run(["output", "h_out"], {"input": sample[None], "h_in": state})

@@ -18,7 +18,7 @@ from lnn_edge.errors import ExportWarning, VerificationError
 from lnn_edge.export.proof.excitation import excite
 from lnn_edge.export.proof.truth import check_causal
 from lnn_edge.export.trained.layer import TrainedLayer
-from lnn_edge.export.trained.network import TrainedNetwork
+from lnn_edge.export.trained.open import open_module
 from lnn_edge.verify.comparison import compare
 
 
@@ -221,7 +221,7 @@ class TestForwardsThatChangeFromCallToCall:
 
 
 def trained(module, example):
-    return TrainedNetwork(module, 1, {"input": [example[0][:, None].astype(np.float32)]})
+    return open_module(module).trained(1, {"input": [example[0][:, None].astype(np.float32)]})
 
 
 def samples(example):

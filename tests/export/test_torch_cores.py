@@ -20,8 +20,8 @@ from lnn_edge.errors import VerificationError
 from lnn_edge.export.cores.recurrent import recurrent_from_module
 from lnn_edge.export.graph.builder import GraphBuilder
 from lnn_edge.export.lowering import rnn
-from lnn_edge.export.lowering.core import lower_core
-from lnn_edge.export.lowering.step_time import StepTime
+from lnn_edge.export.step_graph import step_graph
+from lnn_edge.export.trained.core_step import CoreStep
 from lnn_edge.reference import GruLayer, LstmLayer
 
 # torch says so once per process; it is about its own speed
@@ -80,32 +80,20 @@ def test_reference_equals_torch_in_float64(name):
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-12)
 
 
-def step_graph(core, rows):
-    graph = GraphBuilder()
-    names = list(zip(core.state_names, core.state_widths, strict=True))
-    x = graph.input("x", (rows, core.inputs))
-    states = {name: graph.input(f"{name}_in", (rows, width)) for name, width in names}
-    y, after = lower_core(graph, core, x, states, StepTime(graph, Time("fixed"), rows))
-    for name, width in names:
-        graph.output(after[name], f"{name}_out", (rows, width))
-    graph.output(y, "y", (rows, core.outputs))
-    return graph.model("m", {})
-
-
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("name", LAYERS)
 def test_graph_equals_torch(name, rows):
     """The lowered step alone, fed back in onnxruntime, from portable operators only."""
     module = built(LAYERS[name])
     core = recurrent_from_module("rnn", module)
-    model = step_graph(core, rows)
+    model = step_graph(CoreStep(core, rows), Time("fixed"))
     assert {node.op_type for node in model.graph.node} <= OPERATORS - {"Split", "Reshape"}
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     widths = zip(core.state_names, core.state_widths, strict=True)
     state = {f"{n}_in": np.zeros((rows, w), np.float32) for n, w in widths}
     x, got = vectors(rows=200, steps=rows), []
     for sample in x:
-        *new, y = session.run(None, {"x": sample} | state)
+        *new, y = session.run(None, {"input": sample} | state)
         state = dict(zip(state, new, strict=True))
         got.append(y)
     with torch.no_grad():

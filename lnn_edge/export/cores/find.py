@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from ncps.torch import CfCCell, LTCCell, WiredCfCCell
 from torch import nn
@@ -14,7 +15,15 @@ from .checks import type_name
 from .liquid import LoopedCell, core_from_module, describe_core, is_core
 from .recurrent import describe_recurrent, is_recurrent, is_recurrent_cell, recurrent_from_module
 
-__all__ = ["find_cores", "find_parts", "is_batch_first", "is_cell", "is_liquid_cell", "read_core"]
+__all__ = ["ReadCore", "find_cores", "find_parts", "is_batch_first", "is_cell", "is_liquid_cell", "read_core"]
+
+
+@dataclass(frozen=True)
+class ReadCore:
+    """A core as it was read from a module: what it computes, and its description for the manifest."""
+
+    maths: LiquidCore | RecurrentCore
+    described: Core
 
 
 def is_liquid_cell(module: nn.Module) -> bool:
@@ -71,11 +80,11 @@ def is_batch_first(cores: Mapping[str, nn.Module]) -> bool:
     return all(bool(core.batch_first) for core in cores.values() if is_core(core))
 
 
-def read_core(name: str, part: nn.Module) -> tuple[LiquidCore | RecurrentCore, Core]:
-    """The maths of a layer or cell, and its description for the manifest."""
+def read_core(name: str, part: nn.Module) -> ReadCore:
+    """Read a layer or cell; the name is the one that the manifest and messages give it."""
     if is_recurrent(part) or is_recurrent_cell(part):
         recurrent = recurrent_from_module(name, part)
-        return recurrent, describe_recurrent(name, part, recurrent)
+        return ReadCore(recurrent, describe_recurrent(name, part, recurrent))
     layer = LoopedCell(part) if is_liquid_cell(part) else part
     liquid = core_from_module(layer)
-    return liquid, describe_core(name, layer, liquid)
+    return ReadCore(liquid, describe_core(name, layer, liquid))

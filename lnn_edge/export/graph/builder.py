@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,17 +21,25 @@ __all__ = ["GraphBuilder", "Shape", "Value", "check_limits", "graph_facts"]
 Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True)
 class Value:
-    """A value of the graph: its name, the shape it has there, and the shape torch sees."""
+    """A value of the graph.
 
-    name: str
-    physical: Shape
-    logical: Shape
+    Attributes:
+        physical: The shape it has there.
+        logical: The shape torch sees.
+    """
+
+    def __init__(self, name: str, physical: Shape, logical: Shape) -> None:
+        self._name = name
+        self.physical, self.logical = physical, logical
+
+    def name(self) -> str:
+        """Its name in the graph."""
+        return self._name
 
     def viewed(self, shape: Sequence[int]) -> Value:
         """The same value as torch sees it after a view."""
-        return Value(self.name, self.physical, tuple(int(n) for n in shape))
+        return Value(self._name, self.physical, tuple(int(n) for n in shape))
 
 
 class GraphBuilder:
@@ -136,7 +143,7 @@ class GraphBuilder:
         nodes, _ = _used(self._nodes, [], [o.name for o in self._outputs])
         return any(value in node.input for node in nodes)
 
-    def model(self, name: str, metadata: Mapping[str, str]) -> onnx.ModelProto:
+    def model(self, name: str) -> onnx.ModelProto:
         """Finish: check the graph strictly and return it as a model."""
         nodes, constants = _used(self._nodes, self._initializers, [o.name for o in self._outputs])
         if self.half:
@@ -149,7 +156,6 @@ class GraphBuilder:
             ir_version=IR_VERSION,
             producer_name="lnn-edge",
         )
-        helper.set_model_props(model, dict(metadata))
         onnx.checker.check_model(model, full_check=True)
         check_limits(model)
         return model

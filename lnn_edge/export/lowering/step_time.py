@@ -2,47 +2,51 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 
 from ...bundle.spec import DT_INPUT, Time
 from ..graph.builder import GraphBuilder, Value
 
-__all__ = ["StepTime"]
+__all__ = ["StepTime", "step_times"]
+
+
+class _Measured:
+    """A measured value per sample of a call, (batch, samples), and its products with constants, each made once."""
+
+    def __init__(self, graph: GraphBuilder, value: str, samples: int) -> None:
+        self._graph, self._value, self._samples = graph, value, samples
+        self._products: dict[float, list[str]] = {}  # by factor, one value per sample
+
+    def times(self, factor: float, place: int) -> str:
+        """One sample's, (batch, 1); the whole call is scaled before it is taken apart, once."""
+        if factor not in self._products:
+            whole = self._value
+            if factor != 1.0:
+                whole = self._graph.node("Mul", whole, self._graph.constant(factor))
+            self._products[factor] = self._graph.split(whole, [1] * self._samples)
+        return self._products[factor][place]
 
 
 class StepTime:
-    """What the lowerings ask for the timespan.
+    """What the lowerings ask for the timespan of one sample.
 
     Attributes:
-        fixed: The timespan when it is folded, else `None`.
-        scale: Timespan per second of `dt`, with measured time.
         batch: Rows per step.
+        fixed: The timespan when it is folded, else `None`.
+        scale: Timespan per unit of the measured value: per second of `dt`, or 1 if the network computes timespans.
     """
 
-    def __init__(self, graph: GraphBuilder, time: Time, batch: int, unroll: int = 1) -> None:
-        self._graph = graph
-        self.batch = batch
-        self._unroll, self._place = unroll, 0
-        self._scaled: dict[float, list[str]] = {}  # by factor, one value per sample of a block
-        self._whole, self.scale = DT_INPUT, 1.0
-        self.fixed: float | None = time.timespan
-        if time.mode == "measured" and time.period_s is not None:
-            self.fixed = None
-            self.scale = time.timespan / time.period_s
-            graph.input(DT_INPUT, (batch, unroll))
-
-    def at(self, place: int) -> StepTime:
-        """For one of the samples of a block."""
-        other = copy.copy(self)
-        other._place = place
-        return other
-
-    @property
-    def source(self) -> str:
-        """The measured value that is scaled, (batch, 1): `dt`, or timespans that the network computes."""
-        return self._piece(1.0)
+    def __init__(
+        self,
+        graph: GraphBuilder,
+        batch: int,
+        fixed: float | None,
+        scale: float = 1.0,
+        measured: _Measured | None = None,
+        place: int = 0,
+    ) -> None:
+        self._graph, self._measured, self._place = graph, measured, place
+        self.batch, self.fixed, self.scale = batch, fixed, scale
 
     def for_core(self, timespans: Value | torch.Tensor | None) -> StepTime:
         """For a core whose timespans come out of the network's own forward: a value (batch, 1), or a constant.
@@ -52,16 +56,12 @@ class StepTime:
         """
         if timespans is None:
             return self
-        other = copy.copy(self)
-        if isinstance(timespans, torch.Tensor):
-            other.fixed = float(timespans.flatten()[0])
-            if not bool((timespans == other.fixed).all()):
-                raise TypeError(f"the forward gives a core other timespans in each row, {timespans.flatten().tolist()}")
-        else:
-            other.fixed = None  # whatever the time between samples is
-            other._whole, other.scale, other._scaled = timespans.name, 1.0, {}
-            other._unroll, other._place = 1, 0
-        return other
+        if isinstance(timespans, Value):  # whatever the time between samples is
+            return StepTime(self._graph, self.batch, None, 1.0, _Measured(self._graph, timespans.name(), 1))
+        fixed = float(timespans.flatten()[0])
+        if not bool((timespans == fixed).all()):
+            raise TypeError(f"the forward gives a core other timespans in each row, {timespans.flatten().tolist()}")
+        return StepTime(self._graph, self.batch, fixed)
 
     @property
     def unit(self) -> tuple[str, float]:
@@ -69,17 +69,22 @@ class StepTime:
 
         In half precision nothing is: seconds may be too small a number for it, the timespan never is.
         """
-        return (self.times(1.0), 1.0) if self._graph.half else (self.source, self.scale)
+        return (self.times(1.0), 1.0) if self._graph.half else (self._piece(1.0), self.scale)
 
     def times(self, factor: float) -> str:
         """The measured timespan times a constant, as a value of shape (batch, 1); made once per factor."""
         return self._piece(self.scale * factor)
 
     def _piece(self, factor: float) -> str:
-        """One sample's; the whole block is scaled before it is taken apart, once."""
-        if factor not in self._scaled:
-            whole = self._whole
-            if factor != 1.0:
-                whole = self._graph.node("Mul", whole, self._graph.constant(factor))
-            self._scaled[factor] = self._graph.split(whole, [1] * self._unroll)
-        return self._scaled[factor][self._place]
+        if self._measured is None:
+            raise ValueError("a timespan that is folded has no value in the graph")
+        return self._measured.times(factor, self._place)
+
+
+def step_times(graph: GraphBuilder, time: Time, batch: int, unroll: int) -> list[StepTime]:
+    """The timespan of each sample of a call; with measured time `dt` becomes an input, (batch, unroll)."""
+    if time.mode == "fixed" or time.period_s is None:
+        return [StepTime(graph, batch, time.timespan)] * unroll
+    measured = _Measured(graph, graph.input(DT_INPUT, (batch, unroll)), unroll)
+    scale = time.timespan / time.period_s
+    return [StepTime(graph, batch, None, scale, measured, place) for place in range(unroll)]

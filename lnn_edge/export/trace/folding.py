@@ -11,6 +11,7 @@ large against std loses digits in float32 when the subtraction moves behind the 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from ..graph.builder import Shape, Value
 
 __all__ = ["Condition", "Joined", "Product", "Scaled", "Step", "Unwritten", "per_channel"]
 
-_Write = Callable[[Array, Array | None], str]
+_Add = Callable[[Array, Array | None], str]
 
 # A shift may move behind a product if it is at most this many times what is left after it, which normalisation makes of
 # order 1: rounding errors then grow by no more than three of the 24 bits.
@@ -33,25 +34,33 @@ class Unwritten(Value):
     """A value whose node is written when its name is asked for; views of it share that node."""
 
     def __init__(self, physical: Shape, logical: Shape, write: Callable[[], str]) -> None:
-        object.__setattr__(self, "physical", physical)
-        object.__setattr__(self, "logical", logical)
-        object.__setattr__(self, "_write", _Once(write))
+        super().__init__("", physical, logical)
+        self._write = _Once(write)
 
-    @property
     def name(self) -> str:
-        """The name of the written value."""
-        written: str = self._write()  # type: ignore[attr-defined]
-        return written
+        """The name of the value, which is written now if it was not."""
+        return self._write()
 
     def viewed(self, shape: Sequence[int]) -> Value:
         """The same value as torch sees it after a view; what it is made of stays known."""
-        other = object.__new__(type(self))
-        vars(other).update(vars(self) | {"logical": tuple(int(n) for n in shape)})
+        other = copy.copy(self)
+        other.logical = tuple(int(n) for n in shape)
         return other
 
     def written(self) -> Value:
         """This value as one that has been written, into which nothing folds any more."""
-        return Value(self.name, self.physical, self.logical)
+        return Value(self.name(), self.physical, self.logical)
+
+
+class _Once:
+    """What writes a node, and the name that it gave it: called again, it gives the same."""
+
+    def __init__(self, write: Callable[[], str]) -> None:
+        self._write, self._name = write, ""
+
+    def __call__(self) -> str:
+        self._name = self._name or self._write()
+        return self._name
 
 
 class Condition(Unwritten):
@@ -64,21 +73,12 @@ class Condition(Unwritten):
 
     def __init__(self, truth: Value, write: Callable[[], str]) -> None:
         super().__init__(truth.physical, truth.logical, write)
-        object.__setattr__(self, "_truth", truth)
+        self._truth = truth
 
     @property
     def truth(self) -> Value:
         """The value of ONNX's type, in the shape that torch sees."""
-        return self._truth.viewed(self.logical)  # type: ignore[attr-defined,no-any-return]
-
-
-class _Once:
-    def __init__(self, write: Callable[[], str]) -> None:
-        self._write, self._name = write, ""
-
-    def __call__(self) -> str:
-        self._name = self._name or self._write()
-        return self._name
+        return self._truth.viewed(self.logical)
 
 
 class Product(Unwritten):
@@ -88,22 +88,22 @@ class Product(Unwritten):
         weight: float64, output channels first.
         bias: float64 (channels,), or `None`.
         physical, logical: As for `Value`.
-        write: Adds the node for a weight and a bias.
+        add: Adds the node for a weight and a bias.
     """
 
-    def __init__(self, weight: Array, bias: Array | None, physical: Shape, logical: Shape, write: _Write) -> None:
-        super().__init__(physical, logical, lambda: write(weight, bias))
-        vars(self).update(weight=weight, bias=bias, write=write)
+    def __init__(self, weight: Array, bias: Array | None, physical: Shape, logical: Shape, add: _Add) -> None:
+        super().__init__(physical, logical, lambda: add(weight, bias))
+        self._weight, self._bias, self._add = weight, bias, add
 
     def folded(self, step: Step) -> Value | None:
         """This product with a step in its weights; `None` if the step's constants differ within a channel."""
         factor, shift = (per_channel(part, step.logical, self.physical, 1) for part in (step.factor, step.shift))
         if factor is None or shift is None:
             return None
-        weight, bias, write = (vars(self)[key] for key in ("weight", "bias", "write"))
-        scaled = weight * factor.reshape(-1, *(1 for _ in weight.shape[1:]))
-        moved = shift if bias is None else bias * factor + shift
-        return Product(scaled, moved if np.any(moved) else None, self.physical, step.logical, write)
+        scaled = self._weight * factor.reshape(-1, *(1 for _ in self._weight.shape[1:]))
+        moved = shift if self._bias is None else self._bias * factor + shift
+        # a bias of zeros would only be one more operand of the node
+        return Product(scaled, moved if np.any(moved) else None, self.physical, step.logical, self._add)
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Scaled(Unwritten):
 
     def __init__(self, source: Value, step: Step, physical: Shape, write: Callable[[], str]) -> None:
         super().__init__(physical, step.logical, write)
-        vars(self).update(source=source, step=step)
+        self._source, self._step = source, step
 
     def into(self, shape: Shape, axis: int, shifts: bool) -> tuple[Value, Array, Array]:
         """Hand over as many of the last steps as a product can take.
@@ -135,15 +135,19 @@ class Scaled(Unwritten):
         """
         rest: Value = self
         total, offset = np.ones(shape[axis]), np.zeros(shape[axis])
+        # From the last step inwards: a step's result is scaled by all that come after it, so its own shift is too.
         while isinstance(rest, Scaled):
-            step: Step = vars(rest)["step"]
+            # What a step's constants are per channel depends on the shape that torch saw when the step was made, which
+            # a view may have changed since: the step remembers it, `rest.logical` does not.
+            step = rest._step
             factor, shift = (per_channel(part, step.logical, shape, axis) for part in (step.factor, step.shift))
             if factor is None or shift is None:
                 break
             moved = offset + total * shift
+            # A zero that pads the input would have been shifted too, had the shift stayed in front of the product.
             if np.any(shift) and (not shifts or np.abs(moved).max() > _LARGEST_SHIFT):
                 break
-            total, offset, rest = total * factor, moved, vars(rest)["source"]
+            total, offset, rest = total * factor, moved, rest._source
         return rest, total, offset
 
 
@@ -152,12 +156,11 @@ class Joined(Unwritten):
 
     def __init__(self, parts: Sequence[Value], physical: Shape, logical: Shape, write: Callable[[], str]) -> None:
         super().__init__(physical, logical, write)
-        vars(self).update(parts=tuple(parts), joined=logical)
+        self._parts, self._joined = tuple(parts), logical
 
     def part(self, axis: int, index: int) -> Value | None:
-        """One of the values, if that is what is asked for."""
-        parts, joined = vars(self)["parts"], vars(self)["joined"]
-        return parts[index] if axis % len(joined) == 0 and self.logical == joined else None
+        """One of the values, if that is what is asked for: along the axis that joined them, and before any view."""
+        return self._parts[index] if axis % len(self._joined) == 0 and self.logical == self._joined else None
 
 
 def per_channel(constant: Array | float, logical: Shape, shape: Shape, axis: int) -> Array | None:

@@ -27,7 +27,7 @@ __all__ = ["lower_program", "span_argument", "trace_step"]
 
 
 def trace_step(step: nn.Module, arguments: Sequence[torch.Tensor]) -> torch.export.ExportedProgram:
-    """Trace a module whose cores have been made opaque; see `steering` and `given`.
+    """Trace a module whose cores have been made opaque; see `core_op`.
 
     Raises:
         TypeError: If the user's code does what no trace can follow; the message says where.
@@ -71,8 +71,8 @@ def lower_program(
     def lower(index: int, x: Value, states: list[Value], timespans: Value | torch.Tensor | None) -> list[Value]:
         name, core = cores[index]
         graph.scope(name)
-        before = dict(zip(core.state_names, (state.name for state in states), strict=True))
-        y, after = lower_core(graph, core, x.name, before, when.for_core(timespans))
+        before = dict(zip(core.state_names, (state.name() for state in states), strict=True))
+        y, after = lower_core(graph, core, x.name(), before, when.for_core(timespans))
         graph.scope("")
         named = [(y, core.outputs), *((after[n], w) for n, w in zip(core.state_names, core.state_widths, strict=True))]
         return [Value(value, (when.batch, width), (when.batch, width)) for value, width in named]
@@ -80,9 +80,9 @@ def lower_program(
     return translate(graph, program, inputs, RULES, lower)
 
 
-def span_argument(batch: int, when: StepTime) -> Value | torch.Tensor:
+def span_argument(when: StepTime) -> Value | torch.Tensor:
     """The timespan of a step for code that takes one, (batch, 1): folded, or a value written only if it is used."""
-    row = (batch, 1)
+    row = (when.batch, 1)
     return Unwritten(row, row, lambda: when.times(1.0)) if when.fixed is None else torch.full(row, when.fixed)
 
 

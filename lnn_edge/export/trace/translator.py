@@ -150,10 +150,10 @@ class Translator:
         """The name of the value in exactly this shape; a Reshape is added only if it has another one."""
         wanted = tuple(int(n) for n in shape)
         if value.physical == wanted:
-            return value.name
-        key = (value.name, wanted)
+            return value.name()
+        key = (value.name(), wanted)
         if key not in self._reshaped:
-            self._reshaped[key] = self.graph.node("Reshape", value.name, self.graph.integers(wanted))
+            self._reshaped[key] = self.graph.node("Reshape", value.name(), self.graph.integers(wanted))
         return self._reshaped[key]
 
     def operand(self, value: Any, logical: Shape, kept: list[int]) -> str:
@@ -182,7 +182,7 @@ class Translator:
 
     def unary(self, name: str, value: Value, **attributes: Any) -> Value:
         """An operation on each element; the shape does not matter."""
-        return Value(self.graph.node(name, value.name, **attributes), value.physical, value.logical)
+        return Value(self.graph.node(name, value.name(), **attributes), value.physical, value.logical)
 
     def plain(self, value: Any) -> str:
         """The value in the shape torch sees."""

@@ -44,10 +44,21 @@ class Leaf:
 
 
 class Forward:
-    """How the forward of a module takes samples of several inputs, and time."""
+    """How the forward of a module takes samples of several inputs, and time.
 
-    def __init__(self, module: nn.Module, inputs: Sequence[Tensor], *, batch: int, batch_first: bool) -> None:
-        self._inputs, self._batch = inputs, batch
+    Args:
+        module: The module.
+        inputs: The inputs; one that is called "input" is passed by place, others by name.
+        batch: Rows per step.
+        batch_first: Whether it takes (batch, time, ...).
+        passes_ones: Whether a forward with an argument for timespans gets them also where all are 1. A layer gets what
+            its training gave it, and that gave it none.
+    """
+
+    def __init__(
+        self, module: nn.Module, inputs: Sequence[Tensor], *, batch: int, batch_first: bool, passes_ones: bool = True
+    ) -> None:
+        self._inputs, self._batch, self._passes_ones = inputs, batch, passes_ones
         self.axis = 1 if batch_first else 0  # of time
         self.time_argument = next((n for n in inspect.signature(module.forward).parameters if n in TIME_NAMES), None)
 
@@ -80,7 +91,7 @@ class Forward:
     def _spans(self, samples: Excitation, time: Time, part: slice, row: int) -> torch.Tensor | None:
         if samples.dt is not None:
             return torch.from_numpy(timespans_from_dt(samples.dt[part, row, 0], time).astype(np.float32))
-        if time.timespan != 1.0 or self.time_argument:
+        if time.timespan != 1.0 or (self.time_argument and self._passes_ones):
             return torch.full((part.stop - part.start,), time.timespan)
         return None
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from ...bundle.spec import Core, StatePair, Tensor, Time
-from ...reference import LiquidCore
+from ...arrays import Array
+from ...bundle.spec import Core, Time
 from ...verify.samples import Excitation
-from ..cores.liquid import core_from_module, describe_core
+from ..cores.find import ReadCore
 from ..cores.timespans import timespans_from_dt
 from ..graph.builder import GraphBuilder, Value
-from ..lowering.core import lower_core
 from ..lowering.step_time import StepTime
+from .closed_loop import closed_loop, one_by_one
+from .core_step import CoreStep
+from .forward import Forward, Leaf
 from .protocol import NOT_CAUSAL, Known, Results
 
 __all__ = ["TrainedLayer"]
@@ -27,82 +30,50 @@ class TrainedLayer:
 
     why_unequal = NOT_CAUSAL
 
-    def __init__(self, module: nn.Module, batch: int) -> None:
-        self.core: LiquidCore = core_from_module(module)
-        module_copy: Any = copy.deepcopy(module)
-        self._module = module_copy.to("cpu", torch.float32).eval()
+    def __init__(self, module: nn.Module, core: ReadCore, batch: int) -> None:
+        self.core = core.maths
+        duplicate: Any = copy.deepcopy(module)
+        self._module = duplicate.to("cpu", torch.float32).eval()
         self._module.return_sequences = True  # the same maths, but every step's output can be compared
+        self._step = CoreStep(self.core, batch)
         self.batch = batch
-        self.cores: tuple[Core, ...] = (describe_core("rnn", module, self.core),)
+        self.cores: tuple[Core, ...] = (core.described,)
         self.batch_first = bool(self._module.batch_first)
-        self.inputs: tuple[Tensor, ...] = (Tensor("input", (batch, self.core.cell.inputs)),)
-        self.outputs: tuple[Tensor, ...] = (Tensor("output", (batch, self.core.outputs)),)
-        self.states = tuple(
-            StatePair(f"{name}_in", f"{name}_out", (batch, self.core.cell.units)) for name in self.core.state_names
-        )
+        self.inputs, self.outputs, self.states = self._step.inputs, self._step.outputs, self._step.states
+        self._forward = Forward(self._module, self.inputs, batch=batch, batch_first=self.batch_first, passes_ones=False)
 
     def lower(self, graph: GraphBuilder, inputs: list[Value], states: list[Value], when: StepTime) -> list[Value]:
-        """See `Trained.lower`."""
-        names = self.core.state_names
-        before = {name: state.name for name, state in zip(names, states, strict=True)}
-        y, after = lower_core(graph, self.core, inputs[0].name, before, when)
-        values = [(y, self.outputs[0].shape), *((after[n], s.shape) for n, s in zip(names, self.states, strict=True))]
-        return [Value(name, shape, shape) for name, shape in values]
+        """See `Lowerable.lower`."""
+        return self._step.lower(graph, inputs, states, when)
 
     def whole(self, samples: Excitation, time: Time) -> Known:
         """Outputs of the torch module called once per sequence, (steps, batch, outputs)."""
-        result = np.empty((samples.steps, *self.outputs[0].shape), np.float32)
-        for part in samples.sequences():
-            for row in range(self.batch):
-                x, spans = self._arguments(samples, time, part, row)
-                with torch.no_grad():
-                    y, _ = self._module(x, timespans=spans)
-                result[part, row] = y.reshape(-1, self.core.outputs).numpy()
-        return {"output": (np.arange(samples.steps), result)}
+        output = Leaf(0, "output", self._forward.axis, (self.core.outputs,))
+        return self._forward.whole(self._module, [output], samples, time, lambda _: nullcontext())
 
     def stepped(self, samples: Excitation, time: Time) -> Results:
         """Outputs and states of the torch module called once per sample with its own state fed back."""
-        results = self._empty(samples.steps, np.float32)
-        for part in samples.sequences():
-            for row in range(self.batch):
-                hx = None
-                for k in range(part.start, part.stop):
-                    x, spans = self._arguments(samples, time, slice(k, k + 1), row)
-                    with torch.no_grad():
-                        y, hx = self._module(x, hx, timespans=spans)
-                    results["output"][k, row] = y.reshape(-1).numpy()
-                    for pair, state in zip(self.states, hx if isinstance(hx, tuple) else (hx,), strict=True):
-                        results[pair.output][k, row] = state[0].numpy()
-        return results
+
+        def one_sample(k: int, rows: slice, hx: Any) -> tuple[list[Array], Any]:
+            (x,), spans = self._forward.arguments(samples, time, slice(k, k + 1), rows.start)
+            with torch.no_grad():
+                y, hx = self._module(x, hx, timespans=spans)
+            states = hx if isinstance(hx, tuple) else (hx,)
+            return [y.reshape(1, -1).numpy(), *(state.numpy() for state in states)], hx
+
+        return closed_loop(self, samples, one_by_one(self.batch), np.float32, lambda: None, one_sample)
 
     def reference(self, samples: Excitation, time: Time) -> Results:
-        """Outputs and states of the float64 reference."""
-        results = self._empty(samples.steps, np.float64)
+        """Outputs and states of the float64 reference, which takes all rows at once."""
         inputs = samples.inputs["input"].astype(np.float64)
-        spans: Any = time.timespan
-        names = dict(zip(self.core.state_names, self.states, strict=True))
-        state: Results = {}
-        for k in range(samples.steps):
-            if samples.reset[k]:
-                state = {name: np.zeros(pair.shape) for name, pair in names.items()}
-            if samples.dt is not None:
-                spans = timespans_from_dt(samples.dt[k], time)
-            results["output"][k], state = self.core.step(inputs[k], state, spans)
-            for name, pair in names.items():
-                results[pair.output][k] = state[name]
-        return results
+        names = self.core.state_names
 
-    def _empty(self, steps: int, dtype: type) -> Results:
-        shapes = {t.name: t.shape for t in self.outputs} | {s.output: s.shape for s in self.states}
-        return {name: np.empty((steps, *shape), dtype) for name, shape in shapes.items()}
+        def begin() -> Results:
+            return {name: np.zeros(pair.shape) for name, pair in zip(names, self.states, strict=True)}
 
-    def _arguments(self, samples: Excitation, time: Time, part: slice, row: int) -> tuple[torch.Tensor, Any]:
-        """Input and timespans of one row. ncps is right about time for one row only, so rows run one by one."""
-        x = torch.from_numpy(samples.inputs["input"][part, row])
-        spans = None
-        if samples.dt is not None:
-            spans = torch.from_numpy(timespans_from_dt(samples.dt[part, row, 0], time).astype(np.float32))
-        elif time.timespan != 1.0:
-            spans = torch.full((len(x),), time.timespan)
-        axis = 0 if self.batch_first else 1
-        return x.unsqueeze(axis), None if spans is None else spans.unsqueeze(axis)
+        def one_sample(k: int, _rows: slice, state: Results) -> tuple[list[Array], Results]:
+            span = time.timespan if samples.dt is None else timespans_from_dt(samples.dt[k], time)
+            y, after = self.core.step(inputs[k], state, span)
+            return [y, *(after[name] for name in names)], after
+
+        return closed_loop(self, samples, [slice(None)], np.float64, begin, one_sample)

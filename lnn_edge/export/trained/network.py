@@ -2,7 +2,7 @@
 
 torch's own recurrent layers beside liquid ones are further cores.
 
-The user's forward runs as it is. Only the cores inside a copy of the network are steered: called on a whole sequence
+The user's forward runs as it is. Only the cores inside a copy of the network are patched: called on a whole sequence
 they do what they always do; called on one sample they take the state that we kept for them, whatever the forward
 passes; and when the step is traced they become one opaque operation, which the graph replaces by the core's lowering.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,14 +21,17 @@ from torch.utils import _pytree as pytree
 from ...arrays import Array
 from ...bundle.spec import Core, StatePair, Tensor, Time
 from ...verify.samples import Excitation
-from ..cores.find import find_cores, is_batch_first, read_core
-from ..cores.wrappers import plain_names, unwrap_parts
+from ..cores.find import ReadCore, find_cores, is_batch_first
+from ..cores.wrappers import unwrap_parts
 from ..graph.builder import GraphBuilder, Value
 from ..lowering.step_time import StepTime
-from ..trace.trace import lower_program, span_argument, trace_step
+from .closed_loop import closed_loop, one_by_one
 from .forward import Forward, Leaf, leaf_from_shapes, leaf_name
-from .patching import Steering, changing_start, initial_value
+from .kept_states import KeptStates, changing_start
+from .patching import States
 from .protocol import NOT_CAUSAL, Known, Results
+from .states import state_pair
+from .traced import TracedStep
 
 __all__ = ["STATE_NAMES", "TrainedNetwork"]
 
@@ -42,35 +44,34 @@ class TrainedNetwork:
 
     why_unequal = NOT_CAUSAL
 
-    def __init__(self, module: nn.Module, batch: int, example: Mapping[str, Sequence[Array]]) -> None:
-        # read first: copying a stale nn.GRU makes it forget that it is stale
-        originals = find_cores(module)
-        plain = plain_names(module, originals)
-        read = [read_core(plain[name], layer) for name, layer in originals.items()]
+    def __init__(
+        self, module: nn.Module, cores: Sequence[ReadCore], batch: int, example: Mapping[str, Sequence[Array]]
+    ) -> None:
         duplicate: Any = unwrap_parts(copy.deepcopy(module))
         self._module = duplicate.to("cpu", torch.float32).eval()
         self.batch = batch
         self._layers = find_cores(self._module)
-        self.core_maths = [core for core, _ in read]
-        self.cores: tuple[Core, ...] = tuple(described for _, described in read)
+        self.core_maths = [core.maths for core in cores]
+        self.cores: tuple[Core, ...] = tuple(core.described for core in cores)
         self.batch_first = is_batch_first(self._layers)
         self.inputs = tuple(Tensor(name, (batch, *rows[0].shape[2:])) for name, rows in example.items())
         self._forward = Forward(module, self.inputs, batch=batch, batch_first=self.batch_first)
         self._starts = self._find_starts({name: rows[0][:3, 0] for name, rows in example.items()})
         self.states = tuple(self._state_pairs())
-        self._steer = Steering(self._layers, self.core_maths, self._starts)
+        self._kept = KeptStates(self._layers, self.core_maths, self._starts)
         self._leaves = self._find_outputs({name: rows[0][:3, 0] for name, rows in example.items()})
         self.outputs = tuple(Tensor(leaf.name, (batch, *leaf.shape)) for leaf in self._leaves)
+        timed = self._forward.time_argument is not None
+        self._traced = TracedStep(self._module, self._traced_sample, self.inputs, self.states, timed=timed)
 
     def lower(self, graph: GraphBuilder, inputs: list[Value], states: list[Value], when: StepTime) -> list[Value]:
-        """See `Trained.lower`."""
-        spans = [span_argument(self.batch, when)] if self._forward.time_argument else []
+        """See `Lowerable.lower`."""
         cores = list(zip(self._layers, self.core_maths, strict=True))
-        return lower_program(graph, self._program, [*inputs, *states, *spans], cores, when)
+        return self._traced.lower(graph, [*inputs, *states], cores, when)
 
     def whole(self, samples: Excitation, time: Time) -> Known:
         """Outputs of the torch module called on whole sequences: per output the steps known, and their values."""
-        return self._forward.whole(self._module, self._leaves, samples, time, self._steer.whole)
+        return self._forward.whole(self._module, self._leaves, samples, time, self._kept.whole)
 
     def stepped(self, samples: Excitation, time: Time) -> Results:
         """Outputs and states of the torch module called once per sample with its own states fed back."""
@@ -82,42 +83,48 @@ class TrainedNetwork:
         return self._stepped(samples, time, exact, torch.float64)
 
     def _stepped(self, samples: Excitation, time: Time, module: nn.Module, dtype: torch.dtype) -> Results:
-        shapes = {t.name: t.shape for t in self.outputs} | {s.output: s.shape for s in self.states}
+        kept = KeptStates(find_cores(module), self.core_maths, self._starts)
+        advance = kept.stepping if dtype == torch.float32 else kept.exact
+
+        def one_sample(k: int, rows: slice, states: States) -> tuple[list[Array], States]:
+            inputs, spans = self._forward.arguments(samples, time, slice(k, k + 1), rows.start, dtype)
+            with torch.no_grad(), advance(states, spans) as after:
+                leaves = self._forward.call(module, inputs, spans)
+            new = kept.collected(after)
+            outputs = [leaf.by_step(leaves[leaf.index]) for leaf in self._leaves]
+            return [*outputs, *(state.numpy() for state in new)], new
+
+        def begin() -> States:
+            return [start.to(dtype) for start in self._starts]
+
         kind = np.float32 if dtype == torch.float32 else np.float64
-        results = {name: np.empty((samples.steps, *shape), kind) for name, shape in shapes.items()}
-        steer = Steering(find_cores(module), self.core_maths, self._starts)
-        for row in range(self.batch):
-            states: list[torch.Tensor] = []
-            for k in range(samples.steps):
-                if samples.reset[k]:
-                    states = [start.to(dtype) for start in self._starts]
-                inputs, spans = self._forward.arguments(samples, time, slice(k, k + 1), row, dtype)
-                advance = steer.stepping if dtype == torch.float32 else steer.exact
-                with torch.no_grad(), advance(states, spans) as after:
-                    leaves = self._forward.call(module, inputs, spans)
-                states = steer.collected(after)
-                for leaf in self._leaves:
-                    results[leaf.name][k, row] = leaf.by_step(leaves[leaf.index])[0]
-                for pair, state in zip(self.states, states, strict=True):
-                    results[pair.output][k, row] = state[0].numpy()
-        return results
+        return closed_loop(self, samples, one_by_one(self.batch), kind, begin, one_sample)
+
+    def _traced_sample(
+        self, module: nn.Module, inputs: States, states: States, span: torch.Tensor | None
+    ) -> tuple[States, States]:
+        """One sample of all rows; see `TracedStep`."""
+        inputs = [value.unsqueeze(self._forward.axis) for value in inputs]
+        spans = span if span is None or self.batch_first else span.transpose(0, 1)
+        with self._kept.tracing(states) as after:
+            leaves = self._forward.call(module, inputs, spans)
+        return [leaves[leaf.index] for leaf in self._leaves], self._kept.collected(after)
 
     def _state_pairs(self) -> Iterator[StatePair]:
         starts = iter(self._starts)
         for name, core in zip(self._layers, self.core_maths, strict=True):
             prefix = "" if len(self._layers) == 1 else f"{name}."
             for state, width in zip(core.state_names, core.state_widths, strict=True):
-                own = f"{prefix}{state}"
-                yield StatePair(f"{own}_in", f"{own}_out", (self.batch, width), initial_value(next(starts)))
+                yield state_pair(f"{prefix}{state}", self.batch, width, next(starts))
 
     def _find_starts(self, sample: Mapping[str, Array]) -> list[torch.Tensor]:
         """The states that the forward starts the cores from: the same whatever the samples are, or none at all."""
-        steer = Steering(self._layers, self.core_maths)
+        kept = KeptStates(self._layers, self.core_maths)
 
         def started(factor: float) -> list[Any]:
-            with steer.starting() as starts:
+            with kept.starting() as starts:
                 self._forward.on(self._module, {name: factor * value for name, value in sample.items()})
-            steer.collected(starts)
+            kept.collected(starts)
             return starts
 
         first, second = started(1.0), started(-0.5)
@@ -130,10 +137,10 @@ class TrainedNetwork:
         """Call the forward on two and on three samples: the axis that grows is time; new states are no outputs."""
 
         def called(length: int) -> tuple[list[tuple[Any, Any]], list[torch.Tensor]]:
-            with self._steer.whole(None) as states:
+            with self._kept.whole(None) as states:
                 few = {name: np.resize(v, (length, *v.shape[1:])) for name, v in sample.items()}
                 result = self._forward.on(self._module, few)
-            return pytree.tree_leaves_with_path(result), self._steer.collected(states)
+            return pytree.tree_leaves_with_path(result), self._kept.collected(states)
 
         (two, _), (three, states) = called(2), called(3)
         kept = [
@@ -149,32 +156,6 @@ class TrainedNetwork:
             name = "output" if len(kept) == 1 else leaf_name(path, place)
             leaves.append(leaf_from_shapes(k, name, tuple(two[k][1].shape), tuple(leaf.shape)))
         return leaves
-
-    @cached_property
-    def _program(self) -> torch.export.ExportedProgram:
-        """One step of all rows as a torch.export program: (*inputs, *states, timespans?) to (*outputs, *states)."""
-        network = self
-
-        class Step(nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.inner = network._module
-
-            def forward(self, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
-                count, states = len(network.inputs), len(network.states)
-                inputs = [value.unsqueeze(network._forward.axis) for value in values[:count]]
-                spans = None
-                if network._forward.time_argument:
-                    spans = values[-1] if network.batch_first else values[-1].transpose(0, 1)
-                with network._steer.tracing(list(values[count : count + states])) as after:
-                    leaves = network._forward.call(self.inner, inputs, spans)
-                outputs = [leaves[leaf.index] for leaf in network._leaves]
-                return (*outputs, *network._steer.collected(after))
-
-        arguments = [torch.zeros(t.shape) for t in (*self.inputs,)] + [torch.zeros(s.shape) for s in self.states]
-        if self._forward.time_argument:
-            arguments.append(torch.ones(self.batch, 1))
-        return trace_step(Step(), arguments)
 
 
 def _is_state(leaf: torch.Tensor, state: torch.Tensor) -> bool:

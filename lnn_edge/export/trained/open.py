@@ -1,65 +1,128 @@
-"""From whatever module the user trained to what the exporter works with."""
+"""A user's module opened for export: what its inputs are, and the trained model once there is an example of them."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
 from ...arrays import Array
 from ..cores.checks import check_finite
-from ..cores.find import find_cores, find_parts, is_batch_first, is_liquid_cell
-from ..cores.liquid import LoopedCell, core_from_module, is_core
-from ..cores.wrappers import unwrapped
+from ..cores.find import ReadCore, find_cores, find_parts, is_batch_first, is_liquid_cell, read_core
+from ..cores.liquid import LoopedCell, core_from_module, describe_core, is_core
+from ..cores.wrappers import plain_names, unwrapped
 from .forward import needed_arguments
 from .layer import TrainedLayer
 from .network import STATE_NAMES, TrainedNetwork
 from .protocol import Trained
 from .user_step import TrainedStep
 
-__all__ = ["InputShape", "describe_inputs", "trained_from_module"]
+__all__ = ["OpenedModule", "open_module"]
+
+Recordings = Mapping[str, Sequence[Array]]
 
 
-class InputShape:
-    """What can be known about a module's inputs before it is run.
+@dataclass(frozen=True)
+class OpenedModule:
+    """A module that was looked at once, and not run.
 
     Attributes:
+        module: The module without what only stands around it.
         names: Input names; one input is called "input".
         features: Number of features per sample if the module is a single layer, else `None`.
         batch_first: Whether recordings come as (batch, time, ...) rather than (time, batch, ...).
     """
 
-    def __init__(self, names: Sequence[str], features: int | None, batch_first: bool) -> None:
-        self.names = tuple(names)
-        self.features = features
-        self.batch_first = batch_first
+    module: nn.Module
+    names: tuple[str, ...]
+    features: int | None
+    batch_first: bool
+    _freeze: Callable[[int, Recordings | None], Trained] = field(repr=False)
+
+    def trained(self, batch: int, example: Recordings | None) -> Trained:
+        """Freeze the module for export.
+
+        Args:
+            batch: Rows per step.
+            example: Recordings by input name, (T, batch, ...) each; needed for a network, whose shapes it tells.
+
+        Raises:
+            ValueError, TypeError: If the module cannot be exported, by name.
+        """
+        return self._freeze(batch, example)
 
 
-def describe_inputs(module: Any, *, stepped: bool = False, example: Any = None) -> InputShape:
-    """Look at a module without running it.
+def open_module(
+    module: object, *, step: Callable[..., Any] | None = None, initial_state: Any = None, example: Any = None
+) -> OpenedModule:
+    """Look at a module: take its wrappers off, find its cores and read what they compute.
 
     Args:
-        module: The module.
-        stepped: Whether the caller has a step function for it, which then alone says what its inputs are.
+        module: A single ncps layer or cell, or a network around some.
+        step: What one turn of the loop over time is, if the user writes that loop.
+        initial_state: What the step starts from, if not from zeros.
         example: The caller's example, whose keys are the names of a step's inputs.
 
     Raises:
         TypeError: If it is no torch module, or holds no ncps core.
+        ValueError, TypeError: If one of its cores cannot be exported, by name.
     """
+    plain = unwrapped(_checked(module))
+    if step is not None:
+        return _open_step(plain, step, initial_state, example)
+    if initial_state is not None:
+        raise ValueError("`initial_state` has a meaning only with `step`, your own step function (--step NAME)")
+    layer = LoopedCell(plain) if is_liquid_cell(plain) else plain
+    return _open_layer(plain, layer) if is_core(layer) else _open_network(plain)
+
+
+def _checked(module: object) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise TypeError(f"expected a torch.nn.Module, got {type(module).__name__}")
     lazy = [name for name, p in module.named_parameters() if isinstance(p, nn.parameter.UninitializedParameter)]
     if lazy:
         raise ValueError(f"the model has parameters without a shape yet ({lazy[0]}); call it once on a sample first")
-    if stepped:
-        find_parts(unwrapped(module))
-        return InputShape([str(name) for name in example] if isinstance(example, Mapping) else ["input"], None, True)
-    module = _layer(unwrapped(module))
-    if is_core(module):
-        return InputShape(["input"], core_from_module(module).cell.inputs, bool(module.batch_first))
-    cores = find_cores(module)
+    return module
+
+
+def _open_step(module: nn.Module, step: Callable[..., Any], initial_state: object, example: object) -> OpenedModule:
+    names = [str(name) for name in example] if isinstance(example, Mapping) else ["input"]
+    cores = _read(module, find_parts(module))
+
+    def freeze(batch: int, recorded: Recordings | None) -> Trained:
+        shapes = _needed(recorded, "as its step takes them, one after the other")
+        return TrainedStep(module, cores, step, batch, shapes, initial_state)
+
+    return OpenedModule(module, tuple(names), None, True, freeze)
+
+
+def _open_layer(module: nn.Module, layer: nn.Module) -> OpenedModule:
+    maths = core_from_module(layer)
+    core = ReadCore(maths, describe_core("rnn", layer, maths))
+    return OpenedModule(
+        module,
+        ("input",),
+        maths.cell.inputs,
+        bool(layer.batch_first),
+        lambda batch, _: TrainedLayer(layer, core, batch),
+    )
+
+
+def _open_network(module: nn.Module) -> OpenedModule:
+    found = find_cores(module)
+    names = _network_inputs(module)
+    cores = _read(module, found)
+
+    def freeze(batch: int, recorded: Recordings | None) -> Trained:
+        return TrainedNetwork(module, cores, batch, _needed(recorded, "as its forward takes them"))
+
+    return OpenedModule(module, tuple(names), None, is_batch_first(found), freeze)
+
+
+def _network_inputs(module: nn.Module) -> list[str]:
     needed = needed_arguments(module)
     states = [name for name in needed if name in STATE_NAMES]
     if states:
@@ -67,8 +130,7 @@ def describe_inputs(module: Any, *, stepped: bool = False, example: Any = None) 
             f"the forward needs `{states[0]}` in every call, and export cannot know what to pass at the start of a "
             f"sequence. Give it a default: {states[0]}=None"
         )
-    names = ["input"] if len(needed) == 1 or _hands_on(module) else needed
-    return InputShape(names, None, is_batch_first(cores))
+    return ["input"] if len(needed) == 1 or _hands_on(module) else needed
 
 
 def _hands_on(module: nn.Module) -> bool:
@@ -77,42 +139,16 @@ def _hands_on(module: nn.Module) -> bool:
     return kinds[:1] == [inspect.Parameter.VAR_POSITIONAL]
 
 
-def trained_from_module(
-    module: nn.Module,
-    batch: int,
-    example: Mapping[str, Sequence[Array]] | None,
-    step: Callable[..., Any] | None = None,
-    initial_state: Any = None,
-) -> Trained:
-    """Freeze a module for export.
+def _read(module: nn.Module, parts: Mapping[str, nn.Module]) -> list[ReadCore]:
+    """Read the user's own module and not a copy: copying a stale nn.GRU makes it forget that it is stale."""
+    check_finite(module)
+    plain = plain_names(module, parts)
+    return [read_core(plain[name] or "rnn", part) for name, part in parts.items()]
 
-    Args:
-        module: A single ncps layer or cell, or a network around ncps layers.
-        batch: Rows per step.
-        example: Recordings by input name, (T, batch, ...) each; needed for a network, whose shapes it tells.
-        step: What one turn of the loop over time is, if the user writes that loop.
-        initial_state: What the step starts from, if not from zeros.
 
-    Raises:
-        ValueError, TypeError: If the module cannot be exported, by name.
-    """
-    module = unwrapped(module)
-    if step is None and initial_state is not None:
-        raise ValueError("`initial_state` has a meaning only with `step`, your own step function (--step NAME)")
-    layer = _layer(module)
-    if step is None and is_core(layer):
-        return TrainedLayer(layer, batch)
-    if example is None:
-        takes = "as its forward takes them" if step is None else "as its step takes them, one after the other"
+def _needed(recorded: Recordings | None, takes: str) -> Recordings:
+    if recorded is None:
         raise ValueError(
             f"a network needs `example` (--example FILE.npy), recorded samples {takes}: (batch, time, ...)"
         )
-    check_finite(module)
-    if step is not None:
-        return TrainedStep(module, step, batch, example, initial_state)
-    return TrainedNetwork(module, batch, example)
-
-
-def _layer(module: nn.Module) -> nn.Module:
-    """A cell on its own becomes a layer that loops it; everything else stays what it is."""
-    return LoopedCell(module) if is_liquid_cell(module) else module
+    return recorded

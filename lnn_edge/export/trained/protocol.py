@@ -10,7 +10,7 @@ from ...verify.samples import Excitation
 from ..graph.builder import GraphBuilder, Value
 from ..lowering.step_time import StepTime
 
-__all__ = ["NOT_CAUSAL", "Known", "Results", "Trained"]
+__all__ = ["NOT_CAUSAL", "Known", "Lowerable", "Results", "Trained"]
 
 Results = dict[str, Array]  # per output and state output, (steps, *shape)
 Known = dict[str, tuple[Array, Array]]  # per output the steps whose value is known, and the values (known, *shape)
@@ -21,23 +21,30 @@ NOT_CAUSAL = (
 )
 
 
-class Trained(Protocol):
+class Lowerable(Protocol):
+    """What can become a step graph: a trained model, or a core alone."""
+
+    batch: int
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    states: tuple[StatePair, ...]
+
+    def lower(self, graph: GraphBuilder, inputs: list[Value], states: list[Value], when: StepTime) -> list[Value]:
+        """Add one step to a graph: from the values of one sample and of the states to [*outputs, *next states]."""
+
+
+class Trained(Lowerable, Protocol):
     """A trained model, frozen for export.
 
     Attributes:
         why_unequal: What it means if stepping torch does not equal torch on the whole sequence, and what to do.
+        batch_first: Whether it takes (batch, time, ...) rather than (time, batch, ...).
+        cores: Its cores, for the manifest.
     """
 
     why_unequal: str
-    batch: int
     batch_first: bool
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-    states: tuple[StatePair, ...]
     cores: tuple[Core, ...]
-
-    def lower(self, graph: GraphBuilder, inputs: list[Value], states: list[Value], when: StepTime) -> list[Value]:
-        """Add one step to a graph: from the values of one sample and of the states to [*outputs, *next states]."""
 
     def whole(self, samples: Excitation, time: Time) -> Known:
         """Outputs of the torch module called on whole sequences, as it was trained."""

@@ -1,7 +1,7 @@
 """A network whose step the user writes: cells in a loop of their own, layers with a state of any make.
 
 The step is called as it is on a copy of the model. For the reference in float64, and when the step is traced, the
-layers and cells of the copy are steered; what they take and return is the step's own affair.
+layers and cells of the copy are patched; what they take and return is the step's own affair.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,18 +19,21 @@ from torch.utils import _pytree as pytree
 from ...arrays import Array
 from ...bundle.spec import Core, StatePair, Tensor, Time
 from ...verify.samples import Excitation
-from ..cores.find import find_parts, is_cell, read_core
+from ..cores.find import ReadCore, find_parts, is_cell
 from ..cores.liquid import is_core
 from ..cores.timespans import timespans_from_dt
-from ..cores.wrappers import plain_names, unwrap_parts
+from ..cores.wrappers import unwrap_parts
 from ..graph.builder import GraphBuilder, Value
 from ..lowering.step_time import StepTime
-from ..trace.trace import lower_program, span_argument, trace_step
-from .forward import Forward, Leaf, leaf_from_shapes, leaf_name, needed_arguments
+from .closed_loop import closed_loop, one_by_one
+from .forward import Forward, Leaf, leaf_from_shapes, needed_arguments
 from .network import STATE_NAMES
-from .patching import GivenStates, initial_value
+from .patching import CorePatcher, States, given_states, opaque, reference
+from .probe import StepProbe
 from .protocol import Known, Results
-from .step_function import StateTree, StepFunction, first_samples, resolved, same_tensors, zeros_like
+from .states import state_pair
+from .step_function import StateTree, StepFunction, first_samples, resolved
+from .traced import TracedStep
 
 __all__ = ["TrainedStep"]
 
@@ -54,37 +56,37 @@ class TrainedStep:
     def __init__(
         self,
         module: nn.Module,
+        cores: Sequence[ReadCore],
         step: Callable[..., Any],
         batch: int,
         example: Mapping[str, Sequence[Array]],
         initial_state: Any = None,
     ) -> None:
-        originals = find_parts(module)
-        plain = plain_names(module, originals)
-        read = [read_core(plain[name] or "rnn", part) for name, part in originals.items()]
         duplicate: Any = unwrap_parts(copy.deepcopy(module))
         self._module: nn.Module = duplicate.to("cpu", torch.float32).eval()
         self.batch = batch
-        self._maths = [maths for maths, _ in read]
-        self.cores: tuple[Core, ...] = tuple(described for _, described in read)
+        self._maths = [core.maths for core in cores]
+        self.cores: tuple[Core, ...] = tuple(core.described for core in cores)
         self.inputs = tuple(Tensor(name, (batch, *rows[0].shape[2:])) for name, rows in example.items())
         self._step = StepFunction(step, module, list(example))
-        self._samples = first_samples(example, 3)
         self._start = None if initial_state is None else resolved(initial_state, self._module)
-        self._leaves, zero = self._begun()
+        probe = StepProbe(self._step, self._module, self.inputs, first_samples(example, 3))
+        self._leaves, zero = probe.begun(self._start)
         self.outputs = tuple(Tensor(leaf.name, (batch, *leaf.shape)) for leaf in self._leaves)
         self._one_row = StateTree.of(zero)
         self._initial = self._one_row.flat(zero)
-        self._tree = self._one_row if batch == 1 else self._found_rows()
+        self._tree = self._one_row if batch == 1 else probe.found_rows(self._one_row, self._initial)
         self.states = tuple(self._state_pairs())
         self._forward = self._own_forward(module)
         self._known = [] if self._forward is None else self._forward_leaves(self._forward, example)
+        self._patcher = CorePatcher(find_parts(self._module), self._maths)
+        timed = self._step.takes_time
+        self._traced = TracedStep(self._module, self._traced_sample, self.inputs, self.states, timed=timed)
 
     def lower(self, graph: GraphBuilder, inputs: list[Value], states: list[Value], when: StepTime) -> list[Value]:
-        """See `Trained.lower`."""
-        spans = [span_argument(self.batch, when)] if self._step.takes_time else []
+        """See `Lowerable.lower`."""
         cores = list(zip(find_parts(self._module), self._maths, strict=True))
-        return lower_program(graph, self._program, [*inputs, *states, *spans], cores, when)
+        return self._traced.lower(graph, [*inputs, *states], cores, when)
 
     def whole(self, samples: Excitation, time: Time) -> Known:
         """Outputs of the module's own forward on whole sequences; none if it has no such forward."""
@@ -105,7 +107,7 @@ class TrainedStep:
         """The same in float64, with the layers and cells replaced by the NumPy reference."""
         exact: Any = copy.deepcopy(self._module).double()
         start = self._one_row.packed([state.double() for state in self._initial])
-        with GivenStates(find_parts(exact), self._maths).exact(), _double_by_default():
+        with given_states(CorePatcher(find_parts(exact), self._maths), reference), _double_by_default():
             return self._run(samples, time, exact, torch.float64, start)
 
     def _run(self, samples: Excitation, time: Time, module: nn.Module, dtype: torch.dtype, start: Any) -> Results:
@@ -114,81 +116,32 @@ class TrainedStep:
                 "the step takes no timespan, so it cannot know the time between samples. Write it as step(model, x, "
                 "state, timespan), and pass the timespan, (batch, 1), on to the layers and cells"
             )
-        shapes = {t.name: t.shape for t in self.outputs} | {s.output: s.shape for s in self.states}
-        kind = np.float32 if dtype == torch.float32 else np.float64
-        results = {name: np.empty((samples.steps, *shape), kind) for name, shape in shapes.items()}
-        for row in range(self.batch):
-            state: Any = start
-            for k in range(samples.steps):
-                state = start if samples.reset[k] else state
-                inputs = [torch.from_numpy(samples.inputs[t.name][k, row][None]).to(dtype) for t in self.inputs]
-                with torch.no_grad():
-                    y, state = self._step(module, inputs, state, _span(samples, time, k, row, dtype))
-                leaves = pytree.tree_leaves(y)
-                for leaf in self._leaves:
-                    results[leaf.name][k, row] = leaf.by_step(leaves[leaf.index])[0]
-                for pair, own in zip(self.states, self._one_row.flat(state), strict=True):
-                    results[pair.output][k, row] = own[0].numpy()
-        return results
 
-    def _begun(self) -> tuple[list[Leaf], Any]:
-        """The outputs of the step, and the state that its first sample meets: zeros, or what the caller passed."""
-        sample = self._samples[0]
-        output, after = self._tried(sample, self._start)
-        leaves = _outputs(output)
-        StateTree.of(after)
-        if not same_tensors((output, after), self._tried(sample, self._start)):
-            raise ValueError(
-                "the step gives another result when it is called again with the same sample and state: it draws random "
-                "numbers, or keeps state in the model. All state must be in the `state` that it takes and returns"
-            )
-        begin = zeros_like(after) if self._start is None else self._start
-        StateTree.of(begin).flat(self._tried(sample, after)[1])  # packed alike and of the same shapes ever after
-        if self._start is None and not all(
-            same_tensors(self._tried(own, None), self._tried(own, begin)) for own in self._samples
-        ):
-            raise ValueError(
-                "the step called with the state None does not start from zeros, and export cannot see what it starts "
-                "from. Pass it: initial_state=the state for one row, (1, width), or a function that makes it from the "
-                "model (--initial-state NAME)"
-            )
-        return leaves, begin
-
-    def _tried(self, sample: Sequence[torch.Tensor], state: Any) -> tuple[Any, Any]:
-        """Call the step on samples; what the user's own code raises is said with what it was called with."""
-        rows = len(sample[0])
-        try:
+        def one_sample(k: int, rows: slice, state: Any) -> tuple[list[Array], Any]:
+            inputs = [torch.from_numpy(samples.inputs[t.name][k, rows]).to(dtype) for t in self.inputs]
             with torch.no_grad():
-                result = self._step.called(self._module, sample, state, torch.ones(rows, 1))
-        except Exception as error:
-            shapes = ", ".join(f"{t.name} {list(x.shape)}" for t, x in zip(self.inputs, sample, strict=True))
-            hint = ". If it cannot start from None, pass initial_state=..." if state is None else ""
-            raise ValueError(
-                f"the step raised {type(error).__name__}: {error} (called with {shapes} and the state "
-                f"{'None' if state is None else 'that it starts from or returned'}{hint})"
-            ) from error
-        return self._step.checked(result)
+                y, state = self._step(module, inputs, state, _span(samples, time, k, rows, dtype))
+            leaves = pytree.tree_leaves(y)
+            outputs = [leaf.by_step(leaves[leaf.index]) for leaf in self._leaves]
+            return [*outputs, *(own.numpy() for own in self._one_row.flat(state))], state
 
-    def _found_rows(self) -> StateTree:
-        """Find the axis of the rows in every tensor of the state, by stepping two rows."""
-        sample = [torch.cat([a, b]) for a, b in zip(*self._samples[:2], strict=True)]
-        failed: Exception | None = None
-        for tree in self._one_row.with_rows():
-            state = tree.packed([own.expand(2, -1) for own in self._initial])
-            try:
-                tree.flat(self._tried(sample, state)[1])
-            except ValueError as error:
-                failed = error
-            else:
-                return tree
-        raise ValueError(f"the step runs for one row, but not for a batch of two: {failed}") from failed
+        kind = np.float32 if dtype == torch.float32 else np.float64
+        return closed_loop(self, samples, one_by_one(self.batch), kind, lambda: start, one_sample)
+
+    def _traced_sample(
+        self, module: nn.Module, inputs: States, states: States, span: torch.Tensor | None
+    ) -> tuple[States, States]:
+        """One sample of all rows; see `TracedStep`."""
+        with given_states(self._patcher, opaque):
+            y, after = self._step(module, inputs, self._tree.packed(states), span)
+        return pytree.tree_leaves(y), self._tree.flat(after)
 
     def _state_pairs(self) -> Iterator[StatePair]:
         taken = {t.name for t in (*self.inputs, *self.outputs)}
         for name, width, start in zip(self._tree.names, self._tree.widths, self._initial, strict=True):
             if {f"{name}_in", f"{name}_out"} & taken:
                 raise ValueError(f"the state '{name}' becomes '{name}_in' and '{name}_out', which are taken. Rename it")
-            yield StatePair(f"{name}_in", f"{name}_out", (self.batch, width), initial_value(start))
+            yield state_pair(name, self.batch, width, start)
 
     def _own_forward(self, module: nn.Module) -> Forward | None:
         """The module's forward if it takes whole sequences without a state."""
@@ -227,50 +180,10 @@ class TrainedStep:
                 )
         return leaves
 
-    @cached_property
-    def _program(self) -> torch.export.ExportedProgram:
-        """One step of all rows as a torch.export program: (*inputs, *states, timespan?) to (*outputs, *states)."""
-        trained = self
-        steer = GivenStates(find_parts(self._module), self._maths)
 
-        class Step(nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.inner = trained._module
-
-            def forward(self, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
-                count = len(trained.inputs)
-                inputs, rest = values[:count], list(values[count:])
-                span = rest.pop() if trained._step.takes_time else None
-                with steer.tracing():
-                    y, after = trained._step(self.inner, inputs, trained._tree.packed(rest), span)
-                return (*pytree.tree_leaves(y), *trained._tree.flat(after))
-
-        arguments = [torch.zeros(t.shape) for t in self.inputs] + [torch.zeros(s.shape) for s in self.states]
-        return trace_step(Step(), arguments + ([torch.ones(self.batch, 1)] if self._step.takes_time else []))
-
-
-def _outputs(output: Any) -> list[Leaf]:
-    """The outputs of a step for one row, each (1, ...)."""
-    leaves = pytree.tree_leaves_with_path(output)
-    for _, leaf in leaves:
-        if not isinstance(leaf, torch.Tensor) or not leaf.is_floating_point():
-            kind = leaf.dtype if isinstance(leaf, torch.Tensor) else type(leaf).__name__
-            raise TypeError(f"the step returned {kind} among its outputs, expected tensors of real numbers")
-        if leaf.dim() and leaf.shape[0] != 1:
-            raise ValueError(f"the step returned an output of shape {list(leaf.shape)} for one row, expected [1, ...]")
-    if not leaves:
-        raise TypeError(f"the step returned the output {output!r}, expected tensors of real numbers")
-    names = ["output"] if len(leaves) == 1 else [leaf_name(path, k) for k, (path, _) in enumerate(leaves)]
-    return [
-        Leaf(k, name, None, tuple(leaf.shape[1:]) or (1,))
-        for k, (name, (_, leaf)) in enumerate(zip(names, leaves, strict=True))
-    ]
-
-
-def _span(samples: Excitation, time: Time, k: int, row: int, dtype: torch.dtype) -> torch.Tensor:
+def _span(samples: Excitation, time: Time, k: int, rows: slice, dtype: torch.dtype) -> torch.Tensor:
     """The timespan of one sample, (1, 1): as float32 knows it, which is what the step runs with."""
-    span = time.timespan if samples.dt is None else timespans_from_dt(samples.dt[k, row], time)
+    span = time.timespan if samples.dt is None else timespans_from_dt(samples.dt[k, rows], time)
     return torch.from_numpy(np.asarray(span, np.float32).reshape(1, 1)).to(dtype)
 
 

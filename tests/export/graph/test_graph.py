@@ -20,8 +20,8 @@ from lnn_edge.bundle.opset import IR_VERSION, OPERATORS, OPSET
 from lnn_edge.bundle.spec import Time
 from lnn_edge.errors import VerificationError
 from lnn_edge.export.graph.builder import GraphBuilder, check_limits
-from lnn_edge.export.step_graph import add_steps
-from lnn_edge.export.trained.layer import TrainedLayer
+from lnn_edge.export.step_graph import step_graph
+from lnn_edge.export.trained.open import open_module
 from lnn_edge.runtime.state import initial_state
 
 
@@ -33,9 +33,9 @@ def exported(case, tmp_path, **options):
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("time", [Time("fixed"), Time("measured", 0.1, 2.0, (0.01, 1.0))], ids=lambda t: t.mode)
 def test_within_the_limits_of_the_format(case: Case, time):
-    graph = GraphBuilder()
-    add_steps(graph, TrainedLayer(case.build(), 2), time, 1)
-    model = graph.model("m", {})  # checks the limits, as check_limits below shows that it can
+    model = step_graph(
+        open_module(case.build()).trained(2, None), time
+    )  # checks the limits, as check_limits below shows that it can
     assert (model.opset_import[0].version, model.ir_version) == (OPSET, IR_VERSION)
     assert not any(i.data_location == TensorProto.EXTERNAL for i in model.graph.initializer)
     assert {n.op_type for n in model.graph.node} <= OPERATORS
@@ -115,7 +115,7 @@ class TestLimits:
         x = graph.input("x", (1, 2))
         graph.node("Tanh", graph.linear(x, np.ones((2, 3))))
         graph.output(graph.node("Sigmoid", x), "y", (1, 2))
-        model = graph.model("m", {})
+        model = graph.model("m")
         assert [node.op_type for node in model.graph.node] == ["Sigmoid"]
         assert not model.graph.initializer
 

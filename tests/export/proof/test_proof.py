@@ -28,7 +28,7 @@ from lnn_edge.errors import VerificationError
 from lnn_edge.export.proof.excitation import DT_REGIMES, excite
 from lnn_edge.export.proof.onnx_reference import open_evaluator
 from lnn_edge.export.proof.truth import truth_from_model
-from lnn_edge.export.trained.layer import TrainedLayer
+from lnn_edge.export.trained.open import open_module
 from lnn_edge.export.verify_against import verify_against
 from lnn_edge.runtime.verify_golden import verify_golden
 
@@ -212,7 +212,7 @@ class TestLongRuns:
 
     def test_segment_by_segment_is_what_it_is_at_once(self):
         """Progress is told between segments; the truth must not know."""
-        layer, time = TrainedLayer(small_ltc(), 2), Time("measured", 0.1, 1.0, (0.01, 1.0))
+        layer, time = open_module(small_ltc()).trained(2, None), Time("measured", 0.1, 1.0, (0.01, 1.0))
         recorded = {"input": [np.random.default_rng(k).standard_normal((40 + k, 2, 3)) for k in range(3)]}
         samples = excite(layer.inputs, time, recorded, 150, least=150)  # all recordings, and the first again
         truth = truth_from_model(layer, samples, time, silent)

@@ -14,10 +14,9 @@ from torch import nn
 
 import lnn_edge
 from lnn_edge.bundle.spec import Time
-from lnn_edge.export.graph.builder import GraphBuilder
-from lnn_edge.export.step_graph import add_steps
+from lnn_edge.export.step_graph import step_graph
 from lnn_edge.export.trace.folding import per_channel
-from lnn_edge.export.trained.network import TrainedNetwork
+from lnn_edge.export.trained.open import open_module
 
 LIMIT = 1e-5  # as for networks
 
@@ -89,9 +88,8 @@ def core_operators():
     """What the core alone takes."""
     torch.manual_seed(0)
     module = Around(nn.Identity(), nn.Identity())
-    graph = GraphBuilder()
-    add_steps(graph, TrainedNetwork(module, 1, {"input": [np.zeros((3, 1, 5), np.float32)]}), Time("fixed"), 1)
-    counted = Counter(node.op_type for node in graph.model("m", {}).graph.node)
+    model = step_graph(open_module(module).trained(1, {"input": [np.zeros((3, 1, 5), np.float32)]}), Time("fixed"))
+    counted = Counter(node.op_type for node in model.graph.node)
     return counted - Counter({"Identity": 1})  # which a head makes unnecessary
 
 
@@ -180,9 +178,7 @@ def test_a_large_mean_is_subtracted_first():
     torch.manual_seed(1)
     module = Around(Call(lambda x, a: a((x - mean) / std), nn.Linear(5, 5)), nn.Identity()).eval()
     x = (mean + std * torch.randn(1, 40, 5)).numpy()
-    graph = GraphBuilder()
-    add_steps(graph, TrainedNetwork(module, 1, {"input": [x[0][:, None]]}), Time("fixed"), 1)
-    model = graph.model("m", {})
+    model = step_graph(open_module(module).trained(1, {"input": [x[0][:, None]]}), Time("fixed"))
     assert Counter(node.op_type for node in model.graph.node)["Sub"] == core_operators()["Sub"] + 1
     assert Counter(node.op_type for node in model.graph.node)["Div"] == 0  # the scale folds all the same
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

@@ -19,7 +19,7 @@ RULES = Rules()
 def _condition(t: Translator, shape: Shape, name: str, *operands: Any) -> Condition:
     truth = t.elementwise(name, shape, *operands)
     numbers = t.graph.constant(1.0), t.graph.constant(0.0)
-    return Condition(truth, lambda: t.graph.node("Where", truth.name, *numbers))
+    return Condition(truth, lambda: t.graph.node("Where", truth.name(), *numbers))
 
 
 def _truth(t: Translator, value: Any) -> Value:

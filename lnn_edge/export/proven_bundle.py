@@ -1,0 +1,109 @@
+"""A bundle on disk that is proven before it takes its place: written as pending, stepped, signed and loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import msgspec
+import onnx
+
+from ..bundle.directory import file_entry, read_bundle, write_manifest, write_synced
+from ..bundle.golden import encode_golden
+from ..bundle.manifest import Manifest, encode_json
+from ..bundle.spec import Verification
+from ..errors import VerificationError
+from ..progress import Progress
+from ..runtime.loading import load, open_each
+from ..verify.comparison import TOLERANCE, TOLERANCE_REASON
+from ..verify.report import ExportReport
+from .proof.length import ProofLength
+from .proof.prove import golden_from_truth, prove
+from .proof.truth import STEPPED_WHOLE, TORCH_EXACT, Truth
+
+__all__ = ["PENDING", "write_proven"]
+
+PENDING = Verification(
+    status="pending", steps=0, tolerance=TOLERANCE, tolerance_reason=TOLERANCE_REASON, max_abs_error={}
+)
+_IN_METADATA = ("schema", "inputs", "outputs", "states", "time", "unroll", "cores")
+
+
+def write_proven(
+    stage: Path,
+    target: Path,
+    manifest: Manifest,
+    graph: onnx.ModelProto,
+    truth: Truth,
+    length: ProofLength,
+    progress: Progress,
+    started: float,
+) -> ExportReport:
+    """Write the bundle as pending, prove it through the real runtime, write the proof, and load it as a user would.
+
+    Args:
+        stage: An empty directory.
+        target: Where the bundle will stand, for the report.
+        manifest: What the bundle is, still without files and proof.
+        graph: The step; its metadata is written here.
+        truth: What the trained module gives.
+        length: How long the proof is.
+        progress: Called with (phase, done, total).
+        started: When the work began, by `time.monotonic`.
+
+    Raises:
+        VerificationError: If the bundle does not equal the model.
+    """
+    _describe(graph, manifest)
+    files = {
+        "model.onnx": graph.SerializeToString(),
+        "golden.safetensors": encode_golden(golden_from_truth(truth, manifest)),
+    }
+    staged = _store(stage, manifest, files | {"report.json": b"{}\n"})
+    bundle = read_bundle(stage)
+    models = open_each(bundle)
+    report = dataclasses.replace(prove(bundle, models, truth, progress, started, length), path=target)
+    _require_equal(report)
+    proven = msgspec.structs.replace(staged, verification=report.verification())
+    _store(stage, proven, files | {"report.json": encode_json(report.to_dict())})
+    load(stage, backend=models[0].backend)
+    return report
+
+
+def _describe(graph: onnx.ModelProto, manifest: Manifest) -> None:
+    """Let the graph say in its metadata what it is."""
+    metadata = {f"lnn_edge.{key}": msgspec.json.encode(getattr(manifest, key)).decode() for key in _IN_METADATA}
+    onnx.helper.set_model_props(graph, metadata)
+
+
+def _store(stage: Path, manifest: Manifest, files: dict[str, bytes]) -> Manifest:
+    for name, data in files.items():
+        write_synced(stage / name, data)
+    complete = msgspec.structs.replace(manifest, files={name: file_entry(data) for name, data in files.items()})
+    write_manifest(stage, complete)
+    return complete
+
+
+def _require_equal(report: ExportReport) -> None:
+    if report.passed:
+        return
+    what = "the exported step does not equal the trained model"
+    if report.precision != "float32":
+        what = "the step in half precision drifts too far from the trained model"
+    raise VerificationError(f"{what}, so nothing was written. {report.worst}. {_advice(report)}", report)
+
+
+def _advice(report: ExportReport) -> str:
+    worst = report.worst
+    if worst.against == STEPPED_WHOLE:
+        return "Torch itself gives another result stepped than on the whole sequence: the model is not causal"
+    if worst.against == TORCH_EXACT:
+        return (
+            "Torch float32 itself is this far from exact arithmetic: the model amplifies rounding errors (huge weights "
+            "or a diverged training), or lnn-edge misreads it; please report it with the model"
+        )
+    if report.precision != "float32":
+        return (
+            "Type: precision='float32' (--precision float32), or narrow the range of the inputs or of dt (dt_range_s)"
+        )
+    return "This is an error of lnn-edge; please report it with the model"

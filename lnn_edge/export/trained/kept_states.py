@@ -1,0 +1,153 @@
+"""States of a network's cores, kept for them from sample to sample, whatever the forward around them passes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from ...reference import ReferenceCore
+from ...wording import listed
+from ..cores.calling import layer_convention
+from ..cores.timespans import check_timespans
+from .patching import After, Compute, CorePatcher, Part, States, opaque, reference
+
+__all__ = ["KeptStates", "changing_start"]
+
+
+class KeptStates:
+    """The cores of one network, in order.
+
+    Every context yields the new states of each core, once the network has been called.
+
+    Args:
+        layers: The cores by name.
+        maths: What stands for them.
+        starts: Each state at the start of a sequence, (1, width), once that is known.
+    """
+
+    def __init__(
+        self, layers: Mapping[str, nn.Module], maths: Sequence[ReferenceCore], starts: States | None = None
+    ) -> None:
+        self._patcher = CorePatcher(layers, maths)
+        self._conventions = [layer_convention(part.name, part.module) for part in self._patcher.parts]
+        self._counts = [len(core.state_names) for core in maths]
+        self._starts = starts
+
+    def whole(self, spans: torch.Tensor | None) -> AbstractContextManager[After]:
+        """Sequences run as always; only missing timespans are filled in."""
+
+        def forward(part: Part, _seen: States | None, x: Any, hx: Any, timespans: Any) -> tuple[Any, States]:
+            y, state = self._conventions[part.index].call(x, hx, _spans(part, timespans, spans))
+            return (y, state), pytree.tree_leaves(state)  # as they are: only their place in memory is asked for
+
+        return self._patcher.patched(forward)
+
+    def starting(self) -> AbstractContextManager[After]:
+        """Sequences run as always; what is yielded are the states that the forward starts each core from."""
+
+        def forward(part: Part, seen: States | None, x: Any, hx: Any, timespans: Any) -> tuple[Any, States]:
+            # called first, as it says what is wrong with what it was given
+            result = self._conventions[part.index].call(x, hx, timespans)
+            if seen is None:
+                seen = _zeros(part) if hx is None else _first_rows(part, hx, part.batched(x))
+            return result, seen
+
+        return self._patcher.patched(forward)
+
+    def stepping(self, states: States, spans: torch.Tensor | None) -> AbstractContextManager[After]:
+        """One sample, with the states given, through the layers' own code."""
+
+        def forward(part: Part, seen: States | None, x: Any, hx: Any, timespans: Any) -> tuple[Any, States]:
+            _check_step(part, seen, x)
+            batched = part.batched(x)
+            self._check_start(part, hx, batched)
+            convention = self._conventions[part.index]
+            own = convention.packed(self._own(states, part), batched)
+            y, state = convention.call(x, own, _spans(part, timespans, spans))
+            return (y, state), convention.unpacked(state, batched)
+
+        return self._patcher.patched(forward)
+
+    def exact(self, states: States, spans: torch.Tensor | None) -> AbstractContextManager[After]:
+        """One sample, with the states given, through the float64 reference."""
+        return self._computed(reference, states, spans)
+
+    def tracing(self, states: States) -> AbstractContextManager[After]:
+        """One sample of all rows; each core becomes one opaque operation."""
+        return self._computed(opaque, states, None)
+
+    def collected(self, after: After) -> list[torch.Tensor]:
+        """All new states in order.
+
+        Raises:
+            ValueError: If a core was not called.
+        """
+        missing = self._patcher.uncalled(after)
+        if missing:
+            raise ValueError(f"the forward never calls the core {listed(missing)}; remove it from the model")
+        return [state for states in after for state in states or ()]
+
+    def _computed(self, compute: Compute, states: States, spans: torch.Tensor | None) -> AbstractContextManager[After]:
+        def forward(part: Part, seen: States | None, x: Any, _hx: Any, timespans: Any) -> tuple[Any, States]:
+            _check_step(part, seen, x)
+            sample, given = part.sample(x), spans if timespans is None else timespans
+            own = None if given is None else given.reshape(len(sample), 1)
+            y, *new = compute(part, sample, self._own(states, part), own)
+            return part.convention.returned(y, new, part.batched(x)), new
+
+        return self._patcher.patched(forward)
+
+    def _own(self, states: States, part: Part) -> States:
+        start = sum(self._counts[: part.index])
+        return states[start : start + self._counts[part.index]]
+
+    def _check_start(self, part: Part, hx: Any, batched: bool) -> None:
+        """A forward that is called without a state begins a sequence, and so with the states that were found."""
+        if self._starts is None or hx is None:
+            return
+        given = _first_rows(part, hx, batched)
+        if not all(torch.equal(a, b) for a, b in zip(given, self._own(self._starts, part), strict=True)):
+            raise ValueError(changing_start(part.name))
+
+
+def _spans(part: Part, own: torch.Tensor | None, spans: torch.Tensor | None) -> torch.Tensor | None:
+    """The timespans that the forward itself passes, else those of the step."""
+    if own is None:
+        return spans
+    check_timespans(part.name, part.maths, own)
+    return own
+
+
+def _check_step(part: Part, seen: States | None, x: torch.Tensor) -> None:
+    if seen is not None:
+        raise ValueError(
+            f"the forward calls the core '{part.name}' more than once per sample, so it has no single state"
+        )
+    length = part.length(x)
+    if length != 1:
+        raise ValueError(
+            f"the forward gives the core '{part.name}' {length} time steps for one sample: the model is not causal per "
+            "sample (it pads, repeats or flips the sequence), so stepping it would not equal the sequence"
+        )
+
+
+def _zeros(part: Part) -> States:
+    return [torch.zeros(1, width) for width in part.maths.state_widths]
+
+
+def _first_rows(part: Part, hx: Any, batched: bool) -> States:
+    """States as the forward passes them, (1, width) each: rows do not differ at the start of a sequence."""
+    return [state[:1].detach() for state in part.convention.unpacked(hx, batched)]
+
+
+def changing_start(name: str) -> str:
+    """What is wrong with a core that starts from a state of its own in every call."""
+    return (
+        f"the forward starts the core '{name}' from a state that differs from call to call: it is random, or computed "
+        "from the samples. A stream starts every sequence from one state; pass zeros, or a parameter"
+    )
