@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import replace
 
 import pytest
@@ -17,32 +16,52 @@ from lnn_edge.errors import BackendUnavailable
 from lnn_edge.runtime.loading import open_each, step_medians_us
 
 
-def sleeping(seconds, calls, name):
-    def step():
-        calls.append(name)
-        time.sleep(seconds)
+class Clock:
+    """A clock that only its own steps move."""
 
-    return step
+    def __init__(self):
+        self._now_us = 0
+
+    def perf_counter_ns(self):
+        return self._now_us * 1000
+
+    def move(self, us):
+        self._now_us += us
+
+    def step(self, us, calls, name):
+        """A step that takes so long, and notes that it was called."""
+
+        def step():
+            calls.append(name)
+            self.move(us)
+
+        return step
 
 
-def test_steps_are_timed_in_turns():
+@pytest.fixture
+def clock(monkeypatch):
+    fake = Clock()
+    monkeypatch.setattr("lnn_edge.runtime.loading.time", fake)
+    return fake
+
+
+def test_steps_are_timed_in_turns(clock):
     calls = []
-    medians = step_medians_us([sleeping(2e-4, calls, "a"), sleeping(1e-3, calls, "b")])
-    assert medians[0] >= 200
-    assert medians[1] >= 1000
+    medians = step_medians_us([clock.step(200, calls, "a"), clock.step(1000, calls, "b")])
+    assert medians == [200, 1000]
     turns = re.findall(r"a+|b+", "".join(calls))
     assert {len(turn) for turn in turns} == {20}
     assert calls.count("a") == calls.count("b") > 100
 
 
-def test_one_slow_step_does_not_decide():
-    durations = iter([0.0] * 50 + [0.3] + [0.0] * 10_000)
-    assert step_medians_us([lambda: time.sleep(next(durations))])[0] < 10_000
+def test_one_slow_step_does_not_decide(clock):
+    durations = iter([10] * 50 + [300_000] + [10] * 10_000)
+    assert step_medians_us([lambda: clock.move(next(durations))]) == [10]
 
 
-def test_slow_steps_are_timed_only_a_few_times():
+def test_slow_steps_are_timed_only_a_few_times(clock):
     calls = []
-    step_medians_us([sleeping(0.05, calls, "a")])
+    step_medians_us([clock.step(50_000, calls, "a")])
     assert len(calls) < 10
 
 
