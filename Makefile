@@ -54,7 +54,7 @@ build/bundles: .venv/ready-dev
 bench: .venv/ready
 	$(BIN)/python benchmarks/step_overhead.py
 
-# Half an hour of small faults, each of which a test must notice. Not part of `make test`.
+# Small faults in a copy of the source, each of which a test must notice; too long for `make test`.
 mutations: .venv/ready-dev
 	$(BIN)/python tests/support/mutations.py --jobs 2
 

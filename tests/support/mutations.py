@@ -30,9 +30,9 @@ from mutation_table import BY_NAME, MUTATIONS, Mutation, NotFound, node_of, plac
 __all__ = ["Result", "main"]
 
 KILLED, SURVIVED, ABSENT, UNTESTED = "killed", "SURVIVED", "does not apply", "no such test"
-FAILS_ANYWAY, BROKEN = "test fails without it too", "pytest itself failed"
+FAILS_ANYWAY, BROKEN, ENDLESS = "test fails without it too", "pytest itself failed", "test did not end"
 _LEFT_OUT = (".git", ".venv", "build", "dist", "__pycache__", ".hypothesis", "*.egg-info", "*_cache", "*.lnn")
-_TIMEOUT_S = 180.0  # for one mutation; its test alone takes a few seconds, most of them to import torch
+_TIMEOUT_S = 600.0  # for one mutation, whose test takes seconds; a machine under load may take minutes
 
 
 @dataclass(frozen=True)
@@ -211,9 +211,7 @@ def _judged(mutation: Mutation, node: str | None, passing: set[str], tree: Tree)
             code, output = tree.pytest([node], _TIMEOUT_S, "-x")
     except NotFound as error:
         return result(ABSENT, detail=str(error))
-    if code is None:
-        return result(KILLED, started, f"its test did not end within {_TIMEOUT_S:g} s")
-    verdict = {0: SURVIVED, 1: KILLED}.get(code, BROKEN)
+    verdict = {0: SURVIVED, 1: KILLED, None: ENDLESS}.get(code, BROKEN)
     return result(verdict, started, "" if verdict != BROKEN else output[-300:])
 
 
