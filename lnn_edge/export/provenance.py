@@ -1,4 +1,4 @@
-"""Where a bundle comes from: versions, time, command, commit."""
+"""The provenance of a bundle: versions, time, command, commit."""
 
 from __future__ import annotations
 

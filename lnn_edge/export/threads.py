@@ -1,4 +1,4 @@
-"""How many threads torch computes with during a proof."""
+"""The one thread that torch computes with during a proof."""
 
 from __future__ import annotations
 

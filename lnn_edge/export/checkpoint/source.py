@@ -1,4 +1,4 @@
-"""From a checkpoint, or `train.py:make_model` and weights, to a trained module. Only code the user named is run."""
+"""Sources of a trained module: a checkpoint, or `train.py:make_model` and weights. Only code the user named is run."""
 
 from __future__ import annotations
 

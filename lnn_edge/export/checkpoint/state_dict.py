@@ -1,4 +1,4 @@
-"""Fits a state_dict to a module: every name and shape, and how the cores were built where the file tells that."""
+"""A state_dict fitted to a module: every name and shape, and how the cores were built where the file tells that."""
 
 from __future__ import annotations
 

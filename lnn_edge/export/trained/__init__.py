@@ -1,1 +1,1 @@
-"""What a trained model gives: on whole sequences, stepped, and in exact arithmetic."""
+"""Trained models: called on whole sequences, stepped, restated in exact arithmetic, lowered to a graph."""
