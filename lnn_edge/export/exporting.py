@@ -1,4 +1,4 @@
-"""`export_model`: from a trained module to a bundle that is proven equal, or to nothing at all."""
+"""The export of a trained module: to a bundle that is proven equal, or to nothing at all."""
 
 from __future__ import annotations
 

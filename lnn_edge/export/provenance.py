@@ -1,4 +1,4 @@
-"""Where a bundle comes from: versions, time, command, commit."""
+"""The provenance of a bundle: versions, time, command, commit."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import datetime
 import platform
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ..bundle.spec import Provenance
+from ..machine.describe import package_version
 
 __all__ = ["installed_versions", "make_provenance"]
 
@@ -29,13 +29,8 @@ def make_provenance(checkpoint_sha256: str | None) -> Provenance:
 
 def installed_versions() -> dict[str, str]:
     """Versions of Python and of the packages that take part in an export, as far as they are installed."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    found = {package: package_version(package) for package in _PACKAGES}
+    return {"python": platform.python_version()} | {package: own for package, own in found.items() if own}
 
 
 def _git_commit() -> str | None:

@@ -1,4 +1,4 @@
-"""`verify --against`: the whole proof again, for a bundle that exists and the model it claims to be."""
+"""The verification of a bundle against the model it claims to be (`verify --against`): the whole proof again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a layer or cell wants its samples and states, and gives its results: as ncps has it, and as torch has it.
+"""Calling conventions of layers and cells, for samples, states and results: as ncps has them, and as torch has them.
 
 The exporter keeps every state as (rows, width). ncps takes and returns such a tensor, or a pair with mixed memory;
 torch stacks the layers of each state on a first axis. A call without a batch axis has no axis of rows anywhere.

@@ -1,4 +1,4 @@
-"""How a liquid core was built, as data: what decides its maths and is in no state_dict.
+"""The construction of a liquid core, as data: what decides its maths and is in no state_dict.
 
 The wiring is stored as it was drawn, never as a recipe with a seed: ncps draws differently after a second `build`, and
 `NCP.get_config` cannot be read back. What is computed is decided by the masks among the tensors; the wiring tells the

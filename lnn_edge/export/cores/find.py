@@ -12,7 +12,8 @@ from ...bundle.spec import Core
 from ...reference import LiquidCore, RecurrentCore
 from ...wording import listed
 from .checks import type_name
-from .liquid import LoopedCell, core_from_module, describe_core, is_core
+from .describe import describe_core
+from .liquid import LoopedCell, core_from_module, is_core
 from .recurrent import describe_recurrent, is_recurrent, is_recurrent_cell, recurrent_from_module
 
 __all__ = ["ReadCore", "find_cores", "find_parts", "is_batch_first", "is_cell", "is_liquid_cell", "read_core"]

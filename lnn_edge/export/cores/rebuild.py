@@ -1,4 +1,4 @@
-"""Between ncps cores and their descriptions: what a core was built with, and a core built with that."""
+"""Rebuilding of ncps cores: what a core was built with, and a core built with that."""
 
 from __future__ import annotations
 

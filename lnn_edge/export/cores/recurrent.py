@@ -1,4 +1,4 @@
-"""From torch's own recurrent layers and cells to a `RecurrentCore`: further cores beside liquid ones."""
+"""Recurrent cores read from torch's own layers and cells: further cores beside liquid ones."""
 
 from __future__ import annotations
 

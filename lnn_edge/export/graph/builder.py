@@ -1,4 +1,4 @@
-"""Builds a step as an ONNX graph: standard operators, static shapes, weights folded in float64 and stored once."""
+"""The builder of ONNX graphs: standard operators, static shapes, weights folded in float64 and stored once."""
 
 from __future__ import annotations
 

@@ -42,6 +42,7 @@ def lower_cfc(graph: GraphBuilder, cell: CfcCell, x: str, state: str, time: Step
 def _layers(graph: GraphBuilder, cell: CfcCell, state: str) -> list[tuple[CfcLayer, str]]:
     """Each layer with the value that holds its state: a piece of the cell's, or all of it."""
     units = [layer.units for layer in cell.layers]
+    # Four heads per layer get zero weights for the states of all other layers; a Split spares them.
     if 4 * (cell.units**2 - sum(n**2 for n in units)) > _MICROSECOND:
         return list(zip(cell.layers, graph.split(state, units), strict=True))
     starts = np.cumsum(units) - units
@@ -94,6 +95,7 @@ class _Features:
 
 def _lower_layer(graph: GraphBuilder, layer: CfcLayer, x: str, state: str, time: StepTime) -> str:
     timed = time.fixed is None and layer.mode != "pure"
+    # dt joins behind the backbone: it is no feature of the layer, it stands for the bias that the gate multiplies with it.
     parts, pending = [x, state], 1.0
     if layer.backbone:
         z, pending = _backbone(graph, layer, graph.concat(parts))
@@ -128,8 +130,11 @@ def _activated(graph: GraphBuilder, activation: str, z: str, weight: Array, bias
 def _gated(graph: GraphBuilder, layer: CfcLayer, z: _Features, time: StepTime) -> str:
     ff1, ff2, units = layer.ff1, required(layer.ff2), layer.units
     time_a, time_b = required(layer.time_a), required(layer.time_b)
+    # What the form with fewer nodes multiplies in addition: the gate's head again with the other sign (both parts of it
+    # with measured time), and the matrix of ones that sums the two halves.
     weights_more = time_b[0].size * (2 if z.timed else 1) + 2 * units**2
     if layer.mode == "default" and weights_more < _MICROSECOND:
+        # One product and one Tanh for both candidates, which stay side by side: a Split of them would be a node more.
         heads = graph.node("Tanh", z.linear(graph, ff1, ff2))
         gates = graph.node("Sigmoid", _gate(graph, z, _both_signs(time_a), _both_signs(time_b), time))
         return graph.linear(graph.node("Mul", heads, gates), np.tile(np.eye(units), (2, 1)))
@@ -150,6 +155,8 @@ def _gate(graph: GraphBuilder, z: _Features, time_a: Linear, time_b: Linear, tim
     (weight_a, bias_a), (weight_b, bias_b) = time_a, time_b
     if time.fixed is not None:
         return z.linear(graph, (weight_a * time.fixed + weight_b, bias_a * time.fixed + bias_b))
+    # Two products, the second with the first as its addend. Both heads in one product, then Split, Mul and Add, took a
+    # node more. The bias of time_a, which dt multiplies as well, is the weight of the column that holds dt.
     dt, scale = time.unit
     over_time = replace(z, value=graph.node("Mul", z.value, dt)).linear(graph, (weight_a * scale, bias_b))
     return z.linear(graph, time_b, per_dt=bias_a * scale, addend=over_time)

@@ -16,25 +16,18 @@ wiring they go through all unfolds first; what they give to the others is then o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...arrays import Array
 from ...reference import LtcCell
 from ..graph.builder import GraphBuilder
 from .step_time import StepTime
+from .synapses import Synapses, Term
 
 __all__ = ["lower_ltc"]
 
-_Value = Array | str  # a constant, one per neuron, or the name of a computed value, (rows, neurons)
-
 _SMALLEST_CM = 1e-4  # below it, weights divided by Cm leave the range in which float32 sums stay accurate
 
-# What the two forms of `_Synapses.sums` cost in nanoseconds: a least-squares fit to 20 wirings of 14 to 140 neurons and
-# 1 or 6 rows, which it meets within 20 % (onnxruntime 1.32, x86-64 with AVX2, one thread). Only ratios matter.
-_LIST_NS, _LIST_WEIGHT_NS, _LIST_WEIGHT_ROW_NS = 3800.0, 0.09, 0.02
-_FANS_NS, _FANS_GATHERED_NS, _FANS_WHOLE_NS = 10700.0, 3.9, 2.9
 # What it costs in small nodes to run some neurons ahead: two per unfold, Concat and Split. AutoNCP gains from about 50
 # units on: with 36 it would lose 17 %, with 44 nothing changes, with 52 it gains 22 %.
 _AHEAD_NS = 20000.0
@@ -57,145 +50,6 @@ def lower_ltc(graph: GraphBuilder, cell: LtcCell, x: str, state: str, time: Step
     return _motor_output(graph, cell, v), v
 
 
-@dataclass(frozen=True)
-class _Synapses:
-    """The synapses that exist, as a list: source and target neuron and folded parameters, (synapses,) each."""
-
-    source: Array
-    target: Array
-    slope: Array  # sigma
-    offset: Array  # -sigma mu
-    conductance: Array  # w
-    current: Array  # w E
-    shape: tuple[int, int]  # sources and targets that could be connected
-
-    @classmethod
-    def listed(cls, w: Array, mu: Array, sigma: Array, erev: Array) -> _Synapses:
-        """List those whose weight, mask included, is not zero: the others contribute exactly nothing."""
-        source, target = pick = np.nonzero(w)
-        rows, columns = w.shape
-        return cls(source, target, sigma[pick], (-sigma * mu)[pick], w[pick], (w * erev)[pick], (rows, columns))
-
-    def between(self, sources: range, targets: range) -> _Synapses:
-        """Those from one run of neurons to another, each counted from the start of its run."""
-        pick = np.isin(self.source, sources) & np.isin(self.target, targets)
-        return _Synapses(
-            self.source[pick] - sources.start,
-            self.target[pick] - targets.start,
-            self.slope[pick],
-            self.offset[pick],
-            self.conductance[pick],
-            self.current[pick],
-            (len(sources), len(targets)),
-        )
-
-    def scaled(self, scale: Array) -> _Synapses:
-        """With weights scaled per target neuron."""
-        factor = scale[self.target]
-        return replace(self, conductance=self.conductance * factor, current=self.current * factor)
-
-    def mapped(self, scale: Array | None, shift: Array | None) -> _Synapses:
-        """With an affine map of the sources folded into slope and offset."""
-        offset = self.offset if shift is None else self.offset + self.slope * shift[self.source]
-        return replace(self, slope=self.slope if scale is None else self.slope * scale[self.source], offset=offset)
-
-    def sums(
-        self, graph: GraphBuilder, pre: str, rows: int, current: _Value, conductance: _Value
-    ) -> tuple[_Value, _Value]:
-        """Add currents and conductances of all synapses, (rows, targets) each, to the two given.
-
-        Few synapses go as a list through three matrices, where nodes are few; many as fans, where work is little.
-        """
-        if len(self.source) == 0:
-            return current, conductance
-        if graph.half:
-            return self._in_half(graph, pre, current, conductance)
-        if self._fans_ns(rows) < self._list_ns(rows):
-            return self._as_fans(graph, pre, rows, current, conductance)
-        return self._as_list(graph, pre, current, conductance)
-
-    def cost_ns(self, rows: int) -> float:
-        """What `sums` costs, roughly."""
-        return min(self._list_ns(rows), self._fans_ns(rows)) if len(self.source) else 0.0
-
-    def _list_ns(self, rows: int) -> float:
-        weights = len(self.source) * (self.shape[0] + 2 * self.shape[1])
-        return _LIST_NS + weights * (_LIST_WEIGHT_NS + _LIST_WEIGHT_ROW_NS * rows)
-
-    def _as_list(self, graph: GraphBuilder, pre: str, current: _Value, conductance: _Value) -> tuple[str, str]:
-        """One matrix takes each synapse its source, two more sum them per target: three products, no gather."""
-        spread, currents, conductances = self._matrices()
-        active = graph.node("Sigmoid", graph.linear(pre, spread, self.offset))
-        return graph.linear(active, currents, current), graph.linear(active, conductances, conductance)
-
-    def _in_half(self, graph: GraphBuilder, pre: str, current: _Value, conductance: _Value) -> tuple[str, str]:
-        """The list again: products in half, with weights brought near 1 per target, and sums in float32."""
-        spread, *weights = self._matrices()
-        active = graph.node("Sigmoid", graph.linear(pre, spread, self.offset))
-        totals = []
-        for weight, addend in zip(weights, (current, conductance), strict=True):
-            largest = np.abs(weight).max(axis=0)
-            scale = np.exp2(np.ceil(np.log2(np.where(largest > 0, largest, 1.0))))
-            product = graph.linear(active, weight / scale)
-            with graph.exact():
-                scaled = graph.node("Mul", product, graph.row(scale))
-                totals.append(graph.node("Add", scaled, graph.row(addend)))
-        return totals[0], totals[1]
-
-    def _matrices(self) -> tuple[Array, Array, Array]:
-        """Sources to synapses with their slopes, and synapses to targets with their currents and conductances."""
-        count, (sources, targets) = len(self.source), self.shape
-        each = np.arange(count)
-        spread, currents, conductances = np.zeros((sources, count)), *np.zeros((2, count, targets))
-        spread[self.source, each] = self.slope
-        currents[each, self.target] = self.current
-        conductances[each, self.target] = self.conductance
-        return spread, currents, conductances
-
-    def _fans_ns(self, rows: int) -> float:
-        width = self._fan_width
-        synapse_ns = _FANS_WHOLE_NS if width == self.shape[0] else _FANS_GATHERED_NS
-        return _FANS_NS + rows * self.shape[1] * width * synapse_ns
-
-    @property
-    def _fan_width(self) -> int:
-        """Synapses of the target that has most; all sources, with nothing to gather, if those are nearly all."""
-        sources, most = self.shape[0], int(np.bincount(self.target).max(initial=0))
-        return sources if _FANS_WHOLE_NS * sources <= _FANS_GATHERED_NS * most else most
-
-    def _as_fans(
-        self, graph: GraphBuilder, pre: str, rows: int, current: _Value, conductance: _Value
-    ) -> tuple[str, str]:
-        """Each target with its fan of synapses, (rows, targets, width), summed over the last axis.
-
-        Shorter fans are filled up with weight 0. GatherElements and not Gather: per element it takes a fifth.
-        """
-        (sources, targets), width = self.shape, self._fan_width
-        order = np.argsort(self.target, kind="stable")
-        target = self.target[order]
-        slot = self.source[order] if width == sources else np.arange(len(order)) - np.searchsorted(target, target)
-
-        def fans(values: Array) -> Array:
-            grid = np.zeros((targets, width), values.dtype)
-            grid[target, slot] = values[order]
-            return grid
-
-        def total(weight: Array, addend: _Value) -> str:
-            weighted = graph.node("Mul", active, graph.constant(fans(weight)))
-            summed = graph.node("ReduceSum", weighted, graph.integers([2]), keepdims=0)
-            return graph.node("Add", summed, graph.row(addend))
-
-        if width == sources:
-            spread = graph.node("Unsqueeze", pre, graph.integers([1]))
-        else:
-            index = graph.integers(np.tile(fans(self.source).ravel(), (rows, 1)))
-            gathered = graph.node("GatherElements", pre, index, axis=1)
-            spread = graph.node("Reshape", gathered, graph.integers([rows, targets, width]))
-        scaled = graph.node("Mul", spread, graph.constant(fans(self.slope)))
-        active = graph.node("Sigmoid", graph.node("Add", scaled, graph.constant(fans(self.offset))))
-        return total(self.current, current), total(self.conductance, conductance)
-
-
 class _Solver:
     """Holds what all unfolds share: r, what is constant in N and in r + D, and the synapses."""
 
@@ -203,19 +57,21 @@ class _Solver:
         self._g, self._x, self._time = graph, x, time
         self._units, self._unfolds = cell.units, cell.unfolds
         cm, gleak = cell.positive(cell.cm), cell.positive(cell.gleak)
+        # Parameters that training clips instead of passing them through softplus may be exactly 0 afterwards.
         tiny = np.abs(cm) < _SMALLEST_CM
         step = 1.0 if time.fixed is None else time.fixed / cell.unfolds
+        # All weights of a neuron take the factor here, once and in float64; in return no unfold multiplies the state.
         scale = np.where(tiny, 1.0, step / np.where(tiny, 1.0, cm))
         self._carry = np.where(tiny, cm / step, 1.0)
         self._current = gleak * cell.vleak * scale
         self._conductance = (gleak + cell.epsilon) * scale
-        if time.fixed is not None:
+        if time.fixed is not None:  # with measured time r is a value, and joins D in the graph
             self._conductance = self._conductance + self._carry
-        sensory = _Synapses.listed(
+        sensory = Synapses.listed(
             cell.positive(cell.sensory_w) * cell.sensory_mask, cell.sensory_mu, cell.sensory_sigma, cell.sensory_erev
         )
         self._sensory = sensory.mapped(cell.input_w, cell.input_b).scaled(scale)
-        recurrent = _Synapses.listed(cell.positive(cell.w) * cell.mask, cell.mu, cell.sigma, cell.erev)
+        recurrent = Synapses.listed(cell.positive(cell.w) * cell.mask, cell.mu, cell.sigma, cell.erev)
         self._recurrent = recurrent.scaled(scale)
 
     def solve(self, v: str) -> str:
@@ -223,6 +79,7 @@ class _Solver:
         others, ahead = self._runs()
         if not ahead:
             return self._path(others, v, [])[-1]
+        # The others' unfold k needs what the neurons ahead were before their own unfold k: all states but the last.
         v, driving = self._g.split(v, [len(others), len(ahead)])
         path = self._path(ahead, driving, [])
         return self._g.concat([self._path(others, v, path[:-1])[-1], path[-1]])
@@ -230,6 +87,7 @@ class _Solver:
     def _runs(self) -> tuple[range, range]:
         """All others, and the last neurons if they have no incoming synapses and gain from running ahead."""
         every = range(self._units)
+        # ncps numbers motor, command and inter neurons in this order, so those that nobody drives are the last ones.
         first = int(self._recurrent.target.max(initial=-1)) + 1
         others, ahead = every[:first], every[first:]
         batch, unfolds = self._time.batch, self._unfolds
@@ -246,12 +104,12 @@ class _Solver:
         for addends in self._addends(neurons, ahead, *shared):
             current, conductance = own.sums(self._g, v, self._time.batch, *addends)
             with self._g.exact():  # a slow neuron moves by less than half can tell apart
-                kept = self._g.node("Mul", v, r) if r else v
+                kept = self._g.node("Mul", v, r) if r else v  # fixed time: r is 1 unless a capacitance is tiny
                 v = self._g.node("Div", self._g.node("Add", kept, self._g.row(current)), self._g.row(conductance))
             path.append(v)
         return path
 
-    def _shared(self, neurons: range) -> tuple[str, _Value, _Value]:
+    def _shared(self, neurons: range) -> tuple[str, Term, Term]:
         """What is the same in all unfolds: r ("" for 1), N and r + D without the recurrent synapses."""
         run = slice(neurons.start, neurons.stop)
         carry, current, conductance = self._carry[run], self._current[run], self._conductance[run]
@@ -264,19 +122,20 @@ class _Solver:
             return r, n, self._g.node("Add", self._g.row(d), r)
 
     def _addends(
-        self, neurons: range, ahead: Sequence[str], current: _Value, conductance: _Value
-    ) -> list[tuple[_Value, _Value]]:
+        self, neurons: range, ahead: Sequence[str], current: Term, conductance: Term
+    ) -> list[tuple[Term, Term]]:
         """N and r + D of each unfold without the neurons' own synapses; those from ahead are computed all at once."""
         unfolds, batch = self._unfolds, self._time.batch
         synapses = self._recurrent.between(range(neurons.stop, self._units), neurons)
         if len(synapses.source) == 0:
             return [(current, conductance)] * unfolds
 
-        def repeated(value: _Value) -> _Value:
+        def repeated(value: Term) -> Term:
             if not isinstance(value, str) or batch == 1:
                 return value  # one row fits all unfolds as it is
             return self._g.concat([value] * unfolds, axis=0)
 
+        # Unfolds lie below each other as further rows, so that one product serves them all.
         states = self._g.concat(ahead, axis=0)
         sums = synapses.sums(self._g, states, unfolds * batch, repeated(current), repeated(conductance))
         pieces = (self._g.split(self._g.row(total), [batch] * unfolds, axis=0) for total in sums)

@@ -43,7 +43,7 @@ class Unwritten(Value):
 
     def viewed(self, shape: Sequence[int]) -> Value:
         """The same value as torch sees it after a view; what it is made of stays known."""
-        other = copy.copy(self)
+        other = copy.copy(self)  # with the same `_Once`, so that the node is written once for all views
         other.logical = tuple(int(n) for n in shape)
         return other
 
@@ -144,7 +144,7 @@ class Scaled(Unwritten):
             if factor is None or shift is None:
                 break
             moved = offset + total * shift
-            # A zero that pads the input would have been shifted too, had the shift stayed in front of the product.
+            # A convolution pads with zeros after the shift; had the shift moved into its bias, they would be shifted too.
             if np.any(shift) and (not shifts or np.abs(moved).max() > _LARGEST_SHIFT):
                 break
             total, offset, rest = total * factor, moved, rest._source
@@ -156,7 +156,7 @@ class Joined(Unwritten):
 
     def __init__(self, parts: Sequence[Value], physical: Shape, logical: Shape, write: Callable[[], str]) -> None:
         super().__init__(physical, logical, write)
-        self._parts, self._joined = tuple(parts), logical
+        self._parts, self._joined = tuple(parts), logical  # a view changes `logical`, and then no part is left whole
 
     def part(self, axis: int, index: int) -> Value | None:
         """One of the values, if that is what is asked for: along the axis that joined them, and before any view."""
@@ -174,7 +174,7 @@ def per_channel(constant: Array | float, logical: Shape, shape: Shape, axis: int
     """
     if np.ndim(constant) == 0:
         return np.full(shape[axis], float(constant))
-    if math.prod(logical) != math.prod(shape):
+    if math.prod(logical) != math.prod(shape):  # the operation broadcasts its value, so a channel has other elements
         return None
     whole = np.broadcast_to(np.asarray(constant, np.float64), logical).reshape(shape)
     flat = np.moveaxis(whole, axis, 0).reshape(shape[axis], -1)

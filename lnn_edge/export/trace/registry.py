@@ -1,4 +1,4 @@
-"""What the tables of translation rules are: torch's name of an operation, and how to translate it."""
+"""The registry of translation rules: torch's name of an operation, and how to translate it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What surrounds the liquid cores, from a torch.export program to lean ONNX.
+"""The translator from a torch.export program to lean ONNX, for what surrounds the cores.
 
 Every value is kept in whatever shape its producer made; views, squeezes and the time axis of length one are only
 noted. A node for reshaping appears where an operator really needs another shape, so a network whose samples are vectors
@@ -39,7 +39,7 @@ def translate(
         graph: Where to.
         program: From `torch.export.export`, with static shapes.
         inputs: Values for the program's user inputs, in order; a tensor is a constant.
-        rules: How to translate each torch operation, by its name; see `operations`.
+        rules: How to translate each torch operation, by its name; see `registry`.
         lower_core: Adds one liquid core: (index, input, states, timespan or None) to [output, *states].
 
     Returns:
@@ -52,7 +52,7 @@ def translate(
 
 
 class Translator:
-    """Walks the program once; the rules in `operations` use its doors to ask for values in the shape they need."""
+    """Walks the program once; the rules in `ops` use its doors to ask for values in the shape they need."""
 
     def __init__(
         self,

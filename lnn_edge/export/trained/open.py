@@ -11,8 +11,9 @@ from torch import nn
 
 from ...arrays import Array
 from ..cores.checks import check_finite
+from ..cores.describe import describe_core
 from ..cores.find import ReadCore, find_cores, find_parts, is_batch_first, is_liquid_cell, read_core
-from ..cores.liquid import LoopedCell, core_from_module, describe_core, is_core
+from ..cores.liquid import LoopedCell, core_from_module, is_core
 from ..cores.wrappers import plain_names, unwrapped
 from .forward import needed_arguments
 from .layer import TrainedLayer

@@ -1,4 +1,4 @@
-"""What the exporter asks of a trained model, whether it is one layer or a network around several."""
+"""The protocol of trained models: what the exporter asks of one, be it a layer, a network or a step of the user."""
 
 from __future__ import annotations
 

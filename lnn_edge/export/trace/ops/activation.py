@@ -1,4 +1,4 @@
-"""Activations and other functions of each element, one small rule per torch operation; see `operations`."""
+"""Activations and other functions of each element, one small rule per torch operation; see `trace.registry`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Linear layers, convolutions, normalisation and pooling, one small rule per torch operation; see `operations`."""
+"""Linear layers, convolutions, normalisation and pooling, one small rule per torch operation; see `trace.registry`."""
 
 from __future__ import annotations
 

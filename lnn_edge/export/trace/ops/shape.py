@@ -1,4 +1,4 @@
-"""Views, cuts, joins, arithmetic and reductions, one small rule per torch operation; see `operations`."""
+"""Views, cuts, joins, arithmetic and reductions, one small rule per torch operation; see `trace.registry`."""
 
 from __future__ import annotations
 
