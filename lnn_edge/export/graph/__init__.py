@@ -1,1 +1,5 @@
-"""The ONNX graph, node by node."""
+"""The ONNX graph, node by node.
+
+builder  nodes, constants, inputs and outputs
+float16  a finished step in half precision
+"""
