@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 import msgspec
 import numpy as np
@@ -23,10 +23,12 @@ __all__ = [
     "with_ranges",
 ]
 
+_Names = Sequence[str | Feature] | None
+
 _DT_SPAN = 20.0  # default legal dt: from the period divided by this to the period times this
 
 
-def check_batch(batch: Any) -> int:
+def check_batch(batch: object) -> int:
     """Check the batch size.
 
     Raises:
@@ -37,7 +39,7 @@ def check_batch(batch: Any) -> int:
     return batch
 
 
-def check_precision(precision: Any) -> Precision:
+def check_precision(precision: object) -> Precision:
     """Check the precision.
 
     Raises:
@@ -49,7 +51,7 @@ def check_precision(precision: Any) -> Precision:
     return cast(Precision, precision)
 
 
-def check_unroll(unroll: Any) -> None:
+def check_unroll(unroll: object) -> None:
     """Check the number of samples per call.
 
     Raises:
@@ -82,9 +84,7 @@ def make_time(mode: str, period_s: float | None, timespan: float, dt_range_s: tu
     return Time("measured", period_s, timespan, (float(low), float(high)))
 
 
-def name_features(
-    what: str, tensor: Tensor, names: Sequence[str | Feature] | None, values: Array | None = None
-) -> Tensor:
+def name_features(what: str, tensor: Tensor, names: _Names, values: Array | None = None) -> Tensor:
     """Give the columns of an input or output their names, and the range of the values seen.
 
     Args:
@@ -138,7 +138,7 @@ def named_tensors(
     )
 
 
-def _names_for(what: str, tensors: Sequence[Tensor], names: object) -> list[Any]:
+def _names_for(what: str, tensors: Sequence[Tensor], names: object) -> list[_Names]:
     """The column names of each tensor: one list for one tensor, a dict of lists by tensor name for several.
 
     Raises:
@@ -152,10 +152,10 @@ def _names_for(what: str, tensors: Sequence[Tensor], names: object) -> list[Any]
         for name in names:
             if name not in known:
                 raise ValueError(f"`{what}` names '{name}'. {choices(str(name), known)}")
-        return [names.get(name) for name in known]
+        return [cast(_Names, names.get(name)) for name in known]
     if len(tensors) > 1:
         raise TypeError(f"the model has the {what} {known}: pass `{what}` as a dict of lists of names")
-    return [names]
+    return [cast(_Names, names)]  # `name_features` looks at it
 
 
 def _check_limits(tensor: Tensor, values: Array) -> None:

@@ -71,7 +71,7 @@ def write_proven(
 
 
 def _describe(graph: onnx.ModelProto, manifest: Manifest) -> None:
-    """Let the graph say in its metadata what it is."""
+    """Describe the step in the metadata of its graph."""
     metadata = {f"lnn_edge.{key}": msgspec.json.encode(getattr(manifest, key)).decode() for key in _IN_METADATA}
     onnx.helper.set_model_props(graph, metadata)
 

@@ -1,12 +1,8 @@
-"""Checkpoints: where trained weights come from.
+"""Checkpoints: what trained weights are read from.
 
-save_load   `save_checkpoint` and `load_checkpoint`
-file        files in the safetensors format, ours and others'
-torch_save  files that torch.save wrote
-state_dict  a state_dict fitted to a module
-source      `FILE.py:FACTORY` and weights, as the command line takes them
+source      what the user named, to a trained module
+save_load   our own files
+file        any file in the safetensors format
+torch_save  what torch.save wrote
+state_dict  weights fitted to a module
 """
-
-from ...former_names import serve_former_names
-
-serve_former_names(__name__)

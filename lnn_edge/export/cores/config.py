@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -119,7 +119,7 @@ class CoreConfig(_Frozen, frozen=True):
         return f"{self.layer.kind} with {cell}" if self.layer else cell
 
 
-def differences(saved: CoreConfig, own: CoreConfig) -> list[tuple[str, Any, Any]]:
+def differences(saved: CoreConfig, own: CoreConfig) -> list[tuple[str, object, object]]:
     """Where two cores would not compute the same from the same tensors: (field, saved value, own value).
 
     Synapses are left out because the masks among the tensors decide them; dropout, because it does nothing when a
@@ -131,7 +131,7 @@ def differences(saved: CoreConfig, own: CoreConfig) -> list[tuple[str, Any, Any]
     return [(field, ours[field], theirs[field]) for field in ours if ours[field] != theirs[field]]
 
 
-def _comparable(config: CoreConfig) -> dict[str, Any]:
+def _comparable(config: CoreConfig) -> dict[str, object]:
     cell = msgspec.structs.asdict(config.cell)
     cell.pop("backbone_dropout", None)
     wiring: WiringConfig | None = cell.pop("wiring", None)

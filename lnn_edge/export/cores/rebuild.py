@@ -9,6 +9,7 @@ from ncps.torch import LTC, CfC, CfCCell, LTCCell, WiredCfCCell
 from ncps.wirings import Wiring
 from torch import nn
 
+from ...arrays import Array
 from ...reference import CfcCell
 from .config import (
     CellConfig,
@@ -37,8 +38,8 @@ class SavedWiring(Wiring):  # type: ignore[misc] # ncps has no types
         self._types = config.types
         self.set_output_dim(config.outputs)
         self.set_input_dim(config.inputs)
-        self.adjacency_matrix: Any = _matrix((config.units, config.units), config.synapses)
-        self.sensory_adjacency_matrix: Any = _matrix((config.inputs, config.units), config.sensory_synapses)
+        self.adjacency_matrix: Array = _matrix((config.units, config.units), config.synapses)
+        self.sensory_adjacency_matrix: Array = _matrix((config.inputs, config.units), config.sensory_synapses)
 
     @property
     def num_layers(self) -> int:
@@ -54,7 +55,7 @@ class SavedWiring(Wiring):  # type: ignore[misc] # ncps has no types
         return self._types[neuron_id]
 
 
-def _matrix(shape: tuple[int, int], synapses: tuple[Synapse, ...]) -> Any:
+def _matrix(shape: tuple[int, int], synapses: tuple[Synapse, ...]) -> Array:
     """Polarities by (source, target); whole ones stay whole numbers, as ncps has them."""
     matrix = np.zeros(shape, np.int32 if all(p.is_integer() for *_, p in synapses) else np.float64)
     for source, target, polarity in synapses:
@@ -144,7 +145,7 @@ def _wiring_config(wiring: Wiring) -> WiringConfig:
     )
 
 
-def _synapses(matrix: Any) -> tuple[Synapse, ...]:
+def _synapses(matrix: Array) -> tuple[Synapse, ...]:
     rows, columns = np.nonzero(matrix)
     return tuple((int(r), int(c), float(matrix[r, c])) for r, c in zip(rows, columns, strict=True))
 

@@ -1,5 +1,5 @@
-"""The ONNX graph of a step.
+"""The ONNX graph, node by node.
 
-builder  nodes, weights, inputs and outputs of a graph
-float16  a finished graph in half precision
+builder  nodes, constants, inputs and outputs
+float16  a finished step in half precision
 """

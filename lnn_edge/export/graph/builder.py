@@ -214,7 +214,7 @@ def check_limits(model: onnx.ModelProto) -> None:
 
 
 def graph_facts(model: onnx.ModelProto) -> Graph:
-    """Count what the manifest tells about the graph."""
+    """The facts about the graph that the manifest holds."""
     floats = [i for i in model.graph.initializer if i.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16)]
     operators = Counter(node.op_type for node in model.graph.node)
     return Graph(

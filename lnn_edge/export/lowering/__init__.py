@@ -1,8 +1,9 @@
-"""Cores as nodes of the graph, one file for each kind of cell.
+"""Cores as nodes of the graph.
 
-core       a whole core: memory cell, cell, projection
-ltc        the LTC
-cfc        the CfC in its modes
-rnn        torch's recurrent layers
-step_time  the timespan of a step: folded, or scaled from dt
+core       any core
+ltc        the solver of an LTC
+synapses   the sums of its synapses
+cfc        the layers of a CfC
+rnn        torch's GRU, LSTM and RNN
+step_time  the timespan that they all ask for
 """

@@ -95,7 +95,7 @@ class _Features:
 
 def _lower_layer(graph: GraphBuilder, layer: CfcLayer, x: str, state: str, time: StepTime) -> str:
     timed = time.fixed is None and layer.mode != "pure"
-    # dt joins behind the backbone: it is no feature of the layer, it stands for the bias that the gate multiplies with it.
+    # dt joins behind the backbone: it is no feature of the layer, it only carries the bias that the gate scales by it.
     parts, pending = [x, state], 1.0
     if layer.backbone:
         z, pending = _backbone(graph, layer, graph.concat(parts))

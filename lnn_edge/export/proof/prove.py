@@ -118,7 +118,7 @@ def _beginnings(
 ) -> tuple[Array, list[tuple[str, int, int]]]:
     """Steps at the beginning of every segment, twice as many of the first, and where the segments then lie.
 
-    Whole blocks, and at least one of each segment.
+    Whole calls, and at least one of each segment.
     """
     share = max(1, budget // (len(parts) + 1) // unroll) * unroll
     picks, segments, done = [], [], 0

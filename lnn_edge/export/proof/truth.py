@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,22 +19,18 @@ from ..trained.protocol import Known, Results, Trained
 
 __all__ = ["STEPPED_WHOLE", "TORCH_EXACT", "Truth", "check_causal", "truth_from_model"]
 
+_Part = TypeVar("_Part")
+
 TORCH_EXACT = versus(TORCH, EXACT)
-
-
 STEPPED_WHOLE = versus("torch stepped", "torch on the whole sequence")
 
-
 _CAUSAL_STEPS = 24
-
 
 _DRAWS = (
     "its forward draws random numbers in eval mode (noise, a sample of a distribution, a dropout that is always on), "
     "which no step can draw again. Draw them only `if self.training`, call dropout with `training=self.training`, and "
     "return what a distribution is made of, its mean or logits, in place of a sample"
 )
-
-
 _KEEPS = (
     "its forward keeps something from call to call, or draws random numbers outside torch. Keep all state in the state "
     "that it takes and returns, and draw only `if self.training`"
@@ -109,9 +105,9 @@ def _by_segment(
     phase: str,
     samples: Excitation,
     progress: Progress,
-    run: Callable[[Excitation], Any],
-    join: Callable[[Sequence[int], list[Any]], Any],
-) -> Any:
+    run: Callable[[Excitation], _Part],
+    join: Callable[[Sequence[int], list[_Part]], _Part],
+) -> _Part:
     parts = []
     for _, start, stop in samples.segments:
         progress(phase, start, samples.steps)

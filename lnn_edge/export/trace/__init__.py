@@ -1,9 +1,9 @@
-"""What surrounds the cores: the user's own step, traced and translated operation by operation.
+"""A step of the user's own code, traced and translated operation by operation.
 
-trace       one step as a torch.export program
-core_op     the operation that stands for a core in it
-translator  from that program to nodes of the graph
-folding     values that are not written yet, so that constants go into weights
-registry    what a rule of translation is
-ops         the rules, a file for each kind of operation
+core_op     the operation that stands for a core
+trace       the program of a step, and its way into a graph
+translator  the walk through the program
+folding     constants that go into the weights beside them
+registry    what a rule is
+ops         the rules, by kind of operation
 """

@@ -144,7 +144,7 @@ class Scaled(Unwritten):
             if factor is None or shift is None:
                 break
             moved = offset + total * shift
-            # A convolution pads with zeros after the shift; had the shift moved into its bias, they would be shifted too.
+            # A convolution pads with zeros after the shift; with the shift in its bias, they would be shifted too.
             if np.any(shift) and (not shifts or np.abs(moved).max() > _LARGEST_SHIFT):
                 break
             total, offset, rest = total * factor, moved, rest._source

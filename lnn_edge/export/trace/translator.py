@@ -100,9 +100,9 @@ class Translator:
         arguments, keywords = self._argument(node.args), self._argument(node.kwargs)
         if node.target is operator.getitem:
             return arguments[0][arguments[1]]
-        if node.target is torch.ops.higher_order.wrap_with_set_grad_enabled:  # a block under torch.enable_grad()
-            _enabled, block, *given = _written(arguments)
-            return self._walked(block, given)
+        if node.target is torch.ops.higher_order.wrap_with_set_grad_enabled:  # a part under torch.enable_grad()
+            _enabled, part, *given = _written(arguments)
+            return self._walked(part, given)
         if node.target is torch.ops.lnn_edge.core.default:
             x, states, timespans, index, _outputs = arguments
             given = self._flat(timespans) if isinstance(timespans, Value) else timespans

@@ -1,11 +1,17 @@
-"""What a trained model gives: on whole sequences, stepped, in float64, and as a step to be traced.
+"""Trained models: called on whole sequences, stepped, restated in exact arithmetic, lowered to a graph.
 
-protocol       what the exporter asks of it
-open           from whatever module was trained to one of the three below
-layer          one LTC or CfC
-network        a network around cores
+protocol       what the exporter asks of a model
+open           from the user's module to one of the three below
+layer          a single ncps layer or cell
+network        a network around some
 user_step      a network whose step the user writes
-step_function  that step, and what its state is made of
-forward        the user's forward, called as in training
-patching       cores patched while a forward or a step runs
+core_step      one core alone
+closed_loop    how all of them are stepped
+traced         how networks are traced
+patching       what computes in place of a core
+kept_states    a network's cores and the states kept for them
+forward        the user's forward, on whole sequences
+step_function  the user's step, and what its state is made of
+probe          what only calling that step shows
+states         states by name
 """
