@@ -2,6 +2,7 @@
 
 exporting       `export_model`
 arguments       its arguments, checked
+recordings      the example, as recordings of each input
 cores           the recurrent cores in a model
 trained         what a trained model gives
 trace           what surrounds the cores, traced and translated
@@ -9,6 +10,7 @@ lowering        cores as nodes
 graph           the ONNX graph
 step_graph      the whole step as a graph
 proof           the proof
+proven_bundle   a bundle written, proven and put in place, or nothing
 verify_against  the proof again, for `verify --against`
 checkpoint      where trained weights come from
 provenance      where a bundle comes from
