@@ -161,6 +161,7 @@ MUTATIONS = (
         "dt's scale",
         "test_measured_time[cfc-units-seed7]",
         ("self.scale = time.timespan / time.period_s", "self.scale = time.timespan * time.period_s"),
+        ("scale = time.timespan / time.period_s\n    return", "scale = time.timespan * time.period_s\n    return"),
     ),
     _fault(
         "state-outputs-crossed",
@@ -169,6 +170,10 @@ MUTATIONS = (
         (
             "for pair, state in zip(trained.states, states, strict=True):\n        graph.output(",
             "for pair, state in zip(trained.states, states[::-1], strict=True):\n        graph.output(",
+        ),
+        (
+            "for pair, state in zip(model.states, states, strict=True):\n        graph.output(",
+            "for pair, state in zip(model.states, states[::-1], strict=True):\n        graph.output(",
         ),
     ),
     _fault(
@@ -182,6 +187,7 @@ MUTATIONS = (
         "order in a block",
         "test_times_of_a_block",
         ("states, when.at(k))", "states, when.at(unroll - 1 - k))"),
+        ("measured, place) for place in range(unroll)]", "measured, unroll - 1 - place) for place in range(unroll)]"),
     ),
     # ---- export: the graph
     _fault(
@@ -210,6 +216,10 @@ MUTATIONS = (
         "graph folding",
         "test_constants_fold[linear-norm]",
         ("shift if bias is None else bias * factor + shift", "shift if bias is None else bias + shift"),
+        (
+            "shift if self._bias is None else self._bias * factor + shift",
+            "shift if self._bias is None else self._bias + shift",
+        ),
     ),
     _fault(
         "folded-mean",
@@ -522,12 +532,14 @@ MUTATIONS = (
         "gap policy",
         "test_run_begins_anew_behind_a_gap",
         ("if abs(row.t_s - last_s) <= self._longest_s:", "if row.t_s - last_s <= self._longest_s:"),
+        ("if abs(now_s - last_s) <= self._longest_s:", "if now_s - last_s <= self._longest_s:"),
     ),
     _fault(
         "block-across-a-gap",
         "gap policy",
         "test_a_gap_ends_a_block",
         ("self._block, self._last_s = [], None", "self._last_s = None"),
+        ("self._rows, self._last_s = [], None", "self._last_s = None"),
     ),
     # ---- verify
     _fault(
