@@ -61,13 +61,13 @@ class TrainedNetwork:
         self._kept = KeptStates(self._layers, self.core_maths, self._starts)
         self._leaves = self._find_outputs({name: rows[0][:3, 0] for name, rows in example.items()})
         self.outputs = tuple(Tensor(leaf.name, (batch, *leaf.shape)) for leaf in self._leaves)
+        named = dict(zip(self._layers, self.core_maths, strict=True))
         timed = self._forward.time_argument is not None
-        self._traced = TracedStep(self._module, self._traced_sample, self.inputs, self.states, timed=timed)
+        self._traced = TracedStep(self._module, self._traced_sample, self.inputs, self.states, named, timed=timed)
 
     def lower(self, graph: GraphBuilder, inputs: list[Value], states: list[Value], when: StepTime) -> list[Value]:
         """See `Lowerable.lower`."""
-        cores = list(zip(self._layers, self.core_maths, strict=True))
-        return self._traced.lower(graph, [*inputs, *states], cores, when)
+        return self._traced.lower(graph, inputs, states, when)
 
     def whole(self, samples: Excitation, time: Time) -> Known:
         """Outputs of the torch module called on whole sequences: per output the steps known, and their values."""

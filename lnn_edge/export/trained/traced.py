@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 import torch
@@ -29,6 +29,7 @@ class TracedStep(nn.Module):
             to outputs and new states.
         inputs: The inputs.
         states: The states.
+        cores: The maths of the cores by name, in the order of the numbers under which they are opaque.
         timed: Whether `one_sample` takes a timespan.
     """
 
@@ -38,6 +39,7 @@ class TracedStep(nn.Module):
         one_sample: OneSample,
         inputs: Sequence[Tensor],
         states: Sequence[StatePair],
+        cores: Mapping[str, LiquidCore | RecurrentCore],
         *,
         timed: bool,
     ) -> None:
@@ -46,6 +48,7 @@ class TracedStep(nn.Module):
         self._one_sample, self._timed = one_sample, timed
         self._shapes = [tensor.shape for tensor in inputs] + [state.shape for state in states]
         self._count = len(inputs)
+        self._cores = list(cores.items())
 
     def forward(self, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """From (*inputs, *states, timespan?) to (*outputs, *states)."""
@@ -55,22 +58,11 @@ class TracedStep(nn.Module):
         return (*outputs, *after)
 
     def lower(
-        self,
-        graph: GraphBuilder,
-        values: Sequence[Value],
-        cores: Sequence[tuple[str, LiquidCore | RecurrentCore]],
-        when: StepTime,
+        self, graph: GraphBuilder, inputs: Sequence[Value], states: Sequence[Value], when: StepTime
     ) -> list[Value]:
-        """Add the step to a graph: from the values of inputs and states to those of outputs and states.
-
-        Args:
-            graph: Where to.
-            values: Values of the inputs and of the states.
-            cores: Name and maths of every core, by the index under which it is opaque.
-            when: The timespan.
-        """
+        """See `Lowerable.lower`."""
         spans = [span_argument(when)] if self._timed else []
-        return lower_program(graph, self._program, [*values, *spans], cores, when)
+        return lower_program(graph, self._program, [*inputs, *states, *spans], self._cores, when)
 
     @cached_property
     def _program(self) -> torch.export.ExportedProgram:

@@ -79,14 +79,13 @@ class TrainedStep:
         self.states = tuple(self._state_pairs())
         self._forward = self._own_forward(module)
         self._known = [] if self._forward is None else self._forward_leaves(self._forward, example)
-        self._patcher = CorePatcher(find_parts(self._module), self._maths)
-        timed = self._step.takes_time
-        self._traced = TracedStep(self._module, self._traced_sample, self.inputs, self.states, timed=timed)
+        parts, timed = find_parts(self._module), self._step.takes_time
+        self._patcher, named = CorePatcher(parts, self._maths), dict(zip(parts, self._maths, strict=True))
+        self._traced = TracedStep(self._module, self._traced_sample, self.inputs, self.states, named, timed=timed)
 
     def lower(self, graph: GraphBuilder, inputs: list[Value], states: list[Value], when: StepTime) -> list[Value]:
         """See `Lowerable.lower`."""
-        cores = list(zip(find_parts(self._module), self._maths, strict=True))
-        return self._traced.lower(graph, [*inputs, *states], cores, when)
+        return self._traced.lower(graph, inputs, states, when)
 
     def whole(self, samples: Excitation, time: Time) -> Known:
         """Outputs of the module's own forward on whole sequences; none if it has no such forward."""
