@@ -106,8 +106,9 @@ def export_model(
         ExportWarning: If training moved sparsity masks off 0 and 1.
     """
     started, length, note = clock.monotonic(), _LENGTH.get(), progress or silent
-    target, when = Path(path), make_time(time, period_s, timespan, dt_range_s)
+    target = Path(path)
     check_target(target, overwrite)
+    when = make_time(time, period_s, timespan, dt_range_s)
     check_unroll(unroll)
     check_precision(precision)
     opened = open_module(model, step=step, initial_state=initial_state, example=example)
