@@ -154,7 +154,7 @@ def check_all_or_nothing(stepper: GpuStepper, h: np.ndarray, name: str) -> None:
 
 def check_memory(device: Device) -> None:
     """Device memory keeps what was copied into it:"""
-    stream, host, memory = device.stream("spin"), device.host_memory(NBYTES), device.memory(NBYTES)
+    stream, host, memory = device.cuda_stream("spin"), device.host_memory(NBYTES), device.memory(NBYTES)
     values = np.random.default_rng(1).standard_normal(NBYTES // 4).astype(np.float32)
     host.array[...] = values
     stream.copy(memory.address, host.host_address, NBYTES, "h2d")
@@ -205,7 +205,7 @@ def check_refused_capture(device: Device) -> None:
 
 def places(device: Device):
     """A stream, pinned memory, device memory, and pinned memory to come back to."""
-    return device.stream("spin"), device.host_memory(NBYTES), device.memory(NBYTES), device.host_memory(NBYTES)
+    return device.cuda_stream("spin"), device.host_memory(NBYTES), device.memory(NBYTES), device.host_memory(NBYTES)
 
 
 def queue(stream, host, memory, back) -> Callable[[], None]:

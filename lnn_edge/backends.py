@@ -33,6 +33,7 @@ __all__ = [
     "Stepper",
     "backend_checks",
     "backend_class",
+    "base_install",
     "checked_options",
     "missing_modules",
     "named_backend",
@@ -236,6 +237,11 @@ def named_backend(name: str, *, others: Sequence[str] = ()) -> BackendEntry:
         if entry.name == name:
             return entry
     raise ValueError(f"unknown backend '{name}'. {choices(name, [*others, *(e.name for e in BACKENDS)])}")
+
+
+def base_install() -> str:
+    """The command that provides the backend of the base install, which runs everywhere."""
+    return next(entry.install for entry in BACKENDS if entry.extra is None)
 
 
 def missing_modules(entry: BackendEntry) -> list[str]:

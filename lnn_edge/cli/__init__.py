@@ -2,12 +2,12 @@
 
 program      the parser, and what becomes an exit code and one line on standard error
 commands     one file for each command
-exit_codes   their numbers
+exit_codes   the numbers with which a command ends
 options      arguments that several commands share
 console      results on standard output, everything else on standard error
 proof_text   a proof as text
 feeding      rows of a table through a stream, for `run`
-results      where its results go and how they look
-signals      signals that end it and lose nothing
+results      where the results of `run` go, and how they look
+signals      signals that end `run` and lose nothing
 os_errors    errors of the operating system in plain words
 """

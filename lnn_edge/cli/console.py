@@ -16,7 +16,7 @@ from ..errors import ExportWarning
 from ..files import check_output, named_in_errors, whole_file
 
 if TYPE_CHECKING:
-    from ..progress import Progress as Report
+    from ..progress import Progress
 
 __all__ = [
     "LimitedNotes",
@@ -158,16 +158,17 @@ def grid(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str | Non
 
 
 @contextmanager
-def progress_bar(description: str) -> Iterator[Report]:
+def progress_bar(description: str) -> Iterator[Progress]:
     """Show progress on a terminal; elsewhere print nothing. Yields a function (phase, done, total)."""
     if not sys.stderr.isatty():
         yield lambda _phase, _done, _total: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Bar(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(description, total=None)
         yield lambda phase, done, total: progress.update(
             task, description=f"{description}: {phase}", completed=done, total=total or None

@@ -14,7 +14,7 @@ from .console import LimitedNotes
 if TYPE_CHECKING:
     from ..runtime.guard.dt_policy import Gap
     from ..runtime.model import Model
-    from ..runtime.transport.csv_file import BadRowError, Row
+    from ..runtime.transport.row import BadRowError, Row
     from .results import Outputs
 
 __all__ = ["Feed", "Handling"]

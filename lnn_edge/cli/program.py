@@ -20,9 +20,9 @@ from .console import check_json_path, escape_what_is_unprintable
 from .exit_codes import BAD_BUNDLE, FAILED, INTERRUPTED, NOT_EQUAL, NOT_READY, OK, USAGE
 from .os_errors import STANDARD_OUTPUT, is_of_the_machine, os_error_text
 
-__all__ = ["main"]
+__all__ = ["COMMANDS", "main"]
 
-_COMMANDS = (export, verify, inspect, build, run, bench, doctor)
+COMMANDS = (export, verify, inspect, build, run, bench, doctor)
 _EXIT_CODES = """exit codes:
   0 done; 1 unexpected error; 2 usage or bad input; 3 verification failed; 4 deadline or target missed;
   5 environment not ready; 6 bundle invalid; 130 interrupted; 129, 143 ended by a signal"""
@@ -59,7 +59,7 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lnn-edge {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    for module in _COMMANDS:
+    for module in COMMANDS:
         command = commands.add_parser(
             module.NAME,
             help=module.HELP,

@@ -19,7 +19,7 @@ from .signals import Stop
 if TYPE_CHECKING:
     from ..arrays import Array
     from ..runtime.model import Model
-    from ..runtime.transport.csv_file import Row
+    from ..runtime.transport.row import Row
 
     Outputs = Array | dict[str, Array]  # of one sample; several by name
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import time as clock
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any, Literal
 
 import msgspec
@@ -105,7 +105,7 @@ def export_model(
     Warns:
         ExportWarning: If training moved sparsity masks off 0 and 1.
     """
-    started, length, note = clock.monotonic(), _LENGTH.get(), progress or silent
+    started, length, note = monotonic(), _LENGTH.get(), progress or silent
     target = Path(path)
     check_target(target, overwrite)
     when = make_time(time, period_s, timespan, dt_range_s)

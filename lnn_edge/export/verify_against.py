@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import time as clock
 from collections.abc import Callable, Mapping
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,7 @@ def verify_against(
         ValueError: If the module's inputs, outputs or states are not those of the bundle, or the example does not fit.
         BundleError, BackendUnavailable: As `lnn_edge.load`.
     """
-    started = clock.monotonic()
+    started = monotonic()
     bundle = read_bundle(path)
     manifest = bundle.manifest
     opened = open_module(model, step=step, initial_state=initial_state, example=example)

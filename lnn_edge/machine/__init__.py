@@ -3,5 +3,5 @@
 describe        the facts that a latency figure is worthless without
 jetson          facts about a Jetson
 checks          checks for `lnn-edge doctor`: extras and the CPU's clock
-jetson_checks   its checks of a Jetson
+jetson_checks   checks of a Jetson
 """

@@ -1,4 +1,4 @@
-"""Scalar functions, safe for large arguments."""
+"""Functions of each element, safe for large arguments."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from ..backends import (
     BACKENDS,
     BackendEntry,
     backend_class,
+    base_install,
     checked_options,
     missing_modules,
     named_backend,
@@ -99,7 +100,7 @@ def _fastest(bundle: Bundle, threads: int) -> Model:
     """
     models = [_opened(entry, bundle, threads) for entry in _ready_entries()]
     if not models:
-        raise BackendUnavailable(f"no backend is ready on this machine. Type: {BACKENDS[-1].install}")
+        raise BackendUnavailable(f"no backend is ready on this machine. Type: {base_install()}")
     if len(models) == 1:
         return models[0]
     golden = golden_from_bundle(bundle)

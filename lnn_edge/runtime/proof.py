@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time as clock
 from collections.abc import Mapping, Sequence
+from time import monotonic
 
 import numpy as np
 
@@ -83,7 +83,7 @@ def report_from_proof(
         comparisons=tuple(comparisons),
         nodes=bundle.manifest.graph.nodes,
         parameters=bundle.manifest.graph.parameters,
-        seconds=clock.monotonic() - started,
+        seconds=monotonic() - started,
         timeline=Timeline(
             curves=tuple(curves),
             reset=reset,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import time as clock
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -56,7 +56,7 @@ def verify_golden(
         VerificationError: If a step refuses a golden sample or gives a result that is not finite.
         BundleError, BackendUnavailable: As `lnn_edge.load`.
     """
-    started = clock.monotonic()
+    started = monotonic()
     bundle = read_bundle(path)
     golden = golden_from_bundle(bundle)
     once = golden.steps

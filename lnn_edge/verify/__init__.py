@@ -3,5 +3,5 @@
 comparison   tolerances with their reasons, and the error figures of one tensor
 samples      what is stepped through, and where sequences begin
 report       what a proof found
-plot         its picture
+plot         the picture of a proof
 """

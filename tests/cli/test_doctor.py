@@ -30,7 +30,9 @@ def test_doctor_json(call):
     result = json.loads(out)
     assert (code, result["ready"]) == (0, True)
     extras = {"export", "train", "plot"}
-    assert {f["what"] for f in result["findings"]} == {"backend tensorrt", "backend onnxruntime", "CPU clock"} | extras
+    assert {f["what"] for f in result["findings"]} == {f"backend {entry.name}" for entry in BACKENDS} | {
+        "CPU clock"
+    } | extras
     assert "ready to run bundles" in err
 
 

@@ -63,7 +63,7 @@ def vectors(rows=1, steps=40, seed=0, features=5):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_reference_equals_torch_in_float64(name):
-    """Outputs and every state of every layer, over a sequence, from zero; limits as in tests/test_reference.py."""
+    """Outputs and every state of every layer, over a sequence, from zero; limits as for liquid cores."""
     module = built(LAYERS[name]).double()
     core = recurrent_from_module("rnn", module)
     x = torch.from_numpy(vectors(rows=60, steps=3).astype(np.float64))  # (time, batch, features)

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.S)
-INSTALLING = ("make ", "pip install ")  # run by .ci/run and by tests/test_packaging.py
+INSTALLING = ("make ", "pip install ")  # run by .ci/run and by tests/house/test_packaging.py
 
 
 def shell(command, folder):

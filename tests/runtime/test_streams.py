@@ -47,7 +47,7 @@ def bundles(tmp_path_factory):
 @pytest.mark.parametrize("bundle", ["fixed", "measured", "batch", "blocks", "timed-blocks", "batch-blocks"])
 @pytest.mark.parametrize("backend", [entry.name for entry in BACKENDS])
 def test_conformance(check, bundle, backend, bundles, gpu):
-    if backend == "tensorrt":  # more of it in tests/test_tensorrt.py
+    if backend == "tensorrt":  # more of it in tests/runtime/trt/test_tensorrt.py
         gpu()
     CHECKS[check](lnn_edge.load(bundles[bundle], backend=backend))
 

@@ -1,4 +1,4 @@
-"""`lnn-edge build`: make ready now what a backend would otherwise make on first use."""
+"""`lnn-edge build`: what a backend would otherwise make on first use, made ready now."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from ...backends import (
     BackendEntry,
     backend_checks,
     backend_class,
+    base_install,
     missing_modules,
     why_not_ready,
 )
@@ -57,7 +58,7 @@ def _doctor(json: str | None) -> int:
     )
     print_result("machine: " + "; ".join(f"{name} {value}" for name, value in machine().items()), json)
     if not usable:
-        print_result(f"lnn-edge {__version__}: no backend is ready; type: {BACKENDS[-1].install}", json)
+        print_result(f"lnn-edge {__version__}: no backend is ready; type: {base_install()}", json)
         return NOT_READY
     ready = ", ".join(entry.name for entry, f in zip(BACKENDS, backends, strict=True) if f.status == "ready")
     print_result(f"lnn-edge {__version__}: ready to run bundles on {ready}", json)

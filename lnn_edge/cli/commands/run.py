@@ -1,4 +1,4 @@
-"""`lnn-edge run`: stream samples from a CSV file or a pipe through a bundle."""
+"""`lnn-edge run`: samples from a CSV file or a pipe, streamed through a bundle."""
 
 from __future__ import annotations
 

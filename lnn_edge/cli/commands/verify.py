@@ -1,4 +1,4 @@
-"""`lnn-edge verify`: prove a bundle again, on this machine."""
+"""`lnn-edge verify`: the proof of a bundle again, on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """Transports: where samples come from and results go.
 
+row        what every transport yields
 csv_file   CSV files and pipes
 """

@@ -15,12 +15,9 @@ import numpy as np
 
 from ...arrays import Array
 from ...wording import choices, listed
+from .row import BadRowError, Row
 
-__all__ = ["BadRowError", "Columns", "Row", "load_recordings", "open_table", "read_columns", "reader", "rows"]
-
-
-class BadRowError(ValueError):
-    """One row cannot be used; the reader can go on with the next."""
+__all__ = ["Columns", "load_recordings", "open_table", "read_columns", "reader", "rows"]
 
 
 @dataclass(frozen=True)
@@ -38,17 +35,6 @@ class Columns:
     inputs: tuple[int, ...]
     reset: int | None
     time: int | None
-
-
-@dataclass(frozen=True)
-class Row:
-    """One sample: line number in the file, features float64, recording label, time in seconds, new recording or not."""
-
-    line: int
-    values: Array
-    recording: str | None
-    t_s: float | None
-    reset: bool
 
 
 def open_table(path: str | os.PathLike[str]) -> IO[str]:

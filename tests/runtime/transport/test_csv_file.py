@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lnn_edge.runtime.transport.csv_file import BadRowError, load_recordings, open_table, read_columns, reader, rows
+from lnn_edge.runtime.transport.csv_file import load_recordings, open_table, read_columns, reader, rows
+from lnn_edge.runtime.transport.row import BadRowError
 
 settings.register_profile("table", deadline=None, derandomize=True)
 PROFILE = settings.get_profile("table")

@@ -174,7 +174,7 @@ def test_facts(device):
 
 @pytest.mark.parametrize("wait", ["spin", "block", "poll"])
 def test_there_and_back(wait, device):
-    stream, host, memory = device.stream(wait), device.host_memory(512), device.memory(512)
+    stream, host, memory = device.cuda_stream(wait), device.host_memory(512), device.memory(512)
     assert not host.array.any()
     host.array[...] = np.arange(128)
     stream.copy(memory.address, host.host_address, 512, "h2d")
@@ -187,7 +187,7 @@ def test_there_and_back(wait, device):
 
 
 def test_capture_launch_and_time(device):
-    stream, host, memory = device.stream("spin"), device.host_memory(256), device.memory(256)
+    stream, host, memory = device.cuda_stream("spin"), device.host_memory(256), device.memory(256)
     graph = stream.capture(lambda: stream.copy(memory.address, host.host_address, 256, "h2d"))
     start, end = stream.event(), stream.event()
     stream.record(start)
@@ -201,7 +201,7 @@ def test_capture_launch_and_time(device):
 
 
 def test_forbidden_call_in_a_capture(device):
-    stream = device.stream("spin")
+    stream = device.cuda_stream("spin")
     with pytest.raises(cudart.CudaError, match="cudaMalloc failed with CUDA error 900"):
         stream.capture(lambda: device.memory(256))
     with pytest.raises(cudart.CudaError, match="cudaStreamEndCapture failed with CUDA error 901"):
@@ -211,7 +211,7 @@ def test_forbidden_call_in_a_capture(device):
 
 def test_memory_frees_itself(device):
     def use():
-        device.memory(256), device.host_memory(256), device.stream("spin")
+        device.memory(256), device.host_memory(256), device.cuda_stream("spin")
 
     use()
     assert not device.machine.memory

@@ -1,6 +1,7 @@
 """The `tensorrt` backend on machines that are not there: five versions of the real API, one GPU of each kind.
 
-What runs is the real backend; TensorRT and CUDA are those of tests/fake_tensorrt, which compute through onnxruntime.
+What runs is the real backend; TensorRT and CUDA are those of tests/support/fake_tensorrt, which compute through
+onnxruntime.
 """
 
 from __future__ import annotations

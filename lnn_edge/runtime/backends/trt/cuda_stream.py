@@ -1,4 +1,4 @@
-"""A stream of GPU work: copies, graphs, events, and three ways to wait."""
+"""A CUDA stream: copies, graphs, events, and three ways to wait."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ class Device:
         """Allocate pinned memory that the GPU sees as well."""
         return HostMemory(self.cudart, nbytes)
 
-    def stream(self, wait: str) -> CudaStream:
+    def cuda_stream(self, wait: str) -> CudaStream:
         """Make a stream; for "spin", from then on every wait of this process for this GPU spins."""
         if wait == "spin":
             flags = self.cudart.call("cudaGetDeviceFlags")

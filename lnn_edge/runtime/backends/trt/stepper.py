@@ -171,7 +171,7 @@ class GpuStepper:
         self._refresh()
 
     def _allocate(self, device: Device, engine: Engine, options: Options, stack: ExitStack) -> None:
-        stream, layout = device.stream(options.wait), self._layout
+        stream, layout = device.cuda_stream(options.wait), self._layout
         buffers, two = Buffers(device, layout), options.feedback == "pingpong"
         results = [device.memory(layout.results.nbytes) for _ in range(2 if two else 1)]
         for memory in results:  # padding between tensors is shown too, and must be finite

@@ -1,0 +1,24 @@
+"""Rows: what every transport yields, a sample or the reason why there is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...arrays import Array
+
+__all__ = ["BadRowError", "Row"]
+
+
+class BadRowError(ValueError):
+    """One row cannot be used; the reader can go on with the next."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sample: line number in the file, features float64, recording label, time in seconds, new recording or not."""
+
+    line: int
+    values: Array
+    recording: str | None
+    t_s: float | None
+    reset: bool
