@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from exports import quick_export
+from exports import SHORT_PROOF, quick_export
 from ncps.torch import LTC, CfC
 from ncps.wirings import AutoNCP
 from safetensors.torch import save_file, save_model
@@ -580,13 +580,14 @@ def drifted(core, entries=3):
     return core
 
 
-def test_drifted_masks_are_named_once(tmp_path):
+def test_drifted_masks_are_named_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("lnn_edge.export.exporting.FULL_PROOF", SHORT_PROOF)
     module = built(lambda: Network(drifted(LTC(8, AutoNCP(12, 3)))))
     match = (
         r"^3 of 240 entries in the sparsity masks of 'rnn.rnn_cell' are neither 0 nor 1. Training moved them.*equals"
     )
     with pytest.warns(ExportWarning, match=match) as caught:
-        lnn_edge.export_model(module, tmp_path / "m.lnn", example=recordings())
+        lnn_edge.export_model(module, tmp_path / "m.lnn", example=recordings(), steps=SHORT_PROOF.least)
     assert len(caught) == 1
     assert Path(caught[0].filename).name == Path(__file__).name
     check(module, tmp_path / "m.lnn", first)

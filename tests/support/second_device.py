@@ -97,9 +97,9 @@ def install() -> torch.library.Library:
 
 
 RNG = np.random.default_rng(0)
-X = RNG.normal(size=(8, 12, 3)).cumsum(axis=1).astype(np.float32)
+X = RNG.normal(size=(8, 6, 3)).cumsum(axis=1).astype(np.float32)
 Y, UP = X[..., :2], np.where(X[:, -1, 0] > 0, "up", "down")
-SPANS = RNG.uniform(0.5, 2.0, (8, 12)).astype(np.float32)
+SPANS = RNG.uniform(0.5, 2.0, (8, 6)).astype(np.float32)
 CASES = {
     "plain": ({}, Y, None),
     "measured": ({}, Y, SPANS),
@@ -108,7 +108,7 @@ CASES = {
     "stacked": ({"stacked": True}, Y, None),
     "one model per target": ({"per_target": True}, Y, None),
     "mixed memory": ({"mixed_memory": True}, Y, SPANS),
-    "windows": ({"window": 5}, Y, None),
+    "windows": ({"window": 4}, Y, None),
     "labels": ({"targets": "sequence", "task": "classification"}, UP, None),
     "held out, noisy": ({"noise": 0.1, "validation_split": 0.25, "patience": 2}, Y, None),
     "loader threads": ({"batch_size": 3, "n_jobs": 2}, Y, None),

@@ -52,7 +52,7 @@ class TestProgress:
         """A real terminal: the bar shows loss, epochs and the time left, and is gone at the end."""
         program = (
             "import numpy as np; from lnn_edge import LiquidNeuralRegressor; x = np.ones((4, 50, 3), np.float32); "
-            "x[:, :, 0] = np.arange(50); LiquidNeuralRegressor(20, 'LTC', epochs=40, n_jobs=1).fit(x, x); print('done')"
+            "x[:, :, 0] = np.arange(50); LiquidNeuralRegressor(8, 'LTC', epochs=40, n_jobs=1).fit(x, x); print('done')"
         )
         ours, theirs = pty.openpty()
         environment = environment | {"TERM": "xterm", "COLUMNS": "100"}
