@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
@@ -581,7 +582,7 @@ def drifted(core, entries=3):
 
 
 def test_drifted_masks_are_named_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("lnn_edge.export.exporting.FULL_PROOF", SHORT_PROOF)
+    monkeypatch.setattr("lnn_edge.export.exporting._LENGTH", ContextVar("length of proofs", default=SHORT_PROOF))
     module = built(lambda: Network(drifted(LTC(8, AutoNCP(12, 3)))))
     match = (
         r"^3 of 240 entries in the sparsity masks of 'rnn.rnn_cell' are neither 0 nor 1. Training moved them.*equals"

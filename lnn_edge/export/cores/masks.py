@@ -24,7 +24,7 @@ def warn_of_drifted_masks(module: nn.Module) -> None:
             "The export keeps the values, so it equals the model, but connections that the wiring left out now carry "
             "signals. To keep a wiring, leave parameters with 'sparsity_mask' in their name frozen and train again",
             ExportWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
 
 
