@@ -43,13 +43,23 @@ def bundles(tmp_path_factory):
     }
 
 
+@pytest.fixture(scope="module")
+def loaded():
+    """Models by bundle and backend: a model is immutable, so one serves every check."""
+    models = {}
+    yield models
+    models.clear()
+
+
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("bundle", ["fixed", "measured", "batch", "blocks", "timed-blocks", "batch-blocks"])
 @pytest.mark.parametrize("backend", [entry.name for entry in BACKENDS])
-def test_conformance(check, bundle, backend, bundles, gpu):
-    if backend == "tensorrt":  # more of it in tests/runtime/trt/test_tensorrt.py
-        gpu()
-    CHECKS[check](lnn_edge.load(bundles[bundle], backend=backend))
+def test_conformance(check, bundle, backend, bundles, loaded, request):
+    if (bundle, backend) not in loaded:
+        if backend == "tensorrt":  # more of it in tests/runtime/trt/test_tensorrt.py
+            request.getfixturevalue("gpu")()
+        loaded[bundle, backend] = lnn_edge.load(bundles[bundle], backend=backend)
+    CHECKS[check](loaded[bundle, backend])
 
 
 def test_auto_says_what_runs(bundles):

@@ -71,14 +71,14 @@ class Layout:
 def layout_from_manifest(manifest: Manifest) -> Layout:
     """Lay out a model's tensors."""
     return Layout(
-        sample=slab(manifest.sample_inputs().items()),
-        states=slab((s.input, s.shape) for s in manifest.states),
-        results=slab(manifest.results().items()),
+        sample=slab(manifest.sample_inputs().items(), ALIGNMENT),
+        states=slab(((s.input, s.shape) for s in manifest.states), ALIGNMENT),
+        results=slab(manifest.results().items(), ALIGNMENT),
         pairs=tuple((s.input, s.output) for s in manifest.states),
     )
 
 
-def slab(tensors: Iterable[tuple[str, Shape]], alignment: int = ALIGNMENT) -> Slab:
+def slab(tensors: Iterable[tuple[str, Shape]], alignment: int) -> Slab:
     """Put float32 tensors one after the other, each at a multiple of `alignment` bytes."""
     shapes = dict(tensors)
     offsets, end = {}, 0
