@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .cfc_modes import Mixture
-from .recurrent_product import Affine
+from .recurrent_product import RecurrentProduct
 from .time_loop import buffer
 
 __all__ = ["Activation", "BackboneBlock", "MixBlock"]
@@ -65,45 +65,45 @@ class BackboneBlock:
     Args:
         activation: What `Activation` takes.
         noise: (steps, B, units): 0, or 1 / (1 - rate) where a unit stays; `None` without dropout.
-        drive, weight: As for `Affine`.
+        drive, weight: As for `RecurrentProduct`.
     """
 
     def __init__(self, activation: str, noise: Tensor | None, drive: Tensor, weight: Tensor) -> None:
         self._activation, self._noise = Activation(activation), noise
-        self._affine, self._units = Affine(drive, weight), len(weight)
+        self._product, self._units = RecurrentProduct(drive, weight), len(weight)
 
     def start(self, h: Tensor, steps: int, keep: bool, last: bool) -> None:  # noqa: ARG002 # the gates always follow
         """See `AutogradBlock`."""
-        self._affine.start(h, steps, keep)
-        self._whole, self._rows = self._affine.whole, self._affine.rows
+        self._product.start(h, steps, keep)
+        self._whole, self._rows = self._product.whole, self._product.rows
         if not self._activation.in_place or self._noise is not None:
             self._whole, self._rows = buffer(h, steps, (len(h), self._units), keep)
 
     def forward(self, t: int, h: Tensor) -> Tensor:
         """See `AutogradBlock`."""
-        y, row = self._affine.forward(t, h), self._rows[t]
+        y, row = self._product.forward(t, h), self._rows[t]
         y = self._activation.forward(y, row)
         return y if self._noise is None else torch.mul(y, self._noise[t], out=row)
 
     def saved(self) -> tuple[Tensor, ...]:
         """See `AutogradBlock`."""
-        return self._whole, self._affine.whole
+        return self._whole, self._product.whole
 
     def prepare(self, saved: Sequence[Tensor], incoming: Tensor, last_memory: Tensor) -> None:  # noqa: ARG002
         """See `AutogradBlock`."""
         local = self._activation.derivative(saved[1])
         self._local = (local if self._noise is None else local * self._noise).unbind(0)
-        self._affine.prepare(incoming, local)
-        self._grad_rows = self._affine.grads.unbind(0)
+        self._product.prepare(incoming, local)
+        self._grad_rows = self._product.grads.unbind(0)
 
     def backward(self, t: int, grad: Tensor, into: Tensor) -> Tensor:
         """See `AutogradBlock`."""
         torch.mul(grad, self._local[t], out=self._grad_rows[t])
-        return self._affine.backward(t, into)
+        return self._product.backward(t, into)
 
     def gradients(self) -> tuple[Tensor | None, ...]:
         """See `AutogradBlock`."""
-        return self._affine.gradients()
+        return self._product.gradients()
 
 
 class MixBlock:
@@ -113,7 +113,7 @@ class MixBlock:
         mixture: Makes a `Mixture` of its own tensors.
         columns: Of the state, those that this block computes, the others pass through; `None` if it computes all.
         hold: For each of the first steps the column from which on the state stays as it came in; see `cfc_fold.Skew`.
-        drive, weight: As for `Affine`.
+        drive, weight: As for `RecurrentProduct`.
         own: Tensors of the mixture.
     """
 
@@ -126,23 +126,23 @@ class MixBlock:
         weight: Tensor,
         *own: Tensor,
     ) -> None:
-        self._affine, self._mixture = Affine(drive, weight), mixture(*own)
+        self._product, self._mixture = RecurrentProduct(drive, weight), mixture(*own)
         self._columns, self._hold = columns, hold
 
     def start(self, h: Tensor, steps: int, keep: bool, last: bool) -> None:
         """See `AutogradBlock`."""
-        self._affine.start(h, steps, keep)
+        self._product.start(h, steps, keep)
         self._results, self._rows = buffer(h, steps, h.shape, keep or last)
         whole = self._results if self._columns is None else self._results[:, :, self._columns]
         targets = list(whole.unbind(0))
-        self._mixture.start(self._affine.whole, targets if keep or last else targets * steps)
+        self._mixture.start(self._product.whole, targets if keep or last else targets * steps)
 
     def forward(self, t: int, h: Tensor) -> Tensor:
         """See `AutogradBlock`."""
         row = self._rows[t]
         if self._columns is not None:
             row.copy_(h)
-        self._affine.forward(t, h)
+        self._product.forward(t, h)
         self._mixture.forward(t)
         if t < len(self._hold):
             row[:, self._hold[t] :] = h[:, self._hold[t] :]
@@ -150,7 +150,7 @@ class MixBlock:
 
     def saved(self) -> tuple[Tensor, ...]:
         """See `AutogradBlock`."""
-        return self._results, self._affine.whole
+        return self._results, self._product.whole
 
     def prepare(self, saved: Sequence[Tensor], incoming: Tensor, last_memory: Tensor) -> None:  # noqa: ARG002
         """See `AutogradBlock`."""
@@ -158,8 +158,8 @@ class MixBlock:
         for t, first in enumerate(self._hold):
             local[t, :, :, first:] = 0
         self._local = local.unbind(0)
-        self._affine.prepare(incoming, local)
-        self._grad_rows = self._affine.grads.unbind(0)
+        self._product.prepare(incoming, local)
+        self._grad_rows = self._product.grads.unbind(0)
         if self._columns is not None:
             self._others = torch.ones_like(incoming[0, 0])
             self._others[self._columns] = 0
@@ -174,7 +174,7 @@ class MixBlock:
         if self._results_rows is not None:
             self._results_rows[t].copy_(own)
         torch.mul(self._local[t], own.unsqueeze(1), out=self._grad_rows[t])
-        down = self._affine.backward(t, into)
+        down = self._product.backward(t, into)
         if t < len(self._hold):
             down[:, self._hold[t] :] += grad[:, self._hold[t] :]
         return down
@@ -184,4 +184,4 @@ class MixBlock:
         if self._results_rows is not None:
             for row, first in zip(self._results_rows, self._hold, strict=False):
                 row[:, first:] = 0
-        return *self._affine.gradients(), *self._mixture.gradients(self._affine.grads, self._results)
+        return *self._product.gradients(), *self._mixture.gradients(self._product.grads, self._results)

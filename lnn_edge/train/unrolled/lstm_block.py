@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .recurrent_product import Affine
+from .recurrent_product import RecurrentProduct
 from .time_loop import buffer
 
 __all__ = ["LstmBlock"]
@@ -22,7 +22,7 @@ class LstmBlock:
 
     Args:
         scale, shift: Of the state: it is carried as y, where h = scale * y + shift.
-        drive, weight: As for `Affine`, rows 4 * units.
+        drive, weight: As for `RecurrentProduct`, rows 4 * units.
     """
 
     memory: Tensor
@@ -30,12 +30,12 @@ class LstmBlock:
 
     def __init__(self, scale: float, shift: float, drive: Tensor, weight: Tensor) -> None:
         self._scale, self._shift = scale, shift
-        self._affine, self._units = Affine(drive, weight), len(weight) // 4
+        self._product, self._units = RecurrentProduct(drive, weight), len(weight) // 4
 
     def start(self, h: Tensor, steps: int, keep: bool, last: bool) -> None:  # noqa: ARG002 # a cell always follows
         """See `AutogradBlock`."""
         shape = (len(h), self._units)
-        self._affine.start(h, steps, keep)
+        self._product.start(h, steps, keep)
         self._results, self._rows = buffer(h, steps, shape, keep)
         self._cells, self._cell_rows = buffer(h, steps, shape, True)
         self._tanhs, self._tanh_rows = buffer(h, steps, shape, keep)
@@ -44,7 +44,7 @@ class LstmBlock:
 
     def forward(self, t: int, h: Tensor) -> Tensor:
         """See `AutogradBlock`."""
-        z, units, c, tanh_c = self._affine.forward(t, h), self._units, self._cell_rows[t], self._tanh_rows[t]
+        z, units, c, tanh_c = self._product.forward(t, h), self._units, self._cell_rows[t], self._tanh_rows[t]
         candidate = z[:, :units].tanh_()
         gates = z[:, units:].sigmoid_()
         torch.mul(self.memory, gates[:, units : 2 * units], out=c)
@@ -54,7 +54,7 @@ class LstmBlock:
 
     def saved(self) -> tuple[Tensor, ...]:
         """See `AutogradBlock`."""
-        return self._results, self._affine.whole, self._cells, self._tanhs
+        return self._results, self._product.whole, self._cells, self._tanhs
 
     def prepare(self, saved: Sequence[Tensor], incoming: Tensor, last_memory: Tensor) -> None:
         """See `AutogradBlock`."""
@@ -66,8 +66,8 @@ class LstmBlock:
         self._by_result = (tanhs * go * (1 - go) / self._scale).unbind(0)
         self._result_to_memory = (go * (1 - tanhs**2) / self._scale).unbind(0)
         self._forget = gf.unbind(0)
-        self._affine.prepare(incoming, torch.unflatten(z, 2, (4, self._units)))
-        self._grad_rows = self._affine.grads.unbind(0)
+        self._product.prepare(incoming, torch.unflatten(z, 2, (4, self._units)))
+        self._grad_rows = self._product.grads.unbind(0)
         self.d_memory = last_memory
 
     def backward(self, t: int, grad: Tensor, into: Tensor) -> Tensor:
@@ -77,8 +77,8 @@ class LstmBlock:
         torch.mul(self._by_memory[t], d_c.unsqueeze(1), out=row[:, :3])
         torch.mul(self._by_result[t], grad, out=row[:, 3])
         self.d_memory = d_c.mul_(self._forget[t])
-        return self._affine.backward(t, into)
+        return self._product.backward(t, into)
 
     def gradients(self) -> tuple[Tensor | None, ...]:
         """See `AutogradBlock`."""
-        return self._affine.gradients()
+        return self._product.gradients()

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from .time_loop import buffer
 
-__all__ = ["Affine"]
+__all__ = ["RecurrentProduct"]
 
 
-class Affine:
+class RecurrentProduct:
     """z = drive + h @ weight.T, step by step.
 
     Args:
