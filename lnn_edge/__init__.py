@@ -28,7 +28,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import errors
-from .former_names import FormerModules
 
 if TYPE_CHECKING:
     from .bundle.spec import Feature
@@ -83,5 +82,23 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-if FormerModules not in sys.meta_path:
-    sys.meta_path.append(FormerModules)  # here, because every pickle that needs it begins by importing this package
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+
+class _FormerModules:
+    """Finder that Python asks last: for modules of ours that are gone, which old pickles name; see `former_names`."""
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """Look the module up; the table is read only then, as importing the package must cost next to nothing."""
+        if not name.startswith("lnn_edge."):
+            return None
+        from .former_names import FormerModules
+
+        return FormerModules.find_spec(name, path, target)
+
+
+sys.meta_path.append(_FormerModules)  # here, because every pickle that needs it begins by importing this package

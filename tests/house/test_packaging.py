@@ -174,7 +174,7 @@ def test_onnxruntime_reports_to_nobody(choice, python, environment, cfc_bundle, 
 def test_importing_the_package_imports_next_to_nothing(python):
     """How long it takes is a figure of benchmarks/start_up.py."""
     code = "import lnn_edge; print(sorted(n for n in sys.modules if n.startswith('lnn_edge')), 'numpy' in sys.modules)"
-    assert isolated(python, code) == "['lnn_edge', 'lnn_edge.errors', 'lnn_edge.former_names'] False\n"
+    assert isolated(python, code) == "['lnn_edge', 'lnn_edge.errors'] False\n"
 
 
 def test_help_imports_no_numpy(python):
