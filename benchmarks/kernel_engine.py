@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from lnn_edge.runtime.backends.layout import Layout, slab
+from lnn_edge.runtime.backends.layout import ALIGNMENT, Layout, slab
 
 UNITS = 64
 SHAPE = (1, UNITS)
 LAYOUT = Layout(
-    sample=slab([("input", SHAPE)]),
-    states=slab([("h_in", SHAPE)]),
-    results=slab([("output", SHAPE), ("h_out", SHAPE)]),
+    sample=slab([("input", SHAPE)], ALIGNMENT),
+    states=slab([("h_in", SHAPE)], ALIGNMENT),
+    results=slab([("output", SHAPE), ("h_out", SHAPE)], ALIGNMENT),
     pairs=(("h_in", "h_out"),),
 )
 
