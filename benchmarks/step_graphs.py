@@ -38,7 +38,7 @@ from lnn_edge.export.cores.recurrent import is_recurrent, recurrent_from_module
 from lnn_edge.export.step_graph import step_graph
 from lnn_edge.export.trained.core_step import CoreStep
 from lnn_edge.export.trained.open import open_module
-from lnn_edge.export.trained.protocol import Lowerable
+from lnn_edge.export.trained.protocol import Steppable
 
 BURST = 20  # steps timed as one: long enough for the clock, short enough that a disturbance hits few of them
 WARM_UP = 5  # bursts before the first that counts
@@ -217,13 +217,13 @@ def example(module: nn.Module, measured: bool) -> list[np.ndarray]:
 def own_graph(module: nn.Module, measured: bool) -> tuple[bytes, int, list[str]]:
     """Our step as ONNX, its number of nodes, and the names that its states have on their way out."""
     time_values = Time("measured", 1.0, 1.0, (0.05, 20.0)) if measured else Time("fixed")
-    own = lowerable(module)
-    model = step_graph(own, time_values)
+    own = steppable(module)
+    model = step_graph(own.program(time_values))
     return model.SerializeToString(), len(model.graph.node), [state.output for state in own.states]
 
 
-def lowerable(module: nn.Module) -> Lowerable:
-    """The module as what a step graph is made of."""
+def steppable(module: nn.Module) -> Steppable:
+    """The module as what a step program is made of."""
     if is_recurrent(module):
         return CoreStep(recurrent_from_module("rnn", module), batch=1)
     shape = (3, 1, *module.sample_shape) if isinstance(module, ConvPolicy) else (3, 1, module.input_size)

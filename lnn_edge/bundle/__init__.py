@@ -1,8 +1,11 @@
 """The format of a bundle: what export writes, what the device loads, and nothing that runs.
 
-spec       the vocabulary: features, tensors, state pairs, time, cores
-manifest   what a bundle says about itself, written, read and checked
-opset      the operators that model.onnx may hold
-golden     recorded sequences with the results of the trained model
-directory  the directory on disk: read whole, hashed whole, written whole
+spec        the vocabulary: features, tensors, state pairs, time, cores
+manifest    what a bundle says about itself, written, read and checked
+program     the step program, written, read and checked
+operations  the operations that it may hold
+step_cores  the cores that it may hold
+opset       the operators that model.onnx may hold
+golden      recorded sequences with the results of the trained model
+directory   the directory on disk: read whole, hashed whole, written whole
 """

@@ -16,6 +16,7 @@ from pathlib import Path
 from ..errors import BundleError
 from ..files import named_in_errors
 from .manifest import FILES, FileEntry, Manifest, decode_manifest, encode_json
+from .program import MAX_TEXT_BYTES, MAX_WEIGHTS_BYTES, PROGRAM_JSON, PROGRAM_WEIGHTS, StepProgram, decode_program
 
 __all__ = [
     "MANIFEST",
@@ -31,7 +32,10 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 SUFFIX = ".lnn"
-_MAX_BYTES = 1 << 30  # no file of a bundle for a step of this size comes near 1 GiB; refuse before reading
+# No file of a bundle for a step of this size comes near 1 GiB, and programs have limits of their own; refuse before
+# reading.
+_MAX_BYTES = 1 << 30
+_MAX_BYTES_OF = {PROGRAM_JSON: MAX_TEXT_BYTES, PROGRAM_WEIGHTS: MAX_WEIGHTS_BYTES + (1 << 20)}
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,23 @@ class Bundle:
     path: Path
     manifest: Manifest
     files: dict[str, bytes]
+    step: StepProgram | None = None  # of schema 2 and later
 
     def __repr__(self) -> str:
         return f"Bundle({str(self.path)!r})"
+
+    def program(self) -> StepProgram:
+        """The step program.
+
+        Raises:
+            BundleError: If the bundle was written before there were any.
+        """
+        if self.step is None:
+            raise BundleError(
+                f"bundle '{self.path}' has schema {self.manifest.schema.version}, which holds no step program. Export "
+                f"it again: lnn-edge export FILE.py:FACTORY {self.path} --overwrite"
+            )
+        return self.step
 
 
 def read_bundle(path: str | os.PathLike[str]) -> Bundle:
@@ -59,10 +77,22 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     _require_directory(root)
     try:
         manifest = decode_manifest(_read(root, MANIFEST))
-        files = {name: _read_checked(root, name, manifest.files[name]) for name in FILES}
+        files = {name: _read_checked(root, name, manifest.files[name]) for name in FILES[manifest.schema.version]}
+        step = _program(files, manifest)
     except BundleError as error:
         raise BundleError(f"bundle '{root}': {error}") from error.__cause__
-    return Bundle(root, manifest, files)
+    return Bundle(root, manifest, files, step)
+
+
+def _program(files: dict[str, bytes], manifest: Manifest) -> StepProgram | None:
+    """The step program, if there is one, checked to be a step of what the manifest describes."""
+    if PROGRAM_JSON not in files:
+        return None
+    step = decode_program(files[PROGRAM_JSON], files[PROGRAM_WEIGHTS])
+    problem = next(manifest.differences(step.program), None)
+    if problem:
+        raise BundleError(f"{PROGRAM_JSON} and {MANIFEST} differ: {problem}")
+    return step
 
 
 def _require_directory(root: Path) -> None:
@@ -89,8 +119,9 @@ def _read(root: Path, name: str) -> bytes:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise BundleError(f"{name} is not a regular file")
-        if status.st_size > _MAX_BYTES:
-            raise BundleError(f"{name} has {status.st_size} bytes, more than the {_MAX_BYTES} that a bundle may hold")
+        limit = _MAX_BYTES_OF.get(name, _MAX_BYTES)
+        if status.st_size > limit:
+            raise BundleError(f"{name} has {status.st_size} bytes, more than the {limit} that a bundle may hold")
         with open(descriptor, "rb", closefd=False) as file:
             return file.read()
     finally:

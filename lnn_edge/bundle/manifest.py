@@ -14,6 +14,7 @@ import msgspec
 
 from ..errors import BundleError
 from ..format_version import newer_version
+from .program import PROGRAM_JSON, PROGRAM_WEIGHTS, Program, output_of_state
 from .spec import (
     DT_INPUT,
     MAX_UNROLL,
@@ -38,8 +39,12 @@ __all__ = [
     "encode_json",
 ]
 
-SCHEMA_VERSION = 1
-FILES = ("model.onnx", "golden.safetensors", "report.json")  # what a bundle holds beside manifest.json
+SCHEMA_VERSION = 2
+# What a bundle of each version holds beside manifest.json.
+FILES = {
+    1: ("model.onnx", "golden.safetensors", "report.json"),
+    2: ("model.onnx", "golden.safetensors", "report.json", PROGRAM_JSON, PROGRAM_WEIGHTS),
+}
 
 _FLOAT32_MAX = 3.4028234663852886e38
 
@@ -93,6 +98,24 @@ class Manifest(Frozen, frozen=True):
     def _in_blocks(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape if self.unroll == 1 else (shape[0], self.unroll, *shape[1:])
 
+    def differences(self, program: Program) -> Iterator[str]:
+        """How a step program differs from this in its inputs, outputs, states or time."""
+        pairs = (
+            ("inputs", [(t.name, t.shape[1:]) for t in self.inputs], [(i.name, i.shape) for i in program.inputs]),
+            ("outputs", [(t.name, t.shape[1:]) for t in self.outputs], [(o.name, o.shape) for o in program.outputs]),
+            (
+                "states",
+                [(s.input, s.output, s.shape[1:]) for s in self.states],
+                [(s.name, output_of_state(s.name), s.shape) for s in program.states],
+            ),
+        )
+        for what, here, there in pairs:
+            if here != there:
+                yield f"{what} are {there} in the program, {here} in the manifest"
+        measured = self.time.mode == "measured"
+        if measured != (program.elapsed.dt is not None):
+            yield f"time is {self.time.mode} in the manifest, and not in the program"
+
     def signed(self) -> Manifest:
         """With `digest` set to the SHA-256 of everything else, so that no byte of a bundle can change unnoticed."""
         unsigned = encode_json(msgspec.structs.replace(self, digest=""))
@@ -133,12 +156,14 @@ def _check(manifest: Manifest, data: bytes) -> None:
 
 
 def _problems(m: Manifest, data: bytes) -> Iterator[str]:
-    if m.schema.version != SCHEMA_VERSION:
-        yield f"schema version {m.schema.version} is unknown; expected {SCHEMA_VERSION}"
+    if m.schema.version not in FILES:
+        yield f"schema version {m.schema.version} is unknown; expected {' or '.join(map(str, FILES))}"
+        return
     if m.digest != _digest(data, m.digest):
         yield "its content does not match its `digest`: a value was changed by hand or on the way"
-    if set(m.files) != set(FILES):
-        yield f"`files` lists {sorted(m.files)}, expected {sorted(FILES)}"
+    expected = FILES[m.schema.version]
+    if set(m.files) != set(expected):
+        yield f"`files` lists {sorted(m.files)}, expected {sorted(expected)}"
     if not m.inputs or not m.outputs:
         yield "`inputs` and `outputs` must not be empty"
     names = [t.name for t in (*m.inputs, *m.outputs)] + [n for s in m.states for n in (s.input, s.output)]

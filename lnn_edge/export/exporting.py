@@ -25,7 +25,7 @@ from .graph.builder import graph_facts
 from .proof.excitation import excite
 from .proof.length import FULL_PROOF, ProofLength
 from .proof.truth import Truth, check_causal, truth_from_model
-from .proven_bundle import PENDING, write_proven
+from .proven_bundle import PENDING, stored_program, write_proven
 from .provenance import make_provenance
 from .recordings import recordings
 from .step_graph import step_graph
@@ -119,26 +119,29 @@ def export_model(
     given = named_tensors("outputs", trained.outputs, outputs)
     samples = partial(excite, taken, when, recorded, least=length.least)
     check_causal(trained, samples(length.least), when)
-    graph = step_graph(trained, when, unroll, precision, name=target.stem)  # before the long work, as it may refuse
-    truth = truth_from_model(trained, samples(steps, unroll=unroll), when, note)
-    manifest = Manifest(
-        schema=Schema(),
-        name=target.stem,
-        precision=precision,
-        batch=batch,
-        unroll=unroll,
-        inputs=taken,
-        outputs=given if recorded is None else _with_ranges(given, truth, recorded, steps),
-        states=tuple(_bounded(pair, truth) for pair in trained.states),
-        time=when,
-        cores=trained.cores,
-        graph=graph_facts(graph),
-        verification=PENDING,
-        provenance=make_provenance(checkpoint_sha256),
-        files={},
-    )
+    program = trained.program(when)
     with staged_directory(target, overwrite) as stage:
-        return write_proven(stage, target, manifest, graph, truth, length, note, started)
+        stored = stored_program(stage, program)
+        # before the long work, as it may refuse
+        graph = step_graph(stored, batch=batch, unroll=unroll, precision=precision, name=target.stem)
+        truth = truth_from_model(trained, stored, samples(steps, unroll=unroll), when, note)
+        manifest = Manifest(
+            schema=Schema(),
+            name=target.stem,
+            precision=precision,
+            batch=batch,
+            unroll=unroll,
+            inputs=taken,
+            outputs=given if recorded is None else _with_ranges(given, truth, recorded, steps),
+            states=tuple(_bounded(pair, truth) for pair in trained.states),
+            time=when,
+            cores=trained.cores,
+            graph=graph_facts(graph),
+            verification=PENDING,
+            provenance=make_provenance(checkpoint_sha256),
+            files={},
+        )
+        return write_proven(stage, target, manifest, stored, graph, truth, length, note, started)
 
 
 def export_with_proof(

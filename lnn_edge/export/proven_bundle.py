@@ -11,6 +11,7 @@ import onnx
 from ..bundle.directory import file_entry, read_bundle, write_manifest, write_synced
 from ..bundle.golden import encode_golden
 from ..bundle.manifest import Manifest, encode_json
+from ..bundle.program import PROGRAM_JSON, PROGRAM_WEIGHTS, StepProgram, decode_program
 from ..bundle.spec import Verification
 from ..errors import VerificationError
 from ..progress import Progress
@@ -19,9 +20,9 @@ from ..verify.comparison import TOLERANCE, TOLERANCE_REASON
 from ..verify.report import ExportReport
 from .proof.length import ProofLength
 from .proof.prove import golden_from_truth, prove
-from .proof.truth import STEPPED_WHOLE, TORCH_EXACT, Truth
+from .proof.truth import EXTRACTED, STEPPED_WHOLE, TORCH_EXACT, Truth
 
-__all__ = ["PENDING", "write_proven"]
+__all__ = ["PENDING", "stored_program", "write_proven"]
 
 PENDING = Verification(
     status="pending", steps=0, tolerance=TOLERANCE, tolerance_reason=TOLERANCE_REASON, max_abs_error={}
@@ -29,10 +30,18 @@ PENDING = Verification(
 _IN_METADATA = ("schema", "inputs", "outputs", "states", "time", "unroll", "cores")
 
 
+def stored_program(stage: Path, step: StepProgram) -> StepProgram:
+    """Write a program into a staged bundle and read it back, so that what is proven is what the disk holds."""
+    for name, data in step.encode().items():
+        write_synced(stage / name, data)
+    return decode_program(*((stage / name).read_bytes() for name in (PROGRAM_JSON, PROGRAM_WEIGHTS)))
+
+
 def write_proven(
     stage: Path,
     target: Path,
     manifest: Manifest,
+    step: StepProgram,
     graph: onnx.ModelProto,
     truth: Truth,
     length: ProofLength,
@@ -42,10 +51,11 @@ def write_proven(
     """Write the bundle as pending, prove it through the real runtime, write the proof, and load it as a user would.
 
     Args:
-        stage: An empty directory.
+        stage: The directory in which the bundle is made.
         target: Where the bundle will stand, for the report.
         manifest: What the bundle is, still without files and proof.
-        graph: The step; its metadata is written here.
+        step: The step program, as the stage holds it.
+        graph: Its graph; the metadata is written here.
         truth: What the trained module gives.
         length: How long the proof is.
         progress: Called with (phase, done, total).
@@ -58,6 +68,7 @@ def write_proven(
     files = {
         "model.onnx": graph.SerializeToString(),
         "golden.safetensors": encode_golden(golden_from_truth(truth, manifest)),
+        **step.encode(),
     }
     staged = _store(stage, manifest, files | {"report.json": b"{}\n"})
     bundle = read_bundle(stage)
@@ -97,6 +108,8 @@ def _advice(report: ExportReport) -> str:
     worst = report.worst
     if worst.against == STEPPED_WHOLE:
         return "Torch itself gives another result stepped than on the whole sequence: the model is not causal"
+    if worst.against == EXTRACTED:
+        return "lnn-edge reads another step out of the model than torch runs; please report it with the model"
     if worst.against == TORCH_EXACT:
         return (
             "Torch float32 itself is this far from exact arithmetic: the model amplifies rounding errors (huge weights "

@@ -11,33 +11,33 @@ from collections.abc import Sequence
 
 import onnx
 
-from ..bundle.spec import DT_INPUT, Precision, Tensor, Time
-from .graph.builder import GraphBuilder, Value
+from ..bundle.program import StepProgram, output_of_state
+from ..bundle.spec import DT_INPUT, Precision
+from .graph.builder import GraphBuilder, Shape, Value
+from .lowering.program import ProgramLowering
 from .lowering.step_time import step_times
-from .trained.protocol import Lowerable
 
 __all__ = ["step_graph"]
 
 
 def step_graph(
-    model: Lowerable, time: Time, unroll: int = 1, precision: Precision = "float32", *, name: str = "step"
+    step: StepProgram, *, batch: int = 1, unroll: int = 1, precision: Precision = "float32", name: str = "step"
 ) -> onnx.ModelProto:
-    """Make the graph of a model's step, checked against the limits of the bundle format.
+    """Make the graph of a step program, checked against the limits of the bundle format.
 
     Args:
-        model: A trained model, or a core alone.
-        time: Whether the timespan folds into the weights or `dt` is an input.
+        step: The program.
+        batch: Rows per step.
         unroll: Samples per call.
         precision: "float16" for weights and inner arithmetic in half.
         name: Name of the graph.
 
     Raises:
         ValueError: If time is measured and nothing depends on it, or a constant is too large for float16.
-        TypeError: If the model computes what no graph can; the message names it.
     """
     graph = GraphBuilder(precision)
-    _add_steps(graph, model, time, unroll)
-    if time.mode == "measured" and not graph.uses(DT_INPUT):
+    _add_steps(graph, step, batch, unroll)
+    if step.program.elapsed.dt is not None and not graph.uses(DT_INPUT):
         raise ValueError(
             "nothing in the model depends on the time between samples: it has no core that takes any, or computes the "
             "timespans of its cores itself. Type: time='fixed' (--time fixed)"
@@ -45,43 +45,47 @@ def step_graph(
     return graph.model(name)
 
 
-def _add_steps(graph: GraphBuilder, model: Lowerable, time: Time, unroll: int) -> None:
-    samples = [_split_samples(graph, tensor, unroll) for tensor in model.inputs]
-    states = [Value(graph.input(s.input, s.shape), s.shape, s.shape) for s in model.states]
+def _add_steps(graph: GraphBuilder, step: StepProgram, batch: int, unroll: int) -> None:
+    program = step.program
+    samples = [_split_samples(graph, own.name, (batch, *own.shape), unroll) for own in program.inputs]
+    shapes = [(batch, *state.shape) for state in program.states]
+    states = [
+        Value(graph.input(state.name, shape), shape, shape) for state, shape in zip(program.states, shapes, strict=True)
+    ]
+    lowering = ProgramLowering(graph, step, batch)
     given: list[list[Value]] = []
-    for k, when in enumerate(step_times(graph, time, model.batch, unroll)):
-        values = model.lower(graph, [sample[k] for sample in samples], states, when)
-        given.append(values[: len(model.outputs)])
-        states = values[len(model.outputs) :]
-    for pair, state in zip(model.states, states, strict=True):
-        graph.output(_shaped(graph, state, pair.shape), pair.output, pair.shape)
-    for tensor, steps in zip(model.outputs, zip(*given, strict=True), strict=True):
-        _add_output(graph, tensor, steps)
+    for k, when in enumerate(step_times(graph, program.elapsed, batch, unroll)):
+        outputs, states = lowering.add([sample[k] for sample in samples], states, when)
+        given.append(outputs)
+    for own, state, shape in zip(program.states, states, shapes, strict=True):
+        graph.output(_shaped(graph, state, shape), output_of_state(own.name), shape)
+    for output, steps in zip(program.outputs, zip(*given, strict=True), strict=True):
+        _add_output(graph, output.name, (batch, *output.shape), steps)
 
 
-def _split_samples(graph: GraphBuilder, tensor: Tensor, unroll: int) -> list[Value]:
+def _split_samples(graph: GraphBuilder, name: str, shape: Shape, unroll: int) -> list[Value]:
     """Declare an input and take it apart into the samples of one call."""
     if unroll == 1:
-        return [Value(graph.input(tensor.name, tensor.shape), tensor.shape, tensor.shape)]
-    batch, *rest = tensor.shape
+        return [Value(graph.input(name, shape), shape, shape)]
+    batch, *rest = shape
     size = math.prod(rest)
-    whole = graph.input(tensor.name, (batch, unroll, *rest))
+    whole = graph.input(name, (batch, unroll, *rest))
     flat = graph.node("Reshape", whole, graph.integers((batch, unroll * size)))
-    return [Value(piece, (batch, size), tensor.shape) for piece in graph.split(flat, [size] * unroll)]
+    return [Value(piece, (batch, size), shape) for piece in graph.split(flat, [size] * unroll)]
 
 
-def _add_output(graph: GraphBuilder, tensor: Tensor, steps: Sequence[Value]) -> None:
+def _add_output(graph: GraphBuilder, name: str, shape: Shape, steps: Sequence[Value]) -> None:
     """Declare an output; the samples of one call lie side by side, row by row."""
     if len(steps) == 1:
-        graph.output(_shaped(graph, steps[0], tensor.shape), tensor.name, tensor.shape)
+        graph.output(_shaped(graph, steps[0], shape), name, shape)
         return
-    batch, *rest = tensor.shape
-    shape = (batch, len(steps), *rest)
+    batch, *rest = shape
+    whole = (batch, len(steps), *rest)
     rows = graph.concat([_shaped(graph, step, (batch, math.prod(rest))) for step in steps])
-    graph.output(graph.node("Reshape", rows, graph.integers(shape)), tensor.name, shape)
+    graph.output(graph.node("Reshape", rows, graph.integers(whole)), name, whole)
 
 
-def _shaped(graph: GraphBuilder, value: Value, shape: tuple[int, ...]) -> str:
+def _shaped(graph: GraphBuilder, value: Value, shape: Shape) -> str:
     if value.physical == shape:
         return value.name()
     return graph.node("Reshape", value.name(), graph.integers(shape))

@@ -73,7 +73,10 @@ def verify_against(
         name_features("inputs", tensor, tensor.features or None, np.concatenate(rows))
     models = open_each(bundle, backend=backend, threads=threads, options=options)
     samples = excite(manifest.inputs, manifest.time, recorded, steps, unroll=manifest.unroll)
-    return prove(bundle, models, truth_from_model(trained, samples, manifest.time, progress), progress, started)
+    # An old bundle holds no program; what the model is now stands in for it.
+    program = bundle.step or trained.program(manifest.time)
+    truth = truth_from_model(trained, program, samples, manifest.time, progress)
+    return prove(bundle, models, truth, progress, started)
 
 
 def _zeros(manifest: Manifest) -> dict[str, list[Array]]:

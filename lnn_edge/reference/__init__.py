@@ -1,30 +1,20 @@
-"""Plain NumPy float64 cells, written equation by equation: what every export and every backend is judged by.
+"""Plain NumPy float64 steps, written equation by equation: what every export and every backend is judged by.
 
-ltc        the LTC cell
-cfc        the CfC cell
-lstm       the memory cell of `mixed_memory`
-core       a whole liquid core
-recurrent  torch's GRU, LSTM and RNN
-functions  scalar functions
+functions     scalar functions
+ltc           the LTC cell
+cfc           the CfC cell
+recurrent     torch's GRU, LSTM and RNN
+cells         the cells of a step program
+operations    the operations of a step program
+timespans     what a core takes as timespan
+interpreter   a whole step program, one step
+closed_loop   many steps of it
 """
 
 from __future__ import annotations
 
 from .cfc import CfcCell, CfcLayer
-from .core import LiquidCore, ReferenceCore
-from .lstm import LstmCell
-from .ltc import LtcCell
-from .recurrent import GruLayer, LstmLayer, RecurrentCore, RnnLayer
+from .ltc import AffineMap, LtcCell, Synapses
+from .recurrent import GruLayer, LstmLayer, RnnLayer
 
-__all__ = [
-    "CfcCell",
-    "CfcLayer",
-    "GruLayer",
-    "LiquidCore",
-    "LstmCell",
-    "LstmLayer",
-    "LtcCell",
-    "RecurrentCore",
-    "ReferenceCore",
-    "RnnLayer",
-]
+__all__ = ["AffineMap", "CfcCell", "CfcLayer", "GruLayer", "LstmLayer", "LtcCell", "RnnLayer", "Synapses"]

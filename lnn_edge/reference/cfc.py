@@ -31,15 +31,16 @@ import numpy as np
 from ..arrays import Array
 from .functions import gelu, sigmoid, silu
 
-__all__ = ["ACTIVATIONS", "LECUN_IN", "LECUN_OUT", "CfcCell", "CfcLayer", "Linear", "required"]
+__all__ = ["ACTIVATIONS", "LECUN_IN", "LECUN_OUT", "Activation", "CfcCell", "CfcLayer", "Linear", "required"]
 
+Activation = Literal["lecun_tanh", "relu", "tanh", "silu", "gelu"]
 Linear = tuple[Array, Array]  # weight (out, in) as torch stores it, bias (out,)
 
 _T = TypeVar("_T")
 
 LECUN_OUT, LECUN_IN = 1.7159, 0.666
 
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
     "lecun_tanh": lambda x: LECUN_OUT * np.tanh(LECUN_IN * x),
     "relu": lambda x: np.maximum(x, 0.0),
     "tanh": np.tanh,
@@ -62,7 +63,7 @@ class CfcLayer:
     """
 
     mode: Literal["default", "pure", "no_gate"]
-    activation: str
+    activation: Activation
     backbone: tuple[Linear, ...]
     ff1: Linear
     ff2: Linear | None = None

@@ -28,5 +28,5 @@ def silu(x: Array) -> Array:
 
 def gelu(x: Array) -> Array:
     """x * Phi(x) with the exact Gaussian distribution function, torch's default."""
-    normal: Array = 1.0 + np.vectorize(math.erf, otypes=[np.float64])(x / math.sqrt(2.0))
+    normal: Array = 1.0 + np.asarray(np.vectorize(math.erf, otypes=[np.float64])(x / math.sqrt(2.0)), x.dtype)
     return 0.5 * x * normal

@@ -23,57 +23,94 @@ Where ncps departs from [1]:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from ..arrays import Array
-from .functions import sigmoid, softplus
+from .functions import sigmoid
 
-__all__ = ["LtcCell"]
+__all__ = ["AffineMap", "LtcCell", "Synapses"]
 
 
 @dataclass(frozen=True)
-class LtcCell:
-    """An LTC cell with the tensors that ncps registers, as float64 arrays.
+class Synapses:
+    """The synapses that exist, (synapses,) each: the others contribute exactly nothing.
 
     Args:
-        gleak, vleak, cm: Leak conductance, leak potential, capacitance; (units,).
-        w, mu, sigma, erev, mask: Synapses between neurons, [source, target]; (units, units).
-        sensory_w, sensory_mu, sensory_sigma, sensory_erev, sensory_mask: Synapses from inputs; (inputs, units).
-        input_w, input_b: Input mapping, (inputs,), or `None` where the mapping has no such term.
-        output_w, output_b: Output mapping, (motor,), or `None`.
-        motor: Number of motor neurons; the first `motor` of the state are the output.
-        unfolds: Solver steps per sample.
-        epsilon: Added to the denominator.
-        implicit: Whether w, sensory_w, cm and gleak go through softplus before use.
+        source, target: Neurons by number, int.
+        w, mu, sigma, erev: Conductance, threshold, slope and reversal potential E.
     """
 
-    gleak: Array
-    vleak: Array
-    cm: Array
+    source: Array
+    target: Array
     w: Array
     mu: Array
     sigma: Array
     erev: Array
-    mask: Array
-    sensory_w: Array
-    sensory_mu: Array
-    sensory_sigma: Array
-    sensory_erev: Array
-    sensory_mask: Array
-    input_w: Array | None
-    input_b: Array | None
-    output_w: Array | None
-    output_b: Array | None
+
+    def sums(self, pre: Array, targets: int) -> tuple[Array, Array]:
+        """Current w sigmoid(.) E and conductance w sigmoid(.) into each neuron, (batch, targets); [2]."""
+        conductance = self.w * sigmoid(self.sigma * (pre[:, self.source] - self.mu))
+        return self._summed(conductance * self.erev, targets), self._summed(conductance, targets)
+
+    def _summed(self, values: Array, targets: int) -> Array:
+        """Per target; those that no synapse reaches get 0."""
+        totals = np.zeros((len(values), targets), values.dtype)
+        order, starts, reached = self._by_target
+        if len(order):
+            totals[:, reached] = np.add.reduceat(values[:, order], starts, axis=1)
+        return totals
+
+    @cached_property
+    def _by_target(self) -> tuple[Array, Array, Array]:
+        """The synapses in the order of their targets, where each target's begin, and those targets."""
+        order = np.argsort(self.target, kind="stable")
+        reached, starts = np.unique(self.target[order], return_index=True)
+        return order, starts, reached
+
+
+@dataclass(frozen=True)
+class AffineMap:
+    """x scale + shift, (width,) each; `None` where the map has no such term."""
+
+    scale: Array | None = None
+    shift: Array | None = None
+
+    def __call__(self, x: Array) -> Array:
+        """The map of values (batch, width)."""
+        scaled = x if self.scale is None else x * self.scale
+        return scaled if self.shift is None else scaled + self.shift
+
+
+@dataclass(frozen=True)
+class LtcCell:
+    """An LTC cell with what ncps computes with, as float64 arrays.
+
+    Conductances and capacitances are as the solver uses them: after softplus, if the cell has it, and after the mask.
+
+    Args:
+        cm, gleak, vleak: Capacitance, leak conductance, leak potential; (units,).
+        sensory: Synapses from the inputs.
+        synapses: Synapses between neurons.
+        input_map, output_map: Maps of the inputs, and of the motor neurons.
+        inputs: Number of input features.
+        motor: Number of motor neurons; the first `motor` of the state are the output.
+        unfolds: Solver steps per sample.
+        epsilon: Added to the denominator.
+    """
+
+    cm: Array
+    gleak: Array
+    vleak: Array
+    sensory: Synapses
+    synapses: Synapses
+    input_map: AffineMap
+    output_map: AffineMap
+    inputs: int
     motor: int
     unfolds: int
     epsilon: float
-    implicit: bool
-
-    @property
-    def inputs(self) -> int:
-        """Number of input features."""
-        return len(self.sensory_w)
 
     @property
     def units(self) -> int:
@@ -84,10 +121,6 @@ class LtcCell:
     def outputs(self) -> int:
         """Number of outputs."""
         return self.motor
-
-    def positive(self, parameter: Array) -> Array:
-        """A conductance or capacitance as the solver uses it."""
-        return softplus(parameter) if self.implicit else parameter
 
     def step(self, x: Array, state: Array, timespan: Array | float) -> tuple[Array, Array]:
         """Advance by one sample.
@@ -100,30 +133,13 @@ class LtcCell:
         Returns:
             Output (batch, motor) and next state (batch, units).
         """
-        sensed = self._mapped(x, self.input_w, self.input_b)
-        sensory_current, sensory_conductance = _synapses(
-            sensed, self.positive(self.sensory_w) * self.sensory_mask, self.sensory_mu, self.sensory_sigma,
-            self.sensory_erev,
-        )  # fmt: skip
-        gleak = self.positive(self.gleak)
-        cm_dt = self.positive(self.cm) / (np.asarray(timespan, np.float64) / self.unfolds)
-        w = self.positive(self.w) * self.mask
+        sensory_current, sensory_conductance = self.sensory.sums(self.input_map(x), self.units)
+        cm_dt = self.cm / (np.asarray(timespan) / self.unfolds)
         v = state
         for _ in range(self.unfolds):
-            current, conductance = _synapses(v, w, self.mu, self.sigma, self.erev)
+            current, conductance = self.synapses.sums(v, self.units)
             # [1] Eq. 3, times Cm/dt
-            numerator = cm_dt * v + gleak * self.vleak + current + sensory_current
-            denominator = cm_dt + gleak + conductance + sensory_conductance
+            numerator = cm_dt * v + self.gleak * self.vleak + current + sensory_current
+            denominator = cm_dt + self.gleak + conductance + sensory_conductance
             v = numerator / (denominator + self.epsilon)
-        return self._mapped(v[:, : self.motor], self.output_w, self.output_b), v
-
-    @staticmethod
-    def _mapped(x: Array, scale: Array | None, shift: Array | None) -> Array:
-        scaled = x if scale is None else x * scale
-        return scaled if shift is None else scaled + shift
-
-
-def _synapses(pre: Array, w: Array, mu: Array, sigma: Array, erev: Array) -> tuple[Array, Array]:
-    """Current w sigmoid(.) E and conductance w sigmoid(.) into each neuron, summed over sources; [2]."""
-    conductance = w * sigmoid(sigma * (pre[:, :, None] - mu))
-    return (conductance * erev).sum(axis=1), conductance.sum(axis=1)
+        return self.output_map(v[:, : self.motor]), v

@@ -28,7 +28,7 @@ import numpy as np
 from ..arrays import Array
 from .functions import sigmoid
 
-__all__ = ["GruLayer", "LstmLayer", "RecurrentCore", "RnnLayer"]
+__all__ = ["GruLayer", "LstmLayer", "RnnLayer"]
 
 _State = dict[str, Array]
 
@@ -129,58 +129,3 @@ class RnnLayer(_Layer):
         """As `GruLayer.step`."""
         z = x @ self.w_input.T + self.b_input + state["h"] @ self.w_recurrent.T + self.b_recurrent
         return {"h": _NONLINEARITIES[self.nonlinearity](z)}
-
-
-@dataclass(frozen=True)
-class RecurrentCore:
-    """What a `torch.nn.GRU`, `LSTM` or `RNN` computes for one sample, float64.
-
-    Each layer keeps states of its own: "h" (and "c") for one layer, "h_l0", "h_l1", ... for several, as
-    torch numbers its weights; all h before all c.
-    """
-
-    layers: tuple[GruLayer | LstmLayer | RnnLayer, ...]
-
-    @property
-    def inputs(self) -> int:
-        """Number of input features."""
-        return self.layers[0].inputs
-
-    @property
-    def units(self) -> int:
-        """Number of units in all layers."""
-        return sum(layer.units for layer in self.layers)
-
-    @property
-    def outputs(self) -> int:
-        """Number of outputs: the width of the last layer's h."""
-        return self.layers[-1].state_widths["h"]
-
-    @property
-    def state_names(self) -> tuple[str, ...]:
-        """Names of the states."""
-        return tuple(self.state_name(kind, k) for kind in self.kinds for k in range(len(self.layers)))
-
-    @property
-    def state_widths(self) -> tuple[int, ...]:
-        """Width of each state, in the order of the names; each is (batch, width)."""
-        return tuple(layer.state_widths[kind] for kind in self.kinds for layer in self.layers)
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """The states that every layer has: h, and c in an LSTM."""
-        return tuple(self.layers[0].state_widths)
-
-    def state_name(self, kind: str, layer: int) -> str:
-        """The name of a layer's state."""
-        return kind if len(self.layers) == 1 else f"{kind}_l{layer}"
-
-    def step(self, x: Array, state: _State, _timespan: Array | float = 1.0) -> tuple[Array, _State]:
-        """Advance by one sample, as `LiquidCore.step`; these layers know nothing of time."""
-        after: _State = {}
-        for k, layer in enumerate(self.layers):
-            names = {kind: self.state_name(kind, k) for kind in self.kinds}
-            new = layer.step(x, {kind: state[name] for kind, name in names.items()})
-            x = new["h"]
-            after |= {names[kind]: value for kind, value in new.items()}
-        return x, after

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
-from bundles import ALL_FILES, chaotic_cfc, copied, edit_golden, edit_json, manifest_of, resign
+from bundles import ALL_FILES, CONTENT, chaotic_cfc, copied, edit_golden, edit_json, manifest_of, resign
 from exports import quick_export
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,7 +19,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 import lnn_edge
 from lnn_edge.bundle.directory import check_target, staged_directory
-from lnn_edge.bundle.manifest import FILES
 from lnn_edge.errors import BundleError, VerificationError
 
 # The same examples in every run; a fixture's directory may be written again and again.
@@ -69,7 +68,7 @@ def test_missing_file_is_named(cfc_copy, name):
         lnn_edge.load(cfc_copy)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", CONTENT)
 def test_truncated_file_is_named_with_its_sizes(cfc_copy, name):
     data = (cfc_copy / name).read_bytes()
     (cfc_copy / name).write_bytes(data[:-1])
@@ -78,7 +77,7 @@ def test_truncated_file_is_named_with_its_sizes(cfc_copy, name):
         lnn_edge.load(cfc_copy)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", CONTENT)
 def test_changed_file_is_named_with_its_hashes(cfc_copy, name):
     data = bytearray((cfc_copy / name).read_bytes())
     data[len(data) // 2] ^= 1
@@ -183,10 +182,10 @@ def test_other_files_beside_are_ignored(cfc_copy):
 
 def test_newer_schema_says_to_upgrade(cfc_copy):
     def newer(manifest):
-        manifest["schema"] |= {"version": 2}
+        manifest["schema"] |= {"version": 3}
         manifest["something_new"] = 1
 
-    expected = r"schema version 2, but this lnn-edge reads up to 1\. Type: pip install --upgrade lnn-edge"
+    expected = r"schema version 3, but this lnn-edge reads up to 2\. Type: pip install --upgrade lnn-edge"
     with pytest.raises(BundleError, match=expected):
         lnn_edge.load(edit_json(cfc_copy, newer))
 

@@ -25,7 +25,9 @@ MODES = [Time("fixed"), Time("measured", 0.1, 2.0, (0.01, 1.0))]
 @pytest.mark.parametrize("time", MODES, ids=lambda t: t.mode)
 @pytest.mark.parametrize(("batch", "unroll", "precision"), [(1, 1, "float32"), (3, 1, "float32"), (1, 2, "float16")])
 def test_every_version_takes_every_graph(case: Case, time, batch, unroll, precision):
-    model = step_graph(open_module(case.build()).trained(batch, None), time, unroll, precision)
+    model = step_graph(
+        open_module(case.build()).trained(batch, None).program(time), batch=batch, unroll=unroll, precision=precision
+    )
     for version in [*NUMBERS, (8, 5)]:  # 8.5 is too old for the runtime, but nothing in these graphs needs more
         assert rules.problems(model, version) == []
 
@@ -136,6 +138,6 @@ def test_every_version_takes_every_network_and_streams_it(name, gpu, tmp_path):
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_every_version_takes_every_operation(name):
     module, x = built(lambda: AroundOne(behind=OPERATIONS[name])).eval(), vectors(rows=1, steps=4)
-    model = step_graph(open_module(module).trained(1, {"input": [x[0][:, None]]}), Time("fixed"))
+    model = step_graph(open_module(module).trained(1, {"input": [x[0][:, None]]}).program(Time("fixed")))
     for version in NUMBERS:
         assert rules.problems(model, version) == []

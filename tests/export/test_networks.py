@@ -458,7 +458,7 @@ class TestRefusals:
 def test_operation(name):
     """The translated step, fed back in onnxruntime, against torch on the whole sequence; it needs no proof here."""
     module, x = built(lambda: AroundOne(behind=OPERATIONS[name])).eval(), vectors(rows=1, steps=24)
-    graph = step_graph(open_module(module).trained(1, {"input": [x[0][:, None]]}), Time("fixed"))
+    graph = step_graph(open_module(module).trained(1, {"input": [x[0][:, None]]}).program(Time("fixed")))
     session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     state, got = np.zeros((1, 4), np.float32), []
     for sample in x[0]:

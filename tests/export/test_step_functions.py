@@ -346,14 +346,6 @@ REFUSED = {
         ValueError, "takes no timespan.*step.model, x, state, timespan",
         {"step": with_cell(lambda _x, y, h, _s: (y, h)), "time": "measured", "period_s": 0.1},
     ),
-    "shared state": (
-        ValueError, r"'state_1' in the state has the shape \[\] for one row.*batch=1",
-        {"step": with_cell(lambda x, y, h, _s: (y, (h, x.sum()))), "batch": 2},
-    ),
-    "one row only": (
-        ValueError, "runs for one row, but not for a batch of two",
-        {"step": with_cell(lambda x, y, h, _s: (y + x.reshape(1, 5)[:, :1], h)), "batch": 2},
-    ),
     "taken name": (
         ValueError, "'h' becomes 'h_in' and 'h_out', which are taken",
         {"step": with_cell(lambda _x, y, h, _s: ({"h_out": y, "b": y}, h))},
@@ -373,6 +365,22 @@ def test_refused(name, tmp_path):
     if "step" not in options:
         module = LTC(5, wiring(5))
     refused(tmp_path, module, error, match, **options)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [lambda x, y, h, _s: (y, (h, x.sum())), lambda x, y, h, _s: (y + x.reshape(1, 5)[:, :1], h)],
+    ids=["state without rows", "one row only"],
+)
+def test_a_step_that_knows_one_row_only_runs_for_a_batch(extra, tmp_path):
+    """What is exported is the step of one row, so the author need not have thought of several."""
+    module, x = bare(), np.stack([recording(), recording()[::-1]], axis=1)
+    for name, batch in (("one", 1), ("two", 2)):
+        (tmp_path / name).mkdir()
+        export(module, tmp_path / name, step=with_cell(extra), batch=batch)
+    both = streamed(tmp_path / "two", x)
+    for row in range(2):
+        np.testing.assert_allclose(both[:, row], streamed(tmp_path / "one", x[:, row]), rtol=0, atol=LIMIT)
 
 
 def test_cells_without_a_step_are_refused_with_what_to_type(tmp_path):

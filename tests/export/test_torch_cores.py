@@ -23,6 +23,7 @@ from lnn_edge.export.lowering import rnn
 from lnn_edge.export.step_graph import step_graph
 from lnn_edge.export.trained.core_step import CoreStep
 from lnn_edge.reference import GruLayer, LstmLayer
+from lnn_edge.reference.interpreter import Interpreter
 
 # torch says so once per process; it is about its own speed
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
@@ -67,16 +68,16 @@ def test_reference_equals_torch_in_float64(name):
     module = built(LAYERS[name]).double()
     core = recurrent_from_module("rnn", module)
     x = torch.from_numpy(vectors(rows=60, steps=3).astype(np.float64))  # (time, batch, features)
-    state = {n: np.zeros((3, w)) for n, w in zip(core.state_names, core.state_widths, strict=True)}
-    hx = None
+    program = Interpreter(CoreStep(core, 3).program(Time("fixed")))
+    state, hx = program.start(3), None
     for sample in x:
         with torch.no_grad():
             expected, hx = module(sample[None], hx)
-        got, state = core.step(sample.numpy(), state)
-        np.testing.assert_allclose(got, expected[0].numpy(), rtol=0, atol=1e-12)
+        got, state = program.step({"input": sample.numpy()}, state)
+        np.testing.assert_allclose(got["output"], expected[0].numpy(), rtol=0, atol=1e-12)
     kinds = hx if isinstance(hx, tuple) else (hx,)
     flat = [layer.numpy() for kind in kinds for layer in kind]
-    for mine, theirs in zip((state[n] for n in core.state_names), flat, strict=True):
+    for mine, theirs in zip((state[f"{n}_in"] for n in core.state_names), flat, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-12)
 
 
@@ -86,7 +87,7 @@ def test_graph_equals_torch(name, rows):
     """The lowered step alone, fed back in onnxruntime, from portable operators only."""
     module = built(LAYERS[name])
     core = recurrent_from_module("rnn", module)
-    model = step_graph(CoreStep(core, rows), Time("fixed"))
+    model = step_graph(CoreStep(core, rows).program(Time("fixed")), batch=rows)
     assert {node.op_type for node in model.graph.node} <= OPERATORS - {"Split", "Reshape"}
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     widths = zip(core.state_names, core.state_widths, strict=True)

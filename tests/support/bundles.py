@@ -12,13 +12,14 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from lnn_edge.bundle.directory import MANIFEST, file_entry, write_manifest
-from lnn_edge.bundle.manifest import FILES, Manifest
+from lnn_edge.bundle.manifest import FILES, SCHEMA_VERSION, Manifest
 
 if TYPE_CHECKING:
     from ncps.torch import LTC, CfC
 
 ROOT = Path(__file__).parents[2]
-ALL_FILES = (MANIFEST, *FILES)
+CONTENT = FILES[SCHEMA_VERSION]
+ALL_FILES = (MANIFEST, *CONTENT)
 INPUTS = ["acc_x", "acc_y", "gyro_z"]
 
 
@@ -66,7 +67,7 @@ def manifest_of(bundle: Path) -> Manifest:
 
 def resign(bundle: Path, **changes: Any) -> Path:
     """Write the manifest again with some fields changed, and with the right hash of every file and of itself."""
-    files = {name: file_entry((bundle / name).read_bytes()) for name in FILES}
+    files = {name: file_entry((bundle / name).read_bytes()) for name in manifest_of(bundle).files}
     write_manifest(bundle, msgspec.structs.replace(manifest_of(bundle), **({"files": files} | changes)))
     return bundle
 

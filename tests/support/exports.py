@@ -22,7 +22,7 @@ from lnn_edge.verify.report import ExportReport
 
 # All of the truth, of the segments and of the backends, over few steps, as many as the check of causality takes: about
 # a tenth of a full proof. It still finds a step that is wrong; only what grows slowly needs a thousand steps.
-SHORT_PROOF = ProofLength(least=24, evaluated={"float32": 24, "float16": 48})
+SHORT_PROOF = ProofLength(least=24, evaluated=48)
 _DEFAULTS = {
     name: parameter.default
     for name, parameter in inspect.signature(export_model).parameters.items()

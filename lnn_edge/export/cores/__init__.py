@@ -1,5 +1,6 @@
 """The recurrent cores in a model: found, read, and called as their authors call them.
 
+maths      what a core computes, apart from any module
 find       which recurrent parts a network holds
 liquid     ncps layers and cells, read as maths
 recurrent  torch's own layers and cells, read as maths

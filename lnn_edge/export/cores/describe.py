@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ...arrays import Array
 from ...bundle.spec import Core
-from ...reference import CfcCell, LiquidCore, LtcCell
+from ...reference import CfcCell, LtcCell
 from .liquid import LoopedCell
+from .maths import LiquidCore
 
 __all__ = ["describe_core"]
 
@@ -21,7 +21,7 @@ def describe_core(name: str, module: nn.Module, core: LiquidCore) -> Core:
     cell = core.cell
     wiring = getattr(module.rnn_cell, "_wiring", None)
     if isinstance(cell, LtcCell):
-        recurrent, sensory = (int(np.count_nonzero(cell.positive(w) * m)) for w, m in _ltc_weights(cell))
+        recurrent, sensory = len(cell.synapses.w), len(cell.sensory.w)
     else:
         recurrent, sensory = _cfc_synapses(cell)
     return Core(
@@ -35,13 +35,8 @@ def describe_core(name: str, module: nn.Module, core: LiquidCore) -> Core:
         sensory_synapses=sensory,
         wiring="dense" if wiring is None else getattr(wiring, "saved_name", type(wiring).__name__),
         layout=tuple(_layout(cell, wiring)),
-        mixed_memory=core.lstm is not None,
+        mixed_memory=core.memory is not None,
     )
-
-
-def _ltc_weights(cell: LtcCell) -> Iterator[tuple[Array, Array]]:
-    yield cell.w, cell.mask
-    yield cell.sensory_w, cell.sensory_mask
 
 
 def _cfc_synapses(cell: CfcCell) -> tuple[int, int]:

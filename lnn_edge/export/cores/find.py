@@ -9,11 +9,11 @@ from ncps.torch import CfCCell, LTCCell, WiredCfCCell
 from torch import nn
 
 from ...bundle.spec import Core
-from ...reference import LiquidCore, RecurrentCore
 from ...wording import listed
 from .checks import type_name
 from .describe import describe_core
 from .liquid import LoopedCell, core_from_module, is_core
+from .maths import LiquidCore, RecurrentCore
 from .recurrent import describe_recurrent, is_recurrent, is_recurrent_cell, recurrent_from_module
 
 __all__ = ["ReadCore", "find_cores", "find_parts", "is_batch_first", "is_cell", "is_liquid_cell", "read_core"]

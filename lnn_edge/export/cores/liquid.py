@@ -17,14 +17,16 @@ from ncps.torch.lstm import LSTMCell
 from torch import nn
 
 from ...arrays import Array
-from ...reference import CfcCell, CfcLayer, LiquidCore, LstmCell, LtcCell
-from ...reference.cfc import Linear
+from ...reference import AffineMap, CfcCell, CfcLayer, LstmLayer, LtcCell, Synapses
+from ...reference.cfc import Activation, Linear
+from ...reference.functions import softplus
 from .checks import check_methods, checked_array, type_name
+from .maths import LiquidCore
 
-__all__ = ["LoopedCell", "core_from_module", "is_core"]
+__all__ = ["LoopedCell", "core_from_module", "is_core", "is_implicit"]
 
 
-_ACTIVATIONS: dict[type[nn.Module], str] = {
+_ACTIVATIONS: dict[type[nn.Module], Activation] = {
     LeCun: "lecun_tanh",
     nn.ReLU: "relu",
     nn.Tanh: "tanh",
@@ -93,9 +95,9 @@ def core_from_module(module: nn.Module) -> LiquidCore:
     inner: Any = module.rnn_cell
     cell = _ltc_cell(inner) if isinstance(inner, LTCCell) else _cfc_cell(inner)
     memory: Any = module.lstm if module.use_mixed else None
-    lstm = None if memory is None else _lstm_cell(memory)
+    before = None if memory is None else _memory_cell(memory)
     head = getattr(module, "fc", None)
-    return LiquidCore(cell, lstm, _linear(head, "fc") if isinstance(head, nn.Linear) else None)
+    return LiquidCore(cell, before, _linear(head, "fc") if isinstance(head, nn.Linear) else None)
 
 
 def _ltc_cell(cell: LTCCell) -> LtcCell:
@@ -113,16 +115,31 @@ def _ltc_cell(cell: LTCCell) -> LtcCell:
         raise TypeError(f"LTCCell.make_positive_fn is {type_name(positive)}, expected Softplus or Identity")
     if isinstance(positive, nn.Softplus) and (positive.beta, positive.threshold) != (1.0, 20.0):
         raise TypeError(f"LTCCell.make_positive_fn is {positive}, expected Softplus with its default values")
+
+    def used(name: str) -> Array:
+        """A conductance or capacitance as the solver uses it."""
+        return softplus(tensor(name)) if is_implicit(cell) else tensor(name)
+
+    def synapses(prefix: str) -> Synapses:
+        """Those whose weight, mask included, is not zero."""
+        w = used(f"{prefix}w") * tensor(f"{prefix}sparsity_mask")
+        source, target = pick = np.nonzero(w)
+        mu, sigma, erev = (tensor(f"{prefix}{name}")[pick] for name in ("mu", "sigma", "erev"))
+        return Synapses(source.astype(np.int32), target.astype(np.int32), w[pick], mu, sigma, erev)
+
     return LtcCell(
-        gleak=tensor("gleak"), vleak=tensor("vleak"), cm=tensor("cm"),
-        w=tensor("w"), mu=tensor("mu"), sigma=tensor("sigma"), erev=tensor("erev"), mask=tensor("sparsity_mask"),
-        sensory_w=tensor("sensory_w"), sensory_mu=tensor("sensory_mu"), sensory_sigma=tensor("sensory_sigma"),
-        sensory_erev=tensor("sensory_erev"), sensory_mask=tensor("sensory_sparsity_mask"),
-        input_w=optional("input_w"), input_b=optional("input_b"),
-        output_w=optional("output_w"), output_b=optional("output_b"),
-        motor=min(int(cell.motor_size or cell.state_size), int(cell.state_size)),
-        unfolds=int(cell._ode_unfolds), epsilon=float(cell._epsilon), implicit=isinstance(positive, nn.Softplus),
+        cm=used("cm"), gleak=used("gleak"), vleak=tensor("vleak"),
+        sensory=synapses("sensory_"), synapses=synapses(""),
+        input_map=AffineMap(optional("input_w"), optional("input_b")),
+        output_map=AffineMap(optional("output_w"), optional("output_b")),
+        inputs=len(tensor("sensory_w")), motor=min(int(cell.motor_size or cell.state_size), int(cell.state_size)),
+        unfolds=int(cell._ode_unfolds), epsilon=float(cell._epsilon),
     )  # fmt: skip
+
+
+def is_implicit(cell: LTCCell) -> bool:
+    """Whether a cell keeps its parameters positive by softplus, rather than by clipping after each training step."""
+    return isinstance(cell.make_positive_fn, nn.Softplus)
 
 
 def _check_aliases(cell: LTCCell) -> None:
@@ -164,7 +181,7 @@ def _cfc_layer(cell: nn.Module) -> CfcLayer:
     )  # fmt: skip
 
 
-def _backbone(backbone: nn.Sequential) -> tuple[str, tuple[Linear, ...]]:
+def _backbone(backbone: nn.Sequential) -> tuple[Activation, tuple[Linear, ...]]:
     """Linear layers and the one activation between them; dropout does nothing when a model runs."""
     parts = [part for part in backbone if not isinstance(part, nn.Dropout)]
     linears, activations = parts[0::2], parts[1::2]
@@ -179,7 +196,8 @@ def _backbone(backbone: nn.Sequential) -> tuple[str, tuple[Linear, ...]]:
     return _ACTIVATIONS[kind], tuple(_linear(part, f"backbone.{2 * k}") for k, part in enumerate(linears))
 
 
-def _lstm_cell(cell: nn.Module) -> LstmCell:
+def _memory_cell(cell: nn.Module) -> LstmLayer:
+    """In torch's form: ncps has the gates in the order g, i, f, o, and adds 1 to the argument of the forget gate."""
     _check(cell, LSTMCell)
     (w_input, b_input), (w_recurrent, none) = (
         _linear(cell.input_map, "input_map"),
@@ -187,7 +205,11 @@ def _lstm_cell(cell: nn.Module) -> LstmCell:
     )
     if np.any(none):
         raise TypeError("LSTMCell.recurrent_map has a bias, which ncps does not build")
-    return LstmCell(w_input, b_input, w_recurrent)
+    candidate, input_gate, forget_gate, output_gate = np.arange(len(b_input)).reshape(4, -1)
+    order = np.concatenate([input_gate, forget_gate, candidate, output_gate])
+    b_input = b_input.copy()
+    b_input[forget_gate] += 1.0
+    return LstmLayer(w_input[order], w_recurrent[order], b_input[order], np.zeros(len(b_input)))
 
 
 def _linear(layer: Any, name: str, mask: Array | None = None) -> Linear:

@@ -21,7 +21,7 @@ from .config import (
     WiredCfcCellConfig,
     WiringConfig,
 )
-from .liquid import LoopedCell, core_from_module
+from .liquid import LoopedCell, core_from_module, is_implicit
 
 __all__ = ["SavedWiring", "config_from_core", "configs_from_module", "core_from_config"]
 
@@ -107,7 +107,7 @@ def _cell_config(cell: Any, layer: nn.Module | None = None) -> CellConfig:
         wiring=_wiring_config(cell._wiring),
         ode_unfolds=maths.unfolds,
         epsilon=maths.epsilon,
-        implicit_param_constraints=maths.implicit,
+        implicit_param_constraints=is_implicit(cell),
         input_mapping=_mapping(cell._input_mapping),
         output_mapping=_mapping(cell._output_mapping),
     )

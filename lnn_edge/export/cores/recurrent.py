@@ -10,8 +10,9 @@ from torch import nn
 
 from ...arrays import Array
 from ...bundle.spec import Core
-from ...reference import GruLayer, LstmLayer, RecurrentCore, RnnLayer
+from ...reference import GruLayer, LstmLayer, RnnLayer
 from .checks import check_methods, checked_array
+from .maths import RecurrentCore
 
 __all__ = ["describe_recurrent", "is_recurrent", "is_recurrent_cell", "recurrent_from_module"]
 

@@ -7,7 +7,9 @@ import torch
 
 from ...arrays import Array
 from ...bundle.spec import Time
-from ...reference import LiquidCore, LtcCell, ReferenceCore
+from ...reference import LtcCell
+from ...reference.timespans import check_timespan
+from .maths import CoreMaths, LiquidCore
 
 __all__ = ["check_timespans", "timespans_from_dt"]
 
@@ -18,18 +20,7 @@ def timespans_from_dt(dt_s: Array, time: Time) -> Array:
     return spans
 
 
-def check_timespans(name: str, core: ReferenceCore, timespans: torch.Tensor) -> None:
-    """Refuse time that runs backwards, and time that stands still where the solver divides by it.
-
-    Raises:
-        ValueError: Naming the core, and how to say what its inputs may be.
-    """
-    shortest = float(timespans.min())
+def check_timespans(name: str, core: CoreMaths, timespans: torch.Tensor) -> None:
+    """Refuse timespans that no core takes; see `reference.timespans.check_timespan`."""
     divides = isinstance(core, LiquidCore) and isinstance(core.cell, LtcCell)
-    if shortest < 0 or (divides and shortest == 0):
-        raise ValueError(
-            f"the model itself gives the core '{name}' the timespan {shortest:.3g}, expected "
-            f"{'more than 0' if divides else 'at least 0'}. If it comes from an input, say what is legal there: "
-            "inputs=[..., lnn_edge.Feature('gap', limits=(0.001, 0.5))] (--inputs ...,gap:s:0.001:0.5). The proof and "
-            "the robot then keep to it"
-        )
+    check_timespan(name, float(timespans.min()), divides)

@@ -56,7 +56,7 @@ class _Solver:
     def __init__(self, graph: GraphBuilder, cell: LtcCell, x: str, time: StepTime) -> None:
         self._g, self._x, self._time = graph, x, time
         self._units, self._unfolds = cell.units, cell.unfolds
-        cm, gleak = cell.positive(cell.cm), cell.positive(cell.gleak)
+        cm, gleak = cell.cm, cell.gleak
         # Parameters that training clips instead of passing them through softplus may be exactly 0 afterwards.
         tiny = np.abs(cm) < _SMALLEST_CM
         step = 1.0 if time.fixed is None else time.fixed / cell.unfolds
@@ -67,12 +67,9 @@ class _Solver:
         self._conductance = (gleak + cell.epsilon) * scale
         if time.fixed is not None:  # with measured time r is a value, and joins D in the graph
             self._conductance = self._conductance + self._carry
-        sensory = Synapses.listed(
-            cell.positive(cell.sensory_w) * cell.sensory_mask, cell.sensory_mu, cell.sensory_sigma, cell.sensory_erev
-        )
-        self._sensory = sensory.mapped(cell.input_w, cell.input_b).scaled(scale)
-        recurrent = Synapses.listed(cell.positive(cell.w) * cell.mask, cell.mu, cell.sigma, cell.erev)
-        self._recurrent = recurrent.scaled(scale)
+        sensory = Synapses.folded(cell.sensory, (cell.inputs, cell.units))
+        self._sensory = sensory.mapped(cell.input_map.scale, cell.input_map.shift).scaled(scale)
+        self._recurrent = Synapses.folded(cell.synapses, (cell.units, cell.units)).scaled(scale)
 
     def solve(self, v: str) -> str:
         """The state after all unfolds."""
@@ -144,7 +141,8 @@ class _Solver:
 
 def _motor_output(graph: GraphBuilder, cell: LtcCell, v: str) -> str:
     """The motor neurons, mapped. Choosing and mapping are one small matrix product."""
-    if cell.output_w is None and cell.motor == cell.units:
+    scale, shift = cell.output_map.scale, cell.output_map.shift
+    if scale is None and cell.motor == cell.units:
         return v
-    weight = np.eye(cell.units, cell.motor) * (1.0 if cell.output_w is None else cell.output_w)
-    return graph.linear(v, weight, cell.output_b)
+    weight = np.eye(cell.units, cell.motor) * (1.0 if scale is None else scale)
+    return graph.linear(v, weight, shift)

@@ -10,11 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from ...arrays import Array
-from ...reference import GruLayer, LstmLayer, RecurrentCore
-from ...reference.recurrent import RnnLayer
+from ...reference import GruLayer, LstmLayer, RnnLayer
 from ..graph.builder import GraphBuilder
 
-__all__ = ["Gate", "gated_memory", "lower_recurrent"]
+__all__ = ["lower_layer"]
 
 Gate = tuple[Array, Array]  # weight (in, units) on [input, h] and bias (units,)
 
@@ -22,20 +21,7 @@ Gate = tuple[Array, Array]  # weight (in, units) on [input, h] and bias (units,)
 _NODE = 5_000
 
 
-def lower_recurrent(
-    graph: GraphBuilder, core: RecurrentCore, rows: int, x: str, states: dict[str, str]
-) -> tuple[str, dict[str, str]]:
-    """Add one step of a core for a number of rows; otherwise as `lowering.lower_core`."""
-    after: dict[str, str] = {}
-    for k, layer in enumerate(core.layers):
-        own = [states[core.state_name(kind, k)] for kind in core.kinds]
-        new = _lower_layer(graph, layer, rows, x, *own)
-        x = new[0]
-        after |= {core.state_name(kind, k): value for kind, value in zip(core.kinds, new, strict=True)}
-    return x, after
-
-
-def gated_memory(
+def _gated_memory(
     graph: GraphBuilder, z: str, c: str, candidate: Gate, input_gate: Gate, forget_gate: Gate, output_gate: Gate
 ) -> tuple[str, str]:
     """Add an LSTM: the gated memory o tanh(c') and the memory c' = f c + i g, each (batch, units).
@@ -60,9 +46,22 @@ def _gate(graph: GraphBuilder, z: str, gate: Gate) -> str:
     return graph.node("Sigmoid", graph.linear(z, *gate))
 
 
-def _lower_layer(
+def lower_layer(
     graph: GraphBuilder, layer: GruLayer | LstmLayer | RnnLayer, rows: int, x: str, h: str, c: str = ""
 ) -> tuple[str, ...]:
+    """Add one step of a layer for a number of rows.
+
+    Args:
+        graph: Where to.
+        layer: The layer.
+        rows: Rows per step.
+        x: Input value, (rows, inputs).
+        h: State value, (rows, width).
+        c: Value of the memory in an LSTM, (rows, units).
+
+    Returns:
+        Values of the next h, and of the next c in an LSTM.
+    """
     if isinstance(layer, GruLayer):
         return (_lower_gru(graph, layer, rows, x, h),)
     joined = graph.concat([x, h])
@@ -99,7 +98,7 @@ def _lower_gru(graph: GraphBuilder, layer: GruLayer, rows: int, x: str, h: str) 
 
 def _lower_lstm(graph: GraphBuilder, layer: LstmLayer, joined: str, c: str) -> tuple[str, str]:
     i, f, g, o = (_block(layer, k) for k in range(4))
-    h, memory = gated_memory(graph, joined, c, candidate=g, input_gate=i, forget_gate=f, output_gate=o)
+    h, memory = _gated_memory(graph, joined, c, candidate=g, input_gate=i, forget_gate=f, output_gate=o)
     return (h if layer.projection is None else graph.linear(h, layer.projection.T)), memory
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-
-from ...bundle.spec import DT_INPUT, Time
-from ..graph.builder import GraphBuilder, Value
+from ...bundle.program import Elapsed
+from ...bundle.spec import DT_INPUT
+from ..graph.builder import GraphBuilder
 
 __all__ = ["StepTime", "step_times"]
 
@@ -48,20 +47,13 @@ class StepTime:
         self._graph, self._measured, self._place = graph, measured, place
         self.batch, self.fixed, self.scale = batch, fixed, scale
 
-    def for_core(self, timespans: Value | torch.Tensor | None) -> StepTime:
-        """For a core whose timespans come out of the network's own forward: a value (batch, 1), or a constant.
+    def computed(self, value: str) -> StepTime:
+        """A timespan that the network computes, (batch, 1), whatever the time between samples is."""
+        return StepTime(self._graph, self.batch, None, 1.0, _Measured(self._graph, value, 1))
 
-        Raises:
-            TypeError: If it is a constant that differs between rows.
-        """
-        if timespans is None:
-            return self
-        if isinstance(timespans, Value):  # whatever the time between samples is
-            return StepTime(self._graph, self.batch, None, 1.0, _Measured(self._graph, timespans.name(), 1))
-        fixed = float(timespans.flatten()[0])
-        if not bool((timespans == fixed).all()):
-            raise TypeError(f"the forward gives a core other timespans in each row, {timespans.flatten().tolist()}")
-        return StepTime(self._graph, self.batch, fixed)
+    def constant(self, timespan: float) -> StepTime:
+        """A timespan that never changes, whatever the time between samples is."""
+        return StepTime(self._graph, self.batch, timespan)
 
     @property
     def unit(self) -> tuple[str, float]:
@@ -81,10 +73,9 @@ class StepTime:
         return self._measured.times(factor, self._place)
 
 
-def step_times(graph: GraphBuilder, time: Time, batch: int, unroll: int) -> list[StepTime]:
+def step_times(graph: GraphBuilder, elapsed: Elapsed, batch: int, unroll: int) -> list[StepTime]:
     """The timespan of each sample of a call; with measured time `dt` becomes an input, (batch, unroll)."""
-    if time.mode == "fixed" or time.period_s is None:
-        return [StepTime(graph, batch, time.timespan)] * unroll
+    if elapsed.timespan_per_s is None:
+        return [StepTime(graph, batch, elapsed.value)] * unroll
     measured = _Measured(graph, graph.input(DT_INPUT, (batch, unroll)), unroll)
-    scale = time.timespan / time.period_s
-    return [StepTime(graph, batch, None, scale, measured, place) for place in range(unroll)]
+    return [StepTime(graph, batch, None, elapsed.timespan_per_s, measured, place) for place in range(unroll)]

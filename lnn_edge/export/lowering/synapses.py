@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ... import reference
 from ...arrays import Array
 from ..graph.builder import GraphBuilder
 
@@ -36,11 +37,10 @@ class Synapses:
     shape: tuple[int, int]  # sources and targets that could be connected
 
     @classmethod
-    def listed(cls, w: Array, mu: Array, sigma: Array, erev: Array) -> Synapses:
-        """List those whose weight, mask included, is not zero: the others contribute exactly nothing."""
-        source, target = pick = np.nonzero(w)
-        rows, columns = w.shape
-        return cls(source, target, sigma[pick], (-sigma * mu)[pick], w[pick], (w * erev)[pick], (rows, columns))
+    def folded(cls, own: reference.Synapses, shape: tuple[int, int]) -> Synapses:
+        """Those of a cell."""
+        source, target = own.source.astype(np.int64), own.target.astype(np.int64)
+        return cls(source, target, own.sigma, -own.sigma * own.mu, own.w, own.w * own.erev, shape)
 
     def between(self, sources: range, targets: range) -> Synapses:
         """Those from one run of neurons to another, each counted from the start of its run."""

@@ -1,7 +1,8 @@
-"""A second opinion on the graph: ONNX's own evaluator, operator by operator in NumPy, behind the runtime's interface.
+"""A graph in half precision in ONNX's own evaluator, operator by operator in NumPy, behind the runtime's interface.
 
-It shares no code with onnxruntime and fuses nothing, so an error that a backend's optimiser hides or makes shows here.
-Too slow for a backend of the table, and it needs onnx, so it serves the proof alone.
+It computes in half where onnxruntime's CPU kernels compute in float32 between their casts, so it shows the drift that a
+GPU would have. It is not for float32: its GatherElements is wrong beyond some 64 columns, and there the step program
+is the better judge. Too slow for a backend of the table, and it needs onnx, so it serves the proof alone.
 """
 
 from __future__ import annotations

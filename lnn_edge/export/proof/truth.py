@@ -1,4 +1,4 @@
-"""The truth of a proof: the trained module on whole sequences, stepped, and in float64."""
+"""The truth of a proof: the trained module on whole sequences and stepped, and its program in float64."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from ...bundle.program import StepProgram
 from ...bundle.spec import Time
 from ...errors import VerificationError
 from ...progress import Progress
+from ...reference.closed_loop import interpreted
+from ...reference.interpreter import Interpreter
 from ...verify.comparison import COMPUTABLE, EXACT, TORCH, Comparison, compare, largest_error, versus
 from ...verify.samples import Excitation
 from ..threads import one_thread
 from ..trained.protocol import Known, Results, Trained
 
-__all__ = ["STEPPED_WHOLE", "TORCH_EXACT", "Truth", "check_causal", "truth_from_model"]
+__all__ = ["EXTRACTED", "STEPPED_WHOLE", "TORCH_EXACT", "Truth", "check_causal", "truth_from_model"]
 
 _Part = TypeVar("_Part")
 
 TORCH_EXACT = versus(TORCH, EXACT)
 STEPPED_WHOLE = versus("torch stepped", "torch on the whole sequence")
+EXTRACTED = versus(TORCH, "step program")
 
 _CAUSAL_STEPS = 24
 
@@ -39,12 +43,13 @@ _KEEPS = (
 
 @dataclass(frozen=True)
 class Truth:
-    """What the trained module gives: called on whole sequences, stepped, and restated in float64."""
+    """What the trained module gives, called on whole sequences and stepped, and what its program gives in float64."""
 
     samples: Excitation
     whole: Known
     stepped: Results
     float64: Results
+    rounded: Results  # the program in float32: how far rounding alone may take torch from float64
 
     @property
     def float32(self) -> Results:
@@ -55,7 +60,11 @@ class Truth:
         return merged
 
     def comparisons(self) -> list[Comparison]:
-        """Before any bundle: stepping torch must equal its own sequence, and float32 must be able to compute it."""
+        """Before any backend: stepping torch equals its own sequence, the program equals torch, float32 can compute it.
+
+        How far torch may be from the program is judged by the program's own rounding, and not by torch's: a program
+        that is slightly wrong would else excuse itself, and every lowering of it.
+        """
         rows = []
         for segment, start, stop in self.samples.segments:
             part = slice(start, stop)
@@ -66,14 +75,17 @@ class Truth:
                     own = largest_error(stepped, self.float64[name][steps[here]])
                     rows.append(compare(name, STEPPED_WHOLE, segment, stepped, whole[here], own=own))
             for name, exact in self.float64.items():
-                got = self.stepped[name][part]
+                got, rounding = self.stepped[name][part], largest_error(self.rounded[name][part], exact[part])
                 rows.append(compare(name, TORCH_EXACT, segment, got, exact[part], tolerance=COMPUTABLE))
+                rows.append(compare(name, EXTRACTED, segment, got, exact[part], own=rounding))
         return rows
 
 
 @one_thread()
-def truth_from_model(model: Trained, samples: Excitation, time: Time, progress: Progress) -> Truth:
-    """Run the trained module in all three ways, segment by segment: each starts with a reset, so progress can show.
+def truth_from_model(model: Trained, step: StepProgram, samples: Excitation, time: Time, progress: Progress) -> Truth:
+    """Run the trained module whole and stepped, and its program in float64, segment by segment.
+
+    Each segment starts with a reset, so progress can show.
 
     Raises:
         VerificationError: If what torch gives when it is stepped is not finite.
@@ -82,10 +94,15 @@ def truth_from_model(model: Trained, samples: Excitation, time: Time, progress: 
         "torch, whole sequences", samples, progress, lambda part: model.whole(part, time), _joined_known
     )
     stepped = _by_segment("torch, stepped", samples, progress, lambda part: model.stepped(part, time), _joined)
-    with np.errstate(all="ignore"):  # what is not finite is an infinite error in every comparison
-        exact = _by_segment("float64 reference", samples, progress, lambda part: model.reference(part, time), _joined)
-    _check_steps(stepped, samples)  # last: the reference knows why, where time ran backwards
-    return Truth(samples, whole, stepped, exact)
+    # before the values are judged: it knows why, where time ran backwards
+    exact, rounded = (_interpreted(step, dtype, samples, progress) for dtype in ("float64", "float32"))
+    _check_steps(stepped, samples)
+    return Truth(samples, whole, stepped, exact, rounded)
+
+
+def _interpreted(step: StepProgram, dtype: str, samples: Excitation, progress: Progress) -> Results:
+    program = Interpreter(step, dtype)
+    return _by_segment(f"step program, {dtype}", samples, progress, lambda part: interpreted(program, part), _joined)
 
 
 def _check_steps(stepped: Results, samples: Excitation) -> None:

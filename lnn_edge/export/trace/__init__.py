@@ -1,9 +1,11 @@
 """A step of the user's own code, traced and translated operation by operation.
 
-core_op     the operation that stands for a core
-trace       the program of a step, and its way into a graph
-translator  the walk through the program
-folding     constants that go into the weights beside them
-registry    what a rule is
-ops         the rules, by kind of operation
+core_op      the operation that stands for a core
+trace        a step traced, and its way into a step program
+recorder     the step program while it is recorded
+translator   the walk through the trace
+record_core  a core as nodes
+folding      constants that go into the weights beside them
+registry     what a rule is
+ops          the rules, by kind of operation
 """

@@ -1,4 +1,4 @@
-"""The operation that stands for a core while a step is traced; the graph gets the core's lowering in its place."""
+"""The operation that stands for a core while a step is traced; the program gets the core's nodes in its place."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...arrays import Array
-from ..graph.builder import Shape, Value
+from .recorder import Recorder, Shape, Value
 
 __all__ = ["Condition", "Joined", "Product", "Scaled", "Step", "Unwritten", "per_channel"]
 
@@ -33,23 +33,27 @@ _LARGEST_SHIFT = 8.0
 class Unwritten(Value):
     """A value whose node is written when its name is asked for; views of it share that node."""
 
-    def __init__(self, physical: Shape, logical: Shape, write: Callable[[], str]) -> None:
-        super().__init__("", physical, logical)
-        self._write = _Once(write)
+    def __init__(
+        self, recorder: Recorder, shape: Shape, write: Callable[[], str], origin: tuple[str, str] | None = None
+    ) -> None:
+        super().__init__(recorder, "", shape)
+        self._origin = place = origin or recorder.origin
+        self._write = _Once(lambda: recorder.placed(place, write))
 
-    def name(self) -> str:
+    @property
+    def root(self) -> str:
         """The name of the value, which is written now if it was not."""
         return self._write()
 
     def viewed(self, shape: Sequence[int]) -> Value:
         """The same value as torch sees it after a view; what it is made of stays known."""
         other = copy.copy(self)  # with the same `_Once`, so that the node is written once for all views
-        other.logical = tuple(int(n) for n in shape)
+        other.shape = tuple(int(n) for n in shape)
         return other
 
     def written(self) -> Value:
         """This value as one that has been written, into which nothing folds any more."""
-        return Value(self.name(), self.physical, self.logical)
+        return Value(self._recorder, self.root, self.shape)
 
 
 class _Once:
@@ -71,39 +75,51 @@ class Condition(Unwritten):
         write: Writes the number.
     """
 
-    def __init__(self, truth: Value, write: Callable[[], str]) -> None:
-        super().__init__(truth.physical, truth.logical, write)
+    def __init__(self, recorder: Recorder, truth: Value, write: Callable[[], str]) -> None:
+        super().__init__(recorder, truth.shape, write)
         self._truth = truth
 
     @property
     def truth(self) -> Value:
         """The value of ONNX's type, in the shape that torch sees."""
-        return self._truth.viewed(self.logical)
+        return self._truth.viewed(self.shape)
 
 
 class Product(Unwritten):
-    """A Gemm or Conv to come, with its output channels on axis 1 of its physical shape.
+    """A Gemm or Conv to come.
 
     Args:
+        recorder: Where to.
         weight: float64, output channels first.
         bias: float64 (channels,), or `None`.
-        physical, logical: As for `Value`.
+        frame: A shape of its elements with the output channels on axis 1.
+        shape: The shape that torch sees.
         add: Adds the node for a weight and a bias.
     """
 
-    def __init__(self, weight: Array, bias: Array | None, physical: Shape, logical: Shape, add: _Add) -> None:
-        super().__init__(physical, logical, lambda: add(weight, bias))
-        self._weight, self._bias, self._add = weight, bias, add
+    def __init__(
+        self,
+        recorder: Recorder,
+        weight: Array,
+        bias: Array | None,
+        frame: Shape,
+        shape: Shape,
+        add: _Add,
+        origin: tuple[str, str] | None = None,
+    ) -> None:
+        super().__init__(recorder, shape, lambda: add(weight, bias), origin)
+        self._weight, self._bias, self._frame, self._add = weight, bias, frame, add
 
     def folded(self, step: Step) -> Value | None:
         """This product with a step in its weights; `None` if the step's constants differ within a channel."""
-        factor, shift = (per_channel(part, step.logical, self.physical, 1) for part in (step.factor, step.shift))
+        factor, shift = (per_channel(part, step.shape, self._frame, 1) for part in (step.factor, step.shift))
         if factor is None or shift is None:
             return None
         scaled = self._weight * factor.reshape(-1, *(1 for _ in self._weight.shape[1:]))
         moved = shift if self._bias is None else self._bias * factor + shift
         # a bias of zeros would only be one more operand of the node
-        return Product(scaled, moved if np.any(moved) else None, self.physical, step.logical, self._add)
+        bias = moved if np.any(moved) else None
+        return Product(self._recorder, scaled, bias, self._frame, step.shape, self._add, self._origin)
 
 
 @dataclass(frozen=True)
@@ -112,14 +128,14 @@ class Step:
 
     factor: Array | float
     shift: Array | float
-    logical: Shape
+    shape: Shape
 
 
 class Scaled(Unwritten):
     """A value with steps to come; each remembers how it is written when nobody takes it over."""
 
-    def __init__(self, source: Value, step: Step, physical: Shape, write: Callable[[], str]) -> None:
-        super().__init__(physical, step.logical, write)
+    def __init__(self, recorder: Recorder, source: Value, step: Step, write: Callable[[], str]) -> None:
+        super().__init__(recorder, step.shape, write)
         self._source, self._step = source, step
 
     def into(self, shape: Shape, axis: int, shifts: bool) -> tuple[Value, Array, Array]:
@@ -138,9 +154,9 @@ class Scaled(Unwritten):
         # From the last step inwards: a step's result is scaled by all that come after it, so its own shift is too.
         while isinstance(rest, Scaled):
             # What a step's constants are per channel depends on the shape that torch saw when the step was made, which
-            # a view may have changed since: the step remembers it, `rest.logical` does not.
+            # a view may have changed since: the step remembers it, `rest.shape` does not.
             step = rest._step
-            factor, shift = (per_channel(part, step.logical, shape, axis) for part in (step.factor, step.shift))
+            factor, shift = (per_channel(part, step.shape, shape, axis) for part in (step.factor, step.shift))
             if factor is None or shift is None:
                 break
             moved = offset + total * shift
@@ -154,28 +170,28 @@ class Scaled(Unwritten):
 class Joined(Unwritten):
     """Values side by side on a new first axis: whoever asks for one of them gets it as it is."""
 
-    def __init__(self, parts: Sequence[Value], physical: Shape, logical: Shape, write: Callable[[], str]) -> None:
-        super().__init__(physical, logical, write)
-        self._parts, self._joined = tuple(parts), logical  # a view changes `logical`, and then no part is left whole
+    def __init__(self, recorder: Recorder, parts: Sequence[Value], shape: Shape, write: Callable[[], str]) -> None:
+        super().__init__(recorder, shape, write)
+        self._parts, self._joined = tuple(parts), shape  # a view changes `shape`, and then no part is left whole
 
     def part(self, axis: int, index: int) -> Value | None:
         """One of the values, if that is what is asked for: along the axis that joined them, and before any view."""
-        return self._parts[index] if axis % len(self._joined) == 0 and self.logical == self._joined else None
+        return self._parts[index] if axis % len(self._joined) == 0 and self.shape == self._joined else None
 
 
-def per_channel(constant: Array | float, logical: Shape, shape: Shape, axis: int) -> Array | None:
+def per_channel(constant: Array | float, seen: Shape, shape: Shape, axis: int) -> Array | None:
     """A constant as one number per channel, or `None` if it differs within one.
 
     Args:
-        constant: Broadcasts to the logical shape.
-        logical: The shape torch sees.
+        constant: Broadcasts to the shape seen.
+        seen: The shape that torch sees.
         shape: Another shape of the same elements.
         axis: Where the channels are in that.
     """
     if np.ndim(constant) == 0:
         return np.full(shape[axis], float(constant))
-    if math.prod(logical) != math.prod(shape):  # the operation broadcasts its value, so a channel has other elements
+    if math.prod(seen) != math.prod(shape):  # the operation broadcasts its value, so a channel has other elements
         return None
-    whole = np.broadcast_to(np.asarray(constant, np.float64), logical).reshape(shape)
+    whole = np.broadcast_to(np.asarray(constant, np.float64), seen).reshape(shape)
     flat = np.moveaxis(whole, axis, 0).reshape(shape[axis], -1)
     return flat[:, 0].copy() if bool((flat == flat[:, :1]).all()) else None

@@ -1,4 +1,4 @@
-"""One step as a torch.export program, and how the opaque cores in it become nodes of the graph."""
+"""One step as a torch.export program, and how it becomes a step program."""
 
 from __future__ import annotations
 
@@ -15,15 +15,13 @@ from torch import nn
 from torch.distributions import Distribution
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
-from ...reference import LiquidCore, RecurrentCore
-from ..graph.builder import GraphBuilder, Value
-from ..lowering.core import lower_core
-from ..lowering.step_time import StepTime
-from .folding import Unwritten
+from ..cores.maths import LiquidCore, RecurrentCore
 from .ops import RULES
+from .record_core import record_core
+from .recorder import Recorder, Value
 from .translator import translate
 
-__all__ = ["lower_program", "span_argument", "trace_step"]
+__all__ = ["record_trace", "span_argument", "trace_step"]
 
 
 def trace_step(step: nn.Module, arguments: Sequence[torch.Tensor]) -> torch.export.ExportedProgram:
@@ -48,42 +46,33 @@ def trace_step(step: nn.Module, arguments: Sequence[torch.Tensor]) -> torch.expo
             ) from error
 
 
-def lower_program(
-    graph: GraphBuilder,
+def record_trace(
+    recorder: Recorder,
     program: torch.export.ExportedProgram,
     inputs: Sequence[Value | torch.Tensor],
     cores: Sequence[tuple[str, LiquidCore | RecurrentCore]],
-    when: StepTime,
 ) -> list[Value]:
-    """Add a traced step to a graph.
+    """Record a traced step of one row.
 
     Args:
-        graph: Where to.
+        recorder: Where to.
         program: From `trace_step`.
         inputs: Values for what it was traced with, in order; a tensor is a constant.
         cores: Name and maths of every core, by the index under which the trace has it.
-        when: The timespan of the step.
 
     Returns:
         Values of what the step returns, in order.
     """
 
-    def lower(index: int, x: Value, states: list[Value], timespans: Value | torch.Tensor | None) -> list[Value]:
-        name, core = cores[index]
-        graph.scope(name)
-        before = dict(zip(core.state_names, (state.name() for state in states), strict=True))
-        y, after = lower_core(graph, core, x.name(), before, when.for_core(timespans))
-        graph.scope("")
-        named = [(y, core.outputs), *((after[n], w) for n, w in zip(core.state_names, core.state_widths, strict=True))]
-        return [Value(value, (when.batch, width), (when.batch, width)) for value, width in named]
+    def record(index: int, x: Value, states: list[Value], timespan: Value | torch.Tensor | None) -> list[Value]:
+        return record_core(recorder, *cores[index], x, states, timespan)
 
-    return translate(graph, program, inputs, RULES, lower)
+    return translate(recorder, program, inputs, RULES, record)
 
 
-def span_argument(when: StepTime) -> Value | torch.Tensor:
-    """The timespan of a step for code that takes one, (batch, 1): folded, or a value written only if it is used."""
-    row = (when.batch, 1)
-    return Unwritten(row, row, lambda: when.times(1.0)) if when.fixed is None else torch.full(row, when.fixed)
+def span_argument(recorder: Recorder) -> Value | torch.Tensor:
+    """The timespan of a step for code that takes one, (1, 1): a constant, or the value of the step."""
+    return recorder.elapsed if recorder.timespan is None else torch.full((1, 1), recorder.timespan)
 
 
 def _users_line(error: Exception) -> str:

@@ -1,46 +1,53 @@
-"""The translator from a torch.export program to lean ONNX, for what surrounds the cores.
+"""The translator from a torch.export program to a step program, for what surrounds the cores.
 
-Every value is kept in whatever shape its producer made; views, squeezes and the time axis of length one are only
-noted. A node for reshaping appears where an operator really needs another shape, so a network whose samples are vectors
-runs on two axes throughout. What depends on weights alone is computed here, once.
+What was traced is one row: an axis of length 1 in front is the axis of rows, which a step program does not write. Views
+are only noted; a Reshape is recorded where a node takes another shape than was made. What depends on weights alone is
+computed here, once.
 """
 
 from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import ncps
 import numpy as np
 import torch
 from torch.export import ExportedProgram
 
-from ..graph.builder import GraphBuilder, Shape, Value
+from ...arrays import Array
 from .folding import Product, Scaled, Step, Unwritten
+from .recorder import Recorder, Shape, Value, for_one_row
 from .registry import takes_unwritten
 
 __all__ = ["Translator", "translate"]
 
+# Code that is not the user's, for the places of nodes: ours, torch's, and that of libraries of modules.
+_NOT_THE_USERS = (str(Path(__file__).parents[2]), str(Path(torch.__file__).parent), str(Path(ncps.__file__).parent))
 
-CoreLowering = Callable[[int, Value, list[Value], Value | torch.Tensor | None], list[Value]]
+
+RecordCore = Callable[[int, Value, list[Value], Value | torch.Tensor | None], list[Value]]
 
 
 def translate(
-    graph: GraphBuilder,
+    recorder: Recorder,
     program: ExportedProgram,
     inputs: Sequence[Value | torch.Tensor],
     rules: Mapping[str, Callable[..., Any]],
-    lower_core: CoreLowering,
+    record_core: RecordCore,
 ) -> list[Value]:
-    """Add a program to a graph.
+    """Add a traced program to a step program.
 
     Args:
-        graph: Where to.
+        recorder: Where to.
         program: From `torch.export.export`, with static shapes.
         inputs: Values for the program's user inputs, in order; a tensor is a constant.
         rules: How to translate each torch operation, by its name; see `registry`.
-        lower_core: Adds one liquid core: (index, input, states, timespan or None) to [output, *states].
+        record_core: Adds one core: (index, input, states, timespan or None) to [output, *states].
 
     Returns:
         Values of the program's user outputs, in order.
@@ -48,7 +55,7 @@ def translate(
     Raises:
         TypeError: If the program uses an operation that cannot be translated; the message names it.
     """
-    return Translator(graph, program, rules, lower_core).run(list(inputs))
+    return Translator(recorder, program, rules, record_core).run(list(inputs))
 
 
 class Translator:
@@ -56,16 +63,15 @@ class Translator:
 
     def __init__(
         self,
-        graph: GraphBuilder,
+        recorder: Recorder,
         program: ExportedProgram,
         rules: Mapping[str, Callable[..., Any]],
-        lower_core: CoreLowering,
+        record_core: RecordCore,
     ) -> None:
         self._rules = rules
-        self.graph = graph
+        self.recorder = recorder
         self._program = program
-        self._lower_core = lower_core
-        self._reshaped: dict[tuple[str, Shape], str] = {}
+        self._record_core = record_core
         self._values: dict[torch.fx.Node, Any] = {}
 
     def run(self, inputs: list[Value | torch.Tensor]) -> list[Value]:
@@ -88,6 +94,7 @@ class Translator:
             elif node.op == "get_attr":
                 self._values[node] = getattr(program, node.target)
             elif node.op == "call_function" and node.users:
+                self.recorder.at(_origin(node))
                 self._values[node] = self._called(node)
             elif node.op == "output":
                 return self._argument(node.args[0])
@@ -105,8 +112,7 @@ class Translator:
             return self._walked(part, given)
         if node.target is torch.ops.lnn_edge.core.default:
             x, states, timespans, index, _outputs = arguments
-            given = self._flat(timespans) if isinstance(timespans, Value) else timespans
-            return self._lower_core(index, self._flat(x), [self._flat(state) for state in states], given)
+            return self._record_core(index, self.value(x), [self.value(state) for state in states], timespans)
         leaves = torch.utils._pytree.tree_leaves((arguments, keywords))
         if not any(isinstance(leaf, Value) for leaf in leaves):
             target: Any = node.target
@@ -134,60 +140,48 @@ class Translator:
         return value
 
     def value(self, value: Any) -> Value:
-        """A constant becomes a value only where an operator needs one as such."""
+        """A constant becomes a value only where an operation needs one as such."""
         if isinstance(value, Value):
             return value
-        array = np.asarray(value.detach().double() if isinstance(value, torch.Tensor) else value, np.float64)
+        array = _double(value)
         array = array.reshape(1, 1) if array.ndim == 0 else array
-        return Value(self.graph.constant(array), array.shape, array.shape)
+        return Value(self.recorder, self.recorder.constant(array.reshape(for_one_row(array.shape))), array.shape)
 
-    def _flat(self, value: Any) -> Value:
-        """The value in the shape torch sees, for the cores, which look at the name alone."""
-        whole = self.value(value)
-        return Value(self.shaped(whole, whole.logical), whole.logical, whole.logical)
+    def made(self, seen: Shape, op: str, *operands: Value | str, **options: Any) -> Value:
+        """The result of an operation, in the shape that torch sees; see `Recorder.operation`."""
+        names = [operand.name() if isinstance(operand, Value) else operand for operand in operands]
+        return self.recorder.value(self.recorder.operation(op, *names, **options), seen)
 
-    def shaped(self, value: Value, shape: Sequence[int]) -> str:
-        """The name of the value in exactly this shape; a Reshape is added only if it has another one."""
-        wanted = tuple(int(n) for n in shape)
-        if value.physical == wanted:
-            return value.name()
-        key = (value.name(), wanted)
-        if key not in self._reshaped:
-            self._reshaped[key] = self.graph.node("Reshape", value.name(), self.graph.integers(wanted))
-        return self._reshaped[key]
+    def framed(self, x: Value, *axes: int) -> tuple[str, list[int]]:
+        """A value for an operation along some of the axes that torch sees: its name, and where they are there."""
+        rank = len(x.shape)
+        places = [int(axis) % rank for axis in axes]
+        if x.shape[0] == 1 and 0 not in places:
+            return x.name(), [place - 1 for place in places]
+        return x.shaped(x.shape), places
 
-    def operand(self, value: Any, logical: Shape, kept: list[int]) -> str:
-        """An operand of an elementwise operation, reduced to the axes where the result is longer than one."""
-        source = value.logical if isinstance(value, Value) else tuple(np.shape(value))
-        padded = (1,) * (len(logical) - len(source)) + tuple(source)
-        shape = tuple(padded[k] for k in kept)
+    def operand(self, value: Any, shape: Shape) -> str:
+        """An operand of an elementwise operation, which aligns operands at their last axes."""
         if isinstance(value, Value):
-            return self.shaped(value, shape)
-        array = np.asarray(value.detach().double() if isinstance(value, torch.Tensor) else value, np.float64)
-        return self.graph.constant(array.reshape(shape))
+            return value.name()
+        array = _double(value)
+        return self.recorder.constant(array[0] if array.ndim == len(shape) and shape[:1] == (1,) else array)
 
-    def elementwise(self, name: str, logical: Shape, *operands: Any) -> Value:
-        """A broadcasting operation on the first axis and on those where the result is longer than one.
-
-        With constants it may become part of the weights beside it; see `folding`.
-        """
-        kept = [k for k, n in enumerate(logical) if k == 0 or n != 1]
-        kept = kept if len(kept) > 1 else list(range(len(logical)))[:2]
-        physical = tuple(logical[k] for k in kept)
+    def elementwise(self, name: str, shape: Shape, *operands: Any) -> Value:
+        """A broadcasting operation. With constants it may become part of the weights beside it; see `folding`."""
 
         def write() -> str:
-            return self.graph.node(name, *(self.operand(value, logical, kept) for value in operands))
+            return self.recorder.operation(name, *(self.operand(value, shape) for value in operands))
 
-        return _folded(name, logical, physical, operands, write) or Value(write(), physical, logical)
+        return _folded(self.recorder, name, shape, operands, write) or Value(self.recorder, write(), shape)
 
     def unary(self, name: str, value: Value, **attributes: Any) -> Value:
-        """An operation on each element; the shape does not matter."""
-        return Value(self.graph.node(name, value.name(), **attributes), value.physical, value.logical)
+        """An operation on each element."""
+        return Value(self.recorder, self.recorder.operation(name, value.root, **attributes), value.shape)
 
-    def plain(self, value: Any) -> str:
-        """The value in the shape torch sees."""
-        whole = self.value(value)
-        return self.shaped(whole, whole.logical)
+
+def _double(value: Any) -> Array:
+    return np.asarray(value.detach().double() if isinstance(value, torch.Tensor) else value, np.float64)
 
 
 def _written(values: Any) -> Any:
@@ -203,21 +197,21 @@ def _all_different(node: torch.fx.Node) -> bool:
 
 
 def _folded(
-    name: str, logical: Shape, physical: Shape, operands: Sequence[Any], write: Callable[[], str]
+    recorder: Recorder, name: str, shape: Shape, operands: Sequence[Any], write: Callable[[], str]
 ) -> Value | None:
     """An elementwise operation of a value with constants as part of the product before it, or of one to come."""
     values = [value for value in operands if isinstance(value, Value)]
-    step = _as_step(name, logical, operands)
-    if step is None or len(values) != 1 or math.prod(values[0].logical) != math.prod(logical):
+    step = _as_step(name, shape, operands)
+    if step is None or len(values) != 1 or math.prod(values[0].shape) != math.prod(shape):
         return None
     if bool(np.all(step.factor == 1.0)) and not np.any(step.shift):
-        return values[0].viewed(logical)
+        return values[0].viewed(shape)
     if isinstance(values[0], Product):
         return values[0].folded(step)
-    return Scaled(values[0], step, physical, write)
+    return Scaled(recorder, values[0], step, write)
 
 
-def _as_step(name: str, logical: Shape, operands: Sequence[Any]) -> Step | None:
+def _as_step(name: str, shape: Shape, operands: Sequence[Any]) -> Step | None:
     """value * factor + shift, if that is what an operation of a value and a constant does."""
     if len(operands) != 2 or name not in ("Add", "Sub", "Mul", "Div"):
         return None
@@ -225,16 +219,25 @@ def _as_step(name: str, logical: Shape, operands: Sequence[Any]) -> Step | None:
     constant = operands[1 if first else 0]
     if isinstance(constant, Value):
         return None
-    array = np.asarray(constant.detach().double() if isinstance(constant, torch.Tensor) else constant, np.float64)
+    array = _double(constant)
     if name == "Mul" or (name == "Div" and first and bool(np.all(array))):
-        return Step(array if name == "Mul" else 1.0 / array, 0.0, logical)
+        return Step(array if name == "Mul" else 1.0 / array, 0.0, shape)
     if name == "Div":
         return None  # a number over a value
-    return Step(1.0 if first or name == "Add" else -1.0, -array if name == "Sub" and first else array, logical)
+    return Step(1.0 if first or name == "Add" else -1.0, -array if name == "Sub" and first else array, shape)
 
 
 def _shape(fake: torch.Tensor) -> Shape:
     return tuple(int(n) for n in fake.shape)
+
+
+def _origin(node: torch.fx.Node) -> tuple[str, str]:
+    """Where in the user's model a node comes from, `file.py:14 head`, and the name of the module there."""
+    modules = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+    module = modules[-1].removeprefix("inner").removeprefix(".") if modules else ""
+    frames = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
+    own = [f"{Path(file).name}:{line}" for file, line in frames if not file.startswith(_NOT_THE_USERS)]
+    return " ".join(filter(None, [*own[-1:], module])), module
 
 
 def _place(node: torch.fx.Node) -> str:

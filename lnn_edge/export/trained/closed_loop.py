@@ -1,4 +1,4 @@
-"""The closed loop in which torch and the reference step a model: rows, samples and resets."""
+"""The closed loop in which torch steps a model: rows, samples and resets."""
 
 from __future__ import annotations
 
@@ -6,44 +6,34 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from ...arrays import Array
 from ...verify.samples import Excitation
-from .protocol import Lowerable, Results
+from .protocol import Results, Steppable
 
-__all__ = ["closed_loop", "one_by_one"]
+__all__ = ["closed_loop"]
 
 _State = TypeVar("_State")
 
 
-def one_by_one(batch: int) -> list[slice]:
-    """Every row by itself, as ncps is right about time for one row only."""
-    return [slice(row, row + 1) for row in range(batch)]
-
-
 def closed_loop(
-    model: Lowerable,
+    model: Steppable,
     samples: Excitation,
-    rows: Sequence[slice],
-    dtype: npt.DTypeLike,
     begin: Callable[[], _State],
     one_sample: Callable[[int, slice, _State], tuple[Sequence[Array], _State]],
 ) -> Results:
-    """Step a model through samples with its own state fed back.
+    """Step a model through samples with its own state fed back: row by row, as ncps is right about time for one only.
 
     Args:
         model: What its outputs and states are.
         samples: The samples.
-        rows: Which rows go through together, one group after the other.
-        dtype: Of the results.
         begin: Makes the state that a sequence starts from.
         one_sample: From the number of a sample, the rows and the state before it to the values of all outputs and
             states, (rows, ...) each, and the state after it.
     """
     shapes = {t.name: t.shape for t in model.outputs} | {s.output: s.shape for s in model.states}
-    results = {name: np.empty((samples.steps, *shape), dtype) for name, shape in shapes.items()}
-    for group in rows:
+    results = {name: np.empty((samples.steps, *shape), np.float32) for name, shape in shapes.items()}
+    for group in (slice(row, row + 1) for row in range(model.batch)):
         state = begin()
         for k in range(samples.steps):
             values, state = one_sample(k, group, begin() if samples.reset[k] else state)

@@ -80,10 +80,10 @@ class Forward:
             return self.result(module, inputs, spans)
 
     def arguments(
-        self, samples: Excitation, time: Time, part: slice, row: int, dtype: torch.dtype = torch.float32
+        self, samples: Excitation, time: Time, part: slice, row: int
     ) -> tuple[list[torch.Tensor], torch.Tensor | None]:
         """Inputs and timespans of one row; no timespans where the training passed none."""
-        arrays = (torch.from_numpy(samples.inputs[t.name][part, row]).to(dtype) for t in self._inputs)
+        arrays = (torch.from_numpy(samples.inputs[t.name][part, row]) for t in self._inputs)
         spans = self._spans(samples, time, part, row)
         axis = 1 - self.axis
         return [array.unsqueeze(axis) for array in arrays], None if spans is None else spans.unsqueeze(axis)

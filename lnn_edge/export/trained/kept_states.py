@@ -10,11 +10,11 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from ...reference import ReferenceCore
 from ...wording import listed
 from ..cores.calling import layer_convention
+from ..cores.maths import CoreMaths
 from ..cores.timespans import check_timespans
-from .patching import After, Compute, CorePatcher, Part, States, opaque, reference
+from .patching import After, CorePatcher, Part, States, opaque
 
 __all__ = ["KeptStates", "changing_start"]
 
@@ -31,7 +31,7 @@ class KeptStates:
     """
 
     def __init__(
-        self, layers: Mapping[str, nn.Module], maths: Sequence[ReferenceCore], starts: States | None = None
+        self, layers: Mapping[str, nn.Module], maths: Sequence[CoreMaths], starts: States | None = None
     ) -> None:
         self._patcher = CorePatcher(layers, maths)
         self._conventions = [layer_convention(part.name, part.module) for part in self._patcher.parts]
@@ -73,13 +73,17 @@ class KeptStates:
 
         return self._patcher.patched(forward)
 
-    def exact(self, states: States, spans: torch.Tensor | None) -> AbstractContextManager[After]:
-        """One sample, with the states given, through the float64 reference."""
-        return self._computed(reference, states, spans)
-
     def tracing(self, states: States) -> AbstractContextManager[After]:
-        """One sample of all rows; each core becomes one opaque operation."""
-        return self._computed(opaque, states, None)
+        """One sample of one row; each core becomes one opaque operation."""
+
+        def forward(part: Part, seen: States | None, x: Any, _hx: Any, timespans: Any) -> tuple[Any, States]:
+            _check_step(part, seen, x)
+            sample = part.sample(x)
+            spans = None if timespans is None else timespans.reshape(len(sample), 1)
+            y, *new = opaque(part, sample, self._own(states, part), spans)
+            return part.convention.returned(y, new, part.batched(x)), new
+
+        return self._patcher.patched(forward)
 
     def collected(self, after: After) -> list[torch.Tensor]:
         """All new states in order.
@@ -91,16 +95,6 @@ class KeptStates:
         if missing:
             raise ValueError(f"the forward never calls the core {listed(missing)}; remove it from the model")
         return [state for states in after for state in states or ()]
-
-    def _computed(self, compute: Compute, states: States, spans: torch.Tensor | None) -> AbstractContextManager[After]:
-        def forward(part: Part, seen: States | None, x: Any, _hx: Any, timespans: Any) -> tuple[Any, States]:
-            _check_step(part, seen, x)
-            sample, given = part.sample(x), spans if timespans is None else timespans
-            own = None if given is None else given.reshape(len(sample), 1)
-            y, *new = compute(part, sample, self._own(states, part), own)
-            return part.convention.returned(y, new, part.batched(x)), new
-
-        return self._patcher.patched(forward)
 
     def _own(self, states: States, part: Part) -> States:
         start = sum(self._counts[: part.index])

@@ -1,4 +1,4 @@
-"""A trained ncps layer as the exporter sees it: run whole, run stepped, restated in float64, lowered to a graph."""
+"""A trained ncps layer as the exporter sees it: run whole, run stepped, and as a step program."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import copy
 from contextlib import nullcontext
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from ...arrays import Array
+from ...bundle.program import StepProgram
 from ...bundle.spec import Core, Time
 from ...verify.samples import Excitation
 from ..cores.find import ReadCore
-from ..cores.timespans import timespans_from_dt
-from ..graph.builder import GraphBuilder, Value
-from ..lowering.step_time import StepTime
-from .closed_loop import closed_loop, one_by_one
+from .closed_loop import closed_loop
 from .core_step import CoreStep
 from .forward import Forward, Leaf
 from .protocol import NOT_CAUSAL, Known, Results
@@ -42,9 +39,9 @@ class TrainedLayer:
         self.inputs, self.outputs, self.states = self._step.inputs, self._step.outputs, self._step.states
         self._forward = Forward(self._module, self.inputs, batch=batch, batch_first=self.batch_first, passes_ones=False)
 
-    def lower(self, graph: GraphBuilder, inputs: list[Value], states: list[Value], when: StepTime) -> list[Value]:
-        """See `Lowerable.lower`."""
-        return self._step.lower(graph, inputs, states, when)
+    def program(self, time: Time) -> StepProgram:
+        """See `Steppable.program`."""
+        return self._step.program(time)
 
     def whole(self, samples: Excitation, time: Time) -> Known:
         """Outputs of the torch module called once per sequence, (steps, batch, outputs)."""
@@ -61,19 +58,4 @@ class TrainedLayer:
             states = hx if isinstance(hx, tuple) else (hx,)
             return [y.reshape(1, -1).numpy(), *(state.numpy() for state in states)], hx
 
-        return closed_loop(self, samples, one_by_one(self.batch), np.float32, lambda: None, one_sample)
-
-    def reference(self, samples: Excitation, time: Time) -> Results:
-        """Outputs and states of the float64 reference, which takes all rows at once."""
-        inputs = samples.inputs["input"].astype(np.float64)
-        names = self.core.state_names
-
-        def begin() -> Results:
-            return {name: np.zeros(pair.shape) for name, pair in zip(names, self.states, strict=True)}
-
-        def one_sample(k: int, _rows: slice, state: Results) -> tuple[list[Array], Results]:
-            span = time.timespan if samples.dt is None else timespans_from_dt(samples.dt[k], time)
-            y, after = self.core.step(inputs[k], state, span)
-            return [y, *(after[name] for name in names)], after
-
-        return closed_loop(self, samples, [slice(None)], np.float64, begin, one_sample)
+        return closed_loop(self, samples, lambda: None, one_sample)

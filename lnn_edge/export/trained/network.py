@@ -4,7 +4,7 @@ torch's own recurrent layers beside liquid ones are further cores.
 
 The user's forward runs as it is. Only the cores inside a copy of the network are patched: called on a whole sequence
 they do what they always do; called on one sample they take the state that we kept for them, whatever the forward
-passes; and when the step is traced they become one opaque operation, which the graph replaces by the core's lowering.
+passes; and when the step is traced they become one opaque operation, in whose place the program gets the core's nodes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ...arrays import Array
+from ...bundle.program import StepProgram
 from ...bundle.spec import Core, StatePair, Tensor, Time
 from ...verify.samples import Excitation
 from ..cores.find import ReadCore, find_cores, is_batch_first
 from ..cores.wrappers import unwrap_parts
-from ..graph.builder import GraphBuilder, Value
-from ..lowering.step_time import StepTime
-from .closed_loop import closed_loop, one_by_one
+from .closed_loop import closed_loop
 from .forward import Forward, Leaf, leaf_from_shapes, leaf_name
 from .kept_states import KeptStates, changing_start
 from .patching import States
@@ -65,9 +64,9 @@ class TrainedNetwork:
         timed = self._forward.time_argument is not None
         self._traced = TracedStep(self._module, self._traced_sample, self.inputs, self.states, named, timed=timed)
 
-    def lower(self, graph: GraphBuilder, inputs: list[Value], states: list[Value], when: StepTime) -> list[Value]:
-        """See `Lowerable.lower`."""
-        return self._traced.lower(graph, inputs, states, when)
+    def program(self, time: Time) -> StepProgram:
+        """See `Steppable.program`."""
+        return self._traced.program(self.outputs, time)
 
     def whole(self, samples: Excitation, time: Time) -> Known:
         """Outputs of the torch module called on whole sequences: per output the steps known, and their values."""
@@ -75,35 +74,21 @@ class TrainedNetwork:
 
     def stepped(self, samples: Excitation, time: Time) -> Results:
         """Outputs and states of the torch module called once per sample with its own states fed back."""
-        return self._stepped(samples, time, self._module, torch.float32)
-
-    def reference(self, samples: Excitation, time: Time) -> Results:
-        """The same in float64, with the cores replaced by the NumPy reference."""
-        exact: Any = copy.deepcopy(self._module).double()
-        return self._stepped(samples, time, exact, torch.float64)
-
-    def _stepped(self, samples: Excitation, time: Time, module: nn.Module, dtype: torch.dtype) -> Results:
-        kept = KeptStates(find_cores(module), self.core_maths, self._starts)
-        advance = kept.stepping if dtype == torch.float32 else kept.exact
 
         def one_sample(k: int, rows: slice, states: States) -> tuple[list[Array], States]:
-            inputs, spans = self._forward.arguments(samples, time, slice(k, k + 1), rows.start, dtype)
-            with torch.no_grad(), advance(states, spans) as after:
-                leaves = self._forward.call(module, inputs, spans)
-            new = kept.collected(after)
+            inputs, spans = self._forward.arguments(samples, time, slice(k, k + 1), rows.start)
+            with torch.no_grad(), self._kept.stepping(states, spans) as after:
+                leaves = self._forward.call(self._module, inputs, spans)
+            new = self._kept.collected(after)
             outputs = [leaf.by_step(leaves[leaf.index]) for leaf in self._leaves]
             return [*outputs, *(state.numpy() for state in new)], new
 
-        def begin() -> States:
-            return [start.to(dtype) for start in self._starts]
-
-        kind = np.float32 if dtype == torch.float32 else np.float64
-        return closed_loop(self, samples, one_by_one(self.batch), kind, begin, one_sample)
+        return closed_loop(self, samples, lambda: list(self._starts), one_sample)
 
     def _traced_sample(
         self, module: nn.Module, inputs: States, states: States, span: torch.Tensor | None
     ) -> tuple[States, States]:
-        """One sample of all rows; see `TracedStep`."""
+        """One sample of one row; see `TracedStep`."""
         inputs = [value.unsqueeze(self._forward.axis) for value in inputs]
         spans = span if span is None or self.batch_first else span.transpose(0, 1)
         with self._kept.tracing(states) as after:

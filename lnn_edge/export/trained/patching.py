@@ -1,4 +1,4 @@
-"""Patching of the cores inside a module: while its code runs, something else computes in their place.
+"""Patching of the cores inside a module: while its code runs, something else stands in their place.
 
 Each core's forward is replaced on the instance; leaving the context puts the class's own back.
 """
@@ -14,14 +14,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...reference import ReferenceCore
 from ...wording import listed
 from ..cores.calling import convention_of
 from ..cores.find import is_cell
-from ..cores.timespans import check_timespans
+from ..cores.maths import CoreMaths
 from ..trace.core_op import opaque_core
 
-__all__ = ["After", "Compute", "CorePatcher", "Part", "States", "given_states", "opaque", "reference"]
+__all__ = ["After", "CorePatcher", "Part", "States", "opaque", "opaque_parts"]
 
 States = Sequence[torch.Tensor]  # (rows, width) each
 After = list[States | None]  # per core its new states, `None` until it was called
@@ -30,7 +29,7 @@ After = list[States | None]  # per core its new states, `None` until it was call
 class Part:
     """A layer or cell inside a module, the maths that stands for it, and how it is called."""
 
-    def __init__(self, index: int, name: str, module: Any, maths: ReferenceCore) -> None:
+    def __init__(self, index: int, name: str, module: Any, maths: CoreMaths) -> None:
         self.index, self.name, self.maths = index, name, maths
         self.module = module
         self.convention = convention_of(name, module)
@@ -60,23 +59,7 @@ class Part:
         return x.select(self._axis, 0) if self.batched(x) else x
 
 
-Compute = Callable[[Part, torch.Tensor, States, torch.Tensor | None], list[torch.Tensor]]
 Replacement = Callable[[Part, States | None, Any, Any, Any], tuple[Any, States]]
-
-
-def reference(part: Part, x: torch.Tensor, states: States, spans: torch.Tensor | None) -> list[torch.Tensor]:
-    """Output and new states by the float64 reference, for timespans (rows, 1); none are a timespan of 1.
-
-    Raises:
-        ValueError: If time runs backwards.
-    """
-    if spans is not None:
-        check_timespans(part.name, part.maths, spans)
-    names = part.maths.state_names
-    before = dict(zip(names, (state.double().numpy() for state in states), strict=True))
-    timespan = 1.0 if spans is None else spans.double().numpy()
-    y, after = part.maths.step(x.double().numpy(), before, timespan)
-    return [torch.from_numpy(value) for value in (y, *(after[name] for name in names))]
 
 
 def opaque(part: Part, x: torch.Tensor, states: States, spans: torch.Tensor | None) -> list[torch.Tensor]:
@@ -87,7 +70,7 @@ def opaque(part: Part, x: torch.Tensor, states: States, spans: torch.Tensor | No
 class CorePatcher:
     """The layers and cells of one module, in order, with the maths that stands for them."""
 
-    def __init__(self, parts: Mapping[str, nn.Module], maths: Sequence[ReferenceCore]) -> None:
+    def __init__(self, parts: Mapping[str, nn.Module], maths: Sequence[CoreMaths]) -> None:
         self.parts = [
             Part(index, name, module, own)
             for index, ((name, module), own) in enumerate(zip(parts.items(), maths, strict=True))
@@ -127,8 +110,8 @@ class CorePatcher:
 
 
 @contextmanager
-def given_states(patcher: CorePatcher, compute: Compute) -> Iterator[None]:
-    """Compute every call of a part, from the states that the caller gives it, in another way.
+def opaque_parts(patcher: CorePatcher) -> Iterator[None]:
+    """Make every call of a part, with the states that the caller gives it, one operation of a trace.
 
     Raises:
         ValueError: On leaving, if a part was not called.
@@ -143,7 +126,7 @@ def given_states(patcher: CorePatcher, compute: Compute) -> Iterator[None]:
             states = [x.new_zeros(len(x), width) for width in part.maths.state_widths]
         else:
             states = [state.expand(len(x), -1) for state in part.convention.unpacked(hx, batched)]
-        y, *after = compute(part, x, states, _given_spans(timespans, x))
+        y, *after = opaque(part, x, states, _given_spans(timespans, x))
         return part.convention.returned(y, after, batched), after
 
     with patcher.patched(replacement) as after:

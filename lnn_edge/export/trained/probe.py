@@ -1,4 +1,4 @@
-"""A probe of a user's step: what it returns, which state it starts from, and where that state has its rows."""
+"""A probe of a user's step: what it returns, and which state it starts from."""
 
 from __future__ import annotations
 
@@ -57,20 +57,6 @@ class StepProbe:
                 "model (--initial-state NAME)"
             )
         return leaves, begin
-
-    def found_rows(self, one_row: StateTree, initial: Sequence[torch.Tensor]) -> StateTree:
-        """Find the axis of the rows in every tensor of the state, by stepping two rows from one row's first state."""
-        sample = [torch.cat([a, b]) for a, b in zip(*self._samples[:2], strict=True)]
-        failed: Exception | None = None
-        for tree in one_row.with_rows():
-            state = tree.packed([own.expand(2, -1) for own in initial])
-            try:
-                tree.flat(self._tried(sample, state)[1])
-            except ValueError as error:
-                failed = error
-            else:
-                return tree
-        raise ValueError(f"the step runs for one row, but not for a batch of two: {failed}") from failed
 
     def _tried(self, sample: Sequence[torch.Tensor], state: Any) -> tuple[Any, Any]:
         """Call the step on samples; what the user's own code raises is said with what it was called with."""

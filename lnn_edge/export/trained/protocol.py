@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Protocol
 
 from ...arrays import Array
+from ...bundle.program import StepProgram
 from ...bundle.spec import Core, StatePair, Tensor, Time
 from ...verify.samples import Excitation
-from ..graph.builder import GraphBuilder, Value
-from ..lowering.step_time import StepTime
 
-__all__ = ["NOT_CAUSAL", "Known", "Lowerable", "Results", "Trained"]
+__all__ = ["NOT_CAUSAL", "Known", "Results", "Steppable", "Trained"]
 
 Results = dict[str, Array]  # per output and state output, (steps, *shape)
 Known = dict[str, tuple[Array, Array]]  # per output the steps whose value is known, and the values (known, *shape)
@@ -21,19 +20,23 @@ NOT_CAUSAL = (
 )
 
 
-class Lowerable(Protocol):
-    """What can become a step graph: a trained model, or a core alone."""
+class Steppable(Protocol):
+    """What can become a step program: a trained model, or a core alone."""
 
     batch: int
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     states: tuple[StatePair, ...]
 
-    def lower(self, graph: GraphBuilder, inputs: list[Value], states: list[Value], when: StepTime) -> list[Value]:
-        """Add one step to a graph: from the values of one sample and of the states to [*outputs, *next states]."""
+    def program(self, time: Time) -> StepProgram:
+        """One step, apart from any runtime.
+
+        Raises:
+            TypeError: If the model computes what no step program can; the message names it.
+        """
 
 
-class Trained(Lowerable, Protocol):
+class Trained(Steppable, Protocol):
     """A trained model, frozen for export.
 
     Attributes:
@@ -51,6 +54,3 @@ class Trained(Lowerable, Protocol):
 
     def stepped(self, samples: Excitation, time: Time) -> Results:
         """Outputs and states of the torch module called once per sample with its own state fed back, float32."""
-
-    def reference(self, samples: Excitation, time: Time) -> Results:
-        """Outputs and states in exact arithmetic, float64."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,15 +108,11 @@ def same_tensors(one: Any, other: Any) -> bool:
 
 @dataclass(frozen=True)
 class StateTree:
-    """What one row's state is made of: names, shapes for one row, and how they are packed.
-
-    The exporter keeps every tensor as (rows, width); the axis of the rows is `None` where it was never needed.
-    """
+    """What one row's state is made of: names, shapes, and how they are packed. The exporter keeps (1, width) each."""
 
     names: tuple[str, ...]
     shapes: tuple[torch.Size, ...]
     spec: pytree.TreeSpec
-    row_axes: tuple[int | None, ...]
 
     @classmethod
     def of(cls, state: Any) -> StateTree:
@@ -137,7 +132,7 @@ class StateTree:
                     f"the step returned {kind} as '{name}' in its new state, expected tensors of real numbers: (batch, "
                     "width). Keep a counter as a float tensor (batch, 1), and constants in the model"
                 )
-        return cls(names, tuple(leaf.shape for _, leaf in leaves), spec, (None,) * len(leaves))
+        return cls(names, tuple(leaf.shape for _, leaf in leaves), spec)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -145,7 +140,7 @@ class StateTree:
         return tuple(shape.numel() for shape in self.shapes)
 
     def flat(self, state: Any) -> list[torch.Tensor]:
-        """A state as (rows, width) tensors.
+        """A state as (1, width) tensors.
 
         Raises:
             ValueError: If it is packed in another way, or has grown.
@@ -154,39 +149,19 @@ class StateTree:
         if spec != self.spec:
             raise ValueError(f"the step takes its state as {self.spec} and returns it as {spec}; both must be the same")
         flat = []
-        for name, leaf, shape, axis in zip(self.names, leaves, self.shapes, self.row_axes, strict=True):
-            own = leaf.unsqueeze(0) if axis is None else leaf.movedim(axis, 0)
-            rest = shape if axis is None else torch.Size(n for k, n in enumerate(shape) if k != axis)
-            if own.shape[1:] != rest:
+        for name, leaf, shape in zip(self.names, leaves, self.shapes, strict=True):
+            if leaf.shape != shape:
                 raise ValueError(
                     f"'{name}' in the state has the shape {list(shape)} in one call of the step and {list(leaf.shape)} "
                     "in the next. A stream needs a state that does not grow: keep the last few samples, not all"
                 )
-            flat.append(own.reshape(len(own), -1))
+            flat.append(leaf.reshape(1, -1))
         return flat
 
     def packed(self, flat: Sequence[torch.Tensor]) -> Any:
         """The other way around."""
-        leaves = []
-        for own, shape, axis in zip(flat, self.shapes, self.row_axes, strict=True):
-            if axis is None:
-                leaves.append(own.reshape(shape))
-            else:
-                rest = [n for k, n in enumerate(shape) if k != axis]
-                leaves.append(own.reshape(len(own), *rest).movedim(0, axis))
+        leaves = [own.reshape(shape) for own, shape in zip(flat, self.shapes, strict=True)]
         return pytree.tree_unflatten(leaves, self.spec)
-
-    def with_rows(self) -> Iterator[StateTree]:
-        """The same with an axis of rows in every tensor, in all the ways that are possible."""
-        found = [[k for k, n in enumerate(shape[:2]) if n == 1] for shape in self.shapes]
-        for name, axes, shape in zip(self.names, found, self.shapes, strict=True):
-            if not axes:
-                raise ValueError(
-                    f"'{name}' in the state has the shape {list(shape)} for one row, so several rows would share it: "
-                    "give it an axis of rows, (batch, width), or export with batch=1"
-                )
-        for combination in itertools.product(*found):
-            yield StateTree(self.names, self.shapes, self.spec, combination)
 
 
 def _name(path: Sequence[Any], count: int) -> str:

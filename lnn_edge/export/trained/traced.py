@@ -1,4 +1,4 @@
-"""The module that is traced for a graph: one sample of all rows, states in and states out."""
+"""The module that is traced for a step program: one sample of one row, states in and states out."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from ...bundle.spec import StatePair, Tensor
-from ...reference import LiquidCore, RecurrentCore
-from ..graph.builder import GraphBuilder, Value
-from ..lowering.step_time import StepTime
-from ..trace.trace import lower_program, span_argument, trace_step
+from ...bundle.program import StepProgram
+from ...bundle.spec import StatePair, Tensor, Time
+from ..cores.maths import LiquidCore, RecurrentCore
+from ..trace.recorder import Recorder
+from ..trace.trace import record_trace, span_argument, trace_step
 
 __all__ = ["TracedStep"]
 
@@ -21,12 +21,12 @@ OneSample = Callable[[nn.Module, Tensors, Tensors, torch.Tensor | None], tuple[T
 
 
 class TracedStep(nn.Module):
-    """One sample through a module whose cores are opaque while it runs; traced when a graph first needs it.
+    """One sample through a module whose cores are opaque while it runs; traced when a program first needs it.
 
     Args:
         module: The module.
-        one_sample: From the module, inputs (batch, ...), states (batch, width) and the timespan (batch, 1) or `None`
-            to outputs and new states.
+        one_sample: From the module, inputs (1, ...), states (1, width) and the timespan (1, 1) or `None` to outputs and
+            new states.
         inputs: The inputs.
         states: The states.
         cores: The maths of the cores by name, in the order of the numbers under which they are opaque.
@@ -46,26 +46,25 @@ class TracedStep(nn.Module):
         super().__init__()
         self.inner = module
         self._one_sample, self._timed = one_sample, timed
-        self._shapes = [tensor.shape for tensor in inputs] + [state.shape for state in states]
-        self._count = len(inputs)
+        self._inputs, self._states = tuple(inputs), tuple(states)
         self._cores = list(cores.items())
 
     def forward(self, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """From (*inputs, *states, timespan?) to (*outputs, *states)."""
-        inputs, rest = values[: self._count], list(values[self._count :])
+        inputs, rest = values[: len(self._inputs)], list(values[len(self._inputs) :])
         span = rest.pop() if self._timed else None
         outputs, after = self._one_sample(self.inner, inputs, rest, span)
         return (*outputs, *after)
 
-    def lower(
-        self, graph: GraphBuilder, inputs: Sequence[Value], states: Sequence[Value], when: StepTime
-    ) -> list[Value]:
-        """See `Lowerable.lower`."""
-        spans = [span_argument(when)] if self._timed else []
-        return lower_program(graph, self._program, [*inputs, *states, *spans], self._cores, when)
+    def program(self, outputs: Sequence[Tensor], time: Time) -> StepProgram:
+        """See `Steppable.program`."""
+        recorder = Recorder(self._inputs, self._states, time)
+        spans = [span_argument(recorder)] if self._timed else []
+        values = record_trace(recorder, self._program, [*recorder.inputs, *recorder.states, *spans], self._cores)
+        return recorder.finish(list(zip(outputs, values, strict=False)), values[len(outputs) :])
 
     @cached_property
     def _program(self) -> torch.export.ExportedProgram:
-        arguments = [torch.zeros(shape) for shape in self._shapes]
-        batch = self._shapes[0][0]
-        return trace_step(self, arguments + ([torch.ones(batch, 1)] if self._timed else []))
+        shapes = [tensor.shape[1:] for tensor in self._inputs] + [state.shape[1:] for state in self._states]
+        arguments = [torch.zeros(1, *shape) for shape in shapes]
+        return trace_step(self, arguments + ([torch.ones(1, 1)] if self._timed else []))

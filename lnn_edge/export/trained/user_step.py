@@ -1,14 +1,14 @@
 """A network whose step the user writes: cells in a loop of their own, layers with a state of any make.
 
-The step is called as it is on a copy of the model. For the reference in float64, and when the step is traced, the
-layers and cells of the copy are patched; what they take and return is the step's own affair.
+The step is called as it is on a copy of the model. When it is traced, the layers and cells of the copy are patched;
+what they take and return is the step's own affair.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -17,18 +17,17 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ...arrays import Array
+from ...bundle.program import StepProgram
 from ...bundle.spec import Core, StatePair, Tensor, Time
 from ...verify.samples import Excitation
 from ..cores.find import ReadCore, find_parts, is_cell
 from ..cores.liquid import is_core
 from ..cores.timespans import timespans_from_dt
 from ..cores.wrappers import unwrap_parts
-from ..graph.builder import GraphBuilder, Value
-from ..lowering.step_time import StepTime
-from .closed_loop import closed_loop, one_by_one
+from .closed_loop import closed_loop
 from .forward import Forward, Leaf, leaf_from_shapes, needed_arguments
 from .network import STATE_NAMES
-from .patching import CorePatcher, States, given_states, opaque, reference
+from .patching import CorePatcher, States, opaque_parts
 from .probe import StepProbe
 from .protocol import Known, Results
 from .states import state_pair
@@ -73,9 +72,8 @@ class TrainedStep:
         probe = StepProbe(self._step, self._module, self.inputs, first_samples(example, 3))
         self._leaves, zero = probe.begun(self._start)
         self.outputs = tuple(Tensor(leaf.name, (batch, *leaf.shape)) for leaf in self._leaves)
-        self._one_row = StateTree.of(zero)
-        self._initial = self._one_row.flat(zero)
-        self._tree = self._one_row if batch == 1 else probe.found_rows(self._one_row, self._initial)
+        self._tree = StateTree.of(zero)
+        self._initial = self._tree.flat(zero)
         self.states = tuple(self._state_pairs())
         self._forward = self._own_forward(module)
         self._known = [] if self._forward is None else self._forward_leaves(self._forward, example)
@@ -83,9 +81,9 @@ class TrainedStep:
         self._patcher, named = CorePatcher(parts, self._maths), dict(zip(parts, self._maths, strict=True))
         self._traced = TracedStep(self._module, self._traced_sample, self.inputs, self.states, named, timed=timed)
 
-    def lower(self, graph: GraphBuilder, inputs: list[Value], states: list[Value], when: StepTime) -> list[Value]:
-        """See `Lowerable.lower`."""
-        return self._traced.lower(graph, inputs, states, when)
+    def program(self, time: Time) -> StepProgram:
+        """See `Steppable.program`."""
+        return self._traced.program(self.outputs, time)
 
     def whole(self, samples: Excitation, time: Time) -> Known:
         """Outputs of the module's own forward on whole sequences; none if it has no such forward."""
@@ -100,16 +98,6 @@ class TrainedStep:
 
     def stepped(self, samples: Excitation, time: Time) -> Results:
         """Outputs and states of the step called once per sample with its own state fed back, as the user would."""
-        return self._run(samples, time, self._module, torch.float32, self._start)
-
-    def reference(self, samples: Excitation, time: Time) -> Results:
-        """The same in float64, with the layers and cells replaced by the NumPy reference."""
-        exact: Any = copy.deepcopy(self._module).double()
-        start = self._one_row.packed([state.double() for state in self._initial])
-        with given_states(CorePatcher(find_parts(exact), self._maths), reference), _double_by_default():
-            return self._run(samples, time, exact, torch.float64, start)
-
-    def _run(self, samples: Excitation, time: Time, module: nn.Module, dtype: torch.dtype, start: Any) -> Results:
         if not self._step.takes_time and (samples.dt is not None or time.timespan != 1.0):
             raise ValueError(
                 "the step takes no timespan, so it cannot know the time between samples. Write it as step(model, x, "
@@ -117,21 +105,20 @@ class TrainedStep:
             )
 
         def one_sample(k: int, rows: slice, state: Any) -> tuple[list[Array], Any]:
-            inputs = [torch.from_numpy(samples.inputs[t.name][k, rows]).to(dtype) for t in self.inputs]
+            inputs = [torch.from_numpy(samples.inputs[t.name][k, rows]) for t in self.inputs]
             with torch.no_grad():
-                y, state = self._step(module, inputs, state, _span(samples, time, k, rows, dtype))
+                y, state = self._step(self._module, inputs, state, _span(samples, time, k, rows))
             leaves = pytree.tree_leaves(y)
             outputs = [leaf.by_step(leaves[leaf.index]) for leaf in self._leaves]
-            return [*outputs, *(own.numpy() for own in self._one_row.flat(state))], state
+            return [*outputs, *(own.numpy() for own in self._tree.flat(state))], state
 
-        kind = np.float32 if dtype == torch.float32 else np.float64
-        return closed_loop(self, samples, one_by_one(self.batch), kind, lambda: start, one_sample)
+        return closed_loop(self, samples, lambda: self._start, one_sample)
 
     def _traced_sample(
         self, module: nn.Module, inputs: States, states: States, span: torch.Tensor | None
     ) -> tuple[States, States]:
-        """One sample of all rows; see `TracedStep`."""
-        with given_states(self._patcher, opaque):
+        """One sample of one row; see `TracedStep`."""
+        with opaque_parts(self._patcher):
             y, after = self._step(module, inputs, self._tree.packed(states), span)
         return pytree.tree_leaves(y), self._tree.flat(after)
 
@@ -180,18 +167,7 @@ class TrainedStep:
         return leaves
 
 
-def _span(samples: Excitation, time: Time, k: int, rows: slice, dtype: torch.dtype) -> torch.Tensor:
-    """The timespan of one sample, (1, 1): as float32 knows it, which is what the step runs with."""
+def _span(samples: Excitation, time: Time, k: int, rows: slice) -> torch.Tensor:
+    """The timespan of one sample, (1, 1)."""
     span = time.timespan if samples.dt is None else timespans_from_dt(samples.dt[k, rows], time)
-    return torch.from_numpy(np.asarray(span, np.float32).reshape(1, 1)).to(dtype)
-
-
-@contextmanager
-def _double_by_default() -> Iterator[None]:
-    """So that tensors which the step makes itself, such as zeros, are as exact as the rest."""
-    usual = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(usual)
+    return torch.from_numpy(np.asarray(span, np.float32).reshape(1, 1))

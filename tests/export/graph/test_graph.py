@@ -33,9 +33,8 @@ def exported(case, tmp_path, **options):
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("time", [Time("fixed"), Time("measured", 0.1, 2.0, (0.01, 1.0))], ids=lambda t: t.mode)
 def test_within_the_limits_of_the_format(case: Case, time):
-    model = step_graph(
-        open_module(case.build()).trained(2, None), time
-    )  # checks the limits, as check_limits below shows that it can
+    # checks the limits, as check_limits below shows that it can
+    model = step_graph(open_module(case.build()).trained(2, None).program(time), batch=2)
     assert (model.opset_import[0].version, model.ir_version) == (OPSET, IR_VERSION)
     assert not any(i.data_location == TensorProto.EXTERNAL for i in model.graph.initializer)
     assert {n.op_type for n in model.graph.node} <= OPERATORS

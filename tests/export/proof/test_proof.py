@@ -30,6 +30,8 @@ from lnn_edge.export.proof.onnx_reference import open_evaluator
 from lnn_edge.export.proof.truth import truth_from_model
 from lnn_edge.export.trained.open import open_module
 from lnn_edge.export.verify_against import verify_against
+from lnn_edge.reference.closed_loop import interpreted
+from lnn_edge.reference.interpreter import Interpreter
 from lnn_edge.runtime.verify_golden import verify_golden
 
 TRAIN = "import sys\nsys.path.insert(0, {tests!r})\nfrom bundles import small_cfc, small_ltc, chaotic_cfc\n"
@@ -66,32 +68,26 @@ def work(tmp_path, monkeypatch) -> Path:
 
 
 class TestTheGraphOnItsOwn:
-    """ONNX's own evaluator, in every export."""
+    """ONNX's own evaluator, in every export in half precision; its figures are in `test_float16.py`."""
 
-    def test_is_part_of_the_proof(self, exported):
-        rows = [c for c in exported.comparisons if c.subject == "onnx.reference"]
-        assert {(c.reference, c.tensor) for c in rows} == {
-            (reference, tensor) for reference in ("torch float32", "float64") for tensor in ("output", "h_out")
-        }
-        assert {c.segment for c in rows} == {s.name for s in exported.segments}
-        assert 200 < sum({c.segment: c.steps for c in rows}.values()) <= 256
-        assert all(c.passed for c in rows)
+    def test_is_no_part_of_a_proof_in_float32(self, exported):
+        """It computes GatherElements wrongly beyond some 64 columns; the step program judges instead."""
+        assert not [c for c in exported.comparisons if c.subject == "onnx.reference"]
 
     def test_error_in_the_graph_that_only_it_sees(self, tmp_path, monkeypatch):
-        """As if onnxruntime optimised an error away: the evaluator gets the graph with one weight changed."""
+        """As if onnxruntime optimised an error away: the evaluator gets the graph with a weight matrix negated."""
         load = onnx.load_from_string
 
         def changed(data):
             graph = load(data)
             weight = max(graph.graph.initializer, key=lambda i: np.prod(i.dims))
-            values = numpy_helper.to_array(weight).copy()
-            values[np.unravel_index(np.abs(values).argmax(), values.shape)] *= 1.1
+            values = -numpy_helper.to_array(weight)
             weight.CopyFrom(numpy_helper.from_array(values, weight.name))
             return graph
 
         monkeypatch.setattr(onnx, "load_from_string", changed)
         with pytest.raises(VerificationError, match=r"inputs: onnx\.reference vs .* differ by") as caught:
-            quick_export(small_cfc(), tmp_path / "gait.lnn")
+            quick_export(small_cfc(), tmp_path / "gait.lnn", precision="float16")
         failed = {c.subject for c in caught.value.report.comparisons if not c.passed}
         assert failed == {"onnx.reference"}
         assert list(tmp_path.iterdir()) == []
@@ -203,9 +199,9 @@ class TestLongRuns:
         assert list(phases) == [
             "torch, whole sequences",
             "torch, stepped",
-            "float64 reference",
+            "step program, float64",
+            "step program, float32",
             "onnxruntime, closed loop",
-            "onnx.reference, closed loop",
         ]
         assert all(done == sorted(set(done)) for done in phases.values())
         assert len(phases["onnxruntime, closed loop"]) > 100
@@ -215,12 +211,14 @@ class TestLongRuns:
         layer, time = open_module(small_ltc()).trained(2, None), Time("measured", 0.1, 1.0, (0.01, 1.0))
         recorded = {"input": [np.random.default_rng(k).standard_normal((40 + k, 2, 3)) for k in range(3)]}
         samples = excite(layer.inputs, time, recorded, 150, least=150)  # all recordings, and the first again
-        truth = truth_from_model(layer, samples, time, silent)
+        program = layer.program(time)
+        truth = truth_from_model(layer, program, samples, time, silent)
         steps, values = layer.whole(samples, time)["output"]
         np.testing.assert_array_equal(truth.whole["output"][0], steps)
         np.testing.assert_array_equal(truth.whole["output"][1], values)
-        for mine, once in ((truth.stepped, layer.stepped), (truth.float64, layer.reference)):
-            for name, expected in once(samples, time).items():
+        at_once = layer.stepped(samples, time), interpreted(Interpreter(program), samples)
+        for mine, once in zip((truth.stepped, truth.float64), at_once, strict=True):
+            for name, expected in once.items():
                 np.testing.assert_array_equal(mine[name], expected)
 
 
@@ -250,6 +248,8 @@ class TestAgainstWithAnExample:
 
     def test_bundle_with_another_name_for_its_input(self, cfc_copy):
         (tensor,) = manifest_of(cfc_copy).inputs
+        program = cfc_copy / "step.json"
+        program.write_text(program.read_text().replace('"input"', '"imu"').replace('"imu":', '"input":'))
         resign(cfc_copy, inputs=(msgspec.structs.replace(tensor, name="imu"),))
         with pytest.raises(
             ValueError, match=r"the model takes the inputs \['input'\], but bundle 'gait' takes \['imu'\]"
@@ -311,7 +311,7 @@ class TestTheReport:
         text = proof_text(exported, True)
         rows = re.findall(r"^ (?:output|h_out) +(?:random|constant|step|extreme) ", text, re.M)
         assert len(rows) == len(exported.comparisons)
-        assert "onnx.reference vs float64, 25" in text
+        assert "torch float32 vs step program, 1,750 steps" in text
 
     def test_dt_regimes_by_name(self, tmp_path):
         options = {"time": "measured", "period_s": 0.1, "dt_range_s": (0.05, 2.0), "steps": 1000}

@@ -88,7 +88,9 @@ def core_operators():
     """What the core alone takes."""
     torch.manual_seed(0)
     module = Around(nn.Identity(), nn.Identity())
-    model = step_graph(open_module(module).trained(1, {"input": [np.zeros((3, 1, 5), np.float32)]}), Time("fixed"))
+    model = step_graph(
+        open_module(module).trained(1, {"input": [np.zeros((3, 1, 5), np.float32)]}).program(Time("fixed"))
+    )
     counted = Counter(node.op_type for node in model.graph.node)
     return counted - Counter({"Identity": 1})  # which a head makes unnecessary
 
@@ -178,7 +180,7 @@ def test_a_large_mean_is_subtracted_first():
     torch.manual_seed(1)
     module = Around(Call(lambda x, a: a((x - mean) / std), nn.Linear(5, 5)), nn.Identity()).eval()
     x = (mean + std * torch.randn(1, 40, 5)).numpy()
-    model = step_graph(open_module(module).trained(1, {"input": [x[0][:, None]]}), Time("fixed"))
+    model = step_graph(open_module(module).trained(1, {"input": [x[0][:, None]]}).program(Time("fixed")))
     assert Counter(node.op_type for node in model.graph.node)["Sub"] == core_operators()["Sub"] + 1
     assert Counter(node.op_type for node in model.graph.node)["Div"] == 0  # the scale folds all the same
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

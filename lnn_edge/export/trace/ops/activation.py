@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ...graph.builder import Shape, Value
+from ..recorder import Shape, Value
 from ..registry import Rules, folds
 from ..translator import Translator
 from .shape import cut
@@ -131,7 +131,8 @@ def _softplus(t: Translator, shape: Shape, x: Value, beta: float = 1.0, _thresho
 def _softmaxes(torch_names: Sequence[str], onnx_name: str) -> None:
     @RULES.add(*torch_names)
     def apply(t: Translator, shape: Shape, x: Value, axis: int, *_rest: Any) -> Value:
-        return Value(t.graph.node(onnx_name, t.plain(x), axis=int(axis)), shape, shape)
+        name, (place,) = t.framed(x, axis)
+        return t.made(shape, onnx_name, name, axis=place)
 
 
 _softmaxes(["softmax", "_softmax"], "Softmax")

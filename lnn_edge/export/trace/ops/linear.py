@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from ....arrays import Array
-from ...graph.builder import Shape, Value
 from ..folding import Product, Scaled
+from ..recorder import Shape, Value
 from ..registry import Rules, folds
 from ..translator import Translator
 from .shape import reduced
@@ -33,9 +33,15 @@ def _linear(t: Translator, shape: Shape, x: Value, weight: torch.Tensor, bias: t
         matrix = matrix * factor
 
     def write(own: Array, own_addend: Array | None) -> str:
-        return t.graph.linear(t.shaped(x, taken), own.T, own_addend)
+        weights = {"B": own.T} if own_addend is None else {"B": own.T, "C": own_addend}
+        return t.recorder.operation("Gemm", _with_axis(x), weights=weights)
 
-    return Product(matrix, addend, (taken[0], shape[-1]), shape, write)
+    return Product(t.recorder, matrix, addend, (taken[0], shape[-1]), shape, write)
+
+
+def _with_axis(x: Value) -> str:
+    """Its name with one axis at least: torch takes one value alone as a vector of length 1."""
+    return x.shaped((1,)) if x.shape == (1,) else x.name()
 
 
 def _double(tensor: torch.Tensor) -> Array:
@@ -62,7 +68,9 @@ def _addmm(t: Translator, shape: Shape, bias: Any, x: Any, weight: Any, *, beta:
 def _matmul(t: Translator, shape: Shape, a: Any, b: Any) -> Value:
     if isinstance(a, Value) and isinstance(b, torch.Tensor) and b.ndim == 2:
         return _linear(t, shape, a, b.T)
-    return Value(t.graph.node("MatMul", t.plain(a), t.plain(b)), shape, shape)
+    pair = [t.value(operand) for operand in (a, b)]
+    rows = all(operand.shape[0] == 1 and len(operand.shape) > 2 for operand in pair)
+    return t.made(shape, "MatMul", *(operand.shaped(operand.shape[1:] if rows else operand.shape) for operand in pair))
 
 
 @RULES.add("einsum")
@@ -95,18 +103,18 @@ def _conv(
         raise TypeError(f"the model uses a convolution with padding='{padding}'; export takes numbers only")
     kernel, addend, pads = _double(weight), None if bias is None else _double(bias), each(padding)
     if isinstance(x, Scaled) and groups == 1:
-        x, factor, shift = x.into(x.logical, axis=1, shifts=not any(pads))
+        x, factor, shift = x.into(x.shape, axis=1, shifts=not any(pads))
         addend = _plus(addend, kernel.sum(axis=tuple(range(2, kernel.ndim))) @ shift)
         kernel = kernel * factor.reshape(-1, *(1 for _ in pads))
 
     def write(own: Array, own_addend: Array | None) -> str:
-        constants = [t.graph.constant(part) for part in (own, own_addend) if part is not None]
-        return t.graph.node(
-            "Conv", t.plain(x), *constants, strides=each(stride), pads=pads * 2, dilations=each(dilation),
-            group=int(groups), kernel_shape=[int(n) for n in weight.shape[2:]],
+        weights = {"W": own} if own_addend is None else {"W": own, "B": own_addend}
+        return t.recorder.operation(
+            "Conv", x.name(), weights=weights, strides=tuple(each(stride)), pads=tuple(pads * 2),
+            dilations=tuple(each(dilation)), group=int(groups),
         )  # fmt: skip
 
-    return Product(kernel, addend, shape, shape, write)
+    return Product(t.recorder, kernel, addend, shape, shape, write)
 
 
 @RULES.add("batch_norm")
@@ -171,14 +179,14 @@ def _layer_norm(
     eps: float = 1e-5, *_rest: Any,
 ) -> Value:  # fmt: skip
     width = math.prod(normalized)
-    rows = math.prod(shape) // width
     ones, zeros = torch.ones(width), torch.zeros(width)
     parts = [
         (given if given is not None else other).double().reshape(-1).numpy()
         for given, other in ((weight, ones), (bias, zeros))
     ]
-    names = [t.shaped(x, (rows, width)), *(t.graph.constant(part) for part in parts)]
-    return Value(t.graph.node("LayerNormalization", *names, axis=-1, epsilon=float(eps)), (rows, width), shape)
+    name = _with_axis(x.viewed((*shape[: len(shape) - len(normalized)], width)))
+    weights = dict(zip(("scale", "bias"), parts, strict=True))
+    return t.made(shape, "LayerNormalization", name, weights=weights, epsilon=float(eps))
 
 
 def _pooling(torch_names: Sequence[str], onnx_name: str) -> None:
@@ -192,16 +200,10 @@ def _pooling(torch_names: Sequence[str], onnx_name: str) -> None:
             values = [int(v) for v in value] if isinstance(value, (list, tuple)) else [int(value)]
             return values * axes if len(values) == 1 else values
 
-        options: dict[str, Any] = {
-            "kernel_shape": each(kernel),
-            "strides": each(stride or kernel),
-            "pads": each(padding) * 2,
-        }
-        if onnx_name == "AveragePool":
-            options["count_include_pad"] = 1
         if any(rest):
             raise TypeError("the model uses pooling with dilation or ceil_mode, which export cannot translate")
-        return Value(t.graph.node(onnx_name, t.plain(x), **options), shape, shape)
+        options = {"kernel": each(kernel), "strides": each(stride or kernel), "pads": each(padding) * 2}
+        return t.made(shape, onnx_name, x, **{key: tuple(value) for key, value in options.items()})
 
 
 _pooling(["max_pool1d", "max_pool2d"], "MaxPool")
@@ -211,9 +213,7 @@ _pooling(["avg_pool1d", "avg_pool2d"], "AveragePool")
 @RULES.add("adaptive_avg_pool1d", "adaptive_avg_pool2d", "_adaptive_avg_pool2d")
 def _adaptive(t: Translator, shape: Shape, x: Value, *_arguments: Any) -> Value:
     """Where the output divides the input this is plain pooling."""
-    kernel = [n // m for n, m in zip(x.logical[2:], shape[2:], strict=True)]
-    if any(k * m != n for k, n, m in zip(kernel, x.logical[2:], shape[2:], strict=True)):
-        raise TypeError(
-            f"the model pools {list(x.logical[2:])} to {list(shape[2:])}, which is no whole number of cells"
-        )
-    return Value(t.graph.node("AveragePool", t.plain(x), kernel_shape=kernel, strides=kernel), shape, shape)
+    kernel = tuple(n // m for n, m in zip(x.shape[2:], shape[2:], strict=True))
+    if any(k * m != n for k, n, m in zip(kernel, x.shape[2:], shape[2:], strict=True)):
+        raise TypeError(f"the model pools {list(x.shape[2:])} to {list(shape[2:])}, which is no whole number of cells")
+    return t.made(shape, "AveragePool", x, kernel=kernel, strides=kernel, pads=(0, 0) * len(kernel))

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from ...graph.builder import Shape, Value
 from ..folding import Condition
+from ..recorder import Shape, Value
 from ..registry import Rules, folds
 from ..translator import Translator
 
@@ -18,8 +18,8 @@ RULES = Rules()
 
 def _condition(t: Translator, shape: Shape, name: str, *operands: Any) -> Condition:
     truth = t.elementwise(name, shape, *operands)
-    numbers = t.graph.constant(1.0), t.graph.constant(0.0)
-    return Condition(truth, lambda: t.graph.node("Where", truth.name(), *numbers))
+    numbers = t.recorder.constant(1.0), t.recorder.constant(0.0)
+    return Condition(t.recorder, truth, lambda: t.recorder.operation("Where", truth.name(), *numbers))
 
 
 def _truth(t: Translator, value: Any) -> Value:
@@ -27,7 +27,7 @@ def _truth(t: Translator, value: Any) -> Value:
     if isinstance(value, Condition):
         return value.truth
     whole = t.value(value)
-    return t.elementwise("Greater", whole.logical, whole, 0.5)
+    return t.elementwise("Greater", whole.shape, whole, 0.5)
 
 
 def _comparison(torch_name: str, onnx_name: str) -> None:

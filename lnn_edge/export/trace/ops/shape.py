@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from ...graph.builder import Shape, Value
 from ..folding import Joined
+from ..recorder import Shape, Value, for_one_row
 from ..registry import Rules, folds
 from ..translator import Translator
 
@@ -35,10 +35,10 @@ def _view(t: Translator, shape: Shape, x: Any, *_arguments: Any, **_keywords: An
 def _expand(t: Translator, shape: Shape, x: Any, *_arguments: Any, **_keywords: Any) -> Value:
     if isinstance(x, torch.Tensor):  # a weight in the shape of a value, as `log_std.expand_as(mean)`
         return t.value(x.expand(shape))
-    if math.prod(shape) == math.prod(x.logical):
+    if math.prod(shape) == math.prod(x.shape):
         viewed: Value = x.viewed(shape)
         return viewed
-    return Value(t.graph.node("Expand", t.plain(x), t.graph.integers(shape)), shape, shape)
+    return t.made(shape, "Expand", x, shape=for_one_row(shape))
 
 
 class _Broadcast:
@@ -59,7 +59,7 @@ def _broadcast(t: Translator, shapes: list[Shape], tensors: Sequence[Any]) -> _B
 @RULES.add("permute", "transpose", "t", "numpy_T", "movedim", "swapaxes")
 @folds
 def _permute(t: Translator, shape: Shape, x: Value, *axes: Any) -> Value:
-    rank = len(x.logical)
+    rank = len(x.shape)
     order = list(range(rank))
     if len(axes) == 2:
         a, b = (int(axis) % rank for axis in axes)
@@ -68,18 +68,19 @@ def _permute(t: Translator, shape: Shape, x: Value, *axes: Any) -> Value:
         order = [int(axis) % rank for axis in axes[0]]
     else:
         order.reverse()
-    moved = [k for k in order if x.logical[k] != 1]
+    moved = [k for k in order if x.shape[k] != 1]
     if moved == sorted(moved):  # only axes of length one change places
         return x.viewed(shape)
-    return Value(t.graph.node("Transpose", t.plain(x), perm=order), shape, shape)
+    front = 1 if x.shape[0] == 1 else 0  # where the axis of rows goes is only a view
+    return t.made(shape, "Transpose", x, perm=tuple(k - front for k in order if k >= front))
 
 
 @RULES.add("select")
 @folds
 def _select(t: Translator, shape: Shape, x: Value, axis: int, index: int) -> Value:
-    if x.logical[axis] == 1:
+    if x.shape[axis] == 1:
         return x.viewed(shape)
-    index %= x.logical[axis]
+    index %= x.shape[axis]
     part = x.part(axis, index) if isinstance(x, Joined) else None
     if part is not None:
         return part.viewed(shape)
@@ -96,29 +97,28 @@ def _slice(
     end: int | None = None,
     step: int = 1,
 ) -> Value:
-    if shape == x.logical:
+    if shape == x.shape:
         return x
-    begin, stop, _ = slice(start, end, step).indices(x.logical[axis])
+    begin, stop, _ = slice(start, end, step).indices(x.shape[axis])
     return cut(t, x, axis, begin, stop, step).viewed(shape)
 
 
 def cut(t: Translator, x: Value, axis: int, start: int, stop: int, step: int = 1) -> Value:
     """Every `step`-th element of a range of one axis."""
-    axis %= len(x.logical)
-    bounds = [t.graph.integers([n]) for n in (start, stop, axis, step)]
-    shape = list(x.logical)
+    name, (place,) = t.framed(x, axis)
+    shape = list(x.shape)
     shape[axis] = len(range(start, stop, step))
-    return Value(t.graph.node("Slice", t.plain(x), *bounds), tuple(shape), tuple(shape))
+    return t.made(tuple(shape), "Slice", name, axis=place, start=start, stop=stop, step=step)
 
 
 class _Pieces:
     """The pieces of a split; each becomes a node when it is asked for, so that none is computed in vain."""
 
     def __init__(self, t: Translator, shapes: list[Shape], x: Value, axis: int) -> None:
-        self._t, self._shapes, self._x, self._axis = t, shapes, x, axis % len(x.logical)
+        self._t, self._shapes, self._x, self._axis = t, shapes, x, axis % len(x.shape)
 
     def __getitem__(self, index: int) -> Value:
-        sizes = [1 if len(shape) < len(self._x.logical) else shape[self._axis] for shape in self._shapes]
+        sizes = [1 if len(shape) < len(self._x.shape) else shape[self._axis] for shape in self._shapes]
         start = sum(sizes[:index])
         return cut(self._t, self._x, self._axis, start, start + sizes[index]).viewed(self._shapes[index])
 
@@ -135,34 +135,33 @@ def _unbind(t: Translator, shapes: list[Shape], x: Value, axis: int = 0) -> _Pie
 
 @RULES.add("cat", "concat", "concatenate")
 def _cat(t: Translator, shape: Shape, parts: Sequence[Any], axis: int = 0) -> Value:
-    physical, write = _concat(t, shape, [t.value(part) for part in parts], axis % len(shape))
-    return Value(write(), physical, shape)
+    return Value(t.recorder, _concat(t, shape, [t.value(part) for part in parts], axis % len(shape)), shape)
 
 
-def _concat(t: Translator, shape: Shape, values: Sequence[Value], axis: int) -> tuple[Shape, Callable[[], str]]:
-    kept = [k for k, n in enumerate(shape) if k == 0 or n != 1 or k == axis]
-    kept = kept if len(kept) > 1 else list(range(len(shape)))[:2]
-
-    def write() -> str:
-        names = [t.shaped(v, [v.logical[k] for k in kept]) for v in values]
-        return t.graph.node("Concat", *names, axis=kept.index(axis))
-
-    return tuple(shape[k] for k in kept), write
+def _concat(t: Translator, shape: Shape, values: Sequence[Value], axis: int) -> str:
+    """Side by side in the frame of the result: joined along the axis of rows, that is an axis like any other."""
+    rows = shape[0] == 1 and axis != 0
+    names = [value.shaped(value.shape[1:] if rows else value.shape) for value in values]
+    if len(names) == 1:
+        return names[0]
+    return t.recorder.operation("Concat", *names, axis=axis - 1 if rows else axis)
 
 
 @RULES.add("stack")
 def _stack(t: Translator, shape: Shape, parts: Sequence[Any], axis: int = 0) -> Value:
     axis %= len(shape)
     whole = [t.value(part) for part in parts]
-    opened = [v.viewed((*v.logical[:axis], 1, *v.logical[axis:])) for v in whole]
-    physical, write = _concat(t, shape, opened, axis)
-    return Joined(whole, physical, shape, write) if axis == 0 else Value(write(), physical, shape)
+    opened = [v.viewed((*v.shape[:axis], 1, *v.shape[axis:])) for v in whole]
+    if axis == 0:
+        return Joined(t.recorder, whole, shape, lambda: _concat(t, shape, opened, axis))
+    return Value(t.recorder, _concat(t, shape, opened, axis), shape)
 
 
 @RULES.add("index_select")
 def _index_select(t: Translator, shape: Shape, x: Value, axis: int, index: torch.Tensor) -> Value:
     """Columns by number, known when the model is exported."""
-    return Value(t.graph.node("Gather", t.plain(x), t.graph.integers(index.numpy()), axis=int(axis)), shape, shape)
+    name, (place,) = t.framed(x, axis)
+    return t.made(shape, "Gather", name, axis=place, weights={"indices": index.numpy()})
 
 
 @RULES.add("index")
@@ -172,7 +171,7 @@ def _index(t: Translator, shape: Shape, x: Value, indices: Sequence[Any]) -> Val
         raise TypeError(
             "the model indexes several axes at once, or by what it computes; export takes one list of numbers"
         )
-    return _index_select(t, shape, x, chosen[0], indices[chosen[0]] % x.logical[chosen[0]])
+    return _index_select(t, shape, x, chosen[0], indices[chosen[0]] % x.shape[chosen[0]])
 
 
 def _binary(torch_name: str, onnx_name: str, swapped: bool = False) -> None:
@@ -180,7 +179,7 @@ def _binary(torch_name: str, onnx_name: str, swapped: bool = False) -> None:
     @folds
     def apply(t: Translator, shape: Shape, a: Any, b: Any, *, alpha: float = 1) -> Value:
         if alpha != 1:
-            b = b * alpha if not isinstance(b, Value) else t.elementwise("Mul", b.logical, b, float(alpha))
+            b = b * alpha if not isinstance(b, Value) else t.elementwise("Mul", b.shape, b, float(alpha))
         return t.elementwise(onnx_name, shape, *((b, a) if swapped else (a, b)))
 
 
@@ -201,20 +200,19 @@ def _power(t: Translator, shape: Shape, x: Value, exponent: Any = 2) -> Value:
 def _reduction(torch_name: str, onnx_name: str) -> None:
     @RULES.add(torch_name)
     def apply(t: Translator, shape: Shape, x: Value, axes: Any = None, keep: bool = False, **_keywords: Any) -> Value:
-        rank = len(x.logical)
+        rank = len(x.shape)
         chosen = range(rank) if axes is None else [axes] if isinstance(axes, int) else axes
         where = sorted(int(axis) % rank for axis in chosen)
-        if all(x.logical[k] == 1 for k in where):
+        if all(x.shape[k] == 1 for k in where):
             return x.viewed(shape)
         return reduced(t, shape, x, onnx_name, where)
 
 
 def reduced(t: Translator, shape: Shape, x: Value, name: str, axes: Sequence[int]) -> Value:
-    """An ONNX reduction over axes counted from the front; the shape is the one torch sees afterwards."""
-    full = tuple(1 if k in axes else n for k, n in enumerate(x.logical))
-    if name == "ReduceSum":  # its axes became an input in opset 13
-        return Value(t.graph.node(name, t.plain(x), t.graph.integers(axes), keepdims=1), full, shape)
-    return Value(t.graph.node(name, t.plain(x), axes=list(axes), keepdims=1), full, shape)
+    """A reduction over axes counted from the front; the shape is the one torch sees afterwards."""
+    longer = [axis for axis in axes if axis or x.shape[0] != 1]  # the axis of rows has length 1
+    operand, places = t.framed(x, *longer)
+    return t.made(shape, name, operand, axes=tuple(places))
 
 
 _reduction("mean", "ReduceMean")
@@ -229,11 +227,11 @@ def _logsumexp(t: Translator, shape: Shape, x: Value, axes: Any, *_keep: Any) ->
     where = [axes] if isinstance(axes, int) else list(axes)
     if len(where) != 1:
         raise TypeError(f"over the axes {where}, but export translates it for one axis")
-    axis = int(where[0]) % len(x.logical)
-    spread = t.graph.node("Sub", t.plain(x), t.graph.node("LogSoftmax", t.plain(x), axis=axis))
-    if x.logical[axis] == 1:
-        return Value(spread, x.logical, shape)
-    return reduced(t, shape, Value(spread, x.logical, x.logical), "ReduceMean", [axis])
+    axis = int(where[0]) % len(x.shape)
+    name, (place,) = t.framed(x, axis)
+    normalised = t.recorder.operation("LogSoftmax", name, axis=place)
+    spread = t.made(x.shape, "Sub", name, normalised)
+    return spread.viewed(shape) if x.shape[axis] == 1 else reduced(t, shape, spread, "ReduceMean", [axis])
 
 
 @RULES.add("linalg_vector_norm")
@@ -241,5 +239,5 @@ def _vector_norm(t: Translator, shape: Shape, x: Value, order: float = 2, axes: 
     """The Euclidean norm, as in torch.nn.functional.normalize."""
     if order != 2:
         raise TypeError(f"the model uses a vector norm of order {order}; export takes 2")
-    chosen = [k % len(x.logical) for k in (range(len(x.logical)) if axes is None else axes)]
-    return t.unary("Sqrt", reduced(t, shape, t.elementwise("Mul", x.logical, x, x), "ReduceSum", chosen))
+    chosen = [k % len(x.shape) for k in (range(len(x.shape)) if axes is None else axes)]
+    return t.unary("Sqrt", reduced(t, shape, t.elementwise("Mul", x.shape, x, x), "ReduceSum", chosen))

@@ -1,0 +1,323 @@
+"""Operations of a step program: ONNX's names, each in one form, and the shape that follows from the operands.
+
+A step is one sample of one row: the axis of the rows is never written, axes count behind it, and no operation has one
+that could mix rows. An operand is a value, or a tensor of the program that is the same for every row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+
+from .spec import Frozen
+
+__all__ = ["OPERATIONS", "Form", "Kind", "Lookup", "Node", "Operation", "Shape", "refuse_unless"]
+
+Shape = tuple[int, ...]
+
+
+class Kind(NamedTuple):
+    """What a value is: its shape for one row, and whether it is true or false rather than a number."""
+
+    shape: Shape
+    truth: bool = False
+
+
+class Lookup(Protocol):
+    """What a node may ask for while it is checked; each raises ValueError if there is no such thing."""
+
+    def value(self, name: str) -> Kind:
+        """An operand: a value made before, or a tensor."""
+
+    def tensor(self, name: str, shape: Sequence[int | None] | None = None) -> Shape:
+        """Shape of a float64 tensor; `None` in an expected shape fits any size."""
+
+    def indices(self, name: str, below: int) -> Shape:
+        """Shape of a tensor of whole numbers, each at least 0 and below a limit."""
+
+
+def refuse_unless(holds: bool, problem: str) -> None:
+    """Refuse a node.
+
+    Raises:
+        ValueError: If it does not hold.
+    """
+    if not holds:
+        raise ValueError(problem)
+
+
+class Node(Frozen, frozen=True, omit_defaults=True, kw_only=True):
+    """What all nodes have: their place in the user's model, `file.py:14 rnn`, for people; and `op`, what they do."""
+
+    where: str = ""
+
+    @property
+    def kind(self) -> str:
+        """What the node does: `op` in the file."""
+        raise NotImplementedError
+
+    def taken(self) -> tuple[str, ...]:
+        """Names of its operands, in order."""
+        raise NotImplementedError
+
+    def made(self) -> tuple[str, ...]:
+        """Names of what it makes, in order."""
+        raise NotImplementedError
+
+    def check(self, look: Lookup) -> dict[str, Kind]:
+        """What the node makes, by name.
+
+        Raises:
+            ValueError: If an operand, weight or attribute does not fit.
+        """
+        raise NotImplementedError
+
+
+class Operation(Node, frozen=True, omit_defaults=True, kw_only=True):
+    """A node that is no core: operands in order, one result, tensors by their names in ONNX, and attributes.
+
+    Which of these an operation takes is in its form, see `OPERATIONS`; the others keep their defaults.
+    """
+
+    op: str
+    inputs: tuple[str, ...]
+    output: str
+    weights: dict[str, str] = msgspec.field(default_factory=dict)
+    axis: int = 0
+    axes: tuple[int, ...] = ()
+    shape: Shape = ()
+    perm: tuple[int, ...] = ()
+    start: int = 0
+    stop: int = 0
+    step: int = 1
+    kernel: tuple[int, ...] = ()
+    strides: tuple[int, ...] = ()
+    pads: tuple[int, ...] = ()  # at the beginnings of all axes, then at the ends
+    dilations: tuple[int, ...] = ()
+    group: int = 1
+    alpha: float = 0.0
+    beta: float = 0.0
+    epsilon: float = 0.0
+
+    @property
+    def kind(self) -> str:
+        """See `Node.kind`."""
+        return self.op
+
+    def taken(self) -> tuple[str, ...]:
+        """See `Node.taken`."""
+        return self.inputs
+
+    def made(self) -> tuple[str, ...]:
+        """See `Node.made`."""
+        return (self.output,)
+
+    def check(self, look: Lookup) -> dict[str, Kind]:
+        """See `Node.check`."""
+        form = OPERATIONS[self.op]
+        self._check_form(form)
+        kinds = [look.value(name) for name in self.inputs]
+        for place, (name, kind) in enumerate(zip(self.inputs, kinds, strict=True)):
+            wanted = place < form.truths
+            fits = form.truth is None or kind.truth == wanted
+            refuse_unless(fits, f"'{name}' is not {'true or false' if wanted else 'a number'}")
+        shape = form.result(self, look, *(kind.shape for kind in kinds))
+        return {self.output: Kind(shape, kinds[0].truth if form.truth is None else form.truth)}
+
+    def _check_form(self, form: Form) -> None:
+        given, needed = len(self.inputs), form.operands or 1
+        refuse_unless(given >= needed and form.operands in (None, given), f"{given} operands, expected {needed}")
+        missing = [name for name in form.weights if name not in self.weights]
+        unknown = [name for name in self.weights if name not in (*form.weights, *form.optional)]
+        changed = [name for name, default in _ATTRIBUTES.items() if getattr(self, name) != default]
+        unknown += [name for name in changed if name not in form.takes]
+        refuse_unless(not missing + unknown, f"without {missing}, with {unknown}, which it does not take")
+
+
+_FIELDS = list(zip(reversed(Operation.__struct_fields__), reversed(Operation.__struct_defaults__), strict=False))
+_ATTRIBUTES = {name: default for name, default in _FIELDS if name not in ("where", "op", "inputs", "output", "weights")}
+
+
+@dataclass(frozen=True)
+class Form:
+    """The one form that an operation has.
+
+    Args:
+        result: The shape it makes, from the node, the lookup and the shapes of the operands.
+        operands: How many; `None` for one or more.
+        takes: Attributes.
+        weights, optional: Tensors that it needs, and that it may have.
+        truths: How many operands, from the first, are true or false; the others are numbers.
+        truth: Whether the result is true or false; `None` for whatever the operand is.
+    """
+
+    result: Callable[..., Shape]
+    operands: int | None = 1
+    takes: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    truths: int = 0
+    truth: bool | None = False
+
+
+def _same(_node: Operation, _look: Lookup, shape: Shape) -> Shape:
+    return shape
+
+
+def _broadcast(_node: Operation | None, _look: Lookup | None, *shapes: Shape) -> Shape:
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise ValueError(f"operands {[list(shape) for shape in shapes]} do not broadcast") from None
+
+
+def _reduction(node: Operation, _look: Lookup, shape: Shape) -> Shape:
+    """The axes stay, with length 1."""
+    ascending = list(node.axes) == sorted(set(node.axes))
+    refuse_unless(
+        bool(node.axes) and ascending and _exist(node.axes, shape), f"axes {list(node.axes)} of {list(shape)}"
+    )
+    return tuple(1 if k in node.axes else n for k, n in enumerate(shape))
+
+
+def _along_axis(node: Operation, _look: Lookup, shape: Shape) -> Shape:
+    refuse_unless(_exist([node.axis], shape), f"axis {node.axis} of {list(shape)}")
+    return shape
+
+
+def _reshape(node: Operation, _look: Lookup, shape: Shape) -> Shape:
+    fits = min(node.shape, default=1) >= 1 and math.prod(node.shape) == math.prod(shape)
+    refuse_unless(fits, f"shape {list(node.shape)} of a value {list(shape)}")
+    return node.shape
+
+
+def _expand(node: Operation, _look: Lookup, shape: Shape) -> Shape:
+    fits = min(node.shape, default=1) >= 1 and _broadcast(None, None, node.shape, shape) == node.shape
+    refuse_unless(fits, f"shape {list(node.shape)} of a value {list(shape)}")
+    return node.shape
+
+
+def _transpose(node: Operation, _look: Lookup, shape: Shape) -> Shape:
+    refuse_unless(sorted(node.perm) == list(range(len(shape))), f"perm {list(node.perm)} of {list(shape)}")
+    return tuple(shape[k] for k in node.perm)
+
+
+def _slice(node: Operation, look: Lookup, shape: Shape) -> Shape:
+    _along_axis(node, look, shape)
+    fits = 0 <= node.start < node.stop <= shape[node.axis] and node.step >= 1
+    refuse_unless(fits, f"{node.start}:{node.stop}:{node.step} of axis {node.axis} of {list(shape)}")
+    return _replaced(shape, node.axis, len(range(node.start, node.stop, node.step)))
+
+
+def _gather(node: Operation, look: Lookup, shape: Shape) -> Shape:
+    _along_axis(node, look, shape)
+    name = node.weights["indices"]
+    picked = look.indices(name, shape[node.axis])
+    refuse_unless(len(picked) == 1, f"'{name}' has shape {list(picked)}, expected one axis")
+    return _replaced(shape, node.axis, picked[0])
+
+
+def _concat(node: Operation, look: Lookup, first: Shape, *others: Shape) -> Shape:
+    _along_axis(node, look, first)
+    fits = all(len(s) == len(first) and _replaced(s, node.axis, 1) == _replaced(first, node.axis, 1) for s in others)
+    refuse_unless(fits, f"operands {[list(shape) for shape in (first, *others)]} along axis {node.axis}")
+    return _replaced(first, node.axis, first[node.axis] + sum(shape[node.axis] for shape in others))
+
+
+def _gemm(node: Operation, look: Lookup, shape: Shape) -> Shape:
+    refuse_unless(len(shape) >= 1, "an operand without an axis")
+    width = look.tensor(node.weights["B"], (shape[-1], None))[1]
+    if "C" in node.weights:
+        look.tensor(node.weights["C"], (width,))
+    return (*shape[:-1], width)
+
+
+def _matmul(_node: Operation, _look: Lookup, a: Shape, b: Shape) -> Shape:
+    refuse_unless(len(a) >= 2 and len(b) >= 2 and a[-1] == b[-2], f"operands {list(a)} and {list(b)}")
+    return (*_broadcast(None, None, a[:-2], b[:-2]), a[-2], b[-1])
+
+
+def _conv(node: Operation, look: Lookup, shape: Shape) -> Shape:
+    space, group = len(node.strides), node.group
+    refuse_unless(space in (1, 2, 3) and len(shape) > space and group >= 1, f"strides or group for {list(shape)}")
+    channels = shape[-space - 1]
+    kernel = look.tensor(node.weights["W"], (None, channels // group, *[None] * space))
+    refuse_unless(channels % group == 0 and kernel[0] % group == 0, f"group {group} of {channels} channels")
+    if "B" in node.weights:
+        look.tensor(node.weights["B"], (kernel[0],))
+    refuse_unless(len(node.dilations) == space, f"dilations {list(node.dilations)}")
+    reach = [d * (k - 1) + 1 for k, d in zip(kernel[2:], node.dilations, strict=True)]
+    return (*shape[: -space - 1], kernel[0], *_windows(node, shape[-space:], reach))
+
+
+def _layer_normalization(node: Operation, look: Lookup, shape: Shape) -> Shape:
+    refuse_unless(len(shape) >= 1 and node.epsilon >= 0, f"epsilon {node.epsilon}, operand {list(shape)}")
+    for name in ("scale", "bias"):
+        look.tensor(node.weights[name], shape[-1:])
+    return shape
+
+
+def _pool(node: Operation, _look: Lookup, shape: Shape) -> Shape:
+    space = len(node.kernel)
+    refuse_unless(space in (1, 2, 3) and len(shape) > space, f"kernel {list(node.kernel)} for {list(shape)}")
+    result = _windows(node, shape[-space:], node.kernel)
+    half = all(2 * pad <= k for pad, k in zip(node.pads, node.kernel * 2, strict=True))
+    refuse_unless(half, f"pads {list(node.pads)} beyond half of the kernel {list(node.kernel)}")
+    return (*shape[:-space], *result)
+
+
+def _windows(node: Operation, space: Shape, reach: Sequence[int]) -> Shape:
+    """How many windows fit on each axis."""
+    count = len(space)
+    fits = len(node.strides) == count and len(node.pads) == 2 * count
+    refuse_unless(
+        fits and min(*reach, *node.strides) >= 1 and min(node.pads) >= 0, "its kernel, strides, pads or dilations"
+    )
+    padded = [n + node.pads[k] + node.pads[count + k] for k, n in enumerate(space)]
+    refuse_unless(all(n >= r for n, r in zip(padded, reach, strict=True)), f"a kernel larger than {list(space)}")
+    return tuple((n - r) // s + 1 for n, r, s in zip(padded, reach, node.strides, strict=True))
+
+
+def _exist(axes: Sequence[int], shape: Shape) -> bool:
+    return all(0 <= axis < len(shape) for axis in axes)
+
+
+def _replaced(shape: Shape, axis: int, size: int) -> Shape:
+    return (*shape[:axis], size, *shape[axis + 1 :])
+
+
+def _all(names: str, form: Form) -> dict[str, Form]:
+    return dict.fromkeys(names.split(), form)
+
+
+# Softplus is log(1 + exp(x)); Elu is alpha (exp(x) - 1) below 0, LeakyRelu alpha x; HardSigmoid is alpha x + beta
+# within 0 and 1; what a MaxPool pads does not count, what an AveragePool pads counts as 0; a convolution does not flip
+# its kernel.
+OPERATIONS: Mapping[str, Form] = {
+    **_all("Abs Cos Erf Exp Log Neg Relu Sigmoid Sin Softplus Sqrt Tanh", Form(_same)),
+    **_all("Add Sub Mul Div Max Min Pow", Form(_broadcast, 2)),
+    **_all("Equal Greater GreaterOrEqual Less LessOrEqual", Form(_broadcast, 2, truth=True)),
+    **_all("And Or", Form(_broadcast, 2, truths=2, truth=True)),
+    "Not": Form(_same, truths=1, truth=True),
+    "Where": Form(_broadcast, 3, truths=1),
+    **_all("Elu LeakyRelu", Form(_same, takes=("alpha",))),
+    "HardSigmoid": Form(_same, takes=("alpha", "beta")),
+    **_all("Softmax LogSoftmax", Form(_along_axis, takes=("axis",))),
+    **_all("ReduceSum ReduceMean ReduceMax ReduceMin", Form(_reduction, takes=("axes",))),
+    "Reshape": Form(_reshape, takes=("shape",), truth=None),
+    "Expand": Form(_expand, takes=("shape",)),
+    "Transpose": Form(_transpose, takes=("perm",)),
+    "Slice": Form(_slice, takes=("axis", "start", "stop", "step")),
+    "Gather": Form(_gather, takes=("axis",), weights=("indices",)),
+    "Concat": Form(_concat, None, takes=("axis",)),
+    "Gemm": Form(_gemm, weights=("B",), optional=("C",)),
+    "MatMul": Form(_matmul, 2),
+    "Conv": Form(_conv, takes=("strides", "pads", "dilations", "group"), weights=("W",), optional=("B",)),
+    "LayerNormalization": Form(_layer_normalization, takes=("epsilon",), weights=("scale", "bias")),
+    **_all("MaxPool AveragePool", Form(_pool, takes=("kernel", "strides", "pads"))),
+}
