@@ -18,11 +18,11 @@ from ..bundle.directory import check_target, staged_directory
 from ..bundle.manifest import Manifest, Schema
 from ..bundle.spec import Feature, Precision, StatePair, Tensor
 from ..progress import Progress, silent
+from ..verify.excitation import excite
 from ..verify.report import ExportReport
 from .arguments import check_batch, check_precision, check_unroll, make_time, named_tensors, with_ranges
 from .cores.masks import warn_of_drifted_masks
 from .graph.builder import graph_facts
-from .proof.excitation import excite
 from .proof.length import FULL_PROOF, ProofLength
 from .proof.truth import Truth, check_causal, truth_from_model
 from .proven_bundle import PENDING, stored_program, write_proven

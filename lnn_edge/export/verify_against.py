@@ -15,9 +15,10 @@ from ..backends import ALL
 from ..bundle.directory import read_bundle
 from ..bundle.manifest import Manifest
 from ..runtime.loading import open_each
+from ..verify.excitation import excite
 from ..verify.report import ExportReport
 from .arguments import name_features
-from .proof.excitation import excite
+from .proof.length import FULL_PROOF
 from .proof.prove import prove
 from .proof.truth import truth_from_model
 from .recordings import recordings
@@ -72,7 +73,7 @@ def verify_against(
         tensor = next(t for t in manifest.inputs if t.name == name)
         name_features("inputs", tensor, tensor.features or None, np.concatenate(rows))
     models = open_each(bundle, backend=backend, threads=threads, options=options)
-    samples = excite(manifest.inputs, manifest.time, recorded, steps, unroll=manifest.unroll)
+    samples = excite(manifest.inputs, manifest.time, recorded, steps, unroll=manifest.unroll, least=FULL_PROOF.least)
     # An old bundle holds no program; what the model is now stands in for it.
     program = bundle.step or trained.program(manifest.time)
     truth = truth_from_model(trained, program, samples, manifest.time, progress)

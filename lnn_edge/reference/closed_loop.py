@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ..arrays import Array
@@ -12,7 +14,9 @@ from .interpreter import Interpreter
 __all__ = ["interpreted"]
 
 
-def interpreted(program: Interpreter, samples: Excitation) -> dict[str, Array]:
+def interpreted(
+    program: Interpreter, samples: Excitation, progress: Callable[[int], None] | None = None
+) -> dict[str, Array]:
     """Step a program through samples with its own state fed back.
 
     What is not finite is kept as it is: it is an infinite error in every comparison.
@@ -20,6 +24,7 @@ def interpreted(program: Interpreter, samples: Excitation) -> dict[str, Array]:
     Args:
         program: The program.
         samples: The samples.
+        progress: Called with the number of steps done, now and then.
 
     Returns:
         By output and by the manifest's name of each state's output, (steps, rows, *shape), in the program's dtype.
@@ -37,4 +42,6 @@ def interpreted(program: Interpreter, samples: Excitation) -> dict[str, Array]:
             outputs, state = program.step({name: value[k] for name, value in inputs.items()}, before, dt_s)
             for name, value in (*outputs.items(), *((output_of_state(n), v) for n, v in state.items())):
                 results[name][k] = value
+            if progress and k % 64 == 0:
+                progress(k)
     return results

@@ -1,4 +1,4 @@
-"""Verification without the trained model: the golden sequences that a bundle ships, once or again and again."""
+"""Verification without the trained model: the golden sequences that a bundle ships, and its step program."""
 
 from __future__ import annotations
 
@@ -11,14 +11,20 @@ import numpy as np
 
 from ..arrays import Array
 from ..backends import ALL
-from ..bundle.directory import read_bundle
+from ..bundle.directory import Bundle, read_bundle
 from ..bundle.golden import Golden, golden_from_bundle
+from ..bundle.program import StepProgram
 from ..bundle.spec import DT_INPUT
 from ..progress import Progress
-from ..verify.comparison import TORCH, Comparison, compare, versus
-from ..verify.report import ExportReport, curves_from_results
+from ..reference.closed_loop import interpreted
+from ..reference.interpreter import Interpreter
+from ..verify.comparison import EXACT, TORCH, Comparison, compare, versus
+from ..verify.excitation import DT_REGIMES, excite_again
+from ..verify.report import Curve, ExportReport, curves_from_results
+from ..verify.samples import Excitation
 from .closed_loop import replay_progress
 from .loading import open_each
+from .model import Model
 from .proof import compare_results, report_from_proof
 from .self_test import replay_golden
 
@@ -36,9 +42,10 @@ def verify_golden(
 ) -> ExportReport:
     """Replay a bundle's golden sequences and compare every output and state at every step.
 
-    With `steps` one stream goes through them again and again. That says nothing new about the model, whose results
-    for other samples only `verify --against` knows; it says that a stream which lives long on this machine still
-    gives what it gave at first, so that resets are complete, nothing leaks into later steps and results repeat.
+    With `steps` the stream goes on: through samples that nobody has stepped it through before, of all kinds and within
+    the ranges of the inputs, compared with the bundle's step program in float64. A bundle that holds no program
+    (schema 1) goes through its golden sequences again and again, which says that a stream which lives long still gives
+    what it gave at first.
 
     Args:
         path: The bundle.
@@ -59,29 +66,98 @@ def verify_golden(
     started = monotonic()
     bundle = read_bundle(path)
     golden = golden_from_bundle(bundle)
-    once = golden.steps
+    once, unroll = golden.steps, bundle.manifest.unroll
     if steps is not None and steps < once:
         raise ValueError(f"`steps` is {steps}, but the golden sequences of '{path}' alone have {once}: pass more")
-    unroll = bundle.manifest.unroll
-    golden = _repeated(golden, -(-(steps or once) // unroll) * unroll)
-    parts = [("golden", 0, once), *([("repeated", once, golden.steps)] if golden.steps > once else [])]
+    total = -(-(steps or once) // unroll) * unroll
     models = open_each(bundle, backend=backend, threads=threads, options=options)
-    comparisons, curves = [], curves_from_results(TORCH, golden.float32, golden.float64)
+    run: _Repeated | _GoingOn
+    if bundle.step is None or total == once:
+        run = _Repeated(golden, total)
+    else:
+        run = _GoingOn(golden, bundle, bundle.step, total, progress)
+    comparisons, curves = [], run.curves()
     for model in models:
-        results = replay_golden(model, golden, replay_progress(progress, model, golden.steps))
-        comparisons += compare_results(model, results, golden.float32, golden.float64, parts)
-        comparisons += _later_passes(model.backend, results, once, golden.steps)
-        curves += curves_from_results(model.backend, results, golden.float64)
+        results = replay_golden(model, run.samples, replay_progress(progress, model, total))
+        comparisons += run.compare(model, results)
+        curves += curves_from_results(model.backend, results, run.samples.float64)
     return report_from_proof(
         bundle,
         models,
         comparisons,
         curves,
-        parts=parts,
-        reset=golden.reset,
-        dt_s=golden.inputs.get(DT_INPUT),
-        regimes=dict.fromkeys(("golden", "repeated"), "as in the proof of the export"),
+        parts=run.parts,
+        reset=run.samples.reset,
+        dt_s=run.samples.inputs.get(DT_INPUT),
+        regimes=DT_REGIMES | dict.fromkeys(("golden", "repeated"), "as in the proof of the export"),
         started=started,
+    )
+
+
+class _Repeated:
+    """The golden sequences, once or again and again.
+
+    Attributes:
+        samples: All steps, with the results of torch and in float64.
+        parts: Name, start and stop of each segment.
+    """
+
+    def __init__(self, golden: Golden, steps: int) -> None:
+        self._once = golden.steps
+        self.samples = _repeated(golden, steps)
+        self.parts = [("golden", 0, self._once), *([("repeated", self._once, steps)] if steps > self._once else [])]
+
+    def curves(self) -> list[Curve]:
+        """Torch's own error over time."""
+        return curves_from_results(TORCH, self.samples.float32, self.samples.float64)
+
+    def compare(self, model: Model, results: dict[str, Array]) -> list[Comparison]:
+        """With torch and float64, and each later pass with the first."""
+        rows = compare_results(model, results, self.samples.float32, self.samples.float64, self.parts)
+        return rows + _later_passes(model.backend, results, self._once, self.samples.steps)
+
+
+class _GoingOn:
+    """The golden sequences, and then samples whose results the step program knows; attributes as `_Repeated`."""
+
+    def __init__(self, golden: Golden, bundle: Bundle, step: StepProgram, steps: int, progress: Progress) -> None:
+        manifest, once = bundle.manifest, golden.steps
+        more = excite_again(manifest.inputs, manifest.time, steps - once, unroll=manifest.unroll)
+        exact, rounded = (_interpreted(step, more, dtype, progress) for dtype in ("float64", "float32"))
+        self.samples = _joined(golden, more, rounded, exact)
+        self._known = [("golden", 0, once)]
+        self._further = [(name, once + start, once + stop) for name, start, stop in more.segments]
+        self.parts = self._known + self._further
+
+    def curves(self) -> list[Curve]:
+        """None of torch, whose results end with the golden sequences."""
+        return []
+
+    def compare(self, model: Model, results: dict[str, Array]) -> list[Comparison]:
+        """With torch as far as it is known, and with float64."""
+        own = (model, results, self.samples.float32, self.samples.float64)
+        return compare_results(*own, self._known) + compare_results(*own, self._further, judges=(EXACT,))
+
+
+def _interpreted(step: StepProgram, samples: Excitation, dtype: str, progress: Progress) -> dict[str, Array]:
+    phase = f"step program, {dtype}"
+    return interpreted(Interpreter(step, dtype), samples, lambda done: progress(phase, done, samples.steps))
+
+
+def _joined(golden: Golden, more: Excitation, rounded: dict[str, Array], exact: dict[str, Array]) -> Golden:
+    """The golden sequences with more samples behind them."""
+    inputs = more.inputs if more.dt is None else more.inputs | {DT_INPUT: more.dt}
+
+    def behind(own: dict[str, Array], further: dict[str, Array]) -> dict[str, Array]:
+        return {
+            name: np.concatenate([value, further[name].reshape(-1, *value.shape[1:])]) for name, value in own.items()
+        }
+
+    return Golden(
+        behind(golden.inputs, inputs),
+        np.concatenate([golden.reset, more.reset]),
+        behind(golden.float32, rounded),
+        behind(golden.float64, exact),
     )
 
 

@@ -2,6 +2,7 @@
 
 comparison   tolerances with their reasons, and the error figures of one tensor
 samples      what is stepped through, and where sequences begin
+excitation   the samples of a proof, made from recordings and ranges
 report       what a proof found
 plot         the picture of a proof
 """

@@ -15,11 +15,11 @@ from torch import nn
 import lnn_edge
 from lnn_edge.bundle.spec import Tensor, Time
 from lnn_edge.errors import ExportWarning, VerificationError
-from lnn_edge.export.proof.excitation import excite
 from lnn_edge.export.proof.truth import check_causal
 from lnn_edge.export.trained.open import open_module
 from lnn_edge.reference.closed_loop import interpreted
 from lnn_edge.verify.comparison import compare
+from lnn_edge.verify.excitation import excite
 
 
 def build(name="ltc-autoncp"):

@@ -18,21 +18,36 @@ __all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
 NAME = "inspect"
 HELP = "show what a bundle holds"
 DESCRIPTION = """Check a bundle's files and show its inputs, outputs, states, time, cores, graph, proof and
-origin. Nothing is run."""
+origin. Nothing is run. With --program the step itself, a line for each node, with its place in
+your model."""
 EPILOG = """examples:
   lnn-edge inspect gait.lnn
+  lnn-edge inspect gait.lnn --program
   lnn-edge inspect gait.lnn --json -"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("bundle", help="the bundle, NAME.lnn")
+    parser.add_argument("--program", action="store_true", help="show the step program, which any runtime computes")
     add_json_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    return _inspect(arguments.bundle, arguments.json)
+    show = _inspect_program if arguments.program else _inspect
+    return show(arguments.bundle, arguments.json)
+
+
+def _inspect_program(path: str, json: str | None) -> int:
+    from ...bundle.directory import read_bundle
+    from ..program_text import program_text
+
+    step = read_bundle(path).program()
+    emit_json(step.program, json)
+    print_result(program_text(step), json)
+    print_result(f"\n{path}: step program valid, files unchanged since export", json)
+    return OK
 
 
 def _inspect(path: str, json: str | None) -> int:

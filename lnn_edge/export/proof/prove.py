@@ -16,10 +16,10 @@ from ...runtime.closed_loop import replay, replay_progress
 from ...runtime.model import Model
 from ...runtime.proof import compare_results, report_from_proof
 from ...verify.comparison import EXTREME, TORCH, Comparison
+from ...verify.excitation import DT_REGIMES
 from ...verify.report import ExportReport, curves_from_results
 from ...verify.samples import Excitation
 from ..trained.protocol import Results
-from .excitation import DT_REGIMES
 from .length import FULL_PROOF, ProofLength
 from .onnx_reference import open_evaluator
 from .truth import Truth

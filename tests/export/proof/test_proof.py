@@ -25,7 +25,6 @@ from lnn_edge.bundle.spec import Time
 from lnn_edge.cli.program import main
 from lnn_edge.cli.proof_text import proof_text
 from lnn_edge.errors import VerificationError
-from lnn_edge.export.proof.excitation import DT_REGIMES, excite
 from lnn_edge.export.proof.onnx_reference import open_evaluator
 from lnn_edge.export.proof.truth import truth_from_model
 from lnn_edge.export.trained.open import open_module
@@ -33,6 +32,7 @@ from lnn_edge.export.verify_against import verify_against
 from lnn_edge.reference.closed_loop import interpreted
 from lnn_edge.reference.interpreter import Interpreter
 from lnn_edge.runtime.verify_golden import verify_golden
+from lnn_edge.verify.excitation import DT_REGIMES, excite
 
 TRAIN = "import sys\nsys.path.insert(0, {tests!r})\nfrom bundles import small_cfc, small_ltc, chaotic_cfc\n"
 

@@ -9,13 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...arrays import Array
-from ...bundle.spec import Tensor, Time
-from ...verify.comparison import EXTREME
-from ...verify.samples import Excitation
-from .length import FULL_PROOF
+from ..arrays import Array
+from ..bundle.spec import Tensor, Time
+from .comparison import EXTREME
+from .samples import Excitation
 
-__all__ = ["DT_REGIMES", "excite"]
+__all__ = ["DT_REGIMES", "excite", "excite_again"]
 
 
 _SHORT = 4  # constant, stepped and extreme segments are this many times shorter than the others: they settle
@@ -37,7 +36,7 @@ def excite(
     steps: int,
     *,
     unroll: int = 1,
-    least: int = FULL_PROOF.least,
+    least: int,
     seed: int = 0,
 ) -> Excitation:
     """Build the samples.
@@ -66,6 +65,31 @@ def excite(
         reset = _recorded_reset([len(r) for r in recorded[tensors[0].name]], steps)
         repeated = {t.name: _repeated(recorded[t.name], steps) for t in tensors}
         parts.append(("recorded", repeated, _jittered(rng, time, steps, batch), reset))
+    parts += _made(rng, tensors, time, scales, steps, short)
+    return _joined(parts, tensors, time)
+
+
+def excite_again(tensors: Sequence[Tensor], time: Time, steps: int, *, unroll: int = 1, seed: int = 1) -> Excitation:
+    """Build samples for a bundle on its own: random, constant, stepped and extreme ones, by the ranges of its inputs.
+
+    Args:
+        tensors: The inputs.
+        time: How the model sees time.
+        steps: Steps of all segments together, a whole number of calls.
+        unroll: Samples per call.
+        seed: Seed.
+    """
+    short = steps // (3 + _SHORT) // unroll * unroll
+    scales = {t.name: _scale(None, t) for t in tensors}
+    parts = _made(np.random.default_rng(seed), tensors, time, scales, steps - 3 * short, short)
+    return _joined([part for part in parts if len(part[3])], tensors, time)
+
+
+def _made(
+    rng: np.random.Generator, tensors: Sequence[Tensor], time: Time, scales: dict[str, Array], steps: int, short: int
+) -> list[tuple[str, dict[str, Array], Array, Array]]:
+    """What no recording has: so many random samples, and so many of each other kind."""
+    parts = []
     for name, count, regime in (
         ("random", steps, _spread),
         ("constant", short, _nominal),
@@ -73,8 +97,8 @@ def excite(
         (EXTREME, short, _edges),
     ):
         samples = {t.name: _SHAPES[name](rng, count, t.shape, scales[t.name]) for t in tensors}
-        parts.append((name, samples, regime(rng, time, count, batch), _first(count)))
-    return _joined(parts, tensors, time)
+        parts.append((name, samples, regime(rng, time, count, tensors[0].shape[0]), _first(count)))
+    return parts
 
 
 def _joined(
@@ -111,7 +135,7 @@ def _within(dt: Array, legal: tuple[float, float]) -> Array:
 
 def _first(count: int) -> Array:
     reset = np.zeros(count, np.uint8)
-    reset[0] = 1
+    reset[:1] = 1
     return reset
 
 
