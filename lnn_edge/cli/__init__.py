@@ -1,13 +1,14 @@
 """The command line. Commands import what they need when they run, so `--help` is fast and the device needs no torch.
 
-program      the parser, and what becomes an exit code and one line on standard error
-commands     one file for each command
-exit_codes   the numbers with which a command ends
-options      arguments that several commands share
-console      results on standard output, everything else on standard error
-proof_text   a proof as text
-feeding      rows of a table through a stream, for `run`
-results      where the results of `run` go, and how they look
-signals      signals that end `run` and lose nothing
-os_errors    errors of the operating system in plain words
+program       the parser, and what becomes an exit code and one line on standard error
+commands      one file for each command
+exit_codes    the numbers with which a command ends
+options       arguments that several commands share
+console       results on standard output, everything else on standard error
+proof_text    a proof as text
+program_text  a step program as text
+feeding       rows of a table through a stream, for `run`
+results       where the results of `run` go, and how they look
+signals       signals that end `run` and lose nothing
+os_errors     errors of the operating system in plain words
 """

@@ -26,9 +26,14 @@ __all__ = ["Recorder", "Shape", "Value", "for_one_row"]
 
 
 def for_one_row(shape: Sequence[int]) -> Shape:
-    """The shape that a program has where torch has this one for one row: an axis of rows in front is not written."""
+    """The shape that a program has where torch has this one for one row.
+
+    Axes of length 1 in front, of the rows and of time, are not written, but for the last one.
+    """
     whole = tuple(int(n) for n in shape)
-    return whole[1:] if whole[:1] == (1,) else whole
+    while len(whole) > 1 and whole[0] == 1:
+        whole = whole[1:]
+    return whole
 
 
 class Value:

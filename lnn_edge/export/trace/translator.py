@@ -1,8 +1,8 @@
 """The translator from a torch.export program to a step program, for what surrounds the cores.
 
-What was traced is one row: an axis of length 1 in front is the axis of rows, which a step program does not write. Views
-are only noted; a Reshape is recorded where a node takes another shape than was made. What depends on weights alone is
-computed here, once.
+What was traced is one sample of one row: axes of length 1 in front are those of rows and time, which a step program
+does not write. Views are only noted; a Reshape is recorded where a node takes another shape than was made. What depends
+on weights alone is computed here, once.
 """
 
 from __future__ import annotations
@@ -154,18 +154,16 @@ class Translator:
 
     def framed(self, x: Value, *axes: int) -> tuple[str, list[int]]:
         """A value for an operation along some of the axes that torch sees: its name, and where they are there."""
-        rank = len(x.shape)
-        places = [int(axis) % rank for axis in axes]
-        if x.shape[0] == 1 and 0 not in places:
-            return x.name(), [place - 1 for place in places]
-        return x.shaped(x.shape), places
+        places = [int(axis) % len(x.shape) for axis in axes]
+        front = min(len(x.shape) - len(for_one_row(x.shape)), *places)
+        return x.shaped(x.shape[front:]), [place - front for place in places]
 
     def operand(self, value: Any, shape: Shape) -> str:
         """An operand of an elementwise operation, which aligns operands at their last axes."""
         if isinstance(value, Value):
             return value.name()
-        array = _double(value)
-        return self.recorder.constant(array[0] if array.ndim == len(shape) and shape[:1] == (1,) else array)
+        array, rank = _double(value), len(for_one_row(shape))
+        return self.recorder.constant(array.reshape(array.shape[max(0, array.ndim - rank) :]))
 
     def elementwise(self, name: str, shape: Shape, *operands: Any) -> Value:
         """A broadcasting operation. With constants it may become part of the weights beside it; see `folding`."""

@@ -34,14 +34,9 @@ def _linear(t: Translator, shape: Shape, x: Value, weight: torch.Tensor, bias: t
 
     def write(own: Array, own_addend: Array | None) -> str:
         weights = {"B": own.T} if own_addend is None else {"B": own.T, "C": own_addend}
-        return t.recorder.operation("Gemm", _with_axis(x), weights=weights)
+        return t.recorder.operation("Gemm", x.name(), weights=weights)
 
     return Product(t.recorder, matrix, addend, (taken[0], shape[-1]), shape, write)
-
-
-def _with_axis(x: Value) -> str:
-    """Its name with one axis at least: torch takes one value alone as a vector of length 1."""
-    return x.shaped((1,)) if x.shape == (1,) else x.name()
 
 
 def _double(tensor: torch.Tensor) -> Array:
@@ -110,11 +105,16 @@ def _conv(
     def write(own: Array, own_addend: Array | None) -> str:
         weights = {"W": own} if own_addend is None else {"W": own, "B": own_addend}
         return t.recorder.operation(
-            "Conv", x.name(), weights=weights, strides=tuple(each(stride)), pads=tuple(pads * 2),
+            "Conv", _with_channels(x), weights=weights, strides=tuple(each(stride)), pads=tuple(pads * 2),
             dilations=tuple(each(dilation)), group=int(groups),
         )  # fmt: skip
 
     return Product(t.recorder, kernel, addend, shape, shape, write)
+
+
+def _with_channels(x: Value) -> str:
+    """Its name with the axes that torch sees behind the rows: one channel alone is an axis as well."""
+    return x.shaped(x.shape[1:] if x.shape[0] == 1 else x.shape)
 
 
 @RULES.add("batch_norm")
@@ -184,7 +184,7 @@ def _layer_norm(
         (given if given is not None else other).double().reshape(-1).numpy()
         for given, other in ((weight, ones), (bias, zeros))
     ]
-    name = _with_axis(x.viewed((*shape[: len(shape) - len(normalized)], width)))
+    name = x.viewed((*shape[: len(shape) - len(normalized)], width)).name()
     weights = dict(zip(("scale", "bias"), parts, strict=True))
     return t.made(shape, "LayerNormalization", name, weights=weights, epsilon=float(eps))
 
@@ -203,7 +203,8 @@ def _pooling(torch_names: Sequence[str], onnx_name: str) -> None:
         if any(rest):
             raise TypeError("the model uses pooling with dilation or ceil_mode, which export cannot translate")
         options = {"kernel": each(kernel), "strides": each(stride or kernel), "pads": each(padding) * 2}
-        return t.made(shape, onnx_name, x, **{key: tuple(value) for key, value in options.items()})
+        own = {key: tuple(value) for key, value in options.items()}
+        return t.made(shape, onnx_name, _with_channels(x), **own)
 
 
 _pooling(["max_pool1d", "max_pool2d"], "MaxPool")
@@ -216,4 +217,4 @@ def _adaptive(t: Translator, shape: Shape, x: Value, *_arguments: Any) -> Value:
     kernel = tuple(n // m for n, m in zip(x.shape[2:], shape[2:], strict=True))
     if any(k * m != n for k, n, m in zip(kernel, x.shape[2:], shape[2:], strict=True)):
         raise TypeError(f"the model pools {list(x.shape[2:])} to {list(shape[2:])}, which is no whole number of cells")
-    return t.made(shape, "AveragePool", x, kernel=kernel, strides=kernel, pads=(0, 0) * len(kernel))
+    return t.made(shape, "AveragePool", _with_channels(x), kernel=kernel, strides=kernel, pads=(0, 0) * len(kernel))

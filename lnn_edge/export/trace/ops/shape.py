@@ -71,7 +71,7 @@ def _permute(t: Translator, shape: Shape, x: Value, *axes: Any) -> Value:
     moved = [k for k in order if x.shape[k] != 1]
     if moved == sorted(moved):  # only axes of length one change places
         return x.viewed(shape)
-    front = 1 if x.shape[0] == 1 else 0  # where the axis of rows goes is only a view
+    front = len(x.shape) - len(for_one_row(x.shape))  # where axes of length one go is only a view
     return t.made(shape, "Transpose", x, perm=tuple(k - front for k in order if k >= front))
 
 
@@ -139,12 +139,10 @@ def _cat(t: Translator, shape: Shape, parts: Sequence[Any], axis: int = 0) -> Va
 
 
 def _concat(t: Translator, shape: Shape, values: Sequence[Value], axis: int) -> str:
-    """Side by side in the frame of the result: joined along the axis of rows, that is an axis like any other."""
-    rows = shape[0] == 1 and axis != 0
-    names = [value.shaped(value.shape[1:] if rows else value.shape) for value in values]
-    if len(names) == 1:
-        return names[0]
-    return t.recorder.operation("Concat", *names, axis=axis - 1 if rows else axis)
+    """Side by side; joined along an axis in front of the rows, that is an axis like any other."""
+    front = min(len(shape) - len(for_one_row(shape)), axis)
+    names = [value.shaped(value.shape[front:]) for value in values]
+    return names[0] if len(names) == 1 else t.recorder.operation("Concat", *names, axis=axis - front)
 
 
 @RULES.add("stack")
@@ -210,7 +208,7 @@ def _reduction(torch_name: str, onnx_name: str) -> None:
 
 def reduced(t: Translator, shape: Shape, x: Value, name: str, axes: Sequence[int]) -> Value:
     """A reduction over axes counted from the front; the shape is the one torch sees afterwards."""
-    longer = [axis for axis in axes if axis or x.shape[0] != 1]  # the axis of rows has length 1
+    longer = [axis for axis in axes if x.shape[axis] != 1]
     operand, places = t.framed(x, *longer)
     return t.made(shape, name, operand, axes=tuple(places))
 
