@@ -1,4 +1,4 @@
-"""The closed loop in which a step program is interpreted: samples, resets and states, all rows together."""
+"""The closed loop in which a step program is interpreted: samples, resets and states."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def interpreted(
 ) -> dict[str, Array]:
     """Step a program through samples with its own state fed back.
 
-    What is not finite is kept as it is: it is an infinite error in every comparison.
+    Sequences do not know of each other, so all of them are stepped at once, as further rows; the longest come first,
+    and those that have ended drop out. What is not finite is kept: it is an infinite error in every comparison.
 
     Args:
         program: The program.
@@ -29,19 +30,27 @@ def interpreted(
     Returns:
         By output and by the manifest's name of each state's output, (steps, rows, *shape), in the program's dtype.
     """
+    own, names = program.program, [state.name for state in program.program.states]
     inputs = {name: value.astype(program.dtype) for name, value in samples.inputs.items()}
     rows = next(iter(inputs.values())).shape[1]
-    own = program.program
     shapes = {o.name: o.shape for o in own.outputs} | {output_of_state(s.name): s.shape for s in own.states}
     results = {name: np.empty((samples.steps, rows, *shape), program.dtype) for name, shape in shapes.items()}
-    state: dict[str, Array] = {}
+    sequences = sorted(samples.sequences(), key=lambda part: part.start - part.stop)
+    starts, lengths = (np.array([getattr(part, end) for part in sequences]) for end in ("start", "stop"))
+    lengths = lengths - starts
+    state = program.start(rows * len(starts))
+    done = 0
     with np.errstate(all="ignore"):
-        for k in range(samples.steps):
-            before = program.start(rows) if samples.reset[k] else state
-            dt_s = None if samples.dt is None else samples.dt[k]
-            outputs, state = program.step({name: value[k] for name, value in inputs.items()}, before, dt_s)
-            for name, value in (*outputs.items(), *((output_of_state(n), v) for n, v in state.items())):
-                results[name][k] = value
+        for k in range(int(lengths[0])):
             if progress and k % 64 == 0:
-                progress(k)
+                progress(done)
+            index = starts[lengths > k] + k
+            there = len(index) * rows
+            before = {name: state[name][:there] for name in names}
+            sample = {name: value[index].reshape(there, *value.shape[2:]) for name, value in inputs.items()}
+            dt_s = None if samples.dt is None else samples.dt[index].reshape(there, 1)
+            outputs, state = program.step(sample, before, dt_s)
+            for name, value in (*outputs.items(), *((output_of_state(n), v) for n, v in state.items())):
+                results[name][index] = value.reshape(len(index), rows, *value.shape[1:])
+            done += len(index)
     return results

@@ -22,7 +22,7 @@ Where ncps departs from [1]:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
@@ -51,23 +51,20 @@ class Synapses:
 
     def sums(self, pre: Array, targets: int) -> tuple[Array, Array]:
         """Current w sigmoid(.) E and conductance w sigmoid(.) into each neuron, (batch, targets); [2]."""
-        conductance = self.w * sigmoid(self.sigma * (pre[:, self.source] - self.mu))
-        return self._summed(conductance * self.erev, targets), self._summed(conductance, targets)
-
-    def _summed(self, values: Array, targets: int) -> Array:
-        """Per target; those that no synapse reaches get 0."""
-        totals = np.zeros((len(values), targets), values.dtype)
-        order, starts, reached = self._by_target
-        if len(order):
-            totals[:, reached] = np.add.reduceat(values[:, order], starts, axis=1)
-        return totals
+        ordered, starts, reached = self._by_target
+        conductance = ordered.w * sigmoid(ordered.sigma * (pre[:, ordered.source] - ordered.mu))
+        totals = np.zeros((2, len(pre), targets), conductance.dtype)
+        if len(starts):  # those that no synapse reaches get 0
+            totals[:, :, reached] = np.add.reduceat(np.stack([conductance * ordered.erev, conductance]), starts, axis=2)
+        return totals[0], totals[1]
 
     @cached_property
-    def _by_target(self) -> tuple[Array, Array, Array]:
+    def _by_target(self) -> tuple[Synapses, Array, Array]:
         """The synapses in the order of their targets, where each target's begin, and those targets."""
         order = np.argsort(self.target, kind="stable")
-        reached, starts = np.unique(self.target[order], return_index=True)
-        return order, starts, reached
+        ordered = Synapses(*(getattr(self, f.name)[order] for f in fields(self)))
+        reached, starts = np.unique(ordered.target, return_index=True)
+        return ordered, starts, reached
 
 
 @dataclass(frozen=True)

@@ -101,8 +101,8 @@ def truth_from_model(model: Trained, step: StepProgram, samples: Excitation, tim
 
 
 def _interpreted(step: StepProgram, dtype: str, samples: Excitation, progress: Progress) -> Results:
-    program = Interpreter(step, dtype)
-    return _by_segment(f"step program, {dtype}", samples, progress, lambda part: interpreted(program, part), _joined)
+    phase = f"step program, {dtype}"
+    return interpreted(Interpreter(step, dtype), samples, lambda done: progress(phase, done, samples.steps))
 
 
 def _check_steps(stepped: Results, samples: Excitation) -> None:
