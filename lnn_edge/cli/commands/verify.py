@@ -31,12 +31,13 @@ __all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
 NAME = "verify"
 HELP = "prove that a bundle equals what was trained, on this machine"
 DESCRIPTION = """Replay the golden sequences in the bundle through the real runtime, closed loop, and
-compare every output and state with torch float32 and with float64. Needs no torch. With --steps one
-stream goes through them again and again, which shows drift and leaks in a stream that lives long.
+compare every output and state with torch float32 and with float64. Needs no torch. With --steps the
+stream goes on through new samples within the ranges of the inputs, compared with the step program
+in float64, over as many steps as you like.
 
 With --against the whole proof of the export is run again on the trained model itself (needs the
 extra `export`): recorded samples if there is an --example, random, constant, stepped and extreme
-ones, and the graph in ONNX's own evaluator."""
+ones."""
 EPILOG = """examples:
   lnn-edge verify gait.lnn
   lnn-edge verify gait.lnn --steps 100000
@@ -53,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--steps",
         type=int,
         help="closed-loop steps: with --against of the recorded and of the random samples, at least 1000 (default "
-        "1024); else of the golden sequences, repeated (default: once through)",
+        "1024); else of the golden sequences and what follows them (default: the golden sequences)",
     )
     add_example_arguments(parser, "the bundle's columns")
     add_source_arguments(parser)
