@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from old_files import FIXTURES
+
 
 def test_inspect_shows_the_bundle(call, cfc_bundle):
     code, out, err = call("inspect", cfc_bundle)
@@ -31,3 +33,26 @@ def test_inspect_of_a_damaged_bundle(call, cfc_copy):
     code, out, err = call("inspect", cfc_copy)
     assert (code, out) == (6, "")
     assert "model.onnx has 0 bytes, but the manifest says" in err
+
+
+def test_inspect_shows_the_step_program(call, ltc_bundle):
+    code, out, err = call("inspect", ltc_bundle, "--program")
+    assert (code, err) == (0, "")
+    assert "  elapsed elapsed = dt * 10\n" in out
+    assert "  state   h_in [8] <- rnn.next, at the start 0\n" in out
+    assert "rnn.out [2], rnn.next [8] = ltc(input, h_in, elapsed, 8 neurons, 2 motor, " in out
+    assert out.splitlines()[-1] == f"{ltc_bundle}: step program valid, files unchanged since export"
+
+
+def test_inspect_program_as_json(call, cfc_bundle):
+    code, out, _ = call("inspect", cfc_bundle, "--program", "--json", "-")
+    there = json.loads((cfc_bundle / "step.json").read_text())
+    there.pop("schema")
+    assert (code, json.loads(out)) == (0, there)
+
+
+def test_inspect_program_of_a_bundle_from_before(call):
+    path = FIXTURES / "bundles" / "fixed.lnn"
+    code, out, err = call("inspect", path, "--program")
+    assert (code, out) == (6, "")
+    assert f"bundle '{path}' has schema 1, which holds no step program. Export it again: lnn-edge export" in err

@@ -144,7 +144,7 @@ def test_picture_of_a_failed_export(tmp_path):
 def test_picture_of_the_golden_sequences(ltc_bundle, tmp_path):
     verify_golden(ltc_bundle, steps=3000, progress=lambda *_: None).plot(tmp_path / "p.svg")
     text = (tmp_path / "p.svg").read_text()
-    assert all(word in text for word in (">golden<", ">repeated<", ">dt<"))
+    assert all(word in text for word in (">golden<", ">random<", ">dt<"))
 
 
 class TestRefused:

@@ -15,6 +15,7 @@ import pytest
 from bundles import INPUTS, ROOT, manifest_of, resign, small_cfc, small_ltc
 from cases import BY_NAME
 from exports import quick_export
+from old_files import FIXTURES
 from onnx import numpy_helper
 from second_backend import DRIFT_AFTER, Drifting, Second, Unavailable, put_into_the_table, row
 
@@ -166,20 +167,46 @@ class TestEveryBackend:
 
 
 class TestLongRuns:
-    def test_golden_sequences_again_and_again(self, call, ltc_bundle):
-        code, out, _ = call("verify", ltc_bundle, "--steps", 5000)
+    def test_golden_sequences_of_an_old_bundle_again_and_again(self, call):
+        """Schema 1 holds no step program that would know further samples."""
+        code, out, _ = call("verify", FIXTURES / "bundles" / "measured.lnn", "--steps", 5000)
         assert code == 0
         assert re.search(r"^ onnxruntime repeated vs its first pass +3,980 +0.0e\+00$", out, re.M)
         assert "equal over 5,000 closed-loop steps" in out.splitlines()[-1]
+
+    @pytest.mark.parametrize("unroll", [1, 3])
+    def test_samples_that_only_the_program_knows(self, unroll, call, tmp_path):
+        """The golden sequences, and then as many steps as are asked for, each of them judged."""
+        path = tmp_path / "m.lnn"
+        quick_export(small_ltc(), path, time="measured", period_s=0.1, batch=2, unroll=unroll)
+        code, out, _ = call("verify", path, "--steps", 3001, "--json", tmp_path / "v.json")
+        assert code == 0, out
+        report = json.loads((tmp_path / "v.json").read_text())
+        golden = golden_from_bundle(read_bundle(path)).steps
+        total = -(-3001 // unroll) * unroll
+        assert report["steps"] == sum(s["steps"] for s in report["segments"]) == total
+        assert [s["name"] for s in report["segments"]] == ["golden", "random", "constant", "step", "extreme"]
+        for reference, steps in (("torch float32", golden), ("float64", total)):
+            rows = [c for c in report["comparisons"] if c["against"] == f"onnxruntime vs {reference}"]
+            assert sum(c["steps"] for c in rows if c["tensor"] == "output") == steps
+        assert f"at all {total:,}; torch's own error" in out
+
+    def test_a_backend_that_is_wrong_beyond_the_golden_samples(self, call, cfc_bundle, monkeypatch):
+        """No golden sample is judged by the program, and no later one by torch."""
+        monkeypatch.setattr("lnn_edge.runtime.verify_golden.interpreted", _shifted)
+        code, out, _ = call("verify", cfc_bundle, "--steps", 2000)
+        assert code == 3
+        assert re.search(r"on random inputs: onnxruntime vs float64 differ by 1\.0e-03", out)
 
     def test_drift_of_a_stream_that_lives_long(self, call, cfc_bundle, monkeypatch):
         """The golden sequences alone are too short to see it."""
         put_into_the_table(monkeypatch, row(Drifting))
         assert call("verify", cfc_bundle, "--backend", "drifting")[0] == 0
-        code, out, _ = call("verify", cfc_bundle, "--backend", "drifting", "--steps", 4000)
+        code, out, _ = call("verify", cfc_bundle, "--backend", "drifting", "--steps", 4000, "--json", "-")
         assert code == 3
         golden = golden_from_bundle(read_bundle(cfc_bundle)).steps
-        assert f"first over at step {DRIFT_AFTER - golden} of {4000 - golden}" in out.splitlines()[-1]
+        rows = [c for c in json.loads(out)["comparisons"] if (c["tensor"], c["segment"]) == ("output", "random")]
+        assert [c["first_over"] for c in rows] == [DRIFT_AFTER - golden]
 
     def test_golden_steps_below_one_pass(self, call, cfc_bundle):
         code, _, err = call("verify", cfc_bundle, "--steps", 10)
@@ -220,6 +247,11 @@ class TestLongRuns:
         for mine, once in zip((truth.stepped, truth.float64), at_once, strict=True):
             for name, expected in once.items():
                 np.testing.assert_array_equal(mine[name], expected)
+
+
+def _shifted(program, samples, progress=None):
+    results = interpreted(program, samples, progress)
+    return results | {"output": results["output"] + 1e-3}
 
 
 class TestAgainstWithAnExample:
