@@ -14,7 +14,19 @@ OPERATORS = frozenset(
     {"Abs", "Add", "Cast", "Concat", "Div", "Erf", "Exp", "GatherElements", "Gemm", "Identity", "Mul", "ReduceSum"}
     | {"Relu", "Sigmoid", "Split", "Sub", "Tanh", "Unsqueeze"}
     # what surrounds them
-    | {"AveragePool", "Conv", "Cos", "Elu", "Expand", "Gather", "HardSigmoid", "LayerNormalization", "LeakyRelu", "Log"}
+    | {
+        "AveragePool",
+        "Conv",
+        "Cos",
+        "Elu",
+        "Expand",
+        "Floor",
+        "Gather",
+        "HardSigmoid",
+        "LayerNormalization",
+        "LeakyRelu",
+        "Log",
+    }
     | {"LogSoftmax", "MatMul", "Max", "MaxPool", "Min", "Neg", "Pow", "ReduceMax", "ReduceMean", "ReduceMin", "Reshape"}
     | {"Sin", "Slice", "Softmax", "Softplus", "Sqrt", "Transpose"}
     # what they decide

@@ -137,6 +137,7 @@ COMPUTED: Mapping[str, Compute] = {
     "Cos": _each(np.cos),
     "Erf": _each(_erf),
     "Exp": _each(np.exp),
+    "Floor": _each(np.floor),
     "Log": _each(np.log),
     "Neg": _each(np.negative),
     "Relu": _each(lambda x: np.maximum(x, 0.0)),

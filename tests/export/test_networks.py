@@ -520,3 +520,64 @@ def test_code_that_no_trace_can_follow_is_refused(tmp_path):
     x = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
     with pytest.raises(TypeError, match=r"cannot be traced \(test_networks.py, line \d+: .*numpy"):
         quick_export(Branches(lambda x: x.numpy().max() > 1e9), tmp_path / "m.lnn", example=x)
+
+
+class Dt(nn.Module):
+    """A period as a default, as a tensor for every sample."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = CfC(5, 4, backbone_units=8)
+
+    def forward(self, x, dt=0.05):
+        return self.rnn(x, None, torch.full(x.shape[:2], dt))[0]
+
+
+class ColumnUnlessGiven(Dt):
+    """Timespans from a column where none are passed; with `cut` the column is no feature."""
+
+    cut = False
+
+    def forward(self, x, timespans=None):
+        if timespans is None:
+            timespans = x[:, :, -1:]
+            if self.cut:
+                x = torch.cat([x[:, :, :-1], x[:, :, :1]], -1)
+        return self.rnn(x, None, timespans)[0]
+
+
+class ColumnCutOff(ColumnUnlessGiven):
+    cut = True
+
+
+@pytest.mark.parametrize("make", [Dt, ColumnUnlessGiven, ColumnCutOff])
+def test_a_forward_with_a_default_for_time_is_called_as_its_author_calls_it(make, tmp_path):
+    """Timespans of 1 in its place would be another model, off by 0.15 and more, that a proof against itself takes."""
+    module, x = built(make), vectors()
+    x[..., 4] = np.random.default_rng(3).uniform(0.1, 1.5, x.shape[:2])
+    names = ["a", "b", "c", "d", lnn_edge.Feature("gap", limits=(0.05, 2.0))]
+    quick_export(module, tmp_path / "m.lnn", example=x, inputs=names)
+    with torch.no_grad():
+        row = torch.from_numpy(x[:1])
+        expected, ones = module(row)[0].numpy(), module.rnn(row)[0][0].numpy()
+    np.testing.assert_allclose(lnn_edge.load(tmp_path / "m.lnn").stream().run(x[0]), expected, rtol=0, atol=LIMIT)
+    assert np.abs(expected - ones).max() > 0.01
+
+
+def test_an_error_of_the_forward_is_told_with_what_it_was_called_with(tmp_path):
+    class Fails(Dt):
+        def forward(self, x):
+            return self.rnn(x)[0].reshape(-1, 40, 4)
+
+    expected = (
+        r"the model's own forward failed with RuntimeError: shape .* \(test_networks.py, line \d+: .*reshape.*\)\. It "
+        r"was called with input \[1, \d, 5\] \(batch, time, \.\.\.\).*any number of samples.*step=function"
+    )
+    with pytest.raises(ValueError, match=expected):
+        quick_export(built(Fails), tmp_path / "m.lnn", example=vectors())
+
+
+def test_whole_numbers_whose_bits_are_combined_are_refused(tmp_path):
+    module = built(lambda: AroundOne(behind=lambda y: ((9 * y).int() & 3).float()))
+    with pytest.raises(TypeError, match="the model combines the bits of whole numbers; export takes conditions"):
+        quick_export(module, tmp_path / "m.lnn", example=vectors())

@@ -226,7 +226,7 @@ def trained(module, example):
 
 def samples(example):
     tensor = Tensor("input", (1, INPUTS))
-    return excite([tensor], Time("fixed"), {"input": [example[0][:, None].astype(np.float32)]}, 1000)
+    return excite([tensor], Time("fixed"), {"input": [example[0][:, None].astype(np.float32)]}, 1000, least=1000)
 
 
 class TestValuesThatOverflow:
@@ -246,8 +246,8 @@ class TestValuesThatOverflow:
     def test_a_reference_that_overflows_is_unequal_without_warnings(self, tmp_path, monkeypatch):
         """Where float32 rounds a denominator away from zero, float64 may divide by it."""
 
-        def overflowing(program, samples):
-            results = interpreted(program, samples)
+        def overflowing(program, samples, progress):
+            results = interpreted(program, samples, progress)
             with np.errstate(all="ignore"):
                 return results | {"h_out": results["h_out"] * 1e308 / np.zeros(1)}
 

@@ -528,3 +528,21 @@ def test_timespans_from_a_column(kind, tmp_path):
     names = ["a", "b", "c", "d", lnn_edge.Feature("gap", limits=(0.05, 2.0))]
     export(module, tmp_path, example=x, inputs=names, step=module.step)
     np.testing.assert_allclose(streamed(tmp_path, x), whole(module, x)[0].numpy(), rtol=0, atol=LIMIT)
+
+
+def test_an_output_that_no_sample_changes(tmp_path):
+    """A deviation that was learned, beside the mean that it belongs to."""
+
+    def step(model, x, state):
+        y, after = model["cell"](x, begun(x, state))
+        return {"mean": y, "std": model["std"].expand(len(x), 2)}, after
+
+    module = bare()
+    module["std"] = nn.ParameterList([nn.Parameter(torch.tensor([0.5, 2.0]))])
+
+    def with_list(model, x, state):
+        return step({"cell": model["cell"], "std": model["std"][0]}, x, state)
+
+    export(module, tmp_path, step=with_list, batch=2, example=np.stack([recording()] * 2, axis=1))
+    given = lnn_edge.load(tmp_path / "m.lnn").stream().step(np.zeros((2, 5), np.float32))
+    np.testing.assert_array_equal(given["std"], [[0.5, 2.0]] * 2)

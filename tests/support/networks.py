@@ -160,6 +160,13 @@ def by_row(y, operation):
 
 
 # One small network per torch operation: the rule for it must equal torch, whatever else the table does.
+def written(y, write):
+    """A copy of the values, changed in place."""
+    copy = y.clone()
+    write(copy)
+    return copy
+
+
 OPERATIONS = {
     "dead-band": lambda y: torch.where(y.abs() > 0.1, y, 0.0),
     "choice-of-two": lambda y: torch.where(y[..., :1] >= y[..., 1:2], y, -y),
@@ -169,6 +176,14 @@ OPERATIONS = {
     "condition-as-number": lambda y: (y > 0.1).float() * y + (y > 0).sum(-1, keepdim=True) / 4,
     "condition-in-another-shape": lambda y: torch.where((y[..., 0] > 0).unsqueeze(-1), y, 0.5 * y),
     "condition-cut": lambda y: torch.where(torch.cat([y[..., :2] > 0, y[..., 2:] < 0], -1), y, 0.5 * y),
+    "bool": lambda y: y * (y > 0.1).float().bool() + y * (y - y).to(torch.bool),
+    "whole-numbers": lambda y: y + (9 * y).int() + (5 * y).long().float() / 2,
+    "floor-ceil-trunc": lambda y: (9 * y).floor() + (5 * y).ceil() + (7 * y).trunc(),
+    "written-place": lambda y: written(y, lambda z: z[..., 0].copy_(2 * y[..., 1])),
+    "written-range": lambda y: written(y, lambda z: z[..., 1:3].mul_(y[..., :2] + 1)),
+    "written-number": lambda y: written(y, lambda z: z[..., -1].fill_(0.5)),
+    "written-where": lambda y: torch.cat([written(y, lambda z: z.__setitem__(y > 0.1, 0.5)), y], -1),
+    "written-twice": lambda y: functional.relu_(written(y, lambda z: (z.add_(1), z[..., 0].mul_(3)))),
     "relu": lambda y: functional.relu(y),
     "elu": lambda y: functional.elu(y, 0.7),
     "leaky_relu": lambda y: functional.leaky_relu(y, 0.3),

@@ -80,12 +80,12 @@ class GraphBuilder:
     def output(self, value: str, name: str, shape: Sequence[int]) -> None:
         """Make a value a float32 graph output under a name of its own.
 
-        A value that is an output already goes through Identity: two outputs need two buffers. A graph input is
-        multiplied by 1, as parsers are known to stumble over an input that goes straight to an output.
+        A value that is an output already goes through Identity: two outputs need two buffers. A graph input, or a
+        constant, is multiplied by 1, as parsers are known to stumble over one that goes straight to an output.
         """
         value = self._renamed.get(value, value)
         copy = f"{name}/copy"
-        if value in {i.name for i in self._inputs}:
+        if value in {i.name for i in self._inputs} | set(self._constants.values()):
             self._nodes.append(helper.make_node("Mul", [value, self.constant(1.0)], [name], name=copy))
             self._exact.add(copy)
         elif value in {o.name for o in self._outputs}:

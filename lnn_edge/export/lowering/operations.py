@@ -148,7 +148,8 @@ def _over_space(
 
 LOWERED: Mapping[str, Lower] = {
     **dict.fromkeys(
-        ["Abs", "Cos", "Erf", "Exp", "Log", "Neg", "Relu", "Sigmoid", "Sin", "Softplus", "Sqrt", "Tanh"], _unary()
+        ["Abs", "Cos", "Erf", "Exp", "Floor", "Log", "Neg", "Relu", "Sigmoid", "Sin", "Softplus", "Sqrt", "Tanh"],
+        _unary(),
     ),
     **dict.fromkeys(["Add", "Sub", "Mul", "Div", "Max", "Min", "Pow"], _elementwise),
     **dict.fromkeys(

@@ -21,7 +21,7 @@ from .record_core import record_core
 from .recorder import Recorder, Value
 from .translator import translate
 
-__all__ = ["record_trace", "span_argument", "trace_step"]
+__all__ = ["record_trace", "span_argument", "trace_step", "users_line"]
 
 
 def trace_step(step: nn.Module, arguments: Sequence[torch.Tensor]) -> torch.export.ExportedProgram:
@@ -33,16 +33,17 @@ def trace_step(step: nn.Module, arguments: Sequence[torch.Tensor]) -> torch.expo
     with warnings.catch_warnings(), torch.no_grad(), _unchecked_distributions(), _quiet():
         warnings.simplefilter("ignore")  # about the tracing of forwards that set attributes, as ours do
         try:
-            return torch.export.export(step, tuple(arguments), strict=False)
+            program = torch.export.export(step, tuple(arguments), strict=False)
+            return program.run_decompositions({}) if _writes(program) else program  # which makes writes into values
         except GuardOnDataDependentSymNode as error:
             raise TypeError(
-                f"the model decides on the value of a sample what to compute{_users_line(error)}, and a graph computes "
+                f"the model decides on the value of a sample what to compute{users_line(error)}, and a graph computes "
                 "the same for every sample. Compute both and choose: torch.where(condition, one, other)"
             ) from error
         except RuntimeError as error:
             reason = next(iter(str(error).strip().splitlines()), "")
             raise TypeError(
-                f"the model cannot be traced{_users_line(error)}: {type(error).__name__}: {reason}"
+                f"the model cannot be traced{users_line(error)}: {type(error).__name__}: {reason}"
             ) from error
 
 
@@ -75,8 +76,15 @@ def span_argument(recorder: Recorder) -> Value | torch.Tensor:
     return recorder.elapsed if recorder.timespan is None else torch.full((1, 1), recorder.timespan)
 
 
-def _users_line(error: Exception) -> str:
-    """Where in the user's own code an error came up."""
+def _writes(program: torch.export.ExportedProgram) -> bool:
+    """Whether anything in it writes into a tensor: what is written through a view would be lost."""
+    parts = [part for part in program.graph_module.modules() if isinstance(part, torch.fx.GraphModule)]
+    targets = [node.target for part in parts for node in part.graph.nodes if node.op == "call_function"]
+    return any(target._schema.is_mutable for target in targets if isinstance(target, torch._ops.OpOverload))
+
+
+def users_line(error: Exception) -> str:
+    """Where in the user's own code an error came up, " (file.py, line 3: `code`)"; "" if it did not."""
     ours = (str(Path(__file__).parents[2]), str(Path(torch.__file__).parent), "<")
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(ours)]
     return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno}: `{frames[-1].line}`)" if frames else ""

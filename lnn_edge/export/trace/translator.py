@@ -73,6 +73,7 @@ class Translator:
         self._program = program
         self._record_core = record_core
         self._values: dict[torch.fx.Node, Any] = {}
+        self.dtypes: tuple[torch.dtype, torch.dtype] = (torch.float32, torch.float32)  # of a rule's operand and result
 
     def run(self, inputs: list[Value | torch.Tensor]) -> list[Value]:
         """Translate the whole program; see `translate`."""
@@ -130,6 +131,7 @@ class Translator:
         if not (takes_unwritten(rule) and _all_different(node)):
             arguments, keywords = _written((arguments, keywords))
         result = node.meta["val"]
+        self.dtypes = _dtypes(node)
         shape = [_shape(part) for part in result] if isinstance(result, (list, tuple)) else _shape(result)
         try:
             value = rule(self, shape, *arguments, **keywords)
@@ -223,6 +225,13 @@ def _as_step(name: str, shape: Shape, operands: Sequence[Any]) -> Step | None:
     if name == "Div":
         return None  # a number over a value
     return Step(1.0 if first or name == "Add" else -1.0, -array if name == "Sub" and first else array, shape)
+
+
+def _dtypes(node: torch.fx.Node) -> tuple[torch.dtype, torch.dtype]:
+    """What torch counts in: in the first operand of an operation, and in its result."""
+    operand = next((arg.meta["val"] for arg in node.args if isinstance(arg, torch.fx.Node)), None)
+    found = [value.dtype for value in (operand, node.meta["val"]) if isinstance(value, torch.Tensor)]
+    return (found[0], found[-1]) if found else (torch.float32, torch.float32)
 
 
 def _shape(fake: torch.Tensor) -> Shape:

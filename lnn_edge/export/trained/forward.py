@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from ...arrays import Array
 from ...bundle.spec import Tensor, Time
 from ...verify.samples import Excitation
 from ..cores.timespans import timespans_from_dt
+from ..trace.trace import users_line
 from .protocol import Known
 
 __all__ = ["TIME_NAMES", "Forward", "Leaf", "leaf_from_shapes", "leaf_name", "needed_arguments"]
@@ -51,33 +54,75 @@ class Forward:
         inputs: The inputs; one that is called "input" is passed by place, others by name.
         batch: Rows per step.
         batch_first: Whether it takes (batch, time, ...).
-        passes_ones: Whether a forward with an argument for timespans gets them also where all are 1. A layer gets what
-            its training gave it, and that gave it none.
+        timed: Whether it is given timespans of 1 although it has a default for them: a step that it is compared with
+            gets them.
     """
 
     def __init__(
-        self, module: nn.Module, inputs: Sequence[Tensor], *, batch: int, batch_first: bool, passes_ones: bool = True
+        self, module: nn.Module, inputs: Sequence[Tensor], *, batch: int, batch_first: bool, timed: bool = False
     ) -> None:
-        self._inputs, self._batch, self._passes_ones = inputs, batch, passes_ones
+        self._inputs, self._batch = inputs, batch
         self.axis = 1 if batch_first else 0  # of time
-        self.time_argument = next((n for n in inspect.signature(module.forward).parameters if n in TIME_NAMES), None)
+        parameters = inspect.signature(module.forward).parameters
+        self.time_argument = next((name for name in parameters if name in TIME_NAMES), None)
+        needed = timed or (self.time_argument and parameters[self.time_argument].default is inspect.Parameter.empty)
+        self._needs_time = self.time_argument is not None and bool(needed)
+
+    def takes(self, time: Time) -> bool:
+        """Whether it is given timespans: not where its training gave it none, and it has a default for them."""
+        return self.time_argument is not None and (time.mode == "measured" or time.timespan != 1.0 or self._needs_time)
 
     def call(self, module: nn.Module, inputs: Sequence[torch.Tensor], spans: torch.Tensor | None) -> list[Any]:
         """The leaves of what a module returns."""
-        return list(pytree.tree_leaves(self.result(module, inputs, spans)))
+        return list(pytree.tree_leaves(self._tried(module, inputs, spans)))
 
     def result(self, module: nn.Module, inputs: Sequence[torch.Tensor], spans: torch.Tensor | None) -> Any:
         """What a module returns; several inputs go in by name."""
-        keywords = {} if self.time_argument is None else {self.time_argument: spans}
+        keywords = {} if self.time_argument is None or spans is None else {self.time_argument: spans}
         named = dict(zip((t.name for t in self._inputs), inputs, strict=True))
         return module(*inputs, **keywords) if "input" in named else module(**named, **keywords)
+
+    def _tried(self, module: nn.Module, inputs: Sequence[torch.Tensor], spans: torch.Tensor | None) -> Any:
+        """What a module returns; an error of the user's own code is told with what it was called with."""
+        try:
+            return self.result(module, inputs, spans)
+        except Exception as error:
+            if _raised_by_us(error):
+                raise
+            named = dict(zip((t.name for t in self._inputs), inputs, strict=True))
+            raise ValueError(self._what_failed(error, named, spans)) from error
+
+    def _what_failed(self, error: Exception, inputs: Mapping[str, torch.Tensor], spans: torch.Tensor | None) -> str:
+        """The user's own code raised: what it was called with, and that it is called with other lengths too."""
+        order = "batch, time" if self.axis == 1 else "time, batch"
+        shapes = ", ".join(f"{name} {list(x.shape)}" for name, x in inputs.items())
+        timed = "" if self.time_argument is None or spans is None else f" and {self.time_argument} {list(spans.shape)}"
+        return (
+            f"the model's own forward failed with {type(error).__name__}: {error}{users_line(error)}. It was called "
+            f"with {shapes} ({order}, ...){timed}. Export calls it with one row and with any number of samples, one as "
+            "well: write it for any length, or export what it does with one sample as step=function (--step NAME)"
+        )
 
     def on(self, module: nn.Module, samples: Mapping[str, Array]) -> Any:
         """What a module returns for one row of a few samples, (steps, ...) each, one timespan apart."""
         inputs = [torch.from_numpy(value).float().unsqueeze(1 - self.axis) for value in samples.values()]
         spans = torch.ones(len(next(iter(samples.values())))).unsqueeze(1 - self.axis)
         with torch.no_grad():
+            try:
+                return self._tried(module, inputs, spans if self._needs_time else None)
+            except ValueError:
+                if self._needs_time or self.time_argument is None:
+                    raise
+                result = self._tried_with_time(module, inputs, spans)
+        self._needs_time = True  # its default is none that it can be called with
+        return result
+
+    def _tried_with_time(self, module: nn.Module, inputs: Sequence[torch.Tensor], spans: torch.Tensor) -> Any:
+        """Call again with timespans; if that fails as well, the first error is the one to tell."""
+        try:
             return self.result(module, inputs, spans)
+        except Exception:
+            return self._tried(module, inputs, None)
 
     def arguments(
         self, samples: Excitation, time: Time, part: slice, row: int
@@ -91,7 +136,7 @@ class Forward:
     def _spans(self, samples: Excitation, time: Time, part: slice, row: int) -> torch.Tensor | None:
         if samples.dt is not None:
             return torch.from_numpy(timespans_from_dt(samples.dt[part, row, 0], time).astype(np.float32))
-        if time.timespan != 1.0 or (self.time_argument and self._passes_ones):
+        if time.timespan != 1.0 or self._needs_time:
             return torch.full((part.stop - part.start,), time.timespan)
         return None
 
@@ -126,6 +171,12 @@ class Forward:
                     found[leaf.name][0].append(known)
                     found[leaf.name][1].append(values)
         return {name: (np.concatenate(steps), np.concatenate(values)) for name, (steps, values) in found.items()}
+
+
+def _raised_by_us(error: BaseException) -> bool:
+    """Whether an error inside the user's forward is one of ours, which says what is wrong by itself."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return last.filename.startswith(str(Path(__file__).parents[2]))
 
 
 def leaf_from_shapes(index: int, name: str, two: tuple[int, ...], three: tuple[int, ...]) -> Leaf:

@@ -37,7 +37,7 @@ class TrainedLayer:
         self.cores: tuple[Core, ...] = (core.described,)
         self.batch_first = bool(self._module.batch_first)
         self.inputs, self.outputs, self.states = self._step.inputs, self._step.outputs, self._step.states
-        self._forward = Forward(self._module, self.inputs, batch=batch, batch_first=self.batch_first, passes_ones=False)
+        self._forward = Forward(self._module, self.inputs, batch=batch, batch_first=self.batch_first)
 
     def program(self, time: Time) -> StepProgram:
         """See `Steppable.program`."""

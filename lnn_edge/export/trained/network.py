@@ -61,12 +61,11 @@ class TrainedNetwork:
         self._leaves = self._find_outputs({name: rows[0][:3, 0] for name, rows in example.items()})
         self.outputs = tuple(Tensor(leaf.name, (batch, *leaf.shape)) for leaf in self._leaves)
         named = dict(zip(self._layers, self.core_maths, strict=True))
-        timed = self._forward.time_argument is not None
-        self._traced = TracedStep(self._module, self._traced_sample, self.inputs, self.states, named, timed=timed)
+        self._traced = TracedStep(self._module, self._traced_sample, self.inputs, self.states, named)
 
     def program(self, time: Time) -> StepProgram:
         """See `Steppable.program`."""
-        return self._traced.program(self.outputs, time)
+        return self._traced.program(self.outputs, time, timed=self._forward.takes(time))
 
     def whole(self, samples: Excitation, time: Time) -> Known:
         """Outputs of the torch module called on whole sequences: per output the steps known, and their values."""
@@ -91,8 +90,8 @@ class TrainedNetwork:
         """One sample of one row; see `TracedStep`."""
         inputs = [value.unsqueeze(self._forward.axis) for value in inputs]
         spans = span if span is None or self.batch_first else span.transpose(0, 1)
-        with self._kept.tracing(states) as after:
-            leaves = self._forward.call(module, inputs, spans)
+        with self._kept.tracing(states) as after:  # what a trace cannot follow, `trace_step` tells
+            leaves = pytree.tree_leaves(self._forward.result(module, inputs, spans))
         return [leaves[leaf.index] for leaf in self._leaves], self._kept.collected(after)
 
     def _state_pairs(self) -> Iterator[StatePair]:

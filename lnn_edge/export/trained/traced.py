@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 
 import torch
 from torch import nn
@@ -21,7 +20,7 @@ OneSample = Callable[[nn.Module, Tensors, Tensors, torch.Tensor | None], tuple[T
 
 
 class TracedStep(nn.Module):
-    """One sample through a module whose cores are opaque while it runs; traced when a program first needs it.
+    """One sample through a module whose cores are opaque while it runs; traced when a program is asked for.
 
     Args:
         module: The module.
@@ -30,7 +29,6 @@ class TracedStep(nn.Module):
         inputs: The inputs.
         states: The states.
         cores: The maths of the cores by name, in the order of the numbers under which they are opaque.
-        timed: Whether `one_sample` takes a timespan.
     """
 
     def __init__(
@@ -40,31 +38,28 @@ class TracedStep(nn.Module):
         inputs: Sequence[Tensor],
         states: Sequence[StatePair],
         cores: Mapping[str, LiquidCore | RecurrentCore],
-        *,
-        timed: bool,
     ) -> None:
         super().__init__()
         self.inner = module
-        self._one_sample, self._timed = one_sample, timed
+        self._one_sample = one_sample
         self._inputs, self._states = tuple(inputs), tuple(states)
         self._cores = list(cores.items())
 
     def forward(self, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """From (*inputs, *states, timespan?) to (*outputs, *states)."""
-        inputs, rest = values[: len(self._inputs)], list(values[len(self._inputs) :])
-        span = rest.pop() if self._timed else None
-        outputs, after = self._one_sample(self.inner, inputs, rest, span)
+        count = len(self._inputs)
+        inputs, states, span = values[:count], values[count:][: len(self._states)], values[count + len(self._states) :]
+        outputs, after = self._one_sample(self.inner, inputs, states, span[0] if span else None)
         return (*outputs, *after)
 
-    def program(self, outputs: Sequence[Tensor], time: Time) -> StepProgram:
-        """See `Steppable.program`."""
+    def program(self, outputs: Sequence[Tensor], time: Time, *, timed: bool) -> StepProgram:
+        """See `Steppable.program`; `timed` says whether `one_sample` is given a timespan."""
         recorder = Recorder(self._inputs, self._states, time)
-        spans = [span_argument(recorder)] if self._timed else []
-        values = record_trace(recorder, self._program, [*recorder.inputs, *recorder.states, *spans], self._cores)
+        given = [*recorder.inputs, *recorder.states, *([span_argument(recorder)] if timed else [])]
+        values = record_trace(recorder, self._trace(timed), given, self._cores)
         return recorder.finish(list(zip(outputs, values, strict=False)), values[len(outputs) :])
 
-    @cached_property
-    def _program(self) -> torch.export.ExportedProgram:
+    def _trace(self, timed: bool) -> torch.export.ExportedProgram:
         shapes = [tensor.shape[1:] for tensor in self._inputs] + [state.shape[1:] for state in self._states]
         arguments = [torch.zeros(1, *shape) for shape in shapes]
-        return trace_step(self, arguments + ([torch.ones(1, 1)] if self._timed else []))
+        return trace_step(self, arguments + ([torch.ones(1, 1)] if timed else []))

@@ -77,13 +77,13 @@ class TrainedStep:
         self.states = tuple(self._state_pairs())
         self._forward = self._own_forward(module)
         self._known = [] if self._forward is None else self._forward_leaves(self._forward, example)
-        parts, timed = find_parts(self._module), self._step.takes_time
+        parts = find_parts(self._module)
         self._patcher, named = CorePatcher(parts, self._maths), dict(zip(parts, self._maths, strict=True))
-        self._traced = TracedStep(self._module, self._traced_sample, self.inputs, self.states, named, timed=timed)
+        self._traced = TracedStep(self._module, self._traced_sample, self.inputs, self.states, named)
 
     def program(self, time: Time) -> StepProgram:
         """See `Steppable.program`."""
-        return self._traced.program(self.outputs, time)
+        return self._traced.program(self.outputs, time, timed=self._step.takes_time)
 
     def whole(self, samples: Excitation, time: Time) -> Known:
         """Outputs of the module's own forward on whole sequences; none if it has no such forward."""
@@ -136,7 +136,7 @@ class TrainedStep:
         named = len(needed) == 1 or sorted(needed) == sorted(t.name for t in self.inputs)
         if not own or not named or any(name in STATE_NAMES for name in needed) or self._step.is_forward_of(module):
             return None
-        return Forward(module, self.inputs, batch=self.batch, batch_first=True)
+        return Forward(module, self.inputs, batch=self.batch, batch_first=True, timed=self._step.takes_time)
 
     def _forward_leaves(self, forward: Forward, example: Mapping[str, Sequence[Array]]) -> list[Leaf]:
         """Where the outputs of the step are in what the forward returns for a sequence: they come first."""

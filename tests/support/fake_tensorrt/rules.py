@@ -19,7 +19,7 @@ EVERYWHERE = frozenset(
     | {"MatMul", "Max", "MaxPool", "Min", "Mul", "Neg", "Pow", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"}
     | {"Relu", "Reshape", "Sigmoid", "Sin", "Slice", "Softmax", "Softplus", "Softsign", "Split", "Sqrt", "Squeeze"}
     | {"Sub", "Tanh", "Transpose", "Unsqueeze", "Where"}
-    | {"And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or"}
+    | {"And", "Equal", "Floor", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or"}
 )
 SINCE = {"LayerNormalization": (8, 6), "HardSwish": (8, 6), "Gelu": (10, 0), "Mish": (10, 0), "Swish": (11, 0)}
 # Inputs that must be constants: shapes, axes, indices and sizes are resolved while the graph is parsed.

@@ -13,7 +13,7 @@ from ..registry import Rules, folds
 from ..translator import Translator
 from .shape import cut
 
-__all__ = ["RULES"]
+__all__ = ["RULES", "truncated"]
 
 RULES = Rules()
 
@@ -26,9 +26,21 @@ def _unary(torch_name: str, onnx_name: str) -> None:
 
 for _torch_name, _onnx_name in {
     "relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid", "abs": "Abs", "neg": "Neg", "exp": "Exp", "sqrt": "Sqrt",
-    "log": "Log", "erf": "Erf", "sin": "Sin", "cos": "Cos",
+    "log": "Log", "erf": "Erf", "sin": "Sin", "cos": "Cos", "floor": "Floor",
 }.items():  # fmt: skip
     _unary(_torch_name, _onnx_name)
+
+
+@RULES.add("ceil", "ceil_")
+def _ceil(t: Translator, _shape: Shape, x: Value) -> Value:
+    return t.unary("Neg", t.unary("Floor", t.unary("Neg", x)))
+
+
+@RULES.add("trunc", "trunc_", "fix")
+def truncated(t: Translator, shape: Shape, x: Value) -> Value:
+    """Towards zero, which is what torch does to make whole numbers."""
+    down, up = t.unary("Floor", x), _ceil(t, shape, x)
+    return t.elementwise("Where", shape, t.elementwise("Less", shape, x, 0.0), up, down)
 
 
 @RULES.add("silu", "silu_")

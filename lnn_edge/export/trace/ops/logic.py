@@ -10,6 +10,7 @@ from ..folding import Condition
 from ..recorder import Shape, Value
 from ..registry import Rules, folds
 from ..translator import Translator
+from .activation import truncated
 
 __all__ = ["RULES"]
 
@@ -51,6 +52,8 @@ def _combination(onnx_name: str, *torch_names: str) -> None:
     @RULES.add(*torch_names)
     @folds
     def apply(t: Translator, shape: Shape, x: Any, other: Any) -> Value:
+        if t.dtypes[1] != torch.bool and not isinstance(x, Condition):
+            raise TypeError("the model combines the bits of whole numbers; export takes conditions: x > 0, .bool()")
         return _condition(t, shape, onnx_name, _truth(t, x), _truth(t, other))
 
 
@@ -62,6 +65,18 @@ _combination("Or", "logical_or", "bitwise_or", "__or__")
 @folds
 def _not(t: Translator, shape: Shape, x: Any) -> Value:
     return _condition(t, shape, "Not", _truth(t, x))
+
+
+@RULES.add("to", "_to_copy", "type_as")
+@folds
+def _cast(t: Translator, shape: Shape, x: Any, *_arguments: Any, **_keywords: Any) -> Value:
+    """To another dtype: values stay float, but for what the other one loses."""
+    before, after = t.dtypes
+    if after == torch.bool:
+        return x if isinstance(x, Condition) else _unequal(t, shape, x, 0.0)
+    if after.is_floating_point or not before.is_floating_point:
+        return t.value(x).viewed(shape)
+    return truncated(t, shape, t.value(x))
 
 
 @RULES.add("where")
@@ -77,6 +92,20 @@ def _where(t: Translator, shape: Shape, mask: Any, kept: Any, other: Any) -> Val
         return torch.where(where, torch.as_tensor(value, dtype=torch.float64), 0.0)  # an infinity stays where it is
 
     return t.elementwise("Add", shape, chosen(kept, mask), chosen(other, ~mask))
+
+
+@RULES.add("index_put")
+@folds
+def _index_put(t: Translator, shape: Shape, x: Any, indices: Any, value: Any, accumulate: bool = False) -> Value:
+    """One number written where a condition holds: `y[y > 1] = 0`."""
+    mask = indices[0] if len(indices) == 1 else None
+    one = value.numel() == 1 if isinstance(value, torch.Tensor) else False
+    if not isinstance(mask, Condition) or mask.shape != shape or not one or accumulate:
+        raise TypeError(
+            "the model writes to places that it computes; export takes one number written where a condition of the "
+            "same shape holds, y[y > 1] = 0. Else choose: torch.where(condition, one, other)"
+        )
+    return _where(t, shape, mask, value, x)
 
 
 @RULES.add("masked_fill", "masked_fill_")

@@ -21,13 +21,48 @@ RULES = Rules()
 @RULES.add(
     "view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "alias", "detach", "clone"
 )
-@RULES.add(
-    "contiguous", "dropout", "feature_dropout", "lift_fresh_copy", "to", "_to_copy", "type_as", "view_as", "reshape_as"
-)
+@RULES.add("contiguous", "dropout", "feature_dropout", "lift_fresh_copy", "view_as", "reshape_as")
 @folds
 def _view(t: Translator, shape: Shape, x: Any, *_arguments: Any, **_keywords: Any) -> Value:
     """Same elements in the same order; in eval mode dropout is one of these."""
     return t.value(x).viewed(shape)
+
+
+@RULES.add("select_scatter")
+def _select_scatter(t: Translator, shape: Shape, x: Any, part: Any, axis: int, index: int) -> Value:
+    """A value written into one place of an axis: `y[..., 0] = part`."""
+    axis %= len(shape)
+    opened = t.value(part).viewed((*shape[:axis], 1, *shape[axis + 1 :]))
+    return _written_into(t, shape, t.value(x), opened, axis, index % shape[axis])
+
+
+@RULES.add("slice_scatter")
+def _slice_scatter(
+    t: Translator, shape: Shape, x: Any, part: Any, axis: int = 0, start: Any = None, end: Any = None, step: int = 1
+) -> Value:
+    """A value written into a range of an axis: `y[:, 2:4] = part`."""
+    axis %= len(shape)
+    begin, _stop, stride = slice(start, end, step).indices(shape[axis])
+    if stride != 1:
+        raise TypeError("the model writes into every second element of an axis; export takes whole ranges")
+    return _written_into(t, shape, t.value(x), t.value(part), axis, begin)
+
+
+def _written_into(t: Translator, shape: Shape, x: Value, part: Value, axis: int, start: int) -> Value:
+    stop = start + part.shape[axis]
+    around = [(0, start), (stop, shape[axis])]
+    before, after = ([cut(t, x, axis, *ends)] if ends[0] < ends[1] else [] for ends in around)
+    return Value(t.recorder, _concat(t, shape, [*before, part, *after], axis), shape)
+
+
+@RULES.add("copy")
+def _copy(t: Translator, shape: Shape, _x: Any, source: Any, *_rest: Any) -> Value:
+    return _expand(t, shape, source)
+
+
+@RULES.add("fill")
+def _fill(t: Translator, shape: Shape, _x: Any, value: Any) -> Value:
+    return _expand(t, shape, torch.as_tensor(value, dtype=torch.float64))
 
 
 @RULES.add("expand", "expand_as", "broadcast_to")
