@@ -16,9 +16,12 @@ import numpy as np
 
 from .spec import Frozen
 
-__all__ = ["OPERATIONS", "Form", "Kind", "Lookup", "Node", "Operation", "Shape", "refuse_unless"]
+__all__ = ["MAX_ELEMENTS", "OPERATIONS", "Form", "Kind", "Lookup", "Node", "Operation", "Shape", "refuse_unless"]
 
 Shape = tuple[int, ...]
+
+MAX_ELEMENTS = 1 << 26  # of a value, as in the manifest, and of what a value is padded to
+_LARGEST = (1 << 31) - 1  # of a whole number: what any target can hold
 
 
 class Kind(NamedTuple):
@@ -137,6 +140,10 @@ class Operation(Node, frozen=True, omit_defaults=True, kw_only=True):
         changed = [name for name, default in _ATTRIBUTES.items() if getattr(self, name) != default]
         unknown += [name for name in changed if name not in form.takes]
         refuse_unless(not missing + unknown, f"without {missing}, with {unknown}, which it does not take")
+        for name in changed:
+            value = getattr(self, name)
+            numbers = value if isinstance(value, tuple) else (value,)
+            refuse_unless(max(map(abs, numbers)) <= _LARGEST, f"a number in `{name}` is larger than {_LARGEST}")
 
 
 _FIELDS = list(zip(reversed(Operation.__struct_fields__), reversed(Operation.__struct_defaults__), strict=False))
@@ -250,9 +257,10 @@ def _conv(node: Operation, look: Lookup, shape: Shape) -> Shape:
     refuse_unless(channels % group == 0 and kernel[0] % group == 0, f"group {group} of {channels} channels")
     if "B" in node.weights:
         look.tensor(node.weights["B"], (kernel[0],))
-    refuse_unless(len(node.dilations) == space, f"dilations {list(node.dilations)}")
+    dilated = len(node.dilations) == space and min(node.dilations) >= 1
+    refuse_unless(dilated, f"dilations {list(node.dilations)}")
     reach = [d * (k - 1) + 1 for k, d in zip(kernel[2:], node.dilations, strict=True)]
-    return (*shape[: -space - 1], kernel[0], *_windows(node, shape[-space:], reach))
+    return (*shape[: -space - 1], kernel[0], *_windows(node, shape, reach))
 
 
 def _layer_normalization(node: Operation, look: Lookup, shape: Shape) -> Shape:
@@ -265,20 +273,22 @@ def _layer_normalization(node: Operation, look: Lookup, shape: Shape) -> Shape:
 def _pool(node: Operation, _look: Lookup, shape: Shape) -> Shape:
     space = len(node.kernel)
     refuse_unless(space in (1, 2, 3) and len(shape) > space, f"kernel {list(node.kernel)} for {list(shape)}")
-    result = _windows(node, shape[-space:], node.kernel)
+    result = _windows(node, shape, node.kernel)
     half = all(2 * pad <= k for pad, k in zip(node.pads, node.kernel * 2, strict=True))
     refuse_unless(half, f"pads {list(node.pads)} beyond half of the kernel {list(node.kernel)}")
     return (*shape[:-space], *result)
 
 
-def _windows(node: Operation, space: Shape, reach: Sequence[int]) -> Shape:
-    """How many windows fit on each axis."""
-    count = len(space)
+def _windows(node: Operation, shape: Shape, reach: Sequence[int]) -> Shape:
+    """How many windows fit on each of the last axes."""
+    count = len(reach)
+    lead, space = shape[:-count], shape[-count:]
     fits = len(node.strides) == count and len(node.pads) == 2 * count
     refuse_unless(
         fits and min(*reach, *node.strides) >= 1 and min(node.pads) >= 0, "its kernel, strides, pads or dilations"
     )
     padded = [n + node.pads[k] + node.pads[count + k] for k, n in enumerate(space)]
+    refuse_unless(math.prod((*lead, *padded)) <= MAX_ELEMENTS, f"pads {list(node.pads)} of {list(shape)}")
     refuse_unless(all(n >= r for n, r in zip(padded, reach, strict=True)), f"a kernel larger than {list(space)}")
     return tuple((n - r) // s + 1 for n, r, s in zip(padded, reach, node.strides, strict=True))
 

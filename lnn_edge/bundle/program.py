@@ -19,8 +19,8 @@ import numpy as np
 from ..arrays import Array
 from ..errors import BundleError
 from ..format_version import newer_version
-from .operations import OPERATIONS, Kind, Node, Operation, Shape
-from .spec import Frozen
+from .operations import MAX_ELEMENTS, OPERATIONS, Kind, Node, Operation, Shape
+from .spec import DT_INPUT, Frozen
 from .step_cores import CORES, Core
 
 __all__ = [
@@ -48,7 +48,9 @@ PROGRAM_VERSION = 1
 MAX_NODES = 4096
 MAX_WEIGHTS_BYTES = 64 << 20
 MAX_TEXT_BYTES = 4 << 20
-_MAX_ELEMENTS = 1 << 26  # of a value, as in the manifest
+_MAX_HEADER_BYTES = 1 << 20  # of the safetensors file
+_MAX_AXES = 16  # of a value; NumPy has room for twice as many, and the windows of a convolution need more
+_LONGEST_REASON = 500  # characters; what is quoted comes from the file
 
 
 class ProgramSchema(Frozen, frozen=True):
@@ -169,13 +171,19 @@ def decode_program(text: bytes, weights: bytes) -> StepProgram:
     try:
         program = _decoded(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise BundleError(f"{PROGRAM_JSON} is not a valid step program: {error}") from error
+        raise _invalid(error) from error
     step = StepProgram(program, _loaded(weights))
     try:
         check_program(step)
     except ValueError as error:
-        raise BundleError(f"{PROGRAM_JSON} is not a valid step program: {error}") from error
+        raise _invalid(error) from error
     return step
+
+
+def _invalid(error: Exception) -> BundleError:
+    reason = str(error)
+    short = reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}..."
+    return BundleError(f"{PROGRAM_JSON} is not a valid step program: {short}")
 
 
 def _decoded(text: bytes) -> Program:
@@ -185,6 +193,8 @@ def _decoded(text: bytes) -> Program:
     if newer:
         raise ValueError(f"it {newer}")
     found = msgspec.json.decode(text, type=_Text)
+    if found.schema.version < 1:
+        raise ValueError(f"it has schema version {found.schema.version}, expected 1 to {PROGRAM_VERSION}")
     if len(found.nodes) > MAX_NODES:
         raise ValueError(f"it has {len(found.nodes)} nodes, more than the {MAX_NODES} that a program may have")
     nodes = tuple(_node(k, raw) for k, raw in enumerate(found.nodes))
@@ -207,6 +217,9 @@ def _loaded(weights: bytes) -> dict[str, Array]:
 
     if len(weights) > MAX_WEIGHTS_BYTES + (1 << 20):
         raise BundleError(f"{PROGRAM_WEIGHTS} has {len(weights)} bytes, more than the {MAX_WEIGHTS_BYTES} of a program")
+    header = int.from_bytes(weights[:8], "little")
+    if header > _MAX_HEADER_BYTES:
+        raise BundleError(f"{PROGRAM_WEIGHTS} has a header of {header} bytes, more than {_MAX_HEADER_BYTES}")
     try:
         tensors: dict[str, Array] = load(weights)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
@@ -270,6 +283,8 @@ def _check_elapsed(elapsed: Elapsed) -> None:
     partly = elapsed.dt is not None or elapsed.timespan_per_s is not None
     if fixed == measured or (fixed and partly):
         raise ValueError("`elapsed` has either a `value`, or `dt` and `timespan_per_s`")
+    if measured and elapsed.dt != DT_INPUT:
+        raise ValueError(f"`elapsed` comes from '{elapsed.dt}', expected '{DT_INPUT}'")
     number = elapsed.value if elapsed.value is not None else elapsed.timespan_per_s or 0.0
     if not 0 < number < math.inf:
         raise ValueError(f"`elapsed` has the number {number}, expected one above 0")
@@ -295,7 +310,7 @@ def _ends(program: Program, names: Names) -> Iterator[str]:
             except ValueError as error:
                 yield f"state '{state.name}': {error}"
     own = [o.name for o in program.outputs]
-    if len(set(own)) != len(own):
+    if len(set(own)) != len(own) or "" in own:
         yield f"outputs must have names of their own, got {own}"
 
 
@@ -315,8 +330,12 @@ class Names:
         """
         if not name or name in self:
             raise ValueError(f"the name '{name}' is declared twice, or empty")
-        if min(kind.shape, default=1) < 1 or math.prod(kind.shape) > _MAX_ELEMENTS:
-            raise ValueError(f"'{name}' has shape {list(kind.shape)}, expected sizes above 0")
+        if len(kind.shape) > _MAX_AXES:
+            raise ValueError(f"'{name}' has {len(kind.shape)} axes, more than the {_MAX_AXES} that a value may have")
+        if min(kind.shape, default=1) < 1 or math.prod(kind.shape) > MAX_ELEMENTS:
+            raise ValueError(
+                f"'{name}' has shape {list(kind.shape)}, expected sizes above 0, and {MAX_ELEMENTS} at most"
+            )
         self._values[name] = kind
 
     def shapes(self) -> dict[str, Shape]:
@@ -330,7 +349,10 @@ class Names:
         """See `operations.Lookup.value`."""
         if name in self._values:
             return self._values[name]
-        return Kind(self._found(name, np.float64))
+        shape = self._found(name, np.float64)
+        if min(shape, default=1) < 1:
+            raise ValueError(f"'{name}' has shape {list(shape)}, expected sizes above 0")
+        return Kind(shape)
 
     def tensor(self, name: str, shape: Sequence[int | None] | None = None) -> Shape:
         """See `operations.Lookup.tensor`."""

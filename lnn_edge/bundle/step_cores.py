@@ -27,6 +27,7 @@ class Linear(Frozen, frozen=True):
     def check(self, look: Lookup, inputs: int, outputs: int | None = None) -> int:
         """Number of outputs."""
         width = look.tensor(self.weight, (outputs, inputs))[0]
+        refuse_unless(width > 0, f"'{self.weight}' has no row")
         look.tensor(self.bias, (width,))
         return width
 

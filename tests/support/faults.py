@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from lnn_edge.bundle.operations import Operation
 from lnn_edge.bundle.program import Program, StepProgram
 
 __all__ = ["FAULTS", "dropped_synapse", "forgotten_time", "put_into_recordings"]
@@ -82,9 +83,10 @@ def forgotten_time(op: str) -> Fault:
 
 
 def unscaled_time(step: StepProgram) -> StepProgram:
-    own = step.program
-    elapsed = replaced(own.elapsed, timespan_per_s=1.0)
-    return StepProgram(Program(own.inputs, elapsed, own.states, own.nodes, own.outputs), step.tensors)
+    """The core takes seconds for timespans."""
+    seconds = Operation(op="Mul", inputs=(step.program.elapsed.name, "period"), output="seconds")
+    timed = [replaced(node, elapsed="seconds") for node in step.program.nodes]
+    return with_nodes(step, [seconds, *timed], period=np.array([0.1]))
 
 
 def changed_tensor(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Fault:
