@@ -142,8 +142,10 @@ class Operation(Node, frozen=True, omit_defaults=True, kw_only=True):
         refuse_unless(not missing + unknown, f"without {missing}, with {unknown}, which it does not take")
         for name in changed:
             value = getattr(self, name)
-            numbers = value if isinstance(value, tuple) else (value,)
-            refuse_unless(max(map(abs, numbers)) <= _LARGEST, f"a number in `{name}` is larger than {_LARGEST}")
+            whole = value if isinstance(value, tuple) else (value,) if isinstance(value, int) else ()
+            refuse_unless(
+                max(map(abs, whole), default=0) <= _LARGEST, f"a number in `{name}` is larger than {_LARGEST}"
+            )
 
 
 _FIELDS = list(zip(reversed(Operation.__struct_fields__), reversed(Operation.__struct_defaults__), strict=False))

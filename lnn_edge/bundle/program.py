@@ -157,7 +157,7 @@ class StepProgram:
         """The files of a bundle that hold it."""
         from safetensors.numpy import save
 
-        arrays = {name: np.ascontiguousarray(value) for name, value in self.tensors.items()}
+        arrays = {name: np.asarray(value, order="C") for name, value in self.tensors.items()}
         return {PROGRAM_JSON: self.program.encode(), PROGRAM_WEIGHTS: bytes(save(arrays))}
 
 
@@ -266,6 +266,8 @@ def _walked(program: Program, tensors: Mapping[str, Array]) -> Names:
             made = node.check(names)
         except ValueError as error:
             raise ValueError(f"node {place} ({_title(node)}): {error}") from error
+        if len(made) < len(node.made()):
+            raise ValueError(f"node {place} ({_title(node)}): the name '{node.made()[0]}' is declared twice")
         for name, kind in made.items():
             names.declare(name, kind)
     for problem in _ends(program, names):
@@ -379,7 +381,9 @@ class Names:
         """
         size = sum(tensor.nbytes for tensor in self._tensors.values())
         if size > MAX_WEIGHTS_BYTES:
-            raise ValueError(f"its weights have {size >> 20} MB as float64, more than {MAX_WEIGHTS_BYTES >> 20} MB")
+            raise ValueError(
+                f"its weights have {size} bytes, more than the {MAX_WEIGHTS_BYTES} that a program may have"
+            )
         for name, tensor in self._tensors.items():
             wrong = np.isnan(tensor).any() or (name in self._weights and not np.isfinite(tensor).all())
             if wrong:

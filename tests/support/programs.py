@@ -11,7 +11,7 @@ from safetensors.numpy import save
 
 from lnn_edge.bundle.program import StepProgram, decode_program
 
-__all__ = ["decoded", "everything", "files_of"]
+__all__ = ["assert_same", "decoded", "everything", "files_of", "node_of", "single"]
 
 Plain = dict[str, Any]
 Tensors = dict[str, np.ndarray]
@@ -30,6 +30,60 @@ def files_of(text: Plain, tensors: Tensors) -> tuple[bytes, bytes]:
 def decoded(text: Plain, tensors: Tensors) -> StepProgram:
     """As it is read from the files."""
     return decode_program(*files_of(text, tensors))
+
+
+def assert_same(got: StepProgram, expected: StepProgram) -> None:
+    """To the bit."""
+    assert got.program == expected.program
+    assert sorted(got.tensors) == sorted(expected.tensors)
+    for name, tensor in expected.tensors.items():
+        assert (got.tensors[name].dtype, got.tensors[name].shape) == (tensor.dtype, tensor.shape)
+        assert got.tensors[name].tobytes() == tensor.tobytes()
+
+
+def node_of(text: Plain, made: str) -> Plain:
+    """The node that makes a value, or the core of this name."""
+    (found,) = [node for node in text["nodes"] if made in (node.get("output"), node.get("name"))]
+    return found
+
+
+def single(
+    op: str,
+    *shapes: tuple[int, ...],
+    weights: Tensors | None = None,
+    result: tuple[int, ...] = (),
+    truths: int = 0,
+    truth: bool = False,
+    **attributes: Any,
+) -> tuple[Plain, Tensors]:
+    """One operation on the inputs a, b, ...; its result is the output.
+
+    Args:
+        op: The operation.
+        shapes: Of the inputs, for one row.
+        weights: Its tensors, by their names in ONNX.
+        result: The shape of the output.
+        truths: How many inputs, from the first, it takes as true or false: whether they are above 0.
+        truth: Whether it makes what is true or false: 1 or 0 at the output.
+        attributes: The others.
+    """
+    names, tensors = list("abc"[: len(shapes)]), {**(weights or {}), "zero": np.zeros(()), "one": np.ones(())}
+    taken = [f"{name} > 0" if place < truths else name for place, name in enumerate(names)]
+    nodes = [_node("Greater", "", f"{name} > 0") | {"inputs": [name, "zero"]} for name in names[:truths]]
+    own = {"weights": {name: name for name in weights}} if weights else {}
+    nodes.append({"op": op, "inputs": taken, "output": "made", **own, **attributes})
+    if truth:
+        nodes.append(_node("Where", "made one zero", "number"))
+    used = {name for node in nodes for name in (*node["inputs"], *node.get("weights", ()))}
+    text = {
+        "schema": _TEXT["schema"],
+        "inputs": [{"name": name, "shape": list(shape)} for name, shape in zip(names, shapes, strict=True)],
+        "elapsed": {"name": "elapsed", "value": 1.0},
+        "states": [],
+        "nodes": nodes,
+        "outputs": [{"name": "output", "value": "number" if truth else "made", "shape": list(result)}],
+    }
+    return copy.deepcopy(text), {name: value for name, value in tensors.items() if name in used}
 
 
 def _node(op: str, inputs: str, output: str, **more: Any) -> Plain:
