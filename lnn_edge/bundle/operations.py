@@ -9,17 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
 
 from .spec import Frozen
 
-__all__ = ["MAX_ELEMENTS", "OPERATIONS", "Form", "Kind", "Lookup", "Node", "Operation", "Shape", "refuse_unless"]
+__all__ = ["MAX_ELEMENTS", "OPERATIONS", "Few", "Form", "Kind", "Lookup", "Node", "Operation", "Shape", "refuse_unless"]
 
+# Lists are short, so that a forged one costs nothing: no value has so many axes, no operation so many operands.
+Few = Annotated[tuple[int, ...], msgspec.Meta(max_length=64)]
 Shape = tuple[int, ...]
 
+MAX_OPERANDS = 1024
 MAX_ELEMENTS = 1 << 26  # of a value, as in the manifest, and of what a value is padded to
 _LARGEST = (1 << 31) - 1  # of a whole number: what any target can hold
 
@@ -88,20 +91,20 @@ class Operation(Node, frozen=True, omit_defaults=True, kw_only=True):
     """
 
     op: str
-    inputs: tuple[str, ...]
+    inputs: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_OPERANDS)]
     output: str
     weights: dict[str, str] = msgspec.field(default_factory=dict)
     axis: int = 0
-    axes: tuple[int, ...] = ()
-    shape: Shape = ()
-    perm: tuple[int, ...] = ()
+    axes: Few = ()
+    shape: Few = ()
+    perm: Few = ()
     start: int = 0
     stop: int = 0
     step: int = 1
-    kernel: tuple[int, ...] = ()
-    strides: tuple[int, ...] = ()
-    pads: tuple[int, ...] = ()  # at the beginnings of all axes, then at the ends
-    dilations: tuple[int, ...] = ()
+    kernel: Few = ()
+    strides: Few = ()
+    pads: Few = ()  # at the beginnings of all axes, then at the ends
+    dilations: Few = ()
     group: int = 1
     alpha: float = 0.0
     beta: float = 0.0

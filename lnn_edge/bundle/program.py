@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -19,7 +19,7 @@ import numpy as np
 from ..arrays import Array
 from ..errors import BundleError
 from ..format_version import newer_version
-from .operations import MAX_ELEMENTS, OPERATIONS, Kind, Node, Operation, Shape
+from .operations import MAX_ELEMENTS, OPERATIONS, Few, Kind, Node, Operation, Shape
 from .spec import DT_INPUT, Frozen
 from .step_cores import CORES, Core
 
@@ -48,6 +48,9 @@ PROGRAM_VERSION = 1
 MAX_NODES = 4096
 MAX_WEIGHTS_BYTES = 64 << 20
 MAX_TEXT_BYTES = 4 << 20
+_MAX_ENTRIES = 40 * MAX_NODES  # of all lists and objects in the text; an LTC has as many, most nodes a tenth of it
+_MAX_TENSORS = 2 * MAX_NODES
+_SOME = msgspec.Meta(max_length=1024)  # inputs, states and outputs
 _MAX_HEADER_BYTES = 1 << 20  # of the safetensors file
 _MAX_AXES = 16  # of a value; NumPy has room for twice as many, and the windows of a convolution need more
 _LONGEST_REASON = 500  # characters; what is quoted comes from the file
@@ -64,7 +67,7 @@ class Input(Frozen, frozen=True):
     """One input, for one row."""
 
     name: str
-    shape: Shape
+    shape: Few
     dtype: Literal["float32"] = "float32"
 
 
@@ -87,7 +90,7 @@ class State(Frozen, frozen=True, omit_defaults=True):
     """
 
     name: str
-    shape: Shape
+    shape: Few
     next: str
     initial: str | None = None
 
@@ -97,18 +100,18 @@ class Output(Frozen, frozen=True):
 
     name: str
     value: str
-    shape: Shape
+    shape: Few
 
 
 class _Text(Frozen, frozen=True, kw_only=True):
     """step.json with its nodes still unread: what type a node has depends on its operation."""
 
     schema: ProgramSchema
-    inputs: tuple[Input, ...]
+    inputs: Annotated[tuple[Input, ...], _SOME]
     elapsed: Elapsed
-    states: tuple[State, ...]
+    states: Annotated[tuple[State, ...], _SOME]
     nodes: list[msgspec.Raw]
-    outputs: tuple[Output, ...]
+    outputs: Annotated[tuple[Output, ...], _SOME]
 
 
 class _Head(msgspec.Struct):
@@ -189,6 +192,8 @@ def _invalid(error: Exception) -> BundleError:
 def _decoded(text: bytes) -> Program:
     if len(text) > MAX_TEXT_BYTES:
         raise ValueError(f"it has {len(text)} bytes, more than the {MAX_TEXT_BYTES} that a program may have")
+    if text.count(b",") > _MAX_ENTRIES:  # before anything is made of them
+        raise ValueError(f"it has more than {_MAX_ENTRIES} entries in its lists and objects")
     newer = newer_version(text, PROGRAM_VERSION)
     if newer:
         raise ValueError(f"it {newer}")
@@ -220,6 +225,8 @@ def _loaded(weights: bytes) -> dict[str, Array]:
     header = int.from_bytes(weights[:8], "little")
     if header > _MAX_HEADER_BYTES:
         raise BundleError(f"{PROGRAM_WEIGHTS} has a header of {header} bytes, more than {_MAX_HEADER_BYTES}")
+    if weights[8 : 8 + header].count(b"{") > _MAX_TENSORS + 2:
+        raise BundleError(f"{PROGRAM_WEIGHTS} has more tensors than the {_MAX_TENSORS} that a program may have")
     try:
         tensors: dict[str, Array] = load(weights)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:

@@ -314,6 +314,12 @@ FORGED = {
     "input-beyond-64-bits": (within("inputs", 1, shape=[2**80]), "'speed' has shape"),
     "pads-huge": (changed("conv", pads=[2**30, 1, 1, 1], strides=[2**31 - 1, 6]), r"\(Conv conv\): pads .* of \[2, 6"),
     "reshape-to-seventeen-axes": (changed("flat", shape=[1] * 16 + [4]), "'flat' has 17 axes"),
+    "shape-of-many-axes": (changed("flat", shape=[1] * 65), r"node 4 \(Reshape\): Expected `array` of length <= 64"),
+    "operands-of-many": (changed("both", inputs=["flat"] * 1025), r"node 5 \(Concat\): Expected `array` of length"),
+    "inputs-of-many": (
+        at_the_top("inputs", [{"name": f"i{k}", "shape": [1]} for k in range(1025)]),
+        r"Expected `array` of length <= 1024 - at `\$\.inputs`",
+    ),
     "nodes-4097": (nodes_of_a_kind(MAX_NODES - 23), r"it has 4097 nodes, more than the 4096"),
     "quoted-in-part": (changed("relu", inputs=["x" * 100_000]), r"node 1 \(Relu relu\): 'x{100,480}\.\.\.$"),
 }
@@ -420,6 +426,7 @@ WEIGHTS = {
     "more-than-it-says": lambda data: data + b"\0",
     "huge-header": lambda data: struct.pack("<Q", 1 << 62) + data[8:],
     "header-of-two-megabytes": lambda data: struct.pack("<Q", 2 << 20) + b" " * (2 << 20),
+    "many-tensors": lambda data: header({f"t{k}": {**F64, "shape": [0], "data_offsets": [0, 0]} for k in range(9000)}),
     "header-without-utf-8": lambda data: data[:8] + b"\xff" * (len(data) - 8),
     "bfloat16": lambda data: header({"half": {"dtype": "BF16", "shape": [], "data_offsets": [0, 2]}}, b"\0\0"),
     "unknown-dtype": lambda data: header({"half": {**F64, "dtype": "F65"}}, b"\0" * 8),
@@ -610,7 +617,7 @@ def other_tensor(data, tensors):
     elif kind == "shape":
         shape = data.draw(st.lists(st.integers(0, 5), max_size=4))
         tensors[name] = np.resize(value, shape)
-    elif value.size:
+    elif value.size and value.dtype in (np.int32, np.float64):
         whole = value.dtype == np.int32
         extreme = [-(2**31), -1, 0, 2, 3, 7, 8, 2**31 - 1] if whole else [np.nan, np.inf, -np.inf, -1e308, 0.0, 1e308]
         value.flat[data.draw(st.integers(0, value.size - 1))] = data.draw(st.sampled_from(extreme))
