@@ -16,15 +16,27 @@ import numpy as np
 
 from .spec import Frozen
 
-__all__ = ["MAX_ELEMENTS", "OPERATIONS", "Few", "Form", "Kind", "Lookup", "Node", "Operation", "Shape", "refuse_unless"]
+__all__ = [
+    "MAX_ELEMENTS",
+    "OPERATIONS",
+    "Few",
+    "Form",
+    "Kind",
+    "Lookup",
+    "Node",
+    "Operation",
+    "Shape",
+    "Whole",
+    "refuse_unless",
+]
 
-# Lists are short, so that a forged one costs nothing: no value has so many axes, no operation so many operands.
-Few = Annotated[tuple[int, ...], msgspec.Meta(max_length=64)]
+# Numbers are what any target can hold, and lists are short: a forged one costs nothing.
+Whole = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+Few = Annotated[tuple[Whole, ...], msgspec.Meta(max_length=64)]
 Shape = tuple[int, ...]
 
 MAX_OPERANDS = 1024
 MAX_ELEMENTS = 1 << 26  # of a value, as in the manifest, and of what a value is padded to
-_LARGEST = (1 << 31) - 1  # of a whole number: what any target can hold
 
 
 class Kind(NamedTuple):
@@ -94,18 +106,18 @@ class Operation(Node, frozen=True, omit_defaults=True, kw_only=True):
     inputs: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_OPERANDS)]
     output: str
     weights: dict[str, str] = msgspec.field(default_factory=dict)
-    axis: int = 0
+    axis: Whole = 0
     axes: Few = ()
     shape: Few = ()
     perm: Few = ()
-    start: int = 0
-    stop: int = 0
-    step: int = 1
+    start: Whole = 0
+    stop: Whole = 0
+    step: Whole = 1
     kernel: Few = ()
     strides: Few = ()
     pads: Few = ()  # at the beginnings of all axes, then at the ends
     dilations: Few = ()
-    group: int = 1
+    group: Whole = 1
     alpha: float = 0.0
     beta: float = 0.0
     epsilon: float = 0.0
@@ -143,12 +155,6 @@ class Operation(Node, frozen=True, omit_defaults=True, kw_only=True):
         changed = [name for name, default in _ATTRIBUTES.items() if getattr(self, name) != default]
         unknown += [name for name in changed if name not in form.takes]
         refuse_unless(not missing + unknown, f"without {missing}, with {unknown}, which it does not take")
-        for name in changed:
-            value = getattr(self, name)
-            whole = value if isinstance(value, tuple) else (value,) if isinstance(value, int) else ()
-            refuse_unless(
-                max(map(abs, whole), default=0) <= _LARGEST, f"a number in `{name}` is larger than {_LARGEST}"
-            )
 
 
 _FIELDS = list(zip(reversed(Operation.__struct_fields__), reversed(Operation.__struct_defaults__), strict=False))

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
-from .operations import Kind, Lookup, Node, Shape, refuse_unless
+from .operations import Kind, Lookup, Node, Shape, Whole, refuse_unless
 from .spec import Frozen
 
 __all__ = ["CORES", "AffineMap", "Cfc", "CfcLayer", "Core", "Gru", "Linear", "Lstm", "Ltc", "Rnn", "Synapses"]
@@ -84,9 +84,9 @@ class Ltc(Core, frozen=True, omit_defaults=True, kw_only=True, tag_field="op", t
     elapsed: str
     output: str
     next: str
-    units: int
-    motor: int
-    unfolds: int
+    units: Whole
+    motor: Whole
+    unfolds: Whole
     epsilon: float
     cm: str
     gleak: str
