@@ -220,11 +220,12 @@ def _loaded(weights: bytes) -> dict[str, Array]:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    if len(weights) > MAX_WEIGHTS_BYTES + (1 << 20):
-        raise BundleError(f"{PROGRAM_WEIGHTS} has {len(weights)} bytes, more than the {MAX_WEIGHTS_BYTES} of a program")
     header = int.from_bytes(weights[:8], "little")
     if header > _MAX_HEADER_BYTES:
         raise BundleError(f"{PROGRAM_WEIGHTS} has a header of {header} bytes, more than {_MAX_HEADER_BYTES}")
+    size = len(weights) - 8 - header
+    if size > MAX_WEIGHTS_BYTES:  # before they are copied
+        raise BundleError(f"{PROGRAM_WEIGHTS} holds {size} bytes of tensors, more than the {MAX_WEIGHTS_BYTES} allowed")
     if weights[8 : 8 + header].count(b"{") > _MAX_TENSORS + 2:
         raise BundleError(f"{PROGRAM_WEIGHTS} has more tensors than the {_MAX_TENSORS} that a program may have")
     try:

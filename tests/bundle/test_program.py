@@ -466,14 +466,14 @@ def test_weights_that_are_no_safetensors(name):
     text, weights = files_of(*everything())
     forged = WEIGHTS[name](weights)
     assert forged != weights
-    with pytest.raises(BundleError, match=r"step\.safetensors (is no safetensors file|has )"):
+    with pytest.raises(BundleError, match=r"step\.safetensors (is no safetensors file|has |holds )"):
         decode_program(text, forged)
 
 
 def test_more_weights_than_a_program_may_have():
     width = MAX_WEIGHTS_BYTES // 8 + 1
     text, tensors = single("Gemm", (1,), weights={"B": np.zeros((1, width))}, result=(width,))
-    with pytest.raises(BundleError, match="its weights have 67108872 bytes, more than the 67108864"):
+    with pytest.raises(BundleError, match=r"step\.safetensors holds 67108872 bytes of tensors, more than the 67108864"):
         decoded(text, tensors)
 
 
@@ -626,7 +626,7 @@ def other_tensor(data, tensors):
         tensors[f"{name}.twin"] = value
     elif kind == "dtype":
         dtype = data.draw(st.sampled_from([np.float32, np.float16, np.int64, np.int32, np.uint8, np.bool_, np.float64]))
-        with np.errstate(invalid="ignore"):
+        with np.errstate(all="ignore"):
             tensors[name] = value.astype(dtype)
     elif kind == "shape":
         shape = data.draw(st.lists(st.integers(0, 5), max_size=4))
