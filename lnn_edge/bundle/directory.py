@@ -89,7 +89,7 @@ def _program(files: dict[str, bytes], manifest: Manifest) -> StepProgram | None:
     if PROGRAM_JSON not in files:
         return None
     step = decode_program(files[PROGRAM_JSON], files[PROGRAM_WEIGHTS])
-    problem = next(manifest.differences(step.program), None)
+    problem = next(manifest.differences(step), None)
     if problem:
         raise BundleError(f"{PROGRAM_JSON} and {MANIFEST} differ: {problem}")
     return step

@@ -9,16 +9,34 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
 
 from .spec import Frozen
 
-__all__ = ["OPERATIONS", "Form", "Kind", "Lookup", "Node", "Operation", "Shape", "refuse_unless"]
+__all__ = [
+    "MAX_ELEMENTS",
+    "OPERATIONS",
+    "Few",
+    "Form",
+    "Kind",
+    "Lookup",
+    "Node",
+    "Operation",
+    "Shape",
+    "Whole",
+    "refuse_unless",
+]
 
+# Numbers are what any target can hold, and lists are short: a forged one costs nothing.
+Whole = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+Few = Annotated[tuple[Whole, ...], msgspec.Meta(max_length=64)]
 Shape = tuple[int, ...]
+
+MAX_OPERANDS = 1024
+MAX_ELEMENTS = 1 << 26  # of a value, as in the manifest, and of what a value is padded to
 
 
 class Kind(NamedTuple):
@@ -85,21 +103,21 @@ class Operation(Node, frozen=True, omit_defaults=True, kw_only=True):
     """
 
     op: str
-    inputs: tuple[str, ...]
+    inputs: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_OPERANDS)]
     output: str
     weights: dict[str, str] = msgspec.field(default_factory=dict)
-    axis: int = 0
-    axes: tuple[int, ...] = ()
-    shape: Shape = ()
-    perm: tuple[int, ...] = ()
-    start: int = 0
-    stop: int = 0
-    step: int = 1
-    kernel: tuple[int, ...] = ()
-    strides: tuple[int, ...] = ()
-    pads: tuple[int, ...] = ()  # at the beginnings of all axes, then at the ends
-    dilations: tuple[int, ...] = ()
-    group: int = 1
+    axis: Whole = 0
+    axes: Few = ()
+    shape: Few = ()
+    perm: Few = ()
+    start: Whole = 0
+    stop: Whole = 0
+    step: Whole = 1
+    kernel: Few = ()
+    strides: Few = ()
+    pads: Few = ()  # at the beginnings of all axes, then at the ends
+    dilations: Few = ()
+    group: Whole = 1
     alpha: float = 0.0
     beta: float = 0.0
     epsilon: float = 0.0
@@ -250,9 +268,10 @@ def _conv(node: Operation, look: Lookup, shape: Shape) -> Shape:
     refuse_unless(channels % group == 0 and kernel[0] % group == 0, f"group {group} of {channels} channels")
     if "B" in node.weights:
         look.tensor(node.weights["B"], (kernel[0],))
-    refuse_unless(len(node.dilations) == space, f"dilations {list(node.dilations)}")
+    dilated = len(node.dilations) == space and min(node.dilations) >= 1
+    refuse_unless(dilated, f"dilations {list(node.dilations)}")
     reach = [d * (k - 1) + 1 for k, d in zip(kernel[2:], node.dilations, strict=True)]
-    return (*shape[: -space - 1], kernel[0], *_windows(node, shape[-space:], reach))
+    return (*shape[: -space - 1], kernel[0], *_windows(node, shape, reach))
 
 
 def _layer_normalization(node: Operation, look: Lookup, shape: Shape) -> Shape:
@@ -265,20 +284,22 @@ def _layer_normalization(node: Operation, look: Lookup, shape: Shape) -> Shape:
 def _pool(node: Operation, _look: Lookup, shape: Shape) -> Shape:
     space = len(node.kernel)
     refuse_unless(space in (1, 2, 3) and len(shape) > space, f"kernel {list(node.kernel)} for {list(shape)}")
-    result = _windows(node, shape[-space:], node.kernel)
+    result = _windows(node, shape, node.kernel)
     half = all(2 * pad <= k for pad, k in zip(node.pads, node.kernel * 2, strict=True))
     refuse_unless(half, f"pads {list(node.pads)} beyond half of the kernel {list(node.kernel)}")
     return (*shape[:-space], *result)
 
 
-def _windows(node: Operation, space: Shape, reach: Sequence[int]) -> Shape:
-    """How many windows fit on each axis."""
-    count = len(space)
+def _windows(node: Operation, shape: Shape, reach: Sequence[int]) -> Shape:
+    """How many windows fit on each of the last axes."""
+    count = len(reach)
+    lead, space = shape[:-count], shape[-count:]
     fits = len(node.strides) == count and len(node.pads) == 2 * count
     refuse_unless(
         fits and min(*reach, *node.strides) >= 1 and min(node.pads) >= 0, "its kernel, strides, pads or dilations"
     )
     padded = [n + node.pads[k] + node.pads[count + k] for k, n in enumerate(space)]
+    refuse_unless(math.prod((*lead, *padded)) <= MAX_ELEMENTS, f"pads {list(node.pads)} of {list(shape)}")
     refuse_unless(all(n >= r for n, r in zip(padded, reach, strict=True)), f"a kernel larger than {list(space)}")
     return tuple((n - r) // s + 1 for n, r, s in zip(padded, reach, node.strides, strict=True))
 

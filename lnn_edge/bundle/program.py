@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -19,8 +19,8 @@ import numpy as np
 from ..arrays import Array
 from ..errors import BundleError
 from ..format_version import newer_version
-from .operations import OPERATIONS, Kind, Node, Operation, Shape
-from .spec import Frozen
+from .operations import MAX_ELEMENTS, OPERATIONS, Few, Kind, Node, Operation, Shape
+from .spec import DT_INPUT, Frozen
 from .step_cores import CORES, Core
 
 __all__ = [
@@ -48,7 +48,12 @@ PROGRAM_VERSION = 1
 MAX_NODES = 4096
 MAX_WEIGHTS_BYTES = 64 << 20
 MAX_TEXT_BYTES = 4 << 20
-_MAX_ELEMENTS = 1 << 26  # of a value, as in the manifest
+_MAX_ENTRIES = 40 * MAX_NODES  # of all lists and objects in the text; an LTC has as many, most nodes a tenth of it
+_MAX_TENSORS = 2 * MAX_NODES
+_SOME = msgspec.Meta(max_length=1024)  # inputs, states and outputs
+_MAX_HEADER_BYTES = 1 << 20  # of the safetensors file
+_MAX_AXES = 16  # of a value; NumPy has room for twice as many, and the windows of a convolution need more
+_LONGEST_REASON = 500  # characters; what is quoted comes from the file
 
 
 class ProgramSchema(Frozen, frozen=True):
@@ -62,7 +67,7 @@ class Input(Frozen, frozen=True):
     """One input, for one row."""
 
     name: str
-    shape: Shape
+    shape: Few
     dtype: Literal["float32"] = "float32"
 
 
@@ -85,7 +90,7 @@ class State(Frozen, frozen=True, omit_defaults=True):
     """
 
     name: str
-    shape: Shape
+    shape: Few
     next: str
     initial: str | None = None
 
@@ -95,18 +100,18 @@ class Output(Frozen, frozen=True):
 
     name: str
     value: str
-    shape: Shape
+    shape: Few
 
 
 class _Text(Frozen, frozen=True, kw_only=True):
     """step.json with its nodes still unread: what type a node has depends on its operation."""
 
     schema: ProgramSchema
-    inputs: tuple[Input, ...]
+    inputs: Annotated[tuple[Input, ...], _SOME]
     elapsed: Elapsed
-    states: tuple[State, ...]
+    states: Annotated[tuple[State, ...], _SOME]
     nodes: list[msgspec.Raw]
-    outputs: tuple[Output, ...]
+    outputs: Annotated[tuple[Output, ...], _SOME]
 
 
 class _Head(msgspec.Struct):
@@ -155,7 +160,7 @@ class StepProgram:
         """The files of a bundle that hold it."""
         from safetensors.numpy import save
 
-        arrays = {name: np.ascontiguousarray(value) for name, value in self.tensors.items()}
+        arrays = {name: np.asarray(value, order="C") for name, value in self.tensors.items()}
         return {PROGRAM_JSON: self.program.encode(), PROGRAM_WEIGHTS: bytes(save(arrays))}
 
 
@@ -169,22 +174,32 @@ def decode_program(text: bytes, weights: bytes) -> StepProgram:
     try:
         program = _decoded(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise BundleError(f"{PROGRAM_JSON} is not a valid step program: {error}") from error
+        raise _invalid(error) from error
     step = StepProgram(program, _loaded(weights))
     try:
         check_program(step)
     except ValueError as error:
-        raise BundleError(f"{PROGRAM_JSON} is not a valid step program: {error}") from error
+        raise _invalid(error) from error
     return step
+
+
+def _invalid(error: Exception) -> BundleError:
+    reason = str(error)
+    short = reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}..."
+    return BundleError(f"{PROGRAM_JSON} is not a valid step program: {short}")
 
 
 def _decoded(text: bytes) -> Program:
     if len(text) > MAX_TEXT_BYTES:
         raise ValueError(f"it has {len(text)} bytes, more than the {MAX_TEXT_BYTES} that a program may have")
+    if text.count(b",") > _MAX_ENTRIES:  # before anything is made of them
+        raise ValueError(f"it has more than {_MAX_ENTRIES} entries in its lists and objects")
     newer = newer_version(text, PROGRAM_VERSION)
     if newer:
         raise ValueError(f"it {newer}")
     found = msgspec.json.decode(text, type=_Text)
+    if found.schema.version < 1:
+        raise ValueError(f"it has schema version {found.schema.version}, expected 1 to {PROGRAM_VERSION}")
     if len(found.nodes) > MAX_NODES:
         raise ValueError(f"it has {len(found.nodes)} nodes, more than the {MAX_NODES} that a program may have")
     nodes = tuple(_node(k, raw) for k, raw in enumerate(found.nodes))
@@ -205,8 +220,14 @@ def _loaded(weights: bytes) -> dict[str, Array]:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    if len(weights) > MAX_WEIGHTS_BYTES + (1 << 20):
-        raise BundleError(f"{PROGRAM_WEIGHTS} has {len(weights)} bytes, more than the {MAX_WEIGHTS_BYTES} of a program")
+    header = int.from_bytes(weights[:8], "little")
+    if header > _MAX_HEADER_BYTES:
+        raise BundleError(f"{PROGRAM_WEIGHTS} has a header of {header} bytes, more than {_MAX_HEADER_BYTES}")
+    size = len(weights) - 8 - header
+    if size > MAX_WEIGHTS_BYTES:  # before they are copied
+        raise BundleError(f"{PROGRAM_WEIGHTS} holds {size} bytes of tensors, more than the {MAX_WEIGHTS_BYTES} allowed")
+    if weights[8 : 8 + header].count(b"{") > _MAX_TENSORS + 2:
+        raise BundleError(f"{PROGRAM_WEIGHTS} has more tensors than the {_MAX_TENSORS} that a program may have")
     try:
         tensors: dict[str, Array] = load(weights)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
@@ -253,6 +274,8 @@ def _walked(program: Program, tensors: Mapping[str, Array]) -> Names:
             made = node.check(names)
         except ValueError as error:
             raise ValueError(f"node {place} ({_title(node)}): {error}") from error
+        if len(made) < len(node.made()):
+            raise ValueError(f"node {place} ({_title(node)}): the name '{node.made()[0]}' is declared twice")
         for name, kind in made.items():
             names.declare(name, kind)
     for problem in _ends(program, names):
@@ -270,6 +293,8 @@ def _check_elapsed(elapsed: Elapsed) -> None:
     partly = elapsed.dt is not None or elapsed.timespan_per_s is not None
     if fixed == measured or (fixed and partly):
         raise ValueError("`elapsed` has either a `value`, or `dt` and `timespan_per_s`")
+    if measured and elapsed.dt != DT_INPUT:
+        raise ValueError(f"`elapsed` comes from '{elapsed.dt}', expected '{DT_INPUT}'")
     number = elapsed.value if elapsed.value is not None else elapsed.timespan_per_s or 0.0
     if not 0 < number < math.inf:
         raise ValueError(f"`elapsed` has the number {number}, expected one above 0")
@@ -295,7 +320,7 @@ def _ends(program: Program, names: Names) -> Iterator[str]:
             except ValueError as error:
                 yield f"state '{state.name}': {error}"
     own = [o.name for o in program.outputs]
-    if len(set(own)) != len(own):
+    if len(set(own)) != len(own) or "" in own:
         yield f"outputs must have names of their own, got {own}"
 
 
@@ -315,8 +340,12 @@ class Names:
         """
         if not name or name in self:
             raise ValueError(f"the name '{name}' is declared twice, or empty")
-        if min(kind.shape, default=1) < 1 or math.prod(kind.shape) > _MAX_ELEMENTS:
-            raise ValueError(f"'{name}' has shape {list(kind.shape)}, expected sizes above 0")
+        if len(kind.shape) > _MAX_AXES:
+            raise ValueError(f"'{name}' has {len(kind.shape)} axes, more than the {_MAX_AXES} that a value may have")
+        if min(kind.shape, default=1) < 1 or math.prod(kind.shape) > MAX_ELEMENTS:
+            raise ValueError(
+                f"'{name}' has shape {list(kind.shape)}, expected sizes above 0, and {MAX_ELEMENTS} at most"
+            )
         self._values[name] = kind
 
     def shapes(self) -> dict[str, Shape]:
@@ -330,7 +359,10 @@ class Names:
         """See `operations.Lookup.value`."""
         if name in self._values:
             return self._values[name]
-        return Kind(self._found(name, np.float64))
+        shape = self._found(name, np.float64)
+        if min(shape, default=1) < 1:
+            raise ValueError(f"'{name}' has shape {list(shape)}, expected sizes above 0")
+        return Kind(shape)
 
     def tensor(self, name: str, shape: Sequence[int | None] | None = None) -> Shape:
         """See `operations.Lookup.tensor`."""
@@ -357,7 +389,9 @@ class Names:
         """
         size = sum(tensor.nbytes for tensor in self._tensors.values())
         if size > MAX_WEIGHTS_BYTES:
-            raise ValueError(f"its weights have {size >> 20} MB as float64, more than {MAX_WEIGHTS_BYTES >> 20} MB")
+            raise ValueError(
+                f"its weights have {size} bytes, more than the {MAX_WEIGHTS_BYTES} that a program may have"
+            )
         for name, tensor in self._tensors.items():
             wrong = np.isnan(tensor).any() or (name in self._weights and not np.isfinite(tensor).all())
             if wrong:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
-from .operations import Kind, Lookup, Node, Shape, refuse_unless
+from .operations import Kind, Lookup, Node, Shape, Whole, refuse_unless
 from .spec import Frozen
 
 __all__ = ["CORES", "AffineMap", "Cfc", "CfcLayer", "Core", "Gru", "Linear", "Lstm", "Ltc", "Rnn", "Synapses"]
@@ -27,6 +27,7 @@ class Linear(Frozen, frozen=True):
     def check(self, look: Lookup, inputs: int, outputs: int | None = None) -> int:
         """Number of outputs."""
         width = look.tensor(self.weight, (outputs, inputs))[0]
+        refuse_unless(width > 0, f"'{self.weight}' has no row")
         look.tensor(self.bias, (width,))
         return width
 
@@ -83,9 +84,9 @@ class Ltc(Core, frozen=True, omit_defaults=True, kw_only=True, tag_field="op", t
     elapsed: str
     output: str
     next: str
-    units: int
-    motor: int
-    unfolds: int
+    units: Whole
+    motor: Whole
+    unfolds: Whole
     epsilon: float
     cm: str
     gleak: str

@@ -101,7 +101,7 @@ MUTATIONS = (
         "reference-synapse-sign",
         "a synapse's sign",
         "test_reference.py::test_reference_equals_torch_in_float64",
-        ("return (conductance * erev).sum(axis=1)", "return (conductance * np.abs(erev)).sum(axis=1)"),
+        ("self._summed(conductance * self.erev, targets)", "self._summed(conductance * np.abs(self.erev), targets)"),
     ),
     _fault(
         "reference-gate",
@@ -109,18 +109,36 @@ MUTATIONS = (
         "test_gate_sign_follows_ncps",
         ("gated: Array = g * (1.0 - gate) + gate * h", "gated: Array = g * gate + (1.0 - gate) * h"),
     ),
+    _fault(
+        "interpreter-leak-sign",
+        "sign in the interpreter",
+        "test_model_equals_torch_within_the_limits_of_a_proof[ltc-autoncp-fixed]",
+        ("cm_dt * v + self.gleak * self.vleak + current", "cm_dt * v - self.gleak * self.vleak + current"),
+    ),
+    _fault(
+        "interpreter-average-of-what-is-padded",
+        "operation of the interpreter",
+        "test_operation_equals_torch_in_float64[average-pool-1]",
+        ('"AveragePool": _pool(np.mean, 0.0)', '"AveragePool": _pool(np.mean, 1.0)'),
+    ),
+    _fault(
+        "interpreter-initial-state",
+        "initial state",
+        "test_sequences_start_from_the_initial_state_of_the_program",
+        ("zero if state.initial is None else self._tensors", "zero if state.initial != '' else self._tensors"),
+    ),
     # ---- export: the cells
     _fault(
         "synapse-sign",
         "a synapse's sign",
         "test_fixed_time[ltc-autoncp-seed7]",
-        ("w[pick], (w * erev)[pick], (rows", "w[pick], (w * np.abs(erev))[pick], (rows"),
+        ("-own.sigma * own.mu, own.w, own.w * own.erev,", "-own.sigma * own.mu, own.w, own.w * np.abs(own.erev),"),
     ),
     _fault(
         "synapse-mask",
         "mask",
         "test_fixed_time[ltc-autoncp-seed7]",
-        ("cell.positive(cell.w) * cell.mask, cell.mu", "cell.positive(cell.w), cell.mu"),
+        ('w = used(f"{prefix}w") * tensor(f"{prefix}sparsity_mask")', 'w = used(f"{prefix}w")'),
     ),
     _fault(
         "motor-order",
@@ -141,10 +159,7 @@ MUTATIONS = (
         "forget-gate-bias",
         "memory cell",
         "test_fixed_time[cfc-mixed-seed7]",
-        (
-            "np.zeros(2 * units), np.ones(units), np.zeros(units)",
-            "np.ones(units), np.zeros(units), np.zeros(2 * units)",
-        ),
+        ("b_input[forget_gate] += 1.0", "b_input[input_gate] += 1.0"),
     ),
     _fault(
         "gru-update-gate",
@@ -160,20 +175,39 @@ MUTATIONS = (
         "dt-scale",
         "dt's scale",
         "test_measured_time[cfc-units-seed7]",
-        ("self.scale = time.timespan / time.period_s", "self.scale = time.timespan * time.period_s"),
-        ("scale = time.timespan / time.period_s\n    return", "scale = time.timespan * time.period_s\n    return"),
+        (
+            "StepTime(graph, batch, None, elapsed.timespan_per_s,",
+            "StepTime(graph, batch, None, 1.0 / elapsed.timespan_per_s,",
+        ),
     ),
     _fault(
         "state-outputs-crossed",
         "crossed state pair",
         "test_fixed_time[cfc-mixed-seed7]",
         (
-            "for pair, state in zip(trained.states, states, strict=True):\n        graph.output(",
-            "for pair, state in zip(trained.states, states[::-1], strict=True):\n        graph.output(",
+            "for own, state, shape in zip(program.states, states, shapes, strict=True):",
+            "for own, state, shape in zip(program.states, states[::-1], shapes, strict=True):",
         ),
+    ),
+    _fault(
+        "recorded-time-scale",
+        "dt's scale",
+        "test_time_is_seconds_times_timespans_per_second",
+        ("timespan_per_s=time.timespan / time.period_s)", "timespan_per_s=time.timespan * time.period_s)"),
+    ),
+    _fault(
+        "recorded-states-crossed",
+        "crossed state pair",
+        "test_model_equals_torch_within_the_limits_of_a_proof[cfc-mixed-fixed]",
+        ("pairs = zip(self._states, states, strict=True)", "pairs = zip(self._states, states[::-1], strict=True)"),
+    ),
+    _fault(
+        "fault-excuses-itself",
+        "tolerance",
+        "test_synapse_of_a_thousandth_of_the_usual_conductance",
         (
-            "for pair, state in zip(model.states, states, strict=True):\n        graph.output(",
-            "for pair, state in zip(model.states, states[::-1], strict=True):\n        graph.output(",
+            "compare(name, EXTRACTED, segment, got, exact[part], own=rounding)",
+            "compare(name, EXTRACTED, segment, got, exact[part], own=largest_error(got, exact[part]))",
         ),
     ),
     _fault(
@@ -286,6 +320,42 @@ MUTATIONS = (
         ('map_location="cpu", weights_only=True)', 'map_location="cpu", weights_only=False)'),
     ),
     # ---- bundle
+    _fault(
+        "size-of-what-is-padded",
+        "limit",
+        "test_forged_operation_is_refused[pads-of-a-conv]",
+        ("math.prod((*lead, *padded)) <= MAX_ELEMENTS", "math.prod(lead) <= MAX_ELEMENTS"),
+    ),
+    _fault(
+        "dilations-of-0",
+        "limit",
+        "test_forged_operation_is_refused[dilations-0-of-one]",
+        ("and min(node.dilations) >= 1", "and min(node.dilations) >= 0"),
+    ),
+    _fault(
+        "index-beyond",
+        "limit",
+        "test_forged_program_is_refused[index-beyond]",
+        ("<= int(numbers.max()) < below:", "<= int(numbers.max()) <= below:"),
+    ),
+    _fault(
+        "unused-tensor",
+        "limit",
+        "test_forged_program_is_refused[tensor-unused]",
+        ("unused = sorted(set(step.tensors) - names.used)", "unused = sorted(names.used - set(step.tensors))"),
+    ),
+    _fault(
+        "infinite-weight",
+        "limit",
+        "test_forged_program_is_refused[weight-infinite]",
+        ("(name in self._weights and not", "(name not in self._weights and not"),
+    ),
+    _fault(
+        "time-of-another-program",
+        "program and manifest",
+        "test_program_of_another_measured_time[scale]",
+        ("if own not in (elapsed.value, elapsed.timespan_per_s):", "if own == 0.0:"),
+    ),
     _fault(
         "file-hash",
         "hash",
