@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lnn_edge.verify.excitation import excite
 from programs import decoded, everything, single
 from recorded import MODELS, TIMES, program_of, trained_of
 from torch.nn import functional
@@ -16,7 +17,6 @@ from torch.nn import functional
 from lnn_edge.bundle.operations import OPERATIONS
 from lnn_edge.bundle.step_cores import CORES
 from lnn_edge.export.lowering.operations import LOWERED
-from lnn_edge.export.proof.excitation import excite
 from lnn_edge.export.proof.truth import truth_from_model
 from lnn_edge.export.step_graph import step_graph
 from lnn_edge.reference import closed_loop
@@ -88,6 +88,7 @@ ROWS = {
     "cos": row("Cos", torch.cos),
     "erf": row("Erf", torch.erf),
     "exp": row("Exp", torch.exp),
+    "floor": row("Floor", torch.floor),
     "log": row("Log", torch.log, above=0.1),
     "neg": row("Neg", torch.neg),
     "relu": row("Relu", torch.relu),
