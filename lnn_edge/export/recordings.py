@@ -36,7 +36,8 @@ def recordings(opened: OpenedModule, batch: int, example: Any) -> dict[str, list
     if example is None:
         return None
     if len(opened.names) == 1:
-        return {opened.names[0]: _rows("example", opened, batch, example)}
+        only = next(iter(example.values())) if isinstance(example, Mapping) and len(example) == 1 else example
+        return {opened.names[0]: _rows("example", opened, batch, only)}
     if not isinstance(example, Mapping) or set(example) != set(opened.names):
         got = sorted(example) if isinstance(example, Mapping) else type(example).__name__
         raise ValueError(
@@ -74,6 +75,8 @@ def _rows(name: str, opened: OpenedModule, batch: int, example: Any) -> list[Arr
 def _recording(name: str, value: Any, features: int | None) -> Array:
     """One array of samples, checked, as float32; `features` is known for a single layer."""
     array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    if isinstance(value, Mapping):
+        raise ValueError(f"`{name}` is a dict of {sorted(value)}, but the model takes one input: pass its array alone")
     if array.dtype.kind not in "fiu":
         raise TypeError(f"`{name}` has dtype {array.dtype}, expected real numbers")
     if array.ndim < 2 or (features is not None and (array.ndim > 3 or array.shape[-1] != features)):

@@ -428,7 +428,8 @@ class TestRefusals:
 
     def test_operation_that_cannot_be_translated(self, tmp_path):
         module = built(lambda: AroundOne(behind=lambda y: torch.special.erfcx(y)))
-        self.refuse(module, tmp_path, TypeError, "the torch operation 'special_erfcx', which export cannot translate")
+        told = "the torch operation 'special_erfcx', which export cannot translate .*end the model before it"
+        self.refuse(module, tmp_path, TypeError, told)
 
     def test_lazy_module(self, tmp_path):
         module = built(lambda: AroundOne(before=nn.LazyLinear(5)))
@@ -581,3 +582,10 @@ def test_whole_numbers_whose_bits_are_combined_are_refused(tmp_path):
     module = built(lambda: AroundOne(behind=lambda y: ((9 * y).int() & 3).float()))
     with pytest.raises(TypeError, match="the model combines the bits of whole numbers; export takes conditions"):
         quick_export(module, tmp_path / "m.lnn", example=vectors())
+
+
+def test_a_dict_with_the_only_input_is_an_example(tmp_path):
+    module, x = built(lambda: AroundOne(behind=torch.tanh)), vectors()
+    quick_export(module, tmp_path / "m.lnn", example={"x": x})
+    with pytest.raises(ValueError, match=r"`example` is a dict of \['u', 'x'\], but the model takes one input"):
+        quick_export(module, tmp_path / "n.lnn", example={"x": x, "u": x})

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lnn_edge.verify.excitation import excite
 from programs import decoded, everything, single
 from recorded import MODELS, TIMES, program_of, trained_of
 from torch.nn import functional
@@ -22,6 +21,7 @@ from lnn_edge.export.step_graph import step_graph
 from lnn_edge.reference import closed_loop
 from lnn_edge.reference.interpreter import Interpreter
 from lnn_edge.reference.operations import COMPUTED
+from lnn_edge.verify.excitation import excite
 from lnn_edge.verify.samples import Excitation
 
 # Both compute in float64 with another order of summation: some ten roundings of 1e-16 on values of order 1.

@@ -101,7 +101,7 @@ MUTATIONS = (
         "reference-synapse-sign",
         "a synapse's sign",
         "test_reference.py::test_reference_equals_torch_in_float64",
-        ("np.stack([conductance * ordered.erev, conductance])", "np.stack([conductance * np.abs(ordered.erev), conductance])"),
+        ("[conductance * ordered.erev, conductance]", "[conductance * np.abs(ordered.erev), conductance]"),
     ),
     _fault(
         "reference-gate",

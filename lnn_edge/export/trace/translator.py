@@ -30,6 +30,13 @@ __all__ = ["Translator", "translate"]
 _NOT_THE_USERS = (str(Path(__file__).parents[2]), str(Path(torch.__file__).parent), str(Path(ncps.__file__).parent))
 
 
+_INSTEAD = (
+    "Write it with what export can: arithmetic, comparisons and torch.where, exp, log, sqrt, sin, cos and the usual "
+    "activations, rounding down and up, sums, means, largest and smallest values, softmax, cutting, joining and "
+    "reshaping, linear layers, convolutions, pooling, normalisation. Or end the model before it, and compute the rest "
+    "from its output"
+)
+
 RecordCore = Callable[[int, Value, list[Value], Value | torch.Tensor | None], list[Value]]
 
 
@@ -125,7 +132,7 @@ class Translator:
         if name not in self._rules:
             raise TypeError(
                 f"the model uses the torch operation '{name}', which export cannot translate (at: {_place(node)}). "
-                f"It knows: {', '.join(sorted(self._rules))}"
+                f"{_INSTEAD}"
             )
         rule = self._rules[name]
         if not (takes_unwritten(rule) and _all_different(node)):
