@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch._decomp import core_aten_decompositions
 from torch.distributions import Distribution
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
@@ -19,9 +20,11 @@ from ..cores.maths import LiquidCore, RecurrentCore
 from .ops import RULES
 from .record_core import record_core
 from .recorder import Recorder, Value
-from .translator import translate
+from .translator import operation_name, translate
 
 __all__ = ["record_trace", "span_argument", "trace_step", "users_line"]
+
+_ROUNDS = 4  # a decomposition may end in what has one itself
 
 
 def trace_step(step: nn.Module, arguments: Sequence[torch.Tensor]) -> torch.export.ExportedProgram:
@@ -33,8 +36,7 @@ def trace_step(step: nn.Module, arguments: Sequence[torch.Tensor]) -> torch.expo
     with warnings.catch_warnings(), torch.no_grad(), _unchecked_distributions(), _quiet():
         warnings.simplefilter("ignore")  # about the tracing of forwards that set attributes, as ours do
         try:
-            program = torch.export.export(step, tuple(arguments), strict=False)
-            return program.run_decompositions({}) if _writes(program) else program  # which makes writes into values
+            return _decomposed(torch.export.export(step, tuple(arguments), strict=False))
         except GuardOnDataDependentSymNode as error:
             raise TypeError(
                 f"the model decides on the value of a sample what to compute{users_line(error)}, and a graph computes "
@@ -76,11 +78,23 @@ def span_argument(recorder: Recorder) -> Value | torch.Tensor:
     return recorder.elapsed if recorder.timespan is None else torch.full((1, 1), recorder.timespan)
 
 
-def _writes(program: torch.export.ExportedProgram) -> bool:
-    """Whether anything in it writes into a tensor: what is written through a view would be lost."""
+def _decomposed(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """The same without writes into tensors, and with torch's own decompositions of what has no rule."""
+    for _ in range(_ROUNDS):
+        used = _operations(program)
+        known = core_aten_decompositions()
+        table = {own: known[own] for own in used if operation_name(own) not in RULES and own in known}
+        # What is written through a view would be lost; torch makes a value of it while it decomposes, if only nothing.
+        if not table and not any(operation._schema.is_mutable for operation in used):
+            break
+        program = program.run_decompositions(table)
+    return program
+
+
+def _operations(program: torch.export.ExportedProgram) -> list[torch._ops.OpOverload]:
     parts = [part for part in program.graph_module.modules() if isinstance(part, torch.fx.GraphModule)]
     targets = [node.target for part in parts for node in part.graph.nodes if node.op == "call_function"]
-    return any(target._schema.is_mutable for target in targets if isinstance(target, torch._ops.OpOverload))
+    return [target for target in targets if isinstance(target, torch._ops.OpOverload)]
 
 
 def users_line(error: Exception) -> str:

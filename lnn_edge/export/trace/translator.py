@@ -24,7 +24,7 @@ from .folding import Product, Scaled, Step, Unwritten
 from .recorder import Recorder, Shape, Value, for_one_row
 from .registry import takes_unwritten
 
-__all__ = ["Translator", "translate"]
+__all__ = ["Translator", "operation_name", "translate"]
 
 # Code that is not the user's, for the places of nodes: ours, torch's, and that of libraries of modules.
 _NOT_THE_USERS = (str(Path(__file__).parents[2]), str(Path(torch.__file__).parent), str(Path(ncps.__file__).parent))
@@ -80,7 +80,9 @@ class Translator:
         self._program = program
         self._record_core = record_core
         self._values: dict[torch.fx.Node, Any] = {}
-        self.dtypes: tuple[torch.dtype, torch.dtype] = (torch.float32, torch.float32)  # of a rule's operand and result
+        # What a rule may ask for: the name under which it is called, and the dtypes of its operand and its result.
+        self.name = ""
+        self.dtypes: tuple[torch.dtype, torch.dtype] = (torch.float32, torch.float32)
 
     def run(self, inputs: list[Value | torch.Tensor]) -> list[Value]:
         """Translate the whole program; see `translate`."""
@@ -128,7 +130,7 @@ class Translator:
         return self._translated(node, arguments, keywords)
 
     def _translated(self, node: torch.fx.Node, arguments: Any, keywords: Any) -> Any:
-        name = str(node.target).removeprefix("aten.").partition(".")[0]
+        name = operation_name(node.target)
         if name not in self._rules:
             raise TypeError(
                 f"the model uses the torch operation '{name}', which export cannot translate (at: {_place(node)}). "
@@ -138,7 +140,7 @@ class Translator:
         if not (takes_unwritten(rule) and _all_different(node)):
             arguments, keywords = _written((arguments, keywords))
         result = node.meta["val"]
-        self.dtypes = _dtypes(node)
+        self.name, self.dtypes = name, _dtypes(node)
         shape = [_shape(part) for part in result] if isinstance(result, (list, tuple)) else _shape(result)
         try:
             value = rule(self, shape, *arguments, **keywords)
@@ -185,6 +187,11 @@ class Translator:
     def unary(self, name: str, value: Value, **attributes: Any) -> Value:
         """An operation on each element."""
         return Value(self.recorder, self.recorder.operation(name, value.root, **attributes), value.shape)
+
+
+def operation_name(target: Any) -> str:
+    """Torch's name of an operation, by which rules are found."""
+    return str(target).removeprefix("aten.").partition(".")[0]
 
 
 def _double(value: Any) -> Array:

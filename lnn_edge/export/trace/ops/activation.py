@@ -43,6 +43,42 @@ def truncated(t: Translator, shape: Shape, x: Value) -> Value:
     return t.elementwise("Where", shape, t.elementwise("Less", shape, x, 0.0), up, down)
 
 
+@RULES.add("round", "round_")
+def _round(t: Translator, shape: Shape, x: Value, *, decimals: int = 0) -> Value:
+    """To the nearest whole number, and of two as near to the even one."""
+    if decimals:
+        raise TypeError("to decimals, but export rounds to whole numbers")
+    up = t.unary("Floor", t.elementwise("Add", shape, x, 0.5))
+    odd = t.elementwise("Sub", shape, up, t.elementwise("Mul", shape, t.unary("Floor", _halved(t, shape, up)), 2.0))
+    tie = t.elementwise("Equal", shape, t.elementwise("Sub", shape, up, x), 0.5)
+    return t.elementwise("Sub", shape, up, t.elementwise("Where", shape, tie, odd, 0.0))
+
+
+def _halved(t: Translator, shape: Shape, x: Value) -> Value:
+    return t.elementwise("Mul", shape, x, 0.5)
+
+
+@RULES.add("sign", "sgn", "sign_")
+def _sign(t: Translator, shape: Shape, x: Value) -> Value:
+    above, below = (t.elementwise(name, shape, x, 0.0) for name in ("Greater", "Less"))
+    return t.elementwise("Where", shape, above, 1.0, t.elementwise("Where", shape, below, -1.0, 0.0))
+
+
+@RULES.add("log1p", "log1p_")
+def _log1p(t: Translator, shape: Shape, x: Value) -> Value:
+    return t.unary("Log", t.elementwise("Add", shape, x, 1.0))
+
+
+@RULES.add("expm1", "expm1_")
+def _expm1(t: Translator, shape: Shape, x: Value) -> Value:
+    return t.elementwise("Sub", shape, t.unary("Exp", x), 1.0)
+
+
+@RULES.add("log2", "log2_")
+def _log2(t: Translator, shape: Shape, x: Value) -> Value:
+    return t.elementwise("Mul", shape, t.unary("Log", x), 1.0 / math.log(2.0))
+
+
 @RULES.add("silu", "silu_")
 def _silu(t: Translator, shape: Shape, x: Value) -> Value:
     return t.elementwise("Mul", shape, x, t.unary("Sigmoid", x))

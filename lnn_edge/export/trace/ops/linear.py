@@ -50,6 +50,15 @@ def _plus(bias: Array | None, more: Array) -> Array | None:
     return more if bias is None else bias + more
 
 
+@RULES.add("cumsum")
+@folds
+def _cumsum(t: Translator, shape: Shape, x: Value, axis: int, **_keywords: Any) -> Value:
+    """Sums of all elements up to each, along the last axis: a product with a triangle of ones."""
+    if int(axis) % len(shape) != len(shape) - 1:
+        raise TypeError("along another axis than the last; export takes cumsum(-1), over the features of one sample")
+    return _linear(t, shape, x, torch.tril(torch.ones(shape[-1], shape[-1])))
+
+
 @RULES.add("addmm")
 @folds
 def _addmm(t: Translator, shape: Shape, bias: Any, x: Any, weight: Any, *, beta: float = 1, alpha: float = 1) -> Value:

@@ -48,6 +48,11 @@ def _unequal(t: Translator, shape: Shape, x: Any, other: Any) -> Value:
     return _not(t, shape, _condition(t, shape, "Equal", x, other))
 
 
+@RULES.add("isnan")
+def _isnan(t: Translator, shape: Shape, x: Any) -> Value:
+    return _not(t, shape, _condition(t, shape, "Equal", x, x))
+
+
 def _combination(onnx_name: str, *torch_names: str) -> None:
     @RULES.add(*torch_names)
     @folds

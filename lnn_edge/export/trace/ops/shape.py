@@ -190,6 +190,91 @@ def _stack(t: Translator, shape: Shape, parts: Sequence[Any], axis: int = 0) -> 
     return Value(t.recorder, _concat(t, shape, opened, axis), shape)
 
 
+@RULES.add("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full", "empty_like", "new_empty")
+def _constant_like(t: Translator, shape: Shape, _x: Any, *arguments: Any, **_keywords: Any) -> torch.Tensor:
+    """What has a value's shape, and none of its numbers."""
+    number = float(arguments[-1]) if "full" in t.name else float("ones" in t.name)
+    return torch.full(shape, number, dtype=torch.float64)
+
+
+@RULES.add("flip")
+def _flip(t: Translator, shape: Shape, x: Value, axes: Sequence[int]) -> Value:
+    for axis in axes:
+        x = _index_select(t, shape, x, axis, torch.arange(shape[axis] - 1, -1, -1))
+    return x
+
+
+@RULES.add("roll")
+def _roll(t: Translator, shape: Shape, x: Value, shifts: Sequence[int], axes: Sequence[int] = ()) -> Value:
+    if len(axes) != len(shifts):
+        raise TypeError("the model rolls all elements at once; export takes axes: torch.roll(x, 1, dims=-1)")
+    for shift, axis in zip(shifts, axes, strict=True):
+        x = _index_select(t, shape, x, axis, torch.arange(shape[axis]).roll(shift))
+    return x
+
+
+@RULES.add("repeat", "tile")
+def _repeat(t: Translator, shape: Shape, x: Value, repeats: Sequence[int]) -> Value:
+    whole = x.viewed((*(1 for _ in range(len(shape) - len(x.shape))), *x.shape))
+    for axis, count in enumerate(repeats):
+        if count > 1:
+            grown = (*whole.shape[:axis], count * whole.shape[axis], *whole.shape[axis + 1 :])
+            whole = Value(t.recorder, _concat(t, grown, [whole] * count, axis), grown)
+    return whole
+
+
+@RULES.add("constant_pad_nd", "pad")
+def _pad(
+    t: Translator, shape: Shape, x: Value, pads: Sequence[int], mode: Any = "constant", value: Any = None
+) -> Value:
+    """Constants around the last axes, the last one first."""
+    number = mode if isinstance(mode, (int, float)) else value
+    if isinstance(mode, str) and mode != "constant":
+        raise TypeError(f"the model pads in mode '{mode}'; export pads with a constant")
+    for place, (before, after) in enumerate(zip(pads[::2], pads[1::2], strict=True)):
+        axis = len(shape) - 1 - place
+        parts = [x]
+        for count, first in ((before, True), (after, False)):
+            if count < 0:
+                raise TypeError("the model cuts by padding with less than nothing; export takes slices: x[..., 1:]")
+            if count:
+                sizes = (*x.shape[:axis], count, *x.shape[axis + 1 :])
+                filler = t.value(torch.full(sizes, float(number or 0.0), dtype=torch.float64))
+                parts = [filler, *parts] if first else [*parts, filler]
+        grown = (*x.shape[:axis], sum(part.shape[axis] for part in parts), *x.shape[axis + 1 :])
+        x = Value(t.recorder, _concat(t, grown, parts, axis), grown)
+    return x
+
+
+class _WithPlaces:
+    """Values and where they were found; only the values are there."""
+
+    def __init__(self, value: Value) -> None:
+        self._value = value
+
+    def __getitem__(self, index: int) -> Value:
+        if index:
+            raise TypeError("the model uses where the largest or smallest value is; export takes the value alone")
+        return self._value
+
+
+def _extreme(torch_name: str, onnx_name: str) -> None:
+    @RULES.add(torch_name)
+    def apply(t: Translator, shape: Any, x: Value, axis: Any = None, keep: bool = False) -> Any:
+        if isinstance(axis, (Value, torch.Tensor)):  # of two values: the same word in torch
+            return t.elementwise({"ReduceMax": "Max", "ReduceMin": "Min"}[onnx_name], shape, x, axis)
+        if axis is None:
+            every = [k for k, n in enumerate(x.shape) if n != 1]
+            return reduced(t, shape, x, onnx_name, every) if every else x.viewed(shape)
+        place = int(axis) % len(x.shape)
+        same = x.shape[place] == 1
+        return _WithPlaces(x.viewed(shape[0]) if same else reduced(t, shape[0], x, onnx_name, [place]))
+
+
+_extreme("max", "ReduceMax")
+_extreme("min", "ReduceMin")
+
+
 @RULES.add("index_select")
 def _index_select(t: Translator, shape: Shape, x: Value, axis: int, index: torch.Tensor) -> Value:
     """Columns by number, known when the model is exported."""
@@ -220,7 +305,14 @@ for _torch_name, _onnx_name in {
     "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "maximum": "Max", "minimum": "Min",
 }.items():  # fmt: skip
     _binary(_torch_name, _onnx_name)
+_binary("true_divide", "Div")
 _binary("rsub", "Sub", swapped=True)
+
+
+@RULES.add("hypot")
+def _hypot(t: Translator, shape: Shape, a: Any, b: Any) -> Value:
+    squares = (t.elementwise("Mul", value.shape, value, value) for value in (t.value(a), t.value(b)))
+    return t.unary("Sqrt", t.elementwise("Add", shape, *squares))
 
 
 @RULES.add("pow", "square")
@@ -252,6 +344,24 @@ _reduction("mean", "ReduceMean")
 _reduction("sum", "ReduceSum")
 _reduction("amax", "ReduceMax")
 _reduction("amin", "ReduceMin")
+
+
+@RULES.add("var", "std")
+def _variance(
+    t: Translator, shape: Shape, x: Value, axes: Any = None, unbiased: bool = True, _keep: bool = False,
+    *, correction: Any = None, keepdim: bool = False,
+) -> Value:  # fmt: skip
+    chosen = [int(k) % len(x.shape) for k in (range(len(x.shape)) if axes is None else [*axes])]
+    longer = [k for k in chosen if x.shape[k] != 1]
+    count = math.prod(x.shape[k] for k in chosen)
+    if not longer:
+        raise TypeError("of one value alone; export takes axes with several")
+    full = tuple(1 if k in longer else n for k, n in enumerate(x.shape))
+    centred = t.elementwise("Sub", x.shape, x, reduced(t, full, x, "ReduceMean", longer))
+    square = reduced(t, shape, t.elementwise("Mul", x.shape, centred, centred), "ReduceMean", longer)
+    freedom = count - (float(correction) if correction is not None else float(unbiased))
+    value = t.elementwise("Mul", shape, square, count / freedom)
+    return t.unary("Sqrt", value) if t.name == "std" else value
 
 
 @RULES.add("logsumexp")
