@@ -26,9 +26,6 @@ if WORKSTATION:
 
     torch.set_num_threads(1)  # the models are tiny, and several test processes share the machine
 
-# What was imported stays; else each of the many collections that the simulated GPU asks for looks at all of it.
-gc.freeze()
-
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Where the device half is tested alone, leave out what exports, and the simulated GPU, which reads ONNX graphs."""
@@ -37,6 +34,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left = [i for i in items if i.get_closest_marker("workstation") or {"gpu", "short_commands"} & set(i.fixturenames)]
     config.hook.pytest_deselected(items=left)
     items[:] = [item for item in items if item not in left]
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays; else each of the many collections that the simulated GPU asks for looks at all of it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch.export._trace  # noqa: F401 - or the first export imports it, after conftest.py has frozen what there is
 from torch import nn
 
 from lnn_edge import export_model
