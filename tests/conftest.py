@@ -99,6 +99,15 @@ def python(environment: dict[str, str]) -> Callable[..., subprocess.CompletedPro
     return run
 
 
+@pytest.fixture(scope="session")
+def warm() -> Iterator[dict[str, str]]:
+    """An environment whose `python` and `lnn-edge` start with torch imported, for whole programs; see `warm_python`."""
+    from warm_python import warm_python
+
+    with tempfile.TemporaryDirectory() as name, warm_python(Path(name)) as folder:
+        yield os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+
+
 @pytest.fixture
 def open_path() -> Iterator[Path]:
     """A directory that any user may enter; pytest's own are for one user only."""
