@@ -66,10 +66,11 @@ def ltc_copy(ltc_bundle: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def short_commands(monkeypatch) -> None:
-    """`lnn-edge export` in this process with a short proof, whatever its `--steps`: for what is not about proofs."""
-    from exports import short_proofs  # it needs torch
+    """`lnn-edge export` and `verify --against` in this process with short proofs, for what is not about proofs."""
+    from exports import short_proofs, short_verifications  # which need torch
 
     short_proofs(monkeypatch, "lnn_edge.export.export_model")
+    short_verifications(monkeypatch)
 
 
 @pytest.fixture
@@ -83,8 +84,8 @@ def gpu(monkeypatch, tmp_path) -> Iterator[Callable[..., fake_tensorrt.Fake]]:
 
 @pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
-    """Of a process that finds these sources, whether the package is installed or not."""
-    return os.environ | {"PYTHONPATH": str(ROOT)}
+    """Of a process that finds these sources, installed or not; on one thread, as the models are tiny."""
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="session")
