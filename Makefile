@@ -41,8 +41,9 @@ device-jetpack6: build/bundles
 	$(call device,build/device-jetpack6,'onnxruntime==1.23.*')
 
 define device
-	$(PYTHON310) -m venv --clear $(1)
-	$(1)/bin/python -m pip --disable-pip-version-check -q install . $(2) hypothesis pytest pytest-timeout pytest-xdist
+	$(PYTHON310) -m venv --clear --without-pip $(1)
+	$(PIP) wheel --no-deps --no-build-isolation -w $(1)/wheel .
+	$(PIP) --python $(1)/bin/python install $(1)/wheel/*.whl $(2) hypothesis pytest pytest-timeout pytest-xdist
 	! $(1)/bin/python -c "import torch" 2>/dev/null
 	LNN_EDGE_TEST_BUNDLES=$(CURDIR)/build/bundles $(1)/bin/python -m pytest -n 2 $(DEVICE_TESTS)
 endef

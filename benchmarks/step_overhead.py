@@ -88,10 +88,11 @@ def measure(name: str, calls: int) -> dict[str, float | str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=int, default=20_000, help="calls of each kind (default 20000)")
+    parser.add_argument("--only", default="", help="only models whose name contains this")
     parser.add_argument("--json", type=argparse.FileType("w"), help="write the figures to a file, or - for the screen")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows = [measure(name, arguments.calls) for name in MODELS]
+    rows = [measure(name, arguments.calls) for name in MODELS if arguments.only in name]
     if arguments.json:
         json.dump({"machine": machine(), "calls": arguments.calls, "rows": rows}, arguments.json, indent=2)
         return

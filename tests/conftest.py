@@ -26,9 +26,6 @@ if WORKSTATION:
 
     torch.set_num_threads(1)  # the models are tiny, and several test processes share the machine
 
-# What was imported stays; else each of the many collections that the simulated GPU asks for looks at all of it.
-gc.freeze()
-
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Where the device half is tested alone, leave out what exports, and the simulated GPU, which reads ONNX graphs."""
@@ -37,6 +34,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left = [i for i in items if i.get_closest_marker("workstation") or {"gpu", "short_commands"} & set(i.fixturenames)]
     config.hook.pytest_deselected(items=left)
     items[:] = [item for item in items if item not in left]
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays; else each of the many collections that the simulated GPU asks for looks at all of it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -63,10 +66,11 @@ def ltc_copy(ltc_bundle: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def short_commands(monkeypatch) -> None:
-    """`lnn-edge export` in this process with a short proof, whatever its `--steps`: for what is not about proofs."""
-    from exports import short_proofs  # it needs torch
+    """`lnn-edge export` and `verify --against` in this process with short proofs, for what is not about proofs."""
+    from exports import short_proofs, short_verifications  # which need torch
 
     short_proofs(monkeypatch, "lnn_edge.export.export_model")
+    short_verifications(monkeypatch)
 
 
 @pytest.fixture
@@ -80,8 +84,8 @@ def gpu(monkeypatch, tmp_path) -> Iterator[Callable[..., fake_tensorrt.Fake]]:
 
 @pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
-    """Of a process that finds these sources, whether the package is installed or not."""
-    return os.environ | {"PYTHONPATH": str(ROOT)}
+    """Of a process that finds these sources, installed or not; on one thread, as the models are tiny."""
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="session")
@@ -94,6 +98,15 @@ def python(environment: dict[str, str]) -> Callable[..., subprocess.CompletedPro
         return subprocess.run(command, check=False, **options)  # type: ignore[call-overload, no-any-return]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[dict[str, str]]:
+    """An environment whose `python` and `lnn-edge` start with torch imported, for whole programs; see `warm_python`."""
+    from warm_python import warm_python
+
+    with tempfile.TemporaryDirectory() as name, warm_python(Path(name)) as folder:
+        yield os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
 
 
 @pytest.fixture

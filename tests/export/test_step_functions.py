@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from exports import quick_export
+from exports import quick_export, short_verifications
 from ncps.torch import LTC, CfC, CfCCell, LTCCell, WiredCfCCell
 from ncps.wirings import AutoNCP
 from torch import nn
@@ -211,7 +211,7 @@ class Learned(Loop):
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_initial_state_that_was_trained(batch, tmp_path):
+def test_initial_state_that_was_trained(batch, tmp_path, monkeypatch):
     module, x = Learned(), recording(30, seed=7)
     refused(tmp_path, module, ValueError, "does not start from zeros.*initial_state=", step=module.step)
     export(module, tmp_path, step=module.step, initial_state=lambda model: model.start, batch=batch)
@@ -223,6 +223,7 @@ def test_initial_state_that_was_trained(batch, tmp_path):
     with torch.no_grad():
         other.load_state_dict(module.state_dict())
         other.start.add_(0.1)
+    short_verifications(monkeypatch)
     report = verify_against(
         other, tmp_path / "m.lnn", example=x, step=other.step, initial_state=other.start, progress=lambda *_: None
     )
@@ -466,7 +467,7 @@ def call(capsys, *arguments):
 
 
 @pytest.mark.parametrize("names", [("--step", "turn"), ("--step", "step", "--initial-state", "begin")])
-def test_the_command_line_finds_the_step(names, work, capsys):
+def test_the_command_line_finds_the_step(names, work, capsys, short_commands):
     source = ("train.py:make_model", *names, "--example", "walk.npy")
     code, out, _ = call(capsys, "export", source[0], "m.lnn", *source[1:], "--json", "-")
     assert code == 0

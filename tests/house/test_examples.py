@@ -6,7 +6,6 @@ import csv
 import json
 import re
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -18,23 +17,26 @@ ROOT = Path(__file__).parents[2]
 DATA = ROOT / "examples" / "data"
 
 
-EPOCHS = {"cfc": "12", "ltc": "30"}  # enough to be far above chance, which is 10 of 40
+def printed_by(warm, script, *arguments):
+    """What a script of this project prints. `warm` is the environment it runs in."""
+    command = ["python", *map(str, (script, *arguments))]
+    done = subprocess.run(command, cwd=ROOT, env=warm, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+EPOCHS = {"cfc": "8", "ltc": "22"}  # enough to be far above chance, which is 10 of 40
 
 
 @pytest.mark.parametrize("cell", sorted(EPOCHS))
-def test_demo(cell, tmp_path):
-    arguments = ["--cell", cell, "--epochs", EPOCHS[cell], "--output", str(tmp_path)]
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(ROOT / "examples" / "imu_activity.py"), *arguments],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+def test_demo(cell, tmp_path, warm):
+    arguments = ["--cell", cell, "--epochs", EPOCHS[cell], "--output", tmp_path]
+    printed = printed_by(warm, "-W", "error", "examples/imu_activity.py", *arguments)
     for stage in ("1. train", "2. export", "3. verify", "4. stream", "5. measure"):
-        assert f"\n{stage}" in done.stdout
-    by_second = re.search(r"right of 40 +(.*)", done.stdout).group(1).split()
+        assert f"\n{stage}" in printed
+    by_second = re.search(r"right of 40 +(.*)", printed).group(1).split()
     assert len(by_second) == 10
-    summary = done.stdout[done.stdout.index("\nsummary of") :]
+    summary = printed[printed.index("\nsummary of") :]
     right = int(re.search(r"right +(\d+) of 40", summary).group(1))
     assert right >= 20
     assert right == int(by_second[-1])
@@ -42,20 +44,14 @@ def test_demo(cell, tmp_path):
     assert json.loads((tmp_path / "bench.json").read_text())["self_test"] == "passed"
 
 
-def run_quick(script, folder):
-    """A script with `--quick`: every stage runs, what is trained is not good yet."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / script), "--quick", "--output", str(folder)],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def run_quick(warm, script, folder):
+    """An example with `--quick`: every stage runs, what is trained is not good yet."""
+    return printed_by(warm, f"examples/{script}", "--quick", "--output", folder)
 
 
-def test_closed_loop(tmp_path):
+def test_closed_loop(tmp_path, warm):
     """Every driver gets its row, and the deployed policy acts as torch's does on the very samples that it sees."""
-    printed = run_quick("closed_loop.py", tmp_path)
+    printed = run_quick(warm, "closed_loop.py", tmp_path)
     rows = re.findall(r"^  (\w.*?) +(\d+) \+- +\d+ +\d+ +\d+ +\d+ +\d+\.\d+$", printed, flags=re.M)
     returns = {name: int(mean) for name, mean in rows}
     table = re.search(r"^ +return +least.*\n(?:  .* \+- .*\n)+", printed, flags=re.M).group().splitlines()
@@ -69,22 +65,23 @@ def test_closed_loop(tmp_path):
     assert json.loads((tmp_path / "balance.lnn" / "manifest.json").read_text())["time"]["mode"] == "measured"
 
 
-def test_own_model(tmp_path):
-    printed = run_quick("own_model.py", tmp_path)
+def test_own_model(tmp_path, warm):
+    printed = run_quick(warm, "own_model.py", tmp_path)
     assert float(re.search(r"bundle and torch (\S+) apart", printed).group(1)) < 1e-5
     assert re.search(r"off by +0\.\d+ of the room while it can be seen\n +0\.\d+ while it is hidden", printed)
 
 
-def test_forecast(tmp_path):
-    printed = run_quick("forecast.py", tmp_path)
+def test_forecast(tmp_path, warm):
+    printed = run_quick(warm, "forecast.py", tmp_path)
     assert float(re.search(r"stream and predict (\S+) apart", printed).group(1)) < 1e-5
     rms, _, last = map(float, re.search(r"^  1 to 5 +(\S+) +(\S+) +(\S+)", printed, flags=re.M).groups())
     assert rms < last  # even a short training beats the guess that nothing moves
     assert (tmp_path / "forecast.png").stat().st_size > 10_000
 
 
-def test_notebook(tmp_path):
+def test_notebook(tmp_path, monkeypatch):
     """Every cell runs in an empty folder; no outputs are kept in the file, so that it never shows stale ones."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     notebook = nbformat.read(ROOT / "examples" / "notebook" / "deploy.ipynb", as_version=4)
     assert all(not cell.outputs for cell in notebook.cells if cell.cell_type == "code")
     done = nbclient.NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(tmp_path)}}).execute()
@@ -112,28 +109,20 @@ def test_recordings_are_what_the_readme_says(name):
 @pytest.mark.parametrize(
     ("script", "arguments", "headings"),
     [
-        ("step_overhead.py", ["--calls", "100"], ["torch eager", "stream.step", "overhead"]),
+        ("step_overhead.py", ["--calls", "100", "--only", "CfC(6"], ["torch eager", "stream.step", "overhead"]),
         ("estimator.py", ["--runs", "1", "--epochs", "1", "--only", "CfC"], ["ncps ms", "fit ms", "ratio"]),
         ("step_graphs.py", ["--runs", "2", "--only", "CfC(8"], ["ours us", "stock us", "ratio"]),
     ],
 )
-def test_benchmark(script, arguments, headings):
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / script), *arguments], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert all(heading in done.stdout for heading in headings)
-    assert re.search(r"^CfC\(.*\) +\d", done.stdout, flags=re.M)
+def test_benchmark(script, arguments, headings, warm):
+    printed = printed_by(warm, f"benchmarks/{script}", *arguments)
+    assert all(heading in printed for heading in headings)
+    assert re.search(r"^CfC\(.*\) +\d", printed, flags=re.M)
 
 
-def test_activity_benchmark():
+def test_activity_benchmark(warm):
     """The estimator on the demo's task, shortened; what is deployed decides as `predict` does."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "activity.py"), "--cell", "CfC", "--seeds", "1", "--epochs", "60"],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    right, deployed = map(int, re.search(r"^CfC +1 +(\d+) +(\d+)", done.stdout, flags=re.M).groups())
+    printed = printed_by(warm, "benchmarks/activity.py", "--cell", "CfC", "--seeds", 1, "--epochs", 25)
+    right, deployed = map(int, re.search(r"^CfC +1 +(\d+) +(\d+)", printed, flags=re.M).groups())
     assert right == deployed
     assert right >= 20  # chance is 10

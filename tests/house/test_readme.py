@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,12 +14,10 @@ BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.S)
 INSTALLING = ("make ", "pip install ")  # run by .ci/run and by tests/house/test_packaging.py
 
 
-def shell(command, folder):
-    bin_folder = Path(sys.executable).parent
-    environment = os.environ | {"PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
-    return subprocess.run(
-        ["bash", "-eu", "-o", "pipefail", "-c", command], cwd=folder, env=environment, capture_output=True, text=True
-    )
+def printed_by(command, folder, environment):
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command[-1]}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
 
 
 VERSION = re.compile(r"\b\d+\.\d+\.\d+\b")  # belongs to the machine; every other figure must be the one that is shown
@@ -44,7 +40,7 @@ def assert_same_output(printed, shown):
 
 
 @pytest.fixture(scope="module")
-def outputs(tmp_path_factory):
+def outputs(tmp_path_factory, warm):
     """Run every block in order; what each printed, by block."""
     folder = tmp_path_factory.mktemp("readme")
     printed = {}
@@ -53,17 +49,13 @@ def outputs(tmp_path_factory):
             for line in code.splitlines():
                 if line.startswith(INSTALLING):
                     continue
-                done = shell(line, folder)
-                assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-                printed[line] = done.stdout
+                printed[line] = printed_by(["bash", "-eu", "-o", "pipefail", "-c", line], folder, warm)
         elif language == "python" and "def make_model" in code:
             (folder / "gait.py").write_text(code)
         elif language == "python":
-            done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
-            assert done.returncode == 0, done.stderr
             calls = ("LiquidNeuralNetwork", "export_model", "save_checkpoint", "load")
             call = next(name for name in calls if f"lnn_edge.{name}(" in code)
-            printed[call] = done.stdout
+            printed[call] = printed_by(["python", "-c", code], folder, warm)
     return printed
 
 

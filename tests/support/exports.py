@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import importlib
 import inspect
 import os
 import pickle
@@ -13,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch.export._trace  # noqa: F401 - or the first export imports it, after conftest.py has frozen what there is
 from torch import nn
 
 from lnn_edge import export_model
 from lnn_edge.export.exporting import export_with_proof
+from lnn_edge.export.proof.excitation import excite
 from lnn_edge.export.proof.length import ProofLength
 from lnn_edge.verify.report import ExportReport
+from lnn_edge.verify.samples import Excitation
 
 # All of the truth, of the segments and of the backends, over few steps, as many as the check of causality takes: about
 # a tenth of a full proof. It still finds a step that is wrong; only what grows slowly needs a thousand steps.
@@ -40,6 +44,15 @@ def short_proofs(monkeypatch: pytest.MonkeyPatch, *places: str) -> None:
     """Let commands or estimators that import `export_model` from these places export with short proofs."""
     for place in places:
         monkeypatch.setattr(place, lambda model, path, **options: quick_export(model, path, **(options | _SHORTENED)))
+
+
+def short_verifications(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `verify_against` step over as few samples as `quick_export` does, whatever its `steps`."""
+
+    def excited(tensors: Any, time: Any, recorded: Any, _steps: int, **options: Any) -> Excitation:
+        return excite(tensors, time, recorded, SHORT_PROOF.least, least=SHORT_PROOF.least, **options)
+
+    monkeypatch.setattr(importlib.import_module("lnn_edge.export.verify_against"), "excite", excited)
 
 
 def proven(factory: pytest.TempPathFactory, make: Callable[[], nn.Module], name: str = "m.lnn", **options: Any) -> Path:

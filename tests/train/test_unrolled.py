@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import subprocess
-import sys
 
 import pytest
 import torch
@@ -471,7 +470,7 @@ def test_refused(change, error, message):
         unrolled(**arguments)
 
 
-def test_benchmark():
+def test_benchmark(warm):
     arguments = [
         "--runs",
         "1",
@@ -487,7 +486,7 @@ def test_benchmark():
         "NCP(20",
     ]
     script = ROOT / "benchmarks" / "training.py"
-    done = subprocess.run([sys.executable, "-W", "error", script, *arguments], capture_output=True, text=True)
+    done = subprocess.run(["python", "-W", "error", script, *arguments], env=warm, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)["results"]
     assert [r["name"] for r in results] == ["CfC(8, 20)", "CfC(8, AutoNCP(20, 4))", "LTC(8, AutoNCP(20, 4))"]

@@ -213,14 +213,15 @@ class TestLongRuns:
         assert code == 2
         assert "`steps` is 10, but the golden sequences of" in err
 
-    def test_ten_thousand_steps_against_the_model(self, cfc_bundle):
-        phases = {}
+    def test_ten_thousand_steps_against_the_model(self, tmp_path):
+        phases, model = {}, BY_NAME["cfc-pure"].build()
+        quick_export(model, tmp_path / "m.lnn")
 
         def progress(phase, done, total):
             assert 0 <= done < total
             phases.setdefault(phase, []).append(done)
 
-        report = verify_against(small_cfc(), cfc_bundle, steps=10_000, progress=progress)
+        report = verify_against(model, tmp_path / "m.lnn", steps=10_000, progress=progress)
         assert report.passed
         assert report.steps == 17_500
         assert list(phases) == [

@@ -6,6 +6,7 @@ An engine is the ONNX graph behind a header, and runs through onnxruntime on the
 from __future__ import annotations
 
 import json
+import math
 import weakref
 
 import numpy as np
@@ -291,7 +292,7 @@ def make_library(version: str, machine: Machine, world: dict):
                 raise Misuse("the execution context of this work is gone")
             views = {}
             for mode, tensor in ICudaEngine.tensors(engine):
-                nbytes = 4 * int(np.prod(tensor.shape))
+                nbytes = 4 * math.prod(tensor.shape)
                 memory = machine.view(addresses[tensor.name], nbytes, f"'{tensor.name}'")
                 views[tensor.name] = (mode, memory.view(np.float32).reshape(tensor.shape))
             inputs = {n: v for n, (mode, v) in views.items() if mode == "INPUT"}

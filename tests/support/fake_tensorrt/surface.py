@@ -11,6 +11,7 @@ import json
 import re
 import types
 from dataclasses import dataclass
+from functools import cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -29,12 +30,15 @@ class Parameter:
     required: bool
 
 
+@cache
 def read(version: str) -> dict:
+    """As it is in the file. Read-only."""
     return json.loads((API / f"{version}.json").read_text())
 
 
+@cache
 def overloads(signature: str) -> list[list[Parameter]]:
-    """The parameter lists of a method, `self` left out."""
+    """The parameter lists of a method, `self` left out. Read-only."""
     parts = [p for p in signature.split(" | ") if not re.search(r"\(\*args, \*\*kwargs\)", p)]
     return [[_parameter(text) for text in _split(_inside(p))][1:] for p in parts]
 
@@ -89,18 +93,30 @@ def bind(name: str, lists: list[list[Parameter]], arguments: tuple, keywords: di
 
 
 def build(version: str, behaviours: dict[str, type]) -> types.ModuleType:
-    """Make the module; `behaviours` maps class names to classes whose `do_METHOD` imitate methods."""
+    """Make the module; `behaviours` maps class names to classes whose `do_METHOD` imitate methods.
+
+    Each of the hundreds of members is made when it is asked for: tests make many modules and use little of each.
+    """
     surface = read(version)
     module = types.ModuleType("tensorrt")
     module.__version__, module.__spec__ = surface["version"], ModuleSpec("tensorrt", None)
-    for name, members in surface["enums"].items():
-        if "." not in name:
-            setattr(module, name, enum.IntEnum(name, members))
-    for name, members in surface["classes"].items():
-        setattr(module, name, _class(name, members, surface, behaviours.get(name, object), module))
-    for name in surface["functions"]:
-        setattr(module, name, _missing(name))
+
+    def made(name):
+        setattr(module, name, _member(name, surface, behaviours, module))
+        return getattr(module, name)
+
+    module.__getattr__ = made
     return module
+
+
+def _member(name, surface, behaviours, module):
+    if name in surface["classes"]:
+        return _class(name, surface["classes"][name], surface, behaviours.get(name, object), module)
+    if name in surface["enums"] and "." not in name:
+        return enum.IntEnum(name, surface["enums"][name])
+    if name in surface["functions"]:
+        return _missing(name)
+    raise AttributeError(f"module 'tensorrt' has no attribute '{name}'")
 
 
 def _class(name, members, surface, behaviour, module):
