@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 import torch.export._trace  # noqa: F401 - or the first export imports it, after conftest.py has frozen what there is
+from lnn_edge.export.proof.excitation import excite
 from torch import nn
 
 from lnn_edge import export_model
 from lnn_edge.export.exporting import export_with_proof
-from lnn_edge.export.proof.excitation import excite
 from lnn_edge.export.proof.length import ProofLength
 from lnn_edge.verify.report import ExportReport
 from lnn_edge.verify.samples import Excitation
