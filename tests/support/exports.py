@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 import torch.export._trace  # noqa: F401 - or the first export imports it, after conftest.py has frozen what there is
-from lnn_edge.export.proof.excitation import excite
 from torch import nn
 
 from lnn_edge import export_model
 from lnn_edge.export.exporting import export_with_proof
 from lnn_edge.export.proof.length import ProofLength
+from lnn_edge.verify.excitation import excite
 from lnn_edge.verify.report import ExportReport
 from lnn_edge.verify.samples import Excitation
 
@@ -50,7 +50,7 @@ def short_verifications(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `verify_against` step over as few samples as `quick_export` does, whatever its `steps`."""
 
     def excited(tensors: Any, time: Any, recorded: Any, _steps: int, **options: Any) -> Excitation:
-        return excite(tensors, time, recorded, SHORT_PROOF.least, least=SHORT_PROOF.least, **options)
+        return excite(tensors, time, recorded, SHORT_PROOF.least, **options | {"least": SHORT_PROOF.least})
 
     monkeypatch.setattr(importlib.import_module("lnn_edge.export.verify_against"), "excite", excited)
 
