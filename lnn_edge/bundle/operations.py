@@ -55,6 +55,9 @@ class Lookup(Protocol):
     def tensor(self, name: str, shape: Sequence[int | None] | None = None) -> Shape:
         """Shape of a float64 tensor; `None` in an expected shape fits any size."""
 
+    def smallest(self, name: str) -> float | None:
+        """The smallest number of an operand that is a tensor; `None` for a value, which is not known yet."""
+
     def indices(self, name: str, below: int) -> Shape:
         """Shape of a tensor of whole numbers, each at least 0 and below a limit."""
 

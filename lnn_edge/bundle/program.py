@@ -19,7 +19,7 @@ import numpy as np
 from ..arrays import Array
 from ..errors import BundleError
 from ..format_version import newer_version
-from .operations import MAX_ELEMENTS, OPERATIONS, Few, Kind, Node, Operation, Shape
+from .operations import MAX_ELEMENTS, OPERATIONS, Few, Kind, Node, Operation, Shape, refuse_unless
 from .spec import DT_INPUT, Frozen
 from .step_cores import CORES, Core
 
@@ -271,6 +271,7 @@ def _walked(program: Program, tensors: Mapping[str, Array]) -> Names:
     names.declare(program.elapsed.name, Kind((1,)))
     for place, node in enumerate(program.nodes):
         try:
+            refuse_unless(node.where.isprintable(), "`where` cannot be printed")
             made = node.check(names)
         except ValueError as error:
             raise ValueError(f"node {place} ({_title(node)}): {error}") from error
@@ -338,6 +339,8 @@ class Names:
         Raises:
             ValueError: If there is something of that name, or it is larger than a value may be.
         """
+        if not name.isprintable():
+            raise ValueError(f"the name {name[:80]!a} cannot be printed")
         if not name or name in self:
             raise ValueError(f"the name '{name}' is declared twice, or empty")
         if len(kind.shape) > _MAX_AXES:
@@ -371,6 +374,10 @@ class Names:
         if shape is not None and not _fits(found, shape):
             raise ValueError(f"'{name}' has shape {list(found)}, expected {_wanted(shape)}")
         return found
+
+    def smallest(self, name: str) -> float | None:
+        """See `operations.Lookup.smallest`."""
+        return None if name in self._values else float(self._tensors[name].min(initial=np.inf))
 
     def indices(self, name: str, below: int) -> Shape:
         """See `operations.Lookup.indices`."""

@@ -109,7 +109,7 @@ class Ltc(Core, frozen=True, omit_defaults=True, kw_only=True, tag_field="op", t
         inputs, units = _width(look, self.input), self.units
         refuse_unless(1 <= self.motor <= units, f"{self.motor} motor neurons of {units}")
         refuse_unless(1 <= self.unfolds <= _MOST_UNFOLDS, f"{self.unfolds} unfolds, expected 1 to {_MOST_UNFOLDS}")
-        refuse_unless(math.isfinite(self.epsilon), f"epsilon {self.epsilon}")
+        refuse_unless(0 <= self.epsilon < math.inf, f"epsilon {self.epsilon}")
         _check_state(look, self.state, units)
         _check_elapsed(look, self.elapsed)
         for name in (self.cm, self.gleak, self.vleak):
@@ -273,6 +273,8 @@ def _check_state(look: Lookup, name: str, units: int) -> None:
 def _check_elapsed(look: Lookup, name: str) -> None:
     shape = _number(look, name)
     refuse_unless(shape == (1,), f"the timespan '{name}' has shape {list(shape)}, expected [1]")
+    timespan = look.smallest(name)
+    refuse_unless(timespan is None or 0 <= timespan < math.inf, f"the timespan '{name}' is {timespan}")
 
 
 def _number(look: Lookup, name: str) -> Shape:

@@ -115,7 +115,8 @@ def _shown(report: ExportReport) -> list[str]:
 
 def _titles(report: ExportReport, tensors: list[str]) -> tuple[str, str]:
     """The verdict, and what is drawn."""
-    verdict = "equal to torch" if report.passed else "NOT equal to torch"
+    judge = "torch" if any(curve.subject == TORCH for curve in report.timeline.curves) else "torch and its step program"
+    verdict = f"equal to {judge}" if report.passed else f"NOT equal to {judge}"
     total = len({curve.tensor for curve in report.timeline.curves})
     shown = "" if len(tensors) == total else f"; the {len(tensors)} of {total} tensors nearest to their limits"
     width = _bin_width(report.steps)

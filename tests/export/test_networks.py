@@ -589,3 +589,19 @@ def test_a_dict_with_the_only_input_is_an_example(tmp_path):
     quick_export(module, tmp_path / "m.lnn", example={"x": x})
     with pytest.raises(ValueError, match=r"`example` is a dict of \['u', 'x'\], but the model takes one input"):
         quick_export(module, tmp_path / "n.lnn", example={"x": x, "u": x})
+
+
+MIXED = {
+    "mean": lambda y: y - y.mean(0, keepdim=True),
+    "softmax": lambda y: y.softmax(0),
+    "largest": lambda y: y / y.abs().amax(0),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_a_model_that_mixes_the_rows_of_a_batch_is_refused(name, tmp_path):
+    """One row alone is all that is traced; what its author gets for three would be something else."""
+    module = built(lambda: AroundOne(behind=MIXED[name]))
+    with pytest.raises(ValueError, match=r"the model mixes the rows of a batch.*export with batch=1"):
+        quick_export(module, tmp_path / "m.lnn", example=vectors(), batch=3)
+    assert list(tmp_path.iterdir()) == []

@@ -167,6 +167,11 @@ def written(y, write):
     return copy
 
 
+def masked(y):
+    """The first of four as unlikely as can be."""
+    return y.masked_fill(torch.tensor([True, False, False, False]), -torch.inf)
+
+
 OPERATIONS = {
     "dead-band": lambda y: torch.where(y.abs() > 0.1, y, 0.0),
     "choice-of-two": lambda y: torch.where(y[..., :1] >= y[..., 1:2], y, -y),
@@ -196,6 +201,11 @@ OPERATIONS = {
     "logit-lerp": lambda y: torch.logit(torch.sigmoid(y)) + torch.lerp(y, 2 * y, 0.3),
     "nan-to-num": lambda y: torch.nan_to_num(y) + torch.hypot(y, y),
     "addcmul": lambda y: torch.addcmul(y, y, y, value=0.5) + functional.softsign(y) + functional.threshold(y, 0.1, 0.0),
+    "masked-softmax": lambda y: masked(functional.linear(y, torch.eye(4) + 0.1)).softmax(-1),
+    "product-with-a-vector": lambda y: (y @ torch.arange(4.0) + functional.linear(y, torch.ones(4)))[..., None],
+    "width-one": lambda y: functional.normalize(y[..., :1], dim=-1) + functional.rms_norm(y[..., 1:2], [1]),
+    "rsub-alpha": lambda y: torch.rsub(y, 2 * y + 1, alpha=3),
+    "threshold": lambda y: torch.where((y * 10).round() / 10 == 0.3, y, 2 * y),
     "relu": lambda y: functional.relu(y),
     "elu": lambda y: functional.elu(y, 0.7),
     "leaky_relu": lambda y: functional.leaky_relu(y, 0.3),

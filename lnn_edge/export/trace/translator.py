@@ -220,6 +220,8 @@ def _folded(
         return None
     if bool(np.all(step.factor == 1.0)) and not np.any(step.shift):
         return values[0].viewed(shape)
+    if not (np.isfinite(step.factor).all() and np.isfinite(step.shift).all()):
+        return None  # minus infinity before a softmax is a mask, and no bias
     if isinstance(values[0], Product):
         return values[0].folded(step)
     return Scaled(recorder, values[0], step, write)
@@ -258,7 +260,8 @@ def _origin(node: torch.fx.Node) -> tuple[str, str]:
     module = modules[-1].removeprefix("inner").removeprefix(".") if modules else ""
     frames = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
     own = [f"{Path(file).name}:{line}" for file, line in frames if not file.startswith(_NOT_THE_USERS)]
-    return " ".join(filter(None, [*own[-1:], module])), module
+    where = " ".join(filter(None, [*own[-1:], module]))
+    return "".join(c if c.isprintable() else "?" for c in where), module
 
 
 def _place(node: torch.fx.Node) -> str:

@@ -150,17 +150,21 @@ class StateTree:
             raise ValueError(f"the step takes its state as {self.spec} and returns it as {spec}; both must be the same")
         flat = []
         for name, leaf, shape in zip(self.names, leaves, self.shapes, strict=True):
-            if leaf.shape != shape:
+            several = shape[:1] == (1,)  # rows, where there may be several
+            if leaf.shape[several:] != shape[several:]:
                 raise ValueError(
                     f"'{name}' in the state has the shape {list(shape)} in one call of the step and {list(leaf.shape)} "
                     "in the next. A stream needs a state that does not grow: keep the last few samples, not all"
                 )
-            flat.append(leaf.reshape(1, -1))
+            flat.append(leaf.reshape(len(leaf) if several else 1, -1))
         return flat
 
     def packed(self, flat: Sequence[torch.Tensor]) -> Any:
         """The other way around."""
-        leaves = [own.reshape(shape) for own, shape in zip(flat, self.shapes, strict=True)]
+        leaves = [
+            own.reshape(len(own), *shape[1:]) if shape[:1] == (1,) else own.reshape(shape)
+            for own, shape in zip(flat, self.shapes, strict=True)
+        ]
         return pytree.tree_unflatten(leaves, self.spec)
 
 

@@ -53,11 +53,37 @@ class TracedStep(nn.Module):
         return (*outputs, *after)
 
     def program(self, outputs: Sequence[Tensor], time: Time, *, timed: bool) -> StepProgram:
-        """See `Steppable.program`; `timed` says whether `one_sample` is given a timespan."""
+        """See `Steppable.program`; `timed` says whether `one_sample` is given a timespan.
+
+        Raises:
+            ValueError: If there are several rows, and the code around the cores mixes them.
+        """
+        rows = self._inputs[0].shape[0]
+        if rows > 1 and self._mixes_rows(rows, timed):
+            raise ValueError(
+                "the model mixes the rows of a batch: called with several rows it gives another result than row by row "
+                "(a mean or softmax over the axis of rows?). A bundle's rows are independent robots. Write it for each "
+                "row alone, or export with batch=1"
+            )
         recorder = Recorder(self._inputs, self._states, time)
         given = [*recorder.inputs, *recorder.states, *([span_argument(recorder)] if timed else [])]
         values = record_trace(recorder, self._trace(timed), given, self._cores)
         return recorder.finish(list(zip(outputs, values, strict=False)), values[len(outputs) :])
+
+    def _mixes_rows(self, rows: int, timed: bool) -> bool:
+        """Whether several rows at once give another result than each alone; code that takes one row only does not."""
+        draws = torch.Generator().manual_seed(0)
+        shapes = [tensor.shape for tensor in self._inputs] + [state.shape for state in self._states]
+        given = [torch.randn(shape, generator=draws) for shape in shapes]
+        given += [torch.ones(rows, 1)] if timed else []
+        with torch.no_grad():
+            try:
+                together = self(*given)
+            except Exception:
+                return False
+            alone = [self(*(value[row : row + 1] for value in given)) for row in range(rows)]
+        pairs = [(whole, torch.cat(parts)) for whole, parts in zip(together, zip(*alone, strict=True), strict=True)]
+        return any(a.shape == b.shape and not torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in pairs)
 
     def _trace(self, timed: bool) -> torch.export.ExportedProgram:
         shapes = [tensor.shape[1:] for tensor in self._inputs] + [state.shape[1:] for state in self._states]

@@ -170,7 +170,9 @@ def _leaky_relu(t: Translator, _shape: Shape, x: Value, slope: float = 0.01) -> 
 
 @RULES.add("softplus")
 @folds
-def _softplus(t: Translator, shape: Shape, x: Value, beta: float = 1.0, _threshold: float = 20.0) -> Value:
+def _softplus(t: Translator, shape: Shape, x: Value, beta: float = 1.0, threshold: float = 20.0) -> Value:
+    if threshold < 20.0:  # above it torch's is linear, by 2e-9 at 20
+        raise TypeError(f"with a threshold of {threshold:g}; export takes 20 and more")
     if beta == 1.0:
         return t.unary("Softplus", x)
     return t.elementwise("Mul", shape, t.unary("Softplus", t.elementwise("Mul", shape, x, beta)), 1.0 / beta)

@@ -25,6 +25,8 @@ RULES = Rules()
 @RULES.add("linear")
 @folds
 def _linear(t: Translator, shape: Shape, x: Value, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Value:
+    if weight.ndim == 1:  # a vector gives one number, and no axis for it
+        return _linear(t, (*shape, 1), x, weight[None], bias).viewed(shape)
     taken = (math.prod(shape[:-1]), int(weight.shape[1]))
     matrix, addend = _double(weight), None if bias is None else _double(bias)
     if isinstance(x, Scaled):
@@ -70,8 +72,8 @@ def _addmm(t: Translator, shape: Shape, bias: Any, x: Any, weight: Any, *, beta:
 @RULES.add("matmul", "mm", "bmm")
 @folds
 def _matmul(t: Translator, shape: Shape, a: Any, b: Any) -> Value:
-    if isinstance(a, Value) and isinstance(b, torch.Tensor) and b.ndim == 2:
-        return _linear(t, shape, a, b.T)
+    if isinstance(a, Value) and isinstance(b, torch.Tensor) and b.ndim <= 2:
+        return _linear(t, shape, a, b.T if b.ndim == 2 else b)
     pair = [t.value(operand) for operand in (a, b)]
     rows = all(operand.shape[0] == 1 and len(operand.shape) > 2 for operand in pair)
     return t.made(shape, "MatMul", *(operand.shaped(operand.shape[1:] if rows else operand.shape) for operand in pair))
@@ -209,8 +211,11 @@ def _pooling(torch_names: Sequence[str], onnx_name: str) -> None:
             values = [int(v) for v in value] if isinstance(value, (list, tuple)) else [int(value)]
             return values * axes if len(values) == 1 else values
 
-        if any(rest):
-            raise TypeError("the model uses pooling with dilation or ceil_mode, which export cannot translate")
+        counted = onnx_name == "AveragePool" and len(rest) > 1 and any(each(padding)) and not rest[1]
+        if (any(rest) and onnx_name == "MaxPool") or any(rest[:1]) or any(rest[2:]) or counted:
+            raise TypeError(
+                "with dilation, ceil_mode, a divisor or count_include_pad=False, which export cannot translate"
+            )
         options = {"kernel": each(kernel), "strides": each(stride or kernel), "pads": each(padding) * 2}
         own = {key: tuple(value) for key, value in options.items()}
         return t.made(shape, onnx_name, _with_channels(x), **own)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..folding import Condition
@@ -18,7 +19,8 @@ RULES = Rules()
 
 
 def _condition(t: Translator, shape: Shape, name: str, *operands: Any) -> Condition:
-    truth = t.elementwise(name, shape, *operands)
+    # A number is compared as torch does, in float32: 0.3 there is what a sample of 0.3 is.
+    truth = t.elementwise(name, shape, *(np.float32(x) if isinstance(x, (int, float)) else x for x in operands))
     numbers = t.recorder.constant(1.0), t.recorder.constant(0.0)
     return Condition(t.recorder, truth, lambda: t.recorder.operation("Where", truth.name(), *numbers))
 

@@ -296,9 +296,11 @@ def _binary(torch_name: str, onnx_name: str, swapped: bool = False) -> None:
     @RULES.add(torch_name, f"{torch_name}_")
     @folds
     def apply(t: Translator, shape: Shape, a: Any, b: Any, *, alpha: float = 1) -> Value:
+        first, second = (b, a) if swapped else (a, b)
         if alpha != 1:
-            b = b * alpha if not isinstance(b, Value) else t.elementwise("Mul", b.shape, b, float(alpha))
-        return t.elementwise(onnx_name, shape, *((b, a) if swapped else (a, b)))
+            whole = isinstance(second, Value)
+            second = t.elementwise("Mul", second.shape, second, float(alpha)) if whole else second * alpha
+        return t.elementwise(onnx_name, shape, first, second)
 
 
 for _torch_name, _onnx_name in {
@@ -336,6 +338,8 @@ def _reduction(torch_name: str, onnx_name: str) -> None:
 def reduced(t: Translator, shape: Shape, x: Value, name: str, axes: Sequence[int]) -> Value:
     """A reduction over axes counted from the front; the shape is the one torch sees afterwards."""
     longer = [axis for axis in axes if x.shape[axis] != 1]
+    if not longer:  # of one value each
+        return x.viewed(shape)
     operand, places = t.framed(x, *longer)
     return t.made(shape, name, operand, axes=tuple(places))
 
