@@ -13,7 +13,7 @@ import lnn_edge
 from lnn_edge import State
 from lnn_edge.cli.program import main
 
-ONE_OUTPUT = ["fixed", "float16", "measured", "unroll"]  # the suite looks at one array per step
+ONE_OUTPUT = [f"{name}{schema}" for name in ("fixed", "float16", "measured", "unroll") for schema in ("", "_2")]
 
 
 @pytest.fixture(scope="module")
