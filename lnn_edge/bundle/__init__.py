@@ -5,6 +5,7 @@ manifest    what a bundle says about itself, written, read and checked
 program     the step program, written, read and checked
 operations  the operations that it may hold
 step_cores  the cores that it may hold
+agreement   what a manifest and its step program must agree on
 opset       the operators that model.onnx may hold
 golden      recorded sequences with the results of the trained model
 directory   the directory on disk: read whole, hashed whole, written whole

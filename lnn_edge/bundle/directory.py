@@ -15,8 +15,10 @@ from pathlib import Path
 
 from ..errors import BundleError
 from ..files import named_in_errors
+from .agreement import differences
 from .manifest import FILES, FileEntry, Manifest, decode_manifest, encode_json
-from .program import MAX_TEXT_BYTES, MAX_WEIGHTS_BYTES, PROGRAM_JSON, PROGRAM_WEIGHTS, StepProgram, decode_program
+from .program import MAX_TEXT_BYTES, MAX_WEIGHTS_BYTES, StepProgram, decode_program
+from .spec import PROGRAM_JSON, PROGRAM_WEIGHTS
 
 __all__ = [
     "MANIFEST",
@@ -89,7 +91,7 @@ def _program(files: dict[str, bytes], manifest: Manifest) -> StepProgram | None:
     if PROGRAM_JSON not in files:
         return None
     step = decode_program(files[PROGRAM_JSON], files[PROGRAM_WEIGHTS])
-    problem = next(manifest.differences(step), None)
+    problem = next(differences(manifest, step), None)
     if problem:
         raise BundleError(f"{PROGRAM_JSON} and {MANIFEST} differ: {problem}")
     return step

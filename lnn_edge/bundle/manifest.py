@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from typing import Literal
 
 import msgspec
-import numpy as np
 
 from ..errors import BundleError
 from ..format_version import newer_version
-from .program import PROGRAM_JSON, PROGRAM_WEIGHTS, StepProgram, output_of_state
 from .spec import (
     DT_INPUT,
     MAX_UNROLL,
+    PROGRAM_JSON,
+    PROGRAM_WEIGHTS,
     Core,
     Frozen,
     Graph,
@@ -98,38 +98,6 @@ class Manifest(Frozen, frozen=True):
 
     def _in_blocks(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape if self.unroll == 1 else (shape[0], self.unroll, *shape[1:])
-
-    def differences(self, step: StepProgram) -> Iterator[str]:
-        """How a step program differs from this in its inputs, outputs, states or time."""
-        program = step.program
-        pairs = (
-            ("inputs", [(t.name, t.shape[1:]) for t in self.inputs], [(i.name, i.shape) for i in program.inputs]),
-            ("outputs", [(t.name, t.shape[1:]) for t in self.outputs], [(o.name, o.shape) for o in program.outputs]),
-            (
-                "states",
-                [(s.input, s.output, s.shape[1:]) for s in self.states],
-                [(s.name, output_of_state(s.name), s.shape) for s in program.states],
-            ),
-        )
-        different = [(what, here, there) for what, here, there in pairs if here != there]
-        for what, here, there in different:
-            yield f"{what} are {there} in the program, {here} in the manifest"
-        measured = self.time.mode == "measured"
-        if measured != (program.elapsed.dt is not None):
-            yield f"time is {self.time.mode} in the manifest, and not in the program"
-        elif not different:
-            yield from self._different_numbers(step)
-
-    def _different_numbers(self, step: StepProgram) -> Iterator[str]:
-        """Timespan and initial states: the recorder takes both from what is in the manifest."""
-        elapsed, time = step.program.elapsed, self.time
-        own = time.timespan if elapsed.dt is None or time.period_s is None else time.timespan / time.period_s
-        if own not in (elapsed.value, elapsed.timespan_per_s):
-            yield f"`elapsed` has {elapsed.value or elapsed.timespan_per_s} in the program, expected {own}"
-        for pair, state in zip(self.states, step.program.states, strict=True):
-            start = np.zeros(state.shape) if state.initial is None else step.tensors[state.initial]
-            if not np.all(start.ravel() == np.ravel(pair.initial)):
-                yield f"'{state.name}' does not start in the program from what the manifest says"
 
     def signed(self) -> Manifest:
         """With `digest` set to the SHA-256 of everything else, so that no byte of a bundle can change unnoticed."""

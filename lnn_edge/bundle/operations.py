@@ -18,6 +18,7 @@ from .spec import Frozen
 
 __all__ = [
     "MAX_ELEMENTS",
+    "MAX_OPERANDS",
     "OPERATIONS",
     "Few",
     "Form",

@@ -20,30 +20,28 @@ from ..arrays import Array
 from ..errors import BundleError
 from ..format_version import newer_version
 from .operations import MAX_ELEMENTS, OPERATIONS, Few, Kind, Node, Operation, Shape, refuse_unless
-from .spec import DT_INPUT, Frozen
+from .spec import DT_INPUT, PROGRAM_JSON, PROGRAM_WEIGHTS, Frozen
 from .step_cores import CORES, Core
 
 __all__ = [
     "MAX_NODES",
     "MAX_TEXT_BYTES",
     "MAX_WEIGHTS_BYTES",
-    "PROGRAM_JSON",
-    "PROGRAM_WEIGHTS",
+    "PROGRAM_VERSION",
     "Elapsed",
     "Input",
     "Names",
     "Output",
     "Program",
+    "ProgramSchema",
     "State",
     "StepProgram",
     "check_program",
     "decode_program",
-    "output_of_state",
     "used_tensors",
     "value_shapes",
 ]
 
-PROGRAM_JSON, PROGRAM_WEIGHTS = "step.json", "step.safetensors"
 PROGRAM_VERSION = 1
 MAX_NODES = 4096
 MAX_WEIGHTS_BYTES = 64 << 20
@@ -116,11 +114,6 @@ class _Text(Frozen, frozen=True, kw_only=True):
 
 class _Head(msgspec.Struct):
     op: str
-
-
-def output_of_state(name: str) -> str:
-    """What the manifest calls the output that holds the next value of a state: `h_out` for `h_in`."""
-    return f"{name.removesuffix('_in')}_out"
 
 
 @dataclass(frozen=True)

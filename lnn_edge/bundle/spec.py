@@ -9,6 +9,8 @@ import msgspec
 __all__ = [
     "DT_INPUT",
     "MAX_UNROLL",
+    "PROGRAM_JSON",
+    "PROGRAM_WEIGHTS",
     "Core",
     "Feature",
     "Frozen",
@@ -19,9 +21,13 @@ __all__ = [
     "Tensor",
     "Time",
     "Verification",
+    "output_of_state",
 ]
 
 MAX_UNROLL = 1024  # samples per call; a graph grows with each
+
+
+PROGRAM_JSON, PROGRAM_WEIGHTS = "step.json", "step.safetensors"  # the step program in a bundle
 
 
 DT_INPUT = "dt"  # the graph input that holds the time since the previous sample, (batch, unroll) seconds
@@ -139,3 +145,8 @@ class Provenance(Frozen, frozen=True):
     versions: dict[str, str]
     git_commit: str | None = None
     checkpoint_sha256: str | None = None
+
+
+def output_of_state(name: str) -> str:
+    """What the manifest calls the output that holds the next value of a state: `h_out` for `h_in`."""
+    return f"{name.removesuffix('_in')}_out"

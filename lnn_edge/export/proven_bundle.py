@@ -11,8 +11,8 @@ import onnx
 from ..bundle.directory import file_entry, read_bundle, write_manifest, write_synced
 from ..bundle.golden import encode_golden
 from ..bundle.manifest import Manifest, encode_json
-from ..bundle.program import PROGRAM_JSON, PROGRAM_WEIGHTS, StepProgram, decode_program
-from ..bundle.spec import Verification
+from ..bundle.program import StepProgram, decode_program
+from ..bundle.spec import PROGRAM_JSON, PROGRAM_WEIGHTS, Verification
 from ..errors import VerificationError
 from ..progress import Progress
 from ..runtime.loading import load, open_each

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import onnx
 
-from ..bundle.program import StepProgram, output_of_state
-from ..bundle.spec import DT_INPUT, Precision
+from ..bundle.program import StepProgram
+from ..bundle.spec import DT_INPUT, Precision, output_of_state
 from .graph.builder import GraphBuilder, Shape, Value
 from .lowering.program import ProgramLowering
 from .lowering.step_time import step_times

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..arrays import Array
-from ..bundle.program import output_of_state
+from ..bundle.spec import output_of_state
 from ..verify.samples import Excitation
 from .interpreter import Interpreter
 

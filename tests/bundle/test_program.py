@@ -19,10 +19,9 @@ from lnn_edge.bundle.program import (
     MAX_NODES,
     MAX_TEXT_BYTES,
     MAX_WEIGHTS_BYTES,
-    PROGRAM_JSON,
-    PROGRAM_WEIGHTS,
     decode_program,
 )
+from lnn_edge.bundle.spec import PROGRAM_JSON, PROGRAM_WEIGHTS
 from lnn_edge.bundle.step_cores import CORES
 from lnn_edge.errors import BundleError
 from lnn_edge.reference.interpreter import Interpreter

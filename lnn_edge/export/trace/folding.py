@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...arrays import Array
-from .recorder import Recorder, Shape, Value
+from ...bundle.operations import Shape
+from .recorder import Recorder, Value
 
 __all__ = ["Condition", "Joined", "Product", "Scaled", "Step", "Unwritten", "per_channel"]
 

@@ -22,7 +22,7 @@ from ...bundle.program import (
 )
 from ...bundle.spec import DT_INPUT, StatePair, Tensor, Time
 
-__all__ = ["Recorder", "Shape", "Value", "for_one_row"]
+__all__ = ["Recorder", "Value", "for_one_row"]
 
 
 def for_one_row(shape: Sequence[int]) -> Shape:

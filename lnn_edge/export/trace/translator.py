@@ -20,8 +20,9 @@ import torch
 from torch.export import ExportedProgram
 
 from ...arrays import Array
+from ...bundle.operations import Shape
 from .folding import Product, Scaled, Step, Unwritten
-from .recorder import Recorder, Shape, Value, for_one_row
+from .recorder import Recorder, Value, for_one_row
 from .registry import takes_unwritten
 
 __all__ = ["Translator", "operation_name", "translate"]

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from ..recorder import Shape, Value
+from ....bundle.operations import Shape
+from ..recorder import Value
 from ..registry import Rules, folds
 from ..translator import Translator
 from .shape import cut

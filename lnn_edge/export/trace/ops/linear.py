@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from ....arrays import Array
+from ....bundle.operations import Shape
 from ..folding import Product, Scaled
-from ..recorder import Shape, Value
+from ..recorder import Value
 from ..registry import Rules, folds
 from ..translator import Translator
 from .shape import reduced

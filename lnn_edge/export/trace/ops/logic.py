@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from ....bundle.operations import Shape
 from ..folding import Condition
-from ..recorder import Shape, Value
+from ..recorder import Value
 from ..registry import Rules, folds
 from ..translator import Translator
 from .activation import truncated

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
+from ....bundle.operations import Shape
 from ..folding import Joined
-from ..recorder import Shape, Value, for_one_row
+from ..recorder import Value, for_one_row
 from ..registry import Rules, folds
 from ..translator import Translator
 
