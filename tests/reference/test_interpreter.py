@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from lnn_edge.bundle.operations import OPERATIONS
 from lnn_edge.bundle.step_cores import CORES
+from lnn_edge.errors import BundleError
 from lnn_edge.export.lowering.operations import LOWERED
 from lnn_edge.export.proof.truth import truth_from_model
 from lnn_edge.export.step_graph import step_graph
@@ -364,10 +365,10 @@ def excite_like(inputs, dt, resets):
     return Excitation(inputs, dt, reset, (("recorded", 0, len(dt)),))
 
 
-def test_timespan_that_stands_still_is_refused_by_the_core_that_takes_it():
+@pytest.mark.parametrize("timespan", [-0.5, np.inf])
+def test_a_constant_timespan_that_no_core_can_take_is_refused_when_it_is_read(timespan):
+    """One that a network computes is refused where it comes up; see `test_timespans_from_a_column`."""
     text, tensors = everything()
-    tensors["usual"] = np.array([-0.5])
-    program = Interpreter(decoded(text, tensors))
-    inputs = {"image": np.ones((1, 2, 6, 6)), "speed": np.ones((1, 4))}
-    with pytest.raises(ValueError, match=r"the model itself gives the core 'cfc' the timespan -0\.5"):
-        program.step(inputs, program.start(1), np.ones((1, 1)))
+    tensors["usual"] = np.array([timespan])
+    with pytest.raises(BundleError, match="the timespan 'usual' is"):
+        decoded(text, tensors)

@@ -194,9 +194,14 @@ class TestLongRuns:
     def test_a_backend_that_is_wrong_beyond_the_golden_samples(self, call, cfc_bundle, monkeypatch):
         """No golden sample is judged by the program, and no later one by torch."""
         monkeypatch.setattr("lnn_edge.runtime.verify_golden.interpreted", _shifted)
-        code, out, _ = call("verify", cfc_bundle, "--steps", 2000)
+        code, out, _ = call("verify", cfc_bundle, "--steps", 2000, "--json", "-")
+        failed = [c for c in json.loads(out)["comparisons"] if c["first_over"] is not None]
         assert code == 3
-        assert re.search(r"on random inputs: onnxruntime vs float64 differ by 1\.0e-03", out)
+        assert {(c["segment"], c["against"]) for c in failed if c["segment"] != "golden"} == {
+            (segment, "onnxruntime vs float64") for segment in ("random", "constant", "step", "extreme")
+        }
+        # and a program that is not the one that was proven
+        assert {c["against"] for c in failed if c["segment"] == "golden"} == {"step program vs its proof"}
 
     def test_drift_of_a_stream_that_lives_long(self, call, cfc_bundle, monkeypatch):
         """The golden sequences alone are too short to see it."""
