@@ -86,7 +86,7 @@ class Recorder:
         self._origin = ("", "")
         self._inputs = tuple(Input(self._declared(t.name, t.shape[1:]), t.shape[1:]) for t in inputs)
         self._states = [(self._declared(s.input, s.shape[1:]), s) for s in states]
-        self._elapsed = _elapsed(self._fresh("elapsed"), time)
+        self._elapsed = _elapsed(self.fresh("elapsed"), time)
         self._declared(self._elapsed.name, (1,))
         self.inputs = [Value(self, own.name, (1, *own.shape)) for own in self._inputs]
         self.states = [Value(self, name, (1, *state.shape[1:])) for name, state in self._states]
@@ -127,7 +127,7 @@ class Recorder:
             TypeError: If a program has no such node.
         """
         where, module = self._origin
-        output = self._fresh(".".join(filter(None, [module, op.lower()])))
+        output = self.fresh(".".join(filter(None, [module, op.lower()])))
         named = {key: self.tensor(f"{output}.{key}", value) for key, value in (weights or {}).items()}
         node = Operation(op=op, where=where, inputs=inputs, output=output, weights=named, **attributes)
         self.add(node)
@@ -174,14 +174,10 @@ class Recorder:
 
     def tensor(self, name: str, value: Array) -> str:
         """Store a tensor, float64 or, if it holds whole numbers, int32; returns its name, which may be another."""
-        own = self._fresh(name)
+        own = self.fresh(name)
         whole = np.issubdtype(np.asarray(value).dtype, np.integer)
         self._tensors[own] = np.ascontiguousarray(value, np.int32 if whole else np.float64)
         return own
-
-    def fresh(self, name: str) -> str:
-        """A name that nothing has yet."""
-        return self._fresh(name)
 
     def finish(self, outputs: Sequence[tuple[Tensor, Value]], states: Sequence[Value]) -> StepProgram:
         """The program, checked as a reader does.
@@ -210,12 +206,13 @@ class Recorder:
         return State(name, shape, value.shaped(shape), initial)
 
     def _declared(self, name: str, shape: Shape) -> str:
-        own = self._fresh(name)
+        own = self.fresh(name)
         self._names.declare(own, Kind(tuple(shape)))
         self._shapes[own] = tuple(shape)
         return own
 
-    def _fresh(self, name: str) -> str:
+    def fresh(self, name: str) -> str:
+        """A name that nothing has yet: this one, or with a number behind it."""
         if name not in self._names:
             return name
         count = 2
