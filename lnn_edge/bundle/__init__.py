@@ -2,9 +2,12 @@
 
 spec        the vocabulary: features, tensors, state pairs, time, cores
 manifest    what a bundle says about itself, written, read and checked
-program     the step program, written, read and checked
+program     the step program: inputs, states, nodes, outputs
 operations  the operations that it may hold
 step_cores  the cores that it may hold
+program_checks   its names, operands, shapes and numbers, checked
+program_files    its two files, read
+program_weights  its weights, read in place
 agreement   what a manifest and its step program must agree on
 opset       the operators that model.onnx may hold
 golden      recorded sequences with the results of the trained model

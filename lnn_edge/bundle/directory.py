@@ -17,7 +17,9 @@ from ..errors import BundleError
 from ..files import named_in_errors
 from .agreement import differences
 from .manifest import FILES, FileEntry, Manifest, decode_manifest, encode_json
-from .program import MAX_TEXT_BYTES, MAX_WEIGHTS_BYTES, StepProgram, decode_program
+from .program import StepProgram
+from .program_files import MAX_TEXT_BYTES, decode_program
+from .program_weights import MAX_WEIGHTS_BYTES
 from .spec import PROGRAM_JSON, PROGRAM_WEIGHTS
 
 __all__ = [

@@ -7,9 +7,10 @@ that could mix rows. An operand is a value, or a tensor of the program that is t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple, Protocol
+from operator import attrgetter
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -144,25 +145,33 @@ class Operation(Node, frozen=True, omit_defaults=True, kw_only=True):
         form = OPERATIONS[self.op]
         self._check_form(form)
         kinds = [look.value(name) for name in self.inputs]
-        for place, (name, kind) in enumerate(zip(self.inputs, kinds, strict=True)):
-            wanted = place < form.truths
-            fits = form.truth is None or kind.truth == wanted
-            refuse_unless(fits, f"'{name}' is not {'true or false' if wanted else 'a number'}")
-        shape = form.result(self, look, *(kind.shape for kind in kinds))
+        if form.truth is not None:
+            for place, kind in enumerate(kinds):
+                if kind.truth != (place < form.truths):
+                    raise ValueError(f"'{self.inputs[place]}' is not {'a number' if kind.truth else 'true or false'}")
+        shape = form.result(self, look, *[kind.shape for kind in kinds])
         return {self.output: Kind(shape, kinds[0].truth if form.truth is None else form.truth)}
 
     def _check_form(self, form: Form) -> None:
         given, needed = len(self.inputs), form.operands or 1
-        refuse_unless(given >= needed and form.operands in (None, given), f"{given} operands, expected {needed}")
+        if given < needed or form.operands not in (None, given):
+            raise ValueError(f"{given} operands, expected {needed}")
         missing = [name for name in form.weights if name not in self.weights]
         unknown = [name for name in self.weights if name not in (*form.weights, *form.optional)]
-        changed = [name for name, default in _ATTRIBUTES.items() if getattr(self, name) != default]
-        unknown += [name for name in changed if name not in form.takes]
-        refuse_unless(not missing + unknown, f"without {missing}, with {unknown}, which it does not take")
+        attributes = _attributes(self)
+        if attributes != _DEFAULTS:  # a thousand nodes are checked each time a bundle is read
+            unknown += [name for name in self._changed(attributes) if name not in form.takes]
+        if missing or unknown:
+            raise ValueError(f"without {missing}, with {unknown}, which it does not take")
+
+    def _changed(self, attributes: tuple[Any, ...]) -> Iterator[str]:
+        return (n for n, own, default in zip(_ATTRIBUTES, attributes, _DEFAULTS, strict=True) if own != default)
 
 
 _FIELDS = list(zip(reversed(Operation.__struct_fields__), reversed(Operation.__struct_defaults__), strict=False))
 _ATTRIBUTES = {name: default for name, default in _FIELDS if name not in ("where", "op", "inputs", "output", "weights")}
+_DEFAULTS = tuple(_ATTRIBUTES.values())
+_attributes = attrgetter(*_ATTRIBUTES)
 
 
 @dataclass(frozen=True)
@@ -192,6 +201,8 @@ def _same(_node: Operation, _look: Lookup, shape: Shape) -> Shape:
 
 
 def _broadcast(_node: Operation | None, _look: Lookup | None, *shapes: Shape) -> Shape:
+    if shapes.count(shapes[0]) == len(shapes):
+        return shapes[0]
     try:
         return np.broadcast_shapes(*shapes)
     except ValueError:
@@ -208,13 +219,15 @@ def _reduction(node: Operation, _look: Lookup, shape: Shape) -> Shape:
 
 
 def _along_axis(node: Operation, _look: Lookup, shape: Shape) -> Shape:
-    refuse_unless(_exist([node.axis], shape), f"axis {node.axis} of {list(shape)}")
+    if not 0 <= node.axis < len(shape):
+        raise ValueError(f"axis {node.axis} of {list(shape)}")
     return shape
 
 
 def _reshape(node: Operation, _look: Lookup, shape: Shape) -> Shape:
     fits = min(node.shape, default=1) >= 1 and math.prod(node.shape) == math.prod(shape)
-    refuse_unless(fits, f"shape {list(node.shape)} of a value {list(shape)}")
+    if not fits:
+        raise ValueError(f"shape {list(node.shape)} of a value {list(shape)}")
     return node.shape
 
 
@@ -232,7 +245,8 @@ def _transpose(node: Operation, _look: Lookup, shape: Shape) -> Shape:
 def _slice(node: Operation, look: Lookup, shape: Shape) -> Shape:
     _along_axis(node, look, shape)
     fits = 0 <= node.start < node.stop <= shape[node.axis] and node.step >= 1
-    refuse_unless(fits, f"{node.start}:{node.stop}:{node.step} of axis {node.axis} of {list(shape)}")
+    if not fits:
+        raise ValueError(f"{node.start}:{node.stop}:{node.step} of axis {node.axis} of {list(shape)}")
     return _replaced(shape, node.axis, len(range(node.start, node.stop, node.step)))
 
 
@@ -309,7 +323,7 @@ def _windows(node: Operation, shape: Shape, reach: Sequence[int]) -> Shape:
 
 
 def _exist(axes: Sequence[int], shape: Shape) -> bool:
-    return all(0 <= axis < len(shape) for axis in axes)
+    return min(axes, default=0) >= 0 and max(axes, default=-1) < len(shape)
 
 
 def _replaced(shape: Shape, axis: int, size: int) -> Shape:

@@ -11,7 +11,8 @@ import onnx
 from ..bundle.directory import file_entry, read_bundle, write_manifest, write_synced
 from ..bundle.golden import encode_golden
 from ..bundle.manifest import Manifest, encode_json
-from ..bundle.program import StepProgram, decode_program
+from ..bundle.program import StepProgram
+from ..bundle.program_files import decode_program
 from ..bundle.spec import PROGRAM_JSON, PROGRAM_WEIGHTS, Verification
 from ..errors import VerificationError
 from ..progress import Progress

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -15,12 +16,9 @@ from programs import assert_same, decoded, everything, files_of, node_of, single
 
 from lnn_edge.bundle.directory import read_bundle
 from lnn_edge.bundle.operations import OPERATIONS
-from lnn_edge.bundle.program import (
-    MAX_NODES,
-    MAX_TEXT_BYTES,
-    MAX_WEIGHTS_BYTES,
-    decode_program,
-)
+from lnn_edge.bundle.program_checks import MAX_CORES, MAX_NODES
+from lnn_edge.bundle.program_files import MAX_TEXT_BYTES, decode_program
+from lnn_edge.bundle.program_weights import MAX_WEIGHTS_BYTES
 from lnn_edge.bundle.spec import PROGRAM_JSON, PROGRAM_WEIGHTS
 from lnn_edge.bundle.step_cores import CORES
 from lnn_edge.errors import BundleError
@@ -209,28 +207,25 @@ FORGED = {
     "lstm-weights": (reshaped("lstm.w_recurrent", 8, 3), r"'lstm\.w_recurrent' has shape \[8, 3\], expected \[8, 2\]"),
     "rnn-nonlinearity": (changed("rnn", nonlinearity="gelu"), r"\(rnn\): Invalid enum value 'gelu'"),
     # numbers
-    "index-beyond": (stored("picks", np.array([8], np.int32)), r"\(Gather picked\): 'picks' holds 8 to 8, expected 0"),
-    "index-negative": (stored("picks", np.array([-1], np.int32)), r"\(Gather picked\): 'picks' holds -1 to -1"),
+    "index-beyond": (stored("picks", np.array([8], np.int32)), r"\(Gather picked\): 'picks' holds 8, expected 0"),
+    "index-negative": (stored("picks", np.array([-1], np.int32)), r"\(Gather picked\): 'picks' holds -1, expected"),
     "index-in-two-axes": (stored("picks", np.zeros((1, 1), np.int32)), r"'picks' has shape \[1, 1\], expected one"),
     "no-index": (stored("picks", np.zeros(0, np.int32)), r"'picked' has shape \[0\]"),
     "source-beyond": (
         stored("ltc.sensory.source", np.array([0, 4, 3], np.int32)),
-        r"\(ltc ltc\): 'ltc\.sensory\.source' holds 0 to 4, expected 0 to 3",
+        r"\(ltc ltc\): 'ltc\.sensory\.source' holds 4, expected 0 to 3",
     ),
     "target-negative": (
         stored("ltc.synapses.target", np.array([1, 2, 0, -1], np.int32)),
-        r"'ltc\.synapses\.target' holds -1 to 2, expected 0 to 2",
+        r"'ltc\.synapses\.target' holds -1, expected 0 to 2",
     ),
     "weight-nan": (stored("conv.B", [1.0, np.nan, 0.0, 0.0]), r"the tensor 'conv\.B' holds a number that is not"),
     "weight-infinite": (stored("conv.B", [1.0, np.inf, 0.0, 0.0]), r"the tensor 'conv\.B' holds a number that is not"),
     "core-weight-infinite": (stored("ltc.cm", [1.0, np.inf, 1.0]), r"the tensor 'ltc\.cm' holds a number"),
     "initial-infinite": (stored("h.initial", [0.0, -np.inf, 1.0]), r"the tensor 'h\.initial' holds a number"),
     "operand-nan": (stored("masked", [np.nan, -np.inf]), "the tensor 'masked' holds a number that is not"),
-    "weight-float32": (stored("conv.B", np.ones(4, np.float32)), r"'conv\.B' is float32, expected float64"),
     "weight-int32": (stored("conv.B", np.ones(4, np.int32)), r"'conv\.B' is int32, expected float64"),
     "operand-int32": (stored("half", np.ones((), np.int32)), "'half' is int32, expected float64"),
-    "operand-bool": (stored("half", np.ones((), bool)), "'half' is bool, expected float64"),
-    "index-int64": (stored("picks", np.zeros(5, np.int64)), "'picks' is int64, expected int32"),
     "index-float64": (stored("picks", np.zeros(5)), "'picks' is float64, expected int32"),
     "whole-numbers-beyond-32-bits": (
         changed("cut", step=2**31),
@@ -328,7 +323,7 @@ FORGED = {
         at_the_top("inputs", [{"name": f"i{k}", "shape": [1]} for k in range(1025)]),
         r"Expected `array` of length <= 1024 - at `\$\.inputs`",
     ),
-    "nodes-4097": (nodes_of_a_kind(MAX_NODES - 23), r"it has 4097 nodes, more than the 4096"),
+    "nodes-1025": (nodes_of_a_kind(MAX_NODES - 23), r"it has 1025 nodes, more than the 1024"),
     "quoted-in-part": (changed("relu", inputs=["x" * 100_000]), r"node 1 \(Relu relu\): 'x{100,480}\.\.\.$"),
 }
 
@@ -341,6 +336,22 @@ def test_forged_program_is_refused(name):
     with pytest.raises(BundleError, match=message) as caught:
         decoded(text, tensors)
     assert str(caught.value).startswith("step.json is not a valid step program: ")
+
+
+DTYPES = {
+    "float32": (stored("conv.B", np.ones(4, np.float32)), "'conv.B' is 'F32'"),
+    "bool": (stored("half", np.ones((), bool)), "'half' is 'BOOL'"),
+    "int64": (stored("picks", np.zeros(5, np.int64)), "'picks' is 'I64'"),
+}
+
+
+@pytest.mark.parametrize("name", DTYPES)
+def test_tensor_of_another_type_is_refused(name):
+    change, message = DTYPES[name]
+    text, tensors = everything()
+    change(text, tensors)
+    with pytest.raises(BundleError, match=rf"step\.safetensors is no .*: {message}, expected F64 or I32$"):
+        decoded(text, tensors)
 
 
 ALONE = {
@@ -406,12 +417,20 @@ def test_operand_that_is_a_weight_too_may_not_be_infinite():
 # ---- the bytes ------------------------------------------------------------------------------------------------------
 
 
+def encoded(described):
+    return json.dumps(described).encode()
+
+
 def header(described, data=b""):
-    encoded = json.dumps(described).encode()
-    return struct.pack("<Q", len(encoded)) + encoded + data
+    return forged_header(encoded(described), data)
+
+
+def forged_header(described, data):
+    return struct.pack("<Q", len(described)) + described + data
 
 
 F64 = {"dtype": "F64", "shape": [1], "data_offsets": [0, 8]}
+SECOND = {**F64, "data_offsets": [8, 16]}
 TEXTS = {
     "empty": lambda text: b"",
     "junk": lambda text: b"\x00\x01\x02",
@@ -443,6 +462,12 @@ WEIGHTS = {
     "header-without-utf-8": lambda data: data[:8] + b"\xff" * (len(data) - 8),
     "bfloat16": lambda data: header({"half": {"dtype": "BF16", "shape": [], "data_offsets": [0, 2]}}, b"\0\0"),
     "unknown-dtype": lambda data: header({"half": {**F64, "dtype": "F65"}}, b"\0" * 8),
+    "metadata": lambda data: header({"__metadata__": {"made": "elsewhere"}, "half": F64}, b"\0" * 8),
+    "doubled-name": lambda data: forged_header(b'{"a":%b,"a":%b}' % (encoded(F64), encoded(SECOND)), b"\0" * 16),
+    "gap": lambda data: header({"a": F64, "b": {**SECOND, "data_offsets": [16, 24]}}, b"\0" * 24),
+    "one-twice": lambda data: header({"a": F64, "b": F64, "c": SECOND}, b"\0" * 16),
+    "backwards": lambda data: header({"a": {**F64, "data_offsets": [8, 0]}}, b"\0" * 8),
+    "from-before-the-data": lambda data: header({"a": {**F64, "data_offsets": [-8, 0]}}, b"\0" * 8),
     "overlapping": lambda data: header({"a": F64, "b": F64}, b"\0" * 8),
     "larger-than-the-file": lambda data: header({"half": {**F64, "shape": [1 << 40]}}, b"\0" * 8),
     "shape-beyond-64-bits": lambda data: header({"half": {**F64, "shape": [1 << 63, 2]}}, b"\0" * 8),
@@ -467,6 +492,42 @@ def test_weights_that_are_no_safetensors(name):
     assert forged != weights
     with pytest.raises(BundleError, match=r"step\.safetensors (is no safetensors file|has |holds )"):
         decode_program(text, forged)
+
+
+def test_weights_are_read_in_place():
+    """A forged file may be as large as it likes: it is refused without a copy of what it holds."""
+    text, tensors = single("Gemm", (1,), weights={"B": np.zeros((1, 1 << 20))}, result=(1 << 20,))
+    tensors["B"][0, -1] = np.nan
+    files = files_of(text, tensors)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BundleError, match="the tensor 'B' holds a number that is not finite"):
+            decode_program(*files)
+        assert tracemalloc.get_traced_memory()[1] < tensors["B"].nbytes / 8
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("values", [[1e308, 1e308], [1e308, 1e308, -1e308, -1e308, -1e308], [-1.7e308] * 3])
+def test_weights_whose_sum_overflows_are_sound(values):
+    text, tensors = single("Gemm", (1,), weights={"B": np.array([values])}, result=(len(values),))
+    np.testing.assert_array_equal(decoded(text, tensors).tensors["B"], [values])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, (1 << 15) - 1, 1 << 15, (1 << 16) + 6])
+def test_number_that_is_not_finite_is_found_wherever_it_stands(place, value):
+    weight = np.full((1, (1 << 16) + 7), 1e308)
+    weight[0, place] = value
+    with pytest.raises(BundleError, match="the tensor 'B' holds a number that is not finite"):
+        decoded(*single("Gemm", (1,), weights={"B": weight}, result=weight.shape[1:]))
+
+
+def test_more_cores_than_a_program_may_have():
+    text, tensors = everything()
+    text["nodes"] += [node_of(text, "ltc") | {"output": f"out{k}", "next": f"next{k}"} for k in range(MAX_CORES)]
+    with pytest.raises(BundleError, match="it has 69 cores, more than the 64 that a program may have"):
+        decoded(text, tensors)
 
 
 def test_more_weights_than_a_program_may_have():

@@ -13,6 +13,8 @@ from ncps.wirings import AutoNCP
 from torch import nn
 
 import lnn_edge
+from lnn_edge.bundle.program_checks import MAX_NODES
+from lnn_edge.bundle.program_weights import MAX_WEIGHTS_BYTES
 from lnn_edge.bundle.spec import Tensor, Time
 from lnn_edge.errors import ExportWarning, VerificationError
 from lnn_edge.export.proof.truth import check_causal
@@ -227,6 +229,42 @@ def trained(module, example):
 def samples(example):
     tensor = Tensor("input", (1, INPUTS))
     return excite([tensor], Time("fixed"), {"input": [example[0][:, None].astype(np.float32)]}, 1000, least=1000)
+
+
+class ManyNodes(nn.Module):
+    """A forward that loops over its features, as hand-written heads do."""
+
+    def __init__(self, turns):
+        super().__init__()
+        self.turns, self.rnn = turns, CfC(2, 4)
+
+    def forward(self, x):
+        y, _ = self.rnn(x)
+        for _ in range(self.turns):
+            y = torch.tanh(y)
+        return y
+
+
+class ManyWeights(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.wide, self.rnn = nn.Sequential(nn.Linear(2, width), nn.Linear(width, 3)), CfC(3, 4)
+
+    def forward(self, x):
+        return self.rnn(self.wide(x))[0]
+
+
+class TestSizes:
+    """Told before the proof begins."""
+
+    def test_more_nodes_than_a_bundle_holds(self, tmp_path):
+        match = "step of this model does not fit into a bundle: it has 1025 nodes, more than the 1024 that a program"
+        refuse(ManyNodes(MAX_NODES), tmp_path, ValueError, match, example=np.zeros((1, 8, 2), np.float32))
+
+    def test_more_weights_than_a_bundle_holds(self, tmp_path):
+        width = MAX_WEIGHTS_BYTES // 8 // 6 + 1
+        match = r"does not fit into a bundle: it has \d+ bytes of weights, more than the 67108864 that a program"
+        refuse(ManyWeights(width), tmp_path, ValueError, match, example=np.zeros((1, 8, 2), np.float32))
 
 
 class TestValuesThatOverflow:

@@ -336,7 +336,7 @@ MUTATIONS = (
         "index-beyond",
         "limit",
         "test_forged_program_is_refused[index-beyond]",
-        ("<= int(numbers.max()) < below:", "<= int(numbers.max()) <= below:"),
+        ("if largest >= below:", "if largest > below:"),
     ),
     _fault(
         "unused-tensor",
@@ -348,7 +348,7 @@ MUTATIONS = (
         "infinite-weight",
         "limit",
         "test_forged_program_is_refused[weight-infinite]",
-        ("(name in self._weights and not", "(name not in self._weights and not"),
+        ("infinite=name not in self._weights", "infinite=name in self._weights"),
     ),
     _fault(
         "time-of-another-program",

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from lnn_edge.bundle.program import StepProgram, decode_program
+from lnn_edge.bundle.program import StepProgram
+from lnn_edge.bundle.program_files import decode_program
 
 __all__ = ["assert_same", "decoded", "everything", "files_of", "node_of", "single"]
 

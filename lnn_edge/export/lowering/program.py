@@ -8,7 +8,8 @@ import numpy as np
 
 from ...bundle import step_cores as records
 from ...bundle.operations import Node, Operation, Shape
-from ...bundle.program import StepProgram, value_shapes
+from ...bundle.program import StepProgram
+from ...bundle.program_checks import value_shapes
 from ...reference.cells import cfc_cell, ltc_cell, recurrent_layer
 from ..graph.builder import GraphBuilder, Value
 from .cfc import lower_cfc

@@ -12,14 +12,12 @@ from ...bundle.operations import Kind, Node, Operation, Shape
 from ...bundle.program import (
     Elapsed,
     Input,
-    Names,
     Output,
     Program,
     State,
     StepProgram,
-    check_program,
-    used_tensors,
 )
+from ...bundle.program_checks import Names, check_program, used_tensors
 from ...bundle.spec import DT_INPUT, StatePair, Tensor, Time
 
 __all__ = ["Recorder", "Value", "for_one_row"]
@@ -196,7 +194,10 @@ class Recorder:
         program = Program(self._inputs, self._elapsed, after, tuple(nodes), ends)
         used = sorted(used_tensors(program, self._tensors))
         step = StepProgram(program, {name: self._tensors[name] for name in used})
-        check_program(step)
+        try:
+            check_program(step)
+        except ValueError as error:
+            raise ValueError(f"the step of this model does not fit into a bundle: {error}") from error
         return step
 
     def _state(self, name: str, pair: StatePair, value: Value) -> State:
