@@ -38,8 +38,8 @@ def deployed(model: lnn_edge.LiquidNeuralClassifier, x: np.ndarray) -> np.ndarra
         bundle = Path(folder) / "activity.lnn"
         model.export(bundle, period_s=0.1)
         model_on_device = lnn_edge.load(bundle)
-        outputs = np.stack([model_on_device.stream().run(recording) for recording in x])  # each from its start
-    return model.classes_[outputs[:, -model.readout_steps_ :].mean(axis=1).argmax(axis=1)]
+        answers = np.stack([model_on_device.stream().run(recording)[-1] for recording in x])  # each from its start
+    return model.classes_[answers.argmax(axis=1)]
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from ..format_version import newer_version
 from .spec import (
     DT_INPUT,
     MAX_UNROLL,
+    MAX_WINDOW,
     PROGRAM_JSON,
     PROGRAM_WEIGHTS,
     Core,
@@ -24,10 +25,12 @@ from .spec import (
     Graph,
     Precision,
     Provenance,
+    Readout,
     StatePair,
     Tensor,
     Time,
     Verification,
+    Window,
 )
 
 __all__ = [
@@ -69,6 +72,9 @@ class Manifest(Frozen, frozen=True):
 
     Shapes of inputs and outputs are those of one sample, (batch, ...). With `unroll` above 1 the graph takes and gives
     blocks of that many samples, (batch, unroll, ...); `sample_inputs` and `results` say what it really has.
+
+    `window` is what the model was trained on, `None` for a state that is kept; `readout` makes one result of several
+    outputs, `None` where each output is one; `labels` are the classes that the columns of the only output stand for.
     """
 
     schema: Schema
@@ -86,6 +92,9 @@ class Manifest(Frozen, frozen=True):
     provenance: Provenance
     files: dict[str, FileEntry]
     digest: str = ""
+    window: Window | None = None
+    readout: Readout | None = None
+    labels: tuple[str, ...] = ()
 
     def sample_inputs(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the graph's inputs, the states not among them; `dt` is the last."""
@@ -156,6 +165,20 @@ def _problems(m: Manifest, data: bytes) -> Iterator[str]:
     yield from _shape_problems(m)
     yield from _number_problems(m)
     yield from _time_problems(m.time)
+    yield from _result_problems(m)
+
+
+def _result_problems(m: Manifest) -> Iterator[str]:
+    if m.window is not None and not 1 <= m.window.every <= m.window.length <= MAX_WINDOW:
+        yield f"`window` has length {m.window.length} every {m.window.every}, expected 1 <= every <= length"
+    over = None if m.readout is None else m.readout.over
+    if over is not None and not 1 <= over <= MAX_WINDOW:
+        yield f"`readout.over` is {over}, expected 1 to {MAX_WINDOW}"
+    if m.labels and (len(m.outputs) > 1 or m.outputs[0].shape[1:] != (len(m.labels),)):
+        shapes = [list(t.shape) for t in m.outputs]
+        yield f"{len(m.labels)} `labels` for outputs {shapes}, expected one output with as many columns"
+    if len(set(m.labels)) != len(m.labels):
+        yield f"`labels` are not unique: {list(m.labels)}"
 
 
 def _shape_problems(m: Manifest) -> Iterator[str]:

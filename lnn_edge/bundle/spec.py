@@ -9,6 +9,7 @@ import msgspec
 __all__ = [
     "DT_INPUT",
     "MAX_UNROLL",
+    "MAX_WINDOW",
     "PROGRAM_JSON",
     "PROGRAM_WEIGHTS",
     "Core",
@@ -17,14 +18,17 @@ __all__ = [
     "Graph",
     "Precision",
     "Provenance",
+    "Readout",
     "StatePair",
     "Tensor",
     "Time",
     "Verification",
+    "Window",
     "output_of_state",
 ]
 
 MAX_UNROLL = 1024  # samples per call; a graph grows with each
+MAX_WINDOW = 1 << 16  # samples of a window, which a stream keeps
 
 
 PROGRAM_JSON, PROGRAM_WEIGHTS = "step.json", "step.safetensors"  # the step program in a bundle
@@ -48,12 +52,28 @@ class Feature(Frozen, frozen=True):
         unit: Physical unit, for people; `None` when unknown.
         range: Lowest and highest value seen when the bundle was exported; information only.
         limits: Lowest and highest legal value; a sample outside is refused by the runtime. `None`: any finite value.
+            By position two numbers stand for them: `Feature("hip", "rad", -1.5, 1.5)`.
+
+    Raises:
+        TypeError: If only one number is given.
     """
 
     name: str
     unit: str | None = None
     range: tuple[float, float] | None = None
     limits: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        numbers = [isinstance(value, (int, float)) for value in (self.range, self.limits)]
+        if any(numbers):
+            if not all(numbers):
+                raise TypeError(
+                    f"Feature('{self.name}', ...) has one limit, expected Feature(name, unit, low, high), or "
+                    "limits=(low, high)"
+                )
+            limits = (float(self.range), float(self.limits))  # type: ignore[arg-type]
+            msgspec.structs.force_setattr(self, "limits", limits)
+            msgspec.structs.force_setattr(self, "range", None)
 
 
 class Tensor(Frozen, frozen=True):
@@ -92,6 +112,34 @@ class Time(Frozen, frozen=True):
     period_s: float | None = None
     timespan: float = 1.0
     dt_range_s: tuple[float, float] | None = None
+
+
+class Window(Frozen, frozen=True):
+    """What the model was trained and evaluated on: windows of samples, each stepped from the initial state.
+
+    Args:
+        length: Samples of a window.
+        every: Samples from the beginning of one to that of the next.
+        kept_state_changes: Per output, how far a state that is kept takes it from what a window ends in: the root mean
+            square of the difference, in units of the output's standard deviation. `None` where it was not measured.
+    """
+
+    length: int
+    every: int
+    kept_state_changes: dict[str, float] | None = None
+
+
+class Readout(Frozen, frozen=True):
+    """How one result comes out of the outputs of a window, or of a sequence so far.
+
+    Args:
+        kind: The "last" output; the "mean" of outputs; or the "vote": for each column, the share of outputs in which it
+            is the largest.
+        over: Of how many last outputs; `None` for all of them.
+    """
+
+    kind: Literal["last", "mean", "vote"]
+    over: int | None = None
 
 
 class Core(Frozen, frozen=True):

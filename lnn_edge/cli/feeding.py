@@ -27,12 +27,15 @@ class Handling(Struct, frozen=True):
         source: Where they come from, for messages.
         time_column: Column with each row's time, or `None`.
         on_bad, on_gap: What to do with a row that cannot be used, and at a gap.
+        window, every: Samples of a window, and to the beginning of the next; see `Model.stream`.
     """
 
     source: str
     time_column: str | None
     on_bad: Literal["stop", "skip"]
     on_gap: Literal["stop", "reset"]
+    window: int | None = None
+    every: int | None = None
 
 
 class Feed:
@@ -48,7 +51,8 @@ class Feed:
         from ..runtime.guard.bad_samples import BadSamplePolicy
         from ..runtime.guard.dt_policy import GapError, GapPolicy, PaceCheck
 
-        self._stream = model.stream()
+        self._stream = model.stream(window=handling.window, every=handling.every)
+        self._stepped = 0  # samples
         self._handling = handling
         self._write = write
         self._measured = model.time.mode == "measured"
@@ -83,9 +87,11 @@ class Feed:
             self._take_rows(rows)
 
     def counts(self, steps: int) -> str:
-        """What came and went, for the summary; `steps` of the samples have their result written."""
-        left = self._left + len(self._rows)
-        parts = [f"{plural(steps, 'sample')} in {plural(self._recordings, 'recording')}"]
+        """What came and went, for the summary; `steps` results are written, one of each sample or window."""
+        left, window = self._left + len(self._rows), self._handling.window
+        parts = [f"{plural(self._stepped if window else steps, 'sample')} in {plural(self._recordings, 'recording')}"]
+        if window:
+            parts.append(f"{plural(steps, 'window')} of {window}")
         if self._gaps.resets:
             parts.append(f"state reset after {plural(self._gaps.resets, 'gap')}")
         if self._bad.skipped:
@@ -132,10 +138,15 @@ class Feed:
         except ValueError as error:
             self._refuse(error, len(rows))
             return
+        each = not self._stream.one_per_call
         for k, row in enumerate(rows):
             self._pace.take(row.t_s, self._last_s)
             self._last_s = row.t_s
-            self._write(row, ys if self._unroll == 1 else _sample(ys, k))
+            if each:
+                self._write(row, ys if self._unroll == 1 else _sample(ys, k))
+        self._stepped += len(rows)
+        if not each and self._stream.fresh:
+            self._write(rows[-1], ys)
 
     def _step(self, rows: list[Row]) -> Outputs:
         """Step one row, or an unroll block of them; every error is a ValueError that names the line."""

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from msgspec import Struct
 
@@ -94,14 +94,17 @@ def open_results(path: str, stop: Stop) -> Iterator[Results]:
 
 def make_writer(model: Model, layout: Layout, results: Results) -> Callable[[Row, Outputs], None]:
     """Write the header, if the format has one; return a function that writes one row's outputs."""
+    from ..runtime.readouts import label_of
+
     keys = [c for c in (layout.reset_column, layout.time_column) if c is not None]
     heads = {t.name: [f.name for f in t.features] for t in model.outputs}
-    header = [*keys, *(name for names in heads.values() for name in names)]
+    columns, labels = [name for names in heads.values() for name in names], model.manifest.labels
+    header = [*keys, *columns, *([_free_name("label", [*keys, *columns])] if labels else [])]
     as_csv = csv.writer(_Echo(), lineterminator="\n").writerow
     if layout.format == "csv":
         results.write(as_csv(header), heading=True)
 
-    def values(row: Row, y: Outputs) -> Iterator[str | float | None]:
+    def values(row: Row, y: Outputs) -> Iterator[Any]:
         if layout.reset_column is not None:
             yield row.recording
         if layout.time_column is not None:
@@ -109,6 +112,8 @@ def make_writer(model: Model, layout: Layout, results: Results) -> Callable[[Row
         for head in heads:
             # repr of a float32 as the shortest decimal that gives the same float32 back
             yield from (float(str(v)) for v in (y[head] if isinstance(y, dict) else y))
+        if labels and not isinstance(y, dict):  # labels are of a single output
+            yield label_of(labels, y)
 
     def write(row: Row, y: Outputs) -> None:
         if layout.format == "csv":
@@ -117,6 +122,13 @@ def make_writer(model: Model, layout: Layout, results: Results) -> Callable[[Row
             results.write(json.dumps(dict(zip(header, values(row, y), strict=True))) + "\n")
 
     return write
+
+
+def _free_name(name: str, taken: list[str]) -> str:
+    """The name, or one like it that no column has."""
+    while name in taken:
+        name = f"predicted_{name}"
+    return name
 
 
 class _Echo:

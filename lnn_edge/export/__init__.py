@@ -10,6 +10,7 @@ lowering        cores as nodes
 graph           the ONNX graph
 step_graph      the whole step as a graph
 proof           the proof
+windows         what a kept state changes in a model of windows
 proven_bundle   a bundle written, proven and put in place, or nothing
 verify_against  the proof again, for `verify --against`
 checkpoint      where trained weights come from

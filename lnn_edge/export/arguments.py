@@ -10,13 +10,18 @@ import msgspec
 import numpy as np
 
 from ..arrays import Array
-from ..bundle.spec import MAX_UNROLL, Feature, Precision, Tensor, Time
+from ..bundle.spec import MAX_UNROLL, Feature, Precision, Readout, Tensor, Time
+from ..runtime.readouts import parse_readout, readout_text
+from ..runtime.windows import check_window
 from ..wording import choices
 
 __all__ = [
     "check_batch",
+    "check_labels",
     "check_precision",
+    "check_readout",
     "check_unroll",
+    "check_windows",
     "make_time",
     "name_features",
     "named_tensors",
@@ -59,6 +64,55 @@ def check_unroll(unroll: object) -> None:
     """
     if isinstance(unroll, bool) or not isinstance(unroll, int) or not 1 <= unroll <= MAX_UNROLL:
         raise ValueError(f"`unroll` is {unroll!r}, expected a whole number from 1 to {MAX_UNROLL}")
+
+
+def check_windows(window: object, every: object, unroll: int) -> tuple[int, int] | None:
+    """Length of the windows of training, and from one to the next; `None` without.
+
+    Raises:
+        TypeError, ValueError: If they are no such numbers, or no whole number of calls.
+    """
+    if window is None and every is None:
+        return None
+    length, step = check_window(window, every)
+    if length % unroll or step % unroll:
+        raise ValueError(f"`window` is {length} and `every` {step}, expected multiples of `unroll`, {unroll}")
+    return length, step
+
+
+def check_readout(given: object, own: Readout | None) -> Readout | None:
+    """The readout: what the user says, or what the forward does by itself; `None` for the last output.
+
+    Raises:
+        ValueError: If it is none, or the forward has another one.
+    """
+    asked = None if given is None else parse_readout(given)
+    if own is not None and asked not in (None, own):
+        raise ValueError(
+            f"`readout` is {given!r}, but the forward itself returns the {readout_text(own)}: leave it out"
+        )
+    found = own or asked
+    return None if found is None or found.kind == "last" else found
+
+
+def check_labels(labels: object, outputs: Sequence[Tensor]) -> tuple[str, ...]:
+    """The names of the classes, as text.
+
+    Raises:
+        TypeError: If they are no list.
+        ValueError: If there is more than one output, or not one name for each of its columns.
+    """
+    if labels is None:
+        return ()
+    if isinstance(labels, str) or not isinstance(labels, (Sequence, np.ndarray)):
+        raise TypeError(f"`labels` is {labels!r}, expected a list of names, one per column of the output")
+    names = tuple(str(label) for label in labels)
+    shapes = {tensor.name: list(tensor.shape[1:]) for tensor in outputs}
+    if list(shapes.values()) != [[len(names)]]:
+        raise ValueError(f"`labels` names {len(names)} classes, expected one for each column of the outputs {shapes}")
+    if len(set(names)) != len(names):
+        raise ValueError(f"`labels` are {list(names)}, expected different names")
+    return names
 
 
 def make_time(mode: str, period_s: float | None, timespan: float, dt_range_s: tuple[float, float] | None) -> Time:

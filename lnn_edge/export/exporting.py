@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
@@ -16,11 +17,21 @@ from torch import nn
 from ..arrays import Array
 from ..bundle.directory import check_target, staged_directory
 from ..bundle.manifest import Manifest, Schema
-from ..bundle.spec import Feature, Precision, StatePair, Tensor
+from ..bundle.spec import Feature, Precision, Readout, StatePair, Tensor, Window
 from ..progress import Progress, silent
 from ..verify.excitation import excite
-from ..verify.report import ExportReport
-from .arguments import check_batch, check_precision, check_unroll, make_time, named_tensors, with_ranges
+from ..verify.report import ExportReport, WindowFinding
+from .arguments import (
+    check_batch,
+    check_labels,
+    check_precision,
+    check_readout,
+    check_unroll,
+    check_windows,
+    make_time,
+    named_tensors,
+    with_ranges,
+)
 from .cores.masks import warn_of_drifted_masks
 from .graph.builder import graph_facts
 from .proof.length import FULL_PROOF, ProofLength
@@ -30,6 +41,7 @@ from .provenance import make_provenance
 from .recordings import recordings
 from .step_graph import step_graph
 from .trained.open import open_module
+from .windows import find_window
 
 __all__ = ["export_model", "export_with_proof"]
 
@@ -53,6 +65,10 @@ def export_model(
     batch: int = 1,
     unroll: int = 1,
     precision: Precision = "float32",
+    window: int | None = None,
+    every: int | None = None,
+    readout: str | Readout | None = None,
+    labels: Sequence[object] | None = None,
     inputs: Names | Mapping[str, Names] | None = None,
     outputs: Names | Mapping[str, Names] | None = None,
     overwrite: bool = False,
@@ -85,6 +101,15 @@ def export_model(
         unroll: Samples per call, for sensors that deliver blocks and devices where a launch costs more than a step.
         precision: "float16" keeps weights and inner arithmetic in half, inputs, outputs and state in float32. It is
             accepted only if the drift of real half arithmetic stays small; the report shows it.
+        window: Samples of a window if the model was trained and evaluated on windows, each from the initial state: the
+            proof then runs windows too, and the report says what a state that is kept for ever changes.
+            `model.stream(window=N)` runs them on the device.
+        every: Samples from the beginning of one window to that of the next; by default the length of a window.
+        readout: How one result comes out of the outputs of a window or recording: "last" (the default), "mean" of all,
+            "mean:5" of the last five, "vote", "vote:5". A forward that returns the mean over time of its outputs, all
+            or the last of them, says so by itself.
+        labels: Names of the classes, one per column of the only output; then a stream has a `label`. They also name the
+            columns, if `outputs` does not.
         inputs: Name or `Feature` per input column, as in the CSV file or the driver; a dict by input if there are
             several. The proof and the runtime keep to the limits of a `Feature`; a column from which the model takes
             timespans by itself needs them.
@@ -111,20 +136,25 @@ def export_model(
     when = make_time(time, period_s, timespan, dt_range_s)
     check_unroll(unroll)
     check_precision(precision)
+    windows = check_windows(window, every, unroll)
     opened = open_module(model, step=step, initial_state=initial_state, example=example)
     recorded = recordings(opened, check_batch(batch), example)
     trained = opened.trained(batch, recorded)
     warn_of_drifted_masks(opened.module)
     taken = named_tensors("inputs", trained.inputs, inputs, recorded)
-    given = named_tensors("outputs", trained.outputs, outputs)
+    pooled = check_readout(readout, trained.readout)
+    classes = check_labels(labels, trained.outputs)
+    given = named_tensors("outputs", trained.outputs, outputs if outputs is not None else classes or None)
     samples = partial(excite, taken, when, recorded, least=length.least)
+    proving = samples(steps, unroll=unroll, window=None if windows is None else windows[0])
     check_causal(trained, samples(length.least), when)
     program = trained.program(when)
     with staged_directory(target, overwrite) as stage:
         stored = stored_program(stage, program)
         # before the long work, as it may refuse
         graph = step_graph(stored, batch=batch, unroll=unroll, precision=precision, name=target.stem)
-        truth = truth_from_model(trained, stored, samples(steps, unroll=unroll), when, note)
+        finding = find_window(stored, taken, when, recorded, windows, pooled)
+        truth = truth_from_model(trained, stored, proving, when, note)
         manifest = Manifest(
             schema=Schema(),
             name=target.stem,
@@ -140,8 +170,12 @@ def export_model(
             verification=PENDING,
             provenance=make_provenance(checkpoint_sha256),
             files={},
+            window=_window(windows, finding),
+            readout=pooled,
+            labels=classes,
         )
-        return write_proven(stage, target, manifest, stored, graph, truth, length, note, started)
+        report = write_proven(stage, target, manifest, stored, graph, truth, length, note, started)
+        return dataclasses.replace(report, window=finding)
 
 
 def export_with_proof(
@@ -153,6 +187,12 @@ def export_with_proof(
         return export_model(model, path, **options)
     finally:
         _LENGTH.reset(usual)
+
+
+def _window(windows: tuple[int, int] | None, finding: WindowFinding | None) -> Window | None:
+    if windows is None:
+        return None
+    return Window(*windows, None if finding is None else finding.kept_state_changes or None)
 
 
 def _with_ranges(

@@ -3,6 +3,8 @@
 loading        `load`: from a bundle to a model that has proven itself here
 model          a loaded model
 stream         one sequence of samples, the state kept
+windows        streams of windows and readouts
+readouts       one result out of several outputs
 state          the state as a value
 input_port     a sample, checked
 clock          dt, checked

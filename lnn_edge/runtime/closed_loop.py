@@ -35,7 +35,7 @@ def replay(
     Returns:
         Float32: per output, (steps, *shape); per state output, (calls, *shape), one for each unroll block.
     """
-    manifest, stream = model.manifest, model.stream()
+    manifest, stream = model.manifest, model.plain_stream()
     unroll = manifest.unroll
     calls = len(reset) // unroll
     results = {name: np.empty((calls, *shape), np.float32) for name, shape in manifest.results().items()}
@@ -71,7 +71,7 @@ def golden_steps(model: Model, golden: Golden) -> Step:
 
     With `unroll` it steps through unroll blocks of them.
     """
-    manifest, step = model.manifest, model.stream().step
+    manifest, step = model.manifest, model.plain_stream().step
     calls = golden.steps // manifest.unroll
     names = [t.name for t in model.inputs]
     columns = {name: list(_as_caller(golden.inputs[name], manifest)) for name in names}

@@ -60,6 +60,11 @@ class InputPort:
         if self._limits is not None:
             self._check_limits(*self._limits)
 
+    def read(self) -> Array:
+        """A copy of the sample in the buffer, as the caller passed it."""
+        copy: Array = self._view.copy()
+        return copy
+
     def _converted(self, value: Any) -> Array:
         try:
             array = np.asarray(value)

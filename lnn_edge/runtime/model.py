@@ -11,6 +11,7 @@ from ..bundle.manifest import Manifest
 from ..bundle.spec import StatePair, Tensor, Time
 from .state import State, initial_state
 from .stream import Stream
+from .windows import window_stream
 
 if TYPE_CHECKING:
     from ..backends import Backend
@@ -63,8 +64,32 @@ class Model:
         """How the model sees time."""
         return self.manifest.time
 
-    def stream(self) -> Stream:
-        """Start a stream with a state of its own, at the initial state."""
+    def stream(self, *, window: int | None = None, every: int | None = None, readout: bool = True) -> Stream:
+        """Start a stream with a state of its own, at the initial state.
+
+        Args:
+            window: Step windows of so many samples, each from the initial state, as a model that was trained on windows
+                is evaluated; a step returns the readout of the newest complete one, NaN before the first, and
+                `stream.fresh` says whether it completed one. With measured time each sample keeps the time since the
+                sample before it, also where it is the first of a window. `None` keeps the state for ever.
+            every: Samples from the beginning of one window to that of the next, at most `window`; by default as the
+                model was exported for such windows, else `window`.
+            readout: Whether a model with a readout (a mean over its last outputs, for instance) gives it; otherwise it
+                gives the output of each sample.
+
+        Raises:
+            TypeError, ValueError: If window and every do not fit together, or not the blocks of a model with `unroll`.
+        """
+        own = self.manifest.readout if readout else None
+        if window is None and every is None and own is None:
+            return self.plain_stream()
+        known = self.manifest.window
+        if every is None and known is not None and known.length == window:
+            every = known.every
+        return window_stream(self.manifest, self.plain_stream, own, window, every)
+
+    def plain_stream(self) -> Stream:
+        """Start a stream that gives the output of each sample, with a state that is kept."""
         return Stream(self.manifest, self._backend.stepper())
 
     def initial_state(self) -> State:
@@ -88,7 +113,7 @@ class Model:
         """
         stream: Stream | None = getattr(self._local, "stream", None)
         if stream is None:
-            stream = self._local.stream = self.stream()
+            stream = self._local.stream = self.plain_stream()
         stream.restore(state)
         y = stream.step(x, dt_s=dt_s, t_s=t_s)
         copied = {name: array.copy() for name, array in y.items()} if isinstance(y, dict) else y.copy()

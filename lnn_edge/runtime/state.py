@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -31,20 +31,24 @@ class State:
     Args:
         tensors: Per state input name (`h_in`, `c_in`, ...), float32 of shape (batch, units).
         t_s: Time of the last sample in seconds if the stream was stepped with `t_s=`, else `None`.
+        kept: What a stream of windows or readouts keeps beside it: samples of windows that are not complete yet, and
+            outputs that a readout is made of.
     """
 
     tensors: Mapping[str, Array]
     t_s: float | None = None
+    kept: Mapping[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, array in self.tensors.items():
+        for name, array in (*self.tensors.items(), *self.kept.items()):
             _check_array(name, array)
             array.flags.writeable = False
-        object.__setattr__(self, "tensors", MappingProxyType(dict(self.tensors)))
+        for own in ("tensors", "kept"):
+            object.__setattr__(self, own, MappingProxyType(dict(getattr(self, own))))
 
-    def __reduce__(self) -> tuple[type[State], tuple[dict[str, Array], float | None]]:
+    def __reduce__(self) -> tuple[type[State], tuple[Any, ...]]:
         """For `pickle` and `copy`, which cannot take the read-only mapping; the constructor freezes again."""
-        return State, (dict(self.tensors), self.t_s)
+        return State, (dict(self.tensors), self.t_s, *([dict(self.kept)] if self.kept else []))
 
 
 def initial_state(manifest: Manifest) -> State:

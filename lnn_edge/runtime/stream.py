@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,13 +13,17 @@ from ..bundle.spec import DT_INPUT
 from ..errors import NonFiniteError
 from .clock import make_clock
 from .input_port import InputPort, by_name, feature_label
+from .readouts import label_of
 from .sequence import check_lengths, check_recording, recording_in_unroll_blocks, samples_from_unroll_blocks
 from .state import State, check_state, initial_state
 
 if TYPE_CHECKING:
     from ..backends import Stepper
 
-__all__ = ["Stream"]
+__all__ = ["SECOND_THREAD", "Stream", "checked_rows", "newest_label", "run_recording"]
+
+
+SECOND_THREAD = "this stream is being stepped by another thread. Give each thread its own: model.stream()"
 
 
 class Stream:
@@ -30,12 +34,16 @@ class Stream:
     one thread at a time; a second one gets a RuntimeError. Several streams of one model may run in several threads.
     """
 
+    fresh = True  # every step has a result; with windows, only those that complete one
+    one_per_call = False  # a block of samples has a result for each
+
     def __init__(self, manifest: Manifest, stepper: Stepper) -> None:
         self._manifest = manifest
         self._stepper = stepper
         self._ports = {t.name: InputPort(t, stepper.sample[t.name], manifest.name) for t in manifest.inputs}
         self._squeeze, self._unroll = manifest.batch == 1, manifest.unroll
         self._heads = frozenset(t.name for t in manifest.outputs)
+        self._result: Any = None
         only = next(iter(self._ports.values())) if len(self._ports) == 1 else None
         self._put: Callable[[Any], None] = only.put if only else self._put_named
         self._clock = make_clock(manifest, stepper.sample.get(DT_INPUT))
@@ -74,9 +82,7 @@ class Stream:
         try:
             self._token.pop()
         except IndexError:
-            raise RuntimeError(
-                "this stream is being stepped by another thread. Give each thread its own: model.stream()"
-            ) from None
+            raise RuntimeError(SECOND_THREAD) from None
         try:
             self._put(x)
             now = self._clock.put(dt_s, t_s)
@@ -89,8 +95,20 @@ class Stream:
         outputs = self._stepper.outputs
         if self._single is not None:
             result = outputs[self._single]
-            return result[0] if self._squeeze else result
-        return {name: array[0] if self._squeeze else array for name, array in outputs.items() if name in self._heads}
+            self._result = result[0] if self._squeeze else result
+        else:
+            heads = ((name, array) for name, array in outputs.items() if name in self._heads)
+            self._result = {name: array[0] if self._squeeze else array for name, array in heads}
+        return self._result
+
+    @property
+    def label(self) -> str | tuple[str, ...] | None:
+        """The class that the newest result stands for; one per row if there are several; `None` before the first.
+
+        Raises:
+            ValueError: If the model has no labels.
+        """
+        return newest_label(self._manifest.labels, self._result)
 
     def run(self, xs: Any, *, dt_s: Any = None, t_s: Any = None) -> Any:
         """Advance by a whole recording; the same as `step` for every sample or block.
@@ -107,27 +125,26 @@ class Stream:
         Raises:
             As `step`. State, clock and `steps` are then what they were before the call; the message names the sample.
         """
-        check_recording(self._manifest, xs)
-        check_lengths(xs, dt_s=dt_s, t_s=t_s)
-        if self._unroll > 1:
-            xs, dt_s, t_s = recording_in_unroll_blocks(self._manifest, xs, dt_s, t_s)
-        calls, before, steps, results = _calls(xs), self.snapshot(), self.steps, []
-        for k, sample in enumerate(calls):
-            try:
-                y = self.step(sample, dt_s=_at(dt_s, k), t_s=_at(t_s, k))
-            except BaseException as error:  # Ctrl-C as well
-                self.restore(before)
-                self.steps = steps
-                if hasattr(error, "add_note"):
-                    what = "sample" if self._unroll == 1 else "block"
-                    error.add_note(f"in {what} {k} of {len(calls)}; the stream is back at the state before `run`")
-                raise
-            results.append({n: a.copy() for n, a in y.items()} if isinstance(y, dict) else y.copy())
-        return self._joined(results)
+        return self._joined(run_recording(self, self._manifest, xs, dt_s, t_s))
 
-    def reset(self) -> None:
-        """Go back to the initial state; the next sample starts a new sequence."""
-        self.restore(initial_state(self._manifest))
+    def reset(self, rows: Sequence[int] | None = None) -> None:
+        """Go back to the initial state; the next sample starts a new sequence.
+
+        Args:
+            rows: Of a batch, the numbers of the rows that start anew; the others go on. `None` for all of them.
+
+        Raises:
+            ValueError, TypeError: If there is no such row. The stream keeps the state it had.
+        """
+        start = initial_state(self._manifest)
+        if rows is None:
+            self.restore(start)
+            return
+        index = checked_rows(rows, self._manifest.batch)
+        state = self._stepper.read_state()
+        for name, value in start.tensors.items():
+            state[name][index] = value[index]
+        self._stepper.write_state(state)
 
     def snapshot(self) -> State:
         """Copy the state, to `restore` it later, in this stream or another one of the same model.
@@ -145,6 +162,17 @@ class Stream:
         check_state(state, self._manifest)
         self._stepper.write_state(state.tensors)
         self._clock.last_s = state.t_s
+        self._result = None
+
+    def checked(self, x: Any) -> Any:
+        """A copy of a sample as `step` takes it, checked as `step` does, which is not called.
+
+        Raises:
+            TypeError, ValueError, NonFiniteError: As `step`.
+        """
+        self._put(x)
+        samples = {name: port.read() for name, port in self._ports.items()}
+        return samples if len(samples) > 1 else next(iter(samples.values()))
 
     def _put_named(self, x: Any) -> None:
         for name, value in by_name(x, self._ports).items():
@@ -177,6 +205,49 @@ class Stream:
         if self._unroll == 1:
             return calls
         return calls.reshape(-1, *calls.shape[2:]) if self._squeeze else samples_from_unroll_blocks(calls)
+
+
+def run_recording(stream: Any, manifest: Manifest, xs: Any, dt_s: Any, t_s: Any) -> list[Any]:
+    """What `run` does: the results of all calls, copied; any error leaves the stream as it was."""
+    check_recording(manifest, xs)
+    check_lengths(xs, dt_s=dt_s, t_s=t_s)
+    if manifest.unroll > 1:
+        xs, dt_s, t_s = recording_in_unroll_blocks(manifest, xs, dt_s, t_s)
+    calls, before, steps, results = _calls(xs), stream.snapshot(), stream.steps, []
+    for k, sample in enumerate(calls):
+        try:
+            y = stream.step(sample, dt_s=_at(dt_s, k), t_s=_at(t_s, k))
+        except BaseException as error:  # Ctrl-C as well
+            stream.restore(before)
+            stream.steps = steps
+            if hasattr(error, "add_note"):
+                what = "sample" if manifest.unroll == 1 else "block"
+                error.add_note(f"in {what} {k} of {len(calls)}; the stream is back at the state before `run`")
+            raise
+        results.append({n: a.copy() for n, a in y.items()} if isinstance(y, dict) else y.copy())
+    return results
+
+
+def checked_rows(rows: Sequence[int], batch: int) -> list[int]:
+    """Numbers of rows of a batch.
+
+    Raises:
+        TypeError: If one is no whole number.
+        ValueError: If there is no such row.
+    """
+    if isinstance(rows, (str, bytes)) or not isinstance(rows, (Sequence, np.ndarray)):
+        raise TypeError(f"`rows` is {rows!r}, expected a list of numbers of rows")
+    for row in rows:
+        if isinstance(row, bool) or not isinstance(row, (int, np.integer)):
+            raise TypeError(f"`rows` holds {row!r}, expected whole numbers")
+        if not 0 <= row < batch:
+            raise ValueError(f"`rows` holds {row}, but the model has the rows 0 to {batch - 1}")
+    return [int(row) for row in rows]
+
+
+def newest_label(labels: tuple[str, ...], result: Any) -> str | tuple[str, ...] | None:
+    """The label of a result; `None` if there is none yet."""
+    return label_of(labels, np.full(1, np.nan) if result is None else result)
 
 
 def _calls(xs: Any) -> Any:

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from ..arrays import Array
-from ..bundle.spec import Feature
+from ..bundle.spec import MAX_WINDOW, Feature
 from ..export import ExportReport, export_model
 from .data.metadata import Metadata
 from .network.module import LiquidModule
@@ -36,6 +36,10 @@ def export_fitted(
     seen = make_features("inputs", names if inputs is None else inputs, arrays["x_range"], margin)
     given = make_features("outputs", metadata.output_names if outputs is None else outputs, arrays["y_range"], None)
     options.setdefault("example", metadata.example(arrays))
+    if metadata.readout is not None and metadata.readout > 1:
+        all_of_them = metadata.readout > MAX_WINDOW
+        options.setdefault("readout", "mean" if all_of_them else f"mean:{metadata.readout}")
+    options.setdefault("labels", metadata.class_array())
     return export_model(network, path, inputs=seen, outputs=given, **_timed(metadata, options))
 
 

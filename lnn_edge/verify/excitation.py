@@ -22,6 +22,7 @@ _EXTREME = 10.0  # times the largest recorded magnitude
 
 DT_REGIMES = {  # with measured time: which dt each segment is stepped with
     "recorded": "the period with 20 % of jitter",
+    "windows": "the period with 20 % of jitter",
     "random": "anything legal, log-uniform",
     "constant": "the period exactly",
     "step": "the period, one in ten after a gap",
@@ -36,6 +37,7 @@ def excite(
     steps: int,
     *,
     unroll: int = 1,
+    window: int | None = None,
     least: int,
     seed: int = 0,
 ) -> Excitation:
@@ -47,11 +49,13 @@ def excite(
         recorded: Per input a list of recordings, each (T, *shape); `None` if the user gave no example.
         steps: Steps of the recorded and of the random segment, at least `least`.
         unroll: Samples per call; segments and recordings are whole numbers of calls.
+        window: Samples of a window if the model was trained on some: then there is a segment of windows, each stepped
+            from the initial state.
         least: Fewest steps that are a proof.
         seed: Seed of the random parts.
 
     Raises:
-        ValueError: If `steps` is below `least`, or no recording is as long as a call.
+        ValueError: If `steps` is below `least`, or no recording is as long as a call, or as a window.
     """
     if steps < least:
         raise ValueError(f"`steps` is {steps}, expected at least {least} steps for a proof")
@@ -61,12 +65,32 @@ def excite(
     parts: list[tuple[str, dict[str, Array], Array, Array]] = []
     scales = {t.name: _scale(recorded, t) for t in tensors}
     if recorded is not None:
-        recorded = {name: _whole_calls(rows, unroll) for name, rows in recorded.items()}
+        recorded = {name: _whole_calls(rows, unroll, "call", "`unroll`") for name, rows in recorded.items()}
         reset = _recorded_reset([len(r) for r in recorded[tensors[0].name]], steps)
         repeated = {t.name: _repeated(recorded[t.name], steps) for t in tensors}
         parts.append(("recorded", repeated, _jittered(rng, time, steps, batch), reset))
+    if window is not None:
+        parts.append(_windows(rng, tensors, time, recorded, scales, window, short))
     parts += _made(rng, tensors, time, scales, steps, short)
     return _joined(parts, tensors, time)
+
+
+def _windows(
+    rng: np.random.Generator,
+    tensors: Sequence[Tensor],
+    time: Time,
+    recorded: dict[str, list[Array]] | None,
+    scales: dict[str, Array],
+    window: int,
+    steps: int,
+) -> tuple[str, dict[str, Array], Array, Array]:
+    """Windows for so many steps, at least two, of the recordings if there are any."""
+    count = max(2, -(-steps // window)) * window
+    samples = {t.name: _random(rng, count, t.shape, scales[t.name]) for t in tensors}
+    if recorded is not None:
+        cut = {name: _whole_calls(rows, window, "window", "`window`") for name, rows in recorded.items()}
+        samples = {name: _repeated(rows, count) for name, rows in cut.items()}
+    return "windows", samples, _jittered(rng, time, count, tensors[0].shape[0]), np.resize(_first(window), count)
 
 
 def excite_again(tensors: Sequence[Tensor], time: Time, steps: int, *, unroll: int = 1, seed: int = 1) -> Excitation:
@@ -139,13 +163,13 @@ def _first(count: int) -> Array:
     return reset
 
 
-def _whole_calls(recordings: list[Array], unroll: int) -> list[Array]:
-    """Recordings without the samples at their ends that fill no call."""
-    whole = [rows[: len(rows) // unroll * unroll] for rows in recordings if len(rows) >= unroll]
+def _whole_calls(recordings: list[Array], count: int, what: str, argument: str) -> list[Array]:
+    """Recordings without the samples at their ends that fill no call, or no window."""
+    whole = [rows[: len(rows) // count * count] for rows in recordings if len(rows) >= count]
     if not whole:
         raise ValueError(
-            f"the example's longest recording has {max(map(len, recordings))} samples, fewer than the {unroll} of one "
-            "call. Pass a longer example, or a smaller `unroll`"
+            f"the example's longest recording has {max(map(len, recordings))} samples, fewer than the {count} of one "
+            f"{what}. Pass a longer example, or a smaller {argument}"
         )
     return whole
 

@@ -15,7 +15,9 @@ from ..bundle.spec import Precision, Verification
 from ..wording import listed, plural
 from .comparison import TORCH, Comparison, errors_by_step, tolerance_of, tolerance_reason
 
-__all__ = ["Curve", "ExportReport", "Segment", "Timeline", "curves_from_results"]
+__all__ = ["Curve", "ExportReport", "Segment", "Timeline", "WindowFinding", "curves_from_results"]
+
+_NO_CHANGE = 0.01  # of an output's spread
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,38 @@ class Timeline:
 
 
 @dataclass(frozen=True)
+class WindowFinding:
+    """What a kept state changes in a model that is evaluated on windows.
+
+    Args:
+        length: Samples of a window.
+        every: Samples from the beginning of one to that of the next.
+        kept_state_changes: See `lnn_edge.bundle.spec.Window`; empty if it could not be told.
+        asked: Whether the export was told of windows; else the example looks like some.
+    """
+
+    length: int
+    every: int
+    kept_state_changes: dict[str, float]
+    asked: bool
+
+    def __str__(self) -> str:
+        if not self.kept_state_changes:
+            return f"windows of {self.length} samples: the example is too short to tell what a kept state changes"
+        name, most = max(self.kept_state_changes.items(), key=lambda item: item[1])
+        what = f"after {plural(self.length, 'sample')} a kept state changes '{name}' by {most:.2g} of its spread"
+        if most < _NO_CHANGE:
+            return f"windows: {what}: kept or begun anew, it is the same"
+        advice = f"model.stream(window={self.length}) runs windows as they were trained; or train with a carried state"
+        if self.asked:
+            return f"windows: {what}. {advice}"
+        return (
+            f"windows: {what}. If the model is evaluated on windows like the equal short recordings of the example, "
+            f"export it with window={self.length} (--window {self.length}): {advice}"
+        )
+
+
+@dataclass(frozen=True)
 class ExportReport:
     """The outcome of a proof.
 
@@ -86,6 +120,7 @@ class ExportReport:
         parameters: Number of constants in the graph.
         seconds: Time that everything took.
         timeline: Error at every step, for `plot`; not part of the JSON.
+        window: What a kept state changes, if the model is evaluated on windows or seems to be.
     """
 
     path: Path
@@ -98,6 +133,7 @@ class ExportReport:
     parameters: int
     seconds: float
     timeline: Timeline = field(repr=False, compare=False)
+    window: WindowFinding | None = None
 
     @property
     def passed(self) -> bool:
@@ -142,6 +178,7 @@ class ExportReport:
         """Plain values for JSON; a difference that is not finite becomes `null`."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "timeline"}
         values |= {name: [asdict(row) for row in values[name]] for name in ("segments", "comparisons")}
+        values["window"] = None if self.window is None else asdict(self.window)
         values |= {"path": self.path.name, "backends": list(self.backends), "passed": self.passed}
         reason = tolerance_reason(self.precision)
         return values | {"tolerance": tolerance_of(self.precision), "tolerance_reason": reason}

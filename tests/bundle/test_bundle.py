@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import lnn_edge
+from lnn_edge import Feature
 from lnn_edge.bundle.directory import check_target, staged_directory
 from lnn_edge.errors import BundleError, VerificationError
 
@@ -586,3 +587,13 @@ def test_failed_export_leaves_nothing(tmp_path):
     with pytest.raises(VerificationError, match="does not equal the trained model, so nothing was written"):
         quick_export(chaotic_cfc(), tmp_path / "gait.lnn")
     assert os.listdir(tmp_path) == []
+
+
+def test_limits_of_a_feature_by_position():
+    assert Feature("hip", "rad", -1.5, 2) == Feature("hip", "rad", limits=(-1.5, 2.0))
+    assert Feature("hip", "rad", None, (-1.5, 2.0)).limits == (-1.5, 2.0)
+    for arguments in (("hip", "rad", -1.5), ("hip", "rad", None, 2.0)):
+        with pytest.raises(
+            TypeError, match=r"Feature\('hip', \.\.\.\) has one limit, expected Feature\(name, unit, low, high\)"
+        ):
+            Feature(*arguments)

@@ -76,6 +76,25 @@ def test_export_from_a_file(call, work):
     assert lnn_edge.load("gait.lnn").time.period_s == 0.02
 
 
+def test_export_and_inspect_tell_about_windows_and_labels(call, work):
+    np.save("x.npy", np.random.default_rng(0).standard_normal((9, 12, 3)).astype(np.float32))
+    code, out, _ = call("export", "train.py:make_model", "gait.lnn", "--example", "x.npy")
+    assert (code, manifest_of(Path("gait.lnn")).window) == (0, None)
+    assert "windows: after 12 samples a kept state changes 'output' by" in out  # the example looks like windows
+    chosen = ["--window", "6", "--every", "3", "--readout", "mean:4", "--labels", "on foot, running"]
+    code, out, _ = call("export", "train.py:make_model", "gait.lnn", "--example", "x.npy", "--overwrite", *chosen)
+    assert code == 0
+    assert "windows: after 6 samples a kept state changes 'output' by" in out
+    manifest = manifest_of(Path("gait.lnn"))
+    assert (manifest.window.length, manifest.window.every, manifest.labels) == (6, 3, ("on foot", "running"))
+    assert [f.name for f in manifest.outputs[0].features] == ["on foot", "running"]
+    out = call("inspect", "gait.lnn")[1]
+    assert "window: trained on 6 samples, every 3; a kept state changes the output by " in out
+    assert "readout: mean of the last 4 outputs\n" in out
+    assert "labels: on foot, running\n" in out
+    assert call("verify", "gait.lnn")[0] == 0
+
+
 def test_export_from_a_package_with_measured_time(call, work):
     (work / "nets").mkdir()
     (work / "nets/__init__.py").touch()

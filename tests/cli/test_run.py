@@ -8,10 +8,11 @@ import subprocess
 
 import numpy as np
 import pytest
-from bundles import INPUTS, edit_golden, small_cfc
+from bundles import INPUTS, edit_golden, resign, small_cfc
 from command_line import bare_call, csv_text, samples, streamed, table
 
 import lnn_edge
+from lnn_edge.bundle.spec import Readout
 
 
 def test_run_gives_what_a_stream_gives(call, cfc_bundle, tmp_path):
@@ -290,3 +291,47 @@ def test_run_without_a_backend_is_not_ready(bare, cfc_bundle):
     done = bare_call(bare, "run", cfc_bundle)
     assert done.returncode == 5
     assert done.stderr == "lnn-edge: no backend is ready on this machine. Type: pip install lnn-edge\n"
+
+
+def test_run_prints_a_line_per_window(call, cfc_bundle):
+    xs = samples(23)
+    rows = [("a" if k < 16 else "b", *x) for k, x in enumerate(xs)]
+    text = csv_text(rows, ["who", *INPUTS])
+    code, out, err = call(
+        "run", cfc_bundle, "--window", "6", "--every", "4", "--reset-column", "who", "--on-bad", "skip", stdin=text
+    )
+    header, got = table(out)
+    stream = lnn_edge.load(cfc_bundle).stream()
+    expected = []
+    for part in (xs[0:6], xs[4:10], xs[8:14], xs[16:22]):
+        stream.reset()
+        expected.append(stream.run(part)[-1])
+    assert (code, header, [row[0] for row in got]) == (0, ["who", "walk", "run"], list("aaab"))
+    np.testing.assert_array_equal(np.array([row[1:] for row in got], np.float32), expected)
+    assert err.startswith("23 samples in 2 recordings, 4 windows of 6 through gait")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--window", "0"), "`window` is 0, expected 1 to 65536 samples"),
+        (("--window", "4", "--every", "5"), "`every` is 5, expected 1 to 4 samples, the length of a window"),
+        (("--every", "5"), "`every` is 5, but it has a meaning only with `window`"),
+    ],
+)
+def test_run_refuses_windows_that_are_none(call, cfc_bundle, arguments, message):
+    code, out, err = call("run", cfc_bundle, *arguments, stdin=csv_text(samples(3)))
+    assert (code, out) == (2, "")
+    assert message in err
+
+
+def test_run_prints_labels_and_readouts(call, cfc_copy):
+    xs = samples(9)
+    outputs = streamed(cfc_copy, xs)
+    resign(cfc_copy, labels=("on foot", "running"), readout=Readout("mean", 3))
+    code, out, _ = call("run", cfc_copy, stdin=csv_text(xs))
+    header, rows = table(out)
+    expected = np.stack([outputs[max(0, k - 2) : k + 1].mean(axis=0) for k in range(9)])
+    assert (code, header) == (0, ["walk", "run", "label"])
+    np.testing.assert_allclose(np.array([row[:2] for row in rows], np.float32), expected, atol=1e-6)
+    assert [row[2] for row in rows] == [("on foot", "running")[k] for k in expected.argmax(axis=1)]

@@ -352,7 +352,7 @@ class TestRefusals:
         [
             Bidirectional,
             lambda: AroundOne(before=lambda x: x - x.mean(dim=1, keepdim=True)),
-            lambda: AroundOne(behind=lambda y: y.mean(dim=1)),
+            lambda: AroundOne(behind=lambda y: y.amax(dim=1)),
             lambda: AroundOne(behind=lambda y: torch.softmax(y @ y.transpose(1, 2), dim=-1) @ y),
             lambda: AroundOne(before=ForeignRecurrence()),
         ],

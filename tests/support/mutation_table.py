@@ -273,8 +273,8 @@ MUTATIONS = (
         "causal check",
         "test_not_causal_per_sample[pooled-over-time]",
         (
-            '"first", stepped[name][steps], whole, tolerance=COMPUTABLE',
-            '"first", stepped[name][steps], stepped[name][steps], tolerance=COMPUTABLE',
+            '"first", outputs[steps], whole, tolerance=COMPUTABLE',
+            '"first", outputs[steps], outputs[steps], tolerance=COMPUTABLE',
         ),
     ),
     _fault(
@@ -445,7 +445,7 @@ MUTATIONS = (
         "failed-run-moves-the-state",
         "all or nothing",
         "test_a_failed_run_counts_nothing",
-        ("self.restore(before)\n", "check_state(before, self._manifest)\n"),
+        ("            stream.restore(before)\n", "            stream.snapshot()\n"),
     ),
     _fault(
         "snapshot-is-a-view",

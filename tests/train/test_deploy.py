@@ -91,11 +91,24 @@ def test_the_bundle_gives_what_predict_gives(name, fitted, tmp_path):
     assert model.export(tmp_path / "m.lnn", period_s=None if spans is not None else 0.05).passed
     loaded = lnn_edge.load(tmp_path / "m.lnn")
     assert loaded.manifest.time.mode == ("fixed" if spans is None else "measured")
-    stream = loaded.stream()
-    times = [{} if spans is None else {"dt_s": float(spans[0, k])} for k in range(20)]
-    outputs = np.stack([stream.step(x, **time).copy() for x, time in zip(X[0], times, strict=True)])
-    size = max(1.0, np.abs(outputs).max())
-    np.testing.assert_allclose(answers(model, outputs), predicted(model, spans), rtol=0, atol=LIMIT * size)
+    results = loaded.stream().run(X[0], dt_s=None if spans is None else spans[0])
+    expected, size = predicted(model, spans), max(1.0, np.abs(results).max())
+    whole = results if model.readout_steps_ is None else results[-1]
+    np.testing.assert_allclose(whole, expected, rtol=0, atol=LIMIT * size)
+    assert bool(loaded.manifest.labels) == isinstance(model, LiquidNeuralClassifier)
+
+
+def test_the_stream_of_a_classifier_says_what_predict_says(fitted, tmp_path):
+    """Of the samples since the last reset, whatever their number; not the last output, which is another class here."""
+    model, _ = fitted("labels")
+    model.export(tmp_path / "m.lnn", period_s=0.05)
+    stream = lnn_edge.load(tmp_path / "m.lnn").stream()
+    for recording in X:
+        stream.reset()
+        assert stream.label is None
+        for k, sample in enumerate(recording, start=1):
+            stream.step(sample)
+            assert stream.label == model.predict(recording[None, :k])[0]
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -76,6 +76,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of weights and inner arithmetic (default float32)",
     )
     parser.add_argument(
+        "--window",
+        type=int,
+        metavar="N",
+        help="the model was trained and is evaluated on windows of N samples: prove those too, and tell what a state "
+        "that is kept for ever changes, as in --window 30",
+    )
+    parser.add_argument(
+        "--every", type=int, metavar="K", help="with --window, samples from one window to the next (default N)"
+    )
+    parser.add_argument(
+        "--readout",
+        metavar="HOW",
+        help="how one result comes out of the outputs of a window or recording: last (default), mean, mean:5 (of the "
+        "last five), vote or vote:5",
+    )
+    parser.add_argument(
+        "--labels", metavar="NAMES", help="names of the classes, one per output column, as in --labels walk,run,stand"
+    )
+    parser.add_argument(
         "--inputs",
         metavar="NAMES",
         help="input columns: name, name:unit or name:unit:low:high (what is legal), separated by commas",
@@ -102,6 +121,10 @@ class _Choices(Struct, frozen=True):
     batch: int
     unroll: int
     precision: Precision
+    window: int | None
+    every: int | None
+    readout: str | None
+    labels: str | None
     inputs: str | None
     outputs: str | None
     steps: int
@@ -127,6 +150,10 @@ def _choices(arguments: argparse.Namespace) -> _Choices:
         batch=arguments.batch,
         unroll=arguments.unroll,
         precision=arguments.precision,
+        window=arguments.window,
+        every=arguments.every,
+        readout=arguments.readout,
+        labels=arguments.labels,
         inputs=arguments.inputs,
         outputs=arguments.outputs,
         steps=arguments.steps,
@@ -160,6 +187,10 @@ def _export(choices: _Choices) -> int:
             batch=choices.batch,
             unroll=choices.unroll,
             precision=choices.precision,
+            window=choices.window,
+            every=choices.every,
+            readout=choices.readout,
+            labels=None if choices.labels is None else [label.strip() for label in choices.labels.split(",")],
             inputs=inputs,
             outputs=outputs,
             overwrite=choices.overwrite,

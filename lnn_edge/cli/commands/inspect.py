@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ..console import add_json_argument, emit_json, grid, print_result
@@ -67,11 +67,26 @@ def _sections(m: Manifest) -> list[str]:
         _features("input", m.inputs),
         _features("output", m.outputs),
         _states(m.states),
+        *_results(m),
         _cores(m.cores),
         _graph(m.graph),
         _proof(m.verification),
         _origin(m.provenance),
     ]
+
+
+def _results(m: Manifest) -> Iterator[str]:
+    """What a stream makes of the outputs, where that is more than passing them on."""
+    if m.window is not None:
+        changes = m.window.kept_state_changes
+        most = "" if not changes else f"; a kept state changes the output by {max(changes.values()):.2g} of its spread"
+        yield f"window: trained on {m.window.length} samples, every {m.window.every}{most}"
+    if m.readout is not None:
+        from ...runtime.readouts import readout_text
+
+        yield f"readout: {readout_text(m.readout)}"
+    if m.labels:
+        yield f"labels: {', '.join(m.labels)}"
 
 
 def _unroll(unroll: int) -> str:

@@ -31,12 +31,14 @@ DESCRIPTION = """Step the model once per row, with the state kept between rows, 
 as it comes. Columns are matched to the model's inputs by name; other columns are ignored. Rows with
 another value in the reset column start a new recording. A bundle exported with --unroll is stepped
 once per block of rows; rows at the end of a recording that fill no block are counted and left out.
+One that makes a single result of several outputs (a readout) prints that, and one with labels the label.
 
 Whatever ends the command before the input does (Ctrl-C, a signal, a row that cannot be used, a full
 disk), the --output file then holds the results of all rows before that."""
 EPILOG = """examples:
   lnn-edge run gait.lnn --input walk.csv --output gait.csv
   lnn-edge run gait.lnn --input walk.csv --reset-column recording --format jsonl
+  lnn-edge run gait.lnn --input walk.csv --window 30 --every 5
   sensor | lnn-edge run gait.lnn --time-column t | controller
   sensor | lnn-edge run gait.lnn --time-column t --on-bad skip --on-gap reset --output live.csv"""
 
@@ -70,6 +72,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with measured time, what to do where the time jumps, forward or back, by more than the bundle was "
         "proven for: stop (default), or reset the state and begin a new sequence with that row",
     )
+    parser.add_argument(
+        "--window",
+        type=int,
+        metavar="N",
+        help="step windows of N rows, each from the initial state, as a model that was trained on windows is "
+        "evaluated, and print one line per window",
+    )
+    parser.add_argument(
+        "--every",
+        type=int,
+        metavar="K",
+        help="with --window, rows from the beginning of one window to that of the next (default: as exported, else N)",
+    )
     add_backend_arguments(parser)
 
 
@@ -97,7 +112,7 @@ def _choices(arguments: argparse.Namespace) -> _Choices:
         arguments.input,
         arguments.output,
         Layout(arguments.format, arguments.reset_column, arguments.time_column),
-        Handling(source, arguments.time_column, arguments.on_bad, arguments.on_gap),
+        Handling(source, arguments.time_column, arguments.on_bad, arguments.on_gap, arguments.window, arguments.every),
     )
 
 
@@ -177,6 +192,7 @@ def _check_model(model: Model, handling: Handling) -> None:
             f"`run` takes models with one row of named features per sample; '{model.name}' takes "
             f"{[list(t.shape) for t in model.inputs]}. Use lnn_edge.load in Python"
         )
+    model.stream(window=handling.window, every=handling.every)  # what it refuses is told before anything is written
     if model.time.mode == "measured" and handling.time_column is None:
         raise ValueError(f"'{model.name}' has measured time: name the column with the time in seconds, --time-column")
     if model.time.mode == "fixed" and handling.on_gap == "reset":

@@ -9,12 +9,14 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from ...arrays import Array
 from ...bundle.program import StepProgram
-from ...bundle.spec import Time
+from ...bundle.spec import Readout, Time
 from ...errors import VerificationError
 from ...progress import Progress
 from ...reference.closed_loop import interpreted
 from ...reference.interpreter import Interpreter
+from ...runtime.readouts import read_out
 from ...verify.comparison import COMPUTABLE, EXACT, TORCH, Comparison, compare, largest_error, versus
 from ...verify.samples import Excitation
 from ..threads import one_thread
@@ -50,11 +52,14 @@ class Truth:
     stepped: Results
     float64: Results
     rounded: Results  # the program in float32: how far rounding alone may take torch from float64
+    readout: Readout | None = None  # what the whole sequence gives, if not the output of its last sample
 
     @property
     def float32(self) -> Results:
         """Torch float32: the whole sequence's values where they are known, else those of stepping."""
         merged = {name: value.copy() for name, value in self.stepped.items()}
+        if self.readout is not None:
+            return merged
         for name, (steps, values) in self.whole.items():
             merged[name][steps] = values
         return merged
@@ -71,14 +76,17 @@ class Truth:
             for name, (steps, whole) in self.whole.items():
                 here = (steps >= start) & (steps < stop)
                 if here.any():
-                    stepped = self.stepped[name][steps[here]]
-                    own = largest_error(stepped, self.float64[name][steps[here]])
+                    stepped = self._read(self.stepped[name])[steps[here]]
+                    own = largest_error(stepped, self._read(self.float64[name])[steps[here]])
                     rows.append(compare(name, STEPPED_WHOLE, segment, stepped, whole[here], own=own))
             for name, exact in self.float64.items():
                 got, rounding = self.stepped[name][part], largest_error(self.rounded[name][part], exact[part])
                 rows.append(compare(name, TORCH_EXACT, segment, got, exact[part], tolerance=COMPUTABLE))
                 rows.append(compare(name, EXTRACTED, segment, got, exact[part], own=rounding))
         return rows
+
+    def _read(self, outputs: Array) -> Array:
+        return outputs if self.readout is None else read_out(self.readout, outputs, self.samples.reset)
 
 
 @one_thread()
@@ -97,7 +105,7 @@ def truth_from_model(model: Trained, step: StepProgram, samples: Excitation, tim
     # before the values are judged: it knows why, where time ran backwards
     exact, rounded = (_interpreted(step, dtype, samples, progress) for dtype in ("float64", "float32"))
     _check_steps(stepped, samples)
-    return Truth(samples, whole, stepped, exact, rounded)
+    return Truth(samples, whole, stepped, exact, rounded, model.readout)
 
 
 def _interpreted(step: StepProgram, dtype: str, samples: Excitation, progress: Progress) -> Results:
@@ -167,7 +175,8 @@ def check_causal(model: Trained, samples: Excitation, time: Time) -> None:
     known = model.whole(short, time)
     _check_repeats(model, short, time, known)
     for name, (steps, whole) in known.items():
-        found = compare(name, STEPPED_WHOLE, "first", stepped[name][steps], whole, tolerance=COMPUTABLE)
+        outputs = stepped[name] if model.readout is None else read_out(model.readout, stepped[name], short.reset)
+        found = compare(name, STEPPED_WHOLE, "first", outputs[steps], whole, tolerance=COMPUTABLE)
         if not found.passed:
             raise ValueError(
                 f"output '{name}' at step {found.first_over}: torch stepped and torch on the whole sequence differ by "

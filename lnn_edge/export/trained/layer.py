@@ -11,7 +11,7 @@ from torch import nn
 
 from ...arrays import Array
 from ...bundle.program import StepProgram
-from ...bundle.spec import Core, Time
+from ...bundle.spec import Core, Readout, Time
 from ...verify.samples import Excitation
 from ..cores.find import ReadCore
 from .closed_loop import closed_loop
@@ -26,6 +26,7 @@ class TrainedLayer:
     """An ncps `LTC` or `CfC`. Works on a float32 copy on the CPU in eval mode; the user's module is left alone."""
 
     why_unequal = NOT_CAUSAL
+    readout: Readout | None = None
 
     def __init__(self, module: nn.Module, core: ReadCore, batch: int) -> None:
         self.core = core.maths

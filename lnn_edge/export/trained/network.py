@@ -20,7 +20,7 @@ from torch.utils import _pytree as pytree
 
 from ...arrays import Array
 from ...bundle.program import StepProgram
-from ...bundle.spec import Core, StatePair, Tensor, Time
+from ...bundle.spec import Core, Readout, StatePair, Tensor, Time
 from ...verify.samples import Excitation
 from ..cores.find import ReadCore, find_cores, is_batch_first
 from ..cores.wrappers import unwrap_parts
@@ -28,6 +28,7 @@ from .closed_loop import closed_loop
 from .forward import Forward, Leaf, leaf_from_shapes, leaf_name
 from .kept_states import KeptStates, changing_start
 from .patching import States
+from .pooling import pooling
 from .protocol import NOT_CAUSAL, Known, Results
 from .states import state_pair
 from .traced import TracedStep
@@ -62,6 +63,9 @@ class TrainedNetwork:
         self.outputs = tuple(Tensor(leaf.name, (batch, *leaf.shape)) for leaf in self._leaves)
         named = dict(zip(self._layers, self.core_maths, strict=True))
         self._traced = TracedStep(self._module, self._traced_sample, self.inputs, self.states, named)
+        self.readout: Readout | None = None
+        if all(leaf.time_axis is None for leaf in self._leaves):
+            self.readout = pooling(self, {name: rows[0] for name, rows in example.items()})
 
     def program(self, time: Time) -> StepProgram:
         """See `Steppable.program`."""

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from ...arrays import Array
 from ...bundle.program import StepProgram
-from ...bundle.spec import Core, StatePair, Tensor, Time
+from ...bundle.spec import Core, Readout, StatePair, Tensor, Time
 from ...verify.samples import Excitation
 
 __all__ = ["NOT_CAUSAL", "Known", "Results", "Steppable", "Trained"]
@@ -43,11 +43,14 @@ class Trained(Steppable, Protocol):
         why_unequal: What it means if stepping torch does not equal torch on the whole sequence, and what to do.
         batch_first: Whether it takes (batch, time, ...) rather than (time, batch, ...).
         cores: Its cores, for the manifest.
+        readout: How its forward makes one output of a whole recording; `None` where each output is one of a sample, or
+            the last one.
     """
 
     why_unequal: str
     batch_first: bool
     cores: tuple[Core, ...]
+    readout: Readout | None
 
     def whole(self, samples: Excitation, time: Time) -> Known:
         """Outputs of the torch module called on whole sequences, as it was trained."""

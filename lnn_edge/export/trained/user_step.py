@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from ...arrays import Array
 from ...bundle.program import StepProgram
-from ...bundle.spec import Core, StatePair, Tensor, Time
+from ...bundle.spec import Core, Readout, StatePair, Tensor, Time
 from ...verify.samples import Excitation
 from ..cores.find import ReadCore, find_parts, is_cell
 from ..cores.liquid import is_core
@@ -47,6 +47,7 @@ class TrainedStep:
     """A module and a step function. Works on a float32 copy on the CPU in eval mode; the user's is left alone."""
 
     batch_first = True
+    readout: Readout | None = None
     why_unequal = (
         "the step is not one turn of the loop in the model's own forward: it computes something else, starts from "
         f"another state, or keeps state where the step cannot see it. {_HIDE}"

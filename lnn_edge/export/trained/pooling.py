@@ -1,0 +1,60 @@
+"""Pooling over time in a user's forward, found by what it gives: the last output of a recording, or a mean of some."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from ...arrays import Array
+from ...bundle.spec import Readout, Time
+from ...runtime.readouts import LAST, read_out
+from ...verify.samples import Excitation
+from .protocol import Trained
+
+__all__ = ["pooling"]
+
+_STEPS = 64  # the longest mean of last outputs that is found is a sample shorter
+_CLOSE = 1e-4  # of the outputs' size: far above rounding, far below what another mean gives
+
+
+def pooling(model: Trained, recording: Mapping[str, Array]) -> Readout | None:
+    """How a forward that returns one output for a whole recording makes it of the outputs of its samples.
+
+    Args:
+        model: The model, which steps.
+        recording: Samples by input, (T, batch, ...); they are made to differ from one another.
+
+    Returns:
+        The readout; `None` if it is the last output, or nothing that is known here.
+    """
+    gain = np.random.default_rng(0).uniform(0.5, 1.5, _STEPS)
+    inputs = {
+        name: (np.resize(rows, (_STEPS, *rows.shape[1:])) * gain.reshape(-1, *[1] * (rows.ndim - 1))).astype(np.float32)
+        for name, rows in recording.items()
+    }
+    first = np.zeros(_STEPS, np.uint8)
+    first[0] = 1
+    samples, time = Excitation(inputs, None, first, ()), Time("fixed")
+    known = model.whole(samples, time)
+    stepped = {name: value for name, value in model.stepped(samples, time).items() if name in known}
+
+    def equal(readout: Readout) -> bool:
+        return all(
+            np.allclose(
+                read_out(readout, value, first)[known[name][0]],
+                known[name][1],
+                rtol=0,
+                atol=_CLOSE * np.abs(value).max(),
+            )
+            for name, value in stepped.items()
+        )
+
+    found = next((readout for readout in _candidates() if equal(readout)), None)
+    return None if found == LAST else found
+
+
+def _candidates() -> Iterator[Readout]:
+    yield LAST
+    yield Readout("mean")
+    yield from (Readout("mean", over) for over in range(2, _STEPS))

@@ -1,0 +1,119 @@
+"""Readouts: one result out of the last outputs of a window or a sequence."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..arrays import Array
+from ..bundle.spec import MAX_WINDOW, Readout
+
+__all__ = ["LAST", "RecentOutputs", "label_of", "parse_readout", "read_out", "readout_text"]
+
+LAST = Readout("last")  # where a manifest says nothing
+
+
+class RecentOutputs:
+    """Takes one output after the other and gives the readout of those that count.
+
+    Sums of all outputs of a sequence are kept in float64, so a long one loses nothing.
+    """
+
+    def __init__(self, readout: Readout) -> None:
+        self._vote = readout.kind == "vote"
+        self._over = 1 if readout.kind == "last" else readout.over
+        self._recent: deque[dict[str, Array]] = deque(maxlen=self._over)
+        self._sums: dict[str, Array] = {}
+        self._count = 0
+
+    def clear(self) -> None:
+        """Forget all outputs."""
+        self._recent.clear()
+        self._sums, self._count = {}, 0
+
+    def add(self, outputs: Mapping[str, Array]) -> None:
+        """Take the output of one sample, copied: per name (..., columns)."""
+        terms = {name: _votes(value) if self._vote else value.astype(np.float64) for name, value in outputs.items()}
+        self._count += 1
+        if self._over is None:
+            self._sums = {name: term + self._sums.get(name, 0.0) for name, term in terms.items()}
+        else:
+            self._recent.append(terms)
+
+    def value(self) -> dict[str, Array]:
+        """The readout, float32, of at least one output."""
+        if self._over is None:
+            return {name: (total / self._count).astype(np.float32) for name, total in self._sums.items()}
+        count = len(self._recent)
+        sums = {name: np.sum([own[name] for own in self._recent], axis=0) for name in self._recent[0]}
+        return {name: np.asarray(total / count, np.float32) for name, total in sums.items()}
+
+    def read(self) -> dict[str, Array]:
+        """What was taken, as arrays, for a snapshot."""
+        kept = [self._sums] if self._over is None and self._sums else list(self._recent)
+        terms = {f"terms.{name}": np.stack([o[name] for o in kept]) for name in (kept[0] if kept else ())}
+        return {**terms, "count": np.array(self._count)}
+
+    def write(self, kept: Mapping[str, Array]) -> None:
+        """Go back to what `read` gave."""
+        self.clear()
+        self._count = int(kept["count"])
+        terms = {name.removeprefix("terms."): value for name, value in kept.items() if name.startswith("terms.")}
+        rows = [dict(zip(terms, row, strict=True)) for row in zip(*terms.values(), strict=True)]
+        if self._over is None:
+            self._sums = rows[0] if rows else {}
+        else:
+            self._recent.extend(rows)
+
+
+def read_out(readout: Readout, outputs: Array, reset: Array) -> Array:
+    """The readout at every step of a recording, (steps, ...): of the outputs since the last reset."""
+    recent, results = RecentOutputs(readout), np.empty(outputs.shape, np.float32)
+    for k, output in enumerate(outputs):
+        if reset[k]:
+            recent.clear()
+        recent.add({"": output})
+        results[k] = recent.value()[""]
+    return results
+
+
+def parse_readout(text: object) -> Readout:
+    """A readout as people write it: "last", "mean" of all outputs, "mean:5" of the last five, "vote", "vote:5".
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    if isinstance(text, Readout):
+        text = text.kind if text.over is None else f"{text.kind}:{text.over}"
+    kind, _, over = str(text).partition(":")
+    known = kind in ("last", "mean", "vote") and (not over or (over.isdecimal() and kind != "last"))
+    if not known or (over and not 1 <= int(over) <= MAX_WINDOW):
+        raise ValueError(
+            f"`readout` is {text!r}, expected 'last', 'mean' or 'vote' of all outputs, or of the last so many: 'mean:5'"
+        )
+    return Readout(kind, int(over) if over else None)  # type: ignore[arg-type]
+
+
+def readout_text(readout: Readout) -> str:
+    """A readout in words."""
+    if readout.kind == "last":
+        return "last output"
+    return f"{readout.kind} of {'all' if readout.over is None else f'the last {readout.over}'} outputs"
+
+
+def _votes(value: Array) -> Array:
+    """1 in the column that is the largest, the first of equal ones."""
+    return np.asarray(np.arange(value.shape[-1]) == value.argmax(axis=-1)[..., None], np.float64)
+
+
+def label_of(labels: tuple[str, ...], outputs: Array) -> str | tuple[str, ...] | None:
+    """The label of the largest column: of (columns,), or a tuple for (rows, columns); `None` without a result yet."""
+    if not labels:
+        raise ValueError("this model has no labels. Name its classes when it is exported: labels=[...] (--labels)")
+    if np.isnan(outputs).any():
+        return None
+    if outputs.ndim == 1:
+        return labels[int(outputs.argmax())]
+    return tuple(labels[int(k)] for k in outputs.argmax(axis=-1))
