@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..arrays import Array
 from ..bundle.spec import Feature
 from ..export import ExportReport
-from .data.prepare import prepare
+from .data.prepare import Given, prepare
 from .data.sequences import Sequences, read_sequences, read_timespans
 from .deploy import export_fitted
 from .fit.run import Trained, train_network
@@ -35,7 +35,7 @@ from .predicting import (
 )
 from .saving import SavedEstimator, load_estimator, save_estimator
 from .scoring import score_outputs
-from .settings import Settings, make_settings
+from .settings import make_settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -129,6 +129,7 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         y: Any = None,
         sample_weight: Any = None,
         timespans: Any = None,
+        validation: Any = None,
         **parameters: Any,
     ) -> _Self:
         """Train on sequences. A fit that fails leaves the estimator as it was.
@@ -143,6 +144,8 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
             sample_weight: How much each answer counts, at least 0: one number per answer, or one per sequence.
             timespans: Time since the previous sample, above 0 and in seconds if the model is to be exported, in the
                 shape of answers per step. `None` where samples are evenly spaced.
+            validation: Sequences to judge the weights by, apart from those that are trained on: (X, y), or (X, y,
+                timespans), as the other arguments; instead of `validation_split`.
             parameters: Any parameter of the constructor, for this fit only.
 
         Returns:
@@ -158,16 +161,14 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         """
         settings = make_settings(self.get_params(deep=False), parameters, type(self).__name__)
         fresh = copy.copy(self)
-        fresh._fit(settings, X, y, sample_weight, timespans, parameters.get("task", self._task()))
+        task = parameters.get("task", self._task())
+        prepared = prepare(fresh, settings, Given(X, y, sample_weight, timespans, validation), task)
+        fresh._take(train_network(settings, type(self).__name__, prepared))
         self.__dict__ = fresh.__dict__
         return self
 
     def _task(self) -> str:
         return "auto"
-
-    def _fit(self, settings: Settings, X: Any, y: Any, sample_weight: Any, timespans: Any, task: str) -> None:  # noqa: N803
-        prepared = prepare(self, settings, X, y, sample_weight, timespans, task)
-        self._take(train_network(settings, type(self).__name__, prepared))
 
     def _take(self, trained: Trained) -> None:
         """Set what a fit made as attributes."""
@@ -394,8 +395,9 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         """Export as a bundle that takes raw sensor units, and prove it equal.
 
         The step gives what `predict_step` gives: values, or the probability of each class. Where there is one answer
-        per sequence, `predict` averages the last `readout_steps_` of them, and so does the program on the device. The
-        bounds of the states in the bundle are those of the proof, which steps through training data first.
+        per sequence, `predict` averages the last `readout_steps_` of them, and so does a stream on the device: what its
+        step returns is what `predict` gives for the samples since the last reset. A classifier's stream has a `label`.
+        The bounds of the states in the bundle are those of the proof, which steps through training data first.
 
         Args:
             path: Where the bundle goes, `NAME.lnn`.

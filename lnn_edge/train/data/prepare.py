@@ -17,9 +17,9 @@ from ..settings import Settings
 from .dataset import Augmentation, Dataset, seed_of
 from .metadata import Metadata, example_of, numbered, range_of, weighted_moments
 from .sequences import Sequences, read_sequences, read_timespans
-from .targets import Targets, decide_task, encode_labels, next_samples, read_targets, read_weights
+from .targets import Targets, codes_of, decide_task, encode_labels, next_samples, read_targets, read_weights
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["Given", "Prepared", "prepare"]
 
 _ALL_STEPS = 2**31 - 1
 _LARGEST = float(np.finfo(np.float32).max) / 4  # a spread around it is computed in float32 as well
@@ -37,6 +37,7 @@ class Prepared:
         y_moments: Of each output.
         x_spread: Standard deviation of each feature, whether it is scaled or not.
         series: The one sequence with its last sample, which a forecast goes on from; `None` if there are several.
+        held_out: What the user gives to judge the weights by; `None` for a share of the data or nothing.
     """
 
     dataset: Dataset
@@ -46,6 +47,7 @@ class Prepared:
     y_moments: tuple[Array, Array]
     x_spread: Array
     series: Sequences | None
+    held_out: Dataset | None = None
 
     def augmentation(self, settings: Settings) -> Augmentation:
         """The augmentation in raw units."""
@@ -59,7 +61,7 @@ class Prepared:
             ValueError: If there are too few sequences or steps for both.
         """
         if not share:
-            return self.dataset, None
+            return self.dataset, self.held_out
         one = len(self.dataset) == 1
         parts = (
             _split_in_time(self.dataset, share)
@@ -75,21 +77,25 @@ class Prepared:
         return parts
 
 
-def prepare(
-    estimator: Any,
-    settings: Settings,
-    X: Any,  # noqa: N803 - scikit-learn's name
-    y: Any,
-    sample_weight: Any,
-    timespans: Any,
-    task: str,
-) -> Prepared:
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """What the user passed to `fit`."""
+
+    X: Any
+    y: Any
+    sample_weight: Any
+    timespans: Any
+    validation: Any
+
+
+def prepare(estimator: Any, settings: Settings, data: Given, task: str) -> Prepared:
     """Read and check the data, decide what it is, and scale it.
 
     Raises:
         ValueError, TypeError: In scikit-learn's words, if something is wrong with it.
     """
-    given = read_timespans(timespans, read_sequences(estimator, X, rows=settings.rows, reset=True))
+    y = data.y
+    given = read_timespans(data.timespans, read_sequences(estimator, data.X, rows=settings.rows, reset=True))
     names = getattr(estimator, "feature_names_in_", None)
     sequences, targets = given, None
     if y is not None:
@@ -98,7 +104,7 @@ def prepare(
         sequences, targets = next_samples(given, names)
     if targets is None:
         raise ValueError("This estimator requires y to be passed, but the target y is None: a classifier needs labels")
-    given_weights = read_weights(sample_weight, sequences, targets.level)
+    given_weights = read_weights(data.sample_weight, sequences, targets.level)
     sequences, targets, weights = _without_weightless(sequences, targets, given_weights)
     _check_enough(weights)
     task = decide_task(targets, task)
@@ -111,7 +117,50 @@ def prepare(
     dataset = _dataset(sequences, values, weights, metadata, y_moments)
     series = given if len(given.samples) == 1 and y is None else None
     spread = weighted_moments(sequences.samples, weights)[1]
-    return Prepared(dataset, metadata, arrays, x_moments, y_moments, spread, series)
+    held_out = None
+    if data.validation is not None:
+        held_out = _held_out(estimator, settings, data.validation, metadata, classes, y_moments)
+    return Prepared(dataset, metadata, arrays, x_moments, y_moments, spread, series, held_out)
+
+
+def _held_out(
+    estimator: Any,
+    settings: Settings,
+    validation: Any,
+    metadata: Metadata,
+    classes: Array | None,
+    y_moments: tuple[Array, Array],
+) -> Dataset:
+    """What the user says to judge by, read as the data of the fit were.
+
+    Raises:
+        ValueError, TypeError: If it is no such data, or there is a share to hold out as well.
+    """
+    if settings.validation_split:
+        raise ValueError(
+            f"`validation` was passed, and `validation_split` is {settings.validation_split}: leave one out"
+        )
+    if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
+        raise TypeError(f"`validation` is a {type(validation).__name__}, expected (X, y) or (X, y, timespans)")
+    X, y, spans = (*validation, None)[:3]  # noqa: N806
+    if (spans is None) != (metadata.time_unit is None):
+        raise ValueError(
+            f"`validation` comes {'without' if spans is None else 'with'} timespans, the data of the fit "
+            f"{'with' if spans is None else 'without'}. Expected (X, y{', timespans' if spans is None else ''})"
+        )
+    try:
+        sequences = read_timespans(spans, read_sequences(estimator, X, rows=settings.rows, reset=False))
+        if metadata.next_sample:
+            sequences, targets = next_samples(sequences, getattr(estimator, "feature_names_in_", None))
+        else:
+            targets = read_targets(y, sequences, "steps" if metadata.level == "step" else "sequence")
+        values = _numbers(targets) if classes is None else codes_of(targets, classes)
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"`validation`: {error}") from error
+    if classes is None and targets.outputs != metadata.outputs:
+        raise ValueError(f"`validation` has {targets.outputs} targets, the data of the fit {metadata.outputs}")
+    weights = read_weights(None, sequences, metadata.level)
+    return _dataset(sequences, values, weights, metadata, y_moments)
 
 
 def _without_weightless(

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_array, check_consistent_length, colum
 from ...arrays import Array
 from .sequences import Sequences, as_array, by_label
 
-__all__ = ["Targets", "decide_task", "encode_labels", "next_samples", "read_targets", "read_weights"]
+__all__ = ["Targets", "codes_of", "decide_task", "encode_labels", "next_samples", "read_targets", "read_weights"]
 
 Level = Literal["step", "sequence"]
 
@@ -189,6 +189,21 @@ def encode_labels(targets: Targets) -> tuple[Array, tuple[Array, ...]]:
         )
     stops = np.cumsum([len(part) for part in targets.values])[:-1]
     return classes, tuple(np.split(codes.astype(np.int64), stops))
+
+
+def codes_of(targets: Targets, classes: Array) -> tuple[Array, ...]:
+    """The index of each label's class among known ones, per sequence (steps,).
+
+    Raises:
+        ValueError: If there are several columns, or a label that none of them is.
+    """
+    if targets.outputs != 1:
+        raise ValueError(f"y has {targets.outputs} columns of labels, expected one label per step or per sequence")
+    places = {label: place for place, label in enumerate(classes.tolist())}
+    unknown = [label for label in targets.joined().ravel().tolist() if label not in places]
+    if unknown:
+        raise ValueError(f"y holds the label {unknown[0]!r}, but the classes of the fit are {list(places)}")
+    return tuple(np.array([places[label] for label in part.ravel().tolist()], np.int64) for part in targets.values)
 
 
 def _without_columns(weights: Array) -> Array:

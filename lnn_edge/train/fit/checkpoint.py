@@ -73,7 +73,7 @@ class TrainingState:
         optimizer.load_state_dict({"state": self.optimizer, "param_groups": groups})
 
 
-def run_fingerprint(settings: Settings, owner: str, dataset: Dataset) -> str:
+def run_fingerprint(settings: Settings, owner: str, dataset: Dataset, held_out: Dataset | None) -> str:
     """What must be the same for a run to be continued: the data and every parameter that changes the
     result, but for the number of epochs.
     """
@@ -83,9 +83,10 @@ def run_fingerprint(settings: Settings, owner: str, dataset: Dataset) -> str:
     if isinstance(settings.wiring, Wiring):
         values["wiring"] = (type(settings.wiring).__name__, np.asarray(settings.wiring.adjacency_matrix).tobytes())
     digest = hashlib.sha256(f"{owner} {sorted(values.items(), key=lambda pair: pair[0])}".encode())
-    for part in (dataset.x, dataset.y, dataset.weight, dataset.spans or ()):
-        for tensor in part:
-            digest.update(f"{list(tensor.shape)}".encode() + tensor.numpy().tobytes())
+    for data in (dataset, *([] if held_out is None else [held_out])):
+        for part in (data.x, data.y, data.weight, data.spans or ()):
+            for tensor in part:
+                digest.update(f"{list(tensor.shape)}".encode() + tensor.numpy().tobytes())
     return digest.hexdigest()
 
 

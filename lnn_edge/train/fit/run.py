@@ -58,7 +58,7 @@ def train_network(settings: Settings, owner: str, prepared: Prepared) -> Trained
     Raises:
         ValueError, TypeError, OSError, KeyboardInterrupt: As `LiquidEstimator.fit`.
     """
-    metadata, fingerprint = prepared.metadata, run_fingerprint(settings, owner, prepared.dataset)
+    metadata, fingerprint = prepared.metadata, run_fingerprint(settings, owner, prepared.dataset, prepared.held_out)
     run = _begun(settings, fingerprint)
     dataset, held_out = prepared.split(settings.validation_split, run.seed)
     device = settings.torch_device()
