@@ -5,6 +5,7 @@ find       which recurrent parts a network holds
 liquid     ncps layers and cells, read as maths
 recurrent  torch's own layers and cells, read as maths
 describe   what the manifest says of a liquid core
+repairs    what overrides a core and computes the same
 checks     what is refused before anything is read
 calling    how layers and cells take samples and states
 timespans  seconds to timespans, and what timespans may be

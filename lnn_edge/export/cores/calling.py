@@ -7,6 +7,7 @@ Cells take one sample without an axis of time, (rows, features).
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -17,9 +18,16 @@ from torch.nn.utils.rnn import PackedSequence
 from .find import is_cell
 from .recurrent import is_recurrent, is_recurrent_cell
 
-__all__ = ["Convention", "LayerConvention", "convention_of", "layer_convention"]
+__all__ = ["Convention", "LayerConvention", "convention_of", "forward_signature", "layer_convention"]
 
 States = tuple[torch.Tensor, ...]
+
+
+def forward_signature(kind: type[nn.Module]) -> inspect.Signature:
+    """Of a class's forward; of the one that it overrides where it hands on whatever it gets."""
+    signatures = [inspect.signature(vars(base)["forward"]) for base in kind.__mro__ if "forward" in vars(base)]
+    named = [s for s in signatures if all(p.kind is not p.VAR_POSITIONAL for p in s.parameters.values())]
+    return (named or signatures)[0]
 
 
 class Convention(Protocol):

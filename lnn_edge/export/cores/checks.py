@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -39,8 +39,16 @@ def check_finite(module: nn.Module) -> None:
         checked_array(parameter, name)
 
 
-def check_methods(module: nn.Module, base: type[nn.Module], methods: Sequence[str]) -> None:
+def check_methods(
+    module: nn.Module, base: type[nn.Module], methods: Sequence[str], same: Callable[..., bool] | None = None
+) -> None:
     """Refuse what overrides the maths: methods of a subclass or an instance, hooks, parametrisations.
+
+    Args:
+        module: The module.
+        base: The class whose maths is known.
+        methods: The methods that it is in.
+        same: Whether a module that overrides some of them computes the same all the same, from these arguments.
 
     Raises:
         TypeError: Naming it.
@@ -48,12 +56,13 @@ def check_methods(module: nn.Module, base: type[nn.Module], methods: Sequence[st
     name = type_name(module)
     if not isinstance(module, base):
         raise TypeError(f"expected {base.__name__}, got {name}")
-    for method in methods:
-        if getattr(type(module), method) is not getattr(base, method) or method in vars(module):
-            raise TypeError(
-                f"{name} overrides `{method}` of {base.__module__.partition('.')[0]}, so its step is not the one this "
-                f"exporter can prove. Train with the plain {base.__name__}"
-            )
+    changed = [m for m in methods if getattr(type(module), m) is not getattr(base, m) or m in vars(module)]
+    if changed and not (same is not None and same(module, base, methods)):
+        raise TypeError(
+            f"{name} overrides `{changed[0]}` of {base.__module__.partition('.')[0]}, and gives another result than "
+            f"the plain {base.__name__} does for one row, so its step is not one that this exporter can prove. Train "
+            f"with the plain {base.__name__}"
+        )
     for part in module.modules():
         if part._forward_hooks or part._forward_pre_hooks:
             raise TypeError(f"{type_name(part)} has forward hooks, which an exported step cannot run. Remove them")

@@ -22,6 +22,7 @@ from ...reference.cfc import Activation, Linear
 from ...reference.functions import softplus
 from .checks import check_methods, checked_array, type_name
 from .maths import LiquidCore
+from .repairs import computes_as
 
 __all__ = ["LoopedCell", "core_from_module", "is_core", "is_implicit"]
 
@@ -221,4 +222,6 @@ def _linear(layer: Any, name: str, mask: Array | None = None) -> Linear:
 
 
 def _check(module: nn.Module, base: type[nn.Module]) -> None:
-    check_methods(module, base, _METHODS[base])
+    check_methods(
+        module, base, _METHODS[base], computes_as if base in (LTC, CfC, LTCCell, CfCCell, WiredCfCCell) else None
+    )

@@ -21,6 +21,15 @@ def timespans_from_dt(dt_s: Array, time: Time) -> Array:
 
 
 def check_timespans(name: str, core: CoreMaths, timespans: torch.Tensor) -> None:
-    """Refuse timespans that no core takes; see `reference.timespans.check_timespan`."""
+    """Refuse timespans that no core takes; see `reference.timespans.check_timespan`.
+
+    Raises:
+        ValueError: Also if they are given for each unit, and are not the same for all of them.
+    """
+    if timespans.dim() > 2 and not torch.equal(timespans, timespans[..., :1].expand_as(timespans)):
+        raise ValueError(
+            f"the model gives the units of the core '{name}' different timespans, but a step has one for all of them. "
+            "Repeat one: timespans.unsqueeze(-1).expand(-1, -1, units)"
+        )
     divides = isinstance(core, LiquidCore) and isinstance(core.cell, LtcCell)
     check_timespan(name, float(timespans.min()), divides)

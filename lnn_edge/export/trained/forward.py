@@ -18,6 +18,8 @@ from torch.utils import _pytree as pytree
 from ...arrays import Array
 from ...bundle.spec import Tensor, Time
 from ...verify.samples import Excitation
+from ..cores.calling import forward_signature
+from ..cores.liquid import is_core
 from ..cores.timespans import timespans_from_dt
 from ..trace.trace import users_line
 from .protocol import Known
@@ -27,7 +29,9 @@ __all__ = ["TIME_NAMES", "Forward", "Leaf", "leaf_from_shapes", "leaf_name", "ne
 Around = Callable[[torch.Tensor | None], AbstractContextManager[Any]]
 
 TIME_NAMES = ("timespans", "timespan", "dt", "dts", "delta_t", "elapsed", "elapsed_time", "ts")
-_PREFIXES = (1, 2, 3, 5, 8, 16, 32, 64)  # steps at which a network that returns only its last output is called whole
+# Steps at which a network that returns only its last output is called whole, and whether on a whole recording too.
+_PREFIXES = (1, 2, 3, 5, 8, 16, 32, 64)
+_LONGEST_WHOLE = 256
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,9 @@ class Forward:
     ) -> None:
         self._inputs, self._batch = inputs, batch
         self.axis = 1 if batch_first else 0  # of time
-        parameters = inspect.signature(module.forward).parameters
+        core = is_core(module)
+        signature = forward_signature(type(module)) if core else inspect.signature(module.forward)
+        parameters = signature.parameters
         self.time_argument = next((name for name in parameters if name in TIME_NAMES), None)
         needed = timed or (self.time_argument and parameters[self.time_argument].default is inspect.Parameter.empty)
         self._needs_time = self.time_argument is not None and bool(needed)
@@ -163,7 +169,8 @@ class Forward:
             for leaf in leaves:
                 lengths = [part.stop - part.start]
                 if leaf.time_axis is None:
-                    lengths = [n for n in _PREFIXES if n <= lengths[0]]
+                    whole = lengths if lengths[0] <= _LONGEST_WHOLE else []
+                    lengths = sorted({n for n in _PREFIXES if n <= lengths[0]} | set(whole))
                 for length in lengths:
                     rows = [called(part.start, length, row) for row in range(self._batch)]
                     values = np.stack([leaf.by_step(row[leaf.index]) for row in rows], axis=1)

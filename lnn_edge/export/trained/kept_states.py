@@ -14,7 +14,7 @@ from ...wording import listed
 from ..cores.calling import layer_convention
 from ..cores.maths import CoreMaths
 from ..cores.timespans import check_timespans
-from .patching import After, CorePatcher, Part, States, opaque
+from .patching import After, CorePatcher, Part, States, one_span_per_row, opaque
 
 __all__ = ["KeptStates", "changing_start"]
 
@@ -79,7 +79,7 @@ class KeptStates:
         def forward(part: Part, seen: States | None, x: Any, _hx: Any, timespans: Any) -> tuple[Any, States]:
             _check_step(part, seen, x)
             sample = part.sample(x)
-            spans = None if timespans is None else timespans.reshape(len(sample), 1)
+            spans = None if timespans is None else one_span_per_row(timespans, len(sample))
             y, *new = opaque(part, sample, self._own(states, part), spans)
             return part.convention.returned(y, new, part.batched(x)), new
 

@@ -5,7 +5,6 @@ Each core's forward is replaced on the instance; leaving the context puts the cl
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MethodType
@@ -15,12 +14,12 @@ import torch
 from torch import nn
 
 from ...wording import listed
-from ..cores.calling import convention_of
+from ..cores.calling import convention_of, forward_signature
 from ..cores.find import is_cell
 from ..cores.maths import CoreMaths
 from ..trace.core_op import opaque_core
 
-__all__ = ["After", "CorePatcher", "Part", "States", "opaque", "opaque_parts"]
+__all__ = ["After", "CorePatcher", "Part", "States", "one_span_per_row", "opaque", "opaque_parts"]
 
 States = Sequence[torch.Tensor]  # (rows, width) each
 After = list[States | None]  # per core its new states, `None` until it was called
@@ -33,7 +32,7 @@ class Part:
         self.index, self.name, self.maths = index, name, maths
         self.module = module
         self.convention = convention_of(name, module)
-        self._signature = inspect.signature(type(module).forward)
+        self._signature = forward_signature(type(module))
         self._axis = 1 if getattr(module, "batch_first", False) else 0  # of time, in a call with rows
 
     def arguments(self, *args: Any, **keywords: Any) -> tuple[Any, Any, Any]:
@@ -109,6 +108,13 @@ class CorePatcher:
         return [part.name for part, states in zip(self.parts, after, strict=True) if states is None]
 
 
+def one_span_per_row(timespans: torch.Tensor, rows: int) -> torch.Tensor:
+    """Timespans of one sample as (rows, 1); those that are repeated for each unit are one, which `_spans` checks."""
+    if timespans.numel() % rows:
+        return timespans.reshape(-1, 1).expand(rows, 1)
+    return timespans.reshape(rows, -1)[:, :1]
+
+
 @contextmanager
 def opaque_parts(patcher: CorePatcher) -> Iterator[None]:
     """Make every call of a part, with the states that the caller gives it, one operation of a trace.
@@ -143,4 +149,4 @@ def _given_spans(timespans: Any, x: torch.Tensor) -> torch.Tensor:
     """Timespans as (rows, 1); a part that gets none computes with 1."""
     if not isinstance(timespans, torch.Tensor):
         return torch.full((len(x), 1), 1.0 if timespans is None else float(timespans))
-    return timespans.reshape(-1, 1).expand(len(x), 1)
+    return one_span_per_row(timespans, len(x))

@@ -1,0 +1,75 @@
+"""Repairs of ncps: classes and instances that override a layer or cell and compute for one row what the plain one does.
+
+ncps applies the timespans of all rows to each of them, so people override its methods; what a stream steps is one row.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from ncps.torch import LTC, CfC
+from torch import nn
+from torch.utils import _pytree as pytree
+
+__all__ = ["computes_as"]
+
+_STEPS = 5
+_CLOSE = 1e-5  # what another order of sums in float32 makes of outputs of order 1
+
+
+def computes_as(module: nn.Module, base: type[nn.Module], methods: Sequence[str]) -> bool:
+    """Whether a layer or cell that overrides methods of its class computes what the plain class does, row by row.
+
+    Args:
+        module: The layer or cell; it is not changed.
+        base: The plain class.
+        methods: Those whose maths the exporter knows.
+    """
+    own, plain = (copy.deepcopy(module).to("cpu", torch.float32).eval() for _ in range(2))
+    for method in methods:
+        vars(plain).pop(method, None)
+    plain.__class__ = base
+    calls = _layer_calls(own) if isinstance(module, (LTC, CfC)) else _cell_calls(own)
+    try:
+        with torch.no_grad():
+            return all(_equal(own(*call), plain(*call)) for call in calls)
+    except Exception:  # the user's own code, called as ncps calls it
+        return False
+
+
+def _equal(a: Any, b: Any) -> bool:
+    ours, others = pytree.tree_leaves(a), pytree.tree_leaves(b)
+    return len(ours) == len(others) and all(
+        x.shape == y.shape and torch.allclose(x, y, rtol=_CLOSE, atol=_CLOSE) for x, y in zip(ours, others, strict=True)
+    )
+
+
+def _layer_calls(layer: Any) -> Iterator[tuple[Any, ...]]:
+    """Samples, state and timespans of one row, as a forward around a layer passes them."""
+    draws = torch.Generator().manual_seed(0)
+    first = (1, _STEPS) if layer.batch_first else (_STEPS, 1)
+    x = torch.randn(*first, _inputs(layer), generator=draws)
+    spans = 0.2 + torch.rand(first, generator=draws)
+    state = torch.randn(1, layer.state_size, generator=draws)
+    hx = (state, 0.5 * state) if layer.use_mixed else state
+    yield x, None, None
+    yield x, hx, spans
+    yield x, None, spans.unsqueeze(-1)
+
+
+def _inputs(layer: Any) -> int:
+    memory = getattr(layer, "lstm", None)
+    return int(layer.input_size if memory is None else memory.input_map.in_features)
+
+
+def _cell_calls(cell: Any) -> Iterator[tuple[Any, ...]]:
+    """One sample, state and timespan of one row, as ncps' layers pass them."""
+    draws = torch.Generator().manual_seed(0)
+    inputs = cell.sensory_size if hasattr(cell, "sensory_size") else cell.input_size
+    units = cell.hidden_size if hasattr(cell, "hidden_size") else cell.state_size
+    x, state = torch.randn(1, int(inputs), generator=draws), torch.randn(1, int(units), generator=draws)
+    for span in (1.0, torch.tensor(0.3), torch.tensor(2.5)):
+        yield x, state, span

@@ -1,0 +1,143 @@
+"""Repairs of ncps' timespans that people write, and what computes something else under the same name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from exports import quick_export
+from ncps.torch import LTC, CfC, CfCCell, LTCCell
+from ncps.wirings import AutoNCP
+from torch import nn
+
+import lnn_edge
+
+LIMIT = 1e-5  # the promise of the proof, absolute; outputs of these models are of order 1
+PERIOD_S = 0.1
+X = np.random.default_rng(1).standard_normal((30, 3)).astype(np.float32)
+DT_S = np.random.default_rng(2).uniform(0.02, 0.5, 30).astype(np.float32)
+
+
+class PerUnit(nn.Module):
+    """The commonest repair: ncps squeezes (batch, time), but not (batch, time, units)."""
+
+    def __init__(self, core, units):
+        super().__init__()
+        self.rnn, self.head, self.units = core, nn.Linear(2, 1), units
+
+    def forward(self, x, timespans=None):
+        if timespans is not None:
+            timespans = timespans.unsqueeze(-1).expand(-1, -1, self.units)
+        return self.head(self.rnn(x, timespans=timespans)[0])
+
+
+class RowByRow(CfC):
+    """Each row on its own, whatever the others' timespans are."""
+
+    def forward(self, samples, hx=None, timespans=None):
+        if timespans is None or len(samples) == 1:
+            return super().forward(samples, hx, timespans)
+        rows = [
+            super(RowByRow, self).forward(x[None], None if hx is None else hx[k : k + 1], span[None])
+            for k, (x, span) in enumerate(zip(samples, timespans, strict=True))
+        ]
+        return torch.cat([y for y, _ in rows]), torch.cat([h for _, h in rows])
+
+
+class Checked(LTC):
+    """Hands on whatever it gets."""
+
+    def forward(self, *arguments, **keywords):
+        return super().forward(*arguments, **keywords)
+
+
+class Reshaped(CfCCell):
+    """Its own cell forward, written out for timespans of (batch,)."""
+
+    def forward(self, sample, hx, ts):
+        ts = ts.reshape(-1, 1) if isinstance(ts, torch.Tensor) and ts.dim() else ts
+        return super().forward(sample, hx, ts)
+
+
+class Solver(LTCCell):
+    def _ode_solver(self, inputs, state, elapsed_time):
+        return super()._ode_solver(inputs, state, elapsed_time)
+
+
+class Slower(LTCCell):
+    def _ode_solver(self, inputs, state, elapsed_time):
+        return super()._ode_solver(inputs, state, 2.0 * elapsed_time)
+
+
+class Around(nn.Module):
+    def __init__(self, core, outputs=2):
+        super().__init__()
+        self.rnn, self.head = core, nn.Linear(outputs, 1)
+
+    def forward(self, x, timespans=None):
+        return self.head(self.rnn(x, timespans=timespans)[0])
+
+    def turn(self, x, state):
+        y, state = self.rnn(x.unsqueeze(1), state)
+        return self.head(y[:, -1]), state
+
+
+def with_cell(layer, kind):
+    """A layer whose cell is of another class, as a global patch makes it."""
+    layer.rnn_cell.__class__ = kind
+    return layer
+
+
+TAKEN = {
+    "per-unit-cfc": lambda: PerUnit(CfC(3, AutoNCP(8, 2)), 1),
+    "per-unit-cfc-units": lambda: PerUnit(CfC(3, 2), 2),
+    "per-unit-ltc": lambda: PerUnit(LTC(3, AutoNCP(8, 2)), 8),
+    "row-by-row": lambda: Around(RowByRow(3, 2)),
+    "row-by-row-alone": lambda: RowByRow(3, 2),
+    "hands-on": lambda: Around(Checked(3, AutoNCP(8, 2))),
+    "hands-on-alone": lambda: Checked(3, 4),
+    "cell-of-a-cfc": lambda: Around(with_cell(CfC(3, 2), Reshaped)),
+    "cell-of-an-ltc": lambda: Around(with_cell(LTC(3, AutoNCP(8, 2)), Solver)),
+    "mixed-memory": lambda: Around(Checked(3, AutoNCP(8, 2), mixed_memory=True)),
+}
+
+
+@pytest.mark.parametrize("time", ["fixed", "measured"])
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_repair_exports_and_equals_its_author(name, time, tmp_path):
+    torch.manual_seed(3)
+    module = TAKEN[name]().eval()
+    measured = {"time": "measured", "period_s": PERIOD_S} if time == "measured" else {}
+    quick_export(module, tmp_path / "m.lnn", example=X[None], **measured)
+    spans = torch.from_numpy(DT_S / PERIOD_S)[None] if measured else None
+    with torch.no_grad():
+        result = module(torch.from_numpy(X)[None], timespans=spans)
+    expected = (result[0] if isinstance(result, tuple) else result)[0].numpy()
+    got = lnn_edge.load(tmp_path / "m.lnn").stream().run(X, dt_s=DT_S if measured else None)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=LIMIT)
+
+
+@pytest.mark.parametrize("make", [lambda: RowByRow(3, 2), lambda: Checked(3, 2)], ids=["row-by-row", "hands-on"])
+def test_a_repair_inside_a_step(make, tmp_path):
+    torch.manual_seed(3)
+    module = Around(make()).eval()
+    quick_export(module, tmp_path / "m.lnn", example=X[None], step=Around.turn)
+    with torch.no_grad():
+        expected = module(torch.from_numpy(X)[None])[0].numpy()
+    np.testing.assert_allclose(lnn_edge.load(tmp_path / "m.lnn").stream().run(X), expected, rtol=0, atol=LIMIT)
+
+
+def test_what_computes_something_else_is_refused(tmp_path):
+    match = "Slower overrides `_ode_solver` of ncps, and gives another result than the plain LTCCell does for one row"
+    with pytest.raises(TypeError, match=match):
+        quick_export(Around(with_cell(LTC(3, AutoNCP(8, 2)), Slower)), tmp_path / "m.lnn", example=X[None])
+
+
+def test_different_timespans_of_the_units_are_refused(tmp_path):
+    class Ramp(PerUnit):
+        def forward(self, x, timespans=None):
+            spans = torch.ones(*x.shape[:2], 1) * torch.linspace(0.5, 1.5, self.units)
+            return self.head(self.rnn(x, timespans=spans)[0])
+
+    with pytest.raises(ValueError, match="gives the units of the core 'rnn' different timespans, but a step has one"):
+        quick_export(Ramp(CfC(3, 2), 2), tmp_path / "m.lnn", example=X[None])
