@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["Rules", "folds", "takes_unwritten"]
+__all__ = ["Refused", "Rules", "folds", "takes_unwritten"]
 
 _Rule = TypeVar("_Rule", bound=Callable[..., Any])
 _TAKES_UNWRITTEN: set[Callable[..., Any]] = set()
 
 
+class Refused(TypeError):
+    """A form of an operation that a rule refuses; the message says what export takes instead."""
+
+
 class Rules(dict[str, Callable[..., Any]]):
-    """Rules by the name of the torch operation; each is called with (translator, shape, *arguments)."""
+    """Rules by the name of the torch operation; each is called with (translator, shape, *arguments).
+
+    A rule returns `NotImplemented` for a form that torch's own decomposition does as well.
+    """
 
     def add(self, *names: str) -> Callable[[_Rule], _Rule]:
         """Decorate a rule with the operations that it translates."""

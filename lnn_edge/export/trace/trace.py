@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch._decomp import core_aten_decompositions
 from torch.distributions import Distribution
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
@@ -20,11 +19,9 @@ from ..cores.maths import LiquidCore, RecurrentCore
 from .ops import RULES
 from .record_core import record_core
 from .recorder import Recorder, Value
-from .translator import operation_name, translate
+from .translator import translate
 
 __all__ = ["record_trace", "span_argument", "trace_step", "users_line"]
-
-_ROUNDS = 4  # a decomposition may end in what has one itself
 
 
 def trace_step(step: nn.Module, arguments: Sequence[torch.Tensor]) -> torch.export.ExportedProgram:
@@ -36,7 +33,7 @@ def trace_step(step: nn.Module, arguments: Sequence[torch.Tensor]) -> torch.expo
     with warnings.catch_warnings(), torch.no_grad(), _unchecked_distributions(), _quiet():
         warnings.simplefilter("ignore")  # about the tracing of forwards that set attributes, as ours do
         try:
-            return _decomposed(torch.export.export(step, tuple(arguments), strict=False))
+            return _without_writes(torch.export.export(step, tuple(arguments), strict=False))
         except GuardOnDataDependentSymNode as error:
             raise TypeError(
                 f"the model decides on the value of a sample what to compute{users_line(error)}, and a graph computes "
@@ -78,16 +75,13 @@ def span_argument(recorder: Recorder) -> Value | torch.Tensor:
     return recorder.elapsed if recorder.timespan is None else torch.full((1, 1), recorder.timespan)
 
 
-def _decomposed(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    """The same without writes into tensors, and with torch's own decompositions of what has no rule."""
-    for _ in range(_ROUNDS):
-        used = _operations(program)
-        known = core_aten_decompositions()
-        table = {own: known[own] for own in used if operation_name(own) not in RULES and own in known}
-        # What is written through a view would be lost; torch makes a value of it while it decomposes, if only nothing.
-        if not table and not any(operation._schema.is_mutable for operation in used):
-            break
-        program = program.run_decompositions(table)
+def _without_writes(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """The same without writes into tensors.
+
+    What is written through a view would be lost; torch makes a value of it while it decomposes, if only nothing.
+    """
+    if any(operation._schema.is_mutable for operation in _operations(program)):
+        return program.run_decompositions({})
     return program
 
 

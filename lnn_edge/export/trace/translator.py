@@ -21,21 +21,20 @@ from torch.export import ExportedProgram
 
 from ...arrays import Array
 from ...bundle.operations import Shape
+from .decompose import decomposed, operation_name
 from .folding import Product, Scaled, Step, Unwritten
 from .recorder import Recorder, Value, for_one_row
-from .registry import takes_unwritten
+from .registry import Refused, takes_unwritten
 
-__all__ = ["Translator", "operation_name", "translate"]
+__all__ = ["Translator", "translate"]
 
 # Code that is not the user's, for the places of nodes: ours, torch's, and that of libraries of modules.
 _NOT_THE_USERS = (str(Path(__file__).parents[2]), str(Path(torch.__file__).parent), str(Path(ncps.__file__).parent))
 
 
 _INSTEAD = (
-    "Write it with what export can: arithmetic, comparisons and torch.where, exp, log, sqrt, sin, cos and the usual "
-    "activations, rounding down and up, sums, means, largest and smallest values, softmax, cutting, joining and "
-    "reshaping, linear layers, convolutions, pooling, normalisation. Or end the model before it, and compute the rest "
-    "from its output"
+    "write it with arithmetic, torch.where and the usual layers, or end the model before it, and compute the rest from "
+    "its output"
 )
 
 RecordCore = Callable[[int, Value, list[Value], Value | torch.Tensor | None], list[Value]]
@@ -81,6 +80,7 @@ class Translator:
         self._program = program
         self._record_core = record_core
         self._values: dict[torch.fx.Node, Any] = {}
+        self._whole: torch.fx.Node | None = None  # the node of the user's program whose decomposition is walked
         # What a rule may ask for: the name under which it is called, and the dtypes of its operand and its result.
         self.name = ""
         self.dtypes: tuple[torch.dtype, torch.dtype] = (torch.float32, torch.float32)
@@ -105,7 +105,8 @@ class Translator:
             elif node.op == "get_attr":
                 self._values[node] = getattr(program, node.target)
             elif node.op == "call_function" and node.users:
-                self.recorder.at(_origin(node))
+                if self._whole is None:
+                    self.recorder.at(_origin(node))
                 self._values[node] = self._called(node)
             elif node.op == "output":
                 return self._argument(node.args[0])
@@ -133,23 +134,54 @@ class Translator:
     def _translated(self, node: torch.fx.Node, arguments: Any, keywords: Any) -> Any:
         name = operation_name(node.target)
         if name not in self._rules:
-            raise TypeError(
-                f"the model uses the torch operation '{name}', which export cannot translate (at: {_place(node)}). "
-                f"{_INSTEAD}"
-            )
+            return self._decomposed(node, arguments, keywords)
         rule = self._rules[name]
         if not (takes_unwritten(rule) and _all_different(node)):
             arguments, keywords = _written((arguments, keywords))
         result = node.meta["val"]
         self.name, self.dtypes = name, _dtypes(node)
-        shape = [_shape(part) for part in result] if isinstance(result, (list, tuple)) else _shape(result)
         try:
+            shape = [_shape(part) for part in result] if isinstance(result, (list, tuple)) else _shape(result)
             value = rule(self, shape, *arguments, **keywords)
-        except TypeError as error:
-            raise TypeError(f"torch operation '{name}' (at: {_place(node)}): {error}") from error
+        except Refused as error:
+            raise TypeError(f"torch operation '{self._named(node)}' (at: {self._at(node)}): {error}") from error
+        except Exception as error:  # what no rule foresees
+            raise TypeError(
+                f"the model uses the torch operation '{self._named(node)}' in a form that export cannot translate (at: "
+                f"{self._at(node)}): {_INSTEAD}"
+            ) from error
+        if value is NotImplemented:
+            return self._decomposed(node, arguments, keywords)
         if len(node.users) > 1 and isinstance(value, (Product, Scaled)):
             return value.written()  # a value that several see is not folded into one of them
         return value
+
+    def _decomposed(self, node: torch.fx.Node, arguments: Any, keywords: Any) -> Any:
+        """What torch makes of an operation without a rule, or of one whose rule leaves this form to torch."""
+        nodes = torch.utils._pytree.tree_leaves((node.args, node.kwargs))
+        leaves, spec = torch.utils._pytree.tree_flatten(_written((arguments, keywords)))
+        samples = [_sample(leaf, own) for leaf, own in zip(leaves, nodes, strict=True)]
+        try:
+            part = decomposed(node.target, samples, spec, self._rules)
+        except Exception:  # it looks at values, which a trace does not have
+            part = None
+        if part is None:
+            raise TypeError(
+                f"the model uses the torch operation '{self._named(node)}', which export cannot translate (at: "
+                f"{self._at(node)}): {_INSTEAD}"
+            )
+        before, self._whole = self._whole, self._whole or node
+        given = [leaf for leaf in leaves if isinstance(leaf, (Value, torch.Tensor))]
+        result = self._walked(part, given)
+        self._whole = before
+        return result
+
+    def _named(self, node: torch.fx.Node) -> str:
+        """The operation as the user's program calls it, not what it is made of."""
+        return operation_name((self._whole or node).target)
+
+    def _at(self, node: torch.fx.Node) -> str:
+        return _place(self._whole or node)
 
     def value(self, value: Any) -> Value:
         """A constant becomes a value only where an operation needs one as such."""
@@ -190,11 +222,6 @@ class Translator:
         return Value(self.recorder, self.recorder.operation(name, value.root, **attributes), value.shape)
 
 
-def operation_name(target: Any) -> str:
-    """Torch's name of an operation, by which rules are found."""
-    return str(target).removeprefix("aten.").partition(".")[0]
-
-
 def _double(value: Any) -> Array:
     return np.asarray(value.detach().double() if isinstance(value, torch.Tensor) else value, np.float64)
 
@@ -202,6 +229,14 @@ def _double(value: Any) -> Array:
 def _written(values: Any) -> Any:
     """Values into which nothing folds any more."""
     return torch.utils._pytree.tree_map_only(Unwritten, Unwritten.written, values)
+
+
+def _sample(leaf: Any, node: Any) -> Any:
+    """A tensor in place of a value, to trace with."""
+    if not isinstance(leaf, Value):
+        return leaf
+    fake = node.meta["val"]
+    return torch.zeros(tuple(fake.shape), dtype=fake.dtype)
 
 
 def _all_different(node: torch.fx.Node) -> bool:

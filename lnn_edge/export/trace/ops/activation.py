@@ -10,7 +10,7 @@ import torch
 
 from ....bundle.operations import Shape
 from ..recorder import Value
-from ..registry import Rules, folds
+from ..registry import Refused, Rules, folds
 from ..translator import Translator
 from .shape import cut
 
@@ -48,7 +48,7 @@ def truncated(t: Translator, shape: Shape, x: Value) -> Value:
 def _round(t: Translator, shape: Shape, x: Value, *, decimals: int = 0) -> Value:
     """To the nearest whole number, and of two as near to the even one."""
     if decimals:
-        raise TypeError("to decimals, but export rounds to whole numbers")
+        raise Refused("to decimals, but export rounds to whole numbers")
     up = t.unary("Floor", t.elementwise("Add", shape, x, 0.5))
     odd = t.elementwise("Sub", shape, up, t.elementwise("Mul", shape, t.unary("Floor", _halved(t, shape, up)), 2.0))
     tie = t.elementwise("Equal", shape, t.elementwise("Sub", shape, up, x), 0.5)
@@ -100,7 +100,7 @@ def _gelu(t: Translator, shape: Shape, x: Value, approximate: str = "none") -> V
 @RULES.add("elu", "elu_")
 def _elu(t: Translator, _shape: Shape, x: Value, alpha: float = 1.0, scale: float = 1, input_scale: float = 1) -> Value:
     if (scale, input_scale) != (1, 1):
-        raise TypeError("the model uses torch.ops.aten.elu with scales of its own, which export cannot translate")
+        raise Refused("the model uses torch.ops.aten.elu with scales of its own, which export cannot translate")
     return t.unary("Elu", x, alpha=float(alpha))
 
 
@@ -173,7 +173,7 @@ def _leaky_relu(t: Translator, _shape: Shape, x: Value, slope: float = 0.01) -> 
 @folds
 def _softplus(t: Translator, shape: Shape, x: Value, beta: float = 1.0, threshold: float = 20.0) -> Value:
     if threshold < 20.0:  # above it torch's is linear, by 2e-9 at 20
-        raise TypeError(f"with a threshold of {threshold:g}; export takes 20 and more")
+        raise Refused(f"with a threshold of {threshold:g}; export takes 20 and more")
     if beta == 1.0:
         return t.unary("Softplus", x)
     return t.elementwise("Mul", shape, t.unary("Softplus", t.elementwise("Mul", shape, x, beta)), 1.0 / beta)

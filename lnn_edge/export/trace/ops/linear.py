@@ -13,7 +13,7 @@ from ....arrays import Array
 from ....bundle.operations import Shape
 from ..folding import Product, Scaled
 from ..recorder import Value
-from ..registry import Rules, folds
+from ..registry import Refused, Rules, folds
 from ..translator import Translator
 from .shape import reduced
 
@@ -58,7 +58,7 @@ def _plus(bias: Array | None, more: Array) -> Array | None:
 def _cumsum(t: Translator, shape: Shape, x: Value, axis: int, **_keywords: Any) -> Value:
     """Sums of all elements up to each, along the last axis: a product with a triangle of ones."""
     if int(axis) % len(shape) != len(shape) - 1:
-        raise TypeError("along another axis than the last; export takes cumsum(-1), over the features of one sample")
+        raise Refused("along another axis than the last; export takes cumsum(-1), over the features of one sample")
     return _linear(t, shape, x, torch.tril(torch.ones(shape[-1], shape[-1])))
 
 
@@ -66,7 +66,7 @@ def _cumsum(t: Translator, shape: Shape, x: Value, axis: int, **_keywords: Any) 
 @folds
 def _addmm(t: Translator, shape: Shape, bias: Any, x: Any, weight: Any, *, beta: float = 1, alpha: float = 1) -> Value:
     if isinstance(weight, Value) or isinstance(bias, Value) or (beta, alpha) != (1, 1):
-        raise TypeError("the model uses torch.addmm with computed weights, which export cannot translate")
+        raise Refused("the model uses torch.addmm with computed weights, which export cannot translate")
     return _linear(t, shape, x, weight.T, bias)
 
 
@@ -91,7 +91,7 @@ def _einsum(t: Translator, shape: Shape, equation: str, operands: Sequence[Any],
         kept, (rest, summed) = matrix.replace(x[-1], ""), (result[:-1], x[-1])
         if summed in matrix and summed not in result and (rest, result[-1]) == (x[:-1], kept):
             return _linear(t, shape, operands[0], weight if matrix[1] == summed else weight.T)
-    raise TypeError(f"the model uses einsum '{equation}'; export takes the forms of a linear layer, as 'bti,oi->bto'")
+    raise Refused(f"the model uses einsum '{equation}'; export takes the forms of a linear layer, as 'bti,oi->bto'")
 
 
 @RULES.add("conv1d", "conv2d", "conv3d")
@@ -107,7 +107,7 @@ def _conv(
         return values * axes if len(values) == 1 else values
 
     if isinstance(padding, str):
-        raise TypeError(f"the model uses a convolution with padding='{padding}'; export takes numbers only")
+        raise Refused(f"the model uses a convolution with padding='{padding}'; export takes numbers only")
     kernel, addend, pads = _double(weight), None if bias is None else _double(bias), each(padding)
     if isinstance(x, Scaled) and groups == 1:
         x, factor, shift = x.into(x.shape, axis=1, shifts=not any(pads))
@@ -214,7 +214,7 @@ def _pooling(torch_names: Sequence[str], onnx_name: str) -> None:
 
         counted = onnx_name == "AveragePool" and len(rest) > 1 and any(each(padding)) and not rest[1]
         if (any(rest) and onnx_name == "MaxPool") or any(rest[:1]) or any(rest[2:]) or counted:
-            raise TypeError(
+            raise Refused(
                 "with dilation, ceil_mode, a divisor or count_include_pad=False, which export cannot translate"
             )
         options = {"kernel": each(kernel), "strides": each(stride or kernel), "pads": each(padding) * 2}
@@ -231,5 +231,5 @@ def _adaptive(t: Translator, shape: Shape, x: Value, *_arguments: Any) -> Value:
     """Where the output divides the input this is plain pooling."""
     kernel = tuple(n // m for n, m in zip(x.shape[2:], shape[2:], strict=True))
     if any(k * m != n for k, n, m in zip(kernel, x.shape[2:], shape[2:], strict=True)):
-        raise TypeError(f"the model pools {list(x.shape[2:])} to {list(shape[2:])}, which is no whole number of cells")
+        raise Refused(f"the model pools {list(x.shape[2:])} to {list(shape[2:])}, which is no whole number of cells")
     return t.made(shape, "AveragePool", _with_channels(x), kernel=kernel, strides=kernel, pads=(0, 0) * len(kernel))

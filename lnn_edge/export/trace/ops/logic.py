@@ -10,7 +10,7 @@ import torch
 from ....bundle.operations import Shape
 from ..folding import Condition
 from ..recorder import Value
-from ..registry import Rules, folds
+from ..registry import Refused, Rules, folds
 from ..translator import Translator
 from .activation import truncated
 
@@ -61,7 +61,7 @@ def _combination(onnx_name: str, *torch_names: str) -> None:
     @folds
     def apply(t: Translator, shape: Shape, x: Any, other: Any) -> Value:
         if t.dtypes[1] != torch.bool and not isinstance(x, Condition):
-            raise TypeError("the model combines the bits of whole numbers; export takes conditions: x > 0, .bool()")
+            raise Refused("the model combines the bits of whole numbers; export takes conditions: x > 0, .bool()")
         return _condition(t, shape, onnx_name, _truth(t, x), _truth(t, other))
 
 
@@ -109,7 +109,7 @@ def _index_put(t: Translator, shape: Shape, x: Any, indices: Any, value: Any, ac
     mask = indices[0] if len(indices) == 1 else None
     one = value.numel() == 1 if isinstance(value, torch.Tensor) else False
     if not isinstance(mask, Condition) or mask.shape != shape or not one or accumulate:
-        raise TypeError(
+        raise Refused(
             "the model writes to places that it computes; export takes one number written where a condition of the "
             "same shape holds, y[y > 1] = 0. Else choose: torch.where(condition, one, other)"
         )

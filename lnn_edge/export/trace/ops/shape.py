@@ -11,7 +11,7 @@ import torch
 from ....bundle.operations import Shape
 from ..folding import Joined
 from ..recorder import Value, for_one_row
-from ..registry import Rules, folds
+from ..registry import Refused, Rules, folds
 from ..translator import Translator
 
 __all__ = ["RULES", "cut", "reduced"]
@@ -45,7 +45,7 @@ def _slice_scatter(
     axis %= len(shape)
     begin, _stop, stride = slice(start, end, step).indices(shape[axis])
     if stride != 1:
-        raise TypeError("the model writes into every second element of an axis; export takes whole ranges")
+        raise Refused("the model writes into every second element of an axis; export takes whole ranges")
     return _written_into(t, shape, t.value(x), t.value(part), axis, begin)
 
 
@@ -208,7 +208,7 @@ def _flip(t: Translator, shape: Shape, x: Value, axes: Sequence[int]) -> Value:
 @RULES.add("roll")
 def _roll(t: Translator, shape: Shape, x: Value, shifts: Sequence[int], axes: Sequence[int] = ()) -> Value:
     if len(axes) != len(shifts):
-        raise TypeError("the model rolls all elements at once; export takes axes: torch.roll(x, 1, dims=-1)")
+        raise Refused("the model rolls all elements at once; export takes axes: torch.roll(x, 1, dims=-1)")
     for shift, axis in zip(shifts, axes, strict=True):
         x = _index_select(t, shape, x, axis, torch.arange(shape[axis]).roll(shift))
     return x
@@ -231,13 +231,13 @@ def _pad(
     """Constants around the last axes, the last one first."""
     number = mode if isinstance(mode, (int, float)) else value
     if isinstance(mode, str) and mode != "constant":
-        raise TypeError(f"the model pads in mode '{mode}'; export pads with a constant")
+        raise Refused(f"the model pads in mode '{mode}'; export pads with a constant")
     for place, (before, after) in enumerate(zip(pads[::2], pads[1::2], strict=True)):
         axis = len(shape) - 1 - place
         parts = [x]
         for count, first in ((before, True), (after, False)):
             if count < 0:
-                raise TypeError("the model cuts by padding with less than nothing; export takes slices: x[..., 1:]")
+                raise Refused("the model cuts by padding with less than nothing; export takes slices: x[..., 1:]")
             if count:
                 sizes = (*x.shape[:axis], count, *x.shape[axis + 1 :])
                 filler = t.value(torch.full(sizes, float(number or 0.0), dtype=torch.float64))
@@ -255,7 +255,7 @@ class _WithPlaces:
 
     def __getitem__(self, index: int) -> Value:
         if index:
-            raise TypeError("the model uses where the largest or smallest value is; export takes the value alone")
+            raise Refused("the model uses where the largest or smallest value is; export takes the value alone")
         return self._value
 
 
@@ -287,7 +287,7 @@ def _index_select(t: Translator, shape: Shape, x: Value, axis: int, index: torch
 def _index(t: Translator, shape: Shape, x: Value, indices: Sequence[Any]) -> Value:
     chosen = [axis for axis, index in enumerate(indices) if index is not None]
     if len(chosen) != 1 or isinstance(indices[chosen[0]], Value) or indices[chosen[0]].dtype == torch.bool:
-        raise TypeError(
+        raise Refused(
             "the model indexes several axes at once, or by what it computes; export takes one list of numbers"
         )
     return _index_select(t, shape, x, chosen[0], indices[chosen[0]] % x.shape[chosen[0]])
@@ -360,7 +360,7 @@ def _variance(
     longer = [k for k in chosen if x.shape[k] != 1]
     count = math.prod(x.shape[k] for k in chosen)
     if not longer:
-        raise TypeError("of one value alone; export takes axes with several")
+        raise Refused("of one value alone; export takes axes with several")
     full = tuple(1 if k in longer else n for k, n in enumerate(x.shape))
     centred = t.elementwise("Sub", x.shape, x, reduced(t, full, x, "ReduceMean", longer))
     square = reduced(t, shape, t.elementwise("Mul", x.shape, centred, centred), "ReduceMean", longer)
@@ -374,7 +374,7 @@ def _logsumexp(t: Translator, shape: Shape, x: Value, axes: Any, *_keep: Any) ->
     """x - log_softmax(x), which is the same for every element of the axis: no Exp that could overflow."""
     where = [axes] if isinstance(axes, int) else list(axes)
     if len(where) != 1:
-        raise TypeError(f"over the axes {where}, but export translates it for one axis")
+        raise Refused(f"over the axes {where}, but export translates it for one axis")
     axis = int(where[0]) % len(x.shape)
     name, (place,) = t.framed(x, axis)
     normalised = t.recorder.operation("LogSoftmax", name, axis=place)
@@ -386,6 +386,6 @@ def _logsumexp(t: Translator, shape: Shape, x: Value, axes: Any, *_keep: Any) ->
 def _vector_norm(t: Translator, shape: Shape, x: Value, order: float = 2, axes: Any = None, *_rest: Any) -> Value:
     """The Euclidean norm, as in torch.nn.functional.normalize."""
     if order != 2:
-        raise TypeError(f"the model uses a vector norm of order {order}; export takes 2")
+        raise Refused(f"the model uses a vector norm of order {order}; export takes 2")
     chosen = [k % len(x.shape) for k in (range(len(x.shape)) if axes is None else axes)]
     return t.unary("Sqrt", reduced(t, shape, t.elementwise("Mul", x.shape, x, x), "ReduceSum", chosen))
