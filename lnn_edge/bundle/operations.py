@@ -338,7 +338,7 @@ def _all(names: str, form: Form) -> dict[str, Form]:
 # within 0 and 1; what a MaxPool pads does not count, what an AveragePool pads counts as 0; a convolution does not flip
 # its kernel.
 OPERATIONS: Mapping[str, Form] = {
-    **_all("Abs Cos Erf Exp Floor Log Neg Relu Sigmoid Sin Softplus Sqrt Tanh", Form(_same)),
+    **_all("Abs Atan Cos Erf Exp Floor Log Neg Relu Sigmoid Sin Softplus Sqrt Tanh", Form(_same)),
     **_all("Add Sub Mul Div Max Min Pow", Form(_broadcast, 2)),
     **_all("Equal Greater GreaterOrEqual Less LessOrEqual", Form(_broadcast, 2, truth=True)),
     **_all("And Or", Form(_broadcast, 2, truths=2, truth=True)),

@@ -15,6 +15,7 @@ OPERATORS = frozenset(
     | {"Relu", "Sigmoid", "Split", "Sub", "Tanh", "Unsqueeze"}
     # what surrounds them
     | {
+        "Atan",
         "AveragePool",
         "Conv",
         "Cos",

@@ -134,6 +134,7 @@ def _conv(node: Operation, tensors: Tensors, x: Array) -> Array:
 
 COMPUTED: Mapping[str, Compute] = {
     "Abs": _each(np.abs),
+    "Atan": _each(np.arctan),
     "Cos": _each(np.cos),
     "Erf": _each(_erf),
     "Exp": _each(np.exp),

@@ -21,11 +21,13 @@ from networks import (
     TimeFirst,
     TwoInputs,
     built,
+    by_row,
     images,
     leaves,
     vectors,
 )
 from torch import nn
+from torch.nn import functional
 
 import lnn_edge
 from lnn_edge.bundle.spec import Time
@@ -341,6 +343,11 @@ class ForeignRecurrence(nn.Module):
         return torch.stack(out, dim=1)
 
 
+def two_places(z):
+    """One of four by a row and a column that are both computed."""
+    return z.reshape(-1, 2, 2)[torch.arange(len(z)), z[:, :2].argmax(1), z[:, 2:].argmax(1), None].expand(z.shape)
+
+
 class TestRefusals:
     def refuse(self, module, tmp_path, error, match, example=None):
         with pytest.raises(error, match=match):
@@ -409,19 +416,18 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("behind", "match"),
         [
+            (lambda y: by_row(y, two_places), "'index' .*by numbers that it computes on several axes"),
+            (lambda y: y.half().float(), "'to' .*rounds to half precision; export computes in float32: leave the cast"),
+            (lambda y: y[..., y[0, 0] > -9], "'index' .*gives as many elements as the samples say.*torch.where"),
+            (lambda y: functional.max_pool1d(y, 2, 1, dilation=2), "'max_pool1d' .*with dilation; export takes"),
             (
-                lambda y: torch.einsum("bti,bti->bt", y, y),
-                "uses einsum 'bti,bti->bt'; export takes the forms of a linear layer",
+                lambda y: torch.searchsorted(y.sort(-1).values, y),
+                "'searchsorted' .*with limits that the model computes",
             ),
-            (
-                lambda y: y[:, :, torch.tensor([0, 1]), None][:, :, torch.tensor([1, 0]), torch.tensor([0, 0])],
-                "several axes",
-            ),
-            (lambda y: torch.linalg.vector_norm(y, ord=3, dim=-1, keepdim=True), "vector norm of order 3"),
-            (lambda y: torch.ops.aten.elu(y, 1.0, 1.0, 0.5), "elu with scales of its own"),
-            (lambda y: torch.logsumexp(y.unflatten(-1, (2, 2)), (-1, -2)), r"over the axes .*for one axis"),
+            (lambda y: torch.where(y > 9, torch.nan, y), "'where' .*with a constant NaN"),
+            (lambda y: torch.ops.aten.elu(y, 1.0, 1.0, 0.5), "'elu' .*with scales of its own"),
         ],
-        ids=["einsum", "index", "norm", "elu", "logsumexp"],
+        ids=["places", "half", "condition", "dilation", "limits", "nan", "elu"],
     )
     def test_form_of_an_operation_that_cannot_be_translated(self, behind, match, tmp_path):
         self.refuse(built(lambda: AroundOne(behind=behind)), tmp_path, TypeError, match)

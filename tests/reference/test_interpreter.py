@@ -86,6 +86,7 @@ def pool(op, torch_, shape, kernel, strides, pads, **options):
 
 ROWS = {
     "abs": row("Abs", torch.abs),
+    "atan": row("Atan", torch.atan),
     "cos": row("Cos", torch.cos),
     "erf": row("Erf", torch.erf),
     "exp": row("Exp", torch.exp),

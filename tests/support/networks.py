@@ -167,6 +167,11 @@ def written(y, write):
     return copy
 
 
+def beside(*values):
+    """Results of any shape and kind, beside each other."""
+    return torch.cat([(value if value.dim() > 2 else value[..., None]).flatten(2).float() for value in values], -1)
+
+
 def masked(y):
     """The first of four as unlikely as can be."""
     return y.masked_fill(torch.tensor([True, False, False, False]), -torch.inf)
@@ -269,13 +274,119 @@ OPERATIONS = {
     "normalize": lambda y: functional.normalize(y, dim=-1),
     "amax-amin": lambda y: torch.stack([y.amax(dim=-1), y.amin(dim=-1)], dim=-1),
     "softsign-tanhshrink": lambda y: functional.softsign(y) + functional.tanhshrink(y),
-}
+    "argmax": lambda y: 0.1 * beside(y.argmax(-1, keepdim=True).float(), y.argmin(-1), y),
+    "largest-and-place": lambda y: beside(*y.max(-1), *y.min(-1, keepdim=True), *torch.aminmax(y, dim=-1)),
+    "topk": lambda y: beside(*y.topk(2), *y.topk(3, largest=False), y.kthvalue(2).values, y.median(-1).values),
+    "sort": lambda y: beside(*y.sort(-1), y.argsort(-1, descending=True), torch.quantile(y, 0.4, dim=-1)),
+    "sort-of-ties": lambda y: beside(*torch.sort((y - y).round(), stable=True, dim=-1)),
+    "gather": lambda y: beside(
+        y.gather(-1, torch.tensor([3, 0]).expand(*y.shape[:2], 2)), y.gather(-1, (y[..., :2] > 0).long()),
+        torch.take_along_dim(y, y.argsort(-1), -1), y.unflatten(-1, (2, 2)).gather(2, (y[..., None, :2] > 0).long()),
+    ),
+    "rows-of-a-table": lambda y: beside(
+        functional.embedding(y.argmax(-1), WEIGHT.T), WEIGHT.T[y.argmin(-1) - 4], functional.one_hot(y.argmax(-1), 4),
+        by_row(y, lambda z: torch.stack([z[torch.arange(len(z)), z.argmax(-1)]] * 4, -1)),
+        torch.bucketize(y, WEIGHT[0]), torch.searchsorted(WEIGHT[0], y, right=True),
+    ),
+    "angles": lambda y: beside(
+        torch.atan2(y, y.roll(1, -1)), torch.atan2(y, (y - y)), torch.atan2(y - y, y - y),
+        torch.atan2(y, WEIGHT[0] - 0.2),
+    ),
+    "trigonometry": lambda y: y.arctan() + y.asin() + y.acos() + y.tan() + y.sinh() + y.cosh() + y.asinh() + y.atanh(),
+    "logarithms": lambda y: torch.log10(1 + y * y) + torch.acosh(2 + y) + y.erfc() + torch.xlogy(y.relu(), y + 1),
+    "clamp-by-values": lambda y: y.clamp(-WEIGHT[0], y[..., :1].abs()) + y.clamp(max=torch.inf),
+    "powers": lambda y: 2**y + y.abs() ** y + (1 + y * y) ** WEIGHT[1] + y.exp2() + torch.float_power(1 + y * y, 0.5),
+    "division": lambda y: beside(
+        torch.div(9 * y, 0.7, rounding_mode="floor"), torch.div(9 * y, WEIGHT[1], rounding_mode="trunc"),
+        torch.fmod(9 * y, 0.7), 9 * y % -0.7, torch.remainder(9 * y, WEIGHT[1]), 9 * y // 0.3, torch.frac(9 * y),
+        torch.round(y, decimals=1), torch.copysign(WEIGHT[0], y),
+    ) / 9,
+    "lists-of-places": lambda y: beside(
+        y[..., [[0, 1], [2, 3]]], y.unflatten(-1, (2, 2))[:, :, [0, 1], [1, 0]], y.unfold(-1, 2, 1),
+        torch.diagonal(y.unsqueeze(-1) * y.unsqueeze(-2), dim1=-2, dim2=-1), y.diff(dim=-1),
+    ),
+    "moved-axes": lambda y: beside(
+        y.reshape(*y.shape[:2], 2, 2, 1).movedim([2, 3], [3, 2]), y.unflatten(-1, (2, 2)).swapdims(2, 3)
+    ),
+    "written-places": lambda y: beside(
+        written(y, lambda z: z[..., [0, 2]].add_(1)),
+        written(y, lambda z: z.__setitem__((..., [0, 2]), 2 * y[..., 1:3])),
+        torch.zeros_like(y).scatter(-1, torch.tensor([3, 2, 1, 0]).expand(y.shape), y),
+        y.scatter(-1, y.argmax(-1, keepdim=True), 0.5), y.index_add(-1, torch.tensor([1, 1]), y[..., 2:]),
+        written(y, lambda z: z.__setitem__(y[..., 0] > 0, 0.5)), y.index_fill(-1, torch.tensor([0, 2]), 1.0),
+    ),
+    # What a constant mask hides is infinite or NaN: it must not leak.
+    "masked-logarithm": lambda y: beside(
+        torch.where(MASK, y, torch.log(functional.relu(y) * 0)), torch.log(y * 0).masked_fill(MASK, 0.2)[..., [0, 2]],
+        torch.log(y * 0 - 1).masked_fill(MASK, 0.2)[..., [0, 2]], y.masked_fill(~MASK.isfinite(), 2.0),
+    ),
+    "combined-conditions": lambda y: beside(
+        ((y > 0) ^ (y < 0.1)).float(), torch.logical_xor(y > 0, MASK).float(), (y > 0).any(-1), (y < 0.1).all(-1),
+        torch.isinf(y), torch.signbit(y), torch.isclose(y, WEIGHT[0], atol=0.1), torch.fmax(y, -y),
+    ),
+    "transposed-convolution": lambda y: beside(
+        functional.conv_transpose1d(y.flatten(0, 1)[:, None], KERNEL, WEIGHT[0, :2], 2, 1, 1).unflatten(0, y.shape[:2]),
+        functional.conv_transpose2d(
+            y.reshape(-1, 2, 2, 1), KERNEL.reshape(2, 1, 3, 1), stride=(3, 1), padding=(3, 0), groups=2, dilation=(2, 1)
+        ).unflatten(0, y.shape[:2]),
+    ),
+    "convolution-of-the-same-size": lambda y: functional.conv1d(
+        y.flatten(0, 1)[:, None], KERNEL.transpose(0, 1)[..., 1:], padding="same", dilation=2
+    ).reshape(*y.shape[:2], -1),
+    "padding": lambda y: beside(*(functional.pad(y, (1, 2), mode) for mode in ("reflect", "replicate", "circular"))),
+    "padding-less-than-nothing": lambda y: functional.pad(y, (-1, 1), value=0.5),
+    "interpolation": lambda y: beside(*(
+        functional.interpolate(y.reshape(-1, 1, 2, 2), (3, 5), None, mode, corners).unflatten(0, y.shape[:2])
+        for mode, corners in (("nearest", None), ("bilinear", False), ("bilinear", True), ("bicubic", False))
+    )),
+    "adaptive-pooling": lambda y: beside(
+        functional.adaptive_avg_pool1d(y, 3), functional.adaptive_max_pool1d(y, 3),
+        functional.adaptive_max_pool2d(y.reshape(-1, 1, 2, 2), (1, 2)).unflatten(0, y.shape[:2]),
+        functional.adaptive_avg_pool2d(y.reshape(-1, 1, 2, 2), (3, 1)).unflatten(0, y.shape[:2]),
+    ),
+    "pooling-at-the-edges": lambda y: beside(
+        functional.avg_pool1d(y, 3, ceil_mode=True), functional.max_pool1d(y, 3, 2, 1, ceil_mode=True),
+        functional.avg_pool1d(y, 3, 1, 1, count_include_pad=False),
+        functional.avg_pool2d(y.unflatten(-1, (2, 2)), 2, 1, 1, divisor_override=3),
+    ),
+    "einsum-of-values": lambda y: beside(
+        torch.einsum("bti,btj->btij", y, y + 1), torch.einsum("bti,bti->bt", y, y),
+        torch.einsum("oi,bti->bto", WEIGHT, y),
+        torch.einsum("bti,btj,oij->bto", y, y, WEIGHT.reshape(3, 4, 1) * WEIGHT[0]),
+    ),
+    "bilinear": lambda y: functional.bilinear(y, 2 * y, WEIGHT.reshape(3, 4, 1) * WEIGHT[0], WEIGHT[:, 1]),
+    "distances": lambda y: beside(
+        torch.cdist(y, WEIGHT[None]), torch.cdist(y, WEIGHT[None], p=1),
+        functional.cosine_similarity(y + 1, WEIGHT[1], -1),
+        functional.pairwise_distance(y, 2 * y + 1),
+    ),
+    "norms": lambda y: beside(
+        *(y.norm(p=order, dim=-1) for order in (1, 2, 3, torch.inf, -torch.inf)), functional.normalize(y, 1, -1),
+        torch.linalg.matrix_norm(y.unflatten(-1, (2, 2))), torch.logsumexp(y.unflatten(-1, (2, 2)), (-1, -2)),
+    ),
+    "products-and-moments": lambda y: beside(
+        y.prod(-1), y[..., :3].prod(-1), *torch.var_mean(y, -1), *torch.std_mean(y, -1)
+    ),
+    "attention-over-features": lambda y: beside(*(
+        functional.scaled_dot_product_attention(pairs, 2 * pairs, pairs, **options).unflatten(0, y.shape[:2])
+        for pairs in [y.flatten(0, 1).unflatten(-1, (2, 2))]
+        for options in ({}, {"is_causal": True}, {"attn_mask": torch.tensor([[True, False], [True, True]])})
+    )),
+    "activations-without-rules": lambda y: beside(
+        functional.softmin(y, -1), functional.hardshrink(y, 0.1), functional.softshrink(y, 0.1), torch.sinc(y),
+        functional.softplus(y, 1.0, 0.1), torch.logaddexp(y, 2 * y),
+        torch.heaviside(y, WEIGHT[0]), functional.local_response_norm(y.flatten(0, 1)[:, :, None], 2).reshape(y.shape),
+    ),
+}  # fmt: skip
 
 
 MASK = torch.tensor([True, False, True, False])
 
 
 STATISTICS = (torch.tensor([0.1, 0.2]), torch.tensor([0.5, 2.0]), None, None, False)
+
+
+KERNEL = torch.arange(6.0).reshape(1, 2, 3) / 6
 
 
 WEIGHT = torch.arange(12.0).reshape(3, 4) / 12

@@ -147,10 +147,8 @@ def _over_space(
 
 
 LOWERED: Mapping[str, Lower] = {
-    **dict.fromkeys(
-        ["Abs", "Cos", "Erf", "Exp", "Floor", "Log", "Neg", "Relu", "Sigmoid", "Sin", "Softplus", "Sqrt", "Tanh"],
-        _unary(),
-    ),
+    **dict.fromkeys(["Abs", "Atan", "Cos", "Erf", "Exp", "Floor", "Log", "Neg"], _unary()),
+    **dict.fromkeys(["Relu", "Sigmoid", "Sin", "Softplus", "Sqrt", "Tanh"], _unary()),
     **dict.fromkeys(["Add", "Sub", "Mul", "Div", "Max", "Min", "Pow"], _elementwise),
     **dict.fromkeys(
         ["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Not", "Where"], _elementwise

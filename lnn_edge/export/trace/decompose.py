@@ -49,10 +49,18 @@ def decomposed(
         return function(*arguments, **keywords)
 
     table = {own: function for own, function in known.items() if operation_name(own) not in rules}
-    traced = make_fx(called, decomposition_table=table, pre_dispatch=True)
-    return traced(*(leaf for leaf in leaves if isinstance(leaf, torch.Tensor)))
+    tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+    made = make_fx(called, decomposition_table=table)(*tensors)
+    # what a decomposition writes into a tensor becomes a value of its own
+    return make_fx(torch.func.functionalize(made))(*tensors) if _writes(made) else made
+
+
+def _writes(program: torch.fx.GraphModule) -> bool:
+    targets = [node.target for node in program.graph.nodes]
+    return any(isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable for target in targets)
 
 
 @cache
 def _known() -> dict[Any, Callable[..., Any]]:
-    return dict(core_aten_decompositions().items())
+    table: Any = core_aten_decompositions()
+    return dict(table.items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["Refused", "Rules", "folds", "takes_unwritten"]
+__all__ = ["LeftToTorch", "Refused", "Rules", "folds", "takes_unwritten"]
 
 _Rule = TypeVar("_Rule", bound=Callable[..., Any])
 _TAKES_UNWRITTEN: set[Callable[..., Any]] = set()
@@ -15,11 +15,12 @@ class Refused(TypeError):
     """A form of an operation that a rule refuses; the message says what export takes instead."""
 
 
-class Rules(dict[str, Callable[..., Any]]):
-    """Rules by the name of the torch operation; each is called with (translator, shape, *arguments).
+class LeftToTorch(Exception):
+    """A form of an operation that torch's own decomposition does as well as a rule would."""
 
-    A rule returns `NotImplemented` for a form that torch's own decomposition does as well.
-    """
+
+class Rules(dict[str, Callable[..., Any]]):
+    """Rules by the name of the torch operation; each is called with (translator, shape, *arguments)."""
 
     def add(self, *names: str) -> Callable[[_Rule], _Rule]:
         """Decorate a rule with the operations that it translates."""

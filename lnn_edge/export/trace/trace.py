@@ -81,7 +81,8 @@ def _without_writes(program: torch.export.ExportedProgram) -> torch.export.Expor
     What is written through a view would be lost; torch makes a value of it while it decomposes, if only nothing.
     """
     if any(operation._schema.is_mutable for operation in _operations(program)):
-        return program.run_decompositions({})
+        changed: torch.export.ExportedProgram = program.run_decompositions({})
+        return changed
     return program
 
 

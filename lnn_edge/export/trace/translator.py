@@ -24,7 +24,7 @@ from ...bundle.operations import Shape
 from .decompose import decomposed, operation_name
 from .folding import Product, Scaled, Step, Unwritten
 from .recorder import Recorder, Value, for_one_row
-from .registry import Refused, takes_unwritten
+from .registry import LeftToTorch, Refused, takes_unwritten
 
 __all__ = ["Translator", "translate"]
 
@@ -143,6 +143,8 @@ class Translator:
         try:
             shape = [_shape(part) for part in result] if isinstance(result, (list, tuple)) else _shape(result)
             value = rule(self, shape, *arguments, **keywords)
+        except LeftToTorch:
+            return self._decomposed(node, arguments, keywords)
         except Refused as error:
             raise TypeError(f"torch operation '{self._named(node)}' (at: {self._at(node)}): {error}") from error
         except Exception as error:  # what no rule foresees
@@ -150,8 +152,6 @@ class Translator:
                 f"the model uses the torch operation '{self._named(node)}' in a form that export cannot translate (at: "
                 f"{self._at(node)}): {_INSTEAD}"
             ) from error
-        if value is NotImplemented:
-            return self._decomposed(node, arguments, keywords)
         if len(node.users) > 1 and isinstance(value, (Product, Scaled)):
             return value.written()  # a value that several see is not folded into one of them
         return value
@@ -210,7 +210,15 @@ class Translator:
         return self.recorder.constant(array.reshape(array.shape[max(0, array.ndim - rank) :]))
 
     def elementwise(self, name: str, shape: Shape, *operands: Any) -> Value:
-        """A broadcasting operation. With constants it may become part of the weights beside it; see `folding`."""
+        """A broadcasting operation. With constants it may become part of the weights beside it; see `folding`.
+
+        Args:
+            name: The operation.
+            shape: What torch sees as the result of the rule; operands that make less of it make their own.
+            operands: Values, tensors and numbers.
+        """
+        own = np.broadcast_shapes(*(tuple(x.shape) for x in operands if isinstance(x, (Value, torch.Tensor))))
+        shape = shape if math.prod(own) == math.prod(shape) else own
 
         def write() -> str:
             return self.recorder.operation(name, *(self.operand(value, shape) for value in operands))
@@ -287,7 +295,12 @@ def _dtypes(node: torch.fx.Node) -> tuple[torch.dtype, torch.dtype]:
 
 
 def _shape(fake: torch.Tensor) -> Shape:
-    return tuple(int(n) for n in fake.shape)
+    if not all(isinstance(n, int) for n in fake.shape):
+        raise Refused(
+            "gives as many elements as the samples say, and a step has shapes that do not change; choose with "
+            "torch.where(condition, x, 0)"
+        )
+    return tuple(fake.shape)
 
 
 def _origin(node: torch.fx.Node) -> tuple[str, str]:

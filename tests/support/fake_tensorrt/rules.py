@@ -14,7 +14,7 @@ from onnx import TensorProto, numpy_helper
 
 # Imported by every version from 8.5 to 11, with float32 and float16.
 EVERYWHERE = frozenset(
-    {"Abs", "Add", "AveragePool", "Cast", "Clip", "Concat", "Conv", "Cos", "Div", "Elu", "Erf", "Exp", "Expand"}
+    {"Abs", "Add", "Atan", "AveragePool", "Cast", "Clip", "Concat", "Conv", "Cos", "Div", "Elu", "Erf", "Exp", "Expand"}
     | {"Flatten", "Gather", "GatherElements", "Gemm", "HardSigmoid", "Identity", "LeakyRelu", "Log", "LogSoftmax"}
     | {"MatMul", "Max", "MaxPool", "Min", "Mul", "Neg", "Pow", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"}
     | {"Relu", "Reshape", "Sigmoid", "Sin", "Slice", "Softmax", "Softplus", "Softsign", "Split", "Sqrt", "Squeeze"}

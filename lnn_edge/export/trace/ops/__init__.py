@@ -1,9 +1,14 @@
 """The torch operations that export can translate, by name: one table from the modules that hold the rules.
 
-shape       views, cuts, joins, arithmetic, reductions
-linear      linear layers, convolutions, normalisation, pooling
-activation  functions of each element
-logic       comparisons and choices
+views          views, cuts, joins, padding
+activation     functions of each element
+arithmetic     of two values
+logic          comparisons and choices
+reductions     sums, means, norms and extremes over axes
+linear         linear layers and convolutions
+normalisation  of batches, groups and layers
+pooling        pooling and interpolation
+places         where the largest is, elements by computed number, orders, writes
 """
 
 from __future__ import annotations
@@ -11,10 +16,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import activation, linear, logic, shape
+from . import activation, arithmetic, linear, logic, normalisation, places, pooling, reductions, views
 
 __all__ = ["RULES"]
 
 RULES: dict[str, Callable[..., Any]] = {
-    **shape.RULES, **logic.RULES, **linear.RULES, **activation.RULES,
+    **views.RULES, **logic.RULES, **linear.RULES, **activation.RULES, **arithmetic.RULES, **reductions.RULES,
+    **normalisation.RULES, **pooling.RULES, **places.RULES,
 }  # fmt: skip

@@ -10,9 +10,8 @@ import torch
 
 from ....bundle.operations import Shape
 from ..recorder import Value
-from ..registry import Refused, Rules, folds
+from ..registry import LeftToTorch, Refused, Rules, folds
 from ..translator import Translator
-from .shape import cut
 
 __all__ = ["RULES", "truncated"]
 
@@ -27,7 +26,7 @@ def _unary(torch_name: str, onnx_name: str) -> None:
 
 for _torch_name, _onnx_name in {
     "relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid", "abs": "Abs", "neg": "Neg", "exp": "Exp", "sqrt": "Sqrt",
-    "log": "Log", "erf": "Erf", "sin": "Sin", "cos": "Cos", "floor": "Floor",
+    "log": "Log", "erf": "Erf", "sin": "Sin", "cos": "Cos", "floor": "Floor", "atan": "Atan", "arctan": "Atan",
 }.items():  # fmt: skip
     _unary(_torch_name, _onnx_name)
 
@@ -48,7 +47,8 @@ def truncated(t: Translator, shape: Shape, x: Value) -> Value:
 def _round(t: Translator, shape: Shape, x: Value, *, decimals: int = 0) -> Value:
     """To the nearest whole number, and of two as near to the even one."""
     if decimals:
-        raise Refused("to decimals, but export rounds to whole numbers")
+        whole = _round(t, shape, t.elementwise("Mul", shape, x, 10.0**decimals))
+        return t.elementwise("Div", shape, whole, 10.0**decimals)
     up = t.unary("Floor", t.elementwise("Add", shape, x, 0.5))
     odd = t.elementwise("Sub", shape, up, t.elementwise("Mul", shape, t.unary("Floor", _halved(t, shape, up)), 2.0))
     tie = t.elementwise("Equal", shape, t.elementwise("Sub", shape, up, x), 0.5)
@@ -80,6 +80,57 @@ def _log2(t: Translator, shape: Shape, x: Value) -> Value:
     return t.elementwise("Mul", shape, t.unary("Log", x), 1.0 / math.log(2.0))
 
 
+@RULES.add("log10", "log10_")
+def _log10(t: Translator, shape: Shape, x: Value) -> Value:
+    return t.elementwise("Mul", shape, t.unary("Log", x), 1.0 / math.log(10.0))
+
+
+@RULES.add("erfc", "erfc_")
+def _erfc(t: Translator, shape: Shape, x: Value) -> Value:
+    return t.elementwise("Sub", shape, 1.0, t.unary("Erf", x))
+
+
+@RULES.add("tan", "tan_")
+def _tan(t: Translator, shape: Shape, x: Value) -> Value:
+    return t.elementwise("Div", shape, t.unary("Sin", x), t.unary("Cos", x))
+
+
+@RULES.add("asin", "arcsin", "acos", "arccos")
+def _asin(t: Translator, shape: Shape, x: Value) -> Value:
+    """atan(x / sqrt(1 - x^2)), the root as that of two factors, which keeps its digits near 1 and -1.
+
+    Of acos as 2 atan(sqrt((1 - x) / (1 + x))).
+    """
+    below, above = t.elementwise("Sub", shape, 1.0, x), t.elementwise("Add", shape, x, 1.0)
+    if "cos" in t.name:
+        half = t.unary("Atan", t.unary("Sqrt", t.elementwise("Div", shape, below, above)))
+        return t.elementwise("Mul", shape, half, 2.0)
+    root = t.unary("Sqrt", t.elementwise("Mul", shape, below, above))
+    return t.unary("Atan", t.elementwise("Div", shape, x, root))
+
+
+@RULES.add("sinh", "cosh")
+def _sinh(t: Translator, shape: Shape, x: Value) -> Value:
+    up, down = (_halved(t, shape, t.unary("Exp", value)) for value in (x, t.unary("Neg", x)))
+    return t.elementwise("Sub" if t.name == "sinh" else "Add", shape, up, down)
+
+
+@RULES.add("asinh", "arcsinh", "acosh", "arccosh")
+def _asinh(t: Translator, shape: Shape, x: Value) -> Value:
+    """log(|x| + sqrt(x^2 + 1)) with the sign of x; of acosh log(x + sqrt(x^2 - 1))."""
+    own = 1.0 if "sinh" in t.name else -1.0
+    size = t.unary("Abs", x)
+    root = t.unary("Sqrt", t.elementwise("Add", shape, t.elementwise("Mul", shape, x, x), own))
+    value = t.unary("Log", t.elementwise("Add", shape, size, root))
+    return t.elementwise("Mul", shape, value, _sign(t, shape, x)) if own > 0 else value
+
+
+@RULES.add("atanh", "arctanh")
+def _atanh(t: Translator, shape: Shape, x: Value) -> Value:
+    above, below = t.elementwise("Add", shape, x, 1.0), t.elementwise("Sub", shape, 1.0, x)
+    return _halved(t, shape, t.elementwise("Sub", shape, t.unary("Log", above), t.unary("Log", below)))
+
+
 @RULES.add("silu", "silu_")
 def _silu(t: Translator, shape: Shape, x: Value) -> Value:
     return t.elementwise("Mul", shape, x, t.unary("Sigmoid", x))
@@ -100,7 +151,7 @@ def _gelu(t: Translator, shape: Shape, x: Value, approximate: str = "none") -> V
 @RULES.add("elu", "elu_")
 def _elu(t: Translator, _shape: Shape, x: Value, alpha: float = 1.0, scale: float = 1, input_scale: float = 1) -> Value:
     if (scale, input_scale) != (1, 1):
-        raise Refused("the model uses torch.ops.aten.elu with scales of its own, which export cannot translate")
+        raise Refused("with scales of its own; export takes torch.nn.functional.elu(x, alpha)")
     return t.unary("Elu", x, alpha=float(alpha))
 
 
@@ -147,13 +198,6 @@ def _prelu(t: Translator, shape: Shape, x: Value, slope: torch.Tensor) -> Value:
     return t.elementwise("Add", shape, t.unary("Relu", x), below)
 
 
-@RULES.add("glu")
-def _glu(t: Translator, shape: Shape, x: Value, axis: int = -1) -> Value:
-    half = shape[axis]
-    kept, gate = cut(t, x, axis, 0, half), cut(t, x, axis, half, 2 * half)
-    return t.elementwise("Mul", shape, kept, t.unary("Sigmoid", gate))
-
-
 @RULES.add("reciprocal", "reciprocal_")
 def _reciprocal(t: Translator, shape: Shape, x: Value) -> Value:
     return t.elementwise("Div", shape, 1.0, x)
@@ -173,7 +217,7 @@ def _leaky_relu(t: Translator, _shape: Shape, x: Value, slope: float = 0.01) -> 
 @folds
 def _softplus(t: Translator, shape: Shape, x: Value, beta: float = 1.0, threshold: float = 20.0) -> Value:
     if threshold < 20.0:  # above it torch's is linear, by 2e-9 at 20
-        raise Refused(f"with a threshold of {threshold:g}; export takes 20 and more")
+        raise LeftToTorch
     if beta == 1.0:
         return t.unary("Softplus", x)
     return t.elementwise("Mul", shape, t.unary("Softplus", t.elementwise("Mul", shape, x, beta)), 1.0 / beta)
@@ -186,7 +230,7 @@ def _softmaxes(torch_names: Sequence[str], onnx_name: str) -> None:
         return t.made(shape, onnx_name, name, axis=place)
 
 
-_softmaxes(["softmax", "_softmax"], "Softmax")
+_softmaxes(["softmax", "_softmax", "_safe_softmax"], "Softmax")
 _softmaxes(["log_softmax", "_log_softmax"], "LogSoftmax")
 
 
@@ -200,9 +244,11 @@ def _clamp_max(t: Translator, shape: Shape, x: Value, high: Any) -> Value:
     return _clamp(t, shape, x, None, high)
 
 
-@RULES.add("clamp", "clamp_", "hardtanh", "hardtanh_", "clamp_min", "clamp_min_")
-def _clamp(t: Translator, shape: Shape, x: Value, low: Any = None, high: Any = None) -> Value:
+@RULES.add("clamp", "clamp_", "clip", "clip_", "hardtanh", "hardtanh_", "clamp_min", "clamp_min_")
+def _clamp(t: Translator, shape: Shape, x: Any, low: Any = None, high: Any = None) -> Value:
+    """Within bounds, which may be values; where they cross, torch takes the upper one."""
     bounded = x
-    if low is not None:
-        bounded = t.elementwise("Max", shape, bounded, float(low))
-    return bounded if high is None else t.elementwise("Min", shape, bounded, float(high))
+    for name, bound in (("Max", low), ("Min", high)):
+        if bound is not None and not (isinstance(bound, (int, float)) and math.isinf(bound)):
+            bounded = t.elementwise(name, shape, bounded, bound)
+    return t.value(bounded)

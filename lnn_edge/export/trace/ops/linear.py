@@ -13,11 +13,12 @@ from ....arrays import Array
 from ....bundle.operations import Shape
 from ..folding import Product, Scaled
 from ..recorder import Value
-from ..registry import Refused, Rules, folds
+from ..registry import LeftToTorch, Refused, Rules, folds
 from ..translator import Translator
-from .shape import reduced
+from .reductions import norm, reduced
+from .views import cut, padded
 
-__all__ = ["RULES"]
+__all__ = ["RULES", "along", "each", "linear", "with_channels"]
 
 
 RULES = Rules()
@@ -25,9 +26,12 @@ RULES = Rules()
 
 @RULES.add("linear")
 @folds
-def _linear(t: Translator, shape: Shape, x: Value, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Value:
+def linear(t: Translator, shape: Shape, x: Value, weight: Any, bias: Any = None) -> Value:
+    """A product with a matrix (out, in), which takes what constants scale and shift the value before it."""
+    if isinstance(weight, Value) or isinstance(bias, Value) or not isinstance(x, Value):
+        raise LeftToTorch
     if weight.ndim == 1:  # a vector gives one number, and no axis for it
-        return _linear(t, (*shape, 1), x, weight[None], bias).viewed(shape)
+        return linear(t, (*shape, 1), x, weight[None], bias).viewed(shape)
     taken = (math.prod(shape[:-1]), int(weight.shape[1]))
     matrix, addend = _double(weight), None if bias is None else _double(bias)
     if isinstance(x, Scaled):
@@ -59,22 +63,25 @@ def _cumsum(t: Translator, shape: Shape, x: Value, axis: int, **_keywords: Any) 
     """Sums of all elements up to each, along the last axis: a product with a triangle of ones."""
     if int(axis) % len(shape) != len(shape) - 1:
         raise Refused("along another axis than the last; export takes cumsum(-1), over the features of one sample")
-    return _linear(t, shape, x, torch.tril(torch.ones(shape[-1], shape[-1])))
+    return linear(t, shape, x, torch.tril(torch.ones(shape[-1], shape[-1])))
 
 
 @RULES.add("addmm")
 @folds
 def _addmm(t: Translator, shape: Shape, bias: Any, x: Any, weight: Any, *, beta: float = 1, alpha: float = 1) -> Value:
     if isinstance(weight, Value) or isinstance(bias, Value) or (beta, alpha) != (1, 1):
-        raise Refused("the model uses torch.addmm with computed weights, which export cannot translate")
-    return _linear(t, shape, x, weight.T, bias)
+        raise LeftToTorch
+    return linear(t, shape, x, weight.T, bias)
 
 
 @RULES.add("matmul", "mm", "bmm")
 @folds
 def _matmul(t: Translator, shape: Shape, a: Any, b: Any) -> Value:
-    if isinstance(a, Value) and isinstance(b, torch.Tensor) and b.ndim <= 2:
-        return _linear(t, shape, a, b.T if b.ndim == 2 else b)
+    if isinstance(a, Value) and isinstance(b, torch.Tensor) and (b.ndim <= 2 or math.prod(b.shape[:-2]) == 1):
+        matrix = b.reshape(b.shape[-2:]) if b.ndim > 1 else b
+        return linear(t, shape, a, matrix.T if b.ndim > 1 else matrix)
+    if 1 in (len(a.shape), len(b.shape)):
+        raise LeftToTorch
     pair = [t.value(operand) for operand in (a, b)]
     rows = all(operand.shape[0] == 1 and len(operand.shape) > 2 for operand in pair)
     return t.made(shape, "MatMul", *(operand.shaped(operand.shape[1:] if rows else operand.shape) for operand in pair))
@@ -90,8 +97,44 @@ def _einsum(t: Translator, shape: Shape, equation: str, operands: Sequence[Any],
     if len(operands) == 2 and len(matrix) == 2 and not isinstance(weight, Value) and x and result:
         kept, (rest, summed) = matrix.replace(x[-1], ""), (result[:-1], x[-1])
         if summed in matrix and summed not in result and (rest, result[-1]) == (x[:-1], kept):
-            return _linear(t, shape, operands[0], weight if matrix[1] == summed else weight.T)
-    raise Refused(f"the model uses einsum '{equation}'; export takes the forms of a linear layer, as 'bti,oi->bto'")
+            return linear(t, shape, operands[0], weight if matrix[1] == summed else weight.T)
+    raise LeftToTorch
+
+
+@RULES.add("bilinear")
+def _bilinear(t: Translator, shape: Shape, a: Any, b: Any, weight: Any, bias: Any = None) -> Value:
+    """x1 W x2 + b: x1 W as one product, the sum over x2 behind it."""
+    out, first, second = weight.shape
+    rows = math.prod(shape[:-1])
+    middle = linear(t, (rows, out * second), t.value(a).viewed((rows, first)), weight.movedim(1, 2).reshape(-1, first))
+    wide = (rows, out, second)
+    products = t.elementwise("Mul", wide, middle.viewed(wide), t.value(b).viewed((rows, 1, second)))
+    total = reduced(t, shape, products, "ReduceSum", [2])
+    return total if bias is None else t.elementwise("Add", shape, total, bias)
+
+
+@RULES.add("cdist", "_cdist_forward")
+def _distances(t: Translator, shape: Shape, a: Any, b: Any, order: float = 2.0, *_rest: Any) -> Value:
+    """From each vector to each other; as torch does, without the squares that lose digits of near ones."""
+    one, other = (value.viewed if isinstance(value, Value) else value.reshape for value in (a, b))
+    wide = (*shape, int(a.shape[-1]))
+    apart = t.elementwise(
+        "Sub", wide, one((*a.shape[:-1], 1, a.shape[-1])), other((*b.shape[:-2], 1, *b.shape[-2:]))
+    )  # fmt: skip
+    return norm(t, shape, apart, float(order), [len(shape)])
+
+
+def along(t: Translator, x: Value, axis: int, matrix: torch.Tensor) -> Value:
+    """A product with a matrix (out, in) along one axis."""
+    shape = (*x.shape[:axis], len(matrix), *x.shape[axis + 1 :])
+    before, behind = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
+    if behind == 1:
+        return linear(t, (before, len(matrix)), x.viewed((before, x.shape[axis])), matrix).viewed(shape)
+    operand = x.viewed((before, x.shape[axis], behind))
+    made = t.made(
+        (before, len(matrix), behind), "MatMul", t.value(matrix).shaped(matrix.shape), operand.shaped(operand.shape)
+    )
+    return made.viewed(shape)
 
 
 @RULES.add("conv1d", "conv2d", "conv3d")
@@ -100,136 +143,75 @@ def _conv(
     t: Translator, shape: Shape, x: Value, weight: torch.Tensor, bias: torch.Tensor | None = None,
     stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1,
 ) -> Value:  # fmt: skip
-    axes = weight.ndim - 2
+    steps = each(dilation, weight.ndim - 2)
+    if padding == "same":  # as torch does, the odd one behind
+        around = [step * (size - 1) for step, size in zip(steps, weight.shape[2:], strict=True)]
+        pads = [count // 2 for count in around] + [count - count // 2 for count in around]
+    else:
+        pads = each(0 if padding == "valid" else padding, weight.ndim - 2) * 2
+    return _convolved(t, shape, x, weight, bias, each(stride, weight.ndim - 2), pads, steps, groups)
 
-    def each(value: Any) -> list[int]:
-        values = [int(v) for v in value] if isinstance(value, (list, tuple)) else [int(value)]
-        return values * axes if len(values) == 1 else values
 
-    if isinstance(padding, str):
-        raise Refused(f"the model uses a convolution with padding='{padding}'; export takes numbers only")
-    kernel, addend, pads = _double(weight), None if bias is None else _double(bias), each(padding)
+def each(value: Any, axes: int) -> list[int]:
+    """One number for each axis, where torch takes one for all."""
+    values = [int(v) for v in value] if isinstance(value, (list, tuple)) else [int(value)]
+    return values * axes if len(values) == 1 else values
+
+
+def _convolved(
+    t: Translator, shape: Shape, x: Value, weight: Any, bias: Any, strides: list[int], pads: list[int],
+    dilations: list[int], groups: int,
+) -> Value:  # fmt: skip
+    if not isinstance(x, Value) or isinstance(weight, Value) or isinstance(bias, Value):
+        raise Refused("with a kernel that the model computes; export takes kernels that were trained")
+    kernel, addend = _double(weight), None if bias is None else _double(bias)
     if isinstance(x, Scaled) and groups == 1:
         x, factor, shift = x.into(x.shape, axis=1, shifts=not any(pads))
         addend = _plus(addend, kernel.sum(axis=tuple(range(2, kernel.ndim))) @ shift)
-        kernel = kernel * factor.reshape(-1, *(1 for _ in pads))
+        kernel = kernel * factor.reshape(-1, *(1 for _ in strides))
 
     def write(own: Array, own_addend: Array | None) -> str:
         weights = {"W": own} if own_addend is None else {"W": own, "B": own_addend}
         return t.recorder.operation(
-            "Conv", _with_channels(x), weights=weights, strides=tuple(each(stride)), pads=tuple(pads * 2),
-            dilations=tuple(each(dilation)), group=int(groups),
+            "Conv", with_channels(x), weights=weights, strides=tuple(strides), pads=tuple(pads),
+            dilations=tuple(dilations), group=int(groups),
         )  # fmt: skip
 
     return Product(t.recorder, kernel, addend, shape, shape, write)
 
 
-def _with_channels(x: Value) -> str:
+@RULES.add("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+def _conv_transposed(
+    t: Translator, shape: Shape, x: Value, weight: torch.Tensor, bias: torch.Tensor | None = None, stride: Any = 1,
+    padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
+) -> Value:  # fmt: skip
+    """A convolution of the samples with zeros between them, with the kernel turned around."""
+    axes = weight.ndim - 2
+    given = (each(value, axes) for value in (stride, padding, output_padding, dilation))
+    strides, pads, more, steps = given
+    turned = (
+        weight.reshape(groups, -1, *weight.shape[1:]).transpose(1, 2).flatten(0, 1).flip(list(range(2, weight.ndim)))
+    )
+    spread = x
+    for axis, count in enumerate(strides, 2):
+        spread = _with_zeros_between(t, spread, axis, count)
+    around = [step * (size - 1) for step, size in zip(steps, weight.shape[2:], strict=True)]
+    ends = [(a - p, a - p + o) for a, p, o in zip(around, pads, more, strict=True)]
+    spread = padded(t, spread, [(0, 0), (0, 0), *[(min(0, low), min(0, high)) for low, high in ends]], 0.0)
+    outside = [max(0, end) for side in zip(*ends, strict=True) for end in side]
+    return _convolved(t, shape, spread, turned, bias, [1] * axes, outside, steps, groups)
+
+
+def _with_zeros_between(t: Translator, x: Value, axis: int, stride: int) -> Value:
+    count = x.shape[axis]
+    if stride == 1 or count == 1:
+        return x
+    shape = (*x.shape[: axis + 1], 1, *x.shape[axis + 1 :])
+    wide = padded(t, x.viewed(shape), [(0, stride - 1) if k == axis + 1 else (0, 0) for k in range(len(shape))], 0.0)
+    whole = wide.viewed((*x.shape[:axis], count * stride, *x.shape[axis + 1 :]))
+    return cut(t, whole, axis, 0, (count - 1) * stride + 1)
+
+
+def with_channels(x: Value) -> str:
     """Its name with the axes that torch sees behind the rows: one channel alone is an axis as well."""
     return x.shaped(x.shape[1:] if x.shape[0] == 1 else x.shape)
-
-
-@RULES.add("batch_norm")
-@folds
-def _batch_norm(
-    t: Translator, shape: Shape, x: Value, weight: Any, bias: Any, mean: torch.Tensor, var: torch.Tensor,
-    training: bool, _momentum: float, eps: float, *_rest: Any,
-) -> Value:  # fmt: skip
-    """With the statistics of training, this is a scale and a shift per channel."""
-    scale = (1.0 if weight is None else weight.double()) / torch.sqrt(var.double() + eps)
-    shift = (0.0 if bias is None else bias.double()) - mean.double() * scale
-    return _per_channel(t, shape, x, scale, shift)
-
-
-def _per_channel(t: Translator, shape: Shape, x: Value, scale: torch.Tensor, shift: torch.Tensor) -> Value:
-    channels = (1, -1, *(1 for _ in shape[2:]))
-    scaled = t.elementwise("Mul", shape, x, scale.reshape(channels))
-    return t.elementwise("Add", shape, scaled, shift.reshape(channels))
-
-
-@RULES.add("group_norm")
-def _group_norm(
-    t: Translator, shape: Shape, x: Value, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5,
-    *_rest: Any,
-) -> Value:  # fmt: skip
-    """A layer normalisation of each group, then a scale and a shift per channel."""
-    rows = shape[0] * int(groups)
-    plain = _layer_norm(t, (rows, math.prod(shape) // rows), x, [math.prod(shape) // rows], eps=eps).viewed(shape)
-    if weight is None and bias is None:
-        return plain
-    ones, zeros = torch.ones(shape[1]), torch.zeros(shape[1])
-    scale, shift = (ones if weight is None else weight), (zeros if bias is None else bias)
-    return _per_channel(t, shape, plain, scale, shift)
-
-
-@RULES.add("instance_norm")
-def _instance_norm(
-    t: Translator, shape: Shape, x: Value, weight: Any, bias: Any, mean: Any, var: Any, of_the_input: bool,
-    _momentum: float, eps: float, *_rest: Any,
-) -> Value:  # fmt: skip
-    """With the statistics of training a batch normalisation, with those of the input a group per channel."""
-    if of_the_input:
-        return _group_norm(t, shape, x, shape[1], weight, bias, eps)
-    return _batch_norm(t, shape, x, weight, bias, mean, var, False, 0.0, eps)
-
-
-@RULES.add("rms_norm")
-def _rms_norm(
-    t: Translator, shape: Shape, x: Value, normalized: Sequence[int], weight: Any = None, eps: float | None = None
-) -> Value:
-    axes = list(range(len(shape) - len(normalized), len(shape)))
-    small = tuple(1 if k in axes else n for k, n in enumerate(shape))
-    square = reduced(t, small, t.elementwise("Mul", shape, x, x), "ReduceMean", axes)
-    root = t.unary("Sqrt", t.elementwise("Add", small, square, torch.finfo(torch.float32).eps if eps is None else eps))
-    plain = t.elementwise("Div", shape, x, root)
-    return plain if weight is None else t.elementwise("Mul", shape, plain, weight)
-
-
-@RULES.add("layer_norm")
-def _layer_norm(
-    t: Translator, shape: Shape, x: Value, normalized: Sequence[int], weight: Any = None, bias: Any = None,
-    eps: float = 1e-5, *_rest: Any,
-) -> Value:  # fmt: skip
-    width = math.prod(normalized)
-    ones, zeros = torch.ones(width), torch.zeros(width)
-    parts = [
-        (given if given is not None else other).double().reshape(-1).numpy()
-        for given, other in ((weight, ones), (bias, zeros))
-    ]
-    name = x.viewed((*shape[: len(shape) - len(normalized)], width)).name()
-    weights = dict(zip(("scale", "bias"), parts, strict=True))
-    return t.made(shape, "LayerNormalization", name, weights=weights, epsilon=float(eps))
-
-
-def _pooling(torch_names: Sequence[str], onnx_name: str) -> None:
-    @RULES.add(*torch_names)
-    def apply(
-        t: Translator, shape: Shape, x: Value, kernel: Any, stride: Any = None, padding: Any = 0, *rest: Any
-    ) -> Value:
-        axes = len(shape) - 2
-
-        def each(value: Any) -> list[int]:
-            values = [int(v) for v in value] if isinstance(value, (list, tuple)) else [int(value)]
-            return values * axes if len(values) == 1 else values
-
-        counted = onnx_name == "AveragePool" and len(rest) > 1 and any(each(padding)) and not rest[1]
-        if (any(rest) and onnx_name == "MaxPool") or any(rest[:1]) or any(rest[2:]) or counted:
-            raise Refused(
-                "with dilation, ceil_mode, a divisor or count_include_pad=False, which export cannot translate"
-            )
-        options = {"kernel": each(kernel), "strides": each(stride or kernel), "pads": each(padding) * 2}
-        own = {key: tuple(value) for key, value in options.items()}
-        return t.made(shape, onnx_name, _with_channels(x), **own)
-
-
-_pooling(["max_pool1d", "max_pool2d"], "MaxPool")
-_pooling(["avg_pool1d", "avg_pool2d"], "AveragePool")
-
-
-@RULES.add("adaptive_avg_pool1d", "adaptive_avg_pool2d", "_adaptive_avg_pool2d")
-def _adaptive(t: Translator, shape: Shape, x: Value, *_arguments: Any) -> Value:
-    """Where the output divides the input this is plain pooling."""
-    kernel = tuple(n // m for n, m in zip(x.shape[2:], shape[2:], strict=True))
-    if any(k * m != n for k, n, m in zip(kernel, x.shape[2:], shape[2:], strict=True)):
-        raise Refused(f"the model pools {list(x.shape[2:])} to {list(shape[2:])}, which is no whole number of cells")
-    return t.made(shape, "AveragePool", _with_channels(x), kernel=kernel, strides=kernel, pads=(0, 0) * len(kernel))

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
 
 from ....bundle.operations import Shape
-from ..folding import Condition
+from ..folding import Condition, Product
 from ..recorder import Value
 from ..registry import Refused, Rules, folds
 from ..translator import Translator
 from .activation import truncated
+from .views import expanded
 
-__all__ = ["RULES"]
+__all__ = ["RULES", "chosen_by", "condition", "truth_of", "unequal"]
 
 RULES = Rules()
 
 
-def _condition(t: Translator, shape: Shape, name: str, *operands: Any) -> Condition:
+def condition(t: Translator, shape: Shape, name: str, *operands: Any) -> Condition:
+    """A comparison, or a combination of conditions."""
     # A number is compared as torch does, in float32: 0.3 there is what a sample of 0.3 is.
     truth = t.elementwise(name, shape, *(np.float32(x) if isinstance(x, (int, float)) else x for x in operands))
     numbers = t.recorder.constant(1.0), t.recorder.constant(0.0)
     return Condition(t.recorder, truth, lambda: t.recorder.operation("Where", truth.name(), *numbers))
 
 
-def _truth(t: Translator, value: Any) -> Value:
+def truth_of(t: Translator, value: Any) -> Value:
     """The value of ONNX's own type for true and false; what went through other rules since is 1 or 0."""
     if isinstance(value, Condition):
         return value.truth
@@ -37,7 +40,7 @@ def _truth(t: Translator, value: Any) -> Value:
 def _comparison(torch_name: str, onnx_name: str) -> None:
     @RULES.add(torch_name, f"{torch_name}_")
     def apply(t: Translator, shape: Shape, x: Any, other: Any) -> Value:
-        return _condition(t, shape, onnx_name, x, other)
+        return condition(t, shape, onnx_name, x, other)
 
 
 for _torch_name, _onnx_name in {
@@ -47,13 +50,24 @@ for _torch_name, _onnx_name in {
 
 
 @RULES.add("ne")
-def _unequal(t: Translator, shape: Shape, x: Any, other: Any) -> Value:
-    return _not(t, shape, _condition(t, shape, "Equal", x, other))
+def unequal(t: Translator, shape: Shape, x: Any, other: Any) -> Value:
+    """Whether both differ."""
+    return _not(t, shape, condition(t, shape, "Equal", x, other))
+
+
+@RULES.add("isinf")
+def _isinf(t: Translator, shape: Shape, x: Value) -> Value:
+    return condition(t, shape, "Equal", t.unary("Abs", x), math.inf)
+
+
+@RULES.add("signbit")
+def _signbit(t: Translator, shape: Shape, x: Value) -> Value:
+    return condition(t, shape, "Less", x, 0.0)
 
 
 @RULES.add("isnan")
 def _isnan(t: Translator, shape: Shape, x: Any) -> Value:
-    return _not(t, shape, _condition(t, shape, "Equal", x, x))
+    return _not(t, shape, condition(t, shape, "Equal", x, x))
 
 
 def _combination(onnx_name: str, *torch_names: str) -> None:
@@ -62,17 +76,25 @@ def _combination(onnx_name: str, *torch_names: str) -> None:
     def apply(t: Translator, shape: Shape, x: Any, other: Any) -> Value:
         if t.dtypes[1] != torch.bool and not isinstance(x, Condition):
             raise Refused("the model combines the bits of whole numbers; export takes conditions: x > 0, .bool()")
-        return _condition(t, shape, onnx_name, _truth(t, x), _truth(t, other))
+        return condition(t, shape, onnx_name, truth_of(t, x), truth_of(t, other))
 
 
 _combination("And", "logical_and", "bitwise_and", "__and__")
 _combination("Or", "logical_or", "bitwise_or", "__or__")
 
 
+@RULES.add("logical_xor", "bitwise_xor", "__xor__")
+@folds
+def _either(t: Translator, shape: Shape, x: Any, other: Any) -> Value:
+    """One of both, and not both."""
+    one, both = (RULES[name](t, shape, x, other) for name in ("logical_or", "logical_and"))
+    return condition(t, shape, "And", truth_of(t, one), truth_of(t, _not(t, shape, both)))
+
+
 @RULES.add("logical_not", "bitwise_not")
 @folds
 def _not(t: Translator, shape: Shape, x: Any) -> Value:
-    return _condition(t, shape, "Not", _truth(t, x))
+    return condition(t, shape, "Not", truth_of(t, x))
 
 
 @RULES.add("to", "_to_copy", "type_as")
@@ -81,7 +103,12 @@ def _cast(t: Translator, shape: Shape, x: Any, *_arguments: Any, **_keywords: An
     """To another dtype: values stay float, but for what the other one loses."""
     before, after = t.dtypes
     if after == torch.bool:
-        return x if isinstance(x, Condition) else _unequal(t, shape, x, 0.0)
+        return x if isinstance(x, Condition) else unequal(t, shape, x, 0.0)
+    if after in (torch.float16, torch.bfloat16):
+        raise Refused(
+            "rounds to half precision; export computes in float32: leave the cast out, and export with "
+            "precision='float16' (--precision float16) for half precision"
+        )
     if after.is_floating_point or not before.is_floating_point:
         return t.value(x).viewed(shape)
     return truncated(t, shape, t.value(x))
@@ -89,34 +116,28 @@ def _cast(t: Translator, shape: Shape, x: Any, *_arguments: Any, **_keywords: An
 
 @RULES.add("where")
 @folds
-def _where(t: Translator, shape: Shape, mask: Any, kept: Any, other: Any) -> Value:
-    """By a mask that is known when the model is exported: kept * mask + other * (1 - mask)."""
+def chosen_by(t: Translator, shape: Shape, mask: Any, kept: Any, other: Any) -> Value:
+    """One where a mask holds and the other elsewhere, whatever that is there: an infinity or NaN does not leak."""
+    if any(not isinstance(side, Value) and bool(torch.as_tensor(side).isnan().any()) for side in (kept, other)):
+        raise Refused("with a constant NaN; a step gives numbers: choose one that marks what is missing")
     if isinstance(mask, Value):
-        return t.elementwise("Where", shape, _truth(t, mask), kept, other)
+        return t.elementwise("Where", shape, truth_of(t, mask), kept, other)
+    if bool(mask.all()) or not bool(mask.any()):
+        return expanded(t, shape, t.value(kept if bool(mask.any()) else other))
+    if isinstance(kept, Product) and not isinstance(other, Value) and math.prod(kept.shape) == math.prod(shape):
+        return _in_weights(t, shape, mask, kept, other)
+    if isinstance(other, Product) and not isinstance(kept, Value) and math.prod(other.shape) == math.prod(shape):
+        return _in_weights(t, shape, ~mask, other, kept)
+    return t.elementwise("Where", shape, t.elementwise("Greater", tuple(mask.shape), mask, 0.5), kept, other)
 
-    def chosen(value: Any, where: torch.Tensor) -> Any:
-        if isinstance(value, Value):
-            return t.elementwise("Mul", shape, value, where.double())
-        return torch.where(where, torch.as_tensor(value, dtype=torch.float64), 0.0)  # an infinity stays where it is
 
-    return t.elementwise("Add", shape, chosen(kept, mask), chosen(other, ~mask))
-
-
-@RULES.add("index_put")
-@folds
-def _index_put(t: Translator, shape: Shape, x: Any, indices: Any, value: Any, accumulate: bool = False) -> Value:
-    """One number written where a condition holds: `y[y > 1] = 0`."""
-    mask = indices[0] if len(indices) == 1 else None
-    one = value.numel() == 1 if isinstance(value, torch.Tensor) else False
-    if not isinstance(mask, Condition) or mask.shape != shape or not one or accumulate:
-        raise Refused(
-            "the model writes to places that it computes; export takes one number written where a condition of the "
-            "same shape holds, y[y > 1] = 0. Else choose: torch.where(condition, one, other)"
-        )
-    return _where(t, shape, mask, value, x)
+def _in_weights(t: Translator, shape: Shape, mask: torch.Tensor, product: Product, other: Any) -> Value:
+    """product * mask + other * (1 - mask), which goes into the weights: a product of finite numbers is finite."""
+    constant = torch.where(mask, 0.0, torch.as_tensor(other, dtype=torch.float64))
+    return t.elementwise("Add", shape, t.elementwise("Mul", shape, product, mask.double()), constant)
 
 
 @RULES.add("masked_fill", "masked_fill_")
 @folds
 def _masked_fill(t: Translator, shape: Shape, x: Any, mask: Any, value: Any) -> Value:
-    return _where(t, shape, mask, value, x)
+    return chosen_by(t, shape, mask, value, x)
