@@ -44,6 +44,7 @@ JETPACKS = {
     "39.2.0": ("7.2", "10.16"),
     "39.2.1": ("7.2.1", "10.16"),
 }
+_FIELDS = re.compile(r"^(Package|Status|Version): (.*)", re.M)
 _RELEASE = re.compile(r"#\s*R(\d+)\s*\(release\),\s*REVISION:\s*(\d+(?:\.\d+)*)")
 _GPUS = ("*.ga10b", "*.gv11b", "*.gpu", "gpu-gpc-0")  # Orin, Xavier, older boards, Thor
 _TENSORRT_PACKAGES = ("tensorrt", "python3-libnvinfer")
@@ -195,9 +196,7 @@ def _l4t(root: Path, packages: dict[str, str]) -> str:
 def _packages(status: str) -> Iterator[tuple[str, str]]:
     """Installed packages of dpkg's status file with their versions."""
     for paragraph in status.split("\n\n"):
-        fields = dict(
-            line.split(": ", 1) for line in paragraph.splitlines() if ": " in line and not line.startswith(" ")
-        )
+        fields = dict(_FIELDS.findall(paragraph))
         if fields.get("Status", "").endswith(" installed") and "Package" in fields:
             yield fields["Package"], fields.get("Version", "")
 

@@ -48,5 +48,6 @@ def install(monkeypatch, version, tmp_path, *, ctypes_path=False, **facts) -> Fa
 def forget() -> None:
     """Forget what was opened, as a new process would have."""
     gc.collect()
+    gc.freeze()  # what survived stays for long; else each of hundreds of collections looks at all of it
     for opened in (cudart.open_cudart, device.open_device, engines.open_tensorrt):
         opened.cache_clear()

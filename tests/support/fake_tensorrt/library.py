@@ -287,20 +287,21 @@ def make_library(version: str, machine: Machine, world: dict):
             return True
 
     def _run(context, addresses, engine):
+        tensors = [(mode, t.name, tuple(t.shape)) for mode, t in ICudaEngine.tensors(engine)]
+        places, inputs, outputs = [], {}, {}
+
         def run():
             if context() is None:
                 raise Misuse("the execution context of this work is gone")
-            views = {}
-            for mode, tensor in ICudaEngine.tensors(engine):
-                nbytes = 4 * math.prod(tensor.shape)
-                memory = machine.view(addresses[tensor.name], nbytes, f"'{tensor.name}'")
-                views[tensor.name] = (mode, memory.view(np.float32).reshape(tensor.shape))
-            inputs = {n: v for n, (mode, v) in views.items() if mode == "INPUT"}
-            outputs = {n: v for n, (mode, v) in views.items() if mode == "OUTPUT"}
-            _forbid_overlap(inputs, outputs)
+            here = [machine.view(addresses[n], 4 * math.prod(shape), f"'{n}'") for _, n, shape in tensors]
+            if not places or any(now is not before for now, before in zip(here, places, strict=True)):
+                places[:] = here
+                for (mode, name, shape), memory in zip(tensors, here, strict=True):
+                    (inputs if mode == "INPUT" else outputs)[name] = memory.view(np.float32).reshape(shape)
+                _forbid_overlap(inputs, outputs)
             for view in outputs.values():  # what an engine does to a result before it is finished is its own affair
                 view[...] = np.nan
-            results = engine._session.run(list(outputs), {n: v.copy() for n, v in inputs.items()})
+            results = engine._session.run(list(outputs), inputs)
             for view, value in zip(outputs.values(), results, strict=True):
                 view[...] = _tf32(value) if engine._tf32 else value
 

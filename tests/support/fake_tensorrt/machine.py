@@ -42,6 +42,11 @@ class Memory:
     host_address: int
     data: np.ndarray
 
+    @property
+    def key(self) -> int:
+        """What the program frees it by."""
+        return self.host_address or self.device_address
+
 
 @dataclass
 class Work:
@@ -76,6 +81,7 @@ class Machine:
         self.driver, self.runtime, self.count, self.limit = driver, runtime, 1, 1 << 30
         self.memory: dict[int, Memory] = {}
         self.graveyard: list[Memory] = []
+        self._found: dict[tuple[str, int, int], tuple[Memory, np.ndarray]] = {}  # what was looked up before
         self.streams: dict[int, StreamState] = {}
         self.events: dict[int, dict] = {}
         self.graphs: dict[int, list[Work]] = {}
@@ -96,13 +102,25 @@ class Machine:
         return self.driver > 0 and self.count > 0
 
     def view(self, address: int, nbytes: int, who: str) -> np.ndarray:
-        """Memory as the device sees it."""
-        for memory in self.memory.values():
-            start = address - memory.device_address
-            if start >= 0 and start + nbytes <= len(memory.data):
-                return memory.data[start : start + nbytes]
+        """Memory as the device sees it; the same array every time, as long as the memory is there."""
+        found = self._find("device_address", address, nbytes)
+        if found:
+            return found[1]
         gone = any(0 <= address - m.device_address < len(m.data) for m in self.graveyard)
         raise Misuse(f"{who}: {'freed' if gone else 'no'} device memory for {nbytes} bytes at {address:#x}")
+
+    def _find(self, side: str, address: int, nbytes: int) -> tuple[Memory, np.ndarray] | None:
+        """The memory that holds these bytes by its addresses on one side, and the bytes."""
+        found = self._found.get((side, address, nbytes))
+        if found and self.memory.get(found[0].key) is found[0]:
+            return found
+        for memory in self.memory.values():
+            start = address - getattr(memory, side)
+            if start >= 0 and start + nbytes <= len(memory.data):
+                found = memory, memory.data[start : start + nbytes]
+                self._found[side, address, nbytes] = found
+                return found
+        return None
 
     def stream(self, handle: int) -> StreamState:
         if handle == 0:
@@ -222,11 +240,10 @@ class Machine:
         return self.memory[pointer].device_address
 
     def _pinned(self, address, nbytes, who):
-        for memory in self.memory.values():
-            start = address - memory.host_address
-            if memory.kind == "pinned" and start >= 0 and start + nbytes <= len(memory.data):
-                return memory.data[start : start + nbytes]
-        raise Misuse(f"{who}: {address:#x} is not pinned host memory")
+        found = self._find("host_address", address, nbytes)
+        if not found or found[0].kind != "pinned":
+            raise Misuse(f"{who}: {address:#x} is not pinned host memory")
+        return found[1]
 
     def _cudaMemcpyAsync(self, target, source, nbytes, kind, stream):
         def ends():
@@ -243,7 +260,7 @@ class Machine:
 
     def _own(self, address, nbytes):
         data = self.view(address, nbytes, "copy")
-        if not any(m.kind == "device" and np.shares_memory(m.data, data) for m in self.memory.values()):
+        if self._find("device_address", address, nbytes)[0].kind != "device":
             raise Misuse(f"{address:#x} is mapped host memory, but the copy says device")
         return data
 
