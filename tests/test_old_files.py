@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -199,8 +200,9 @@ def test_a_fresh_process_unpickles_what_a_device_holds(name, python):
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
-def test_a_fresh_process_unpickles_what_training_leaves(python):
+def test_a_fresh_process_unpickles_what_training_leaves(warm):
     names = [*found("estimators/*.pickle"), *found("estimators/*.joblib"), *found("checkpoints/*.pt")]
     paths = [FIXTURES / name for name in [*names, "values/functions.pickle"]]
-    done = python("-I", "-c", BEGINNING + IN_TRAINING, *paths, timeout=240)
+    command = ["python", "-c", BEGINNING + IN_TRAINING, *map(str, paths)]
+    done = subprocess.run(command, env=warm, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr

@@ -6,15 +6,16 @@ this device and on the CPU, and prints how far their predictions are apart, as J
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import tempfile
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 NAME = "second"
@@ -39,23 +40,35 @@ class Elsewhere(torch.Tensor):
 
 
 def computed(operation, arguments, keywords):
-    given = [t for t in tree_flatten((arguments, keywords))[0] if isinstance(t, torch.Tensor)]
-    mine = {id(t.inner): t for t in given if isinstance(t, Elsewhere)}
-    if mine and operation not in COPIES and any(t.dim() and not isinstance(t, Elsewhere) for t in given):
+    mine, others = {}, []
+
+    def inner(value):
+        if isinstance(value, Elsewhere):
+            mine[id(value.inner)] = value
+            return value.inner
+        if isinstance(value, (tuple, list)):
+            return [inner(one) for one in value]
+        if isinstance(value, torch.Tensor) and value.dim():
+            others.append(value)
+        return value
+
+    arguments, keywords = inner(arguments), {name: inner(value) for name, value in keywords.items()}
+    if mine and operation not in COPIES and others:
         raise RuntimeError(f"{operation}: expected all tensors on one device, found them on {NAME} and cpu")
     target = keywords.get("device")
     leaves = operation is ATEN._to_copy.default and target is not None and torch.device(target).type == "cpu"
     if target is not None and not leaves:
-        keywords = keywords | {"device": "cpu"}
+        keywords["device"] = "cpu"
     COMPUTED[str(operation)] += 1
-    arguments, keywords = tree_map(lambda t: t.inner if isinstance(t, Elsewhere) else t, (arguments, keywords))
 
     def back(value):
+        if isinstance(value, (tuple, list)):
+            return type(value)(map(back, value))
         if leaves or not isinstance(value, torch.Tensor):
             return value
         return mine[id(value)] if id(value) in mine else Elsewhere(value)  # in place: what came in goes out
 
-    return tree_map(back, operation(*arguments, **keywords))
+    return back(operation(*arguments, **keywords))
 
 
 class Module(_DummyBackendModule):
@@ -93,7 +106,17 @@ def install() -> torch.library.Library:
     library.fallback(lambda operation, *given, **named: computed(operation, given, named), "PrivateUse1")
     # A module that moves to a GPU keeps its Parameter objects and gets other memory. For this device that takes:
     torch.__future__.set_swap_module_params_on_conversion(True)
+    torch.utils.swap_tensors = partial(_swapped, torch.utils.swap_tensors)
     return library
+
+
+def _swapped(swap, one, other):
+    """Torch refuses while something else holds the tensors, and so does the garbage of a fit until it is collected."""
+    try:
+        swap(one, other)
+    except RuntimeError:
+        gc.collect()
+        swap(one, other)
 
 
 RNG = np.random.default_rng(0)

@@ -6,7 +6,7 @@ No GPU is at hand where the tests run; `second_device` stands in its place, with
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import subprocess
 
 import pytest
 import second_device
@@ -16,9 +16,10 @@ CASES.remove("LTC, dropout")  # an LTC has no backbone
 
 
 @pytest.fixture(scope="module")
-def apart(python):
+def apart(warm):
     """How far predictions are apart, by case; in a process of its own, because torch keeps a device for good."""
-    done = python("-W", "error", Path(second_device.__file__), timeout=250)
+    command = ["python", "-W", "error", second_device.__file__]
+    done = subprocess.run(command, env=warm, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

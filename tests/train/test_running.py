@@ -7,7 +7,6 @@ import pty
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 
@@ -48,16 +47,16 @@ class TestProgress:
         quick(verbose=verbose, epochs=2).fit(X, Y)
         assert capfd.readouterr() == ("", "")
 
-    def test_bar_on_a_terminal(self, environment):
+    def test_bar_on_a_terminal(self, warm):
         """A real terminal: the bar shows loss, epochs and the time left, and is gone at the end."""
         program = (
-            "import numpy as np; from lnn_edge import LiquidNeuralRegressor; x = np.ones((4, 50, 3), np.float32); "
-            "x[:, :, 0] = np.arange(50); LiquidNeuralRegressor(8, 'LTC', epochs=40, n_jobs=1).fit(x, x); print('done')"
+            "import numpy as np; from lnn_edge import LiquidNeuralRegressor; x = np.ones((4, 10, 3), np.float32); "
+            "x[:, :, 0] = np.arange(10); LiquidNeuralRegressor(8, 'LTC', epochs=40, n_jobs=1).fit(x, x); print('done')"
         )
         ours, theirs = pty.openpty()
-        environment = environment | {"TERM": "xterm", "COLUMNS": "100"}
+        environment = warm | {"TERM": "xterm", "COLUMNS": "100"}
         process = subprocess.Popen(
-            [sys.executable, "-c", program], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+            ["python", "-c", program], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
         )
         os.close(theirs)
         shown = b""

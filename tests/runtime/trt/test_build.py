@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import threading
-import time
 
 import pytest
 from bundles import ROOT
@@ -78,12 +77,13 @@ def test_says_why_it_is_built_again(gpu, build):
 
 
 @pytest.mark.parametrize("version", REPORTING)
-def test_progress(version, gpu, cfc_bundle):
+def test_progress(version, gpu, cfc_bundle, monkeypatch):
     from lnn_edge.backends import backend_class, checked_options, named_backend
     from lnn_edge.bundle.directory import read_bundle
 
     entry = named_backend("tensorrt")
     kernels = Kernels(gpu(version))
+    monkeypatch.setattr("lnn_edge.runtime.backends.trt.build_watch._TICK_S", 0.01)
     prepare = backend_class(entry).prepare
     prepare(read_bundle(cfc_bundle), checked_options(entry, {}), kernels.progress)
     shown = [report for report in kernels.seen if report[0]]
@@ -100,7 +100,7 @@ def interrupt_while_building(fake, place):
     def press():
         fake.world.pop(place)
         os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(1)  # this piece of work takes longer than the main thread needs to ask for the end
+        threading.current_thread()._watch.stop.wait(10)  # until the main thread asks for the end
 
     fake.world[place] = press
 
