@@ -7,31 +7,28 @@ import pytest
 import torch
 from cases import BY_NAME, CASES, Case
 from exports import quick_export
-from offline import LIMIT, PERIOD_S, STEPS, TIMESPAN, jittered, offline, samples
+from offline import LIMIT, PERIOD_S, STEPS, TIMESPAN, jittered, offline, samples, whole_sequence
 
 import lnn_edge
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_fixed_time(case: Case, tmp_path):
-    module = case.build()
-    report = quick_export(module, tmp_path / "m.lnn")
+def test_fixed_time(case: Case, tmp_path, tmp_path_factory):
+    report = quick_export(case.build(), tmp_path / "m.lnn")
     assert report.max_abs_error <= LIMIT
     stream = lnn_edge.load(tmp_path / "m.lnn").stream()
-    x = samples(1)
-    expected, half = offline(module, x), STEPS // 2
+    (x, _, expected), half = whole_sequence(tmp_path_factory, case.name), STEPS // 2
     np.testing.assert_allclose(stream.run(x[:half]), expected[:half], rtol=0, atol=LIMIT)
     stream.reset()
     np.testing.assert_allclose(stream.run(x), expected, rtol=0, atol=LIMIT)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_measured_time(case: Case, tmp_path):
-    module = case.build()
-    quick_export(module, tmp_path / "m.lnn", time="measured", period_s=PERIOD_S, timespan=TIMESPAN)
+def test_measured_time(case: Case, tmp_path, tmp_path_factory):
+    quick_export(case.build(), tmp_path / "m.lnn", time="measured", period_s=PERIOD_S, timespan=TIMESPAN)
     stream = lnn_edge.load(tmp_path / "m.lnn").stream()
-    x, dt_s = samples(2), jittered(3)
-    np.testing.assert_allclose(stream.run(x, dt_s=dt_s), offline(module, x, dt_s), rtol=0, atol=LIMIT)
+    x, dt_s, expected = whole_sequence(tmp_path_factory, case.name, measured=True)
+    np.testing.assert_allclose(stream.run(x, dt_s=dt_s), expected, rtol=0, atol=LIMIT)
 
 
 @pytest.mark.parametrize("name", ["ltc-autoncp", "cfc-units", "cfc-mixed-autoncp"])

@@ -9,7 +9,7 @@ from bundles import copied, edit_golden, small_cfc, small_ltc
 from cases import BY_NAME
 from exports import quick_export
 from networks import NETWORKS, TwoInputs, built
-from offline import LIMIT, PERIOD_S, TIMESPAN, jittered, offline, samples
+from offline import LIMIT, PERIOD_S, TIMESPAN, jittered, samples, whole_sequence
 
 import lnn_edge
 from lnn_edge.errors import BundleError, NonFiniteError
@@ -29,12 +29,11 @@ def both(module, tmp_path, **options):
 
 @pytest.mark.parametrize("name", ["ltc-autoncp", "ltc-mixed", "cfc-units", "cfc-mixed-autoncp", "cfc-pure", "cfc-proj"])
 @pytest.mark.parametrize("options", [{}, TIMED], ids=["fixed", "measured"])
-def test_blocks_equal_the_whole_sequence(name, options, tmp_path):
-    module = BY_NAME[name].build()
-    quick_export(module, tmp_path / "m.lnn", unroll=BLOCK, **options)
-    x, dt_s = samples(1, STEPS), jittered(2, STEPS) if options else None
+def test_blocks_equal_the_whole_sequence(name, options, tmp_path, tmp_path_factory):
+    quick_export(BY_NAME[name].build(), tmp_path / "m.lnn", unroll=BLOCK, **options)
+    x, dt_s, expected = whole_sequence(tmp_path_factory, name, measured=bool(options))
     got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x, dt_s=dt_s)
-    np.testing.assert_allclose(got, offline(module, x, dt_s), rtol=0, atol=LIMIT)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=LIMIT)
 
 
 @pytest.mark.parametrize("name", ["ltc-autoncp", "cfc-autoncp", "cfc-mixed"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import nbclient
 import nbformat
 import pytest
+from jupyter_client import AsyncKernelManager
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "examples" / "data"
@@ -79,12 +81,24 @@ def test_forecast(tmp_path, warm):
     assert (tmp_path / "forecast.png").stat().st_size > 10_000
 
 
-def test_notebook(tmp_path, monkeypatch):
+class WarmKernel(AsyncKernelManager):
+    """A kernel that starts as `python` does by the PATH that it is given."""
+
+    async def _async_launch_kernel(self, kernel_cmd, **options):
+        kernel_cmd[0] = shutil.which("python", path=options["env"]["PATH"])
+        await super()._async_launch_kernel(kernel_cmd, **options)
+
+    _launch_kernel = _async_launch_kernel
+
+
+def test_notebook(tmp_path, warm):
     """Every cell runs in an empty folder; no outputs are kept in the file, so that it never shows stale ones."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     notebook = nbformat.read(ROOT / "examples" / "notebook" / "deploy.ipynb", as_version=4)
     assert all(not cell.outputs for cell in notebook.cells if cell.cell_type == "code")
-    done = nbclient.NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    resources = {"metadata": {"path": str(tmp_path)}}
+    done = nbclient.NotebookClient(notebook, kernel_manager_class=WarmKernel, timeout=240, resources=resources).execute(
+        env=warm
+    )
     shown = "\n".join(
         output.get("text", "") or output.get("data", {}).get("text/plain", "")
         for cell in done.cells if cell.cell_type == "code" for output in cell.outputs

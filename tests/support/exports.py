@@ -57,10 +57,10 @@ def short_verifications(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def proven(factory: pytest.TempPathFactory, make: Callable[[], nn.Module], name: str = "m.lnn", **options: Any) -> Path:
     """A bundle with a full proof, exported once per run for all tests and workers. Read-only: copy it to change it."""
-    folder = _shared(factory) / _key(make, options)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = shared_folder(factory) / _key(make, options)
+    folder.mkdir(exist_ok=True)
     bundle = folder / name
-    with _locked(folder / "lock"):
+    with locked(folder / "lock"):
         if not bundle.exists():
             export_model(make(), bundle, **options)
             for path in (*bundle.iterdir(), bundle):
@@ -68,10 +68,12 @@ def proven(factory: pytest.TempPathFactory, make: Callable[[], nn.Module], name:
     return bundle
 
 
-def _shared(factory: pytest.TempPathFactory) -> Path:
+def shared_folder(factory: pytest.TempPathFactory) -> Path:
     """A folder that all workers of a run see: xdist gives each of them a folder inside the run's."""
     base = factory.getbasetemp()
-    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "proven"
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def _key(make: Callable[[], nn.Module], options: dict[str, Any]) -> str:
@@ -81,7 +83,8 @@ def _key(make: Callable[[], nn.Module], options: dict[str, Any]) -> str:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """A block that one worker at a time is in, by a file of that path."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

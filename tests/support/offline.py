@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from cases import INPUTS
+from cases import BY_NAME, INPUTS
+from exports import locked, shared_folder
 
 PERIOD_S, TIMESPAN = 0.05, 2.0
 STEPS = 1200
@@ -34,3 +35,16 @@ def samples(seed, steps=STEPS):
 
 def jittered(seed, steps=STEPS):
     return (PERIOD_S * np.random.default_rng(seed).uniform(0.5, 3.0, steps)).astype(np.float32)
+
+
+def whole_sequence(factory, name, *, measured=False, steps=STEPS):
+    """Samples and times of a case, and its `offline` outputs over them: computed once in a run for all that compare.
+
+    The first of `STEPS`: what comes later changes nothing before. Times are `None` unless they are measured.
+    """
+    x, dt_s = samples(1), jittered(2) if measured else None
+    path = shared_folder(factory) / f"{name}-{'measured' if measured else 'fixed'}.npy"
+    with locked(path.with_suffix(".lock")):
+        if not path.exists():
+            np.save(path, offline(BY_NAME[name].build(), x, dt_s))
+    return x[:steps], None if dt_s is None else dt_s[:steps], np.load(path)[:steps]

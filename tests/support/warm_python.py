@@ -14,6 +14,7 @@ import importlib
 import json
 import os
 import runpy
+import select
 import selectors
 import signal
 import socket
@@ -94,6 +95,9 @@ def _answer(connection: socket.socket) -> NoReturn:
         os.environ.clear()
         os.environ.update(environment)
         os._exit(_exit_code(arguments))
+    ended = os.pidfd_open(program)
+    if ended not in select.select([ended, connection], [], [])[0]:  # who asked is gone
+        os.kill(program, signal.SIGKILL)
     _, status = os.waitpid(program, 0)
     code = os.waitstatus_to_exitcode(status)
     connection.sendall(str(code if code >= 0 else 128 - code).encode())

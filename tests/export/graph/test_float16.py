@@ -12,7 +12,7 @@ from exports import quick_export
 from ncps.torch import LTC, CfC
 from ncps.wirings import AutoNCP
 from networks import NETWORKS, built
-from offline import PERIOD_S, TIMESPAN, jittered, offline, samples
+from offline import PERIOD_S, TIMESPAN, offline, whole_sequence
 from onnx import TensorProto
 from torch import nn
 
@@ -30,12 +30,10 @@ def graph_of(bundle):
 
 @pytest.mark.parametrize("name", ["ltc-autoncp", "ltc-mixed", "cfc-units", "cfc-autoncp", "cfc-pure", "cfc-mixed"])
 @pytest.mark.parametrize("options", [{}, TIMED], ids=["fixed", "measured"])
-def test_stays_near_the_whole_sequence(name, options, tmp_path):
-    module = BY_NAME[name].build()
-    report = quick_export(module, tmp_path / "m.lnn", precision="float16", **options)
-    x, dt_s = samples(1, STEPS), jittered(2, STEPS) if options else None
+def test_stays_near_the_whole_sequence(name, options, tmp_path, tmp_path_factory):
+    report = quick_export(BY_NAME[name].build(), tmp_path / "m.lnn", precision="float16", **options)
+    x, dt_s, expected = whole_sequence(tmp_path_factory, name, measured=bool(options), steps=STEPS)
     got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x, dt_s=dt_s)
-    expected = offline(module, x, dt_s)
     drift = np.abs(got - expected).max()
     assert drift <= HALF_TOLERANCE
     assert drift > 1e-6  # it is half precision: were it float32, it would be nearer
@@ -54,12 +52,11 @@ def test_networks(name, tmp_path):
         np.testing.assert_allclose(a, b, rtol=0, atol=HALF_TOLERANCE)
 
 
-def test_blocks_in_half(tmp_path):
-    module = BY_NAME["cfc-autoncp"].build()
-    quick_export(module, tmp_path / "m.lnn", precision="float16", unroll=4)
-    x = samples(3, 400)
+def test_blocks_in_half(tmp_path, tmp_path_factory):
+    quick_export(BY_NAME["cfc-autoncp"].build(), tmp_path / "m.lnn", precision="float16", unroll=4)
+    x, _, expected = whole_sequence(tmp_path_factory, "cfc-autoncp", steps=400)
     got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x)
-    np.testing.assert_allclose(got, offline(module, x), rtol=0, atol=HALF_TOLERANCE)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=HALF_TOLERANCE)
 
 
 def test_the_report_shows_the_drift_of_true_half(tmp_path):

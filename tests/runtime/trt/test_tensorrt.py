@@ -16,7 +16,7 @@ from cases import BY_NAME, INPUTS
 from checks import CHECKS, sample, timing
 from exports import quick_export
 from fake_tensorrt import VERSIONS, Misuse
-from offline import LIMIT, PERIOD_S, TIMESPAN, jittered, offline, samples
+from offline import LIMIT, PERIOD_S, TIMESPAN, whole_sequence
 
 import lnn_edge
 from lnn_edge.backends import named_backend, why_not_ready
@@ -109,12 +109,10 @@ EQUAL = ["ltc-units-large", "ltc-own-wiring", "ltc-mixed", "cfc-units", "cfc-pur
 
 
 @pytest.mark.parametrize("name", EQUAL)
-def test_streaming_equals_offline(name, gpu, tmp_path):
+def test_streaming_equals_offline(name, gpu, tmp_path, tmp_path_factory):
     """Every version and both kinds of GPU, with a reset in between."""
-    module = BY_NAME[name].build()
-    quick_export(module, tmp_path / "m.lnn")
-    x = samples(1)
-    expected = offline(module, x)
+    quick_export(BY_NAME[name].build(), tmp_path / "m.lnn")
+    x, _, expected = whole_sequence(tmp_path_factory, name)
     for k, version in enumerate(VERSIONS):
         gpu(version, integrated=k % 2 == 0)
         stream = lnn_edge.load(tmp_path / "m.lnn", backend="tensorrt").stream()
@@ -124,11 +122,9 @@ def test_streaming_equals_offline(name, gpu, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["ltc-autoncp", "cfc-mixed", "cfc-no-gate"])
-def test_streaming_equals_offline_with_measured_time(name, gpu, tmp_path):
-    module = BY_NAME[name].build()
-    quick_export(module, tmp_path / "m.lnn", time="measured", period_s=PERIOD_S, timespan=TIMESPAN)
-    x, dt_s = samples(3), jittered(4)
-    expected = offline(module, x, dt_s)
+def test_streaming_equals_offline_with_measured_time(name, gpu, tmp_path, tmp_path_factory):
+    quick_export(BY_NAME[name].build(), tmp_path / "m.lnn", time="measured", period_s=PERIOD_S, timespan=TIMESPAN)
+    x, dt_s, expected = whole_sequence(tmp_path_factory, name, measured=True)
     for k, version in enumerate(VERSIONS):
         gpu(version, integrated=k % 2 == 1)
         got = lnn_edge.load(tmp_path / "m.lnn", backend="tensorrt").stream().run(x, dt_s=dt_s)
@@ -144,12 +140,10 @@ def test_streaming_equals_offline_with_measured_time(name, gpu, tmp_path):
     ],
     ids=["half", "blocks", "half blocks"],
 )
-def test_streaming_equals_offline_in_half_and_in_blocks(name, options, limit, gpu, tmp_path):
+def test_streaming_equals_offline_in_half_and_in_blocks(name, options, limit, gpu, tmp_path, tmp_path_factory):
     """Every version builds it and runs it: 8.x is told that the graph is in half, the others read it there."""
-    module = BY_NAME[name].build()
-    quick_export(module, tmp_path / "m.lnn", **options)
-    x = samples(1, 400)
-    expected = offline(module, x)
+    quick_export(BY_NAME[name].build(), tmp_path / "m.lnn", **options)
+    x, _, expected = whole_sequence(tmp_path_factory, name, steps=400)
     for k, version in enumerate(VERSIONS):
         fake = gpu(version, integrated=k % 2 == 0)
         got = lnn_edge.load(tmp_path / "m.lnn", backend="tensorrt").stream().run(x)
