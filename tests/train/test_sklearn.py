@@ -26,7 +26,7 @@ def _one_thread():
 
 
 @parametrize_with_checks(
-    [LiquidNeuralRegressor(**QUICK), LiquidNeuralClassifier(**QUICK)],
+    [LiquidNeuralRegressor(**QUICK), LiquidNeuralClassifier(**QUICK | {"epochs": 5})],
     expected_failed_checks=lambda _estimator: EXCLUDED,
 )
 def test_scikit_learn_checks(estimator, check):
