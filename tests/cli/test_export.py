@@ -20,7 +20,7 @@ from lnn_edge.export.trained.forward import TIME_NAMES
 from lnn_edge.wording import listed
 
 
-def test_export_inspect_and_bench_tell_about_blocks(call, work):
+def test_export_inspect_and_bench_tell_about_blocks(call, work, short_commands):
     assert call("export", "train.py:ready", "m.lnn", "--unroll", 4, "--period-s", 0.5, "--steps", 1000)[0] == 0
     assert "blocks of 4 samples" in call("inspect", "m.lnn")[1]
     code, out, _ = call("bench", "m.lnn", "--steps", 100, "--warmup", 10, "--seconds", 0.1, "--json", "bench.json")
@@ -76,7 +76,7 @@ def test_export_from_a_file(call, work):
     assert lnn_edge.load("gait.lnn").time.period_s == 0.02
 
 
-def test_export_and_inspect_tell_about_windows_and_labels(call, work):
+def test_export_and_inspect_tell_about_windows_and_labels(call, work, short_commands):
     np.save("x.npy", np.random.default_rng(0).standard_normal((9, 12, 3)).astype(np.float32))
     code, out, _ = call("export", "train.py:make_model", "gait.lnn", "--example", "x.npy")
     assert (code, manifest_of(Path("gait.lnn")).window) == (0, None)
@@ -95,7 +95,7 @@ def test_export_and_inspect_tell_about_windows_and_labels(call, work):
     assert call("verify", "gait.lnn")[0] == 0
 
 
-def test_export_from_a_package_with_measured_time(call, work):
+def test_export_from_a_package_with_measured_time(call, work, short_commands):
     (work / "nets").mkdir()
     (work / "nets/__init__.py").touch()
     (work / "nets/drift.py").write_text(
@@ -119,7 +119,7 @@ def test_functions_that_the_source_imports_are_no_steps(call, work):
 
 
 @pytest.mark.parametrize("what", ["ready", "four"])
-def test_export_takes_a_module_itself_or_a_partial(call, work, what):
+def test_export_takes_a_module_itself_or_a_partial(call, work, what, short_commands):
     assert call("export", f"train.py:{what}", "gait.lnn")[0] == 0
 
 

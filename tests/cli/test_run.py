@@ -259,7 +259,9 @@ def test_run_writes_through_a_link(call, cfc_bundle, tmp_path):
 
 @pytest.mark.workstation
 def test_run_takes_one_row_of_named_features_only(call, tmp_path):
-    lnn_edge.export_model(small_cfc(), tmp_path / "two.lnn", batch=2, steps=1000)
+    from exports import quick_export  # which needs torch
+
+    quick_export(small_cfc(), tmp_path / "two.lnn", batch=2)
     code, _, err = call("run", tmp_path / "two.lnn", stdin=csv_text(samples(1)))
     assert code == 2
     assert "`run` takes models with one row of named features per sample; 'two' takes [[2, 3]]" in err
