@@ -196,24 +196,24 @@ class TestForwardsThatChangeFromCallToCall:
         )
 
     @pytest.mark.parametrize(
-        "make",
+        ("make", "match"),
         [
-            lambda: Forward(lambda m, x, hx: m.rnn(m.encoder(x) * m.called(), hx)),
-            lambda: Forward(
-                lambda m, x, hx: m.rnn(m.encoder(x) + float(np.random.default_rng().standard_normal()), hx)
+            (
+                lambda: Forward(lambda m, x, hx: m.rnn(m.encoder(x) * m.called(), hx)),
+                "the model keeps `calls` from call to call, and what it computes depends on that",
+            ),
+            (
+                lambda: Forward(
+                    lambda m, x, hx: m.rnn(m.encoder(x) + float(np.random.default_rng().standard_normal()), hx)
+                ),
+                "called again with the same samples: its forward keeps something from call to call, or draws random "
+                "numbers outside torch",
             ),
         ],
         ids=["counter", "numpy"],
     )
-    def test_state_of_ones_own(self, make, tmp_path):
-        refuse(
-            make(),
-            tmp_path,
-            ValueError,
-            "called again with the same samples: its forward keeps something from call to call, or draws random "
-            "numbers outside torch",
-            example=self.EXAMPLE,
-        )
+    def test_state_of_ones_own(self, make, match, tmp_path):
+        refuse(make(), tmp_path, ValueError, match, example=self.EXAMPLE)
 
     def test_random_numbers_without_effect_are_fine(self, tmp_path):
         module = Forward(lambda m, x, hx: m.rnn(m.encoder(x) + 0.0 * torch.randn(6), hx))

@@ -24,10 +24,11 @@ from ..cores.timespans import timespans_from_dt
 from ..trace.trace import users_line
 from .protocol import Known
 
-__all__ = ["TIME_NAMES", "Forward", "Leaf", "leaf_from_shapes", "leaf_name", "needed_arguments"]
+__all__ = ["STATE_NAMES", "TIME_NAMES", "Forward", "Leaf", "leaf_from_shapes", "leaf_name", "needed_arguments"]
 
 Around = Callable[[torch.Tensor | None], AbstractContextManager[Any]]
 
+STATE_NAMES = ("hx", "h", "hidden", "hidden_state", "state", "states", "h0", "hc", "hxs", "rnn_state", "rnn_states")
 TIME_NAMES = ("timespans", "timespan", "dt", "dts", "delta_t", "elapsed", "elapsed_time", "ts")
 # Steps at which a network that returns only its last output is called whole, and whether on a whole recording too.
 _PREFIXES = (1, 2, 3, 5, 8, 16, 32, 64)
@@ -73,6 +74,8 @@ class Forward:
         self.time_argument = next((name for name in parameters if name in TIME_NAMES), None)
         needed = timed or (self.time_argument and parameters[self.time_argument].default is inspect.Parameter.empty)
         self._needs_time = self.time_argument is not None and bool(needed)
+        self.takes_state = any(name in STATE_NAMES for name in parameters)
+        self.before_each_call: Callable[[], None] | None = None  # puts back what calls leave in the module
 
     def takes(self, time: Time) -> bool:
         """Whether it is given timespans: not where its training gave it none, and it has a default for them."""
@@ -86,6 +89,8 @@ class Forward:
         """What a module returns; several inputs go in by name."""
         keywords = {} if self.time_argument is None or spans is None else {self.time_argument: spans}
         named = dict(zip((t.name for t in self._inputs), inputs, strict=True))
+        if self.before_each_call is not None:
+            self.before_each_call()
         return module(*inputs, **keywords) if "input" in named else module(**named, **keywords)
 
     def _tried(self, module: nn.Module, inputs: Sequence[torch.Tensor], spans: torch.Tensor | None) -> Any:

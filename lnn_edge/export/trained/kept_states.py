@@ -136,7 +136,8 @@ def _zeros(part: Part) -> States:
 
 def _first_rows(part: Part, hx: Any, batched: bool) -> States:
     """States as the forward passes them, (1, width) each: rows do not differ at the start of a sequence."""
-    return [state[:1].detach() for state in part.convention.unpacked(hx, batched)]
+    # copied, as the forward may write the new states into the tensors that it passed
+    return [state[:1].detach().clone() for state in part.convention.unpacked(hx, batched)]
 
 
 def changing_start(name: str) -> str:

@@ -9,7 +9,6 @@ passes; and when the step is traced they become one opaque operation, in whose p
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +23,7 @@ from ...bundle.spec import Core, Readout, StatePair, Tensor, Time
 from ...verify.samples import Excitation
 from ..cores.find import ReadCore, find_cores, is_batch_first
 from ..cores.wrappers import unwrap_parts
+from .attributes import CallAttributes, copied_module
 from .closed_loop import closed_loop
 from .forward import Forward, Leaf, leaf_from_shapes, leaf_name
 from .kept_states import KeptStates, changing_start
@@ -33,10 +33,7 @@ from .protocol import NOT_CAUSAL, Known, Results
 from .states import state_pair
 from .traced import TracedStep
 
-__all__ = ["STATE_NAMES", "TrainedNetwork"]
-
-
-STATE_NAMES = ("hx", "h", "hidden", "hidden_state", "state", "states", "h0", "hc", "hxs", "rnn_state", "rnn_states")
+__all__ = ["TrainedNetwork"]
 
 
 class TrainedNetwork:
@@ -47,7 +44,7 @@ class TrainedNetwork:
     def __init__(
         self, module: nn.Module, cores: Sequence[ReadCore], batch: int, example: Mapping[str, Sequence[Array]]
     ) -> None:
-        duplicate: Any = unwrap_parts(copy.deepcopy(module))
+        duplicate: Any = unwrap_parts(copied_module(module))
         self._module = duplicate.to("cpu", torch.float32).eval()
         self.batch = batch
         self._layers = find_cores(self._module)
@@ -56,10 +53,16 @@ class TrainedNetwork:
         self.batch_first = is_batch_first(self._layers)
         self.inputs = tuple(Tensor(name, (batch, *rows[0].shape[2:])) for name, rows in example.items())
         self._forward = Forward(module, self.inputs, batch=batch, batch_first=self.batch_first)
-        self._starts = self._find_starts({name: rows[0][:3, 0] for name, rows in example.items()})
+        first = {name: rows[0][:3, 0] for name, rows in example.items()}
+        attributes = CallAttributes(self._module, lambda: self._forward.on(self._module, first))
+        if attributes.names:
+            self._forward.before_each_call = attributes.put_back
+        self._starts = self._find_starts(first)
         self.states = tuple(self._state_pairs())
         self._kept = KeptStates(self._layers, self.core_maths, self._starts)
-        self._leaves = self._find_outputs({name: rows[0][:3, 0] for name, rows in example.items()})
+        self._leaves = self._find_outputs(first)
+        if attributes.names:
+            self._refuse_state_in(attributes, {name: value[:1] for name, value in first.items()})
         self.outputs = tuple(Tensor(leaf.name, (batch, *leaf.shape)) for leaf in self._leaves)
         named = dict(zip(self._layers, self.core_maths, strict=True))
         self._traced = TracedStep(self._module, self._traced_sample, self.inputs, self.states, named)
@@ -121,6 +124,36 @@ class TrainedNetwork:
                 raise ValueError(changing_start(name))
         return [state.float() for own in first for state in own]
 
+    def _refuse_state_in(self, attributes: CallAttributes, sample: Mapping[str, Array]) -> None:
+        """Refuse a forward that takes from its attributes more than the states of its cores, which are kept for it."""
+        kept = KeptStates(self._layers, self.core_maths)
+
+        def called() -> list[torch.Tensor]:
+            with kept.stepping(self._starts, None) as after:
+                leaves = pytree.tree_leaves(self._forward.on(self._module, sample))
+            return [leaves[leaf.index].clone() for leaf in self._leaves] + kept.collected(after)
+
+        first = called()
+        self._forward.before_each_call = None  # as its author calls it, sample by sample
+        again = called()
+        self._forward.before_each_call = attributes.put_back
+        if not all(torch.equal(a, b) for a, b in zip(first, again, strict=True)):
+            raise ValueError(
+                f"the model keeps {attributes} from call to call, and what it computes depends on that beside the "
+                "states of its cores. A stream keeps no attribute: let one turn of the loop take and return it, "
+                "step=function, called as step(model, x, state) -> (output, state) (--step NAME)"
+            )
+
+    def _is_state(self, leaf: torch.Tensor, states: list[torch.Tensor]) -> bool:
+        """Whether an output is a new state, handed through; or copied, stacked or joined, if the forward takes one."""
+        if any(_handed_through(leaf, state) for state in states):
+            return True
+        if not self._forward.takes_state:
+            return False
+        flat = [state.reshape(-1) for state in states]
+        runs = (torch.cat(flat[a:b]) for a in range(len(flat)) for b in range(a + 1, len(flat) + 1))
+        return any(torch.equal(leaf.reshape(-1), run) for run in runs)
+
     def _find_outputs(self, sample: Mapping[str, Array]) -> list[Leaf]:
         """Call the forward on two and on three samples: the axis that grows is time; new states are no outputs."""
 
@@ -134,7 +167,7 @@ class TrainedNetwork:
         kept = [
             k
             for k, (_, leaf) in enumerate(three)
-            if isinstance(leaf, torch.Tensor) and (k == 0 or not any(_is_state(leaf, state) for state in states))
+            if isinstance(leaf, torch.Tensor) and (k == 0 or not self._is_state(leaf, states))
         ]
         if not kept:
             raise TypeError(f"the model returns {[type(leaf).__name__ for _, leaf in three]}, expected tensors")
@@ -146,6 +179,6 @@ class TrainedNetwork:
         return leaves
 
 
-def _is_state(leaf: torch.Tensor, state: torch.Tensor) -> bool:
-    """Whether an output is a new state handed through: the same memory, perhaps seen in another shape."""
+def _handed_through(leaf: torch.Tensor, state: torch.Tensor) -> bool:
+    """Whether it is the same memory, perhaps seen in another shape."""
     return leaf.numel() == state.numel() and leaf.data_ptr() == state.data_ptr()

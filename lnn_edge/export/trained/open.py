@@ -15,9 +15,9 @@ from ..cores.describe import describe_core
 from ..cores.find import ReadCore, find_cores, find_parts, is_batch_first, is_liquid_cell, read_core
 from ..cores.liquid import LoopedCell, core_from_module, is_core
 from ..cores.wrappers import plain_names, unwrapped
-from .forward import needed_arguments
+from .forward import STATE_NAMES, needed_arguments
 from .layer import TrainedLayer
-from .network import STATE_NAMES, TrainedNetwork
+from .network import TrainedNetwork
 from .protocol import Trained
 from .user_step import TrainedStep
 
@@ -77,7 +77,7 @@ def open_module(
     if initial_state is not None:
         raise ValueError("`initial_state` has a meaning only with `step`, your own step function (--step NAME)")
     layer = LoopedCell(plain) if is_liquid_cell(plain) else plain
-    return _open_layer(plain, layer) if is_core(layer) else _open_network(plain)
+    return _open_layer(plain, layer) if is_core(layer) else _open_network(plain, example)
 
 
 def _checked(module: object) -> nn.Module:
@@ -112,9 +112,9 @@ def _open_layer(module: nn.Module, layer: nn.Module) -> OpenedModule:
     )
 
 
-def _open_network(module: nn.Module) -> OpenedModule:
+def _open_network(module: nn.Module, example: object) -> OpenedModule:
     found = find_cores(module)
-    names = _network_inputs(module)
+    names = _network_inputs(module, example)
     cores = _read(module, found)
 
     def freeze(batch: int, recorded: Recordings | None) -> Trained:
@@ -123,13 +123,15 @@ def _open_network(module: nn.Module) -> OpenedModule:
     return OpenedModule(module, tuple(names), None, is_batch_first(found), freeze)
 
 
-def _network_inputs(module: nn.Module) -> list[str]:
+def _network_inputs(module: nn.Module, example: object) -> list[str]:
+    """Arguments of the forward; what is called like a state is an input if it is the only one, or in the example."""
     needed = needed_arguments(module)
-    states = [name for name in needed if name in STATE_NAMES]
-    if states:
+    recorded = [str(name) for name in example] if isinstance(example, Mapping) else []
+    states = [name for name in needed if name in STATE_NAMES and name not in recorded]
+    if states and len(needed) > 1:
         raise TypeError(
             f"the forward needs `{states[0]}` in every call, and export cannot know what to pass at the start of a "
-            f"sequence. Give it a default: {states[0]}=None"
+            f"sequence. Give it a default: {states[0]}=None. If it is an observation, record it in the example as well"
         )
     return ["input"] if len(needed) == 1 or _hands_on(module) else needed
 

@@ -6,7 +6,6 @@ what they take and return is the step's own affair.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -24,9 +23,9 @@ from ..cores.find import ReadCore, find_parts, is_cell
 from ..cores.liquid import is_core
 from ..cores.timespans import timespans_from_dt
 from ..cores.wrappers import unwrap_parts
+from .attributes import copied_module
 from .closed_loop import closed_loop
-from .forward import Forward, Leaf, leaf_from_shapes, needed_arguments
-from .network import STATE_NAMES
+from .forward import STATE_NAMES, Forward, Leaf, leaf_from_shapes, needed_arguments
 from .patching import CorePatcher, States, opaque_parts
 from .probe import StepProbe
 from .protocol import Known, Results
@@ -62,7 +61,7 @@ class TrainedStep:
         example: Mapping[str, Sequence[Array]],
         initial_state: Any = None,
     ) -> None:
-        duplicate: Any = unwrap_parts(copy.deepcopy(module))
+        duplicate: Any = unwrap_parts(copied_module(module))
         self._module: nn.Module = duplicate.to("cpu", torch.float32).eval()
         self.batch = batch
         self._maths = [core.maths for core in cores]
