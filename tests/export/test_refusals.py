@@ -206,8 +206,7 @@ class TestForwardsThatChangeFromCallToCall:
                 lambda: Forward(
                     lambda m, x, hx: m.rnn(m.encoder(x) + float(np.random.default_rng().standard_normal()), hx)
                 ),
-                "called again with the same samples: its forward keeps something from call to call, or draws random "
-                "numbers outside torch",
+                "called again with the same samples: its forward keeps something from call to call, or draws random",
             ),
         ],
         ids=["counter", "numpy"],
