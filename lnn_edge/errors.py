@@ -25,6 +25,7 @@ __all__ = [
     "BundleError",
     "ExportWarning",
     "LnnEdgeError",
+    "ModelWarning",
     "NonFiniteError",
     "VerificationError",
 ]
@@ -60,6 +61,10 @@ class BackendError(LnnEdgeError):
 
 class NonFiniteError(LnnEdgeError, ValueError):
     """A sample, a result or a state holds NaN or infinity. The stream's state is what it was before."""
+
+
+class ModelWarning(UserWarning):
+    """Something about a model that whoever runs it should know."""
 
 
 class ExportWarning(UserWarning):

@@ -26,6 +26,7 @@ from .spec import (
     Precision,
     Provenance,
     Readout,
+    Sensitive,
     StatePair,
     Tensor,
     Time,
@@ -73,6 +74,7 @@ class Manifest(Frozen, frozen=True):
     Shapes of inputs and outputs are those of one sample, (batch, ...). With `unroll` above 1 the graph takes and gives
     blocks of that many samples, (batch, unroll, ...); `sample_inputs` and `results` say what it really has.
 
+    `sensitive` says for how many steps float32 follows a model that amplifies disturbances, `None` for any other.
     `window` is what the model was trained on, `None` for a state that is kept; `readout` makes one result of several
     outputs, `None` where each output is one; `labels` are the classes that the columns of the only output stand for.
     """
@@ -95,6 +97,7 @@ class Manifest(Frozen, frozen=True):
     window: Window | None = None
     readout: Readout | None = None
     labels: tuple[str, ...] = ()
+    sensitive: Sensitive | None = None
 
     def sample_inputs(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the graph's inputs, the states not among them; `dt` is the last."""
@@ -171,6 +174,8 @@ def _problems(m: Manifest, data: bytes) -> Iterator[str]:
 def _result_problems(m: Manifest) -> Iterator[str]:
     if m.window is not None and not 1 <= m.window.every <= m.window.length <= MAX_WINDOW:
         yield f"`window` has length {m.window.length} every {m.window.every}, expected 1 <= every <= length"
+    if m.sensitive is not None and not (m.sensitive.holds_steps >= 1 and m.sensitive.doubling_steps > 0):
+        yield f"`sensitive` has {m.sensitive.holds_steps} steps doubling in {m.sensitive.doubling_steps}, expected > 0"
     over = None if m.readout is None else m.readout.over
     if over is not None and not 1 <= over <= MAX_WINDOW:
         yield f"`readout.over` is {over}, expected 1 to {MAX_WINDOW}"

@@ -19,6 +19,7 @@ __all__ = [
     "Precision",
     "Provenance",
     "Readout",
+    "Sensitive",
     "StatePair",
     "Tensor",
     "Time",
@@ -140,6 +141,25 @@ class Readout(Frozen, frozen=True):
 
     kind: Literal["last", "mean", "vote"]
     over: int | None = None
+
+
+class Sensitive(Frozen, frozen=True):
+    """A model that amplifies disturbances, so that float32 follows exact arithmetic for some steps only.
+
+    Args:
+        holds_steps: Closed-loop steps from a reset over which float32 stays so near to exact arithmetic that any order
+            of its sums is within a thousandth.
+        doubling_steps: Steps in which a disturbance of 1e-6 doubles, in float64.
+    """
+
+    holds_steps: int
+    doubling_steps: float
+
+    def __str__(self) -> str:
+        return (
+            f"sensitive: a disturbance doubles in {self.doubling_steps:.2g} steps, so float32 follows exact arithmetic "
+            f"for {self.holds_steps} steps from a reset; after that only the kind of motion is the same, as in torch"
+        )
 
 
 class Core(Frozen, frozen=True):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ..bundle.manifest import encode_json
-from ..errors import ExportWarning
+from ..errors import ExportWarning, ModelWarning
 from ..files import check_output, named_in_errors, whole_file
 
 if TYPE_CHECKING:
@@ -80,17 +80,18 @@ class LimitedNotes:
 
 @contextmanager
 def remarks() -> Iterator[None]:
-    """Print every `ExportWarning` of a `with` as a remark; other warnings go where they always go."""
+    """Print every `ExportWarning` and `ModelWarning` of a `with` as a remark; others go where they always go."""
     with warnings.catch_warnings():
         usual = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-            if issubclass(category, ExportWarning):
+            if issubclass(category, (ExportWarning, ModelWarning)):
                 note(f"remark: {message}")
             else:
                 usual(message, category, *place, **more)
 
-        warnings.simplefilter("always", ExportWarning)
+        for own in (ExportWarning, ModelWarning):
+            warnings.simplefilter("always", own)
         warnings.showwarning = show
         yield
 

@@ -16,7 +16,7 @@ from ..errors import BackendError, BackendUnavailable, BundleError, Verification
 from ..files import named_in_errors
 from ..wording import choices
 from .commands import bench, build, doctor, export, inspect, run, verify
-from .console import check_json_path, escape_what_is_unprintable
+from .console import check_json_path, escape_what_is_unprintable, remarks
 from .exit_codes import BAD_BUNDLE, FAILED, INTERRUPTED, NOT_EQUAL, NOT_READY, OK, USAGE
 from .os_errors import STANDARD_OUTPUT, is_of_the_machine, os_error_text
 
@@ -86,7 +86,8 @@ def _guarded(arguments: argparse.Namespace) -> int:
     try:
         escape_what_is_unprintable()
         check_json_path(getattr(arguments, "json", None))
-        code: int = arguments.run(arguments)
+        with remarks():
+            code: int = arguments.run(arguments)
         with named_in_errors(STANDARD_OUTPUT):
             sys.stdout.flush()
     except KeyboardInterrupt:

@@ -35,7 +35,8 @@ from .arguments import (
 from .cores.masks import warn_of_drifted_masks
 from .graph.builder import graph_facts
 from .proof.length import FULL_PROOF, ProofLength
-from .proof.truth import Truth, check_causal, truth_from_model
+from .proof.sensitivity import FEWEST_STEPS, samples_that_hold, sensitivity
+from .proof.truth import Truth, check_causal, interpret, truth_from_model
 from .proven_bundle import PENDING, stored_program, write_proven
 from .provenance import make_provenance
 from .recordings import recordings
@@ -154,7 +155,13 @@ def export_model(
         # before the long work, as it may refuse
         graph = step_graph(stored, batch=batch, unroll=unroll, precision=precision, name=target.stem)
         finding = find_window(stored, taken, when, recorded, windows, pooled)
-        truth = truth_from_model(trained, stored, proving, when, note)
+        computed = interpret(stored, proving, note)
+        sensitive = sensitivity(stored, proving, *computed)
+        holds = 0 if sensitive is None else sensitive.holds_steps // unroll * unroll
+        proven_short = holds >= max(FEWEST_STEPS, unroll)  # else the whole proof fails, and says why
+        if proven_short:
+            proving = samples_that_hold(proving, computed[0], trained.states, holds, unroll)
+        truth = truth_from_model(trained, stored, proving, when, note, None if proven_short else computed)
         manifest = Manifest(
             schema=Schema(),
             name=target.stem,
@@ -173,8 +180,9 @@ def export_model(
             window=_window(windows, finding),
             readout=pooled,
             labels=classes,
+            sensitive=sensitive if proven_short else None,
         )
-        report = write_proven(stage, target, manifest, stored, graph, truth, length, note, started)
+        report = write_proven(stage, target, manifest, stored, graph, truth, length, note, started, sensitive)
         return dataclasses.replace(report, window=finding)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from pathlib import Path
 
 import msgspec
@@ -13,14 +14,15 @@ from ..bundle.golden import encode_golden
 from ..bundle.manifest import Manifest, encode_json
 from ..bundle.program import StepProgram
 from ..bundle.program_files import decode_program
-from ..bundle.spec import PROGRAM_JSON, PROGRAM_WEIGHTS, Verification
-from ..errors import VerificationError
+from ..bundle.spec import PROGRAM_JSON, PROGRAM_WEIGHTS, Sensitive, Verification
+from ..errors import ModelWarning, VerificationError
 from ..progress import Progress
 from ..runtime.loading import load, open_each
 from ..verify.comparison import TOLERANCE, TOLERANCE_REASON
 from ..verify.report import ExportReport
 from .proof.length import ProofLength
 from .proof.prove import golden_from_truth, prove
+from .proof.sensitivity import FEWEST_STEPS
 from .proof.truth import EXTRACTED, STEPPED_WHOLE, TORCH_EXACT, Truth
 
 __all__ = ["PENDING", "stored_program", "write_proven"]
@@ -48,6 +50,7 @@ def write_proven(
     length: ProofLength,
     progress: Progress,
     started: float,
+    sensitive: Sensitive | None,
 ) -> ExportReport:
     """Write the bundle as pending, prove it through the real runtime, write the proof, and load it as a user would.
 
@@ -61,6 +64,7 @@ def write_proven(
         length: How long the proof is.
         progress: Called with (phase, done, total).
         started: When the work began, by `time.monotonic`.
+        sensitive: How fast the model amplifies disturbances, if float32 cannot follow it.
 
     Raises:
         VerificationError: If the bundle does not equal the model.
@@ -74,11 +78,14 @@ def write_proven(
     staged = _store(stage, manifest, files | {"report.json": b"{}\n"})
     bundle = read_bundle(stage)
     models = open_each(bundle)
-    report = dataclasses.replace(prove(bundle, models, truth, progress, started, length), path=target)
+    report = prove(bundle, models, truth, progress, started, length)
+    report = dataclasses.replace(report, path=target, sensitive=sensitive)
     _require_equal(report)
     proven = msgspec.structs.replace(staged, verification=report.verification())
     _store(stage, proven, files | {"report.json": encode_json(report.to_dict())})
-    load(stage, backend=models[0].backend)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ModelWarning)  # the report says it
+        load(stage, backend=models[0].backend)
     return report
 
 
@@ -111,6 +118,13 @@ def _advice(report: ExportReport) -> str:
         return "Torch itself gives another result stepped than on the whole sequence: the model is not causal"
     if worst.against == EXTRACTED:
         return "lnn-edge reads another step out of the model than torch runs; please report it with the model"
+    grows = report.sensitive
+    if grows is not None and grows.holds_steps < FEWEST_STEPS:
+        return (
+            f"A disturbance of this model doubles in {grows.doubling_steps:.2g} steps, so float32 follows exact "
+            f"arithmetic for {grows.holds_steps} steps, fewer than the {FEWEST_STEPS} that a step must hold: huge "
+            "weights or a diverged training"
+        )
     if worst.against == TORCH_EXACT:
         return (
             "Torch float32 itself is this far from exact arithmetic: the model amplifies rounding errors (huge weights "

@@ -74,6 +74,8 @@ def verify_against(
         name_features("inputs", tensor, tensor.features or None, np.concatenate(rows))
     models = open_each(bundle, backend=backend, threads=threads, options=options)
     samples = excite(manifest.inputs, manifest.time, recorded, steps, unroll=manifest.unroll, least=FULL_PROOF.least)
+    if manifest.sensitive is not None:
+        samples = samples.cut(manifest.sensitive.holds_steps // manifest.unroll * manifest.unroll)
     # An old bundle holds no program; what the model is now stands in for it.
     program = bundle.step or trained.program(manifest.time)
     truth = truth_from_model(trained, program, samples, manifest.time, progress)

@@ -39,6 +39,8 @@ def interpreted(
     starts, lengths = (np.array([getattr(part, end) for part in sequences]) for end in ("start", "stop"))
     lengths = lengths - starts
     state = program.start(rows * len(starts))
+    if samples.start is not None:
+        state = {name: samples.start[name][starts].reshape(state[name].shape).astype(program.dtype) for name in names}
     done = 0
     with np.errstate(all="ignore"):
         for k in range(int(lengths[0])):

@@ -15,6 +15,7 @@ from ..bundle.spec import DT_INPUT
 from ..progress import Progress
 from .model import Model
 from .sequence import samples_from_unroll_blocks, unroll_blocks_from_samples
+from .state import State
 
 __all__ = ["Step", "golden_steps", "replay", "replay_progress"]
 
@@ -22,7 +23,11 @@ Step = Callable[[], object]  # one step of a stream of its own
 
 
 def replay(
-    model: Model, inputs: Mapping[str, Array], reset: Array, progress: Callable[[int], None] | None = None
+    model: Model,
+    inputs: Mapping[str, Array],
+    reset: Array,
+    progress: Callable[[int], None] | None = None,
+    start: Mapping[str, Array] | None = None,
 ) -> dict[str, Array]:
     """Step a fresh stream through recorded samples.
 
@@ -31,6 +36,7 @@ def replay(
         inputs: Per graph input, `dt` included when time is measured, float32 of shape (steps, *shape).
         reset: Shape (steps,); where it is 1 the stream is reset before the step.
         progress: Called with the number of steps done, now and then.
+        start: The states after each reset, (steps, *shape) by input; `None` for the model's own.
 
     Returns:
         Float32: per output, (steps, *shape); per state output, (calls, *shape), one for each unroll block.
@@ -44,7 +50,8 @@ def replay(
     dt = unroll_blocks_from_samples(inputs[DT_INPUT], unroll)[..., 0] if DT_INPUT in inputs else None
     for k in range(calls):
         if reset[k * unroll]:
-            stream.reset()
+            at = k * unroll
+            stream.reset() if start is None else stream.restore(State({n: v[at].copy() for n, v in start.items()}))
         sample = single[k] if single is not None else {name: value[k] for name, value in samples.items()}
         y = stream.step(sample, dt_s=None if dt is None else dt[k])
         heads = y if isinstance(y, dict) else {manifest.outputs[0].name: y}

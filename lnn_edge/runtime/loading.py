@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ from ..backends import (
 )
 from ..bundle.directory import Bundle, read_bundle
 from ..bundle.golden import golden_from_bundle
-from ..errors import BackendUnavailable, BundleError
+from ..errors import BackendUnavailable, BundleError, ModelWarning
 from .closed_loop import golden_steps
 from .model import Model
 from .self_test import prove_golden
@@ -65,6 +66,9 @@ def load(
         BackendUnavailable: If the backend cannot run here.
         VerificationError: If the self-test finds a mismatch.
         ValueError: If the backend's name or an option is unknown, or `threads` is below 1.
+
+    Warns:
+        ModelWarning: If the model amplifies disturbances, so that float32 follows it for some steps only.
     """
     bundle = read_bundle(path)
     if bundle.manifest.verification.status != "passed":
@@ -72,6 +76,8 @@ def load(
     model = open_bundle(bundle, backend=backend, threads=threads, options=options)
     if self_test:
         prove_golden(model, bundle)
+    if bundle.manifest.sensitive is not None:
+        warnings.warn(f"'{model.name}' is {bundle.manifest.sensitive}", ModelWarning, stacklevel=2)
     return model
 
 

@@ -17,7 +17,7 @@ from ..bundle.spec import StatePair
 from ..errors import NonFiniteError
 from ..wording import listed
 
-__all__ = ["State", "check_state", "initial_state"]
+__all__ = ["State", "check_state", "initial_state", "initial_value"]
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,11 @@ class State:
 
 def initial_state(manifest: Manifest) -> State:
     """The state in which every stream starts."""
-    return State({s.input: _start(s) for s in manifest.states})
+    return State({s.input: initial_value(s) for s in manifest.states})
 
 
-def _start(pair: StatePair) -> Array:
+def initial_value(pair: StatePair) -> Array:
+    """What a state starts from, float32 (batch, units)."""
     values = np.asarray(pair.initial, np.float32)
     row = values.reshape(pair.shape[1:]) if values.ndim else values
     whole: Array = np.broadcast_to(row, pair.shape).copy()

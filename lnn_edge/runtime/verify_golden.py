@@ -140,6 +140,8 @@ class _GoingOn:
     def __init__(self, golden: Golden, bundle: Bundle, step: StepProgram, steps: int, progress: Progress) -> None:
         manifest, once = bundle.manifest, golden.steps
         more = excite_again(manifest.inputs, manifest.time, steps - once, unroll=manifest.unroll)
+        if manifest.sensitive is not None:
+            more = more.cut(manifest.sensitive.holds_steps // manifest.unroll * manifest.unroll)
         exact, rounded = (_interpreted(step, more, dtype, progress) for dtype in ("float64", "float32"))
         self.samples = _joined(golden, more, rounded, exact)
         self._known = [("golden", 0, once)]

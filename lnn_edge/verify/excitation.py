@@ -14,7 +14,9 @@ from ..bundle.spec import Tensor, Time
 from .comparison import EXTREME
 from .samples import Excitation
 
-__all__ = ["DT_REGIMES", "excite", "excite_again"]
+__all__ = ["DT_REGIMES", "SINGLE_STEPS", "excite", "excite_again"]
+
+SINGLE_STEPS = "single steps"  # the segment of calls from states that exact arithmetic reaches, in a sensitive model
 
 
 _SHORT = 4  # constant, stepped and extreme segments are this many times shorter than the others: they settle

@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from ..arrays import Array
-from ..bundle.spec import Precision, Verification
+from ..bundle.spec import Precision, Sensitive, Verification
 from ..wording import listed, plural
 from .comparison import TORCH, Comparison, errors_by_step, tolerance_of, tolerance_reason
 
@@ -120,6 +121,7 @@ class ExportReport:
         parameters: Number of constants in the graph.
         seconds: Time that everything took.
         timeline: Error at every step, for `plot`; not part of the JSON.
+        sensitive: How fast the model amplifies disturbances, if float32 cannot follow it for ever.
         window: What a kept state changes, if the model is evaluated on windows or seems to be.
     """
 
@@ -134,6 +136,7 @@ class ExportReport:
     seconds: float
     timeline: Timeline = field(repr=False, compare=False)
     window: WindowFinding | None = None
+    sensitive: Sensitive | None = None
 
     @property
     def passed(self) -> bool:
@@ -178,6 +181,7 @@ class ExportReport:
         """Plain values for JSON; a difference that is not finite becomes `null`."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "timeline"}
         values |= {name: [asdict(row) for row in values[name]] for name in ("segments", "comparisons")}
+        values["sensitive"] = None if self.sensitive is None else msgspec.to_builtins(self.sensitive)
         values["window"] = None if self.window is None else asdict(self.window)
         values |= {"path": self.path.name, "backends": list(self.backends), "passed": self.passed}
         reason = tolerance_reason(self.precision)

@@ -77,6 +77,8 @@ def _sections(m: Manifest) -> list[str]:
 
 def _results(m: Manifest) -> Iterator[str]:
     """What a stream makes of the outputs, where that is more than passing them on."""
+    if m.sensitive is not None:
+        yield str(m.sensitive)
     if m.window is not None:
         changes = m.window.kept_state_changes
         most = "" if not changes else f"; a kept state changes the output by {max(changes.values()):.2g} of its spread"

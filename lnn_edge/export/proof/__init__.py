@@ -1,6 +1,7 @@
 """The proof that a bundle equals the trained model.
 
 prove           the proof
+sensitivity  how long float32 follows a model that amplifies disturbances
 truth           what the trained model and its program give
 onnx_reference  ONNX's own evaluator, for half precision
 length          how long a proof is

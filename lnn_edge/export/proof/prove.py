@@ -16,7 +16,7 @@ from ...runtime.closed_loop import replay, replay_progress
 from ...runtime.model import Model
 from ...runtime.proof import compare_results, report_from_proof
 from ...verify.comparison import EXTREME, TORCH, Comparison
-from ...verify.excitation import DT_REGIMES
+from ...verify.excitation import DT_REGIMES, SINGLE_STEPS
 from ...verify.report import ExportReport, curves_from_results
 from ...verify.samples import Excitation
 from ..trained.protocol import Results
@@ -59,7 +59,9 @@ def prove(
     samples, float32 = truth.samples, truth.float32
     comparisons, curves = truth.comparisons(), curves_from_results(TORCH, truth.stepped, truth.float64)
     for model in models:
-        results = replay(model, _all_inputs(samples), samples.reset, replay_progress(progress, model, samples.steps))
+        results = replay(
+            model, _all_inputs(samples), samples.reset, replay_progress(progress, model, samples.steps), samples.start
+        )
         comparisons += compare_results(model, results, float32, truth.float64, samples.segments)
         curves += curves_from_results(model.backend, results, truth.float64)
     if bundle.manifest.precision != "float32":  # onnxruntime's CPU kernels compute in float32 between their casts
@@ -83,7 +85,9 @@ def _evaluated(bundle: Bundle, truth: Truth, progress: Progress, length: ProofLe
     budget = min(length.evaluated, _golden_steps(truth, manifest))
     index, segments = _beginnings(truth.samples.segments, budget, manifest.unroll)
     picked = truth.samples.pick(index)
-    results = replay(model, _all_inputs(picked), picked.reset, replay_progress(progress, model, picked.steps))
+    results = replay(
+        model, _all_inputs(picked), picked.reset, replay_progress(progress, model, picked.steps), picked.start
+    )
     float32, float64 = ({name: value[index] for name, value in r.items()} for r in (truth.float32, truth.float64))
     return compare_results(model, results, float32, float64, segments)
 
@@ -95,7 +99,8 @@ def _all_inputs(samples: Excitation) -> Results:
 
 def golden_from_truth(truth: Truth, manifest: Manifest) -> Golden:
     """Pick what ships: the beginning of every segment, at most a megabyte."""
-    kept = [part for part in truth.samples.segments if manifest.precision == "float32" or part[0] != EXTREME]
+    left_out = {SINGLE_STEPS, *(() if manifest.precision == "float32" else (EXTREME,))}
+    kept = [part for part in truth.samples.segments if part[0] not in left_out]
     index, _ = _beginnings(kept, _golden_steps(truth, manifest), manifest.unroll)
     picked = truth.samples.pick(index)
     return Golden(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -18,11 +19,12 @@ from ...reference.closed_loop import interpreted
 from ...reference.interpreter import Interpreter
 from ...runtime.readouts import read_out
 from ...verify.comparison import COMPUTABLE, EXACT, TORCH, Comparison, compare, largest_error, versus
+from ...verify.excitation import SINGLE_STEPS
 from ...verify.samples import Excitation
 from ..threads import one_thread
 from ..trained.protocol import Known, Results, Trained
 
-__all__ = ["EXTRACTED", "STEPPED_WHOLE", "TORCH_EXACT", "Truth", "check_causal", "truth_from_model"]
+__all__ = ["EXTRACTED", "STEPPED_WHOLE", "TORCH_EXACT", "Truth", "check_causal", "interpret", "truth_from_model"]
 
 _Part = TypeVar("_Part")
 
@@ -89,11 +91,23 @@ class Truth:
         return outputs if self.readout is None else read_out(self.readout, outputs, self.samples.reset)
 
 
+def interpret(step: StepProgram, samples: Excitation, progress: Progress) -> tuple[Results, Results]:
+    """What a program gives in float64 and in float32."""
+    return _interpreted(step, "float64", samples, progress), _interpreted(step, "float32", samples, progress)
+
+
 @one_thread()
-def truth_from_model(model: Trained, step: StepProgram, samples: Excitation, time: Time, progress: Progress) -> Truth:
+def truth_from_model(
+    model: Trained,
+    step: StepProgram,
+    samples: Excitation,
+    time: Time,
+    progress: Progress,
+    computed: tuple[Results, Results] | None = None,
+) -> Truth:
     """Run the trained module whole and stepped, and its program in float64, segment by segment.
 
-    Each segment starts with a reset, so progress can show.
+    Each segment starts with a reset, so progress can show. `computed` is what `interpret` gave, if it is known.
 
     Raises:
         VerificationError: If what torch gives when it is stepped is not finite.
@@ -103,7 +117,7 @@ def truth_from_model(model: Trained, step: StepProgram, samples: Excitation, tim
     )
     stepped = _by_segment("torch, stepped", samples, progress, lambda part: model.stepped(part, time), _joined)
     # before the values are judged: it knows why, where time ran backwards
-    exact, rounded = (_interpreted(step, dtype, samples, progress) for dtype in ("float64", "float32"))
+    exact, rounded = computed or interpret(step, samples, progress)
     _check_steps(stepped, samples)
     return Truth(samples, whole, stepped, exact, rounded, model.readout)
 
@@ -134,9 +148,10 @@ def _by_segment(
     join: Callable[[Sequence[int], list[_Part]], _Part],
 ) -> _Part:
     parts = []
-    for _, start, stop in samples.segments:
+    for name, start, stop in samples.segments:
         progress(phase, start, samples.steps)
-        parts.append(run(samples.pick(np.arange(start, stop))))
+        part = samples.pick(np.arange(start, stop))
+        parts.append(run(part if name == SINGLE_STEPS else dataclasses.replace(part, start=None)))
     return join([start for _, start, _ in samples.segments], parts)
 
 

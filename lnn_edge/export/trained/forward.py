@@ -163,6 +163,8 @@ class Forward:
             time: How time enters.
             around: The context in which to call it, made from the timespans of the call.
         """
+        if samples.start is not None:  # a forward begins where it begins
+            return {leaf.name: (np.empty(0, int), np.empty((0, self._batch, *leaf.shape))) for leaf in leaves}
         found: dict[str, tuple[list[Array], list[Array]]] = {leaf.name: ([], []) for leaf in leaves}
 
         def called(start: int, length: int, row: int) -> list[Any]:

@@ -59,4 +59,7 @@ class TrainedLayer:
             states = hx if isinstance(hx, tuple) else (hx,)
             return [y.reshape(1, -1).numpy(), *(state.numpy() for state in states)], hx
 
-        return closed_loop(self, samples, lambda: None, one_sample)
+        def begin(states: list[torch.Tensor] | None) -> Any:
+            return states if states is None else tuple(states) if len(states) > 1 else states[0]
+
+        return closed_loop(self, samples, begin, one_sample)

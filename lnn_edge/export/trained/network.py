@@ -89,7 +89,7 @@ class TrainedNetwork:
             outputs = [leaf.by_step(leaves[leaf.index]) for leaf in self._leaves]
             return [*outputs, *(state.numpy() for state in new)], new
 
-        return closed_loop(self, samples, lambda: list(self._starts), one_sample)
+        return closed_loop(self, samples, lambda states: states or list(self._starts), one_sample)
 
     def _traced_sample(
         self, module: nn.Module, inputs: States, states: States, span: torch.Tensor | None

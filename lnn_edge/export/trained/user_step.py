@@ -112,7 +112,10 @@ class TrainedStep:
             outputs = [leaf.by_step(leaves[leaf.index]) for leaf in self._leaves]
             return [*outputs, *(own.numpy() for own in self._tree.flat(state))], state
 
-        return closed_loop(self, samples, lambda: self._start, one_sample)
+        def begin(states: list[torch.Tensor] | None) -> Any:
+            return self._start if states is None else self._tree.packed(states)
+
+        return closed_loop(self, samples, begin, one_sample)
 
     def _traced_sample(
         self, module: nn.Module, inputs: States, states: States, span: torch.Tensor | None
