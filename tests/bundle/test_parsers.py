@@ -1,4 +1,7 @@
-"""Every graph of the test table against what TensorRT's parsers take, and the rules against graphs that break them."""
+"""Every graph of the test table against what TensorRT's parsers take, and the rules against graphs that break them.
+
+Graphs of single operations are checked where they are made, in tests/export/test_networks.py.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import pytest
 from cases import CASES, Case
 from exports import quick_export
 from fake_tensorrt import VERSIONS, rules
-from networks import NETWORKS, OPERATIONS, AroundOne, built, leaves, vectors
+from networks import NETWORKS, built, leaves
 from onnx import TensorProto, helper, numpy_helper
 
 import lnn_edge
@@ -133,11 +136,3 @@ def test_every_version_takes_every_network_and_streams_it(name, gpu, tmp_path):
     got, expected = (leaves(loaded.stream().run(x[0])) for loaded in (on_gpu, on_cpu))
     for mine, theirs in zip(got, expected, strict=True):
         np.testing.assert_array_equal(mine, theirs)
-
-
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_every_version_takes_every_operation(name):
-    module, x = built(lambda: AroundOne(behind=OPERATIONS[name])).eval(), vectors(rows=1, steps=4)
-    model = step_graph(open_module(module).trained(1, {"input": [x[0][:, None]]}).program(Time("fixed")))
-    for version in NUMBERS:
-        assert rules.problems(model, version) == []

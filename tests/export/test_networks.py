@@ -7,6 +7,7 @@ import onnxruntime
 import pytest
 import torch
 from exports import quick_export
+from fake_tensorrt import VERSIONS, rules
 from ncps.torch import LTC, CfC, CfCCell, LTCCell, WiredCfCCell
 from ncps.wirings import AutoNCP
 from networks import (
@@ -463,9 +464,14 @@ class TestRefusals:
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_operation(name):
-    """The translated step, fed back in onnxruntime, against torch on the whole sequence; it needs no proof here."""
+    """The translated step, fed back in onnxruntime, against torch on the whole sequence; it needs no proof here.
+
+    And every version of TensorRT takes it.
+    """
     module, x = built(lambda: AroundOne(behind=OPERATIONS[name])).eval(), vectors(rows=1, steps=24)
     graph = step_graph(open_module(module).trained(1, {"input": [x[0][:, None]]}).program(Time("fixed")))
+    for version in VERSIONS:
+        assert rules.problems(graph, tuple(map(int, version.split(".")))) == []
     session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     state, got = np.zeros((1, 4), np.float32), []
     for sample in x[0]:
