@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from functools import cache
 from pathlib import Path
 
 from .jetson import read_board
@@ -29,6 +30,7 @@ def machine() -> dict[str, str]:
     return {name: value for name, value in facts.items() if value}
 
 
+@cache  # milliseconds each, and a process goes on with what it has imported
 def package_version(package: str) -> str | None:
     """Version of an installed package, or `None`."""
     from importlib.metadata import PackageNotFoundError, version  # 30 ms that `--help` does not pay

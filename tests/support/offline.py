@@ -20,7 +20,7 @@ def offline(module, x, dt_s=None):
     spans = None
     if dt_s is not None:
         spans = torch.from_numpy(dt_s.astype(np.float64) * TIMESPAN / PERIOD_S).to(dtype).unsqueeze(axis)
-    with torch.no_grad():
+    with torch.inference_mode():  # less to keep account of than under no_grad
         width = module.state_size
         zeros = torch.zeros(1, width, dtype=dtype)
         hx = (zeros, zeros.clone()) if module.use_mixed else zeros
