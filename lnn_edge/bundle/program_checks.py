@@ -17,10 +17,11 @@ from .step_cores import Core
 
 __all__ = ["MAX_CORES", "MAX_NODES", "Names", "check_program", "refuse_above", "used_tensors", "value_shapes"]
 
-MAX_NODES = 1024
+MAX_NODES = 512
 MAX_CORES = 64  # of these nodes; each takes as long to check as ten others
 
 _FLOAT64, _INT32 = np.dtype(np.float64), np.dtype(np.int32)
+_MAX_INDICES = 1 << 20  # in one tensor; 1,200 inputs on 512 neurons are fewer
 _PART = 1 << 15  # numbers looked at together
 _MAX_AXES = 16  # of a value; NumPy has room for twice as many, and the windows of a convolution need more
 
@@ -188,6 +189,8 @@ class Names:
     def indices(self, name: str, below: int) -> Shape:
         """See `operations.Lookup.indices`."""
         shape = self._found(name, _INT32)
+        if math.prod(shape) > _MAX_INDICES:
+            raise ValueError(f"'{name}' has shape {list(shape)}, more than the {_MAX_INDICES} numbers of a list")
         # Without their signs, the numbers below 0 are the largest.
         largest = int(self._found_once(name, lambda tensor: tensor.view(np.uint32).max(initial=0)))
         if largest >= below:
@@ -205,6 +208,8 @@ class Names:
         """
         with np.errstate(all="ignore"):
             for name, tensor in self._tensors.items():
+                if tensor.size <= _PART and math.isfinite(tensor.sum()):
+                    continue  # as nearly all are
                 if not _are_sound(tensor.reshape(-1), infinite=name not in self._weights):
                     raise ValueError(f"the tensor '{name}' holds a number that is not finite")
 
