@@ -344,6 +344,10 @@ class ForeignRecurrence(nn.Module):
         return torch.stack(out, dim=1)
 
 
+def without_the_smallest(y):
+    return torch.stack([row[row > row.min()] for row in y.flatten(0, 1)]).unflatten(0, y.shape[:2])
+
+
 def two_places(z):
     """One of four by a row and a column that are both computed."""
     return z.reshape(-1, 2, 2)[torch.arange(len(z)), z[:, :2].argmax(1), z[:, 2:].argmax(1), None].expand(z.shape)
@@ -419,7 +423,7 @@ class TestRefusals:
         [
             (lambda y: by_row(y, two_places), "'index' .*by numbers that it computes on several axes"),
             (lambda y: y.half().float(), "'to' .*rounds to half precision; export computes in float32: leave the cast"),
-            (lambda y: y[..., y[0, 0] > -9], "'index' .*gives as many elements as the samples say.*torch.where"),
+            (without_the_smallest, "'index' .*gives as many elements as the samples say.*torch.where"),
             (lambda y: functional.max_pool1d(y, 2, 1, dilation=2), "'max_pool1d' .*with dilation; export takes"),
             (
                 lambda y: torch.searchsorted(y.sort(-1).values, y),
@@ -527,6 +531,85 @@ def test_branch_on_a_value_is_refused_with_its_line(tmp_path, capfd):
     with pytest.raises(TypeError, match=match):
         quick_export(Branches(lambda x: x.abs().max() > 1e9), tmp_path / "m.lnn", example=x)
     assert capfd.readouterr() == ("", "")
+
+
+def asks_much(x):
+    """Checks as people write them; nothing of it is in the step."""
+    if torch.any(x < -1e9) or x.isnan().any().item():
+        message = "out of range"
+        raise ValueError(message)
+    assert torch.isfinite(x).all(), "not finite"
+    torch._assert((x.abs() < 1e9).all(), "too large")
+    if x.abs().max().item() > 1e9:
+        raise ValueError("too large")
+    if x.ndim == 2:
+        x = x.unsqueeze(0)
+    return x
+
+
+def asks_for_order(x):
+    """Recorded samples pass, the random ones of a proof do not."""
+    if (x[..., 0] <= 0).any():
+        raise ValueError("a length is positive")
+    return x
+
+
+class Picks(nn.Module):
+    """Constants of the model's own, as masks and numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mask", torch.tensor([True, False, True, True, False]))
+        self.kinds, self.scale = torch.tensor([0, 1, 2, 1, 0]), nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x):
+        picked = [x[..., self.mask], x[..., ~self.mask], x[:, :, self.kinds == 1], x[..., self.mask.nonzero()[:1, 0]]]
+        return float(self.scale) * torch.cat(picked, dim=-1)[..., 2:7]
+
+
+@pytest.mark.parametrize("before", [asks_much, asks_for_order, Picks()], ids=["checks", "order", "constants"])
+def test_checks_that_only_raise_and_constants_are_no_decisions(before, tmp_path):
+    module, x = built(lambda: AroundOne(before=before)), np.abs(vectors()) + 0.1
+    quick_export(module, tmp_path / "m.lnn", example=x)
+    with torch.no_grad():
+        expected = module.eval()(torch.from_numpy(x[:1]))[0].numpy()
+    got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x[0])
+    np.testing.assert_allclose(got, expected, rtol=0, atol=LIMIT)
+
+
+def returns_by_sign(y):
+    if y.mean() > 0:
+        return y
+    return -y
+
+
+def halves_until_small(y):
+    while y.abs().max() > 0.1:
+        y = y / 2
+    return y
+
+
+def catches_its_own(y):
+    try:
+        if y.mean() > 0:
+            raise KeyError
+    except KeyError:
+        y = -y
+    return y
+
+
+@pytest.mark.parametrize("behind", [returns_by_sign, halves_until_small, catches_its_own])
+def test_decisions_that_change_the_result_are_refused_with_their_line(behind, tmp_path):
+    match = r"decides on the value of a sample .*test_networks.py, line \d+: `(if|while) y\..*torch.where\(condition"
+    with pytest.raises(ValueError, match=match):
+        quick_export(built(lambda: AroundOne(behind=behind)), tmp_path / "m.lnn", example=vectors())
+
+
+def test_a_check_that_fails_on_the_example_is_the_authors_error(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"own forward failed with ValueError: a length is positive \(test_networks.py"
+    ):
+        quick_export(built(lambda: AroundOne(before=asks_for_order)), tmp_path / "m.lnn", example=vectors())
 
 
 def test_code_that_no_trace_can_follow_is_refused(tmp_path):

@@ -149,8 +149,7 @@ _TEXT: Plain = {
         _node("Greater", "cut half", "high"),
         _node("Where", "high cut masked", "open"),
         _node("Max", "open half", "least"),
-        _node("Atan", "least", "slope"),
-        _node("Softmax", "slope", "soft", axis=0),
+        _node("Softmax", "least", "soft", axis=0),
         _node("Expand", "soft", "wide", shape=[3, 2]),
         _node("Transpose", "wide", "turned", perm=[1, 0]),
         _node("MatMul", "wide turned", "square"),
@@ -224,8 +223,12 @@ _TEXT: Plain = {
             "nonlinearity": "tanh",
             **_names("rnn", *_STACKED),
         },
+        _node("Atan", "norm", "angle"),
     ],
-    "outputs": [{"name": "action", "value": "rnn.next", "shape": [2]}, {"name": "room", "value": "norm", "shape": [4]}],
+    "outputs": [
+        {"name": "action", "value": "rnn.next", "shape": [2]},
+        {"name": "room", "value": "angle", "shape": [4]},
+    ],
 }
 
 _TENSORS: Tensors = {

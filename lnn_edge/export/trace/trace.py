@@ -21,7 +21,7 @@ from .record_core import record_core
 from .recorder import Recorder, Value
 from .translator import translate
 
-__all__ = ["record_trace", "span_argument", "trace_step", "users_line"]
+__all__ = ["decides", "record_trace", "span_argument", "trace_step", "users_line"]
 
 
 def trace_step(step: nn.Module, arguments: Sequence[torch.Tensor]) -> torch.export.ExportedProgram:
@@ -35,15 +35,21 @@ def trace_step(step: nn.Module, arguments: Sequence[torch.Tensor]) -> torch.expo
         try:
             return _without_writes(torch.export.export(step, tuple(arguments), strict=False))
         except GuardOnDataDependentSymNode as error:
-            raise TypeError(
-                f"the model decides on the value of a sample what to compute{users_line(error)}, and a graph computes "
-                "the same for every sample. Compute both and choose: torch.where(condition, one, other)"
-            ) from error
-        except RuntimeError as error:
+            raise TypeError(decides(users_line(error))) from error
+        except Exception as error:  # whatever a user's code does that torch cannot follow
             reason = next(iter(str(error).strip().splitlines()), "")
             raise TypeError(
-                f"the model cannot be traced{users_line(error)}: {type(error).__name__}: {reason}"
+                f"the model cannot be traced{users_line(error)}: {type(error).__name__}: {reason}. Compute with torch "
+                "alone, on tensors: no .numpy(), no format of a value, no library that looks into it"
             ) from error
+
+
+def decides(where: str) -> str:
+    """What is wrong with a branch on the value of a sample."""
+    return (
+        f"the model decides on the value of a sample what to compute{where}, and a graph computes the same for every "
+        "sample. Compute both and choose: torch.where(condition, one, other)"
+    )
 
 
 def record_trace(

@@ -13,6 +13,7 @@ pooling        what its forward makes of the outputs of a recording
 attributes     what its forward leaves in attributes, put back
 kept_states    a network's cores and the states kept for them
 forward        the user's forward, on whole sequences
+checks         checks in the user's code that only raise
 step_function  the user's step, and what its state is made of
 probe          what only calling that step shows
 states         states by name

@@ -22,6 +22,7 @@ from ..cores.calling import forward_signature
 from ..cores.liquid import is_core
 from ..cores.timespans import timespans_from_dt
 from ..trace.trace import users_line
+from .checks import Checks
 from .protocol import Known
 
 __all__ = ["STATE_NAMES", "TIME_NAMES", "Forward", "Leaf", "leaf_from_shapes", "leaf_name", "needed_arguments"]
@@ -76,6 +77,7 @@ class Forward:
         self._needs_time = self.time_argument is not None and bool(needed)
         self.takes_state = any(name in STATE_NAMES for name in parameters)
         self.before_each_call: Callable[[], None] | None = None  # puts back what calls leave in the module
+        self.checks = Checks()  # until somebody finds some
 
     def takes(self, time: Time) -> bool:
         """Whether it is given timespans: not where its training gave it none, and it has a default for them."""
@@ -91,7 +93,8 @@ class Forward:
         named = dict(zip((t.name for t in self._inputs), inputs, strict=True))
         if self.before_each_call is not None:
             self.before_each_call()
-        return module(*inputs, **keywords) if "input" in named else module(**named, **keywords)
+        with self.checks.passed():
+            return module(*inputs, **keywords) if "input" in named else module(**named, **keywords)
 
     def _tried(self, module: nn.Module, inputs: Sequence[torch.Tensor], spans: torch.Tensor | None) -> Any:
         """What a module returns; an error of the user's own code is told with what it was called with."""

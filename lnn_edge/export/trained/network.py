@@ -23,7 +23,9 @@ from ...bundle.spec import Core, Readout, StatePair, Tensor, Time
 from ...verify.samples import Excitation
 from ..cores.find import ReadCore, find_cores, is_batch_first
 from ..cores.wrappers import unwrap_parts
+from ..trace.trace import decides
 from .attributes import CallAttributes, copied_module
+from .checks import find_checks
 from .closed_loop import closed_loop
 from .forward import Forward, Leaf, leaf_from_shapes, leaf_name
 from .kept_states import KeptStates, changing_start
@@ -57,6 +59,9 @@ class TrainedNetwork:
         attributes = CallAttributes(self._module, lambda: self._forward.on(self._module, first))
         if attributes.names:
             self._forward.before_each_call = attributes.put_back
+        self._forward.checks = find_checks(lambda factor: self._started(first, factor))
+        if self._forward.checks.decision:
+            self.why_unequal = decides(self._forward.checks.decision)
         self._starts = self._find_starts(first)
         self.states = tuple(self._state_pairs())
         self._kept = KeptStates(self._layers, self.core_maths, self._starts)
@@ -110,15 +115,7 @@ class TrainedNetwork:
 
     def _find_starts(self, sample: Mapping[str, Array]) -> list[torch.Tensor]:
         """The states that the forward starts the cores from: the same whatever the samples are, or none at all."""
-        kept = KeptStates(self._layers, self.core_maths)
-
-        def started(factor: float) -> list[Any]:
-            with kept.starting() as starts:
-                self._forward.on(self._module, {name: factor * value for name, value in sample.items()})
-            kept.collected(starts)
-            return starts
-
-        first, second = started(1.0), started(-0.5)
+        first, second = self._started(sample, 1.0), self._started(sample, -0.5)
         for name, one, other in zip(self._layers, first, second, strict=True):
             if not all(torch.equal(a, b) for a, b in zip(one, other, strict=True)):
                 raise ValueError(changing_start(name))
@@ -153,6 +150,14 @@ class TrainedNetwork:
         flat = [state.reshape(-1) for state in states]
         runs = (torch.cat(flat[a:b]) for a in range(len(flat)) for b in range(a + 1, len(flat) + 1))
         return any(torch.equal(leaf.reshape(-1), run) for run in runs)
+
+    def _started(self, sample: Mapping[str, Array], factor: float) -> list[Any]:
+        """The states that the forward starts the cores from, called on samples times a factor."""
+        kept = KeptStates(self._layers, self.core_maths)
+        with kept.starting() as starts:
+            self._forward.on(self._module, {name: factor * value for name, value in sample.items()})
+        kept.collected(starts)
+        return starts
 
     def _find_outputs(self, sample: Mapping[str, Array]) -> list[Leaf]:
         """Call the forward on two and on three samples: the axis that grows is time; new states are no outputs."""

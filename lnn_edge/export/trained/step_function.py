@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ..cores.wrappers import unwrapped
+from .checks import Checks
 from .forward import TIME_NAMES
 
 __all__ = ["StateTree", "StepFunction", "first_samples", "resolved", "same_tensors", "zeros_like"]
@@ -41,6 +42,7 @@ class StepFunction:
         self._function = _unbound(function, module)
         self._inputs = tuple(inputs)
         self.takes_time = _takes_time(self._function)
+        self.checks = Checks()  # until somebody finds some
 
     def __call__(
         self, module: nn.Module, inputs: Sequence[torch.Tensor], state: Any, span: torch.Tensor | None
@@ -51,7 +53,8 @@ class StepFunction:
     def called(self, module: nn.Module, inputs: Sequence[torch.Tensor], state: Any, span: torch.Tensor | None) -> Any:
         """Whatever the function returns."""
         x = inputs[0] if self._inputs == ("input",) else dict(zip(self._inputs, inputs, strict=True))
-        return self._function(module, x, state, *([span] if self.takes_time else []))
+        with self.checks.passed():
+            return self._function(module, x, state, *([span] if self.takes_time else []))
 
     @staticmethod
     def checked(result: Any) -> tuple[Any, Any]:

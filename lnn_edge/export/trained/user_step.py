@@ -24,6 +24,7 @@ from ..cores.liquid import is_core
 from ..cores.timespans import timespans_from_dt
 from ..cores.wrappers import unwrap_parts
 from .attributes import copied_module
+from .checks import find_checks
 from .closed_loop import closed_loop
 from .forward import STATE_NAMES, Forward, Leaf, leaf_from_shapes, needed_arguments
 from .patching import CorePatcher, States, opaque_parts
@@ -69,7 +70,9 @@ class TrainedStep:
         self.inputs = tuple(Tensor(name, (batch, *rows[0].shape[2:])) for name, rows in example.items())
         self._step = StepFunction(step, module, list(example))
         self._start = None if initial_state is None else resolved(initial_state, self._module)
-        probe = StepProbe(self._step, self._module, self.inputs, first_samples(example, 3))
+        samples = first_samples(example, 3)
+        self._step.checks = find_checks(lambda factor: self._called(samples[0], factor))
+        probe = StepProbe(self._step, self._module, self.inputs, samples)
         self._leaves, zero = probe.begun(self._start)
         self.outputs = tuple(Tensor(leaf.name, (batch, *leaf.shape)) for leaf in self._leaves)
         self._tree = StateTree.of(zero)
@@ -80,6 +83,13 @@ class TrainedStep:
         parts = find_parts(self._module)
         self._patcher, named = CorePatcher(parts, self._maths), dict(zip(parts, self._maths, strict=True))
         self._traced = TracedStep(self._module, self._traced_sample, self.inputs, self.states, named)
+
+    def _called(self, sample: Sequence[torch.Tensor], factor: float) -> None:
+        """Call the step twice, on a sample times a factor: what it starts from, and what it returned."""
+        given = [factor * value for value in sample]
+        with torch.no_grad():
+            _, state = self._step(self._module, given, self._start, torch.ones(1, 1))
+            self._step(self._module, given, state, torch.ones(1, 1))
 
     def program(self, time: Time) -> StepProgram:
         """See `Steppable.program`."""
@@ -150,6 +160,10 @@ class TrainedStep:
                 forward.on(self._module, {name: np.resize(v, (length, *v.shape[1:])) for name, v in few.items()})
             )
 
+        three_samples = {name: np.resize(v, (3, *v.shape[1:])) for name, v in few.items()}
+        forward.checks = find_checks(
+            lambda factor: forward.on(self._module, {name: factor * v for name, v in three_samples.items()})
+        )
         try:
             two, three = called(2), called(3)
             leaves = [
