@@ -18,7 +18,7 @@ from ..bundle.spec import PROGRAM_JSON, PROGRAM_WEIGHTS, Sensitive, Verification
 from ..errors import ModelWarning, VerificationError
 from ..progress import Progress
 from ..runtime.loading import load, open_each
-from ..verify.comparison import TOLERANCE, TOLERANCE_REASON
+from ..verify.comparison import OWN_FACTOR, TOLERANCE, TOLERANCE_REASON, Comparison, largest_error
 from ..verify.report import ExportReport
 from .proof.length import ProofLength
 from .proof.prove import golden_from_truth, prove
@@ -26,6 +26,8 @@ from .proof.sensitivity import FEWEST_STEPS
 from .proof.truth import EXTRACTED, STEPPED_WHOLE, TORCH_EXACT, Truth
 
 __all__ = ["PENDING", "stored_program", "write_proven"]
+
+_JUMPS = frozenset({"Equal", "Floor", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 
 PENDING = Verification(
     status="pending", steps=0, tolerance=TOLERANCE, tolerance_reason=TOLERANCE_REASON, max_abs_error={}
@@ -80,7 +82,7 @@ def write_proven(
     models = open_each(bundle)
     report = prove(bundle, models, truth, progress, started, length)
     report = dataclasses.replace(report, path=target, sensitive=sensitive)
-    _require_equal(report)
+    _require_equal(report, step, truth)
     proven = msgspec.structs.replace(staged, verification=report.verification())
     _store(stage, proven, files | {"report.json": encode_json(report.to_dict())})
     with warnings.catch_warnings():
@@ -103,13 +105,52 @@ def _store(stage: Path, manifest: Manifest, files: dict[str, bytes]) -> Manifest
     return complete
 
 
-def _require_equal(report: ExportReport) -> None:
+def _require_equal(report: ExportReport, step: StepProgram, truth: Truth) -> None:
     if report.passed:
         return
     what = "the exported step does not equal the trained model"
     if report.precision != "float32":
         what = "the step in half precision drifts too far from the trained model"
-    raise VerificationError(f"{what}, so nothing was written. {report.worst}. {_advice(report)}", report)
+    advice = _of_growth(report.sensitive)
+    if advice is None and report.precision == "float32":
+        advice = _of_rounding(report.worst, step, truth)
+    raise VerificationError(f"{what}, so nothing was written. {report.worst}. {advice or _advice(report)}", report)
+
+
+def _of_growth(found: Sensitive | None) -> str | None:
+    """What to say of a model that amplifies disturbances too fast."""
+    if found is None or found.holds_steps >= FEWEST_STEPS:
+        return None
+    return (
+        f"A disturbance of this model doubles in {found.doubling_steps:.2g} steps, so float32 follows exact arithmetic "
+        f"for {found.holds_steps} steps, fewer than the {FEWEST_STEPS} that a step must hold: huge weights or a diverged "
+        "training"
+    )
+
+
+def _of_rounding(worst: Comparison, step: StepProgram, truth: Truth) -> str | None:
+    """What to do where rounding alone does it: the program itself, in NumPy, is as far off in float32."""
+    (part,) = [slice(start, stop) for name, start, stop in truth.samples.segments if name == worst.segment]
+    rounded, exact = truth.rounded[worst.tensor][part], truth.float64[worst.tensor][part]
+    if worst.against == STEPPED_WHOLE or OWN_FACTOR * largest_error(rounded, exact) < worst.max_abs:
+        return None
+    jumps = [node.where for node in step.program.nodes if node.kind in _JUMPS]
+    if jumps:
+        where = f" ({jumps[0]})" if jumps[0] else ""
+        return (
+            f"The model's output jumps where a comparison or a rounding in it changes sides{where}, and some samples "
+            "lie so near that point that float32 and exact arithmetic fall on different sides: no step can be proven "
+            "equal there. Move the point off the values that samples have (.round() in place of .int(), x > 0.55 in "
+            "place of x > 0.5 for data with one decimal), or keep samples away from it by limits of the inputs: "
+            "inputs=[Feature(name, limits=(low, high))]"
+        )
+    return (
+        "float32 itself cannot hold this: torch, and the same step in NumPy, are off by about as much from exact "
+        "arithmetic. Something in the model amplifies rounding on these samples: a normalisation of values that are "
+        "nearly equal (give it a larger eps, or groups of more channels), a division by nearly 0, huge "
+        "weights, a diverged training. Keep the samples where the model works: inputs=[Feature(name, limits=(low, "
+        "high))]"
+    )
 
 
 def _advice(report: ExportReport) -> str:
@@ -118,13 +159,6 @@ def _advice(report: ExportReport) -> str:
         return "Torch itself gives another result stepped than on the whole sequence: the model is not causal"
     if worst.against == EXTRACTED:
         return "lnn-edge reads another step out of the model than torch runs; please report it with the model"
-    grows = report.sensitive
-    if grows is not None and grows.holds_steps < FEWEST_STEPS:
-        return (
-            f"A disturbance of this model doubles in {grows.doubling_steps:.2g} steps, so float32 follows exact "
-            f"arithmetic for {grows.holds_steps} steps, fewer than the {FEWEST_STEPS} that a step must hold: huge "
-            "weights or a diverged training"
-        )
     if worst.against == TORCH_EXACT:
         return (
             "Torch float32 itself is this far from exact arithmetic: the model amplifies rounding errors (huge weights "

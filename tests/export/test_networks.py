@@ -32,6 +32,7 @@ from torch.nn import functional
 
 import lnn_edge
 from lnn_edge.bundle.spec import Time
+from lnn_edge.errors import VerificationError
 from lnn_edge.export.step_graph import step_graph
 from lnn_edge.export.trained.open import open_module
 
@@ -700,3 +701,48 @@ def test_a_model_that_mixes_the_rows_of_a_batch_is_refused(name, tmp_path):
     with pytest.raises(ValueError, match=r"the model mixes the rows of a batch.*export with batch=1"):
         quick_export(module, tmp_path / "m.lnn", example=vectors(), batch=3)
     assert list(tmp_path.iterdir()) == []
+
+
+NO_OUTPUT = {
+    "complex": (lambda y: torch.view_as_complex(y.unflatten(-1, (2, 2))), "output 'output' is torch.complex64"),
+    "sparse": (lambda y: y.to_sparse(), "output 'output' is torch.sparse_coo"),
+    "nothing": (lambda y: y[..., :0], r"output 'output' has shape \[1, 3, 0\]: it holds no number"),
+    "text": (lambda _y: "left", r"the model returns \['str'\], expected tensors"),
+}
+
+
+@pytest.mark.parametrize("name", NO_OUTPUT)
+def test_what_is_no_output_of_a_step_is_told_as_such(name, tmp_path):
+    behind, match = NO_OUTPUT[name]
+    with pytest.raises((TypeError, ValueError), match=match):
+        quick_export(built(lambda: AroundOne(behind=behind)), tmp_path / "m.lnn", example=vectors())
+
+
+def test_precision_that_the_forward_lowers_by_itself_is_refused(tmp_path):
+    class Lowered(AroundOne):
+        def forward(self, x):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                return self.rnn(x)[0].float()
+
+    with pytest.raises(TypeError, match=r"under torch\.autocast, and export in float32: leave it"):
+        quick_export(built(Lowered), tmp_path / "m.lnn", example=vectors())
+
+
+ROUNDED = {
+    "jump": (
+        lambda x: (x * 10).int() / 10,
+        r"torch float32 vs .*output jumps where a comparison or a rounding .*\(\w+.py:\d+\), and .*limits",
+    ),
+    "normalised": (
+        lambda x: by_row(x, lambda z: functional.group_norm(z + 3e4, 1)),
+        r"torch float32 vs .*float32 itself cannot hold this: .*a normalisation of values that are nearly equal",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_what_rounding_decides_is_not_called_an_error_of_the_exporter(name, tmp_path):
+    before, match = ROUNDED[name]
+    with pytest.raises(VerificationError, match=match) as told:
+        quick_export(built(lambda: AroundOne(before=before)), tmp_path / "m.lnn", example=np.round(vectors(), 1))
+    assert "report" not in str(told.value)

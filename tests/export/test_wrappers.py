@@ -255,15 +255,6 @@ def test_parameter_that_is_no_output_of_a_step(tmp_path):
         export(built(Bare), tmp_path / "m.lnn")
 
 
-def test_sum_of_exponentials_over_several_axes(tmp_path):
-    class Energy(Policy):
-        def forward(self, observation, hx=None):
-            y, hx = self.features(observation, hx)
-            return torch.logsumexp(y.unsqueeze(-1) * y.unsqueeze(-2), dim=(-1, -2)), hx
-
-    assert export(built(Energy), tmp_path / "m.lnn").passed
-
-
 def test_checks_of_distributions_are_on_again(tmp_path):
     export(built(Squashed), tmp_path / "m.lnn")
     with pytest.raises(ValueError, match="to satisfy the constraint"):

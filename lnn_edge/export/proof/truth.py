@@ -135,8 +135,9 @@ def _check_steps(stepped: Results, samples: Excitation) -> None:
                 value = values[start:stop][tuple(bad[0])]
                 raise VerificationError(
                     f"'{name}' of the model is {value} at step {bad[0][0]} of the {segment} inputs. Torch itself "
-                    "cannot step this model on them, so no step can be proven equal to it: the training diverged, or "
-                    "nothing kept the model's parameters in bounds"
+                    "cannot step this model on them, so no step can be proven equal to it: the training diverged, "
+                    "nothing kept the model's parameters in bounds, or the inputs need limits: "
+                    "inputs=[Feature(name, limits=(low, high))]"
                 )
 
 

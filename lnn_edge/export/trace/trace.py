@@ -21,7 +21,7 @@ from .record_core import record_core
 from .recorder import Recorder, Value
 from .translator import translate
 
-__all__ = ["decides", "record_trace", "span_argument", "trace_step", "users_line"]
+__all__ = ["decides", "raised_by_us", "record_trace", "span_argument", "trace_step", "users_line"]
 
 
 def trace_step(step: nn.Module, arguments: Sequence[torch.Tensor]) -> torch.export.ExportedProgram:
@@ -37,6 +37,8 @@ def trace_step(step: nn.Module, arguments: Sequence[torch.Tensor]) -> torch.expo
         except GuardOnDataDependentSymNode as error:
             raise TypeError(decides(users_line(error))) from error
         except Exception as error:  # whatever a user's code does that torch cannot follow
+            if raised_by_us(error):
+                raise
             reason = next(iter(str(error).strip().splitlines()), "")
             raise TypeError(
                 f"the model cannot be traced{users_line(error)}: {type(error).__name__}: {reason}. Compute with torch "
@@ -103,6 +105,12 @@ def users_line(error: Exception) -> str:
     ours = (str(Path(__file__).parents[2]), str(Path(torch.__file__).parent), "<")
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(ours)]
     return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno}: `{frames[-1].line}`)" if frames else ""
+
+
+def raised_by_us(error: BaseException) -> bool:
+    """Whether an error inside the user's code is one of ours, which says what is wrong by itself."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return last.filename.startswith(str(Path(__file__).parents[2]))
 
 
 @contextmanager

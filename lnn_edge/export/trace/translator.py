@@ -122,6 +122,11 @@ class Translator:
         if node.target is torch.ops.higher_order.wrap_with_set_grad_enabled:  # a part under torch.enable_grad()
             _enabled, part, *given = _written(arguments)
             return self._walked(part, given)
+        if node.target is torch.ops.higher_order.wrap_with_autocast:
+            raise TypeError(
+                "the model computes under torch.autocast, and export in float32: leave it out of the "
+                "forward, and export with precision='float16' (--precision float16) for half precision"
+            )
         if node.target is torch.ops.lnn_edge.core.default:
             x, states, timespans, index, _outputs = arguments
             return self._record_core(index, self.value(x), [self.value(state) for state in states], timespans)

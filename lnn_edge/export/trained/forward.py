@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +19,7 @@ from ...verify.samples import Excitation
 from ..cores.calling import forward_signature
 from ..cores.liquid import is_core
 from ..cores.timespans import timespans_from_dt
-from ..trace.trace import users_line
+from ..trace.trace import raised_by_us, users_line
 from .checks import Checks
 from .protocol import Known
 
@@ -101,7 +99,7 @@ class Forward:
         try:
             return self.result(module, inputs, spans)
         except Exception as error:
-            if _raised_by_us(error):
+            if raised_by_us(error):
                 raise
             named = dict(zip((t.name for t in self._inputs), inputs, strict=True))
             raise ValueError(self._what_failed(error, named, spans)) from error
@@ -188,12 +186,6 @@ class Forward:
                     found[leaf.name][0].append(known)
                     found[leaf.name][1].append(values)
         return {name: (np.concatenate(steps), np.concatenate(values)) for name, (steps, values) in found.items()}
-
-
-def _raised_by_us(error: BaseException) -> bool:
-    """Whether an error inside the user's forward is one of ours, which says what is wrong by itself."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return last.filename.startswith(str(Path(__file__).parents[2]))
 
 
 def leaf_from_shapes(index: int, name: str, two: tuple[int, ...], three: tuple[int, ...]) -> Leaf:

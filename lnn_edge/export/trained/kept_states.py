@@ -94,7 +94,7 @@ class KeptStates:
         missing = self._patcher.uncalled(after)
         if missing:
             raise ValueError(f"the forward never calls the core {listed(missing)}; remove it from the model")
-        return [state for states in after for state in states or ()]
+        return [state.float() for states in after for state in states or ()]  # an autocast lowers them
 
     def _own(self, states: States, part: Part) -> States:
         start = sum(self._counts[: part.index])

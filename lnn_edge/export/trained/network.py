@@ -180,8 +180,19 @@ class TrainedNetwork:
         for place, k in enumerate(kept):
             path, leaf = three[k]
             name = "output" if len(kept) == 1 else leaf_name(path, place)
+            _check_output(name, leaf)
             leaves.append(leaf_from_shapes(k, name, tuple(two[k][1].shape), tuple(leaf.shape)))
         return leaves
+
+
+def _check_output(name: str, leaf: torch.Tensor) -> None:
+    if leaf.is_complex() or leaf.layout != torch.strided:
+        kind = leaf.dtype if leaf.is_complex() else leaf.layout
+        raise TypeError(
+            f"output '{name}' is {kind}, expected dense real numbers: return torch.view_as_real(y), or y.to_dense()"
+        )
+    if not leaf.numel():
+        raise ValueError(f"output '{name}' has shape {list(leaf.shape)}: it holds no number; leave it out")
 
 
 def _handed_through(leaf: torch.Tensor, state: torch.Tensor) -> bool:

@@ -202,6 +202,6 @@ class TestABrokenExportIsCaught:
         with torch.no_grad():
             module.rnn_cell.ff1.weight.mul_(6.0)
             module.rnn_cell.ff2.weight.mul_(6.0)
-        with pytest.raises(VerificationError, match="Torch float32 itself is this far from exact arithmetic"):
+        with pytest.raises(VerificationError, match="float32 itself cannot hold this"):
             lnn_edge.export_model(module, tmp_path / "m.lnn", steps=1000)
         assert list(tmp_path.iterdir()) == []
