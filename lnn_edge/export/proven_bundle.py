@@ -147,9 +147,8 @@ def _of_rounding(worst: Comparison, step: StepProgram, truth: Truth) -> str | No
     return (
         "float32 itself cannot hold this: torch, and the same step in NumPy, are off by about as much from exact "
         "arithmetic. Something in the model amplifies rounding on these samples: a normalisation of values that are "
-        "nearly equal (give it a larger eps, or groups of more channels), a division by nearly 0, huge "
-        "weights, a diverged training. Keep the samples where the model works: inputs=[Feature(name, limits=(low, "
-        "high))]"
+        "nearly equal (give it a larger eps, or groups of more channels), a division by nearly 0, huge weights, a "
+        "diverged training. Keep the samples where the model works: inputs=[Feature(name, limits=(low, high))]"
     )
 
 

@@ -317,8 +317,8 @@ OPERATIONS = {
     ),
     # What a constant mask hides is infinite or NaN: it must not leak.
     "masked-logarithm": lambda y: beside(
-        torch.where(MASK, y, torch.log(functional.relu(y) * 0)), torch.log(y * 0).masked_fill(MASK, 0.2)[..., [0, 2]],
-        torch.log(y * 0 - 1).masked_fill(MASK, 0.2)[..., [0, 2]], y.masked_fill(~MASK.isfinite(), 2.0),
+        torch.log((1 + y.abs()) * MASK).masked_fill(~MASK, 0.2), torch.where(MASK, torch.log((1 + y.abs()) * SIGNS), y),
+        torch.where(~MASK, 0.3, y / MASK), y.masked_fill(~MASK.isfinite(), 2.0),
     ),
     "combined-conditions": lambda y: beside(
         ((y > 0) ^ (y < 0.1)).float(), torch.logical_xor(y > 0, MASK).float(), (y > 0).any(-1), (y < 0.1).all(-1),
@@ -381,6 +381,7 @@ OPERATIONS = {
 
 
 MASK = torch.tensor([True, False, True, False])
+SIGNS = 2.0 * MASK - 1
 
 
 STATISTICS = (torch.tensor([0.1, 0.2]), torch.tensor([0.5, 2.0]), None, None, False)

@@ -19,8 +19,9 @@ __all__ = ["halved"]
 _WIDE = frozenset({"Div", "Exp", "LayerNormalization", "Log", "LogSoftmax", "Pow", "ReduceMean", "Softmax", "Sqrt"})
 _COMPARISONS = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 _LOGIC = frozenset({"And", "Not", "Or"})
-_MOVES = frozenset(  # no arithmetic: they keep the type of what they move
-    {"Concat", "Expand", "GatherElements", "Identity", "Reshape", "Slice", "Split", "Transpose", "Unsqueeze"}
+_MOVES = frozenset(  # no arithmetic: they keep the type of what they move, so that the largest equals one of the values
+    {"Concat", "Expand", "GatherElements", "Identity", "ReduceMax", "ReduceMin", "Reshape", "Slice", "Split"}
+    | {"Transpose", "Unsqueeze"}
 )
 _LARGEST = float(np.finfo(np.float16).max)
 
@@ -112,7 +113,7 @@ class _Rewriting:
         name = f"{constant.name}.half"
         if name not in self.used:
             value = numpy_helper.to_array(constant)
-            largest = float(np.abs(value).max(initial=0.0))
+            largest = float(np.abs(value[np.isfinite(value)]).max(initial=0.0))  # what is masked is infinite
             if largest > _LARGEST:
                 raise ValueError(
                     f"a constant of the step is {largest:g}, more than a float16 can hold ({_LARGEST:g}). Scale the "

@@ -11,7 +11,7 @@ from cases import BY_NAME
 from exports import quick_export
 from ncps.torch import LTC, CfC
 from ncps.wirings import AutoNCP
-from networks import NETWORKS, built
+from networks import NETWORKS, AroundOne, built, vectors
 from offline import PERIOD_S, TIMESPAN, offline, whole_sequence
 from onnx import TensorProto
 from torch import nn
@@ -150,3 +150,17 @@ def test_weights_beyond_half_are_refused(tmp_path):
 def test_unknown_precision(precision, tmp_path):
     with pytest.raises(ValueError, match=r"`precision` is .*float32"):
         quick_export(BY_NAME["cfc-units"].build(), tmp_path / "m.lnn", precision=precision)
+
+
+def test_the_largest_is_found_where_it_is_compared_in_another_type(tmp_path):
+    """The output of a core is float32; rounded to half on one side alone, the largest would equal none of the values.
+
+    A mask is infinite, which half can hold.
+    """
+
+    def behind(y):
+        one = y.scatter(-1, y.argmax(-1, keepdim=True), 0.5)
+        masked = y.masked_fill(torch.tensor([True, False, False, False]), -torch.inf).softmax(-1)
+        return torch.cat([y + 1, one, masked], dim=-1)
+
+    quick_export(built(lambda: AroundOne(behind=behind)), tmp_path / "m.lnn", example=vectors(), precision="float16")
