@@ -4,6 +4,7 @@ exporting       `export_model`
 arguments       its arguments, checked
 recordings      the example, as recordings of each input
 cores           the recurrent cores in a model
+forward         the user's forward
 trained         what a trained model gives
 trace           what surrounds the cores, traced and translated
 lowering        cores as nodes

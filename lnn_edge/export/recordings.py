@@ -9,7 +9,7 @@ import numpy as np
 
 from ..arrays import Array
 from ..wording import listed
-from .trained.forward import TIME_NAMES
+from .forward.forward import TIME_NAMES
 from .trained.open import OpenedModule
 
 __all__ = ["recordings"]

@@ -21,8 +21,9 @@ from ...runtime.readouts import read_out
 from ...verify.comparison import COMPUTABLE, EXACT, TORCH, Comparison, compare, largest_error, versus
 from ...verify.excitation import SINGLE_STEPS
 from ...verify.samples import Excitation
+from ..forward.forward import Known
 from ..threads import one_thread
-from ..trained.protocol import Known, Results, Trained
+from ..trained.protocol import Results, Trained
 
 __all__ = ["EXTRACTED", "STEPPED_WHOLE", "TORCH_EXACT", "Truth", "check_causal", "interpret", "truth_from_model"]
 

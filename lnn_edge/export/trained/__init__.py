@@ -10,10 +10,7 @@ closed_loop    how all of them are stepped
 traced         how networks are traced
 patching       what computes in place of a core
 pooling        what its forward makes of the outputs of a recording
-attributes     what its forward leaves in attributes, put back
 kept_states    a network's cores and the states kept for them
-forward        the user's forward, on whole sequences
-checks         checks in the user's code that only raise
 step_function  the user's step, and what its state is made of
 probe          what only calling that step shows
 states         states by name

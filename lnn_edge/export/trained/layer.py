@@ -14,10 +14,10 @@ from ...bundle.program import StepProgram
 from ...bundle.spec import Core, Readout, Time
 from ...verify.samples import Excitation
 from ..cores.find import ReadCore
+from ..forward.forward import Forward, Known, Leaf
 from .closed_loop import closed_loop
 from .core_step import CoreStep
-from .forward import Forward, Leaf
-from .protocol import NOT_CAUSAL, Known, Results
+from .protocol import NOT_CAUSAL, Results
 
 __all__ = ["TrainedLayer"]
 

@@ -23,15 +23,15 @@ from ...bundle.spec import Core, Readout, StatePair, Tensor, Time
 from ...verify.samples import Excitation
 from ..cores.find import ReadCore, find_cores, is_batch_first
 from ..cores.wrappers import unwrap_parts
+from ..forward.attributes import CallAttributes, copied_module
+from ..forward.checks import find_checks
+from ..forward.forward import Forward, Known, Leaf, leaf_from_shapes, leaf_name
 from ..trace.trace import decides
-from .attributes import CallAttributes, copied_module
-from .checks import find_checks
 from .closed_loop import closed_loop
-from .forward import Forward, Leaf, leaf_from_shapes, leaf_name
 from .kept_states import KeptStates, changing_start
 from .patching import States
 from .pooling import pooling
-from .protocol import NOT_CAUSAL, Known, Results
+from .protocol import NOT_CAUSAL, Results
 from .states import state_pair
 from .traced import TracedStep
 

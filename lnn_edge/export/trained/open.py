@@ -15,7 +15,7 @@ from ..cores.describe import describe_core
 from ..cores.find import ReadCore, find_cores, find_parts, is_batch_first, is_liquid_cell, read_core
 from ..cores.liquid import LoopedCell, core_from_module, is_core
 from ..cores.wrappers import plain_names, unwrapped
-from .forward import STATE_NAMES, needed_arguments
+from ..forward.forward import STATE_NAMES, needed_arguments
 from .layer import TrainedLayer
 from .network import TrainedNetwork
 from .protocol import Trained

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ...bundle.spec import Tensor
-from .forward import Leaf, leaf_name
+from ..forward.forward import Leaf, leaf_name
 from .step_function import StateTree, StepFunction, same_tensors, zeros_like
 
 __all__ = ["StepProbe"]

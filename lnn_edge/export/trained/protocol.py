@@ -8,11 +8,11 @@ from ...arrays import Array
 from ...bundle.program import StepProgram
 from ...bundle.spec import Core, Readout, StatePair, Tensor, Time
 from ...verify.samples import Excitation
+from ..forward.forward import Known
 
-__all__ = ["NOT_CAUSAL", "Known", "Results", "Steppable", "Trained"]
+__all__ = ["NOT_CAUSAL", "Results", "Steppable", "Trained"]
 
 Results = dict[str, Array]  # per output and state output, (steps, *shape)
-Known = dict[str, tuple[Array, Array]]  # per output the steps whose value is known, and the values (known, *shape)
 NOT_CAUSAL = (
     "the model depends on more than the samples up to then: it is bidirectional, pools, attends or normalises over "
     "time, or carries state outside its cores. Stepping it would not equal the sequence; move that part out of the "

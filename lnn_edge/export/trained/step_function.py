@@ -12,8 +12,8 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ..cores.wrappers import unwrapped
-from .checks import Checks
-from .forward import TIME_NAMES
+from ..forward.checks import Checks
+from ..forward.forward import TIME_NAMES
 
 __all__ = ["StateTree", "StepFunction", "first_samples", "resolved", "same_tensors", "zeros_like"]
 

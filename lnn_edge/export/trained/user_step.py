@@ -23,13 +23,13 @@ from ..cores.find import ReadCore, find_parts, is_cell
 from ..cores.liquid import is_core
 from ..cores.timespans import timespans_from_dt
 from ..cores.wrappers import unwrap_parts
-from .attributes import copied_module
-from .checks import find_checks
+from ..forward.attributes import copied_module
+from ..forward.checks import find_checks
+from ..forward.forward import STATE_NAMES, Forward, Known, Leaf, leaf_from_shapes, needed_arguments
 from .closed_loop import closed_loop
-from .forward import STATE_NAMES, Forward, Leaf, leaf_from_shapes, needed_arguments
 from .patching import CorePatcher, States, opaque_parts
 from .probe import StepProbe
-from .protocol import Known, Results
+from .protocol import Results
 from .states import state_pair
 from .step_function import StateTree, StepFunction, first_samples, resolved
 from .traced import TracedStep

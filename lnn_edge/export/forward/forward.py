@@ -21,10 +21,10 @@ from ..cores.liquid import is_core
 from ..cores.timespans import timespans_from_dt
 from ..trace.trace import raised_by_us, users_line
 from .checks import Checks
-from .protocol import Known
 
-__all__ = ["STATE_NAMES", "TIME_NAMES", "Forward", "Leaf", "leaf_from_shapes", "leaf_name", "needed_arguments"]
+__all__ = ["STATE_NAMES", "TIME_NAMES", "Forward", "Known", "Leaf", "leaf_from_shapes", "leaf_name", "needed_arguments"]
 
+Known = dict[str, tuple[Array, Array]]  # per output the steps whose value is known, and the values (known, *shape)
 Around = Callable[[torch.Tensor | None], AbstractContextManager[Any]]
 
 STATE_NAMES = ("hx", "h", "hidden", "hidden_state", "state", "states", "h0", "hc", "hxs", "rnn_state", "rnn_states")
