@@ -80,11 +80,11 @@ def check_windows(window: object, every: object, unroll: int) -> tuple[int, int]
     return length, step
 
 
-def check_readout(given: object, own: Readout | None) -> Readout | None:
+def check_readout(given: object, own: Readout | None, windows: tuple[int, int] | None) -> Readout | None:
     """The readout: what the user says, or what the forward does by itself; `None` for the last output.
 
     Raises:
-        ValueError: If it is none, or the forward has another one.
+        ValueError: If it is none, the forward has another one, or a window has not so many outputs.
     """
     asked = None if given is None else parse_readout(given)
     if own is not None and asked not in (None, own):
@@ -92,6 +92,8 @@ def check_readout(given: object, own: Readout | None) -> Readout | None:
             f"`readout` is {given!r}, but the forward itself returns the {readout_text(own)}: leave it out"
         )
     found = own or asked
+    if found is not None and windows is not None and (found.over or 1) > windows[0]:
+        raise ValueError(f"the readout is the {readout_text(found)}, but a window has {windows[0]} samples: `window`")
     return None if found is None or found.kind == "last" else found
 
 
@@ -110,7 +112,7 @@ def check_labels(labels: object, outputs: Sequence[Tensor]) -> tuple[str, ...]:
     shapes = {tensor.name: list(tensor.shape[1:]) for tensor in outputs}
     if list(shapes.values()) != [[len(names)]]:
         raise ValueError(f"`labels` names {len(names)} classes, expected one for each column of the outputs {shapes}")
-    if len(set(names)) != len(names):
+    if len(set(names)) != len(names) or "" in names:
         raise ValueError(f"`labels` are {list(names)}, expected different names")
     return names
 

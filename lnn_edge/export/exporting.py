@@ -143,7 +143,7 @@ def export_model(
     trained = opened.trained(batch, recorded)
     warn_of_drifted_masks(opened.module)
     taken = named_tensors("inputs", trained.inputs, inputs, recorded)
-    pooled = check_readout(readout, trained.readout)
+    pooled = check_readout(readout, trained.readout, windows)
     classes = check_labels(labels, trained.outputs)
     given = named_tensors("outputs", trained.outputs, outputs if outputs is not None else classes or None)
     samples = partial(excite, taken, when, recorded, least=length.least)

@@ -84,6 +84,8 @@ class Model:
         if window is None and every is None and own is None:
             return self.plain_stream()
         known = self.manifest.window
+        if window is None and every is not None and known is not None:
+            window = known.length
         if every is None and known is not None and known.length == window:
             every = known.every
         return window_stream(self.manifest, self.plain_stream, own, window, every)

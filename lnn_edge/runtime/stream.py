@@ -145,6 +145,7 @@ class Stream:
         for name, value in start.tensors.items():
             state[name][index] = value[index]
         self._stepper.write_state(state)
+        self._result = None
 
     def snapshot(self) -> State:
         """Copy the state, to `restore` it later, in this stream or another one of the same model.
@@ -160,6 +161,11 @@ class Stream:
             TypeError, ValueError, NonFiniteError: If it does not fit; the stream keeps the state it had.
         """
         check_state(state, self._manifest)
+        if state.kept:
+            raise ValueError(
+                "the state comes from a stream of windows or readouts, and holds what this one has no place for. "
+                "Restore it into a stream that is made in the same way: model.stream(window=...)"
+            )
         self._stepper.write_state(state.tensors)
         self._clock.last_s = state.t_s
         self._result = None
@@ -213,13 +219,14 @@ def run_recording(stream: Any, manifest: Manifest, xs: Any, dt_s: Any, t_s: Any)
     check_lengths(xs, dt_s=dt_s, t_s=t_s)
     if manifest.unroll > 1:
         xs, dt_s, t_s = recording_in_unroll_blocks(manifest, xs, dt_s, t_s)
-    calls, before, steps, results = _calls(xs), stream.snapshot(), stream.steps, []
+    calls, before, results = _calls(xs), stream.snapshot(), []
+    steps, fresh = stream.steps, stream.fresh
     for k, sample in enumerate(calls):
         try:
             y = stream.step(sample, dt_s=_at(dt_s, k), t_s=_at(t_s, k))
         except BaseException as error:  # Ctrl-C as well
             stream.restore(before)
-            stream.steps = steps
+            stream.steps, stream.fresh = steps, fresh
             if hasattr(error, "add_note"):
                 what = "sample" if manifest.unroll == 1 else "block"
                 error.add_note(f"in {what} {k} of {len(calls)}; the stream is back at the state before `run`")

@@ -25,6 +25,10 @@ from .stream import SECOND_THREAD, Stream, newest_label, run_recording
 __all__ = ["ReadoutStream", "check_window", "window_stream"]
 
 _MOST_ROWS = 64  # windows that advance side by side; more of them are stepped when they end
+_ANOTHER = (
+    "the state comes from another stream: it holds {}. Restore it into a stream that is made in the same way: "
+    "model.stream(window=...)"
+)
 _Call = tuple[Any, Any]  # what `Stream.step` takes: sample and dt
 
 
@@ -113,6 +117,12 @@ class ReadoutStream(Stream):
         """
         check_state(state, self._manifest)
         newest = {n.removeprefix("newest."): v for n, v in state.kept.items() if n.startswith("newest.")}
+        shapes = {name: value.shape for name, value in self._outputs(None).items()}
+        wrong = [
+            name for name, value in newest.items() if value.shape != shapes.get(name) or not np.isfinite(value).all()
+        ]
+        if wrong:
+            raise ValueError(f"the state's newest result '{wrong[0]}' is none of this model: expected shape {shapes}")
         before = self._how.read()
         try:
             self._how.write(state.tensors, state.kept)
@@ -200,8 +210,10 @@ class _Running:
         return dict(self._row.stream.snapshot().tensors), self._row.recent.read()
 
     def write(self, tensors: Mapping[str, Array], kept: Mapping[str, Array]) -> None:
+        if kept and "count" not in kept:
+            raise ValueError(_ANOTHER.format("samples of windows, but this stream has none"))
         self._row.stream.restore(State({name: value.copy() for name, value in tensors.items()}))
-        self._row.recent.write(kept if "count" in kept else {"count": np.array(0)})
+        self._row.recent.write(kept or {"count": np.array(0)})
 
 
 class _Windows:
@@ -281,8 +293,10 @@ class _Windows:
         return start, kept | {"calls": np.array(self._calls)}
 
     def write(self, _tensors: Mapping[str, Array], kept: Mapping[str, Array]) -> None:
+        if kept and "calls" not in kept:
+            raise ValueError(_ANOTHER.format("no samples of windows"))
         self.begin()
-        calls = int(kept.get("calls", np.array(0)))
+        calls = int(kept.get("calls", np.array(0)).item())
         samples = {name.removeprefix("sample."): v for name, v in kept.items() if name.startswith("sample.")}
         count = min((len(value) for value in samples.values()), default=0)
         self._check(samples, kept.get("dt"), count, calls)
@@ -299,13 +313,11 @@ class _Windows:
     def _check(self, samples: Mapping[str, Array], dt: Array | None, count: int, calls: int) -> None:
         if count == calls == 0:
             return
-        names = {t.name for t in self._manifest.inputs}
+        names, unroll = {t.name for t in self._manifest.inputs}, self._manifest.unroll
         timed = DT_INPUT in self._manifest.sample_inputs()
         if set(samples) != names or timed != (dt is not None) or count != min(calls, self._length):
-            raise ValueError(
-                f"the state comes from another stream: it holds {count} samples of {calls}, expected those of windows "
-                f"of {self._length}. Restore it into model.stream(window=...) as it was made"
-            )
+            held = f"{count * unroll} samples of {calls * unroll}, expected those of windows of {self._length * unroll}"
+            raise ValueError(_ANOTHER.format(held))
 
 
 def check_window(window: object, every: object) -> tuple[int, int]:
@@ -316,7 +328,7 @@ def check_window(window: object, every: object) -> tuple[int, int]:
         ValueError: If one is below 1, a window is too long, or they leave samples out.
     """
     for name, value in (("window", window), ("every", every)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        if value is not None and (isinstance(value, bool) or not hasattr(value, "__index__")):
             raise TypeError(f"`{name}` is {value!r}, expected a whole number of samples")
     if window is None:
         raise ValueError(f"`every` is {every}, but it has a meaning only with `window`, the samples of a window")

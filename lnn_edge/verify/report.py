@@ -206,10 +206,11 @@ class ExportReport:
         if not self.passed:
             failed = [c for c in self.comparisons if not c.passed]
             return "not equal: " + "; ".join(str(c) for c in failed)
+        holds = "" if self.sensitive is None else f", {self.sensitive.holds_steps} at a time"
         drifts = "equal to torch within" if self.precision == "float32" else "in half precision, off torch by at most"
         return (
-            f"{self.path.name}: {drifts} {self.max_abs_error:.1e} over "
-            f"{plural(self.steps, 'closed-loop step')} ({listed(self.backends)}); {plural(self.nodes, 'operator')}, "
+            f"{self.path.name}: {drifts} {self.max_abs_error:.1e} over {plural(self.steps, 'closed-loop step')}{holds} "
+            f"({listed(self.backends)}); {plural(self.nodes, 'operator')}, "
             f"{plural(self.parameters, 'constant')}"
         )
 

@@ -12,7 +12,7 @@ from bundles import INPUTS, edit_golden, resign, small_cfc
 from command_line import bare_call, csv_text, samples, streamed, table
 
 import lnn_edge
-from lnn_edge.bundle.spec import Readout
+from lnn_edge.bundle.spec import Readout, Window
 
 
 def test_run_gives_what_a_stream_gives(call, cfc_bundle, tmp_path):
@@ -311,6 +311,18 @@ def test_run_prints_a_line_per_window(call, cfc_bundle):
     assert (code, header, [row[0] for row in got]) == (0, ["who", "walk", "run"], list("aaab"))
     np.testing.assert_array_equal(np.array([row[1:] for row in got], np.float32), expected)
     assert err.startswith("23 samples in 2 recordings, 4 windows of 6 through gait")
+
+
+def test_run_says_that_a_model_of_windows_keeps_its_state(call, cfc_copy):
+    resign(cfc_copy, window=Window(6, 4))
+    text, remark = (
+        csv_text(samples(11)),
+        "remark: 'gait' was trained on windows of 6 samples, and its state is kept here",
+    )
+    assert remark in call("run", cfc_copy, stdin=text)[2]
+    code, out, err = call("run", cfc_copy, "--every", 5, stdin=text)
+    assert (code, len(table(out)[1])) == (0, 2)
+    assert "remark" not in err
 
 
 @pytest.mark.parametrize(

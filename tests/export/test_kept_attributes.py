@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 import pytest
 import torch
@@ -155,11 +157,100 @@ class Average(Node):
         return self.head(self.rnn(x - self.mean)[0])
 
 
-@pytest.mark.parametrize(("kind", "names"), [(LastAction, "`h`, `last`"), (Average, "`mean`")])
-def test_state_beside_the_cores_is_named(kind, names, tmp_path):
+class Halved(Node):
+    """The state is not handed on as it is."""
+
+    def forward(self, x):
+        y, h = self.rnn(x, self.h)
+        self.h = 0.5 * h
+        return self.head(y)
+
+
+class HalvedBefore(Node):
+    def forward(self, x):
+        y, self.h = self.rnn(x, None if self.h is None else 0.5 * self.h)
+        return self.head(y)
+
+
+class Once(Node):
+    def forward(self, x):
+        y, h = self.rnn(x, self.h)
+        self.h = h if self.h is None else self.h
+        return self.head(y)
+
+
+class NowAndThen(Node):
+    """A counter is state as well."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x):
+        if self.calls % 20 == 0:
+            self.h = None
+        self.calls += 1
+        y, self.h = self.rnn(x, self.h)
+        return self.head(y)
+
+
+class Swapped(Node):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.a, self.b = CfC(3, 6), CfC(6, 6), None, None
+        del self.rnn
+
+    def forward(self, x):
+        y, a = self.one(x, self.a)
+        y, b = self.two(y, self.b)
+        self.a, self.b = b, a
+        return self.head(y)
+
+
+class Queue(Node):
+    def __init__(self):
+        super().__init__()
+        self.queue = deque([torch.zeros(1, 1, 2)] * 3, maxlen=3)
+
+    def forward(self, x):
+        y, self.h = self.rnn(x, self.h)
+        y = self.head(y)
+        self.queue.append(y[:, -1:].detach())
+        return y + self.queue[0]
+
+
+STATE_OF_THEIR_OWN = [
+    (LastAction, "`last`"),
+    (Average, "`mean`"),
+    (Halved, "`h`"),
+    (HalvedBefore, "`h`"),
+    (Once, "`h`"),
+    (NowAndThen, "`calls`"),
+    (Swapped, "`a`, `b`"),
+    (Queue, "`queue`"),
+]
+
+
+@pytest.mark.parametrize(("kind", "names"), STATE_OF_THEIR_OWN)
+def test_state_of_ones_own_is_named(kind, names, tmp_path):
     with pytest.raises(ValueError, match=f"the model keeps {names} from call to call, .* step=function"):
         quick_export(built(kind), tmp_path / "m.lnn", example=X[None])
     assert list(tmp_path.iterdir()) == []
+
+
+class OnlyLeaves(Node):
+    """For a plot, say: nothing takes it."""
+
+    def forward(self, x):
+        y, self.h = self.rnn(x)
+        return self.head(y)
+
+
+def test_what_is_only_left_is_called_on_whole_sequences(tmp_path):
+    module = built(OnlyLeaves)
+    quick_export(module, tmp_path / "m.lnn", example=X[None])
+    got = lnn_edge.load(tmp_path / "m.lnn").stream().run(X)
+    np.testing.assert_allclose(got, on_the_whole_sequence(module), rtol=0, atol=LIMIT)
 
 
 # ---- states that come back in any make ------------------------------------------------------------------------------

@@ -200,7 +200,7 @@ class TestForwardsThatChangeFromCallToCall:
         [
             (
                 lambda: Forward(lambda m, x, hx: m.rnn(m.encoder(x) * m.called(), hx)),
-                "the model keeps `calls` from call to call, and what it computes depends on that",
+                "the model keeps `calls` from call to call, and what it computes from sample to sample depends on more",
             ),
             (
                 lambda: Forward(

@@ -95,11 +95,13 @@ def test_a_readout_can_be_said(tmp_path):
     assert (manifest.readout, manifest.labels) == (Readout("vote", 5), tuple("01234567"))
 
 
-def test_another_readout_than_the_forward_has_is_refused(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"`readout` is 'mean:3', but the forward itself returns the mean of all outputs"
-    ):
-        quick_export(built(POOLED["mean"][0]), tmp_path / "m.lnn", example=X, readout="mean:3")
+@pytest.mark.parametrize(
+    ("pool", "readout", "own"),
+    [("mean", "mean:3", "mean of all outputs"), ("last", "mean:5", "last output"), ("mean", "last", "mean of all")],
+)
+def test_another_readout_than_the_forward_has_is_refused(pool, readout, own, tmp_path):
+    with pytest.raises(ValueError, match=f"`readout` is '{readout}', but the forward itself returns the {own}"):
+        quick_export(built(POOLED[pool][0]), tmp_path / "m.lnn", example=X, readout=readout)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +120,12 @@ def test_another_readout_than_the_forward_has_is_refused(tmp_path):
         ({"readout": "max"}, ValueError, "`readout` is 'max', expected 'last', 'mean' or 'vote' of all outputs"),
         ({"readout": "mean:0"}, ValueError, "`readout` is 'mean:0'"),
         ({"readout": "last:3"}, ValueError, "`readout` is 'last:3'"),
+        (
+            {"window": 4, "readout": "mean:5"},
+            ValueError,
+            "is the mean of the last 5 outputs, but a window has 4 samples",
+        ),
+        ({"labels": ["a", "", *"bcdefg"]}, ValueError, "expected different names"),
         (
             {"labels": ["a"]},
             ValueError,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 
 import numpy as np
@@ -213,6 +214,38 @@ def test_what_a_stream_of_windows_refuses(models):
     other.run(X[:11])
     with pytest.raises(ValueError, match="the state comes from another stream: it holds 11 samples of 11, expected"):
         stream.restore(other.snapshot())
+
+
+def test_a_state_of_another_kind_of_stream_is_refused(models, bundles, tmp_path):
+    plain, windowed = models["fixed"].stream(), models["fixed"].stream(window=5)
+    running = read_as(bundles, tmp_path, readout=Readout("mean", 3)).stream()
+    kept = {}
+    for name, stream in (("windows", windowed), ("running", running)):
+        stream.run(X[:7])
+        kept[name] = stream.snapshot()
+    for stream, name in ((plain, "windows"), (plain, "running"), (running, "windows"), (windowed, "running")):
+        before = stream.snapshot()
+        with pytest.raises(
+            ValueError, match=r"the state comes from .* Restore it into a stream that is made in the same"
+        ):
+            stream.restore(kept[name])
+        after = stream.snapshot()
+        for key, value in (*before.tensors.items(), *before.kept.items()):
+            np.testing.assert_array_equal({**after.tensors, **after.kept}[key], value)
+    with pytest.raises(ValueError, match="the state comes from a stream of windows"):
+        models["fixed"].step(X[0], kept["windows"])
+    forged = {**kept["windows"].kept, "newest.output": np.zeros(3, np.float32)}
+    with pytest.raises(ValueError, match="newest result 'output' is none of this model"):
+        windowed.restore(dataclasses.replace(kept["windows"], kept=forged))
+
+
+def test_a_refused_run_leaves_the_result_fresh(models):
+    stream = models["fixed"].stream(window=5)
+    stream.run(X[:5])
+    assert stream.fresh
+    with pytest.raises(NonFiniteError):
+        stream.run(np.full((2, INPUTS), np.nan, np.float32))
+    assert stream.fresh
 
 
 # ---- readouts and labels --------------------------------------------------------------------------------------------

@@ -122,6 +122,12 @@ def _run(choices: _Choices) -> int:
     runner = choices.runner
     model = load(choices.bundle, backend=runner.name, threads=runner.threads, options=runner.options)
     _check_model(model, choices.handling)
+    trained = model.manifest.window
+    if trained is not None and choices.handling.window is None and choices.handling.every is None:
+        note(
+            f"remark: '{model.name}' was trained on windows of {trained.length} samples, and its state is kept here. "
+            f"To run windows, pass --window {trained.length}"
+        )
     summary = _Summary(choices.output)
     with stoppable() as stop:
         try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ def copied_module(module: nn.Module) -> nn.Module:
 def _tensors(value: Any) -> Iterator[torch.Tensor]:
     if isinstance(value, torch.Tensor):
         yield value
-    elif isinstance(value, (list, tuple, dict)):
+    elif isinstance(value, (list, tuple, dict, deque)):
         for own in value.values() if isinstance(value, dict) else value:
             yield from _tensors(own)
 
@@ -62,7 +63,7 @@ class CallAttributes:
             if not _same(value, _contents(part).get(key))
         ]
         added = [(part, key) for part, contents in before.values() for key in _contents(part) if key not in contents]
-        self._added = added
+        self._added, self._module = added, module
         owners = {id(part): name for name, (part, _) in before.items()}
         named = [(part, key) for part, key, _ in self._changed] + added
         self.names = [f"{owners[id(part)]}.{key}".removeprefix(".") for part, key in named]
@@ -76,6 +77,17 @@ class CallAttributes:
                 )
             del part, key
 
+    def beside(self, states: Sequence[torch.Tensor]) -> str:
+        """The attributes whose tensors, as the last call left them, are no states of cores; all if each is one."""
+        parts = dict(self._module.named_modules())
+        own = []
+        for name in self.names:
+            owner, _, key = name.rpartition(".")
+            tensors = list(_tensors(_contents(parts[owner]).get(key)))
+            known = tensors and all(any(_equal(tensor, state) for state in states) for tensor in tensors)
+            own += [] if known else [name]
+        return listed(f"`{name}`" for name in own or self.names)
+
     def put_back(self) -> None:
         """Undo what calls have left."""
         for part, key, value in self._changed:
@@ -83,8 +95,9 @@ class CallAttributes:
         for part, key in self._added:
             vars(part).pop(key, None)
 
-    def __str__(self) -> str:
-        return listed(f"`{name}`" for name in self.names)
+
+def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.numel() == other.numel() and torch.allclose(one.reshape(-1), other.reshape(-1), atol=1e-6)
 
 
 def _contents(part: nn.Module) -> dict[str, Any]:
@@ -103,7 +116,7 @@ def _set(part: nn.Module, key: str, value: Any) -> None:
 def _copied(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return value.detach().clone()
-    return copy.copy(value) if isinstance(value, (dict, list, set)) else value
+    return copy.copy(value) if isinstance(value, (dict, list, set, deque)) else value
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -113,6 +126,6 @@ def _same(a: Any, b: Any) -> bool:
         return False
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
-    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+    if isinstance(a, (list, tuple, deque)) and isinstance(b, (list, tuple, deque)):
         return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
     return a is b or (isinstance(a, (int, float, str, bytes, set, frozenset)) and a == b)

@@ -51,7 +51,8 @@ def sensitivity(step: StepProgram, samples: Excitation, exact: Results, rounded:
     over = error > _HELD
     if not np.isfinite(error).all() or not over.any():
         return None
-    doubling = _doubling(step, samples)
+    lost = [part for part in samples.sequences() if over[part].any()]
+    doubling = min(filter(None, (_doubling(step, samples, part) for part in lost)), default=None)
     if doubling is None:
         return None
     firsts = (np.flatnonzero(over[part]) for part in samples.sequences())
@@ -66,10 +67,9 @@ def _error(exact: Results, other: Results) -> Array:
     return worst
 
 
-def _doubling(step: StepProgram, samples: Excitation) -> float | None:
-    """Steps in which a disturbance of all states doubles, in float64, over the longest sequence; `None` if it fades."""
-    longest = max(samples.sequences(), key=lambda part: part.stop - part.start)
-    sequence = samples.pick(np.arange(longest.start, longest.stop))
+def _doubling(step: StepProgram, samples: Excitation, part: slice) -> float | None:
+    """Steps in which a disturbance of all states doubles, in float64, over one sequence; `None` if it fades."""
+    sequence = samples.pick(np.arange(part.start, part.stop))
     rows = next(iter(sequence.inputs.values())).shape[1]
     program = Interpreter(step)
     shape = (sequence.steps, rows)

@@ -120,7 +120,8 @@ def truth_from_model(
     # before the values are judged: it knows why, where time ran backwards
     exact, rounded = computed or interpret(step, samples, progress)
     _check_steps(stepped, samples)
-    return Truth(samples, whole, stepped, exact, rounded, model.readout)
+    pools = model.readout is not None and model.readout.kind != "last"
+    return Truth(samples, whole, stepped, exact, rounded, model.readout if pools else None)
 
 
 def _interpreted(step: StepProgram, dtype: str, samples: Excitation, progress: Progress) -> Results:
@@ -186,8 +187,8 @@ def check_causal(model: Trained, samples: Excitation, time: Time) -> None:
         if len(bad):
             raise ValueError(
                 f"'{name}' of the model is {values[tuple(bad[0])]} at step {bad[0][0]} of the example: the training "
-                "diverged, a buffer such as the statistics of a BatchNorm is damaged, or the samples are not in the "
-                "units of the training"
+                "diverged, a buffer such as the statistics of a BatchNorm is damaged, the samples are not in the units "
+                "of the training, or the forward leaves out samples and so has none of one: write it for any length"
             )
     known = model.whole(short, time)
     _check_repeats(model, short, time, known)

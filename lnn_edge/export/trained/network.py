@@ -38,6 +38,9 @@ from .traced import TracedStep
 __all__ = ["TrainedNetwork"]
 
 
+_CALLS = 48  # of a forward that keeps state in attributes, sample by sample
+
+
 class TrainedNetwork:
     """A module that holds ncps layers. Works on a float32 copy on the CPU in eval mode; the user's is left alone."""
 
@@ -67,7 +70,8 @@ class TrainedNetwork:
         self._kept = KeptStates(self._layers, self.core_maths, self._starts)
         self._leaves = self._find_outputs(first)
         if attributes.names:
-            self._refuse_state_in(attributes, {name: value[:1] for name, value in first.items()})
+            many = {name: np.resize(rows[0][:, 0], (_CALLS, *rows[0].shape[2:])) for name, rows in example.items()}
+            self._refuse_state_in(attributes, [{n: v[k : k + 1] for n, v in many.items()} for k in range(_CALLS)])
         self.outputs = tuple(Tensor(leaf.name, (batch, *leaf.shape)) for leaf in self._leaves)
         named = dict(zip(self._layers, self.core_maths, strict=True))
         self._traced = TracedStep(self._module, self._traced_sample, self.inputs, self.states, named)
@@ -121,24 +125,37 @@ class TrainedNetwork:
                 raise ValueError(changing_start(name))
         return [state.float() for own in first for state in own]
 
-    def _refuse_state_in(self, attributes: CallAttributes, sample: Mapping[str, Array]) -> None:
-        """Refuse a forward that takes from its attributes more than the states of its cores, which are kept for it."""
-        kept = KeptStates(self._layers, self.core_maths)
+    def _refuse_state_in(self, attributes: CallAttributes, samples: Sequence[Mapping[str, Array]]) -> None:
+        """Refuse a forward that, called sample by sample, computes something else than its cores with their states.
 
-        def called() -> list[torch.Tensor]:
-            with kept.stepping(self._starts, None) as after:
-                leaves = pytree.tree_leaves(self._forward.on(self._module, sample))
-            return [leaves[leaf.index].clone() for leaf in self._leaves] + kept.collected(after)
+        What only leaves something in attributes, and never takes it, is called on whole sequences.
+        """
 
-        first = called()
-        self._forward.before_each_call = None  # as its author calls it, sample by sample
-        again = called()
+        def called(sample: Mapping[str, Array]) -> list[torch.Tensor]:
+            leaves = pytree.tree_leaves(self._forward.on(self._module, sample))
+            return [leaves[leaf.index].detach().clone() for leaf in self._leaves]
+
+        kept, states = KeptStates(self._layers, self.core_maths), list(self._starts)
+        alone = [called(sample) for sample in samples]
+        stepped = []
+        for sample in samples:
+            with kept.stepping(states, None) as after:
+                stepped.append(called(sample))
+            states = kept.collected(after)
+        attributes.put_back()
+        self._forward.before_each_call = None  # as its author calls it
+        by_author = []
+        for sample in samples:
+            with kept.whole(None) as after:
+                by_author.append(called(sample))
+        names = attributes.beside(kept.collected(after))
         self._forward.before_each_call = attributes.put_back
-        if not all(torch.equal(a, b) for a, b in zip(first, again, strict=True)):
+        if not _close(by_author, alone) and not _close(by_author, stepped):
             raise ValueError(
-                f"the model keeps {attributes} from call to call, and what it computes depends on that beside the "
-                "states of its cores. A stream keeps no attribute: let one turn of the loop take and return it, "
-                "step=function, called as step(model, x, state) -> (output, state) (--step NAME)"
+                f"the model keeps {names} from call to call, and what it computes from sample to sample depends on "
+                "more than the states of its cores as they are: it changes them, or has state of its own. A stream "
+                "keeps no attribute: let one turn of the loop take and return it, step=function, called as step(model, "
+                "x, state) -> (output, state) (--step NAME)"
             )
 
     def _is_state(self, leaf: torch.Tensor, states: list[torch.Tensor]) -> bool:
@@ -193,6 +210,11 @@ def _check_output(name: str, leaf: torch.Tensor) -> None:
         )
     if not leaf.numel():
         raise ValueError(f"output '{name}' has shape {list(leaf.shape)}: it holds no number; leave it out")
+
+
+def _close(one: Sequence[Sequence[torch.Tensor]], other: Sequence[Sequence[torch.Tensor]]) -> bool:
+    pairs = ((a, b) for first, second in zip(one, other, strict=True) for a, b in zip(first, second, strict=True))
+    return all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in pairs)
 
 
 def _handed_through(leaf: torch.Tensor, state: torch.Tensor) -> bool:

@@ -26,7 +26,7 @@ def pooling(model: Trained, recording: Mapping[str, Array]) -> Readout | None:
         recording: Samples by input, (T, batch, ...); they are made to differ from one another.
 
     Returns:
-        The readout; `None` if it is the last output, or nothing that is known here.
+        The readout; `None` if it is nothing that is known here.
     """
     gain = np.random.default_rng(0).uniform(0.5, 1.5, _STEPS)
     inputs = {
@@ -50,8 +50,9 @@ def pooling(model: Trained, recording: Mapping[str, Array]) -> Readout | None:
             for name, value in stepped.items()
         )
 
-    found = next((readout for readout in _candidates() if equal(readout)), None)
-    return None if found == LAST else found
+    if not all(np.isfinite(value).all() for value in (*stepped.values(), *(values for _, values in known.values()))):
+        return None
+    return next((readout for readout in _candidates() if equal(readout)), None)
 
 
 def _candidates() -> Iterator[Readout]:

@@ -43,8 +43,7 @@ class Trained(Steppable, Protocol):
         why_unequal: What it means if stepping torch does not equal torch on the whole sequence, and what to do.
         batch_first: Whether it takes (batch, time, ...) rather than (time, batch, ...).
         cores: Its cores, for the manifest.
-        readout: How its forward makes one output of a whole recording; `None` where each output is one of a sample, or
-            the last one.
+        readout: How its forward makes one output of a whole recording; `None` where each output is one of a sample.
     """
 
     why_unequal: str

@@ -22,7 +22,7 @@ from lnn_edge.export.verify_against import verify_against
 from lnn_edge.runtime.verify_golden import verify_golden
 
 LENGTH = ProofLength(least=300, evaluated=48)  # long enough for a disturbance to grow, a third of the public minimum
-HOLDS = r"a disturbance doubles in \d+ steps, so float32 follows exact arithmetic for \d+ steps from a reset"
+HOLDS = r"a disturbance doubles in [\d.]+ steps, so float32 follows exact arithmetic for \d+ steps from a reset"
 
 
 def amplified(gain):
@@ -98,6 +98,13 @@ def test_the_proof_is_as_long_as_float32_holds_and_goes_on_step_by_step(exported
 def test_blocks_batches_and_windows(options, tmp_path):
     report = export(tmp_path / "m.lnn", **options)
     assert report.passed
+    assert report.sensitive.holds_steps >= 32
+
+
+def test_an_example_that_drives_the_model_hides_nothing(tmp_path):
+    """Samples of size one hold it down; the constant ones do not."""
+    example = np.random.default_rng(0).standard_normal((300, 3)).astype(np.float32)
+    report = lnn_edge.export_model(amplified(1.5), tmp_path / "m.lnn", example=example)
     assert report.sensitive.holds_steps >= 32
 
 
