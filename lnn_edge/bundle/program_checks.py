@@ -17,12 +17,13 @@ from .step_cores import Core
 
 __all__ = ["MAX_CORES", "MAX_NODES", "Names", "check_program", "refuse_above", "used_tensors", "value_shapes"]
 
-MAX_NODES = 512
+MAX_NODES = 400
 MAX_CORES = 64  # of these nodes; each takes as long to check as ten others
 
 _FLOAT64, _INT32 = np.dtype(np.float64), np.dtype(np.int32)
 _MAX_INDICES = 1 << 20  # in one tensor; 1,200 inputs on 512 neurons are fewer
 _PART = 1 << 15  # numbers looked at together
+_ONES = np.ones(_PART)
 _MAX_AXES = 16  # of a value; NumPy has room for twice as many, and the windows of a convolution need more
 
 
@@ -208,7 +209,7 @@ class Names:
         """
         with np.errstate(all="ignore"):
             for name, tensor in self._tensors.items():
-                if tensor.size <= _PART and math.isfinite(tensor.sum()):
+                if tensor.dtype == _INT32 or (tensor.size <= _PART and math.isfinite(tensor.sum())):
                     continue  # as nearly all are
                 if not _are_sound(tensor.reshape(-1), infinite=name not in self._weights):
                     raise ValueError(f"the tensor '{name}' holds a number that is not finite")
@@ -236,7 +237,7 @@ def _are_sound(numbers: Array, infinite: bool) -> bool:
     overflowed, is looked at again while it is in the processor's cache.
     """
     parts = (numbers[start : start + _PART] for start in range(0, numbers.size, _PART))
-    suspects = (part for part in parts if not math.isfinite(part.sum()))
+    suspects = (part for part in parts if not math.isfinite(part @ _ONES[: part.size]))  # BLAS sums in half the time
     return not any(np.isnan(part).any() or not (infinite or np.isfinite(part).all()) for part in suspects)
 
 

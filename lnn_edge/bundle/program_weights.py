@@ -17,7 +17,7 @@ from .spec import PROGRAM_WEIGHTS, Frozen
 
 __all__ = ["MAX_TENSORS", "MAX_WEIGHTS_BYTES", "read_weights"]
 
-MAX_TENSORS = 640
+MAX_TENSORS = 512
 MAX_WEIGHTS_BYTES = 64 << 20
 _MAX_HEADER_BYTES = 1 << 20
 _DTYPES: dict[str, np.dtype[Any]] = {"F64": np.dtype("<f8"), "I32": np.dtype("<i4")}

@@ -323,7 +323,7 @@ FORGED = {
         at_the_top("inputs", [{"name": f"i{k}", "shape": [1]} for k in range(1025)]),
         r"Expected `array` of length <= 1024 - at `\$\.inputs`",
     ),
-    "nodes-513": (nodes_of_a_kind(MAX_NODES - 24), r"it has 513 nodes, more than the 512"),
+    "nodes-401": (nodes_of_a_kind(MAX_NODES - 24), r"it has 401 nodes, more than the 400"),
     "indices-of-many": (
         stored("picks", np.zeros((1 << 20) + 1, np.int32)),
         r"'picks' has shape \[1048577\], more than",

@@ -259,7 +259,7 @@ class TestSizes:
     """Told before the proof begins."""
 
     def test_more_nodes_than_a_bundle_holds(self, tmp_path):
-        match = "step of this model does not fit into a bundle: it has 513 nodes, more than the 512 that a program"
+        match = "step of this model does not fit into a bundle: it has 401 nodes, more than the 400 that a program"
         refuse(ManyNodes(MAX_NODES), tmp_path, ValueError, match, example=np.zeros((1, 8, 2), np.float32))
 
     def test_more_weights_than_a_bundle_holds(self, tmp_path):
