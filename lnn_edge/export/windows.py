@@ -21,7 +21,7 @@ __all__ = ["equal_lengths", "find_window", "kept_state_changes"]
 
 Recordings = Mapping[str, Sequence[Array]]  # per input, (T, batch, ...) each
 
-_MOST_WINDOWS, _MOST_STEPS = 64, 2048  # of which at least three windows, as the first has no part in it
+_MOST_WINDOWS, _MOST_STEPS = 64, 1024  # of which at least three windows, as the first has no part in it
 _FEWEST_RECORDINGS, _LONGEST_RECORDING = 8, 1024  # so many, so short: they are windows of something longer
 
 
