@@ -56,8 +56,9 @@ def find_window(
     if length is None or every is None:
         return None
     if recorded is None:
-        random = excite(inputs, time, None, _MOST_WINDOWS * length, least=1)
-        recorded = {name: [value[: _MOST_WINDOWS * length]] for name, value in random.inputs.items()}
+        steps = _most(length) * length
+        random = excite(inputs, time, None, steps, least=1)
+        recorded = {name: [value[:steps]] for name, value in random.inputs.items()}
     changes = kept_state_changes(step, inputs, time, recorded, length, readout)
     return WindowFinding(length, every, changes, windows is not None)
 
@@ -101,10 +102,15 @@ def kept_state_changes(
     return found
 
 
+def _most(window: int) -> int:
+    """How many windows are looked at."""
+    return min(_MOST_WINDOWS, max(3, _MOST_STEPS // window))
+
+
 def _cut(recorded: Recordings, window: int) -> _Cut:
     """Whole windows one after the other, at most so many."""
     lengths = [len(rows) for rows in next(iter(recorded.values()))]
-    counts, left = [], min(_MOST_WINDOWS, max(3, _MOST_STEPS // window))
+    counts, left = [], _most(window)
     for length in lengths:
         counts.append(min(length // window, left))
         left -= counts[-1]

@@ -12,7 +12,7 @@ from ncps.wirings import AutoNCP
 from torch import nn
 
 import lnn_edge
-from lnn_edge.bundle.spec import Readout, Window
+from lnn_edge.bundle.spec import Readout, Time, Window
 from lnn_edge.errors import VerificationError
 from lnn_edge.export import windows
 
@@ -209,6 +209,21 @@ def test_without_an_example_random_samples_stand_in(tmp_path):
     torch.manual_seed(0)
     report = quick_export(LTC(3, 6), tmp_path / "m.lnn", window=8)
     assert report.window.kept_state_changes["output"] > 0
+
+
+@pytest.mark.parametrize(("length", "most"), [(1, 64), (100, 1000), (5000, 15000)])
+def test_random_samples_are_no_more_than_are_looked_at(length, most, monkeypatch):
+    """At least three windows, however long; else about a thousand steps, and 64 windows at most."""
+    asked = []
+
+    def excited(_inputs, _time, _recorded, steps, **_options):
+        asked.append(steps)
+        raise InterruptedError
+
+    monkeypatch.setattr(windows, "excite", excited)
+    with pytest.raises(InterruptedError):
+        windows.find_window(None, [], Time("fixed"), None, (length, length), None)
+    assert asked == [most]
 
 
 # ---- the proof ------------------------------------------------------------------------------------------------------

@@ -68,14 +68,13 @@ class CallAttributes:
         named = [(part, key) for part, key, _ in self._changed] + added
         self.names = [f"{owners[id(part)]}.{key}".removeprefix(".") for part, key in named]
         self.put_back()
-        for (part, key, value), name in zip(self._changed, self.names, strict=False):
+        for (_, _, value), name in zip(self._changed, self.names, strict=False):  # what was added held nothing
             if isinstance(value, torch.Tensor) and bool(value.any()):
                 raise ValueError(
                     f"the model keeps something in `{name}` from call to call, and it holds what an earlier call left "
-                    f"there: a stream would start every sequence from that. Set it to what a sequence starts from "
+                    "there: a stream would start every sequence from that. Set it to what a sequence starts from "
                     f"before the export, for instance model.{name} = None or zeros"
                 )
-            del part, key
 
     def beside(self, states: Sequence[torch.Tensor]) -> str:
         """The attributes whose tensors, as the last call left them, are no states of cores; all if each is one."""
