@@ -16,9 +16,9 @@ from lnn_edge.runtime.backends.layout import ALIGNMENT, Layout, slab
 UNITS = 64
 SHAPE = (1, UNITS)
 LAYOUT = Layout(
-    sample=slab([("input", SHAPE)], ALIGNMENT),
-    states=slab([("h_in", SHAPE)], ALIGNMENT),
-    results=slab([("output", SHAPE), ("h_out", SHAPE)], ALIGNMENT),
+    sample=slab({"input": SHAPE}, ALIGNMENT),
+    states=slab({"h_in": SHAPE}, ALIGNMENT),
+    results=slab({"output": SHAPE, "h_out": SHAPE}, ALIGNMENT),
     pairs=(("h_in", "h_out"),),
 )
 

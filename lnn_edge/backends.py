@@ -49,8 +49,8 @@ AUTO = "auto"  # the fastest for a bundle, which its steps tell
 class Stepper(Protocol):
     """One stream's buffers in a backend. Two sets alternate, so a step that fails changes nothing.
 
-    `sample` holds the writable float32 input buffers, `dt` included, in graph shapes; `outputs` the results of the
-    last `run`, valid until the one after it.
+    `sample` holds the writable input buffers, `dt` included, in graph shapes and of the manifest's dtypes, which a run
+    only reads; `outputs` the results of the last `run`, valid until the one after it.
     """
 
     sample: Mapping[str, Array]

@@ -17,7 +17,11 @@ def differences(manifest: Manifest, step: StepProgram) -> Iterator[str]:
     """How a step program differs from the manifest beside it in inputs, outputs, states or time, a sentence each."""
     program = step.program
     pairs = (
-        ("inputs", [(t.name, t.shape[1:]) for t in manifest.inputs], [(i.name, i.shape) for i in program.inputs]),
+        (
+            "inputs",
+            [(t.name, t.shape[1:], t.dtype) for t in manifest.inputs],
+            [(i.name, i.shape, i.dtype) for i in program.inputs],
+        ),
         ("outputs", [(t.name, t.shape[1:]) for t in manifest.outputs], [(o.name, o.shape) for o in program.outputs]),
         (
             "states",

@@ -21,6 +21,7 @@ from .spec import (
     PROGRAM_JSON,
     PROGRAM_WEIGHTS,
     Core,
+    Dtype,
     Frozen,
     Graph,
     Precision,
@@ -101,8 +102,23 @@ class Manifest(Frozen, frozen=True):
 
     def sample_inputs(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the graph's inputs, the states not among them; `dt` is the last."""
-        shapes = {t.name: self._in_blocks(t.shape) for t in self.inputs}
+        shapes = {t.name: t.shape if t.constant else self._in_blocks(t.shape) for t in self.inputs}
         return shapes | ({DT_INPUT: (self.batch, self.unroll)} if self.time.mode == "measured" else {})
+
+    def sample_dtypes(self) -> dict[str, Dtype]:
+        """What these inputs are made of."""
+        dtypes: dict[str, Dtype] = {t.name: t.dtype for t in self.inputs}
+        return dtypes | ({DT_INPUT: "float32"} if self.time.mode == "measured" else {})
+
+    @property
+    def streamed(self) -> tuple[Tensor, ...]:
+        """The inputs that come with each sample."""
+        return tuple(t for t in self.inputs if not t.constant)
+
+    @property
+    def constants(self) -> tuple[Tensor, ...]:
+        """The inputs that are given once per sequence."""
+        return tuple(t for t in self.inputs if t.constant)
 
     def results(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the graph's outputs, the states last."""
@@ -159,8 +175,10 @@ def _problems(m: Manifest, data: bytes) -> Iterator[str]:
     expected = FILES[m.schema.version]
     if set(m.files) != set(expected):
         yield f"`files` lists {sorted(m.files)}, expected {sorted(expected)}"
-    if not m.inputs or not m.outputs:
-        yield "`inputs` and `outputs` must not be empty"
+    if not m.streamed or not m.outputs:
+        yield "`inputs` and `outputs` must not be empty, and not all inputs constant"
+    if any(t.constant or t.dtype != "float32" for t in m.outputs):
+        yield "`outputs` must be float32, and not constant"
     names = [t.name for t in (*m.inputs, *m.outputs)] + [n for s in m.states for n in (s.input, s.output)]
     repeated = sorted({n for n in [*names, DT_INPUT] if [*names, DT_INPUT].count(n) > 1})
     if repeated:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..arrays import Array
 from .operations import Few, Node
-from .spec import PROGRAM_JSON, PROGRAM_WEIGHTS, Frozen
+from .spec import PROGRAM_JSON, PROGRAM_WEIGHTS, Dtype, Frozen
 
 __all__ = [
     "MAX_ENDS",
@@ -46,7 +46,7 @@ class Input(Frozen, frozen=True):
 
     name: str
     shape: Few
-    dtype: Literal["float32"] = "float32"
+    dtype: Dtype = "float32"
 
 
 class Elapsed(Frozen, frozen=True, omit_defaults=True):

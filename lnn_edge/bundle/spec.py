@@ -13,6 +13,7 @@ __all__ = [
     "PROGRAM_JSON",
     "PROGRAM_WEIGHTS",
     "Core",
+    "Dtype",
     "Feature",
     "Frozen",
     "Graph",
@@ -39,6 +40,9 @@ DT_INPUT = "dt"  # the graph input that holds the time since the previous sample
 
 
 Precision = Literal["float32", "float16"]  # of weights and inner arithmetic; all inputs and results are float32
+
+
+Dtype = Literal["float32", "int32", "uint8"]  # of inputs
 
 
 class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,11 +82,21 @@ class Feature(Frozen, frozen=True):
 
 
 class Tensor(Frozen, frozen=True):
-    """One float32 input or output of the step, with the meaning of its last axis when that is a feature vector."""
+    """One input or output of the step, with the meaning of its last axis when that is a feature vector.
+
+    Args:
+        name: Its name.
+        shape: Of one sample, (batch, ...).
+        features: One per column of a (batch, columns); none for pictures and the like.
+        constant: Whether it is an input that is given once per sequence, and not with each sample.
+        dtype: What a sample is made of: "int32" for tokens, "uint8" for frames of a camera. Outputs are float32.
+    """
 
     name: str
     shape: tuple[int, ...]
     features: tuple[Feature, ...] = ()
+    constant: bool = False
+    dtype: Dtype = "float32"
 
 
 class StatePair(Frozen, frozen=True):

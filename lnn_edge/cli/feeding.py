@@ -14,6 +14,7 @@ from .console import LimitedNotes
 if TYPE_CHECKING:
     from ..runtime.guard.dt_policy import Gap
     from ..runtime.model import Model
+    from ..runtime.stream import Stream
     from ..runtime.transport.row import BadRowError, Row
     from .results import Outputs
 
@@ -28,6 +29,7 @@ class Handling(Struct, frozen=True):
         time_column: Column with each row's time, or `None`.
         on_bad, on_gap: What to do with a row that cannot be used, and at a gap.
         window, every: Samples of a window, and to the beginning of the next; see `Model.stream`.
+        constants: Constant inputs of every recording by name, or `None`.
     """
 
     source: str
@@ -36,6 +38,15 @@ class Handling(Struct, frozen=True):
     on_gap: Literal["stop", "reset"]
     window: int | None = None
     every: int | None = None
+    constants: dict[str, list[float]] | None = None
+
+    def stream(self, model: Model) -> Stream:
+        """A stream as the user wants it.
+
+        Raises:
+            TypeError, ValueError: If the model has no such stream.
+        """
+        return model.stream(window=self.window, every=self.every, constants=self.constants)
 
 
 class Feed:
@@ -51,7 +62,7 @@ class Feed:
         from ..runtime.guard.bad_samples import BadSamplePolicy
         from ..runtime.guard.dt_policy import GapError, GapPolicy, PaceCheck
 
-        self._stream = model.stream(window=handling.window, every=handling.every)
+        self._stream = handling.stream(model)
         self._stepped = 0  # samples
         self._handling = handling
         self._write = write

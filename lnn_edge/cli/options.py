@@ -118,7 +118,12 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_example_arguments(parser: argparse.ArgumentParser, columns: str) -> None:
     """Add `--example` and `--reset-column`; `columns` says which columns a .csv file must have."""
-    parser.add_argument("--example", metavar="FILE", help=f"recorded samples: .npy, or .csv with {columns}")
+    parser.add_argument(
+        "--example",
+        metavar="FILE",
+        help=f"recorded samples: .npy, .csv with {columns}, or for a model of several inputs .npz, "
+        "np.savez('walk.npz', x=..., goal=...)",
+    )
     parser.add_argument("--reset-column", metavar="NAME", help="column of the example that separates recordings")
 
 
@@ -134,8 +139,8 @@ class ExampleChoice(Struct, frozen=True):
     reset_column: str | None
 
 
-def load_example(choice: ExampleChoice, names: list[str] | None) -> Array | list[Array] | None:
-    """The recorded samples, or `None`; `names` are the columns to take from a .csv file."""
+def load_example(choice: ExampleChoice, names: list[str] | None) -> Array | list[Array] | dict[str, Array] | None:
+    """The recorded samples, by input of a .npz file, or `None`; `names` are the columns to take from a .csv file."""
     if choice.path is None:
         if choice.reset_column is not None:
             raise ValueError("--reset-column belongs to --example FILE.csv")
@@ -143,13 +148,29 @@ def load_example(choice: ExampleChoice, names: list[str] | None) -> Array | list
     path = Path(choice.path)
     if path.suffix == ".npy":
         return _load_npy(path)
+    if path.suffix == ".npz":
+        return _load_npz(path)
     if path.suffix != ".csv":
-        raise ValueError(f"--example is '{path}', expected a .npy or .csv file")
+        raise ValueError(f"--example is '{path}', expected a .npy, .npz or .csv file")
     if names is None:
         raise ValueError("--example with a .csv file needs --inputs, the columns that are the model's inputs")
     from ..runtime.transport.csv_file import load_recordings
 
     return load_recordings(path, names, choice.reset_column)
+
+
+def _load_npz(path: Path) -> dict[str, Array]:
+    """Arrays of numbers by name."""
+    import zipfile
+
+    import numpy as np
+
+    wanted = f"In Python type: np.savez('{path}', x=..., goal=...), with the names of the model's inputs"
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {name: np.asarray(archive[name]) for name in archive.files}
+    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"--example '{path}' is no archive of arrays of numbers: {error}. {wanted}") from error
 
 
 def _load_npy(path: Path) -> Array:

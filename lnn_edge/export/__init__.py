@@ -3,6 +3,7 @@
 exporting       `export_model`
 arguments       its arguments, checked
 recordings      the example, as recordings of each input
+whole_numbers   how far whole numbers may go
 cores           the recurrent cores in a model
 forward         the user's forward
 trained         what a trained model gives

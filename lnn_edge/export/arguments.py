@@ -209,9 +209,11 @@ def _names_for(what: str, tensors: Sequence[Tensor], names: object) -> list[_Nam
             if name not in known:
                 raise ValueError(f"`{what}` names '{name}'. {choices(str(name), known)}")
         return [cast(_Names, names.get(name)) for name in known]
-    if len(tensors) > 1:
+    streamed = [tensor for tensor in tensors if not tensor.constant]
+    if len(streamed) > 1:
         raise TypeError(f"the model has the {what} {known}: pass `{what}` as a dict of lists of names")
-    return [cast(_Names, names)]  # `name_features` looks at it
+    # `name_features` looks at it
+    return [None if tensor.constant else cast(_Names, names) for tensor in tensors]
 
 
 def _check_limits(tensor: Tensor, values: Array) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -21,6 +22,7 @@ from ..bundle.spec import Feature, Precision, Readout, StatePair, Tensor, Window
 from ..progress import Progress, silent
 from ..verify.excitation import excite
 from ..verify.report import ExportReport, WindowFinding
+from ..verify.samples import Excitation
 from .arguments import (
     check_batch,
     check_labels,
@@ -33,15 +35,18 @@ from .arguments import (
     with_ranges,
 )
 from .cores.masks import warn_of_drifted_masks
+from .forward.example import Example, first_that_works
 from .graph.builder import graph_facts
 from .proof.length import FULL_PROOF, ProofLength
 from .proof.sensitivity import FEWEST_STEPS, samples_that_hold, sensitivity
 from .proof.truth import Truth, check_causal, interpret, truth_from_model
 from .proven_bundle import PENDING, stored_program, write_proven
 from .provenance import make_provenance
-from .recordings import recordings
+from .recordings import examples
 from .step_graph import step_graph
 from .trained.open import open_module
+from .trained.protocol import Trained
+from .whole_numbers import with_legal_numbers
 from .windows import find_window
 
 __all__ = ["export_model", "export_with_proof"]
@@ -50,6 +55,16 @@ __all__ = ["export_model", "export_with_proof"]
 _LENGTH: ContextVar[ProofLength] = ContextVar("length of proofs", default=FULL_PROOF)
 
 Names = Sequence[str | Feature]
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A model that takes its example, and the samples to prove it on."""
+
+    trained: Trained
+    recorded: dict[str, list[Array]] | None
+    inputs: tuple[Tensor, ...]
+    samples: Callable[..., Excitation]
 
 
 def export_model(
@@ -70,6 +85,7 @@ def export_model(
     every: int | None = None,
     readout: str | Readout | None = None,
     labels: Sequence[object] | None = None,
+    constants: Sequence[str] | None = None,
     inputs: Names | Mapping[str, Names] | None = None,
     outputs: Names | Mapping[str, Names] | None = None,
     overwrite: bool = False,
@@ -83,10 +99,11 @@ def export_model(
         model: An ncps layer or cell, or a network around some; on any device, in any mode. It is not changed.
         path: Where the bundle goes, `NAME.lnn`.
         example: Recorded samples, (T, features) or a batch of recordings as the module takes it; a dict of these by
-            argument name if the forward takes several. Used for the proof, for the ranges in the manifest and for the
-            self-test on the device. A network needs it; for a single layer random samples can stand in. It leaves out
-            the time between samples, which in a forward must be called `timespans`, `timespan`, `dt`, `dts`, `delta_t`,
-            `elapsed`, `elapsed_time`, `ts`.
+            argument name if the forward takes several. Whole numbers are tokens where the model takes only such; uint8
+            are frames of a camera, which the step then takes as they are. Used for the proof, for the ranges in the
+            manifest and for the self-test on the device. A network needs it; for a layer random samples can stand in.
+            It leaves out the time between samples, which in a forward must be called `timespans`, `timespan`, `dt`,
+            `dts`, `delta_t`, `elapsed`, `elapsed_time`, `ts`.
         step: For a network that loops cells by itself: what one turn of that loop is, a function or a method of the
             model, called as `step(model, x, state)` or `step(model, x, state, timespan)`. x is (batch, ...), or a dict
             of these if the example is one; timespan is (batch, 1). It returns the output and the new state, a tensor or
@@ -111,6 +128,9 @@ def export_model(
             or the last of them, says so by itself.
         labels: Names of the classes, one per column of the only output; then a stream has a `label`. They also name the
             columns, if `outputs` does not.
+        constants: Names of the inputs that are given once per sequence (a goal, the number of a device): a stream takes
+            them when it begins, `model.stream(constants={...})`. In the example they are (features,), or one for
+            each recording. Where an array can be nothing else, this is found by itself.
         inputs: Name or `Feature` per input column, as in the CSV file or the driver; a dict by input if there are
             several. The proof and the runtime keep to the limits of a `Feature`; a column from which the model takes
             timespans by itself needs them.
@@ -139,21 +159,34 @@ def export_model(
     check_precision(precision)
     windows = check_windows(window, every, unroll)
     opened = open_module(model, step=step, initial_state=initial_state, example=example)
-    recorded = recordings(opened, check_batch(batch), example)
-    trained = opened.trained(batch, recorded)
+
+    def open_as(read: Example | None) -> _Opened:
+        own = opened.trained(batch, read)
+        rows = None if read is None else {name: list(arrays) for name, arrays in read.rows.items()}
+        named = with_legal_numbers(named_tensors("inputs", own.inputs, inputs, rows), own, rows)
+        given = partial(excite, named, when, rows, least=length.least)
+        check_causal(own, given(length.least), when)
+        return _Opened(own, rows, named, given)
+
+    found = first_that_works(examples(opened, check_batch(batch), example, constants), open_as)
+    trained, recorded, taken, samples = found.trained, found.recorded, found.inputs, found.samples
     warn_of_drifted_masks(opened.module)
-    taken = named_tensors("inputs", trained.inputs, inputs, recorded)
     pooled = check_readout(readout, trained.readout, windows)
     classes = check_labels(labels, trained.outputs)
     given = named_tensors("outputs", trained.outputs, outputs if outputs is not None else classes or None)
-    samples = partial(excite, taken, when, recorded, least=length.least)
     proving = samples(steps, unroll=unroll, window=None if windows is None else windows[0])
-    check_causal(trained, samples(length.least), when)
     program = trained.program(when)
     with staged_directory(target, overwrite) as stage:
         stored = stored_program(stage, program)
         # before the long work, as it may refuse
-        graph = step_graph(stored, batch=batch, unroll=unroll, precision=precision, name=target.stem)
+        graph = step_graph(
+            stored,
+            batch=batch,
+            unroll=unroll,
+            precision=precision,
+            name=target.stem,
+            constants=[t.name for t in taken if t.constant],
+        )
         finding = find_window(stored, taken, when, recorded, windows, pooled)
         computed = interpret(stored, proving, note)
         sensitive = sensitivity(stored, proving, *computed)

@@ -2,68 +2,195 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice, product
 from typing import Any
 
 import numpy as np
 
 from ..arrays import Array
-from ..wording import listed
+from ..wording import choices, listed
+from .forward.example import Example
 from .forward.forward import TIME_NAMES
 from .trained.open import OpenedModule
 
-__all__ = ["recordings"]
+__all__ = ["examples"]
 
+_MOST_WAYS = 64  # of reading an example, which are tried one after the other
 _TIME = (
     f"If one of them is the time between samples, call it one of {listed(f'`{name}`' for name in TIME_NAMES)} in the "
     "forward: export then passes it, and the example leaves it out"
 )
 
 
-def recordings(opened: OpenedModule, batch: int, example: Any) -> dict[str, list[Array]] | None:
-    """The user's example as recordings by input name, (T, batch, ...) each.
+@dataclass(frozen=True)
+class _Reading:
+    """One input in one way of reading it: an array for each recording, (T, *shape), or one (*shape) for a constant.
+
+    `batched` says whether it came with an axis, or a list, of recordings.
+    """
+
+    rows: list[Array]
+    scalar: bool = False
+    batched: bool = True
+
+
+def examples(
+    opened: OpenedModule, batch: int, example: Any, constants: Sequence[str] | None = None
+) -> list[Example] | list[None]:
+    """The user's example in all ways in which it can be read, the likeliest first.
+
+    Whole numbers may be numbers like any other, or tokens; an array (a, b) may be a samples of b features, or a
+    recordings of b samples that have no axis for features. The model's own code tells: what it takes is right.
 
     Args:
         opened: The module, which knows its inputs.
         batch: Rows per step.
         example: Array or tensor of shape (T, features), a batch of recordings as the module takes it, or a list of
             recordings of any lengths; a dict of these if there are several inputs; `None` for none.
+        constants: Names of the inputs that are given once per sequence, (features,) or one for each recording; what
+            can be nothing else is found by itself.
 
     Raises:
         TypeError: If it holds no real numbers.
         ValueError: If its shape does not fit, it is empty, or it holds NaN or infinity.
     """
     if example is None:
-        return None
+        if constants:
+            raise ValueError(f"`constants` names {listed(constants)}, which needs an `example` that holds them")
+        return [None]
+    values = _by_name(opened, example)
+    once = _constants(opened, values, constants)
+    streamed = {name: value for name, value in values.items() if name not in once}
+    if not streamed:
+        raise ValueError(f"all inputs, {listed(values)}, are constants: expected one that comes with each sample")
+    several = len(values) > 1
+    ways = [
+        list(_readings(f"example['{name}']" if several else "example", opened, value))
+        for name, value in streamed.items()
+    ]
+    found = [dict(zip(streamed, way, strict=True)) for way in islice(product(*ways), _MOST_WAYS)]
+    fitting = [way for way in found if len({tuple(map(len, reading.rows)) for reading in way.values()}) == 1]
+    if not fitting:
+        lengths = {name: [len(row) for row in reading.rows] for name, reading in found[0].items()}
+        raise ValueError(
+            f"`example` has recordings of different lengths per input: {lengths}, expected (batch, time, ...) each. "
+            f"{_TIME}. If one is given once per recording, name it: constants=['...']"
+        )
+    return [made for way in fitting for made in _with_constants(way, {n: values[n] for n in once}, batch)]
+
+
+def _by_name(opened: OpenedModule, example: Any) -> dict[str, Any]:
     if len(opened.names) == 1:
         only = next(iter(example.values())) if isinstance(example, Mapping) and len(example) == 1 else example
-        return {opened.names[0]: _rows("example", opened, batch, only)}
+        return {opened.names[0]: only}
     if not isinstance(example, Mapping) or set(example) != set(opened.names):
         got = sorted(example) if isinstance(example, Mapping) else type(example).__name__
         raise ValueError(
-            f"`example` is {got}, but the model takes the inputs {list(opened.names)}: pass a dict of arrays to "
-            f"lnn_edge.export_model in Python. {_TIME}"
+            f"`example` is {got}, but the model takes the inputs {list(opened.names)}: pass a dict of arrays "
+            f"(--example FILE.npz). {_TIME}"
         )
-    found = {name: _rows(f"example['{name}']", opened, batch, example[name]) for name in opened.names}
-    lengths = {name: [len(row) for row in rows] for name, rows in found.items()}
-    if len({tuple(value) for value in lengths.values()}) > 1:
-        raise ValueError(
-            f"`example` has recordings of different lengths per input: {lengths}, expected (batch, time, ...) each. "
-            f"{_TIME}"
-        )
-    return found
+    return {name: example[name] for name in opened.names}
 
 
-def _rows(name: str, opened: OpenedModule, batch: int, example: Any) -> list[Array]:
-    """Recordings of one input, (T, batch, ...) each."""
+def _constants(opened: OpenedModule, values: Mapping[str, Any], asked: Sequence[str] | None) -> list[str]:
+    """The inputs that are given once per recording: those that the user names, and those without an axis of time."""
+    if isinstance(asked, str):
+        raise TypeError(f"`constants` is {asked!r}, expected a list of names: constants=['{asked}']")
+    for name in asked or ():
+        if name not in values:
+            raise ValueError(f"`constants` names '{name}', which is no input. {choices(str(name), values)}")
+    shapes = {name: _shape(value) for name, value in values.items() if name not in (asked or ())}
+    time = 1 if opened.batch_first else 0
+    batches = [shape for shape in shapes.values() if shape is not None and len(shape) >= 3]
+    found = []
+    for name, shape in shapes.items():
+        if shape is None or len(shapes) == 1:
+            continue
+        alone = len(shape) == 0 or (len(shape) == 1 and any(other and len(other) >= 2 for other in shapes.values()))
+        count, length = (batches[0][1 - time], batches[0][time]) if batches else (0, 0)
+        # (recordings, time) is a number with each sample
+        per_recording = len(shape) == 2 and shape[0] == count and shape[1] != length and (count > 1 or length > 1)
+        if alone or per_recording:
+            found.append(name)
+    return [name for name in values if name in (asked or ()) or name in found]
+
+
+def _shape(value: Any) -> tuple[int, ...] | None:
+    """The shape of an array; `None` for a list of recordings, which may differ."""
+    if isinstance(value, (list, tuple)) and np.ndim(value[0] if value else 0) >= 1:
+        return None
+    return tuple(np.shape(value.detach().cpu() if hasattr(value, "detach") else value))
+
+
+def _readings(name: str, opened: OpenedModule, example: Any) -> Iterator[_Reading]:
+    """One input that comes with each sample."""
+    features = opened.features
     if isinstance(example, (list, tuple)) and np.ndim(example[0] if example else 0) >= 2:
-        rows = [_recording(f"{name}[{k}]", row, opened.features) for k, row in enumerate(example)]
+        rows = [_recording(f"{name}[{k}]", row, features) for k, row in enumerate(example)]
+        kinds = {row.dtype for row in rows}
+        rows = rows if len(kinds) == 1 else [row.astype(np.float32) for row in rows]
+        yield from _dtypes(_Reading(rows), features)
+        return
+    array = _recording(name, example, features)
+    if array.ndim >= 3:
+        rows = list(array if opened.batch_first else np.swapaxes(array, 0, 1))
+        yield from _dtypes(_Reading(rows), features)
+        return
+    if array.ndim == 2:
+        yield from _dtypes(_Reading([array], batched=False), features)
+    if features is None:
+        rows = list(np.atleast_2d(array if opened.batch_first or array.ndim == 1 else array.T))
+        yield from _dtypes(_Reading([row[:, None] for row in rows], scalar=True, batched=array.ndim == 2), features)
+
+
+def _dtypes(reading: _Reading, features: int | None = None) -> Iterator[_Reading]:
+    """As numbers like any other, and as whole ones: frames of a camera first, as nothing else is made of uint8."""
+    kind = reading.rows[0].dtype
+    wanted = {"uint8": ["uint8", "float32"], "int32": ["float32", "int32"]}.get(str(kind), ["float32"])
+    for dtype in wanted if features is None else ["float32"]:
+        with np.errstate(over="ignore"):
+            yield _Reading([row.astype(dtype) for row in reading.rows], reading.scalar, reading.batched)
+
+
+def _with_constants(way: Mapping[str, _Reading], constants: Mapping[str, Any], batch: int) -> Iterator[Example]:
+    """A way of reading what comes with each sample, with every way of reading the constants."""
+    first = next(iter(way.values()))
+    lengths = [len(row) for row in first.rows]
+    own = [list(_dtypes(_constant(name, value, first))) for name, value in constants.items()]
+    for readings in islice(product(*own), _MOST_WAYS):
+        held = dict(zip(constants, readings, strict=True))
+        repeated = {
+            name: [np.broadcast_to(row, (n, *row.shape)) for row, n in zip(r.rows, lengths, strict=True)]
+            for name, r in held.items()
+        }
+        rows = {name: reading.rows for name, reading in way.items()} | repeated
+        scalars = frozenset(name for name, reading in {**way, **held}.items() if reading.scalar)
+        yield Example({name: _in_batches(own, batch) for name, own in rows.items()}, frozenset(constants), scalars)
+
+
+def _constant(name: str, value: Any, beside: _Reading) -> _Reading:
+    """One input that is given once per recording, (*shape) each."""
+    count = len(beside.rows)
+    array = _numbers(f"example['{name}']", value)
+    if array.ndim == 0:
+        rows = [array] * count
+    elif beside.batched:
+        if len(array) != count:
+            raise ValueError(
+                f"constant `example['{name}']` has shape {array.shape} for {count} recordings, expected one for each: "
+                f"({count}, ...)"
+            )
+        rows = list(array)
     else:
-        array = _recording(name, example, opened.features)
-        if array.ndim == 2:
-            rows = [array]
-        else:
-            rows = list(array if opened.batch_first else np.swapaxes(array, 0, 1))
+        rows = [array[0] if array.ndim > 1 and len(array) == 1 else array]
+    scalar = rows[0].ndim == 0
+    return _Reading([np.atleast_1d(row) for row in rows], scalar)
+
+
+def _in_batches(rows: Sequence[Array], batch: int) -> list[Array]:
+    """Recordings as (T, batch, ...)."""
     if batch == 1:
         return [row[:, None] for row in rows]
     # A model with a batch sees the same recordings in every row, each row starting at another recording.
@@ -73,19 +200,31 @@ def _rows(name: str, opened: OpenedModule, batch: int, example: Any) -> list[Arr
 
 
 def _recording(name: str, value: Any, features: int | None) -> Array:
-    """One array of samples, checked, as float32; `features` is known for a single layer."""
-    array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    """One array of samples, checked; `features` is known for a single layer."""
     if isinstance(value, Mapping):
         raise ValueError(f"`{name}` is a dict of {sorted(value)}, but the model takes one input: pass its array alone")
-    if array.dtype.kind not in "fiu":
-        raise TypeError(f"`{name}` has dtype {array.dtype}, expected real numbers")
-    if array.ndim < 2 or (features is not None and (array.ndim > 3 or array.shape[-1] != features)):
+    array = _numbers(name, value)
+    tokens = array.ndim == 1 and array.dtype.kind != "f" and features is None
+    if (array.ndim < 2 and not tokens) or (features is not None and (array.ndim > 3 or array.shape[-1] != features)):
         takes = "samples" if features is None else f"{features} features"
         wanted = "(batch, time, ...)" if features is None else f"(time, {features}) or a batch of such recordings"
         raise ValueError(f"`{name}` has shape {array.shape}, but the model takes {takes}: expected {wanted}")
+    return array
+
+
+def _numbers(name: str, value: Any) -> Array:
+    """An array of float32, int32 or uint8, none of them NaN or infinite."""
+    array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"`{name}` has dtype {array.dtype}, expected real numbers")
     if array.size == 0:
         raise ValueError(f"`{name}` has shape {array.shape}: it holds no sample")
     if not np.isfinite(array).all():
         raise ValueError(f"`{name}` holds NaN or infinity, first at {np.argwhere(~np.isfinite(array))[0].tolist()}")
+    if array.dtype == np.uint8:
+        return array
+    held = np.iinfo(np.int32)
+    if array.dtype.kind != "f" and array.min() >= held.min and array.max() <= held.max:
+        return array.astype(np.int32)
     with np.errstate(over="ignore"):
         return array.astype(np.float32)

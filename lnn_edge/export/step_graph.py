@@ -7,11 +7,11 @@ them: each sample's states go straight into the next, and only the last ones lea
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import onnx
 
-from ..bundle.program import StepProgram
+from ..bundle.program import Input, StepProgram
 from ..bundle.spec import DT_INPUT, Precision, output_of_state
 from .graph.builder import GraphBuilder, Shape, Value
 from .lowering.program import ProgramLowering
@@ -21,7 +21,13 @@ __all__ = ["step_graph"]
 
 
 def step_graph(
-    step: StepProgram, *, batch: int = 1, unroll: int = 1, precision: Precision = "float32", name: str = "step"
+    step: StepProgram,
+    *,
+    batch: int = 1,
+    unroll: int = 1,
+    precision: Precision = "float32",
+    name: str = "step",
+    constants: Collection[str] = (),
 ) -> onnx.ModelProto:
     """Make the graph of a step program, checked against the limits of the bundle format.
 
@@ -31,12 +37,13 @@ def step_graph(
         unroll: Samples per call.
         precision: "float16" for weights and inner arithmetic in half.
         name: Name of the graph.
+        constants: Names of the inputs that are the same for all samples of a call.
 
     Raises:
         ValueError: If time is measured and nothing depends on it, or a constant is too large for float16.
     """
     graph = GraphBuilder(precision)
-    _add_steps(graph, step, batch, unroll)
+    _add_steps(graph, step, batch, unroll, constants)
     if step.program.elapsed.dt is not None and not graph.uses(DT_INPUT):
         raise ValueError(
             "nothing in the model depends on the time between samples: it has no core that takes any, or computes the "
@@ -45,9 +52,12 @@ def step_graph(
     return graph.model(name)
 
 
-def _add_steps(graph: GraphBuilder, step: StepProgram, batch: int, unroll: int) -> None:
+def _add_steps(graph: GraphBuilder, step: StepProgram, batch: int, unroll: int, constants: Collection[str]) -> None:
     program = step.program
-    samples = [_split_samples(graph, own.name, (batch, *own.shape), unroll) for own in program.inputs]
+    samples = [
+        _one_value(graph, own, batch, unroll) if own.name in constants else _split_samples(graph, own, batch, unroll)
+        for own in program.inputs
+    ]
     shapes = [(batch, *state.shape) for state in program.states]
     states = [
         Value(graph.input(state.name, shape), shape, shape) for state, shape in zip(program.states, shapes, strict=True)
@@ -63,13 +73,18 @@ def _add_steps(graph: GraphBuilder, step: StepProgram, batch: int, unroll: int) 
         _add_output(graph, output.name, (batch, *output.shape), steps)
 
 
-def _split_samples(graph: GraphBuilder, name: str, shape: Shape, unroll: int) -> list[Value]:
+def _one_value(graph: GraphBuilder, own: Input, batch: int, unroll: int) -> list[Value]:
+    """Declare an input that is the same for all samples of one call."""
+    shape = (batch, *own.shape)
+    return [Value(graph.input(own.name, shape, own.dtype), shape, shape)] * unroll
+
+
+def _split_samples(graph: GraphBuilder, own: Input, batch: int, unroll: int) -> list[Value]:
     """Declare an input and take it apart into the samples of one call."""
     if unroll == 1:
-        return [Value(graph.input(name, shape), shape, shape)]
-    batch, *rest = shape
-    size = math.prod(rest)
-    whole = graph.input(name, (batch, unroll, *rest))
+        return _one_value(graph, own, batch, unroll)
+    shape, size = (batch, *own.shape), math.prod(own.shape)
+    whole = graph.input(own.name, (batch, unroll, *own.shape), own.dtype)
     flat = graph.node("Reshape", whole, graph.integers((batch, unroll * size)))
     return [Value(piece, (batch, size), shape) for piece in graph.split(flat, [size] * unroll)]
 

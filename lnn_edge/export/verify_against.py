@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from time import monotonic
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from ..arrays import Array
 from ..backends import ALL
 from ..bundle.directory import read_bundle
 from ..bundle.manifest import Manifest
+from ..bundle.spec import StatePair, Tensor
 from ..runtime.loading import open_each
 from ..verify.excitation import excite
 from ..verify.report import ExportReport
 from .arguments import name_features
+from .forward.example import Example, first_that_works
 from .proof.length import FULL_PROOF
 from .proof.prove import prove
 from .proof.truth import truth_from_model
-from .recordings import recordings
+from .recordings import examples
 from .trained.open import open_module
 from .trained.protocol import Trained
 
@@ -66,9 +68,16 @@ def verify_against(
     bundle = read_bundle(path)
     manifest = bundle.manifest
     opened = open_module(model, step=step, initial_state=initial_state, example=example)
-    recorded = recordings(opened, manifest.batch, example)
-    trained = opened.trained(manifest.batch, recorded or _zeros(manifest))
-    _check_same(trained, manifest)
+
+    def open_as(read: Example | None) -> tuple[Trained, Example | None]:
+        own = first_that_works([read] if read else _zeros(manifest), partial(opened.trained, manifest.batch))
+        _check_same(own, manifest)
+        return own, read
+
+    constants = [t.name for t in manifest.constants]
+    ways = examples(opened, manifest.batch, example, None if example is None else constants)
+    trained, read = first_that_works(ways, open_as)
+    recorded = None if read is None else {name: list(rows) for name, rows in read.rows.items()}
     for name, rows in (recorded or {}).items():  # a proof would clip what the limits of a column forbid
         tensor = next(t for t in manifest.inputs if t.name == name)
         name_features("inputs", tensor, tensor.features or None, np.concatenate(rows))
@@ -82,9 +91,12 @@ def verify_against(
     return prove(bundle, models, truth, progress, started)
 
 
-def _zeros(manifest: Manifest) -> dict[str, list[Array]]:
-    """An example with the shapes of the bundle's inputs."""
-    return {t.name: [np.zeros((3, *t.shape), np.float32)] for t in manifest.inputs}
+def _zeros(manifest: Manifest) -> list[Example]:
+    """Examples with the shapes of the bundle's inputs, which do not say whether the model has an axis for features."""
+    rows = {t.name: [np.zeros((3, *t.shape), t.dtype)] for t in manifest.inputs}
+    single = frozenset(t.name for t in manifest.inputs if t.shape[1:] == (1,))
+    constants = frozenset(t.name for t in manifest.constants)
+    return [Example(rows, constants, scalars) for scalars in ([frozenset(), single] if single else [frozenset()])]
 
 
 def _check_same(trained: Trained, manifest: Manifest) -> None:
@@ -93,10 +105,11 @@ def _check_same(trained: Trained, manifest: Manifest) -> None:
         ("outputs", trained.outputs, manifest.outputs),
         ("states", trained.states, manifest.states),
     ):
-        here, there = [list(t.shape) for t in mine], [list(t.shape) for t in theirs]
+        here, there = [_described(t) for t in mine], [_described(t) for t in theirs]
         if here != there:
             raise ValueError(
-                f"the model has {what} of shape {here}, but bundle '{manifest.name}' has {there}: "
+                f"the model has {what} of shape [{', '.join(here)}], but bundle '{manifest.name}' has "
+                f"[{', '.join(there)}]: "
                 "they are not of the same model"
             )
     mine_named, theirs_named = [t.name for t in trained.inputs], [t.name for t in manifest.inputs]
@@ -105,3 +118,9 @@ def _check_same(trained: Trained, manifest: Manifest) -> None:
             f"the model takes the inputs {mine_named}, but bundle '{manifest.name}' takes {theirs_named}: "
             "they are not of the same model"
         )
+
+
+def _described(tensor: Tensor | StatePair) -> str:
+    """Its shape, and its dtype if that is no usual one."""
+    dtype = tensor.dtype if isinstance(tensor, Tensor) else "float32"
+    return f"{list(tensor.shape)}" + ("" if dtype == "float32" else f" {dtype}")

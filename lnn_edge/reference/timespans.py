@@ -21,5 +21,6 @@ def check_timespan(name: str, shortest: float, divides: bool) -> None:
             f"the model itself gives the core '{name}' the timespan {shortest:.3g}, expected "
             f"{'more than 0' if divides else 'at least 0'}. If it comes from an input, say what is legal there: "
             "inputs=[..., lnn_edge.Feature('gap', limits=(0.001, 0.5))] (--inputs ...,gap:s:0.001:0.5). The proof and "
-            "the robot then keep to it"
+            "the robot then keep to it. If it is the time between samples, call that argument `timespans` in the "
+            "forward, and leave it out of the example"
         )

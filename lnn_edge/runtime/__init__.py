@@ -7,6 +7,7 @@ windows        streams of windows and readouts
 readouts       one result out of several outputs
 state          the state as a value
 input_port     a sample, checked
+constants      inputs that are given once per sequence
 clock          dt, checked
 sequence       recordings and unroll blocks
 closed_loop    recorded samples stepped through a stream

@@ -41,17 +41,20 @@ def replay(
     Returns:
         Float32: per output, (steps, *shape); per state output, (calls, *shape), one for each unroll block.
     """
-    manifest, stream = model.manifest, model.plain_stream()
-    unroll = manifest.unroll
+    manifest, unroll = model.manifest, model.manifest.unroll
+    constants = _constants(inputs, manifest)
+    stream = model.plain_stream(constants(0))
     calls = len(reset) // unroll
     results = {name: np.empty((calls, *shape), np.float32) for name, shape in manifest.results().items()}
-    samples = {t.name: _as_caller(inputs[t.name], manifest) for t in manifest.inputs}
+    samples = {t.name: _as_caller(inputs[t.name], manifest) for t in manifest.streamed}
     single = next(iter(samples.values())) if len(samples) == 1 else None
     dt = unroll_blocks_from_samples(inputs[DT_INPUT], unroll)[..., 0] if DT_INPUT in inputs else None
     for k in range(calls):
         if reset[k * unroll]:
             at = k * unroll
-            stream.reset() if start is None else stream.restore(State({n: v[at].copy() for n, v in start.items()}))
+            stream.reset(constants=constants(at))
+            if start is not None:
+                stream.restore(State({n: v[at].copy() for n, v in start.items()}))
         sample = single[k] if single is not None else {name: value[k] for name, value in samples.items()}
         y = stream.step(sample, dt_s=None if dt is None else dt[k])
         heads = y if isinstance(y, dict) else {manifest.outputs[0].name: y}
@@ -78,9 +81,10 @@ def golden_steps(model: Model, golden: Golden) -> Step:
 
     With `unroll` it steps through unroll blocks of them.
     """
-    manifest, step = model.manifest, model.plain_stream().step
+    manifest = model.manifest
+    step = model.plain_stream(_constants(golden.inputs, manifest)(0)).step  # those of its first sequence
     calls = golden.steps // manifest.unroll
-    names = [t.name for t in model.inputs]
+    names = [t.name for t in manifest.streamed]
     columns = {name: list(_as_caller(golden.inputs[name], manifest)) for name in names}
     samples: list[Any] = columns[names[0]]
     if len(names) > 1:
@@ -99,6 +103,17 @@ def golden_steps(model: Model, golden: Golden) -> Step:
         return step(samples[k], dt_s=dts[k])
 
     return timed
+
+
+def _constants(inputs: Mapping[str, Array], manifest: Manifest) -> Callable[[int], dict[str, Array] | None]:
+    """What `Stream.reset` takes before a step; recordings hold the constants with each sample."""
+    names = [t.name for t in manifest.constants]
+
+    def at(step: int) -> dict[str, Array] | None:
+        rows = {name: inputs[name][step] for name in names}
+        return {n: v[0] if manifest.batch == 1 else v for n, v in rows.items()} if names else None
+
+    return at
 
 
 def _as_caller(samples: Array, manifest: Manifest) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ from ..wording import choices, listed
 
 __all__ = ["InputPort", "by_name", "describe_shape", "feature_label"]
 
-_FLOAT32 = np.dtype(np.float32)  # NumPy keeps one object per native dtype, so identity is enough
 _REAL = "fiu"  # NumPy kinds that a sensor may deliver: floating, signed and unsigned integers
 
 
@@ -30,6 +29,7 @@ class InputPort:
     def __init__(self, tensor: Tensor, buffer: Array, model_name: str) -> None:
         self.tensor = tensor
         self._model_name = model_name
+        self._dtype = np.dtype(tensor.dtype)  # NumPy keeps one object per native dtype, so identity is enough
         self._view = buffer[0] if tensor.shape[0] == 1 else buffer
         self.shape: tuple[int, ...] = self._view.shape
         self._flat = buffer.reshape(-1)
@@ -38,21 +38,25 @@ class InputPort:
         limits = [f.limits or (-np.inf, np.inf) for f in tensor.features]
         limited = any(f.limits for f in tensor.features)
         with np.errstate(over="ignore"):  # a limit beyond float32 is none
-            self._limits = tuple(np.array(side, np.float32) for side in zip(*limits, strict=True)) if limited else None
+            kind = np.float32 if tensor.dtype == "float32" else np.float64  # which holds every int32
+            self._limits = tuple(np.array(side, kind) for side in zip(*limits, strict=True)) if limited else None
 
     def put(self, value: Any) -> None:
         """Check one sample and copy it into the buffer.
 
         Raises:
             TypeError: If it holds no real numbers.
-            ValueError: If its shape is wrong or a value is outside its feature's limits.
+            ValueError: If its shape is wrong, a value is outside its feature's limits, or one is no whole number where
+                the model takes such.
             NonFiniteError: If a value is NaN, infinite or too large for float32.
         """
         given = value
-        if type(value) is not ndarray or value.dtype is not _FLOAT32:
+        if type(value) is not ndarray or value.dtype is not self._dtype:
             value = self._converted(value)
         if value.shape != self.shape:
-            raise ValueError(self._shape_message(value.shape))
+            if value.shape or self.shape != (1,):  # one number is a sample of one feature
+                raise ValueError(self._shape_message(value.shape))
+            value = value.reshape(1)
         self._view[...] = value
         isfinite(self._flat, self._flat_flags)
         if 0 in self._flags:
@@ -65,29 +69,52 @@ class InputPort:
         copy: Array = self._view.copy()
         return copy
 
+    def write(self, value: Array) -> None:
+        """Go back to what `read` gave."""
+        self._view[...] = value
+
     def _converted(self, value: Any) -> Array:
         try:
             array = np.asarray(value)
         except ValueError as error:  # rows of different lengths
             raise ValueError(f"`{self.tensor.name}` is no array: {error}. Expected {self._expected()}") from error
         if array.dtype.kind not in _REAL:
+            takes = "real" if self.tensor.dtype == "float32" else "whole"
             raise TypeError(
-                f"`{self.tensor.name}` has dtype {array.dtype}, but model '{self._model_name}' takes real numbers "
-                f"(float32 best). Type: np.asarray(x, dtype=np.float32)"
+                f"`{self.tensor.name}` has dtype {array.dtype}, but model '{self._model_name}' takes {takes} numbers "
+                f"({self.tensor.dtype} best). Type: np.asarray(x, dtype=np.{self.tensor.dtype})"
             )
+        if self.tensor.dtype != "float32":
+            return self._whole(array)
         with np.errstate(over="ignore"):
             return array.astype(np.float32)
+
+    def _whole(self, array: Array) -> Array:
+        """Whole numbers that the input's dtype holds, of any dtype."""
+        held = np.iinfo(self._dtype)
+        with np.errstate(invalid="ignore"):
+            bad = ~((array >= held.min) & (array <= held.max) & (array == np.floor(array)))
+        if bad.any():
+            index = tuple(int(i) for i in np.argwhere(bad)[0])
+            expected = f"expected whole numbers from {held.min} to {held.max} ({self.tensor.dtype})"
+            kind = ValueError if np.isfinite(array[index]) else NonFiniteError
+            raise kind(self._value_message(bad, expected, array))
+        return array.astype(self._dtype)
 
     def _expected(self) -> str:
         labels = [f.name for f in self.tensor.features]
         count = self._flat.size // math.prod(self.tensor.shape)
         each = "sample" if count == 1 else f"block of {count} samples"
+        if self.tensor.constant:
+            each = "sequence"
         return f"{describe_shape(self.shape)} per {each}" + (f": {listed(labels)}" if labels else "")
 
     def _shape_message(self, shape: tuple[int, ...]) -> str:
         message = f"`{self.tensor.name}` has shape {shape}, but model '{self._model_name}' takes {self._expected()}."
         one = self.tensor.shape[1:] if self.tensor.shape[0] == 1 else self.tensor.shape
-        if shape[1:] == one and shape[0] > self._flat.size // math.prod(self.tensor.shape):
+        calls = self._flat.size // math.prod(self.tensor.shape)
+        several = shape[1:] in (one, () if one == (1,) else one) and shape[:1] and shape[0] > calls
+        if several and not self.tensor.constant:
             return f"{message} If these are several samples, type: stream.run(x)"
         return message
 
@@ -102,18 +129,17 @@ class InputPort:
 
     def _value_message(self, bad: Array, expected: str, values: Array) -> str:
         index = tuple(int(i) for i in np.argwhere(bad)[0])
-        label = feature_label(self.tensor, index)
-        return (
-            f"`{self.tensor.name}` holds {values[index]} at {label}; {expected}. "
-            "The sample was refused and the state is unchanged"
-        )
+        label = feature_label(self.tensor, index or (0,))
+        what = "constant was refused" if self.tensor.constant else "sample was refused and the state is unchanged"
+        return f"`{self.tensor.name}` holds {values[index]} at {label}; {expected}. The {what}"
 
     def _check_limits(self, low: Array, high: Array) -> None:
         bad = (self._view < low) | (self._view > high)
         if bad.any():
             column = int(np.argwhere(bad)[0][-1])
-            allowed = self.tensor.features[column].limits
-            raise ValueError(self._value_message(bad, f"its legal range is {list(allowed or ())}", self._view))
+            kind = float if self.tensor.dtype == "float32" else int
+            allowed = [kind(side) for side in self.tensor.features[column].limits or ()]
+            raise ValueError(self._value_message(bad, f"its legal range is {allowed}", self._view))
 
 
 def feature_label(tensor: Tensor, index: tuple[int, ...]) -> str:
@@ -128,8 +154,8 @@ def describe_shape(shape: tuple[int, ...]) -> str:
     return f"shape {shape}"
 
 
-def by_name(value: Any, ports: Mapping[str, InputPort]) -> Mapping[str, Any]:
-    """Match a sample of a model with several inputs: a mapping with exactly one entry per input.
+def by_name(value: Any, ports: Mapping[str, object], constants: Collection[str] = ()) -> Mapping[str, Any]:
+    """Match a sample of a model with several inputs: a mapping with exactly one entry per input but the constants.
 
     Raises:
         TypeError: If it is no mapping.
@@ -138,6 +164,11 @@ def by_name(value: Any, ports: Mapping[str, InputPort]) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise TypeError(f"this model has the inputs {listed(ports)}; pass a dict with these names, got {type(value)}")
     for name in value:
+        if name in constants:
+            raise ValueError(
+                f"`{name}` is constant: it is given when a sequence begins, and not with a sample. Type: "
+                f"stream.reset(constants={{'{name}': ...}})"
+            )
         if name not in ports:
             raise ValueError(f"unknown input '{name}'. {choices(str(name), ports)}")
     missing = [name for name in ports if name not in value]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..backends import MeasuresDevice
 from ..bundle.manifest import Manifest
 from ..bundle.spec import StatePair, Tensor, Time
+from ..wording import listed
+from .constants import ConstantInputs
 from .state import State, initial_state
 from .stream import Stream
 from .windows import window_stream
@@ -64,7 +69,14 @@ class Model:
         """How the model sees time."""
         return self.manifest.time
 
-    def stream(self, *, window: int | None = None, every: int | None = None, readout: bool = True) -> Stream:
+    def stream(
+        self,
+        *,
+        window: int | None = None,
+        every: int | None = None,
+        readout: bool = True,
+        constants: Mapping[str, Any] | None = None,
+    ) -> Stream:
         """Start a stream with a state of its own, at the initial state.
 
         Args:
@@ -76,27 +88,52 @@ class Model:
                 model was exported for such windows, else `window`.
             readout: Whether a model with a readout (a mean over its last outputs, for instance) gives it; otherwise it
                 gives the output of each sample.
+            constants: The constant inputs of the first sequence by name, shaped as one sample, if the model has any;
+                `reset` takes those of the next.
 
         Raises:
-            TypeError, ValueError: If window and every do not fit together, or not the blocks of a model with `unroll`.
+            TypeError, ValueError: If window and every do not fit together, or not the blocks of a model with `unroll`;
+                or if a constant is missing, unknown or does not fit.
         """
         own = self.manifest.readout if readout else None
         if window is None and every is None and own is None:
-            return self.plain_stream()
+            return self.plain_stream(constants)
         known = self.manifest.window
         if window is None and every is not None and known is not None:
             window = known.length
         if every is None and known is not None and known.length == window:
             every = known.every
-        return window_stream(self.manifest, self.plain_stream, own, window, every)
+        made = window_stream(self.manifest, self._unset_stream, own, window, every)
+        made.reset(constants=constants)
+        return made
 
-    def plain_stream(self) -> Stream:
-        """Start a stream that gives the output of each sample, with a state that is kept."""
+    def plain_stream(self, constants: Mapping[str, Any] | None = None) -> Stream:
+        """Start a stream that gives the output of each sample, with a state that is kept.
+
+        Raises:
+            TypeError, ValueError, NonFiniteError: If a constant is missing, unknown or does not fit.
+        """
+        made = self._unset_stream()
+        made.reset(constants=constants)
+        return made
+
+    def _unset_stream(self) -> Stream:
+        """A stream that waits for its constants, if the model has any."""
         return Stream(self.manifest, self._backend.stepper())
 
-    def initial_state(self) -> State:
-        """The state in which every stream starts."""
-        return initial_state(self.manifest)
+    def initial_state(self, *, constants: Mapping[str, Any] | None = None) -> State:
+        """The state in which every stream starts; it holds the constants, if the model has any.
+
+        Raises:
+            TypeError, ValueError, NonFiniteError: If a constant is missing, unknown or does not fit.
+        """
+        start = initial_state(self.manifest)
+        if not self.manifest.constants and constants is None:
+            return start
+        buffers = {t.name: np.zeros(t.shape, t.dtype) for t in self.manifest.constants}
+        own = ConstantInputs(self.manifest, buffers)
+        own.put(constants)
+        return State(start.tensors, None, own.read())
 
     def step(self, x: Any, state: State, *, dt_s: Any = None, t_s: Any = None) -> tuple[Any, State]:
         """Advance by one sample or block, with the state as a value: nothing is kept between calls.
@@ -115,8 +152,13 @@ class Model:
         """
         stream: Stream | None = getattr(self._local, "stream", None)
         if stream is None:
-            stream = self._local.stream = self.plain_stream()
+            stream = self._local.stream = self._unset_stream()
         stream.restore(state)
+        if self.manifest.constants and not state.kept:
+            raise ValueError(
+                f"the state holds no constants, and model '{self.name}' has "
+                f"{listed(t.name for t in self.manifest.constants)}. Begin with model.initial_state(constants={{...}})"
+            )
         y = stream.step(x, dt_s=dt_s, t_s=t_s)
         copied = {name: array.copy() for name, array in y.items()} if isinstance(y, dict) else y.copy()
         return copied, stream.snapshot()

@@ -35,9 +35,9 @@ def check_recording(manifest: Manifest, xs: Any) -> None:
         ValueError: If an input has not one axis, the samples', in front of the shape of a sample.
     """
     if isinstance(xs, dict):
-        given = {f"xs['{t.name}']": (xs[t.name], t.shape) for t in manifest.inputs if t.name in xs}
-    elif len(manifest.inputs) == 1:
-        given = {"xs": (xs, manifest.inputs[0].shape)}
+        given = {f"xs['{t.name}']": (xs[t.name], t.shape) for t in manifest.streamed if t.name in xs}
+    elif len(manifest.streamed) == 1:
+        given = {"xs": (xs, manifest.streamed[0].shape)}
     else:
         return  # no input has a name; a step says so
     for name, (value, shape) in given.items():
@@ -51,6 +51,8 @@ def _check_recording(name: str, value: Any, sample: tuple[int, ...], manifest: M
     except ValueError as error:  # rows of different lengths
         raise ValueError(f"`{name}` is no array: {error}. But {wanted}") from error
     if shape in ((), (0,)) or shape[1:] == sample:  # a single value, which is refused by its length, or an empty list
+        return
+    if sample == (1,) and len(shape) == 1 and manifest.unroll == 1:  # a number for each sample
         return
     advice = ""
     if manifest.unroll > 1:

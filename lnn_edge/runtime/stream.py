@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from ..bundle.manifest import Manifest
 from ..bundle.spec import DT_INPUT
 from ..errors import NonFiniteError
 from .clock import make_clock
+from .constants import CONSTANT, ConstantInputs
 from .input_port import InputPort, by_name, feature_label
 from .readouts import label_of
 from .sequence import check_lengths, check_recording, recording_in_unroll_blocks, samples_from_unroll_blocks
@@ -40,27 +41,28 @@ class Stream:
     def __init__(self, manifest: Manifest, stepper: Stepper) -> None:
         self._manifest = manifest
         self._stepper = stepper
-        self._ports = {t.name: InputPort(t, stepper.sample[t.name], manifest.name) for t in manifest.inputs}
+        self._ports = {t.name: InputPort(t, stepper.sample[t.name], manifest.name) for t in manifest.streamed}
+        self._constants = ConstantInputs(manifest, stepper.sample)
         self._squeeze, self._unroll = manifest.batch == 1, manifest.unroll
         self._heads = frozenset(t.name for t in manifest.outputs)
         self._result: Any = None
         only = next(iter(self._ports.values())) if len(self._ports) == 1 else None
-        self._put: Callable[[Any], None] = only.put if only else self._put_named
+        self._put: Callable[[Any], None] = only.put if only and not self._constants.names else self._put_named
         self._clock = make_clock(manifest, stepper.sample.get(DT_INPUT))
         self._single = manifest.outputs[0].name if len(manifest.outputs) == 1 else None
         # A token that a step takes and gives back: list.pop is atomic, so two threads can never both hold it, and
         # unlike a lock nobody waits for it.
         self._token = [None]
         self.steps = 0
-        self.reset()
+        self.restore(initial_state(manifest))
 
     def step(self, x: Any, *, dt_s: Any = None, t_s: Any = None) -> Any:
         """Advance by one sample, or by one block of samples if the bundle was exported with `unroll`.
 
         Args:
-            x: The sample, float32 best, shape (features,), or (batch, features) if the batch is above 1; a block has
-                shape (unroll, features) or (batch, unroll, features). A dict of such arrays by input name if the model
-                has several inputs.
+            x: The sample, of the manifest's dtype at best, shape (features,), or (batch, features) if the batch is
+                above 1; a block has shape (unroll, features) or (batch, unroll, features). A dict of such arrays by
+                input name if the model has several inputs, constants not among them.
             dt_s: Only with measured time: seconds since the previous sample, within the manifest's `dt_range_s`. One
                 number, or shape (batch, unroll), with `unroll` 1 for single samples; for a block of a single row also
                 shape (unroll,).
@@ -127,20 +129,24 @@ class Stream:
         """
         return self._joined(run_recording(self, self._manifest, xs, dt_s, t_s))
 
-    def reset(self, rows: Sequence[int] | None = None) -> None:
+    def reset(self, rows: Sequence[int] | None = None, *, constants: Mapping[str, Any] | None = None) -> None:
         """Go back to the initial state; the next sample starts a new sequence.
 
         Args:
             rows: Of a batch, the numbers of the rows that start anew; the others go on. `None` for all of them.
+            constants: The constant inputs of the new sequence by name, shaped as one sample, (rows, ...) with `rows`.
+                `None` keeps those of the last one.
 
         Raises:
-            ValueError, TypeError: If there is no such row. The stream keeps the state it had.
+            ValueError, TypeError, NonFiniteError: If there is no such row, or a constant is missing, unknown or does
+                not fit. The stream keeps the state and the constants that it had.
         """
         start = initial_state(self._manifest)
-        if rows is None:
+        index = None if rows is None else checked_rows(rows, self._manifest.batch)
+        self._constants.put(constants, index if self._manifest.batch > 1 else None)
+        if index is None:
             self.restore(start)
             return
-        index = checked_rows(rows, self._manifest.batch)
         state = self._stepper.read_state()
         for name, value in start.tensors.items():
             state[name][index] = value[index]
@@ -152,7 +158,7 @@ class Stream:
 
         It can be pickled, so a program that is restarted goes on where it was.
         """
-        return State(self._stepper.read_state(), self._clock.last_s)
+        return State(self._stepper.read_state(), self._clock.last_s, self._constants.read())
 
     def restore(self, state: State) -> None:
         """Go on from a state that `snapshot`, `Model.step` or `Model.initial_state` gave.
@@ -161,11 +167,14 @@ class Stream:
             TypeError, ValueError, NonFiniteError: If it does not fit; the stream keeps the state it had.
         """
         check_state(state, self._manifest)
-        if state.kept:
+        kept = {name: value for name, value in state.kept.items() if not name.startswith(CONSTANT)}
+        if kept:
             raise ValueError(
                 "the state comes from a stream of windows or readouts, and holds what this one has no place for. "
                 "Restore it into a stream that is made in the same way: model.stream(window=...)"
             )
+        if state.kept:
+            self._constants.put({name.removeprefix(CONSTANT): value for name, value in state.kept.items()})
         self._stepper.write_state(state.tensors)
         self._clock.last_s = state.t_s
         self._result = None
@@ -181,7 +190,9 @@ class Stream:
         return samples if len(samples) > 1 else next(iter(samples.values()))
 
     def _put_named(self, x: Any) -> None:
-        for name, value in by_name(x, self._ports).items():
+        if len(self._ports) == 1 and not isinstance(x, Mapping):
+            x = dict.fromkeys(self._ports, x)
+        for name, value in by_name(x, self._ports, self._constants.names).items():
             self._ports[name].put(value)
 
     def _result_message(self) -> str:
@@ -216,6 +227,8 @@ class Stream:
 def run_recording(stream: Any, manifest: Manifest, xs: Any, dt_s: Any, t_s: Any) -> list[Any]:
     """What `run` does: the results of all calls, copied; any error leaves the stream as it was."""
     check_recording(manifest, xs)
+    if isinstance(xs, Mapping):  # a constant among them has no length of its own
+        by_name(xs, {t.name: None for t in manifest.streamed}, [t.name for t in manifest.constants])
     check_lengths(xs, dt_s=dt_s, t_s=t_s)
     if manifest.unroll > 1:
         xs, dt_s, t_s = recording_in_unroll_blocks(manifest, xs, dt_s, t_s)

@@ -18,6 +18,7 @@ from ..arrays import Array
 from ..bundle.manifest import Manifest
 from ..bundle.spec import DT_INPUT, MAX_WINDOW, Readout
 from .clock import make_clock
+from .constants import CONSTANT
 from .readouts import LAST, RecentOutputs
 from .state import State, check_state, initial_state
 from .stream import SECOND_THREAD, Stream, newest_label, run_recording
@@ -30,6 +31,7 @@ _ANOTHER = (
     "model.stream(window=...)"
 )
 _Call = tuple[Any, Any]  # what `Stream.step` takes: sample and dt
+_Constants = Mapping[str, Any] | None
 
 
 class ReadoutStream(Stream):
@@ -89,18 +91,19 @@ class ReadoutStream(Stream):
             return {name: np.stack([result[name] for result in results]) for name in results[0]}
         return np.stack(results)
 
-    def reset(self, rows: Sequence[int] | None = None) -> None:
+    def reset(self, rows: Sequence[int] | None = None, *, constants: Mapping[str, Any] | None = None) -> None:
         """Begin anew: the next sample is the first of a sequence, and of a window.
 
         Raises:
             ValueError: If only some rows are to begin anew: all rows are in the same windows.
+            TypeError, ValueError, NonFiniteError: If a constant is missing, unknown or does not fit.
         """
         if rows is not None:
             raise ValueError(
                 "windows and readouts are of all rows together, so single rows cannot begin anew. Leave `rows` out, "
                 "or give each row a stream of its own, of a bundle with batch=1"
             )
-        self._how.begin()
+        self._how.begin(constants)
         self._clock.last_s, self._newest, self.fresh = None, None, False
 
     def snapshot(self) -> State:
@@ -156,7 +159,7 @@ class _How(Protocol):
     def checked(self, x: Any) -> Any:
         """A copy of a sample, checked."""
 
-    def begin(self) -> None:
+    def begin(self, constants: _Constants = None) -> None:
         """Forget all samples."""
 
     def read(self) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -174,8 +177,8 @@ class _Row:
         self._names = [t.name for t in manifest.outputs]
         self._unroll, self._time_axis = manifest.unroll, 0 if manifest.batch == 1 else 1
 
-    def begin(self) -> None:
-        self.stream.reset()
+    def begin(self, constants: _Constants = None) -> None:
+        self.stream.reset(constants=constants)
         self.recent.clear()
 
     def step(self, x: Any, dt: Array | None) -> Any:
@@ -203,17 +206,19 @@ class _Running:
     def checked(self, x: Any) -> Any:
         return self._row.stream.checked(x)
 
-    def begin(self) -> None:
-        self._row.begin()
+    def begin(self, constants: _Constants = None) -> None:
+        self._row.begin(constants)
 
     def read(self) -> tuple[dict[str, Array], dict[str, Array]]:
-        return dict(self._row.stream.snapshot().tensors), self._row.recent.read()
+        state = self._row.stream.snapshot()
+        return dict(state.tensors), self._row.recent.read() | dict(state.kept)
 
     def write(self, tensors: Mapping[str, Array], kept: Mapping[str, Array]) -> None:
-        if kept and "count" not in kept:
+        constants, own = _apart(kept)
+        if own and "count" not in own:
             raise ValueError(_ANOTHER.format("samples of windows, but this stream has none"))
-        self._row.stream.restore(State({name: value.copy() for name, value in tensors.items()}))
-        self._row.recent.write(kept or {"count": np.array(0)})
+        self._row.stream.restore(State({name: value.copy() for name, value in tensors.items()}, None, constants))
+        self._row.recent.write(own or {"count": np.array(0)})
 
 
 class _Windows:
@@ -278,24 +283,28 @@ class _Windows:
             row.count(row.step(*own))
         return row.recent.value()
 
-    def begin(self) -> None:
+    def begin(self, constants: _Constants = None) -> None:
+        for row in self._rows:
+            row.begin(constants)
         self._kept.clear()
         self._calls = 0
 
     def read(self) -> tuple[dict[str, Array], dict[str, Array]]:
         shape = (len(self._kept), self._manifest.batch, self._manifest.unroll)
-        names = [t.name for t in self._manifest.inputs]
+        names = [t.name for t in self._manifest.streamed]
         samples = [x if isinstance(x, dict) else {names[0]: x} for x, _ in self._kept]
-        kept = {f"sample.{name}": np.array([own[name] for own in samples], np.float32) for name in names if samples}
+        kept = {f"sample.{name}": np.array([own[name] for own in samples]) for name in names if samples}
+        kept |= self._rows[0].stream.snapshot().kept
         if samples and DT_INPUT in self._manifest.sample_inputs():
             kept["dt"] = np.array([dt for _, dt in self._kept], np.float32).reshape(shape)
         start = {name: value.copy() for name, value in initial_state(self._manifest).tensors.items()}
         return start, kept | {"calls": np.array(self._calls)}
 
-    def write(self, _tensors: Mapping[str, Array], kept: Mapping[str, Array]) -> None:
+    def write(self, _tensors: Mapping[str, Array], every: Mapping[str, Array]) -> None:
+        constants, kept = _apart(every)
         if kept and "calls" not in kept:
             raise ValueError(_ANOTHER.format("no samples of windows"))
-        self.begin()
+        self.begin({name.removeprefix(CONSTANT): value for name, value in constants.items()} or None)
         calls = int(kept.get("calls", np.array(0)).item())
         samples = {name.removeprefix("sample."): v for name, v in kept.items() if name.startswith("sample.")}
         count = min((len(value) for value in samples.values()), default=0)
@@ -313,11 +322,17 @@ class _Windows:
     def _check(self, samples: Mapping[str, Array], dt: Array | None, count: int, calls: int) -> None:
         if count == calls == 0:
             return
-        names, unroll = {t.name for t in self._manifest.inputs}, self._manifest.unroll
+        names, unroll = {t.name for t in self._manifest.streamed}, self._manifest.unroll
         timed = DT_INPUT in self._manifest.sample_inputs()
         if set(samples) != names or timed != (dt is not None) or count != min(calls, self._length):
             held = f"{count * unroll} samples of {calls * unroll}, expected those of windows of {self._length * unroll}"
             raise ValueError(_ANOTHER.format(held))
+
+
+def _apart(kept: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Constants, and what else a state keeps."""
+    constants = {name: value for name, value in kept.items() if name.startswith(CONSTANT)}
+    return constants, {name: value for name, value in kept.items() if name not in constants}
 
 
 def check_window(window: object, every: object) -> tuple[int, int]:

@@ -21,6 +21,7 @@ SINGLE_STEPS = "single steps"  # the segment of calls from states that exact ari
 
 _SHORT = 4  # constant, stepped and extreme segments are this many times shorter than the others: they settle
 _EXTREME = 10.0  # times the largest recorded magnitude
+_CONSTANT_FOR = 64  # samples of a sequence where constants of many values are to be seen
 
 DT_REGIMES = {  # with measured time: which dt each segment is stepped with
     "recorded": "the period with 20 % of jitter",
@@ -73,7 +74,7 @@ def excite(
         parts.append(("recorded", repeated, _jittered(rng, time, steps, batch), reset))
     if window is not None:
         parts.append(_windows(rng, tensors, time, recorded, scales, window, short))
-    parts += _made(rng, tensors, time, scales, steps, short)
+    parts += _made(rng, tensors, time, scales, steps, short, unroll)
     return _joined(parts, tensors, time)
 
 
@@ -88,11 +89,12 @@ def _windows(
 ) -> tuple[str, dict[str, Array], Array, Array]:
     """Windows for so many steps, at least two, of the recordings if there are any."""
     count = max(2, -(-steps // window)) * window
-    samples = {t.name: _random(rng, count, t.shape, scales[t.name]) for t in tensors}
+    reset = np.resize(_first(window), count)
+    samples = {t.name: _drawn("random", rng, t, scales[t.name], reset) for t in tensors}
     if recorded is not None:
         cut = {name: _whole_calls(rows, window, "window", "`window`") for name, rows in recorded.items()}
         samples = {name: _repeated(rows, count) for name, rows in cut.items()}
-    return "windows", samples, _jittered(rng, time, count, tensors[0].shape[0]), np.resize(_first(window), count)
+    return "windows", samples, _jittered(rng, time, count, tensors[0].shape[0]), reset
 
 
 def excite_again(tensors: Sequence[Tensor], time: Time, steps: int, *, unroll: int = 1, seed: int = 1) -> Excitation:
@@ -107,24 +109,42 @@ def excite_again(tensors: Sequence[Tensor], time: Time, steps: int, *, unroll: i
     """
     short = steps // (3 + _SHORT) // unroll * unroll
     scales = {t.name: _scale(None, t) for t in tensors}
-    parts = _made(np.random.default_rng(seed), tensors, time, scales, steps - 3 * short, short)
+    parts = _made(np.random.default_rng(seed), tensors, time, scales, steps - 3 * short, short, unroll)
     return _joined([part for part in parts if len(part[3])], tensors, time)
 
 
 def _made(
-    rng: np.random.Generator, tensors: Sequence[Tensor], time: Time, scales: dict[str, Array], steps: int, short: int
+    rng: np.random.Generator,
+    tensors: Sequence[Tensor],
+    time: Time,
+    scales: dict[str, Array],
+    steps: int,
+    short: int,
+    unroll: int,
 ) -> list[tuple[str, dict[str, Array], Array, Array]]:
     """What no recording has: so many random samples, and so many of each other kind."""
     parts = []
+    changing = any(t.constant for t in tensors)
     for name, count, regime in (
         ("random", steps, _spread),
         ("constant", short, _nominal),
         ("step", short, _gapped),
         (EXTREME, short, _edges),
     ):
-        samples = {t.name: _SHAPES[name](rng, count, t.shape, scales[t.name]) for t in tensors}
-        parts.append((name, samples, regime(rng, time, count, tensors[0].shape[0]), _first(count)))
+        reset = _first(count)
+        if changing:  # half of it in short sequences, each with constants of its own
+            reset[: count // 2 : -(-_CONSTANT_FOR // unroll) * unroll] = 1
+        samples = {t.name: _drawn(name, rng, t, scales[t.name], reset) for t in tensors}
+        parts.append((name, samples, regime(rng, time, count, tensors[0].shape[0]), reset))
     return parts
+
+
+def _drawn(kind: str, rng: np.random.Generator, tensor: Tensor, scale: Array, reset: Array) -> Array:
+    """Samples of one kind; a constant input changes where a sequence begins."""
+    count = int(reset.sum()) if tensor.constant else len(reset)
+    draw = _SHAPES if tensor.dtype == "float32" else _WHOLE
+    samples: Array = draw[kind](rng, count, tensor.shape, scale)
+    return samples[np.cumsum(reset) - 1] if tensor.constant else samples
 
 
 def _joined(
@@ -143,7 +163,9 @@ def _joined(
 
 
 def _legal_values(samples: Array, tensor: Tensor) -> Array:
-    """As float32, inside the limits that the runtime enforces."""
+    """As the input's dtype, inside the limits that the runtime enforces."""
+    if tensor.dtype != "float32":
+        return samples.astype(tensor.dtype)  # drawn and recorded inside them
     limits = [f.limits or (-np.inf, np.inf) for f in tensor.features]
     if limits:
         low, high = (np.array(side, np.float32) for side in zip(*limits, strict=True))
@@ -187,7 +209,12 @@ def _repeated(recordings: list[Array], steps: int) -> Array:
 
 
 def _scale(recorded: dict[str, list[Array]] | None, tensor: Tensor) -> Array:
-    """Size of typical samples: per feature where the tensor is a feature vector, else one number."""
+    """Size of typical samples: per feature where the tensor is a feature vector, else one number.
+
+    Of whole numbers the lowest and the highest, (2, ...).
+    """
+    if tensor.dtype != "float32":
+        return _span(None if recorded is None else np.concatenate(recorded[tensor.name]), tensor)
     if recorded is not None:
         whole = np.concatenate(recorded[tensor.name])
         axes = tuple(range(whole.ndim - 1)) if len(tensor.shape) == 2 else None
@@ -195,6 +222,16 @@ def _scale(recorded: dict[str, list[Array]] | None, tensor: Tensor) -> Array:
     else:
         largest = np.array([max(map(abs, f.range)) if f.range else 1.0 for f in tensor.features] or 1.0)
     return np.maximum(largest, 1e-3)
+
+
+def _span(recorded: Array | None, tensor: Tensor) -> Array:
+    """Lowest and highest whole numbers that a model takes: by its limits, or as far as was seen."""
+    sides = [f.limits or f.range or (0, 1) for f in tensor.features]
+    if sides:
+        return np.array(list(zip(*sides, strict=True)), np.int64)
+    if tensor.dtype == "uint8" or recorded is None:
+        return np.array([0, 255 if tensor.dtype == "uint8" else 1])
+    return np.array([recorded.min(), recorded.max()], np.int64)
 
 
 def _random(rng: np.random.Generator, count: int, shape: tuple[int, ...], scale: Array) -> Array:
@@ -219,6 +256,27 @@ def _extreme(rng: np.random.Generator, count: int, shape: tuple[int, ...], scale
 
 
 _SHAPES = {"random": _random, "constant": _constant, "step": _step, EXTREME: _extreme}
+
+
+def _any_number(rng: np.random.Generator, count: int, shape: tuple[int, ...], span: Array) -> Array:
+    numbers: Array = rng.integers(span[0], span[1] + 1, (count, *shape))
+    return numbers
+
+
+def _one_number(rng: np.random.Generator, count: int, shape: tuple[int, ...], span: Array) -> Array:
+    return np.repeat(_any_number(rng, 1, shape, span), count, axis=0)
+
+
+def _held_numbers(rng: np.random.Generator, count: int, shape: tuple[int, ...], span: Array) -> Array:
+    return np.repeat(_any_number(rng, -(-count // 16), shape, span), 16, axis=0)[:count]
+
+
+def _ends(rng: np.random.Generator, count: int, shape: tuple[int, ...], span: Array) -> Array:
+    numbers: Array = np.where(rng.random((count, *shape)) < 0.5, span[0], span[1])
+    return numbers
+
+
+_WHOLE = {"random": _any_number, "constant": _one_number, "step": _held_numbers, EXTREME: _ends}
 
 
 def _period(time: Time) -> float:

@@ -19,7 +19,7 @@ class Excitation:
     """Samples to step through.
 
     Args:
-        inputs: Per input, float32 (steps, *shape).
+        inputs: Per input, (steps, *shape) of its dtype; a constant is repeated with each step of its sequence.
         dt: Seconds, float32 (steps, batch, 1); `None` with fixed time.
         reset: uint8 (steps,); 1 where the state goes back to its initial value first.
         segments: Name, start and stop of each segment.

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 from bundles import INPUTS, manifest_of, small_cfc
-from command_line import bare_call, csv_text, samples
+from command_line import bare_call, csv_text, samples, table
 from safetensors.torch import save_model
 
 import lnn_edge
@@ -95,6 +95,63 @@ def test_export_and_inspect_tell_about_windows_and_labels(call, work, short_comm
     assert call("verify", "gait.lnn")[0] == 0
 
 
+REACH = """import torch
+from ncps.torch import CfC
+
+
+class Reach(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.rnn = torch.nn.Embedding(4, 2), CfC(5, 6)
+
+    def forward(self, x, goal):
+        beside = goal.unsqueeze(1).expand(-1, x.shape[1], -1)
+        return self.rnn(torch.cat([x[..., :1], self.table(x[..., 1].long()), beside], -1))[0]
+
+
+def make():
+    torch.manual_seed(0)
+    return Reach()
+"""
+
+
+def test_constants_from_the_example_to_the_stream(call, work, short_commands):
+    (work / "reach.py").write_text(REACH)
+    draws = np.random.default_rng(0)
+    x = np.stack([draws.normal(size=(3, 12)), draws.integers(0, 4, (3, 12))], -1).astype(np.float32)
+    np.savez("walk.npz", x=x, goal=draws.normal(size=(3, 2)).astype(np.float32))
+    named = ["--example", "walk.npz", "--constants", "goal", "--inputs", "speed,gear::0:3"]
+    code, _, err = call("export", "reach.py:make", "reach.lnn", *named)
+    assert code == 0, err
+    (goal,) = [line for line in call("inspect", "reach.lnn")[1].splitlines() if line.lstrip().startswith("goal ")]
+    assert "[1, 2], once per sequence" in goal
+    rows = csv_text(x[0].tolist(), ["speed", "gear"])
+    code, out, err = call("run", "reach.lnn", "--constant", "goal=0.5,-1", stdin=rows)
+    assert code == 0, err
+    got = np.array(table(out)[1], np.float32)
+    np.testing.assert_array_equal(got, lnn_edge.load("reach.lnn").stream(constants={"goal": [0.5, -1]}).run(x[0]))
+    assert call("verify", "reach.lnn", "--against", "reach.py:make", "--example", "walk.npz")[0] == 0
+    assert call("verify", "reach.lnn", "--against", "reach.py:make")[0] == 0
+    for wrong, message in (
+        ([], "'reach' has constant inputs, which each recording needs. Type, with their values: --constant goal=0,0"),
+        (["--constant", "goal=0.5"], "`goal` has shape (1,), but model 'reach' takes shape (2,) per sequence"),
+        (["--constant", "goal"], "--constant is 'goal', expected a name and numbers: --constant goal=0.5,-1.2"),
+        (["--constant", "goal=1,2", "--constant", "goal=1,2"], "--constant goal is given twice"),
+    ):
+        code, out, err = call("run", "reach.lnn", *wrong, stdin=rows)
+        assert (code, out) == (2, "")
+        assert message in err
+
+
+@pytest.mark.parametrize("content", [b"nothing", b"PK\x03\x04 cut"])
+def test_an_archive_that_is_none(content, call, work):
+    Path("x.npz").write_bytes(content)
+    code, _, err = call("export", "train.py:make_model", "gait.lnn", "--example", "x.npz")
+    assert code == 2
+    assert "--example 'x.npz' is no archive of arrays of numbers" in err
+    assert "In Python type: np.savez('x.npz', x=..., goal=...)" in err
+
+
 def test_export_from_a_package_with_measured_time(call, work, short_commands):
     (work / "nets").mkdir()
     (work / "nets/__init__.py").touch()
@@ -143,11 +200,8 @@ def test_export_of_a_network_asks_for_an_example_as_it_is_typed(call, work):
     np.save("x.npy", samples(9)[None])
     code, _, err = call("export", "net.py:Gaps", "gait.lnn", "--example", "x.npy")
     assert code == 2
-    assert "`example` is ndarray, but the model takes the inputs ['x', 'gaps']: pass a dict of arrays to" in err
-    assert (
-        "lnn_edge.export_model in Python. If one of them is the time between samples, call it one of `timespans`,"
-        in err
-    )
+    assert "`example` is ndarray, but the model takes the inputs ['x', 'gaps']: pass a dict of arrays (" in err
+    assert "--example FILE.npz). If one of them is the time between samples, call it one of `timespans`," in err
 
 
 def test_help_says_what_a_forward_must_call_time(call):
@@ -246,7 +300,7 @@ def test_export_uses_recorded_samples(call, work, kind):
     ("arguments", "expected"),
     [
         (["--example", "x.csv"], "--example with a .csv file needs --inputs"),
-        (["--example", "x.wav"], "--example is 'x.wav', expected a .npy or .csv file"),
+        (["--example", "x.wav"], "--example is 'x.wav', expected a .npy, .npz or .csv file"),
         (["--example", "x.csv", "--inputs", "acc_x,acc_q,gyro_z"], "'x.csv' has no column 'acc_q'. Valid: acc_x"),
         (["--example", "none.npy"], "'none.npy': No such file or directory. Check the name"),
         (

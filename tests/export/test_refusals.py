@@ -426,7 +426,7 @@ class TestArguments:
         assert ("recorded", SHORT_PROOF.least) in [(s.name, s.steps) for s in report.segments]
 
     def test_time_among_the_inputs(self, tmp_path):
-        """A forward that calls its time by a name of its own: one row of times looks like one sample of 50 features."""
+        """A forward that calls its time by a name of its own, with another number of times than of samples."""
 
         class Net(nn.Module):
             def __init__(self):
@@ -442,5 +442,5 @@ class TestArguments:
             ValueError,
             r"lengths per input: \{'x': \[50\], 'gaps': \[1\]\}, expected \(batch, time, ...\) each. If one of "
             r"them is the time between samples, call it one of `timespans`, .*`ts` in the forward: export then",
-            example={"x": np.zeros((1, 50, INPUTS)), "gaps": np.ones((1, 50))},
+            example={"x": np.zeros((1, 50, INPUTS)), "gaps": np.ones((1, 1, 49))},
         )

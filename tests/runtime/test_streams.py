@@ -393,7 +393,7 @@ def test_recordings_of_several_inputs_are_named():
     from lnn_edge.bundle.spec import Tensor
     from lnn_edge.runtime.sequence import check_recording
 
-    model = SimpleNamespace(name="m", batch=1, unroll=1, inputs=(Tensor("camera", (1, 4, 4)), Tensor("imu", (1, 2))))
+    model = SimpleNamespace(name="m", batch=1, unroll=1, streamed=(Tensor("camera", (1, 4, 4)), Tensor("imu", (1, 2))))
     check_recording(model, {"camera": np.zeros((7, 4, 4)), "imu": np.zeros((7, 2))})
     with pytest.raises(ValueError, match=r"`xs\['imu'\]` has shape \(7, 3\), but model 'm' takes .* shape \(T, 2\)"):
         check_recording(model, {"camera": np.zeros((7, 4, 4)), "imu": np.zeros((7, 3))})

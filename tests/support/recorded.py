@@ -10,7 +10,7 @@ from networks import NETWORKS, PERIOD_S, TIMESPAN, built
 
 from lnn_edge.bundle.program import StepProgram
 from lnn_edge.bundle.spec import Time
-from lnn_edge.export.recordings import recordings
+from lnn_edge.export.recordings import examples
 from lnn_edge.export.trained.open import open_module
 
 __all__ = ["MODELS", "TIMES", "program_of", "trained_of"]
@@ -27,7 +27,7 @@ def trained_of(name: str) -> Any:
     make, example = NETWORKS[name]
     samples = example()
     opened = open_module(built(make), example=samples)
-    return opened.trained(1, recordings(opened, 1, samples))
+    return opened.trained(1, examples(opened, 1, samples)[0])
 
 
 @cache

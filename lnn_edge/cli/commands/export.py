@@ -46,7 +46,8 @@ EPILOG = """examples:
   lnn-edge export gait.safetensors gait.lnn
   lnn-edge export train.py:make_model gait.lnn --weights gait.pt --time measured --period-s 0.02 \\
       --inputs acc_x:m/s2,acc_y:m/s2,gyro_z:rad/s --example walk.csv --plot error.svg
-  lnn-edge export train.py:make_policy policy.lnn --weights policy.pt --step step --example walk.npy"""
+  lnn-edge export train.py:make_policy policy.lnn --weights policy.pt --step step --example walk.npy
+  lnn-edge export train.py:make_policy reach.lnn --weights reach.pt --example walk.npz --constants goal"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,6 +96,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels", metavar="NAMES", help="names of the classes, one per output column, as in --labels walk,run,stand"
     )
     parser.add_argument(
+        "--constants",
+        metavar="NAMES",
+        help="inputs that are given once per sequence and not with each sample, as in --constants goal,device; needs "
+        "--example FILE.npz",
+    )
+    parser.add_argument(
         "--inputs",
         metavar="NAMES",
         help="input columns: name, name:unit or name:unit:low:high (what is legal), separated by commas",
@@ -125,6 +132,7 @@ class _Choices(Struct, frozen=True):
     every: int | None
     readout: str | None
     labels: str | None
+    constants: str | None
     inputs: str | None
     outputs: str | None
     steps: int
@@ -154,6 +162,7 @@ def _choices(arguments: argparse.Namespace) -> _Choices:
         every=arguments.every,
         readout=arguments.readout,
         labels=arguments.labels,
+        constants=arguments.constants,
         inputs=arguments.inputs,
         outputs=arguments.outputs,
         steps=arguments.steps,
@@ -190,7 +199,8 @@ def _export(choices: _Choices) -> int:
             window=choices.window,
             every=choices.every,
             readout=choices.readout,
-            labels=None if choices.labels is None else [label.strip() for label in choices.labels.split(",")],
+            labels=_words(choices.labels),
+            constants=_words(choices.constants),
             inputs=inputs,
             outputs=outputs,
             overwrite=choices.overwrite,
@@ -201,3 +211,8 @@ def _export(choices: _Choices) -> int:
     show_proof(report, choices.view)
     print_result(f"saved {report.path}{str(report).removeprefix(report.path.name)}", choices.view.json)
     return OK
+
+
+def _words(text: str | None) -> list[str] | None:
+    """Names separated by commas."""
+    return None if text is None else [word.strip() for word in text.split(",")]

@@ -106,14 +106,16 @@ def _time(time: Time) -> str:
 def _features(what: str, tensors: Sequence[Tensor]) -> str:
     rows: list[tuple[str, ...]] = []
     for tensor in tensors:
+        dtype = "" if tensor.dtype == "float32" else f" {tensor.dtype}"
+        once = ", once per sequence" if tensor.constant else ""
+        named = [(tensor.name, f"{list(tensor.shape)}{dtype}{once}")] + [("", "")] * len(tensor.features)
         if not tensor.features:
-            rows.append((tensor.name, str(list(tensor.shape)), "", "", "", ""))
-        for k, f in enumerate(tensor.features):
+            rows.append((*named[0], "", "", "", ""))
+        free = "any finite" if tensor.dtype == "float32" else f"any {tensor.dtype}"
+        for front, f in zip(named, tensor.features, strict=False):
             pair = [f"{f.range[0]:.4g} to {f.range[1]:.4g}" if f.range else "-"]
-            pair.append(f"{f.limits[0]:g} to {f.limits[1]:g}" if f.limits else "any finite")
-            rows.append(
-                (tensor.name if k == 0 else "", str(list(tensor.shape)) if k == 0 else "", f.name, f.unit or "-", *pair)
-            )
+            pair.append(f"{f.limits[0]:g} to {f.limits[1]:g}" if f.limits else free)
+            rows.append((*front, f.name, f.unit or "-", *pair))
     return grid((what, "shape", "column", "unit", "seen", "legal"), rows)
 
 

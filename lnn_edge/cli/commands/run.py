@@ -39,6 +39,7 @@ EPILOG = """examples:
   lnn-edge run gait.lnn --input walk.csv --output gait.csv
   lnn-edge run gait.lnn --input walk.csv --reset-column recording --format jsonl
   lnn-edge run gait.lnn --input walk.csv --window 30 --every 5
+  lnn-edge run reach.lnn --input walk.csv --constant goal=0.5,-1.2
   sensor | lnn-edge run gait.lnn --time-column t | controller
   sensor | lnn-edge run gait.lnn --time-column t --on-bad skip --on-gap reset --output live.csv"""
 
@@ -85,6 +86,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="with --window, rows from the beginning of one window to that of the next (default: as exported, else N)",
     )
+    parser.add_argument(
+        "--constant",
+        action="append",
+        metavar="NAME=VALUES",
+        help="a constant input of the model, the same for all recordings, as in --constant goal=0.5,-1.2; once for "
+        "each of them",
+    )
     add_backend_arguments(parser)
 
 
@@ -112,8 +120,32 @@ def _choices(arguments: argparse.Namespace) -> _Choices:
         arguments.input,
         arguments.output,
         Layout(arguments.format, arguments.reset_column, arguments.time_column),
-        Handling(source, arguments.time_column, arguments.on_bad, arguments.on_gap, arguments.window, arguments.every),
+        Handling(
+            source,
+            arguments.time_column,
+            arguments.on_bad,
+            arguments.on_gap,
+            arguments.window,
+            arguments.every,
+            _constants(arguments.constant),
+        ),
     )
+
+
+def _constants(given: list[str] | None) -> dict[str, list[float]] | None:
+    """What `--constant` says, by name."""
+    if given is None:
+        return None
+    found: dict[str, list[float]] = {}
+    for text in given:
+        name, _, numbers = text.partition("=")
+        if name in found:
+            raise ValueError(f"--constant {name} is given twice")
+        try:
+            found[name] = [float(number) for number in numbers.split(",")]
+        except ValueError:
+            raise ValueError(f"--constant is '{text}', expected a name and numbers: --constant goal=0.5,-1.2") from None
+    return found
 
 
 def _run(choices: _Choices) -> int:
@@ -193,12 +225,19 @@ class _Summary:
 
 
 def _check_model(model: Model, handling: Handling) -> None:
-    if model.manifest.batch != 1 or len(model.inputs) != 1 or not model.inputs[0].features:
+    streamed = model.manifest.streamed
+    if model.manifest.batch != 1 or len(streamed) != 1 or not streamed[0].features:
         raise ValueError(
             f"`run` takes models with one row of named features per sample; '{model.name}' takes "
-            f"{[list(t.shape) for t in model.inputs]}. Use lnn_edge.load in Python"
+            f"{[list(t.shape) for t in streamed]}. Use lnn_edge.load in Python"
         )
-    model.stream(window=handling.window, every=handling.every)  # what it refuses is told before anything is written
+    if model.manifest.constants and handling.constants is None:
+        numbers = {t.name: ",".join("0" for _ in t.features) for t in model.manifest.constants}
+        typed = " ".join(f"--constant {name}={values}" for name, values in numbers.items())
+        raise ValueError(
+            f"'{model.name}' has constant inputs, which each recording needs. Type, with their values: {typed}"
+        )
+    handling.stream(model)  # what it refuses is told before anything is written
     if model.time.mode == "measured" and handling.time_column is None:
         raise ValueError(f"'{model.name}' has measured time: name the column with the time in seconds, --time-column")
     if model.time.mode == "fixed" and handling.on_gap == "reset":
@@ -212,7 +251,7 @@ def _stream(model: Model, choices: _Choices, lines: IO[str], results: Results, s
     from ...runtime.transport.csv_file import read_columns, reader, rows
 
     layout, source = choices.layout, choices.handling.source
-    names = [f.name for f in model.inputs[0].features]
+    names = [f.name for f in model.manifest.streamed[0].features]
     table = reader(lines)
     columns = read_columns(table, names, layout.reset_column, layout.time_column, source)
     summary.feed = feed = Feed(model, choices.handling, make_writer(model, layout, results))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +21,7 @@ from ..cores.liquid import is_core
 from ..cores.timespans import timespans_from_dt
 from ..trace.trace import raised_by_us, users_line
 from .checks import Checks
+from .example import as_given
 
 __all__ = ["STATE_NAMES", "TIME_NAMES", "Forward", "Known", "Leaf", "leaf_from_shapes", "leaf_name", "needed_arguments"]
 
@@ -58,14 +59,22 @@ class Forward:
         inputs: The inputs; one that is called "input" is passed by place, others by name.
         batch: Rows per step.
         batch_first: Whether it takes (batch, time, ...).
+        scalars: Names of the inputs that have no axis for features.
         timed: Whether it is given timespans of 1 although it has a default for them: a step that it is compared with
             gets them.
     """
 
     def __init__(
-        self, module: nn.Module, inputs: Sequence[Tensor], *, batch: int, batch_first: bool, timed: bool = False
+        self,
+        module: nn.Module,
+        inputs: Sequence[Tensor],
+        *,
+        batch: int,
+        batch_first: bool,
+        scalars: Collection[str] = (),
+        timed: bool = False,
     ) -> None:
-        self._inputs, self._batch = inputs, batch
+        self._inputs, self._batch, self._scalars = inputs, batch, scalars
         self.axis = 1 if batch_first else 0  # of time
         core = is_core(module)
         signature = forward_signature(type(module)) if core else inspect.signature(module.forward)
@@ -117,8 +126,8 @@ class Forward:
 
     def on(self, module: nn.Module, samples: Mapping[str, Array]) -> Any:
         """What a module returns for one row of a few samples, (steps, ...) each, one timespan apart."""
-        inputs = [torch.from_numpy(value).float().unsqueeze(1 - self.axis) for value in samples.values()]
-        spans = torch.ones(len(next(iter(samples.values())))).unsqueeze(1 - self.axis)
+        inputs = [self._sequence(t, samples[t.name]) for t in self._inputs]
+        spans = torch.ones(len(samples[self._inputs[0].name])).unsqueeze(1 - self.axis)
         with torch.no_grad():
             try:
                 return self._tried(module, inputs, spans if self._needs_time else None)
@@ -128,6 +137,14 @@ class Forward:
                 result = self._tried_with_time(module, inputs, spans)
         self._needs_time = True  # its default is none that it can be called with
         return result
+
+    def accepts(self, module: nn.Module, samples: Mapping[str, Array]) -> bool:
+        """Whether a module takes a few samples of one row, (steps, *shape) by input, or raises."""
+        try:
+            self.on(module, samples)
+        except ValueError:  # what the user's code raised, told by ours
+            return False
+        return True
 
     def _tried_with_time(self, module: nn.Module, inputs: Sequence[torch.Tensor], spans: torch.Tensor) -> Any:
         """Call again with timespans; if that fails as well, the first error is the one to tell."""
@@ -140,10 +157,19 @@ class Forward:
         self, samples: Excitation, time: Time, part: slice, row: int
     ) -> tuple[list[torch.Tensor], torch.Tensor | None]:
         """Inputs and timespans of one row; no timespans where the training passed none."""
-        arrays = (torch.from_numpy(samples.inputs[t.name][part, row]) for t in self._inputs)
+        given = [self._sequence(t, samples.inputs[t.name][part, row]) for t in self._inputs]
         spans = self._spans(samples, time, part, row)
-        axis = 1 - self.axis
-        return [array.unsqueeze(axis) for array in arrays], None if spans is None else spans.unsqueeze(axis)
+        return given, None if spans is None else spans.unsqueeze(1 - self.axis)
+
+    def _sequence(self, tensor: Tensor, values: Array) -> torch.Tensor:
+        """Samples of one row, (steps, *shape), as the forward takes them; a constant has no axis of time."""
+        given = as_given(tensor, values, tensor.name in self._scalars)
+        return given[:1] if tensor.constant else given.unsqueeze(1 - self.axis)
+
+    def one_sample(self, samples: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """One sample of one row, (1, *shape) per input, as the forward takes it."""
+        flat = [x.squeeze(-1) if t.name in self._scalars else x for t, x in zip(self._inputs, samples, strict=True)]
+        return [x if t.constant else x.unsqueeze(self.axis) for t, x in zip(self._inputs, flat, strict=True)]
 
     def _spans(self, samples: Excitation, time: Time, part: slice, row: int) -> torch.Tensor | None:
         if samples.dt is not None:

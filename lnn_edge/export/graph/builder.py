@@ -13,12 +13,18 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ...arrays import Array
 from ...bundle.opset import IR_VERSION, OPERATORS, OPSET
-from ...bundle.spec import Graph, Precision
+from ...bundle.spec import Dtype, Graph, Precision
+from ...wording import listed
 from .float16 import halved
 
 __all__ = ["GraphBuilder", "Shape", "Value", "check_limits", "graph_facts"]
 
 Shape = tuple[int, ...]
+_TYPES: dict[Dtype, int] = {
+    "float32": TensorProto.FLOAT,
+    "int32": TensorProto.INT32,
+    "uint8": TensorProto.UINT8,
+}
 
 
 class Value:
@@ -72,10 +78,13 @@ class GraphBuilder:
         yield
         self._marking = before
 
-    def input(self, name: str, shape: Sequence[int]) -> str:
-        """Declare a float32 graph input."""
-        self._inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)))
-        return name
+    def input(self, name: str, shape: Sequence[int], dtype: Dtype = "float32") -> str:
+        """Declare a graph input; whole numbers become float32 at once."""
+        self._inputs.append(helper.make_tensor_value_info(name, _TYPES[dtype], list(shape)))
+        if dtype == "float32":
+            return name
+        with self.exact():
+            return self.node("Cast", name, to=TensorProto.FLOAT)
 
     def output(self, value: str, name: str, shape: Sequence[int]) -> None:
         """Make a value a float32 graph output under a name of its own.
@@ -204,8 +213,8 @@ def check_limits(model: onnx.ModelProto) -> None:
         raise ValueError(f"graph uses operators outside the portable set: {', '.join(foreign)}")
     for value in (*graph.input, *graph.output):
         kind = value.type.tensor_type
-        if kind.elem_type != TensorProto.FLOAT or not all(d.dim_value > 0 for d in kind.shape.dim):
-            raise ValueError(f"graph tensor '{value.name}' must be float32 with a static shape")
+        if kind.elem_type not in _TYPES.values() or not all(d.dim_value > 0 for d in kind.shape.dim):
+            raise ValueError(f"graph tensor '{value.name}' must be one of {listed(_TYPES)} with a static shape")
     produced = {name for node in graph.node for name in node.output}
     used = {name for node in graph.node for name in node.input} | {o.name for o in graph.output}
     dead = sorted((produced | {i.name for i in graph.initializer}) - used)

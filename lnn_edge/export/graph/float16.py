@@ -38,7 +38,7 @@ def halved(
     Args:
         nodes: All nodes in order.
         initializers: Their constants.
-        inputs: Names of the graph's inputs, all float32.
+        inputs: Names of the graph's inputs, float32 or whole numbers, which a Cast takes.
         outputs: Names of the graph's outputs, which stay float32.
         exact: Names of the nodes that stay float32.
 
@@ -67,6 +67,10 @@ class _Rewriting:
 
     def add(self, node: NodeProto, wide: bool) -> None:
         """Append a node with its operands in the type it computes in."""
+        if node.op_type == "Cast":  # of whole numbers, the first that becomes of them
+            self.nodes.append(node)
+            self._types[node.output[0]] = TensorProto.FLOAT
+            return
         kind = TensorProto.FLOAT if wide else TensorProto.FLOAT16
         result = kind
         if node.op_type in _COMPARISONS:  # in float32, so that the decision does not depend on the precision

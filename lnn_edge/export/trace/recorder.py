@@ -82,7 +82,7 @@ class Recorder:
         self._reshaped: dict[tuple[str, Shape], str] = {}
         self._constants: dict[tuple[str, Shape, bytes], str] = {}
         self._origin = ("", "")
-        self._inputs = tuple(Input(self._declared(t.name, t.shape[1:]), t.shape[1:]) for t in inputs)
+        self._inputs = tuple(Input(self._declared(t.name, t.shape[1:]), t.shape[1:], t.dtype) for t in inputs)
         self._states = [(self._declared(s.input, s.shape[1:]), s) for s in states]
         self._elapsed = _elapsed(self.fresh("elapsed"), time)
         self._declared(self._elapsed.name, (1,))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -43,6 +44,10 @@ class TrainedLayer:
     def program(self, time: Time) -> StepProgram:
         """See `Steppable.program`."""
         return self._step.program(time)
+
+    def accepts(self, samples: Mapping[str, Array]) -> bool:
+        """See `Trained.accepts`."""
+        return self._forward.accepts(self._module, samples)
 
     def whole(self, samples: Excitation, time: Time) -> Known:
         """Outputs of the torch module called once per sequence, (steps, batch, outputs)."""

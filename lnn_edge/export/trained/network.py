@@ -25,6 +25,7 @@ from ..cores.find import ReadCore, find_cores, is_batch_first
 from ..cores.wrappers import unwrap_parts
 from ..forward.attributes import CallAttributes, copied_module
 from ..forward.checks import find_checks
+from ..forward.example import Example, varied
 from ..forward.forward import Forward, Known, Leaf, leaf_from_shapes, leaf_name
 from ..trace.trace import decides
 from .closed_loop import closed_loop
@@ -46,9 +47,7 @@ class TrainedNetwork:
 
     why_unequal = NOT_CAUSAL
 
-    def __init__(
-        self, module: nn.Module, cores: Sequence[ReadCore], batch: int, example: Mapping[str, Sequence[Array]]
-    ) -> None:
+    def __init__(self, module: nn.Module, cores: Sequence[ReadCore], batch: int, example: Example) -> None:
         duplicate: Any = unwrap_parts(copied_module(module))
         self._module = duplicate.to("cpu", torch.float32).eval()
         self.batch = batch
@@ -56,9 +55,9 @@ class TrainedNetwork:
         self.core_maths = [core.maths for core in cores]
         self.cores: tuple[Core, ...] = tuple(core.described for core in cores)
         self.batch_first = is_batch_first(self._layers)
-        self.inputs = tuple(Tensor(name, (batch, *rows[0].shape[2:])) for name, rows in example.items())
-        self._forward = Forward(module, self.inputs, batch=batch, batch_first=self.batch_first)
-        first = {name: rows[0][:3, 0] for name, rows in example.items()}
+        self.inputs = example.tensors(batch)
+        self._forward = Forward(module, self.inputs, batch=batch, batch_first=self.batch_first, scalars=example.scalars)
+        first = {name: rows[0][:3, 0] for name, rows in example.rows.items()}
         attributes = CallAttributes(self._module, lambda: self._forward.on(self._module, first))
         if attributes.names:
             self._forward.before_each_call = attributes.put_back
@@ -70,14 +69,15 @@ class TrainedNetwork:
         self._kept = KeptStates(self._layers, self.core_maths, self._starts)
         self._leaves = self._find_outputs(first)
         if attributes.names:
-            many = {name: np.resize(rows[0][:, 0], (_CALLS, *rows[0].shape[2:])) for name, rows in example.items()}
+            recorded = {name: rows[0][:, 0] for name, rows in example.rows.items()}
+            many = {name: np.resize(rows, (_CALLS, *rows.shape[1:])) for name, rows in recorded.items()}
             self._refuse_state_in(attributes, [{n: v[k : k + 1] for n, v in many.items()} for k in range(_CALLS)])
         self.outputs = tuple(Tensor(leaf.name, (batch, *leaf.shape)) for leaf in self._leaves)
         named = dict(zip(self._layers, self.core_maths, strict=True))
         self._traced = TracedStep(self._module, self._traced_sample, self.inputs, self.states, named)
         self.readout: Readout | None = None
         if all(leaf.time_axis is None for leaf in self._leaves):
-            self.readout = pooling(self, {name: rows[0] for name, rows in example.items()})
+            self.readout = pooling(self, {name: rows[0] for name, rows in example.rows.items()})
 
     def program(self, time: Time) -> StepProgram:
         """See `Steppable.program`."""
@@ -100,11 +100,15 @@ class TrainedNetwork:
 
         return closed_loop(self, samples, lambda states: states or list(self._starts), one_sample)
 
+    def accepts(self, samples: Mapping[str, Array]) -> bool:
+        """See `Trained.accepts`."""
+        return self._forward.accepts(self._module, samples)
+
     def _traced_sample(
         self, module: nn.Module, inputs: States, states: States, span: torch.Tensor | None
     ) -> tuple[States, States]:
         """One sample of one row; see `TracedStep`."""
-        inputs = [value.unsqueeze(self._forward.axis) for value in inputs]
+        inputs = self._forward.one_sample(inputs)
         spans = span if span is None or self.batch_first else span.transpose(0, 1)
         with self._kept.tracing(states) as after:  # what a trace cannot follow, `trace_step` tells
             leaves = pytree.tree_leaves(self._forward.result(module, inputs, spans))
@@ -172,7 +176,7 @@ class TrainedNetwork:
         """The states that the forward starts the cores from, called on samples times a factor."""
         kept = KeptStates(self._layers, self.core_maths)
         with kept.starting() as starts:
-            self._forward.on(self._module, {name: factor * value for name, value in sample.items()})
+            self._forward.on(self._module, {name: varied(value, factor) for name, value in sample.items()})
         kept.collected(starts)
         return starts
 

@@ -15,6 +15,7 @@ from ..cores.describe import describe_core
 from ..cores.find import ReadCore, find_cores, find_parts, is_batch_first, is_liquid_cell, read_core
 from ..cores.liquid import LoopedCell, core_from_module, is_core
 from ..cores.wrappers import plain_names, unwrapped
+from ..forward.example import Example
 from ..forward.forward import STATE_NAMES, needed_arguments
 from .layer import TrainedLayer
 from .network import TrainedNetwork
@@ -41,19 +42,20 @@ class OpenedModule:
     names: tuple[str, ...]
     features: int | None
     batch_first: bool
-    _freeze: Callable[[int, Recordings | None], Trained] = field(repr=False)
+    _freeze: Callable[[int, Example | None], Trained] = field(repr=False)
 
-    def trained(self, batch: int, example: Recordings | None) -> Trained:
+    def trained(self, batch: int, example: Example | Recordings | None) -> Trained:
         """Freeze the module for export.
 
         Args:
             batch: Rows per step.
-            example: Recordings by input name, (T, batch, ...) each; needed for a network, whose shapes it tells.
+            example: The example in one way of reading it, or just recordings by input name, (T, batch, ...) each;
+                needed for a network, whose shapes it tells.
 
         Raises:
             ValueError, TypeError: If the module cannot be exported, by name.
         """
-        return self._freeze(batch, example)
+        return self._freeze(batch, Example(example) if isinstance(example, Mapping) else example)
 
 
 def open_module(
@@ -93,7 +95,7 @@ def _open_step(module: nn.Module, step: Callable[..., Any], initial_state: objec
     names = [str(name) for name in example] if isinstance(example, Mapping) else ["input"]
     cores = _read(module, find_parts(module))
 
-    def freeze(batch: int, recorded: Recordings | None) -> Trained:
+    def freeze(batch: int, recorded: Example | None) -> Trained:
         shapes = _needed(recorded, "as its step takes them, one after the other")
         return TrainedStep(module, cores, step, batch, shapes, initial_state)
 
@@ -117,7 +119,7 @@ def _open_network(module: nn.Module, example: object) -> OpenedModule:
     names = _network_inputs(module, example)
     cores = _read(module, found)
 
-    def freeze(batch: int, recorded: Recordings | None) -> Trained:
+    def freeze(batch: int, recorded: Example | None) -> Trained:
         return TrainedNetwork(module, cores, batch, _needed(recorded, "as its forward takes them"))
 
     return OpenedModule(module, tuple(names), None, is_batch_first(found), freeze)
@@ -149,7 +151,7 @@ def _read(module: nn.Module, parts: Mapping[str, nn.Module]) -> list[ReadCore]:
     return [read_core(plain[name] or "rnn", part) for name, part in parts.items()]
 
 
-def _needed(recorded: Recordings | None, takes: str) -> Recordings:
+def _needed(recorded: Example | None, takes: str) -> Example:
     if recorded is None:
         raise ValueError(
             f"a network needs `example` (--example FILE.npy), recorded samples {takes}: (batch, time, ...)"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from ...arrays import Array
-from ...bundle.spec import Readout, Time
+from ...bundle.spec import Readout, Tensor, Time
 from ...runtime.readouts import LAST, read_out
 from ...verify.samples import Excitation
 from .protocol import Trained
@@ -30,8 +30,8 @@ def pooling(model: Trained, recording: Mapping[str, Array]) -> Readout | None:
     """
     gain = np.random.default_rng(0).uniform(0.5, 1.5, _STEPS)
     inputs = {
-        name: (np.resize(rows, (_STEPS, *rows.shape[1:])) * gain.reshape(-1, *[1] * (rows.ndim - 1))).astype(np.float32)
-        for name, rows in recording.items()
+        t.name: _differing(np.resize(recording[t.name], (_STEPS, *recording[t.name].shape[1:])), t, gain)
+        for t in model.inputs
     }
     first = np.zeros(_STEPS, np.uint8)
     first[0] = 1
@@ -53,6 +53,13 @@ def pooling(model: Trained, recording: Mapping[str, Array]) -> Readout | None:
     if not all(np.isfinite(value).all() for value in (*stepped.values(), *(values for _, values in known.values()))):
         return None
     return next((readout for readout in _candidates() if equal(readout)), None)
+
+
+def _differing(rows: Array, tensor: Tensor, gain: Array) -> Array:
+    """Samples of which no two are equal, if they are numbers that may be of any size."""
+    if tensor.constant or tensor.dtype != "float32":
+        return rows
+    return (rows * gain.reshape(-1, *[1] * (rows.ndim - 1))).astype(np.float32)
 
 
 def _candidates() -> Iterator[Readout]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from ...arrays import Array
@@ -50,6 +51,9 @@ class Trained(Steppable, Protocol):
     batch_first: bool
     cores: tuple[Core, ...]
     readout: Readout | None
+
+    def accepts(self, samples: Mapping[str, Array]) -> bool:
+        """Whether the user's code takes a few samples of one row, (steps, *shape) by input, or raises."""
 
     def whole(self, samples: Excitation, time: Time) -> Known:
         """Outputs of the torch module called on whole sequences, as it was trained."""

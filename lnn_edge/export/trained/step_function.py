@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..cores.wrappers import unwrapped
 from ..forward.checks import Checks
 from ..forward.forward import TIME_NAMES
 
-__all__ = ["StateTree", "StepFunction", "first_samples", "resolved", "same_tensors", "zeros_like"]
+__all__ = ["StateTree", "StepFunction", "resolved", "same_tensors", "zeros_like"]
 
 StepCallable = Callable[..., Any]
 _SIGNATURE = "step(model, x, state) or step(model, x, state, timespan), returning (output, new_state)"
@@ -188,10 +188,3 @@ def resolved(initial: Any, module: nn.Module) -> Any:
     """The initial state that the caller passed: as it is, or what a function makes of the model."""
     state = initial(module) if callable(initial) else initial
     return pytree.tree_map_only(torch.Tensor, lambda leaf: leaf.detach().cpu().float(), state)
-
-
-def first_samples(example: Mapping[str, Any], count: int) -> list[list[torch.Tensor]]:
-    """The first few samples of the example, each as one row per input."""
-    rows = {name: recordings[0][:, 0] for name, recordings in example.items()}
-    length = len(next(iter(rows.values())))
-    return [[torch.from_numpy(row[k % length][None].copy()) for row in rows.values()] for k in range(count)]

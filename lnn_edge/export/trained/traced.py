@@ -16,6 +16,7 @@ from ..trace.trace import record_trace, span_argument, trace_step
 __all__ = ["TracedStep"]
 
 Tensors = Sequence[torch.Tensor]
+_TYPES = {"float32": torch.float32, "int32": torch.int64, "uint8": torch.uint8}
 OneSample = Callable[[nn.Module, Tensors, Tensors, torch.Tensor | None], tuple[Tensors, Tensors]]
 
 
@@ -73,8 +74,8 @@ class TracedStep(nn.Module):
     def _mixes_rows(self, rows: int, timed: bool) -> bool:
         """Whether several rows at once give another result than each alone; code that takes one row only does not."""
         draws = torch.Generator().manual_seed(0)
-        shapes = [tensor.shape for tensor in self._inputs] + [state.shape for state in self._states]
-        given = [torch.randn(shape, generator=draws) for shape in shapes]
+        given = [_sample(tensor, rows, draws) for tensor in self._inputs]
+        given += [torch.randn(state.shape, generator=draws) for state in self._states]
         given += [torch.ones(rows, 1)] if timed else []
         with torch.no_grad():
             try:
@@ -86,6 +87,14 @@ class TracedStep(nn.Module):
         return any(a.shape == b.shape and not torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in pairs)
 
     def _trace(self, timed: bool) -> torch.export.ExportedProgram:
-        shapes = [tensor.shape[1:] for tensor in self._inputs] + [state.shape[1:] for state in self._states]
-        arguments = [torch.zeros(1, *shape) for shape in shapes]
+        arguments = [torch.zeros(1, *t.shape[1:], dtype=_TYPES[t.dtype]) for t in self._inputs]
+        arguments += [torch.zeros(1, *state.shape[1:]) for state in self._states]
         return trace_step(self, arguments + ([torch.ones(1, 1)] if timed else []))
+
+
+def _sample(tensor: Tensor, rows: int, draws: torch.Generator) -> torch.Tensor:
+    """Different rows; of whole numbers 0 and 1, which are legal nearly everywhere."""
+    if tensor.dtype == "float32":
+        return torch.randn(tensor.shape, generator=draws)
+    numbers = (torch.arange(rows) % 2).reshape(rows, *[1] * (len(tensor.shape) - 1))
+    return numbers.expand(tensor.shape).to(_TYPES[tensor.dtype])

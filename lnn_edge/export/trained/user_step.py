@@ -25,13 +25,14 @@ from ..cores.timespans import timespans_from_dt
 from ..cores.wrappers import unwrap_parts
 from ..forward.attributes import copied_module
 from ..forward.checks import find_checks
+from ..forward.example import Example, as_given, varied
 from ..forward.forward import STATE_NAMES, Forward, Known, Leaf, leaf_from_shapes, needed_arguments
 from .closed_loop import closed_loop
 from .patching import CorePatcher, States, opaque_parts
 from .probe import StepProbe
 from .protocol import Results
 from .states import state_pair
-from .step_function import StateTree, StepFunction, first_samples, resolved
+from .step_function import StateTree, StepFunction, resolved
 from .traced import TracedStep
 
 __all__ = ["TrainedStep"]
@@ -59,7 +60,7 @@ class TrainedStep:
         cores: Sequence[ReadCore],
         step: Callable[..., Any],
         batch: int,
-        example: Mapping[str, Sequence[Array]],
+        example: Example,
         initial_state: Any = None,
     ) -> None:
         duplicate: Any = unwrap_parts(copied_module(module))
@@ -67,11 +68,13 @@ class TrainedStep:
         self.batch = batch
         self._maths = [core.maths for core in cores]
         self.cores: tuple[Core, ...] = tuple(core.described for core in cores)
-        self.inputs = tuple(Tensor(name, (batch, *rows[0].shape[2:])) for name, rows in example.items())
-        self._step = StepFunction(step, module, list(example))
+        self.inputs, self._scalars = example.tensors(batch), example.scalars
+        self._step = StepFunction(step, module, list(example.rows))
         self._start = None if initial_state is None else resolved(initial_state, self._module)
-        samples = first_samples(example, 3)
-        self._step.checks = find_checks(lambda factor: self._called(samples[0], factor))
+        few = {name: rows[0][:, 0] for name, rows in example.rows.items()}
+        samples = [self._given({name: rows[[k % len(rows)]] for name, rows in few.items()}) for k in range(3)]
+        other = self._given({name: varied(rows[:2], -0.5)[:1] for name, rows in few.items()})
+        self._step.checks = find_checks(lambda factor: self._called(samples[0] if factor == 1.0 else other))
         probe = StepProbe(self._step, self._module, self.inputs, samples)
         self._leaves, zero = probe.begun(self._start)
         self.outputs = tuple(Tensor(leaf.name, (batch, *leaf.shape)) for leaf in self._leaves)
@@ -79,14 +82,25 @@ class TrainedStep:
         self._initial = self._tree.flat(zero)
         self.states = tuple(self._state_pairs())
         self._forward = self._own_forward(module)
-        self._known = [] if self._forward is None else self._forward_leaves(self._forward, example)
+        self._known = [] if self._forward is None else self._forward_leaves(self._forward, few)
         parts = find_parts(self._module)
         self._patcher, named = CorePatcher(parts, self._maths), dict(zip(parts, self._maths, strict=True))
         self._traced = TracedStep(self._module, self._traced_sample, self.inputs, self.states, named)
 
-    def _called(self, sample: Sequence[torch.Tensor], factor: float) -> None:
-        """Call the step twice, on a sample times a factor: what it starts from, and what it returned."""
-        given = [factor * value for value in sample]
+    def accepts(self, samples: Mapping[str, Array]) -> bool:
+        """See `Trained.accepts`."""
+        try:
+            self._called(self._given({name: rows[:1] for name, rows in samples.items()}))
+        except Exception:  # whatever a user's code raises
+            return False
+        return True
+
+    def _given(self, rows: Mapping[str, Array]) -> list[torch.Tensor]:
+        """Samples, (rows, *shape) by input, as the step takes them."""
+        return [as_given(t, rows[t.name], t.name in self._scalars) for t in self.inputs]
+
+    def _called(self, given: Sequence[torch.Tensor]) -> None:
+        """Call the step twice on a sample: with what it starts from, and what it returned."""
         with torch.no_grad():
             _, state = self._step(self._module, given, self._start, torch.ones(1, 1))
             self._step(self._module, given, state, torch.ones(1, 1))
@@ -115,7 +129,7 @@ class TrainedStep:
             )
 
         def one_sample(k: int, rows: slice, state: Any) -> tuple[list[Array], Any]:
-            inputs = [torch.from_numpy(samples.inputs[t.name][k, rows]) for t in self.inputs]
+            inputs = self._given({t.name: samples.inputs[t.name][k, rows] for t in self.inputs})
             with torch.no_grad():
                 y, state = self._step(self._module, inputs, state, _span(samples, time, k, rows))
             leaves = pytree.tree_leaves(y)
@@ -131,6 +145,7 @@ class TrainedStep:
         self, module: nn.Module, inputs: States, states: States, span: torch.Tensor | None
     ) -> tuple[States, States]:
         """One sample of one row; see `TracedStep`."""
+        inputs = [x.squeeze(-1) if t.name in self._scalars else x for t, x in zip(self.inputs, inputs, strict=True)]
         with opaque_parts(self._patcher):
             y, after = self._step(module, inputs, self._tree.packed(states), span)
         return pytree.tree_leaves(y), self._tree.flat(after)
@@ -149,11 +164,17 @@ class TrainedStep:
         named = len(needed) == 1 or sorted(needed) == sorted(t.name for t in self.inputs)
         if not own or not named or any(name in STATE_NAMES for name in needed) or self._step.is_forward_of(module):
             return None
-        return Forward(module, self.inputs, batch=self.batch, batch_first=True, timed=self._step.takes_time)
+        return Forward(
+            module,
+            self.inputs,
+            batch=self.batch,
+            batch_first=True,
+            scalars=self._scalars,
+            timed=self._step.takes_time,
+        )
 
-    def _forward_leaves(self, forward: Forward, example: Mapping[str, Sequence[Array]]) -> list[Leaf]:
+    def _forward_leaves(self, forward: Forward, few: Mapping[str, Array]) -> list[Leaf]:
         """Where the outputs of the step are in what the forward returns for a sequence: they come first."""
-        few = {name: rows[0][:, 0] for name, rows in example.items()}
 
         def called(length: int) -> list[Any]:
             return pytree.tree_leaves(
@@ -162,7 +183,7 @@ class TrainedStep:
 
         three_samples = {name: np.resize(v, (3, *v.shape[1:])) for name, v in few.items()}
         forward.checks = find_checks(
-            lambda factor: forward.on(self._module, {name: factor * v for name, v in three_samples.items()})
+            lambda factor: forward.on(self._module, {name: varied(v, factor) for name, v in three_samples.items()})
         )
         try:
             two, three = called(2), called(3)

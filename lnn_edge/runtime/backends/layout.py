@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from ...arrays import Array
 from ...bundle.manifest import Manifest
+from ...bundle.spec import Dtype
 
 __all__ = ["ALIGNMENT", "Layout", "Slab", "layout_from_manifest", "slab"]
 
@@ -17,7 +19,6 @@ Shape = tuple[int, ...]
 FloatArray = npt.NDArray[np.float32]
 
 ALIGNMENT = 256  # bytes; TensorRT asks it of every tensor's address
-_ITEM = 4  # bytes of a float32; inputs, outputs and states are never anything else
 
 
 @dataclass(frozen=True)
@@ -26,19 +27,24 @@ class Slab:
 
     Args:
         shapes: By name, in order.
+        dtypes: What each is made of.
         offsets: Where each starts, bytes, a multiple of the alignment.
         nbytes: Size of the whole, a multiple of the alignment.
     """
 
     shapes: Mapping[str, Shape]
+    dtypes: Mapping[str, Dtype]
     offsets: Mapping[str, int]
     nbytes: int
 
-    def views(self, memory: FloatArray) -> dict[str, FloatArray]:
+    def views(self, memory: FloatArray) -> dict[str, Array]:
         """Tensors in `memory`, float32 of at least `nbytes`, by name."""
-        starts = {name: offset // _ITEM for name, offset in self.offsets.items()}
-        ends = {name: starts[name] + math.prod(shape) for name, shape in self.shapes.items()}
-        return {name: memory[starts[name] : ends[name]].reshape(shape) for name, shape in self.shapes.items()}
+        raw = memory.view(np.uint8)
+        return {name: self._view(raw, name) for name in self.shapes}
+
+    def _view(self, raw: npt.NDArray[np.uint8], name: str) -> Array:
+        start, shape, dtype = self.offsets[name], self.shapes[name], np.dtype(self.dtypes[name])
+        return raw[start : start + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -71,18 +77,18 @@ class Layout:
 def layout_from_manifest(manifest: Manifest) -> Layout:
     """Lay out a model's tensors."""
     return Layout(
-        sample=slab(manifest.sample_inputs().items(), ALIGNMENT),
-        states=slab(((s.input, s.shape) for s in manifest.states), ALIGNMENT),
-        results=slab(manifest.results().items(), ALIGNMENT),
+        sample=slab(manifest.sample_inputs(), ALIGNMENT, manifest.sample_dtypes()),
+        states=slab({s.input: s.shape for s in manifest.states}, ALIGNMENT),
+        results=slab(manifest.results(), ALIGNMENT),
         pairs=tuple((s.input, s.output) for s in manifest.states),
     )
 
 
-def slab(tensors: Iterable[tuple[str, Shape]], alignment: int) -> Slab:
-    """Put float32 tensors one after the other, each at a multiple of `alignment` bytes."""
-    shapes = dict(tensors)
+def slab(shapes: Mapping[str, Shape], alignment: int, dtypes: Mapping[str, Dtype] | None = None) -> Slab:
+    """Put tensors, float32 unless said, one after the other, each at a multiple of `alignment` bytes."""
+    made = dtypes or dict.fromkeys(shapes, "float32")
     offsets, end = {}, 0
     for name, shape in shapes.items():
         offsets[name] = end
-        end += -(-math.prod(shape) * _ITEM // alignment) * alignment
-    return Slab(shapes, offsets, end)
+        end += -(-math.prod(shape) * np.dtype(made[name]).itemsize // alignment) * alignment
+    return Slab(shapes, made, offsets, end)

@@ -12,6 +12,7 @@ from numpy import isfinite  # a name of its own: an attribute look-up less in ev
 from ...arrays import Array
 from ...bundle.directory import Bundle
 from ...bundle.manifest import Manifest
+from ...bundle.spec import Dtype
 from ...errors import BackendError, BundleError
 from .layout import slab
 
@@ -23,6 +24,7 @@ import onnxruntime as ort
 __all__ = ["CpuBackend", "CpuStepper"]
 
 _CACHE_LINE = 64  # bytes; also the widest vector register
+_TYPES = {"float32": "tensor(float)", "int32": "tensor(int32)", "uint8": "tensor(uint8)"}
 
 
 class CpuBackend:
@@ -57,7 +59,7 @@ class CpuStepper:
     def __init__(self, session: ort.InferenceSession, manifest: Manifest) -> None:
         self._session = session
         self._state_names = [(s.input, s.output) for s in manifest.states]
-        self.sample: Mapping[str, Array] = _arena(manifest.sample_inputs())[1]
+        self.sample: Mapping[str, Array] = _arena(manifest.sample_inputs(), manifest.sample_dtypes())[1]
         self._arenas = (_arena(manifest.results()), _arena(manifest.results()))
         self._bindings = tuple(self._bind(k) for k in (0, 1))
         # `0 in flags` is one memchr; ndarray.all() costs four times as much as the comparison itself.
@@ -71,7 +73,7 @@ class CpuStepper:
         results, states = self._arenas[target][1], self._arenas[1 - target][1]
         sources = dict(self.sample) | {name: states[output] for name, output in self._state_names}
         for name, array in sources.items():
-            binding.bind_input(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+            binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         for name, array in results.items():
             binding.bind_output(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
         return binding
@@ -106,9 +108,11 @@ class CpuStepper:
             arrays[output][...] = state[name]
 
 
-def _arena(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Array, dict[str, Array]]:
+def _arena(
+    shapes: Mapping[str, tuple[int, ...]], dtypes: Mapping[str, Dtype] | None = None
+) -> tuple[Array, dict[str, Array]]:
     """Zeroed memory, and views of it for every tensor, each starting on a cache line of its own."""
-    places = slab(shapes.items(), _CACHE_LINE)
+    places = slab(shapes, _CACHE_LINE, dtypes)
     raw = np.zeros(places.nbytes + _CACHE_LINE, np.uint8)
     start = -raw.ctypes.data % _CACHE_LINE
     flat = raw[start : start + places.nbytes].view(np.float32)
@@ -117,14 +121,14 @@ def _arena(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Array, dict[str, Arra
 
 def _check_signature(bundle: Bundle, session: ort.InferenceSession) -> None:
     """The graph must take and give exactly what the manifest says; anything else would bind wrong memory."""
-    manifest = bundle.manifest
+    manifest, dtypes = bundle.manifest, bundle.manifest.sample_dtypes()
     inputs = manifest.sample_inputs() | {s.input: s.shape for s in manifest.states}
     for what, expected, found in (
         ("inputs", inputs, session.get_inputs()),
         ("outputs", manifest.results(), session.get_outputs()),
     ):
         actual = {a.name: (tuple(a.shape), a.type) for a in found}
-        wanted = {name: (shape, "tensor(float)") for name, shape in expected.items()}
+        wanted = {name: (shape, _TYPES[dtypes.get(name, "float32")]) for name, shape in expected.items()}
         if actual != wanted:
             raise BundleError(
                 f"bundle '{bundle.path}': the {what} of model.onnx are {_signature(actual)}, but the manifest says "

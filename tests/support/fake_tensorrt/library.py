@@ -21,6 +21,9 @@ MAGIC = b"fake engine\n"
 TIMINGS = b"fake timings "
 WARNING, ERROR = 2, 1
 ALIGNMENT = 256
+DTYPES = {
+    "tensor(float)": ("FLOAT", np.float32), "tensor(int32)": ("INT32", np.int32), "tensor(uint8)": ("UINT8", np.uint8)
+}  # fmt: skip
 
 
 def make_library(version: str, machine: Machine, world: dict):
@@ -237,7 +240,8 @@ def make_library(version: str, machine: Machine, world: dict):
             return new("Dims", shape=tuple(ICudaEngine.find(self, name)[1].shape))
 
         def do_get_tensor_dtype(self, name):
-            return getattr(module.DataType, world.get("dtypes", {}).get(name, "FLOAT"))
+            own = DTYPES[ICudaEngine.find(self, name)[1].type][0]
+            return getattr(module.DataType, world.get("dtypes", {}).get(name, own))
 
         def do_get_tensor_location(self, name):
             return module.TensorLocation.HOST if name in world.get("host", ()) else module.TensorLocation.DEVICE
@@ -287,17 +291,20 @@ def make_library(version: str, machine: Machine, world: dict):
             return True
 
     def _run(context, addresses, engine):
-        tensors = [(mode, t.name, tuple(t.shape)) for mode, t in ICudaEngine.tensors(engine)]
+        tensors = [
+            (mode, t.name, tuple(t.shape), np.dtype(DTYPES[t.type][1])) for mode, t in ICudaEngine.tensors(engine)
+        ]
         places, inputs, outputs = [], {}, {}
 
         def run():
             if context() is None:
                 raise Misuse("the execution context of this work is gone")
-            here = [machine.view(addresses[n], 4 * math.prod(shape), f"'{n}'") for _, n, shape in tensors]
+            sizes = [(n, kind.itemsize * math.prod(shape)) for _, n, shape, kind in tensors]
+            here = [machine.view(addresses[n], size, f"'{n}'") for n, size in sizes]
             if not places or any(now is not before for now, before in zip(here, places, strict=True)):
                 places[:] = here
-                for (mode, name, shape), memory in zip(tensors, here, strict=True):
-                    (inputs if mode == "INPUT" else outputs)[name] = memory.view(np.float32).reshape(shape)
+                for (mode, name, shape, kind), memory in zip(tensors, here, strict=True):
+                    (inputs if mode == "INPUT" else outputs)[name] = memory.view(kind).reshape(shape)
                 _forbid_overlap(inputs, outputs)
             for view in outputs.values():  # what an engine does to a result before it is finished is its own affair
                 view[...] = np.nan

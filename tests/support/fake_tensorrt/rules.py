@@ -30,7 +30,8 @@ CONSTANT_INPUTS = {
 NEWEST_OPSET = (((8, 5), 17), ((10, 0), 20), ((10, 15), 24))
 NEWEST_IR = 9  # a newer one is a warning, and then operators are tried one by one
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
-TYPES = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL}
+BINDINGS = (TensorProto.FLOAT, TensorProto.INT32, TensorProto.UINT8)
+TYPES = {*FLOATS, *BINDINGS, TensorProto.INT64, TensorProto.BOOL}
 LARGEST_RANK = 8
 
 
@@ -74,8 +75,8 @@ def _model_problems(model: onnx.ModelProto, version: tuple[int, int]) -> Iterato
         yield "local functions"
     for value in (*model.graph.input, *model.graph.output):
         kind = value.type.tensor_type
-        if kind.elem_type != TensorProto.FLOAT:
-            yield f"'{value.name}' is not float32"  # int64 bindings differ between 8.x and 10.x
+        if kind.elem_type not in BINDINGS:
+            yield f"'{value.name}' is not float32, int32 or uint8"  # int64 bindings differ between 8.x and 10.x
         if not kind.shape.dim or any(d.dim_value < 1 for d in kind.shape.dim):
             yield f"'{value.name}' has no static shape of rank 1 or more"  # a scalar may become a shape tensor
 
@@ -101,6 +102,8 @@ def _node_problems(node: onnx.NodeProto, facts: _Facts, version: tuple[int, int]
     if op == "Identity" and node.input[0] in facts.inputs and node.output[0] in facts.outputs:
         yield "a graph input goes straight to an output"
     for name in (*node.input, *node.output):
+        if facts.types.get(name) == TensorProto.UINT8 and not (op == "Cast" and name in facts.inputs):
+            yield f"'{name}' is uint8, which only a Cast of an input takes"
         yield from _value_problems(name, facts)
 
 

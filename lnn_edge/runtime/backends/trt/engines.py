@@ -92,9 +92,10 @@ class TensorRT:
         """What TensorRT logged since the last build or load, its last words last."""
         return " | ".join(list(self._recent)[-6:]) or "no message"
 
-    def is_float(self, dtype: Any) -> bool:
-        """Whether a data type is float32."""
-        return bool(dtype == self._trt.DataType.FLOAT)
+    def dtype(self, kind: Any) -> str:
+        """What the manifest calls a data type; TensorRT's own name where the manifest has none."""
+        name = str(getattr(kind, "name", kind))
+        return {"FLOAT": "float32", "INT32": "int32", "UINT8": "uint8"}.get(name, name)
 
     def is_input(self, mode: Any) -> bool:
         """Whether a tensor's mode is input."""
@@ -203,8 +204,9 @@ class Engine:
         """
         names = [self._engine.get_tensor_name(k) for k in range(self._engine.num_io_tensors)]
         found = {name: self._described(name) for name in names}
-        wanted = {n: ("input", shape) for n, shape in layout.inputs.items()}
-        wanted |= {n: ("output", shape) for n, shape in layout.results.shapes.items()}
+        dtypes = layout.sample.dtypes
+        wanted = {n: ("input", dtypes.get(n, "float32"), shape) for n, shape in layout.inputs.items()}
+        wanted |= {n: ("output", "float32", shape) for n, shape in layout.results.shapes.items()}
         if found != wanted:
             different = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
             shown = "; ".join(
@@ -236,15 +238,12 @@ class Engine:
         """What TensorRT logged last."""
         return self._trt.said()
 
-    def _described(self, name: str) -> tuple[str, tuple[int, ...]] | str:
+    def _described(self, name: str) -> tuple[str, str, tuple[int, ...]] | str:
         engine, trt = self._engine, self._trt
-        dtype = engine.get_tensor_dtype(name)
-        if not trt.is_float(dtype):
-            return f"of type {getattr(dtype, 'name', dtype)}"
         if not trt.is_on_device(engine.get_tensor_location(name)) or engine.is_shape_inference_io(name):
             return "a shape tensor in host memory"
         kind = "input" if trt.is_input(engine.get_tensor_mode(name)) else "output"
-        return kind, tuple(engine.get_tensor_shape(name))
+        return kind, trt.dtype(engine.get_tensor_dtype(name)), tuple(engine.get_tensor_shape(name))
 
 
 @lru_cache(maxsize=1)  # TensorRT keeps to the first logger it is given

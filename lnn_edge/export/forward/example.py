@@ -1,0 +1,81 @@
+"""The user's example in one way of reading it: recordings by input, and how the model is given them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from ...arrays import Array
+from ...bundle.spec import Dtype, Tensor
+
+__all__ = ["Example", "as_given", "first_that_works", "varied"]
+
+_Way = TypeVar("_Way")
+_Found = TypeVar("_Found")
+
+_TYPES: dict[str, Dtype] = {"float32": "float32", "int32": "int32", "uint8": "uint8"}
+
+
+@dataclass(frozen=True)
+class Example:
+    """Recordings by input, and what no array says of them.
+
+    Args:
+        rows: Per input one array for each recording, (T, batch, *shape) of the input's dtype; a constant is repeated
+            with each sample.
+        constants: Names of the inputs that are given once per sequence.
+        scalars: Names of the inputs that have no axis for features in the user's forward: (batch, time) where others
+            are (batch, time, features). In a bundle that axis has length 1.
+    """
+
+    rows: Mapping[str, Sequence[Array]]
+    constants: frozenset[str] = frozenset()
+    scalars: frozenset[str] = frozenset()
+
+    def tensors(self, batch: int) -> tuple[Tensor, ...]:
+        """The inputs of a step."""
+        return tuple(
+            Tensor(
+                name,
+                (batch, *rows[0].shape[2:]),
+                constant=name in self.constants,
+                dtype=_TYPES[str(rows[0].dtype)],
+            )
+            for name, rows in self.rows.items()
+        )
+
+
+def as_given(tensor: Tensor, values: Array, scalar: bool) -> torch.Tensor:
+    """Values of one input as the user's code gets them: whole numbers are int64 but for frames, of uint8."""
+    given = torch.from_numpy(np.array(values, tensor.dtype))
+    given = given.long() if tensor.dtype == "int32" else given
+    return given.squeeze(-1) if scalar else given
+
+
+def varied(values: Array, factor: float) -> Array:
+    """Other samples of the same kind, (steps, ...): numbers times a factor; whole ones, maybe places, mirrored."""
+    if factor == 1.0 or not len(values):
+        return values
+    exact = values.astype(np.float64)
+    whole = (exact == np.rint(exact)).all(axis=0)
+    mirrored = exact.min(axis=0) + exact.max(axis=0) - exact
+    return np.where(whole, mirrored, factor * exact).astype(values.dtype)
+
+
+def first_that_works(ways: Sequence[_Way], tried: Callable[[_Way], _Found]) -> _Found:
+    """What the first way of reading an example gives that the model takes.
+
+    Raises:
+        TypeError, ValueError: That of the first way, the likeliest, if none works.
+    """
+    failed: list[Exception] = []
+    for way in ways:
+        try:
+            return tried(way)
+        except (TypeError, ValueError) as error:
+            failed.append(error)
+    raise failed[0]
