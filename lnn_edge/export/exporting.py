@@ -165,7 +165,7 @@ def export_model(
         rows = None if read is None else {name: list(arrays) for name, arrays in read.rows.items()}
         named = with_legal_numbers(named_tensors("inputs", own.inputs, inputs, rows), own, rows)
         given = partial(excite, named, when, rows, least=length.least)
-        check_causal(own, given(length.least), when)
+        check_causal(own, given(length.least), when, length.causal)
         return _Opened(own, rows, named, given)
 
     found = first_that_works(examples(opened, check_batch(batch), example, constants), open_as)

@@ -24,9 +24,9 @@ from lnn_edge.verify.excitation import excite
 from lnn_edge.verify.report import ExportReport
 from lnn_edge.verify.samples import Excitation
 
-# All of the truth, of the segments and of the backends, over few steps, as many as the check of causality takes: about
-# a tenth of a full proof. It still finds a step that is wrong; only what grows slowly needs a thousand steps.
-SHORT_PROOF = ProofLength(least=24, evaluated=48)
+# All of the truth, of the segments and of the backends, over few steps: about a twentieth of a full proof. It still
+# finds a step that is wrong; only what grows slowly needs a thousand steps.
+SHORT_PROOF = ProofLength(least=12, evaluated=24, causal=12)
 _DEFAULTS = {
     name: parameter.default
     for name, parameter in inspect.signature(export_model).parameters.items()

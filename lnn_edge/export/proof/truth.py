@@ -24,6 +24,7 @@ from ...verify.samples import Excitation
 from ..forward.forward import Known
 from ..threads import one_thread
 from ..trained.protocol import Results, Trained
+from .length import FULL_PROOF
 
 __all__ = ["EXTRACTED", "STEPPED_WHOLE", "TORCH_EXACT", "Truth", "check_causal", "interpret", "truth_from_model"]
 
@@ -32,8 +33,6 @@ _Part = TypeVar("_Part")
 TORCH_EXACT = versus(TORCH, EXACT)
 STEPPED_WHOLE = versus("torch stepped", "torch on the whole sequence")
 EXTRACTED = versus(TORCH, "step program")
-
-_CAUSAL_STEPS = 24
 
 _DRAWS = (
     "its forward draws random numbers in eval mode (noise, a sample of a distribution, a dropout that is always on), "
@@ -173,14 +172,14 @@ def _joined_known(starts: Sequence[int], parts: list[Known]) -> Known:
 
 
 @one_thread()
-def check_causal(model: Trained, samples: Excitation, time: Time) -> None:
-    """Step the torch module itself through a short sequence and compare it with its own whole sequence.
+def check_causal(model: Trained, samples: Excitation, time: Time, steps: int = FULL_PROOF.causal) -> None:
+    """Step the torch module itself through the first samples and compare it with its own whole sequence.
 
     Raises:
         ValueError: If they differ: the model looks at more than one sample at a time, so no step can equal it. Or if
             what it gives is not finite, or another each time it is called.
     """
-    short = samples.pick(np.arange(_CAUSAL_STEPS))
+    short = samples.pick(np.arange(steps))
     stepped = model.stepped(short, time)
     for name, values in stepped.items():
         bad = np.argwhere(~np.isfinite(values))
