@@ -27,6 +27,10 @@ if WORKSTATION:
     torch.set_num_threads(1)  # the models are tiny, and several test processes share the machine
 
 
+# Nothing that is imported or collected is garbage, and the collector would look at all of it again and again.
+gc.disable()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Where the device half is tested alone, leave out what exports, and the simulated GPU, which reads ONNX graphs."""
     if WORKSTATION:
@@ -38,8 +42,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish() -> None:
     """What was imported stays; else each of the many collections that the simulated GPU asks for looks at all of it."""
-    gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -128,9 +128,9 @@ def test_export_does_not_run_what_a_pickle_holds(call, work, how):
         ) in err
 
 
-def test_export_unpickles_a_module_when_told_to_trust_it(call, work):
+def test_export_unpickles_a_module_when_told_to_trust_it(call, work, short_commands):
     torch.save(small_cfc(), "m.pt")
-    code, out, _ = call("export", "m.pt", "gait.lnn", "--trust-pickle", "--steps", 1000)
+    code, out, _ = call("export", "m.pt", "gait.lnn", "--trust-pickle")
     assert code == 0
     assert out.splitlines()[-1].startswith("saved gait.lnn: equal to torch")
     assert manifest_of(Path("gait.lnn")).provenance.checkpoint_sha256
@@ -171,7 +171,7 @@ def test_export_unpickles_weights_when_told_to_trust_them(call, work, wrap):
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in source.module.state_dict().items())
 
 
-def test_export_finds_the_classes_of_the_script_that_saved_a_module(call, work, python):
+def test_export_finds_the_classes_of_the_script_that_saved_a_module(call, work, python, short_commands):
     """In the file they are known as `__main__`, which is the training script no more."""
     (work / "gait.py").write_text(
         "import torch\nfrom ncps.torch import CfC\n\nclass Gait(CfC):\n    pass\n\ndef make_model():\n"

@@ -62,13 +62,13 @@ def test_verify_against_the_trained_model(call, work, cfc_bundle):
 
 
 @pytest.mark.workstation
-def test_verify_against_other_weights_is_not_equal(call, work, cfc_bundle):
+def test_verify_against_other_weights_is_not_equal(call, work, cfc_bundle, short_commands):
     from safetensors.torch import save_file
 
     other = {name: value.contiguous() for name, value in small_cfc().state_dict().items()}
     other["rnn_cell.layer_2.ff1.bias"] += 0.05
     save_file(other, "other.safetensors")
-    against = ["--against", "train.py:make_model", "--weights", "other.safetensors", "--steps", 1000]
+    against = ["--against", "train.py:make_model", "--weights", "other.safetensors"]
     code, out, _ = call("verify", cfc_bundle, *against)
     assert code == 3
     assert "NOT equal" in out.splitlines()[-1]

@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def half(path: Path) -> str:
     return top if top in ("export", "train", "cli") else "command" if top == "__main__.py" else "device"
 
 
-def imports(path: Path, *, inside_functions: bool = True) -> Iterator[str]:
+@cache  # each rule looks at all modules
+def imports(path: Path, *, inside_functions: bool = True) -> tuple[str, ...]:
     """Absolute names of everything that a module imports, except for type checkers only."""
 
     def walk(node: ast.AST) -> Iterator[str]:
@@ -50,10 +52,10 @@ def imports(path: Path, *, inside_functions: bool = True) -> Iterator[str]:
         for child in ast.iter_child_nodes(node):
             yield from walk(child)
 
-    yield from walk(ast.parse(path.read_text()))
+    return tuple(walk(ast.parse(path.read_text())))
 
 
-def crossing(found: Iterator[str], forbidden: set[str]) -> list[str]:
+def crossing(found: Iterable[str], forbidden: set[str]) -> list[str]:
     return [name for name in found if any(f"{name}.".startswith(f"{barred}.") for barred in forbidden)]
 
 

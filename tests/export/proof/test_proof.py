@@ -14,7 +14,7 @@ import onnx
 import pytest
 from bundles import INPUTS, ROOT, manifest_of, resign, small_cfc, small_ltc
 from cases import BY_NAME
-from exports import quick_export
+from exports import SHORT_PROOF, quick_export
 from old_files import FIXTURES
 from onnx import numpy_helper
 from second_backend import DRIFT_AFTER, Drifting, Second, Unavailable, put_into_the_table, row
@@ -136,8 +136,9 @@ class TestEveryBackend:
 
     def test_one_that_drifts_ends_the_export(self, tmp_path, monkeypatch):
         put_into_the_table(monkeypatch, row(Drifting))
+        monkeypatch.setattr("second_backend.DRIFT_AFTER", SHORT_PROOF.least // 2)
         with pytest.raises(VerificationError, match=r"output on .* inputs: drifting vs .* differ by"):
-            lnn_edge.export_model(small_cfc(), tmp_path / "gait.lnn", steps=2000)
+            quick_export(small_cfc(), tmp_path / "gait.lnn")
         assert list(tmp_path.iterdir()) == []
 
     def test_verify_takes_all_by_default(self, call, cfc_bundle, monkeypatch):
@@ -179,11 +180,11 @@ class TestLongRuns:
         """The golden sequences, and then as many steps as are asked for, each of them judged."""
         path = tmp_path / "m.lnn"
         quick_export(small_ltc(), path, time="measured", period_s=0.1, batch=2, unroll=unroll)
-        code, out, _ = call("verify", path, "--steps", 3001, "--json", tmp_path / "v.json")
+        code, out, _ = call("verify", path, "--steps", 901, "--json", tmp_path / "v.json")
         assert code == 0, out
         report = json.loads((tmp_path / "v.json").read_text())
         golden = golden_from_bundle(read_bundle(path)).steps
-        total = -(-3001 // unroll) * unroll
+        total = -(-901 // unroll) * unroll
         assert report["steps"] == sum(s["steps"] for s in report["segments"]) == total
         assert [s["name"] for s in report["segments"]] == ["golden", "random", "constant", "step", "extreme"]
         for reference, steps in (("torch float32", golden), ("float64", total)):
@@ -242,8 +243,8 @@ class TestLongRuns:
     def test_segment_by_segment_is_what_it_is_at_once(self):
         """Progress is told between segments; the truth must not know."""
         layer, time = open_module(small_ltc()).trained(2, None), Time("measured", 0.1, 1.0, (0.01, 1.0))
-        recorded = {"input": [np.random.default_rng(k).standard_normal((40 + k, 2, 3)) for k in range(3)]}
-        samples = excite(layer.inputs, time, recorded, 150, least=150)  # all recordings, and the first again
+        recorded = {"input": [np.random.default_rng(k).standard_normal((10 + k, 2, 3)) for k in range(3)]}
+        samples = excite(layer.inputs, time, recorded, 40, least=40)  # all recordings, and the first again
         program = layer.program(time)
         truth = truth_from_model(layer, program, samples, time, silent)
         steps, values = layer.whole(samples, time)["output"]
@@ -269,14 +270,21 @@ class TestAgainstWithAnExample:
         np.save("x.npy", xs)
         return work
 
-    @pytest.mark.parametrize("example", [["x.csv", "--reset-column", "who"], ["x.npy"]], ids=["csv", "npy"])
-    def test_recorded_samples_come_first(self, call, recordings, cfc_bundle, example):
-        arguments = ["--against", "source_of_tests.py:small_cfc", "--steps", 1000, "--example", *example]
+    def test_recorded_samples_come_first(self, call, recordings, cfc_bundle):
+        example = ["--example", "x.csv", "--reset-column", "who"]
+        arguments = ["--against", "source_of_tests.py:small_cfc", "--steps", 1000, *example]
         code, out, _ = call("verify", cfc_bundle, *arguments, "--json", "v.json")
         assert code == 0, out
         first = json.loads(Path("v.json").read_text())["segments"][0]
-        assert (first["name"], first["steps"]) == ("recorded", 1000)
-        assert first["sequences"] == (34 if "--reset-column" in example else 12)
+        assert (first["name"], first["steps"], first["sequences"]) == ("recorded", 1000, 34)
+
+    def test_recorded_samples_in_an_array_come_first(self, call, recordings, cfc_bundle, short_commands):
+        np.save("x.npy", np.load("x.npy")[:5])
+        arguments = ["--against", "source_of_tests.py:small_cfc", "--example", "x.npy"]
+        code, out, _ = call("verify", cfc_bundle, *arguments, "--json", "v.json")
+        assert code == 0, out
+        first = json.loads(Path("v.json").read_text())["segments"][0]
+        assert (first["name"], first["sequences"]) == ("recorded", -(-SHORT_PROOF.least // 5))
 
     def test_example_of_other_columns(self, call, recordings, ltc_bundle):
         Path("y.csv").write_text("a,b\n1,2\n")
@@ -352,16 +360,16 @@ class TestTheReport:
         assert "torch float32 vs step program, 1,750 steps" in text
 
     def test_dt_regimes_by_name(self, tmp_path):
-        options = {"time": "measured", "period_s": 0.1, "dt_range_s": (0.05, 2.0), "steps": 1000}
-        report = lnn_edge.export_model(small_ltc(), tmp_path / "m.lnn", example=np.zeros((50, 3)), **options)
+        options = {"time": "measured", "period_s": 0.1, "dt_range_s": (0.05, 2.0), "steps": 100}
+        report = quick_export(small_ltc(), tmp_path / "m.lnn", example=np.zeros((50, 3)), **options)
         assert {s.name: s.dt_regime for s in report.segments} | {"windows": DT_REGIMES["windows"]} == DT_REGIMES
         seen = {s.name: s.dt_range_s for s in report.segments}
         assert seen["constant"] == pytest.approx((0.1, 0.1))
         assert seen["extreme"] == pytest.approx((0.05, 2.0))
         assert 0.08 <= seen["recorded"][0] < 0.09 < 0.11 < seen["recorded"][1] <= 0.12 * (1 + 1e-6)
         text = proof_text(report, False)
-        assert re.search(r"^ extreme +250 +1 +0.05 to 2 +the shortest and the longest legal$", text, re.M)
-        assert re.search(r"^ constant +250 +1 +0.1 +the period exactly$", text, re.M)
+        assert re.search(r"^ extreme +25 +1 +0.05 to 2 +the shortest and the longest legal$", text, re.M)
+        assert re.search(r"^ constant +25 +1 +0.1 +the period exactly$", text, re.M)
 
     def test_failed_export_is_told_in_full(self, call, work):
         arguments = ["source_of_tests.py:chaotic_cfc", "c.lnn", "--steps", 1000]
