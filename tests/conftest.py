@@ -113,6 +113,14 @@ def warm() -> Iterator[dict[str, str]]:
         yield os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
 
 
+@pytest.fixture(scope="session")
+def warm_and_short(warm: dict[str, str]) -> dict[str, str]:
+    """`warm`, in which programs export with short proofs, for what is not about proofs."""
+    from short_proofs import ASKED_FOR
+
+    return warm | {ASKED_FOR: "1"}
+
+
 @pytest.fixture
 def open_path() -> Iterator[Path]:
     """A directory that any user may enter; pytest's own are for one user only."""

@@ -1,4 +1,4 @@
-"""The demo, shortened: every stage runs and prints its summary; the figures are those of `make demo`."""
+"""The demo, shortened, with a short proof: every stage runs and prints its summary; the figures are those of `make demo`."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ SEEDS = {"cfc": "1", "ltc": "6"}  # with which eight epochs are far above chance
 
 
 @pytest.mark.parametrize("cell", sorted(SEEDS))
-def test_demo(cell, tmp_path, warm):
+def test_demo(cell, tmp_path, warm_and_short):
     arguments = ["--cell", cell, "--epochs", "8", "--seed", SEEDS[cell], "--output", tmp_path]
-    printed = printed_by(warm, "-W", "error", "examples/imu_activity.py", *arguments)
+    printed = printed_by(warm_and_short, "-W", "error", "examples/imu_activity.py", *arguments)
     for stage in ("1. train", "2. export", "3. verify", "4. stream", "5. measure"):
         assert f"\n{stage}" in printed
     by_second = re.search(r"right of 40 +(.*)", printed).group(1).split()
@@ -51,9 +51,9 @@ def run_quick(warm, script, folder):
     return printed_by(warm, f"examples/{script}", "--quick", "--output", folder)
 
 
-def test_closed_loop(tmp_path, warm):
+def test_closed_loop(tmp_path, warm_and_short):
     """Every driver gets its row, and the deployed policy acts as torch's does on the very samples that it sees."""
-    printed = run_quick(warm, "closed_loop.py", tmp_path)
+    printed = run_quick(warm_and_short, "closed_loop.py", tmp_path)
     rows = re.findall(r"^  (\w.*?) +(\d+) \+- +\d+ +\d+ +\d+ +\d+ +\d+\.\d+$", printed, flags=re.M)
     returns = {name: int(mean) for name, mean in rows}
     table = re.search(r"^ +return +least.*\n(?:  .* \+- .*\n)+", printed, flags=re.M).group().splitlines()
@@ -67,14 +67,14 @@ def test_closed_loop(tmp_path, warm):
     assert json.loads((tmp_path / "balance.lnn" / "manifest.json").read_text())["time"]["mode"] == "measured"
 
 
-def test_own_model(tmp_path, warm):
-    printed = run_quick(warm, "own_model.py", tmp_path)
+def test_own_model(tmp_path, warm_and_short):
+    printed = run_quick(warm_and_short, "own_model.py", tmp_path)
     assert float(re.search(r"bundle and torch (\S+) apart", printed).group(1)) < 1e-5
     assert re.search(r"off by +0\.\d+ of the room while it can be seen\n +0\.\d+ while it is hidden", printed)
 
 
-def test_forecast(tmp_path, warm):
-    printed = run_quick(warm, "forecast.py", tmp_path)
+def test_forecast(tmp_path, warm_and_short):
+    printed = run_quick(warm_and_short, "forecast.py", tmp_path)
     assert float(re.search(r"stream and predict (\S+) apart", printed).group(1)) < 1e-5
     rms, _, last = map(float, re.search(r"^  1 to 5 +(\S+) +(\S+) +(\S+)", printed, flags=re.M).groups())
     assert rms < last  # even a short training beats the guess that nothing moves
@@ -91,13 +91,13 @@ class WarmKernel(AsyncKernelManager):
     _launch_kernel = _async_launch_kernel
 
 
-def test_notebook(tmp_path, warm):
+def test_notebook(tmp_path, warm_and_short):
     """Every cell runs in an empty folder; no outputs are kept in the file, so that it never shows stale ones."""
     notebook = nbformat.read(ROOT / "examples" / "notebook" / "deploy.ipynb", as_version=4)
     assert all(not cell.outputs for cell in notebook.cells if cell.cell_type == "code")
     resources = {"metadata": {"path": str(tmp_path)}}
     done = nbclient.NotebookClient(notebook, kernel_manager_class=WarmKernel, timeout=240, resources=resources).execute(
-        env=warm
+        env=warm_and_short
     )
     shown = "\n".join(
         output.get("text", "") or output.get("data", {}).get("text/plain", "")
@@ -128,15 +128,15 @@ def test_recordings_are_what_the_readme_says(name):
         ("step_graphs.py", ["--runs", "2", "--only", "CfC(8"], ["ours us", "stock us", "ratio"]),
     ],
 )
-def test_benchmark(script, arguments, headings, warm):
-    printed = printed_by(warm, f"benchmarks/{script}", *arguments)
+def test_benchmark(script, arguments, headings, warm_and_short):
+    printed = printed_by(warm_and_short, f"benchmarks/{script}", *arguments)
     assert all(heading in printed for heading in headings)
     assert re.search(r"^CfC\(.*\) +\d", printed, flags=re.M)
 
 
-def test_activity_benchmark(warm):
+def test_activity_benchmark(warm_and_short):
     """The estimator on the demo's task, shortened; what is deployed decides as `predict` does."""
-    printed = printed_by(warm, "benchmarks/activity.py", "--cell", "CfC", "--seeds", 1, "--epochs", 25)
+    printed = printed_by(warm_and_short, "benchmarks/activity.py", "--cell", "CfC", "--seeds", 1, "--epochs", 25)
     right, deployed = map(int, re.search(r"^CfC +1 +(\d+) +(\d+)", printed, flags=re.M).groups())
     assert right == deployed
     assert right >= 20  # chance is 10

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch.export._trace  # noqa: F401 - or the first export imports it, after conftest.py has frozen what there is
+from short_proofs import SHORT
 from torch import nn
 
 from lnn_edge import export_model
@@ -24,9 +25,7 @@ from lnn_edge.verify.excitation import excite
 from lnn_edge.verify.report import ExportReport
 from lnn_edge.verify.samples import Excitation
 
-# All of the truth, of the segments and of the backends, over few steps: about a twentieth of a full proof. It still
-# finds a step that is wrong; only what grows slowly needs a thousand steps.
-SHORT_PROOF = ProofLength(least=12, evaluated=24, causal=12)
+SHORT_PROOF = ProofLength(**SHORT)
 _DEFAULTS = {
     name: parameter.default
     for name, parameter in inspect.signature(export_model).parameters.items()

@@ -2,6 +2,7 @@
 
 A program that exports spends 6 s on such imports. Here it is started as typed, by name, in its folder, with its own
 streams, environment and exit code, and imports all of lnn_edge itself; only what other people wrote is there before.
+Its proofs are short if `short_proofs.ASKED_FOR` is in its environment.
 
 Run as a program, with the path of a socket, it is that process; it ends with its standard input.
 """
@@ -26,6 +27,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
+
+from short_proofs import ASKED_FOR, ShortProofs
 
 __all__ = ["warm_python"]
 
@@ -94,6 +97,8 @@ def _answer(connection: socket.socket) -> NoReturn:
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
+        if os.environ.pop(ASKED_FOR, None):
+            sys.meta_path.insert(0, ShortProofs())
         os._exit(_exit_code(arguments))
     ended = os.pidfd_open(program)
     if ended not in select.select([ended, connection], [], [])[0]:  # who asked is gone

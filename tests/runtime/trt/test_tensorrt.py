@@ -104,8 +104,8 @@ def test_conformance(check, bundle, setup, loaded, request):
     CHECKS[check](loaded[setup, bundle])
 
 
-# Steps: the simulated engine computes with onnxruntime, which other tests follow over longer sequences; what may go wrong
-# here, a buffer, a pair of states, a reset, does so in the first of them.
+# Steps: the simulated engine computes with onnxruntime, which other tests follow over longer sequences; what may go
+# wrong here, a buffer, a pair of states, a reset, does so in the first of them.
 SIMULATED = 300
 EQUAL = ["ltc-units-large", "ltc-own-wiring", "ltc-mixed", "cfc-units", "cfc-pure-autoncp", "cfc-proj-autoncp",
          "cfc-gelu", "cfc-mixed-autoncp", "ltc-no-maps"]  # fmt: skip
