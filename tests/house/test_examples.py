@@ -1,4 +1,4 @@
-"""The demo, shortened, with a short proof: every stage runs and prints its summary; the figures are those of `make demo`."""
+"""The demo, shortened, as is its proof: every stage runs and prints a summary; the figures are those of `make demo`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README, typed exactly as written, in order, in an empty folder; with short proofs, so that it takes half as long."""
+"""The README, typed exactly as written, in order, in an empty folder; only its proofs are shorter."""
 
 from __future__ import annotations
 
