@@ -209,7 +209,9 @@ class Graph(Frozen, frozen=True):
 class Verification(Frozen, frozen=True):
     """The proof in brief; report.json holds all of it.
 
-    `max_abs_error` maps a comparison ("onnxruntime vs torch float32") to its largest error over all tensors.
+    `max_abs_error` maps a comparison ("onnxruntime vs torch float32") to its largest error over all tensors. Where an
+    encoder is costly, the steps are of so many `distinct_samples`, each encoded once, and over `whole_steps` of them
+    the whole graph ran; else both are `None`, and all of it did.
     """
 
     status: Literal["passed", "pending"]
@@ -217,6 +219,8 @@ class Verification(Frozen, frozen=True):
     tolerance: float
     tolerance_reason: str
     max_abs_error: dict[str, float]
+    distinct_samples: int | None = None
+    whole_steps: int | None = None
 
 
 class Provenance(Frozen, frozen=True):

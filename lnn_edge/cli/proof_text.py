@@ -82,6 +82,8 @@ def proof_text(report: ExportReport, verbose: bool) -> str:
     if not verbose:
         parts.append(_compared(report))
     parts.append(_samples(report, verbose))
+    if report.distinct is not None:
+        parts.append(str(report.distinct))
     if report.sensitive is not None and report.passed:
         parts.append(str(report.sensitive))
     if report.window is not None:

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
@@ -20,9 +19,9 @@ from ..bundle.directory import check_target, staged_directory
 from ..bundle.manifest import Manifest, Schema
 from ..bundle.spec import Feature, Precision, Readout, StatePair, Tensor, Window
 from ..progress import Progress, silent
-from ..verify.excitation import excite
+from ..verify.excitation import check_steps, excite
+from ..verify.few_samples import excite_affordably
 from ..verify.report import ExportReport, WindowFinding
-from ..verify.samples import Excitation
 from .arguments import (
     check_batch,
     check_labels,
@@ -59,12 +58,11 @@ Names = Sequence[str | Feature]
 
 @dataclass(frozen=True)
 class _Opened:
-    """A model that takes its example, and the samples to prove it on."""
+    """A model that takes its example in the way in which it was read."""
 
     trained: Trained
     recorded: dict[str, list[Array]] | None
     inputs: tuple[Tensor, ...]
-    samples: Callable[..., Excitation]
 
 
 def export_model(
@@ -158,24 +156,33 @@ def export_model(
     check_unroll(unroll)
     check_precision(precision)
     windows = check_windows(window, every, unroll)
+    check_steps(steps, length.least)
     opened = open_module(model, step=step, initial_state=initial_state, example=example)
 
     def open_as(read: Example | None) -> _Opened:
         own = opened.trained(batch, read)
         rows = None if read is None else {name: list(arrays) for name, arrays in read.rows.items()}
         named = with_legal_numbers(named_tensors("inputs", own.inputs, inputs, rows), own, rows)
-        given = partial(excite, named, when, rows, least=length.least)
-        check_causal(own, given(length.least), when, length.causal)
-        return _Opened(own, rows, named, given)
+        check_causal(own, excite(named, when, rows, length.causal, least=1), when, length.causal)
+        return _Opened(own, rows, named)
 
     found = first_that_works(examples(opened, check_batch(batch), example, constants), open_as)
-    trained, recorded, taken, samples = found.trained, found.recorded, found.inputs, found.samples
+    trained, recorded, taken = found.trained, found.recorded, found.inputs
     warn_of_drifted_masks(opened.module)
     pooled = check_readout(readout, trained.readout, windows)
     classes = check_labels(labels, trained.outputs)
     given = named_tensors("outputs", trained.outputs, outputs if outputs is not None else classes or None)
-    proving = samples(steps, unroll=unroll, window=None if windows is None else windows[0])
     program = trained.program(when)
+    proving = excite_affordably(
+        program,
+        taken,
+        when,
+        recorded,
+        steps,
+        unroll=unroll,
+        window=None if windows is None else windows[0],
+        least=length.least,
+    )
     with staged_directory(target, overwrite) as stage:
         stored = stored_program(stage, program)
         # before the long work, as it may refuse

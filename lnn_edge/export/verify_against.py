@@ -16,7 +16,7 @@ from ..bundle.directory import read_bundle
 from ..bundle.manifest import Manifest
 from ..bundle.spec import StatePair, Tensor
 from ..runtime.loading import open_each
-from ..verify.excitation import excite
+from ..verify.few_samples import excite_affordably
 from ..verify.report import ExportReport
 from .arguments import name_features
 from .forward.example import Example, first_that_works
@@ -82,11 +82,13 @@ def verify_against(
         tensor = next(t for t in manifest.inputs if t.name == name)
         name_features("inputs", tensor, tensor.features or None, np.concatenate(rows))
     models = open_each(bundle, backend=backend, threads=threads, options=options)
-    samples = excite(manifest.inputs, manifest.time, recorded, steps, unroll=manifest.unroll, least=FULL_PROOF.least)
-    if manifest.sensitive is not None:
-        samples = samples.cut(manifest.sensitive.holds_steps // manifest.unroll * manifest.unroll)
     # An old bundle holds no program; what the model is now stands in for it.
     program = bundle.step or trained.program(manifest.time)
+    samples = excite_affordably(
+        program, manifest.inputs, manifest.time, recorded, steps, unroll=manifest.unroll, least=FULL_PROOF.least
+    )
+    if manifest.sensitive is not None:
+        samples = samples.cut(manifest.sensitive.holds_steps // manifest.unroll * manifest.unroll)
     truth = truth_from_model(trained, program, samples, manifest.time, progress)
     return prove(bundle, models, truth, progress, started)
 

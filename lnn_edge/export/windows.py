@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..arrays import Array
+from ..bundle.encoder import is_costly
 from ..bundle.program import StepProgram
 from ..bundle.spec import Readout, Tensor, Time
 from ..reference.closed_loop import interpreted
@@ -22,6 +23,7 @@ __all__ = ["equal_lengths", "find_window", "kept_state_changes"]
 Recordings = Mapping[str, Sequence[Array]]  # per input, (T, batch, ...) each
 
 _MOST_WINDOWS, _MOST_STEPS = 64, 1024  # of which at least three windows, as the first has no part in it
+_MOST_COSTLY_STEPS = 96  # where the encoder of each step is costly
 _FEWEST_RECORDINGS, _LONGEST_RECORDING = 8, 1024  # so many, so short: they are windows of something longer
 
 
@@ -56,7 +58,7 @@ def find_window(
     if length is None or every is None:
         return None
     if recorded is None:
-        steps = _most(length) * length
+        steps = _most(step, length) * length
         random = excite(inputs, time, None, steps, least=1)
         recorded = {name: [value[:steps]] for name, value in random.inputs.items()}
     changes = kept_state_changes(step, inputs, time, recorded, length, readout)
@@ -79,7 +81,7 @@ def kept_state_changes(
     within recordings that hold several windows, and across shorter ones. In float64, so that rounding has no part in
     it. Empty if there are too few windows to tell, or an output never changes.
     """
-    cut = _cut(recorded, window)
+    cut = _cut(recorded, window, _most(step, window))
     dt = None
     if time.mode == "measured":
         dt = np.full((len(cut.kept), inputs[0].shape[0], 1), time.period_s, np.float32)
@@ -102,15 +104,15 @@ def kept_state_changes(
     return found
 
 
-def _most(window: int) -> int:
+def _most(step: StepProgram, window: int) -> int:
     """How many windows are looked at."""
-    return min(_MOST_WINDOWS, max(3, _MOST_STEPS // window))
+    return min(_MOST_WINDOWS, max(3, (_MOST_COSTLY_STEPS if is_costly(step) else _MOST_STEPS) // window))
 
 
-def _cut(recorded: Recordings, window: int) -> _Cut:
+def _cut(recorded: Recordings, window: int, most: int) -> _Cut:
     """Whole windows one after the other, at most so many."""
     lengths = [len(rows) for rows in next(iter(recorded.values()))]
-    counts, left = [], _most(window)
+    counts, left = [], most
     for length in lengths:
         counts.append(min(length // window, left))
         left -= counts[-1]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ..arrays import Array
 from ..bundle import step_cores as records
+from ..bundle.encoder import encoder_nodes
 from ..bundle.operations import Node, Operation
 from ..bundle.program import StepProgram
 from .cells import cfc_cell, ltc_cell, recurrent_layer
@@ -39,7 +40,11 @@ class Interpreter:
         self._tensors = {n: t if t.dtype == whole else t.astype(self.dtype) for n, t in step.tensors.items()}
         # As operands, tensors have one row, which every row of a value meets.
         self._constants = {name: tensor[None] for name, tensor in self._tensors.items()}
-        self._runs = [self._run(node) for node in self.program.nodes]
+        early = encoder_nodes(self.program)
+        known = {name for node in early for name in node.made()}
+        self._late = [node for node in self.program.nodes if known.isdisjoint(node.made())]
+        self._encodes, self._runs = ([self._run(node) for node in nodes] for nodes in (early, self._late))
+        self._encoded = self._taken_late()
 
     def start(self, rows: int) -> _Values:
         """The states at the start of a sequence, by name (rows, *shape)."""
@@ -67,13 +72,40 @@ class Interpreter:
         Raises:
             ValueError: If the program takes `dt_s` and there is none, or gives a core a timespan that it cannot take.
         """
-        values = {name: np.asarray(value, self.dtype) for name, value in {**inputs, **states}.items()}
-        rows = len(next(iter(values.values())))
-        values |= {self.program.elapsed.name: self._elapsed(dt_s, rows)} | self._constants
+        return self.step_encoded(self.encode(inputs), len(next(iter(inputs.values()))), states, dt_s)
+
+    def encode(self, inputs: Mapping[str, Array]) -> _Values:
+        """What depends on samples alone, as `step_encoded` takes it.
+
+        Args:
+            inputs: By name, (rows, *shape).
+
+        Returns:
+            By name, (rows, *shape); one row where it is the same for all samples.
+        """
+        values = {name: np.asarray(value, self.dtype) for name, value in inputs.items()} | self._constants
+        for run in self._encodes:
+            run(values)
+        return {name: values[name] for name in self._encoded}
+
+    def step_encoded(
+        self, encoded: Mapping[str, Array], rows: int, states: Mapping[str, Array], dt_s: Array | None = None
+    ) -> tuple[_Values, _Values]:
+        """Advance by one sample that is encoded already; see `step`."""
+        values = {name: np.asarray(value, self.dtype) for name, value in states.items()}
+        values |= {self.program.elapsed.name: self._elapsed(dt_s, rows)} | self._constants | dict(encoded)
         for run in self._runs:
             run(values)
         outputs = {o.name: _rows(values[o.value], rows) for o in self.program.outputs}
         return outputs, {s.name: _rows(values[s.next], rows) for s in self.program.states}
+
+    def _taken_late(self) -> list[str]:
+        """What the nodes that depend on states or time, and the results, take of what depends on samples alone."""
+        program = self.program
+        taken = [name for node in self._late for name in node.taken()]
+        taken += [output.value for output in program.outputs] + [state.next for state in program.states]
+        late = {name for node in self._late for name in node.made()} | {state.name for state in program.states}
+        return [n for n in dict.fromkeys(taken) if n not in late | self._constants.keys() | {program.elapsed.name}]
 
     def _elapsed(self, dt_s: Array | None, rows: int) -> Array:
         elapsed = self.program.elapsed

@@ -28,6 +28,7 @@ def replay(
     reset: Array,
     progress: Callable[[int], None] | None = None,
     start: Mapping[str, Array] | None = None,
+    order: Array | None = None,
 ) -> dict[str, Array]:
     """Step a fresh stream through recorded samples.
 
@@ -37,6 +38,7 @@ def replay(
         reset: Shape (steps,); where it is 1 the stream is reset before the step.
         progress: Called with the number of steps done, now and then.
         start: The states after each reset, (steps, *shape) by input; `None` for the model's own.
+        order: The number of the sample at each step, (steps,), whole calls; `None` where each step has its own.
 
     Returns:
         Float32: per output, (steps, *shape); per state output, (calls, *shape), one for each unroll block.
@@ -47,15 +49,17 @@ def replay(
     calls = len(reset) // unroll
     results = {name: np.empty((calls, *shape), np.float32) for name, shape in manifest.results().items()}
     samples = {t.name: _as_caller(inputs[t.name], manifest) for t in manifest.streamed}
+    places = np.arange(calls) if order is None else order[::unroll] // unroll
     single = next(iter(samples.values())) if len(samples) == 1 else None
     dt = unroll_blocks_from_samples(inputs[DT_INPUT], unroll)[..., 0] if DT_INPUT in inputs else None
     for k in range(calls):
         if reset[k * unroll]:
-            at = k * unroll
-            stream.reset(constants=constants(at))
+            first = k * unroll
+            stream.reset(constants=constants(first))
             if start is not None:
-                stream.restore(State({n: v[at].copy() for n, v in start.items()}))
-        sample = single[k] if single is not None else {name: value[k] for name, value in samples.items()}
+                stream.restore(State({n: v[first].copy() for n, v in start.items()}))
+        at = places[k]
+        sample = single[at] if single is not None else {name: value[at] for name, value in samples.items()}
         y = stream.step(sample, dt_s=None if dt is None else dt[k])
         heads = y if isinstance(y, dict) else {manifest.outputs[0].name: y}
         for name, value in heads.items():

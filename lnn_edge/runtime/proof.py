@@ -11,6 +11,7 @@ from ..arrays import Array
 from ..bundle.directory import Bundle
 from ..verify.comparison import EXACT, TORCH, Comparison, compare, largest_error, tolerance_of, versus
 from ..verify.report import Curve, ExportReport, Segment, Timeline
+from ..verify.samples import Distinct
 from .model import Model
 
 __all__ = ["compare_results", "report_from_proof"]
@@ -23,27 +24,29 @@ def compare_results(
     float64: Mapping[str, Array],
     segments: Sequence[tuple[str, int, int]],
     judges: Sequence[str] = (TORCH, EXACT),
+    name: str | None = None,
 ) -> list[Comparison]:
     """Compare what a model gave with torch float32 and with float64, by segment (name, start, stop) and tensor.
 
     The model's precision says how much may be between them. Where torch is not known, float64 is the only judge, and
-    `float32` is another computation in float32: it says how far rounding may take a backend.
+    `float32` is another computation in float32: it says how far rounding may take a backend. What ran is called by the
+    name of the backend, unless it has another `name`.
     """
     rows = []
     for segment, start, stop in segments:
-        for name, got in results.items():
-            every = len(float32[name]) // len(got)  # states are known at the ends of unroll blocks only
+        for tensor, got in results.items():
+            every = len(float32[tensor]) // len(got)  # states are known at the ends of unroll blocks only
             known, part = slice(start // every, stop // every), slice(start + every - 1, stop, every)
-            own = largest_error(float32[name][part], float64[name][part])
+            own = largest_error(float32[tensor][part], float64[tensor][part])
             for reference in judges:
                 expected = {TORCH: float32, EXACT: float64}[reference]
-                against = versus(model.backend, reference)
+                against = versus(name or model.backend, reference)
                 row = compare(
-                    name,
+                    tensor,
                     against,
                     segment,
                     got[known],
-                    expected[name][part],
+                    expected[tensor][part],
                     tolerance=tolerance_of(model.manifest.precision, segment),
                     own=own,
                     every=every,
@@ -63,6 +66,7 @@ def report_from_proof(
     dt_s: Array | None,
     regimes: Mapping[str, str],
     started: float,
+    distinct: Distinct | None = None,
 ) -> ExportReport:
     """Put together what a proof found.
 
@@ -76,6 +80,7 @@ def report_from_proof(
         dt_s: Seconds, (steps, batch, ...); `None` with fixed time.
         regimes: How the dt of each segment was chosen, by its name.
         started: When the work began, by `time.monotonic`.
+        distinct: How many samples differ, if they come over and over.
     """
     return ExportReport(
         path=bundle.path,
@@ -93,6 +98,7 @@ def report_from_proof(
             dt_s=None if dt_s is None else dt_s.reshape(len(reset), -1)[:, 0],
             period_s=bundle.manifest.time.period_s,
         ),
+        distinct=distinct,
     )
 
 

@@ -33,14 +33,16 @@ def prove_golden(model: Model, bundle: Bundle) -> None:
         )
 
 
-def replay_golden(model: Model, golden: Golden, progress: Callable[[int], None] | None = None) -> dict[str, Array]:
-    """Replay golden sequences; see `replay`.
+def replay_golden(
+    model: Model, golden: Golden, progress: Callable[[int], None] | None = None, order: Array | None = None
+) -> dict[str, Array]:
+    """Replay golden sequences, and what follows them; see `replay`.
 
     Raises:
         VerificationError: If a step refuses a golden sample or gives a result that is not finite.
     """
     try:
-        return replay(model, golden.inputs, golden.reset, progress)
+        return replay(model, golden.inputs, golden.reset, progress, order=order)
     except ValueError as error:
         raise VerificationError(
             f"bundle '{model.path}' failed its self-test on {model.description}: a golden step was refused: {error}"

@@ -12,6 +12,7 @@ import numpy as np
 from ..arrays import Array
 from ..backends import ALL
 from ..bundle.directory import Bundle, read_bundle
+from ..bundle.encoder import is_costly
 from ..bundle.golden import Golden, golden_from_bundle
 from ..bundle.program import StepProgram
 from ..bundle.spec import DT_INPUT
@@ -20,8 +21,9 @@ from ..reference.closed_loop import interpreted
 from ..reference.interpreter import Interpreter
 from ..verify.comparison import EXACT, TORCH, Comparison, compare, versus
 from ..verify.excitation import DT_REGIMES, excite_again
+from ..verify.few_samples import excite_few_again
 from ..verify.report import Curve, ExportReport, curves_from_results
-from ..verify.samples import Excitation
+from ..verify.samples import Distinct, Excitation, different_samples
 from .closed_loop import replay_progress
 from .loading import open_each
 from .model import Model
@@ -82,7 +84,7 @@ def verify_golden(
         run = _GoingOn(golden, bundle, bundle.step, total, progress)
     comparisons, curves = _program_of(bundle, golden), run.curves()
     for model in models:
-        results = replay_golden(model, run.samples, replay_progress(progress, model, total))
+        results = replay_golden(model, run.samples, replay_progress(progress, model, total), run.order)
         comparisons += run.compare(model, results)
         curves += curves_from_results(model.backend, results, run.samples.float64)
     return report_from_proof(
@@ -95,6 +97,7 @@ def verify_golden(
         dt_s=run.samples.inputs.get(DT_INPUT),
         regimes=DT_REGIMES | dict.fromkeys(("golden", "repeated"), "as in the proof of the export"),
         started=started,
+        distinct=run.distinct(),
     )
 
 
@@ -116,8 +119,15 @@ class _Repeated:
 
     Attributes:
         samples: All steps, with the results of torch and in float64.
+        order: The number of the sample at each step where few come over and over, (steps,); else `None`.
         parts: Name, start and stop of each segment.
     """
+
+    order: Array | None = None
+
+    def distinct(self) -> Distinct | None:
+        """How many samples differ where few come over and over."""
+        return None
 
     def __init__(self, golden: Golden, steps: int) -> None:
         self._once = golden.steps
@@ -139,14 +149,24 @@ class _GoingOn:
 
     def __init__(self, golden: Golden, bundle: Bundle, step: StepProgram, steps: int, progress: Progress) -> None:
         manifest, once = bundle.manifest, golden.steps
-        more = excite_again(manifest.inputs, manifest.time, steps - once, unroll=manifest.unroll)
+        few = is_costly(step) and not manifest.constants
+        excited = excite_few_again if few else excite_again
+        more = excited(manifest.inputs, manifest.time, steps - once, unroll=manifest.unroll)
         if manifest.sensitive is not None:
             more = more.cut(manifest.sensitive.holds_steps // manifest.unroll * manifest.unroll)
         exact, rounded = (_interpreted(step, more, dtype, progress) for dtype in ("float64", "float32"))
         self.samples = _joined(golden, more, rounded, exact)
+        self.order = None if more.order is None else np.concatenate([np.arange(once), once + more.order])
         self._known = [("golden", 0, once)]
         self._further = [(name, once + start, once + stop) for name, start, stop in more.segments]
         self.parts = self._known + self._further
+
+    def distinct(self) -> Distinct | None:
+        """See `_Repeated.distinct`; the whole graph runs at all steps."""
+        if self.order is None:
+            return None
+        inputs = {name: value for name, value in self.samples.inputs.items() if name != DT_INPUT}
+        return Distinct(different_samples(inputs, self.order), self.samples.steps)
 
     def curves(self) -> list[Curve]:
         """None of torch, whose results end with the golden sequences."""

@@ -3,6 +3,7 @@
 comparison   tolerances with their reasons, and the error figures of one tensor
 samples      what is stepped through, and where sequences begin
 excitation   the samples of a proof, made from recordings and ranges
+few_samples  the same where the encoder is costly: few samples, over and over
 report       what a proof found
 plot         the picture of a proof
 """

@@ -14,7 +14,7 @@ from ..bundle.spec import Tensor, Time
 from .comparison import EXTREME
 from .samples import Excitation
 
-__all__ = ["DT_REGIMES", "SINGLE_STEPS", "excite", "excite_again"]
+__all__ = ["DT_REGIMES", "SINGLE_STEPS", "check_steps", "excite", "excite_again"]
 
 SINGLE_STEPS = "single steps"  # the segment of calls from states that exact arithmetic reaches, in a sensitive model
 
@@ -60,8 +60,7 @@ def excite(
     Raises:
         ValueError: If `steps` is below `least`, or no recording is as long as a call, or as a window.
     """
-    if steps < least:
-        raise ValueError(f"`steps` is {steps}, expected at least {least} steps for a proof")
+    check_steps(steps, least)
     rng = np.random.default_rng(seed)
     steps, short = (-(-count // unroll) * unroll for count in (steps, max(1, steps // _SHORT)))
     batch = tensors[0].shape[0]
@@ -76,6 +75,16 @@ def excite(
         parts.append(_windows(rng, tensors, time, recorded, scales, window, short))
     parts += _made(rng, tensors, time, scales, steps, short, unroll)
     return _joined(parts, tensors, time)
+
+
+def check_steps(steps: int, least: int) -> None:
+    """Refuse a proof that is too short.
+
+    Raises:
+        ValueError: If `steps` is below `least`.
+    """
+    if steps < least:
+        raise ValueError(f"`steps` is {steps}, expected at least {least} steps for a proof")
 
 
 def _windows(

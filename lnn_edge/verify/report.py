@@ -15,6 +15,7 @@ from ..arrays import Array
 from ..bundle.spec import Precision, Sensitive, Verification
 from ..wording import listed, plural
 from .comparison import TORCH, Comparison, errors_by_step, tolerance_of, tolerance_reason
+from .samples import Distinct
 
 __all__ = ["Curve", "ExportReport", "Segment", "Timeline", "WindowFinding", "curves_from_results"]
 
@@ -123,6 +124,7 @@ class ExportReport:
         timeline: Error at every step, for `plot`; not part of the JSON.
         sensitive: How fast the model amplifies disturbances, if float32 cannot follow it for ever.
         window: What a kept state changes, if the model is evaluated on windows or seems to be.
+        distinct: How many samples differ, where the encoder is so costly that few come over and over.
     """
 
     path: Path
@@ -137,6 +139,7 @@ class ExportReport:
     timeline: Timeline = field(repr=False, compare=False)
     window: WindowFinding | None = None
     sensitive: Sensitive | None = None
+    distinct: Distinct | None = None
 
     @property
     def passed(self) -> bool:
@@ -175,6 +178,8 @@ class ExportReport:
             tolerance=tolerance_of(self.precision),
             tolerance_reason=tolerance_reason(self.precision),
             max_abs_error=self.errors(),
+            distinct_samples=None if self.distinct is None else self.distinct.samples,
+            whole_steps=None if self.distinct is None else self.distinct.whole_steps,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -182,7 +187,7 @@ class ExportReport:
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "timeline"}
         values |= {name: [asdict(row) for row in values[name]] for name in ("segments", "comparisons")}
         values["sensitive"] = None if self.sensitive is None else msgspec.to_builtins(self.sensitive)
-        values["window"] = None if self.window is None else asdict(self.window)
+        values |= {n: None if values[n] is None else asdict(values[n]) for n in ("window", "distinct")}
         values |= {"path": self.path.name, "backends": list(self.backends), "passed": self.passed}
         reason = tolerance_reason(self.precision)
         return values | {"tolerance": tolerance_of(self.precision), "tolerance_reason": reason}
@@ -207,6 +212,8 @@ class ExportReport:
             failed = [c for c in self.comparisons if not c.passed]
             return "not equal: " + "; ".join(str(c) for c in failed)
         holds = "" if self.sensitive is None else f", {self.sensitive.holds_steps} at a time"
+        if self.distinct is not None:
+            holds += f" of {plural(self.distinct.samples, 'different sample')}"
         drifts = "equal to torch within" if self.precision == "float32" else "in half precision, off torch by at most"
         return (
             f"{self.path.name}: {drifts} {self.max_abs_error:.1e} over {plural(self.steps, 'closed-loop step')}{holds} "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,7 +11,33 @@ import numpy as np
 
 from ..arrays import Array
 
-__all__ = ["Excitation"]
+__all__ = ["Distinct", "Excitation", "different_samples"]
+
+_FEWEST = 8  # steps of a segment that are stepped whole, however few samples it has
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """What a proof over few samples that come over and over was made of, besides its steps.
+
+    Args:
+        samples: Samples that differ: the encoder is computed once for each.
+        whole_steps: Closed-loop steps over which torch's whole sequences and the whole graph ran.
+    """
+
+    samples: int
+    whole_steps: int
+
+    def __str__(self) -> str:
+        return (
+            f"the encoder costs far more than the rest: it is proven on {self.samples} different samples, the whole "
+            f"over {self.whole_steps} closed-loop steps of them, what follows the encoder over all steps"
+        )
+
+
+def different_samples(inputs: Mapping[str, Array], order: Array) -> int:
+    """How many samples of these numbers differ."""
+    return len({b"".join(value[number].tobytes() for value in inputs.values()) for number in np.unique(order)})
 
 
 @dataclass(frozen=True)
@@ -19,12 +45,15 @@ class Excitation:
     """Samples to step through.
 
     Args:
-        inputs: Per input, (steps, *shape) of its dtype; a constant is repeated with each step of its sequence.
+        inputs: Per input, (steps, *shape) of its dtype, a constant repeated with each step of its sequence; with an
+            order (samples, *shape).
         dt: Seconds, float32 (steps, batch, 1); `None` with fixed time.
         reset: uint8 (steps,); 1 where the state goes back to its initial value first.
         segments: Name, start and stop of each segment.
         start: States by the names of their inputs, float32 (steps, *shape): where `reset` is 1 a sequence starts from
             these; `None` for the model's initial state.
+        order: The number of the sample at each step, (steps,), where few samples come over and over; `None` where each
+            step has its own.
     """
 
     inputs: dict[str, Array]
@@ -32,6 +61,7 @@ class Excitation:
     reset: Array
     segments: tuple[tuple[str, int, int], ...]
     start: dict[str, Array] | None = None
+    order: Array | None = None
 
     @property
     def steps(self) -> int:
@@ -46,9 +76,37 @@ class Excitation:
 
     def pick(self, index: Array) -> Excitation:
         """A shorter excitation from steps that keep their order and their sequences' beginnings."""
-        inputs = {name: value[index] for name, value in self.inputs.items()}
+        inputs = self.inputs if self.order is not None else self.at(index)
         start = None if self.start is None else {name: value[index] for name, value in self.start.items()}
-        return Excitation(inputs, None if self.dt is None else self.dt[index], self.reset[index], (), start)
+        dt, order = (None if own is None else own[index] for own in (self.dt, self.order))
+        return Excitation(inputs, dt, self.reset[index], (), start, order)
+
+    def at(self, index: Array) -> dict[str, Array]:
+        """The samples at some steps, by input (steps, *shape)."""
+        places = index if self.order is None else self.order[index]
+        return {name: value[places] for name, value in self.inputs.items()}
+
+    def unfolded(self) -> Excitation:
+        """The same with a sample for each step, however often one comes."""
+        return dataclasses.replace(self, inputs=self.at(np.arange(self.steps)), order=None)
+
+    def distinct(self, unroll: int = 1) -> Distinct | None:
+        """How many samples differ; `None` where each step has its own."""
+        if self.order is None:
+            return None
+        return Distinct(different_samples(self.inputs, self.order), len(self.beginnings(unroll)))
+
+    def beginnings(self, unroll: int = 1) -> Array:
+        """Steps at which each segment begins, until all of its samples have come: whole calls."""
+        if self.order is None:
+            return np.arange(self.steps)
+        found = []
+        for _, start, stop in self.segments or (("", 0, self.steps),):
+            own = self.order[start:stop]
+            last = max(int(np.argmax(own == number)) for number in np.unique(own))
+            count = max(_FEWEST, last + 1)
+            found.append(np.arange(start, min(stop, start + -(-count // unroll) * unroll)))
+        return np.concatenate(found)
 
     def cut(self, longest: int) -> Excitation:
         """The same samples in sequences that are no longer than so many steps."""

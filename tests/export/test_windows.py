@@ -211,9 +211,12 @@ def test_without_an_example_random_samples_stand_in(tmp_path):
     assert report.window.kept_state_changes["output"] > 0
 
 
-@pytest.mark.parametrize(("length", "most"), [(1, 64), (100, 1000), (5000, 15000)])
-def test_random_samples_are_no_more_than_are_looked_at(length, most, monkeypatch):
-    """At least three windows, however long; else about a thousand steps, and 64 windows at most."""
+@pytest.mark.parametrize(
+    ("length", "costly", "most"),
+    [(1, False, 64), (100, False, 1000), (5000, False, 15000), (1, True, 64), (10, True, 90), (100, True, 300)],
+)
+def test_random_samples_are_no_more_than_are_looked_at(length, costly, most, monkeypatch):
+    """At least three windows, however long; else about a thousand steps, fewer pictures, and 64 windows at most."""
     asked = []
 
     def excited(_inputs, _time, _recorded, steps, **_options):
@@ -221,6 +224,7 @@ def test_random_samples_are_no_more_than_are_looked_at(length, most, monkeypatch
         raise InterruptedError
 
     monkeypatch.setattr(windows, "excite", excited)
+    monkeypatch.setattr(windows, "is_costly", lambda _step: costly)
     with pytest.raises(InterruptedError):
         windows.find_window(None, [], Time("fixed"), None, (length, length), None)
     assert asked == [most]

@@ -119,7 +119,7 @@ ROOMS = [
     ("export/trace", ["trace", "cores"], "export"),
     ("export/forward", ["forward", "trace", "cores"], "export"),
     ("export/trained", ["trained", "forward", "trace", "cores", "threads"], "export"),
-    ("export/proof", ["proof", "forward", "trained", "threads"], "export"),
+    ("export/proof", ["proof", "graph", "forward", "trained", "threads"], "export"),
     ("export/checkpoint", ["checkpoint", "cores", "provenance"], "export"),
     ("train/unrolled", ["unrolled", "settings"], "train"),
     ("train/data", ["data", "settings"], "train"),

@@ -21,7 +21,7 @@ from torch import nn
 from lnn_edge import export_model
 from lnn_edge.export.exporting import export_with_proof
 from lnn_edge.export.proof.length import ProofLength
-from lnn_edge.verify.excitation import excite
+from lnn_edge.verify.few_samples import excite_affordably
 from lnn_edge.verify.report import ExportReport
 from lnn_edge.verify.samples import Excitation
 
@@ -60,10 +60,12 @@ def short_proofs(monkeypatch: pytest.MonkeyPatch, *places: str) -> None:
 def short_verifications(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `verify_against` step over as few samples as `quick_export` does, whatever its `steps`."""
 
-    def excited(tensors: Any, time: Any, recorded: Any, _steps: int, **options: Any) -> Excitation:
-        return excite(tensors, time, recorded, SHORT_PROOF.least, **options | {"least": SHORT_PROOF.least})
+    def excited(step: Any, tensors: Any, time: Any, recorded: Any, _steps: int, **options: Any) -> Excitation:
+        return excite_affordably(
+            step, tensors, time, recorded, SHORT_PROOF.least, **options | {"least": SHORT_PROOF.least}
+        )
 
-    monkeypatch.setattr(importlib.import_module("lnn_edge.export.verify_against"), "excite", excited)
+    monkeypatch.setattr(importlib.import_module("lnn_edge.export.verify_against"), "excite_affordably", excited)
 
 
 def proven(factory: pytest.TempPathFactory, make: Callable[[], nn.Module], name: str = "m.lnn", **options: Any) -> Path:

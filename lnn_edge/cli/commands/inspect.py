@@ -155,7 +155,10 @@ def _graph(graph: Graph) -> str:
 
 def _proof(v: Verification) -> str:
     worst = ", ".join(f"{name} {error:.1e}" for name, error in v.max_abs_error.items())
-    return f"proof: {v.status}, {v.steps:,} closed-loop steps; largest difference: {worst}"
+    few = ""
+    if v.distinct_samples is not None:
+        few = f" of {v.distinct_samples} different samples, the whole graph over {v.whole_steps} of them"
+    return f"proof: {v.status}, {v.steps:,} closed-loop steps{few}; largest difference: {worst}"
 
 
 def _origin(p: Provenance) -> str:

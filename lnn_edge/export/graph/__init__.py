@@ -2,4 +2,5 @@
 
 builder  nodes, constants, inputs and outputs
 float16  a finished step in half precision
+parts    a finished graph cut where its encoder ends
 """

@@ -17,7 +17,7 @@ from ...bundle.spec import Dtype, Graph, Precision
 from ...wording import listed
 from .float16 import halved
 
-__all__ = ["GraphBuilder", "Shape", "Value", "check_limits", "graph_facts"]
+__all__ = ["GraphBuilder", "Shape", "Value", "check_limits", "dtype_of", "graph_facts"]
 
 Shape = tuple[int, ...]
 _TYPES: dict[Dtype, int] = {
@@ -220,6 +220,11 @@ def check_limits(model: onnx.ModelProto) -> None:
     dead = sorted((produced | {i.name for i in graph.initializer}) - used)
     if dead:
         raise ValueError(f"graph computes values that nothing uses: {', '.join(dead)}")
+
+
+def dtype_of(kind: int) -> Dtype:
+    """What the manifest calls the type of an input."""
+    return next(dtype for dtype, own in _TYPES.items() if own == kind)
 
 
 def graph_facts(model: onnx.ModelProto) -> Graph:

@@ -20,6 +20,7 @@ from ...verify.excitation import DT_REGIMES, SINGLE_STEPS
 from ...verify.report import ExportReport, curves_from_results
 from ...verify.samples import Excitation
 from ..trained.protocol import Results
+from .few_samples import IN_PARTS, graph_parts, replay_in_parts
 from .length import FULL_PROOF, ProofLength
 from .onnx_reference import open_evaluator
 from .truth import Truth
@@ -32,6 +33,7 @@ __all__ = [
 
 _GOLDEN_BYTES = 1 << 20
 _GOLDEN_STEPS = 1024
+_FEWEST, _FEWEST_OF_COSTLY = 16, 4  # steps of a segment, on average
 
 
 def prove(
@@ -59,11 +61,11 @@ def prove(
     samples, float32 = truth.samples, truth.float32
     comparisons, curves = truth.comparisons(), curves_from_results(TORCH, truth.stepped, truth.float64)
     for model in models:
-        results = replay(
-            model, _all_inputs(samples), samples.reset, replay_progress(progress, model, samples.steps), samples.start
-        )
-        comparisons += compare_results(model, results, float32, truth.float64, samples.segments)
-        curves += curves_from_results(model.backend, results, truth.float64)
+        if samples.order is not None:
+            comparisons += _at_beginnings(model, truth)
+        name, results = _replayed(bundle, model, samples, progress)
+        comparisons += compare_results(model, results, float32, truth.float64, samples.segments, name=name)
+        curves += curves_from_results(name, results, truth.float64)
     if bundle.manifest.precision != "float32":  # onnxruntime's CPU kernels compute in float32 between their casts
         comparisons += _evaluated(bundle, truth, progress, length)
     return report_from_proof(
@@ -76,7 +78,37 @@ def prove(
         dt_s=samples.dt,
         regimes=DT_REGIMES,
         started=started,
+        distinct=samples.distinct(bundle.manifest.unroll),
     )
+
+
+def _replayed(bundle: Bundle, model: Model, samples: Excitation, progress: Progress) -> tuple[str, Results]:
+    """What a backend gives at all steps, and what that is called; a costly encoder runs once for each sample."""
+    shown = replay_progress(progress, model, samples.steps)
+    parts = None if samples.order is None else graph_parts(bundle, model)
+    if parts is not None:
+        return IN_PARTS.format(model.backend), replay_in_parts(bundle, parts, model, samples, shown)
+    return model.backend, replay(model, _all_inputs(samples), samples.reset, shown, samples.start, samples.order)
+
+
+def _at_beginnings(model: Model, truth: Truth) -> list[Comparison]:
+    """Compare the whole graph over the beginnings of the segments, until all samples have come."""
+    index = truth.samples.beginnings(model.manifest.unroll)
+    picked = truth.samples.pick(index)
+    results = replay(model, _all_inputs(picked), picked.reset, None, picked.start, picked.order)
+    return compare_results(model, results, *_picked(truth, index), _places(truth.samples.segments, index))
+
+
+def _picked(truth: Truth, index: Array) -> tuple[Results, Results]:
+    """Torch float32 and float64 at some steps."""
+    float32, float64 = ({name: value[index] for name, value in r.items()} for r in (truth.float32, truth.float64))
+    return float32, float64
+
+
+def _places(parts: Sequence[tuple[str, int, int]], index: Array) -> list[tuple[str, int, int]]:
+    """Where the segments lie in what is left of them."""
+    bounds = [(name, *np.searchsorted(index, (start, stop)).tolist()) for name, start, stop in parts]
+    return [(name, start, stop) for name, start, stop in bounds if stop > start]
 
 
 def _evaluated(bundle: Bundle, truth: Truth, progress: Progress, length: ProofLength) -> list[Comparison]:
@@ -85,11 +117,9 @@ def _evaluated(bundle: Bundle, truth: Truth, progress: Progress, length: ProofLe
     budget = min(length.evaluated, _golden_steps(truth, manifest))
     index, segments = _beginnings(truth.samples.segments, budget, manifest.unroll)
     picked = truth.samples.pick(index)
-    results = replay(
-        model, _all_inputs(picked), picked.reset, replay_progress(progress, model, picked.steps), picked.start
-    )
-    float32, float64 = ({name: value[index] for name, value in r.items()} for r in (truth.float32, truth.float64))
-    return compare_results(model, results, float32, float64, segments)
+    shown = replay_progress(progress, model, picked.steps)
+    results = replay(model, _all_inputs(picked), picked.reset, shown, picked.start, picked.order)
+    return compare_results(model, results, *_picked(truth, index), segments)
 
 
 def _all_inputs(samples: Excitation) -> Results:
@@ -98,17 +128,12 @@ def _all_inputs(samples: Excitation) -> Results:
 
 
 def golden_from_truth(truth: Truth, manifest: Manifest) -> Golden:
-    """Pick what ships: the beginning of every segment, at most a megabyte."""
+    """Pick what ships: the beginning of every segment, a megabyte, or a few steps where samples are large."""
     left_out = {SINGLE_STEPS, *(() if manifest.precision == "float32" else (EXTREME,))}
     kept = [part for part in truth.samples.segments if part[0] not in left_out]
     index, _ = _beginnings(kept, _golden_steps(truth, manifest), manifest.unroll)
-    picked = truth.samples.pick(index)
-    return Golden(
-        _all_inputs(picked),
-        picked.reset,
-        {name: value[index] for name, value in (truth.float32).items()},
-        {name: value[index] for name, value in truth.float64.items()},
-    )
+    picked = truth.samples.pick(index).unfolded()
+    return Golden(_all_inputs(picked), picked.reset, *_picked(truth, index))
 
 
 def _golden_steps(truth: Truth, manifest: Manifest) -> int:
@@ -116,7 +141,8 @@ def _golden_steps(truth: Truth, manifest: Manifest) -> int:
     shapes = [t.shape for t in manifest.inputs]
     results = [t.shape for t in manifest.outputs] + [s.shape for s in manifest.states]
     per_step = 4 * sum(int(np.prod(s)) for s in shapes) + 12 * sum(int(np.prod(s)) for s in results) + 8
-    return min(_GOLDEN_STEPS, max(16 * len(truth.samples.segments), _GOLDEN_BYTES // per_step))
+    fewest = _FEWEST if truth.samples.order is None else _FEWEST_OF_COSTLY
+    return min(_GOLDEN_STEPS, max(fewest * len(truth.samples.segments), _GOLDEN_BYTES // per_step))
 
 
 def _beginnings(

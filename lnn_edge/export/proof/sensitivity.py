@@ -99,6 +99,9 @@ def samples_that_hold(
     calls = calls[np.unique(np.linspace(0, len(calls) - 1, min(_SINGLE, len(calls))).astype(int))]
     index = (calls[:, None] + np.arange(unroll)).ravel()
     picked = samples.pick(index)
+    inputs = cut.inputs
+    if cut.order is None:
+        inputs = {name: np.concatenate([value, picked.inputs[name]]) for name, value in cut.inputs.items()}
     start = {}
     for pair in states:
         first = initial_value(pair)
@@ -106,9 +109,10 @@ def samples_that_hold(
         own = np.broadcast_to(first, (samples.steps, *pair.shape))
         start[pair.input] = np.concatenate([own, np.repeat(before, unroll, axis=0)])
     return Excitation(
-        {name: np.concatenate([value, picked.inputs[name]]) for name, value in cut.inputs.items()},
+        inputs,
         None if cut.dt is None or picked.dt is None else np.concatenate([cut.dt, picked.dt]),
         np.concatenate([cut.reset, np.tile(np.eye(1, unroll, dtype=np.uint8)[0], len(calls))]),
         (*cut.segments, (SINGLE_STEPS, cut.steps, cut.steps + len(index))),
         start,
+        None if cut.order is None or picked.order is None else np.concatenate([cut.order, picked.order]),
     )

@@ -24,9 +24,18 @@ from ...verify.samples import Excitation
 from ..forward.forward import Known
 from ..threads import one_thread
 from ..trained.protocol import Results, Trained
+from .few_samples import stepped_over_few
 from .length import FULL_PROOF
 
-__all__ = ["EXTRACTED", "STEPPED_WHOLE", "TORCH_EXACT", "Truth", "check_causal", "interpret", "truth_from_model"]
+__all__ = [
+    "EXTRACTED",
+    "STEPPED_WHOLE",
+    "TORCH_EXACT",
+    "Truth",
+    "check_causal",
+    "interpret",
+    "truth_from_model",
+]
 
 _Part = TypeVar("_Part")
 
@@ -113,9 +122,9 @@ def truth_from_model(
         VerificationError: If what torch gives when it is stepped is not finite.
     """
     whole = _by_segment(
-        "torch, whole sequences", samples, progress, lambda part: model.whole(part, time), _joined_known
+        "torch, whole sequences", samples, progress, lambda part: _whole(model, part, time), _joined_known
     )
-    stepped = _by_segment("torch, stepped", samples, progress, lambda part: model.stepped(part, time), _joined)
+    stepped = _by_segment("torch, stepped", samples, progress, lambda part: _stepped(model, part, time), _joined)
     # before the values are judged: it knows why, where time ran backwards
     exact, rounded = computed or interpret(step, samples, progress)
     _check_steps(stepped, samples)
@@ -126,6 +135,15 @@ def truth_from_model(
 def _interpreted(step: StepProgram, dtype: str, samples: Excitation, progress: Progress) -> Results:
     phase = f"step program, {dtype}"
     return interpreted(Interpreter(step, dtype), samples, lambda done: progress(phase, done, samples.steps))
+
+
+def _whole(model: Trained, part: Excitation, time: Time) -> Known:
+    """One segment; of samples that come over and over, until all have come."""
+    return model.whole(part if part.order is None else part.pick(part.beginnings()).unfolded(), time)
+
+
+def _stepped(model: Trained, part: Excitation, time: Time) -> Results:
+    return model.stepped(part, time) if part.order is None else stepped_over_few(model, part, time)
 
 
 def _check_steps(stepped: Results, samples: Excitation) -> None:
@@ -191,9 +209,9 @@ def check_causal(model: Trained, samples: Excitation, time: Time, steps: int = F
             )
     known = model.whole(short, time)
     _check_repeats(model, short, time, known)
-    for name, (steps, whole) in known.items():
+    for name, (places, whole) in known.items():
         outputs = stepped[name] if model.readout is None else read_out(model.readout, stepped[name], short.reset)
-        found = compare(name, STEPPED_WHOLE, "first", outputs[steps], whole, tolerance=COMPUTABLE)
+        found = compare(name, STEPPED_WHOLE, "first", outputs[places], whole, tolerance=COMPUTABLE)
         if not found.passed:
             raise ValueError(
                 f"output '{name}' at step {found.first_over}: torch stepped and torch on the whole sequence differ by "

@@ -118,7 +118,7 @@ class Translator:
     def _called(self, node: torch.fx.Node) -> Any:
         arguments, keywords = self._argument(node.args), self._argument(node.kwargs)
         if node.target is operator.getitem:
-            return arguments[0][arguments[1]]
+            return _alone(arguments[0][arguments[1]], node)
         if node.target is torch.ops.higher_order.wrap_with_set_grad_enabled:  # a part under torch.enable_grad()
             _enabled, part, *given = _written(arguments)
             return self._walked(part, given)
@@ -157,9 +157,7 @@ class Translator:
                 f"the model uses the torch operation '{self._named(node)}' in a form that export cannot translate (at: "
                 f"{self._at(node)}): {_INSTEAD}"
             ) from error
-        if len(node.users) > 1 and isinstance(value, (Product, Scaled)):
-            return value.written()  # a value that several see is not folded into one of them
-        return value
+        return _alone(value, node)
 
     def _decomposed(self, node: torch.fx.Node, arguments: Any, keywords: Any) -> Any:
         """What torch makes of an operation without a rule, or of one whose rule leaves this form to torch."""
@@ -233,6 +231,11 @@ class Translator:
     def unary(self, name: str, value: Value, **attributes: Any) -> Value:
         """An operation on each element."""
         return Value(self.recorder, self.recorder.operation(name, value.root, **attributes), value.shape)
+
+
+def _alone(value: Any, node: torch.fx.Node) -> Any:
+    """A value that several see is not folded into one of them."""
+    return value.written() if len(node.users) > 1 and isinstance(value, (Product, Scaled)) else value
 
 
 def _double(value: Any) -> Array:

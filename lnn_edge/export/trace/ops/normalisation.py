@@ -31,6 +31,16 @@ def _batch_norm(
     return _per_channel(t, shape, x, scale, shift)
 
 
+@RULES.add("_native_batch_norm_legit_no_training")
+@folds
+def _plain_batch_norm(
+    t: Translator, shapes: list[Shape], x: Value, weight: Any, bias: Any, mean: torch.Tensor, var: torch.Tensor,
+    momentum: float, eps: float,
+) -> tuple[Value, None, None]:  # fmt: skip
+    """What torch makes of it where something is written in place; its statistics of this batch are of no use."""
+    return _batch_norm(t, shapes[0], x, weight, bias, mean, var, False, momentum, eps), None, None
+
+
 def _per_channel(t: Translator, shape: Shape, x: Value, scale: torch.Tensor, shift: torch.Tensor) -> Value:
     channels = (1, -1, *(1 for _ in shape[2:]))
     scaled = t.elementwise("Mul", shape, x, scale.reshape(channels))
