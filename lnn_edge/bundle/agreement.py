@@ -45,6 +45,10 @@ def _different_numbers(manifest: Manifest, step: StepProgram) -> Iterator[str]:
     own = time.timespan if elapsed.dt is None or time.period_s is None else time.timespan / time.period_s
     if own not in (elapsed.value, elapsed.timespan_per_s):
         yield f"`elapsed` has {elapsed.value or elapsed.timespan_per_s} in the program, expected {own}"
+    for tensor, given in zip(manifest.inputs, step.program.inputs, strict=True):
+        center = () if given.center is None else tuple(step.tensors[given.center].tolist())
+        if center != tensor.center:
+            yield f"'{tensor.name}' is not centred in the program by what the manifest says"
     for pair, state in zip(manifest.states, step.program.states, strict=True):
         start = np.zeros(state.shape) if state.initial is None else step.tensors[state.initial]
         if not np.all(start.ravel() == np.ravel(pair.initial)):

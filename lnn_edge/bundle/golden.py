@@ -28,7 +28,8 @@ class Golden:
     """Golden sequences in memory.
 
     Args:
-        inputs: Per graph input, `dt` included, (steps, *shape) of its dtype; a constant is repeated with each step.
+        inputs: Per graph input, `dt` included, (steps, *shape) of its dtype, float64 where the runtime centres
+            it; a constant is repeated with each step.
         reset: uint8 of shape (steps,); the first is 1.
         float32: Per graph output and state output, torch float32 results, (steps, *shape).
         float64: The same from the float64 reference.
@@ -119,7 +120,7 @@ def _input_key(name: str) -> str:
 def _expected(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], str]]:
     expected: dict[str, tuple[tuple[int, ...], str]] = {"reset": ((), "uint8")}
     for tensor in manifest.inputs:
-        expected[_input_key(tensor.name)] = (tensor.shape, tensor.dtype)
+        expected[_input_key(tensor.name)] = (tensor.shape, "float64" if tensor.center else tensor.dtype)
     if manifest.time.mode == "measured":
         expected[DT_INPUT] = ((manifest.batch, 1), "float32")
     results = [(t.name, t.shape) for t in manifest.outputs] + [(s.output, s.shape) for s in manifest.states]

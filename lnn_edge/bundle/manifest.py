@@ -177,8 +177,8 @@ def _problems(m: Manifest, data: bytes) -> Iterator[str]:
         yield f"`files` lists {sorted(m.files)}, expected {sorted(expected)}"
     if not m.streamed or not m.outputs:
         yield "`inputs` and `outputs` must not be empty, and not all inputs constant"
-    if any(t.constant or t.dtype != "float32" for t in m.outputs):
-        yield "`outputs` must be float32, and not constant"
+    if any(t.constant or t.center or t.dtype != "float32" for t in m.outputs):
+        yield "`outputs` must be float32, neither constant nor centred"
     names = [t.name for t in (*m.inputs, *m.outputs)] + [n for s in m.states for n in (s.input, s.output)]
     repeated = sorted({n for n in [*names, DT_INPUT] if [*names, DT_INPUT].count(n) > 1})
     if repeated:
@@ -214,6 +214,8 @@ def _shape_problems(m: Manifest) -> Iterator[str]:
     for tensor in (*m.inputs, *m.outputs):
         if tensor.features and (len(tensor.features) != tensor.shape[-1] or len(tensor.shape) != 2):
             yield f"'{tensor.name}' has {len(tensor.features)} features for shape {list(tensor.shape)}"
+        if tensor.center and (tensor.shape[1:] != (len(tensor.center),) or tensor.dtype != "float32"):
+            yield f"'{tensor.name}' has {len(tensor.center)} numbers in `center` for shape {list(tensor.shape)}"
         labels = [f.name for f in tensor.features]
         if len(set(labels)) != len(labels):
             yield f"'{tensor.name}' has feature names that are not unique: {labels}"

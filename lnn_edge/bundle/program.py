@@ -42,11 +42,12 @@ class ProgramSchema(Frozen, frozen=True):
 
 
 class Input(Frozen, frozen=True):
-    """One input, for one row."""
+    """One input, for one row; `center` is a tensor that is subtracted in float64 before anything else."""
 
     name: str
     shape: Few
     dtype: Dtype = "float32"
+    center: str | None = None
 
 
 class Elapsed(Frozen, frozen=True, omit_defaults=True):

@@ -121,12 +121,14 @@ def _ends(program: Program, names: Names) -> Iterator[str]:
             return
         if kind != Kind(shape):
             yield f"{what} has shape {list(shape)}, but its value '{value}' has {list(kind.shape)}"
-    for state in program.states:
-        if state.initial is not None:
+    held = [(f"state '{s.name}'", s.initial, s.shape) for s in program.states]
+    held += [(f"input '{i.name}'", i.center, i.shape) for i in program.inputs]
+    for what, name, shape in held:
+        if name is not None:
             try:
-                names.tensor(state.initial, state.shape)
+                names.tensor(name, shape)
             except ValueError as error:
-                yield f"state '{state.name}': {error}"
+                yield f"{what}: {error}"
     own = [o.name for o in program.outputs]
     if len(set(own)) != len(own) or "" in own:
         yield f"outputs must have names of their own, got {own}"

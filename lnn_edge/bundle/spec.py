@@ -90,6 +90,8 @@ class Tensor(Frozen, frozen=True):
         features: One per column of a (batch, columns); none for pictures and the like.
         constant: Whether it is an input that is given once per sequence, and not with each sample.
         dtype: What a sample is made of: "int32" for tokens, "uint8" for frames of a camera. Outputs are float32.
+        center: What the runtime subtracts from the columns of a sample, in float64, before it becomes float32, which
+            is too coarse for the values as they are; empty where it is fine enough.
     """
 
     name: str
@@ -97,6 +99,7 @@ class Tensor(Frozen, frozen=True):
     features: tuple[Feature, ...] = ()
     constant: bool = False
     dtype: Dtype = "float32"
+    center: tuple[float, ...] = ()
 
 
 class StatePair(Frozen, frozen=True):

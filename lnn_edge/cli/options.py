@@ -6,8 +6,9 @@ import argparse
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec import Struct
 
 from ..backends import ALL, AUTO, BACKENDS
@@ -25,9 +26,11 @@ __all__ = [
     "add_backend_arguments",
     "add_example_arguments",
     "add_option_argument",
+    "add_scaling_arguments",
     "add_source_arguments",
     "backend_options",
     "load_example",
+    "load_scaling",
     "load_source",
     "names_list",
     "positive",
@@ -125,6 +128,42 @@ def add_example_arguments(parser: argparse.ArgumentParser, columns: str) -> None
         "np.savez('walk.npz', x=..., goal=...)",
     )
     parser.add_argument("--reset-column", metavar="NAME", help="column of the example that separates recordings")
+
+
+def add_scaling_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `--scale-inputs` and `--scale-outputs`."""
+    parser.add_argument(
+        "--scale-inputs",
+        metavar="FILE",
+        help="mean and std of the training data that the network's inputs were scaled by, so that the bundle takes raw "
+        'units: .json, {"mean": [0.1, 9.8], "std": [1.2, 3.4]}, or .npz, np.savez("scale.npz", mean=..., std=...)',
+    )
+    parser.add_argument("--scale-outputs", metavar="FILE", help="likewise of the targets; the bundle gives raw units")
+
+
+def load_scaling(option: str, name: str | None) -> tuple[Any, Any] | None:
+    """Mean and std from a file, or `None`.
+
+    Raises:
+        ValueError: If it does not hold both.
+        OSError: If it cannot be read.
+    """
+    if name is None:
+        return None
+    path = Path(name)
+    if path.suffix == ".npz":
+        held: Any = _load_npz(path)
+    elif path.suffix == ".json":
+        try:
+            held = msgspec.json.decode(path.read_bytes())
+        except msgspec.DecodeError as error:
+            raise ValueError(f"{option} '{path}' is no JSON: {error}") from error
+    else:
+        raise ValueError(f"{option} is '{path}', expected a .json or .npz file with mean and std")
+    if not isinstance(held, dict) or set(held) != {"mean", "std"}:
+        got = sorted(held) if isinstance(held, dict) else type(held).__name__
+        raise ValueError(f"{option} '{path}' holds {got}, expected mean and std")
+    return held["mean"], held["std"]
 
 
 class ExampleChoice(Struct, frozen=True):

@@ -35,13 +35,14 @@ from .arguments import (
 )
 from .cores.masks import warn_of_drifted_masks
 from .forward.example import Example, first_that_works
+from .forward.scaling import parse_scaling
 from .graph.builder import graph_facts
 from .proof.length import FULL_PROOF, ProofLength
 from .proof.sensitivity import FEWEST_STEPS, samples_that_hold, sensitivity
 from .proof.truth import Truth, check_causal, interpret, truth_from_model
 from .proven_bundle import PENDING, stored_program, write_proven
 from .provenance import make_provenance
-from .recordings import examples
+from .recordings import examples, warn_of_coarse_outputs, warn_of_spacing
 from .step_graph import step_graph
 from .trained.open import open_module
 from .trained.protocol import Trained
@@ -84,6 +85,8 @@ def export_model(
     readout: str | Readout | None = None,
     labels: Sequence[object] | None = None,
     constants: Sequence[str] | None = None,
+    scale_inputs: Any = None,
+    scale_outputs: Any = None,
     inputs: Names | Mapping[str, Names] | None = None,
     outputs: Names | Mapping[str, Names] | None = None,
     overwrite: bool = False,
@@ -129,6 +132,11 @@ def export_model(
         constants: Names of the inputs that are given once per sequence (a goal, the number of a device): a stream takes
             them when it begins, `model.stream(constants={...})`. In the example they are (features,), or one for
             each recording. Where an array can be nothing else, this is found by itself.
+        scale_inputs: (mean, std) of the training data, numbers or one per column, or the fitted scaler of scikit-learn
+            (StandardScaler, MinMaxScaler, RobustScaler, MaxAbsScaler) that training put before the model; a dict of
+            these by input if there are several. The bundle then takes raw units, and so does the example. Where
+            float32 is too coarse for raw values, the runtime centres them in float64: pass float64 there.
+        scale_outputs: Likewise, what the targets of training were scaled by: the bundle gives raw units.
         inputs: Name or `Feature` per input column, as in the CSV file or the driver; a dict by input if there are
             several. The proof and the runtime keep to the limits of a `Feature`; a column from which the model takes
             timespans by itself needs them.
@@ -147,7 +155,7 @@ def export_model(
         OSError: If the bundle cannot be written.
 
     Warns:
-        ExportWarning: If training moved sparsity masks off 0 and 1.
+        ExportWarning: If training moved sparsity masks off 0 and 1, or float32 is too coarse for a column.
     """
     started, length, note = monotonic(), _LENGTH.get(), progress or silent
     target = Path(path)
@@ -157,7 +165,9 @@ def export_model(
     check_precision(precision)
     windows = check_windows(window, every, unroll)
     check_steps(steps, length.least)
-    opened = open_module(model, step=step, initial_state=initial_state, example=example)
+    scaling = parse_scaling("scale_inputs", scale_inputs), parse_scaling("scale_outputs", scale_outputs)
+    scaled = scaling != (None, None)
+    opened = open_module(model, step=step, initial_state=initial_state, example=example, scaled=scaled)
 
     def open_as(read: Example | None) -> _Opened:
         own = opened.trained(batch, read)
@@ -166,10 +176,12 @@ def export_model(
         check_causal(own, excite(named, when, rows, length.causal, least=1), when, length.causal)
         return _Opened(own, rows, named)
 
-    found = first_that_works(examples(opened, check_batch(batch), example, constants), open_as)
+    found = first_that_works(examples(opened, check_batch(batch), example, constants, *scaling), open_as)
+    warn_of_spacing(found.inputs, found.recorded, example)
     trained, recorded, taken = found.trained, found.recorded, found.inputs
     warn_of_drifted_masks(opened.module)
     pooled = check_readout(readout, trained.readout, windows)
+    warn_of_coarse_outputs(scaling[1], trained.outputs)
     classes = check_labels(labels, trained.outputs)
     given = named_tensors("outputs", trained.outputs, outputs if outputs is not None else classes or None)
     program = trained.program(when)

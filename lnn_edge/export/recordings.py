@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
@@ -10,12 +12,16 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
+from ..bundle.spec import Tensor
+from ..errors import ExportWarning
+from ..spacing import FINE, coarse_columns, spacing_remark
 from ..wording import choices, listed
 from .forward.example import Example
 from .forward.forward import TIME_NAMES
+from .forward.scaling import Scale, Scaling, by_tensor
 from .trained.open import OpenedModule
 
-__all__ = ["examples"]
+__all__ = ["examples", "warn_of_coarse_outputs", "warn_of_spacing"]
 
 _MOST_WAYS = 64  # of reading an example, which are tried one after the other
 _TIME = (
@@ -37,7 +43,12 @@ class _Reading:
 
 
 def examples(
-    opened: OpenedModule, batch: int, example: Any, constants: Sequence[str] | None = None
+    opened: OpenedModule,
+    batch: int,
+    example: Any,
+    constants: Sequence[str] | None = None,
+    scale_inputs: Scale = None,
+    scale_outputs: Scale = None,
 ) -> list[Example] | list[None]:
     """The user's example in all ways in which it can be read, the likeliest first.
 
@@ -51,6 +62,8 @@ def examples(
             recordings of any lengths; a dict of these if there are several inputs; `None` for none.
         constants: Names of the inputs that are given once per sequence, (features,) or one for each recording; what
             can be nothing else is found by itself.
+        scale_inputs: How the model's inputs are scaled; the example is not.
+        scale_outputs: How its outputs are.
 
     Raises:
         TypeError: If it holds no real numbers.
@@ -59,6 +72,8 @@ def examples(
     if example is None:
         if constants:
             raise ValueError(f"`constants` names {listed(constants)}, which needs an `example` that holds them")
+        if scale_inputs is not None or scale_outputs is not None:
+            raise ValueError("scaling needs `example`, recorded samples in raw units (--example FILE)")
         return [None]
     values = _by_name(opened, example)
     once = _constants(opened, values, constants)
@@ -78,7 +93,33 @@ def examples(
             f"`example` has recordings of different lengths per input: {lengths}, expected (batch, time, ...) each. "
             f"{_TIME}. If one is given once per recording, name it: constants=['...']"
         )
-    return [made for way in fitting for made in _with_constants(way, {n: values[n] for n in once}, batch)]
+    return [
+        dataclasses.replace(_scaled(made, batch, scale_inputs), outputs=scale_outputs)
+        for way in fitting
+        for made in _with_constants(way, {n: values[n] for n in once}, batch)
+    ]
+
+
+def _scaled(read: Example, batch: int, scale: Scale) -> Example:
+    """With the scaling of the inputs; columns that float32 cannot hold finely enough are centred by the runtime."""
+    scalings = by_tensor("scale_inputs", scale, read.tensors(batch))
+    centers = {name: center for name, own in scalings.items() if (center := _center(own, read.rows[name]))}
+    with np.errstate(over="ignore"):
+        rows = {
+            name: own if own[0].dtype != np.float64 or name in centers else [row.astype(np.float32) for row in own]
+            for name, own in read.rows.items()
+        }
+    centred = {n: [row.astype(np.float64) for row in own] if n in centers else own for n, own in rows.items()}
+    return dataclasses.replace(read, rows=centred, scalings=scalings, centers=centers)
+
+
+def _center(scaling: Scaling, rows: Sequence[Array]) -> tuple[float, ...]:
+    """What the runtime subtracts from each column; empty if that is nothing."""
+    if rows[0].ndim != 3 or rows[0].dtype.kind != "f":
+        return ()
+    chosen = coarse_columns(np.concatenate(rows)) if scaling.centred is None else scaling.centred
+    center = np.where(chosen, scaling.mean, 0.0)
+    return tuple(center.tolist()) if center.any() else ()
 
 
 def _by_name(opened: OpenedModule, example: Any) -> dict[str, Any]:
@@ -130,7 +171,7 @@ def _readings(name: str, opened: OpenedModule, example: Any) -> Iterator[_Readin
     if isinstance(example, (list, tuple)) and np.ndim(example[0] if example else 0) >= 2:
         rows = [_recording(f"{name}[{k}]", row, features) for k, row in enumerate(example)]
         kinds = {row.dtype for row in rows}
-        rows = rows if len(kinds) == 1 else [row.astype(np.float32) for row in rows]
+        rows = rows if len(kinds) == 1 else [row.astype(np.float64) for row in rows]
         yield from _dtypes(_Reading(rows), features)
         return
     array = _recording(name, example, features)
@@ -147,11 +188,10 @@ def _readings(name: str, opened: OpenedModule, example: Any) -> Iterator[_Readin
 
 def _dtypes(reading: _Reading, features: int | None = None) -> Iterator[_Reading]:
     """As numbers like any other, and as whole ones: frames of a camera first, as nothing else is made of uint8."""
-    kind = reading.rows[0].dtype
-    wanted = {"uint8": ["uint8", "float32"], "int32": ["float32", "int32"]}.get(str(kind), ["float32"])
-    for dtype in wanted if features is None else ["float32"]:
-        with np.errstate(over="ignore"):
-            yield _Reading([row.astype(dtype) for row in reading.rows], reading.scalar, reading.batched)
+    kind = str(reading.rows[0].dtype)
+    wanted = {"uint8": ["uint8", "float32"], "int32": ["float32", "int32"]}.get(kind, [kind])
+    for dtype in wanted if features is None else [kind if kind == "float64" else "float32"]:
+        yield _Reading([row.astype(dtype, copy=False) for row in reading.rows], reading.scalar, reading.batched)
 
 
 def _with_constants(way: Mapping[str, _Reading], constants: Mapping[str, Any], batch: int) -> Iterator[Example]:
@@ -213,7 +253,7 @@ def _recording(name: str, value: Any, features: int | None) -> Array:
 
 
 def _numbers(name: str, value: Any) -> Array:
-    """An array of float32, int32 or uint8, none of them NaN or infinite."""
+    """An array of float64, float32, int32 or uint8, none of them NaN or infinite."""
     array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"`{name}` has dtype {array.dtype}, expected real numbers")
@@ -226,5 +266,47 @@ def _numbers(name: str, value: Any) -> Array:
     held = np.iinfo(np.int32)
     if array.dtype.kind != "f" and array.min() >= held.min and array.max() <= held.max:
         return array.astype(np.int32)
-    with np.errstate(over="ignore"):
-        return array.astype(np.float32)
+    return array.astype(np.float32 if array.dtype.kind == "f" and array.dtype.itemsize <= 4 else np.float64)
+
+
+def warn_of_spacing(inputs: Sequence[Tensor], recorded: Mapping[str, Sequence[Array]] | None, example: Any) -> None:
+    """Say where float32 is too coarse for a column: in the model, or already in the example.
+
+    Warns:
+        ExportWarning: For the first such column of each input.
+    """
+    for tensor in inputs:
+        if recorded is None or tensor.dtype != "float32" or not tensor.features:
+            continue
+        remark = spacing_remark([f.name for f in tensor.features], np.concatenate(recorded[tensor.name]))
+        own = example[tensor.name] if isinstance(example, Mapping) and tensor.name in example else example
+        if remark is None or (tensor.center and not _is_single(own)):
+            continue
+        advice = "so the model sees steps. Train on (x - mean) / std, and pass scale_inputs=(mean, std)"
+        if tensor.center:
+            advice = "which has lost what lies between: pass the example, and samples, as float64"
+        warnings.warn(f"{remark}, {advice}", ExportWarning, stacklevel=3)
+
+
+def warn_of_coarse_outputs(scaling: Scale, outputs: Sequence[Tensor]) -> None:
+    """Say where float32 is too coarse for outputs in raw units.
+
+    Warns:
+        ExportWarning: For each such output.
+    """
+    for name, own in by_tensor("scale_outputs", scaling, outputs).items():
+        apart = np.spacing(np.abs(own.mean).astype(np.float32))
+        if np.any(apart * FINE > own.std):
+            warnings.warn(
+                f"output '{name}' lies around {own.mean.flat[0]:.3g} in raw units, where float32 numbers are "
+                f"{apart.flat[0]:.2g} apart: too coarse for it. Leave `scale_outputs` out, and add the mean on the "
+                "device in float64",
+                ExportWarning,
+                stacklevel=3,
+            )
+
+
+def _is_single(value: Any) -> bool:
+    """Whether an example comes in float32."""
+    first = value[0] if isinstance(value, (list, tuple)) and len(value) else value
+    return str(getattr(first, "dtype", "")).rpartition(".")[2] in ("float32", "float16", "bfloat16")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -20,6 +21,7 @@ from ..verify.few_samples import excite_affordably
 from ..verify.report import ExportReport
 from .arguments import name_features
 from .forward.example import Example, first_that_works
+from .forward.scaling import Scale, Scaling, by_tensor, parse_scaling
 from .proof.length import FULL_PROOF
 from .proof.prove import prove
 from .proof.truth import truth_from_model
@@ -37,6 +39,8 @@ def verify_against(
     example: Any = None,
     step: Callable[..., Any] | None = None,
     initial_state: Any = None,
+    scale_inputs: Any = None,
+    scale_outputs: Any = None,
     backend: str = ALL,
     threads: int = 1,
     options: Mapping[str, Any] | None = None,
@@ -51,6 +55,8 @@ def verify_against(
         example: Recorded samples, as for `export_model`; they come first in the proof.
         step: As for `export_model`.
         initial_state: As for `export_model`.
+        scale_inputs: As for `export_model`.
+        scale_outputs: As for `export_model`.
         backend: As for `lnn_edge.load`, or "all" for every backend that is ready.
         threads: As for `lnn_edge.load`.
         options: As for `lnn_edge.load`; only with a named backend.
@@ -67,15 +73,23 @@ def verify_against(
     started = monotonic()
     bundle = read_bundle(path)
     manifest = bundle.manifest
-    opened = open_module(model, step=step, initial_state=initial_state, example=example)
+    scaling = by_tensor("scale_inputs", parse_scaling("scale_inputs", scale_inputs), manifest.inputs)
+    centred = {t.name: np.array(t.center) != 0.0 if t.center else np.zeros(1, bool) for t in manifest.inputs}
+    scaling = {name: dataclasses.replace(own, centred=centred[name]) for name, own in scaling.items()}
+    raw = parse_scaling("scale_outputs", scale_outputs)
+    scaled = bool(scaling) or raw is not None
+    opened = open_module(model, step=step, initial_state=initial_state, example=example, scaled=scaled)
 
     def open_as(read: Example | None) -> tuple[Trained, Example | None]:
-        own = first_that_works([read] if read else _zeros(manifest), partial(opened.trained, manifest.batch))
+        read_as = [read] if read else _zeros(manifest, scaling, raw)
+        own = first_that_works(read_as, partial(opened.trained, manifest.batch))
         _check_same(own, manifest)
         return own, read
 
     constants = [t.name for t in manifest.constants]
-    ways = examples(opened, manifest.batch, example, None if example is None else constants)
+    ways: Sequence[Example | None] = [None]
+    if example is not None:
+        ways = examples(opened, manifest.batch, example, constants, scaling or None, raw)
     trained, read = first_that_works(ways, open_as)
     recorded = None if read is None else {name: list(rows) for name, rows in read.rows.items()}
     for name, rows in (recorded or {}).items():  # a proof would clip what the limits of a column forbid
@@ -93,12 +107,17 @@ def verify_against(
     return prove(bundle, models, truth, progress, started)
 
 
-def _zeros(manifest: Manifest) -> list[Example]:
+def _zeros(manifest: Manifest, scalings: Mapping[str, Scaling], outputs: Scale) -> list[Example]:
     """Examples with the shapes of the bundle's inputs, which do not say whether the model has an axis for features."""
     rows = {t.name: [np.zeros((3, *t.shape), t.dtype)] for t in manifest.inputs}
+    centers = {t.name: t.center for t in manifest.inputs if t.center}
+    rows |= {name: [rows[name][0] + np.array(center)] for name, center in centers.items()}
     single = frozenset(t.name for t in manifest.inputs if t.shape[1:] == (1,))
     constants = frozenset(t.name for t in manifest.constants)
-    return [Example(rows, constants, scalars) for scalars in ([frozenset(), single] if single else [frozenset()])]
+    return [
+        Example(rows, constants, scalars, scalings, centers, outputs)
+        for scalars in ([frozenset(), single] if single else [frozenset()])
+    ]
 
 
 def _check_same(trained: Trained, manifest: Manifest) -> None:
@@ -124,5 +143,7 @@ def _check_same(trained: Trained, manifest: Manifest) -> None:
 
 def _described(tensor: Tensor | StatePair) -> str:
     """Its shape, and its dtype if that is no usual one."""
-    dtype = tensor.dtype if isinstance(tensor, Tensor) else "float32"
-    return f"{list(tensor.shape)}" + ("" if dtype == "float32" else f" {dtype}")
+    if not isinstance(tensor, Tensor):
+        return f"{list(tensor.shape)}"
+    dtype = "" if tensor.dtype == "float32" else f" {tensor.dtype}"
+    return f"{list(tensor.shape)}{dtype}" + (f" centred by {list(tensor.center)}" if tensor.center else "")

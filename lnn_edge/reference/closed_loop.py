@@ -61,7 +61,7 @@ def _encoded(program: Interpreter, samples: Excitation, rows: int) -> Callable[[
     """What the program makes of the samples at some steps alone; of samples that come over and over once."""
 
     def flat(inputs: dict[str, Array]) -> dict[str, Array]:
-        return {name: value.reshape(-1, *value.shape[2:]).astype(program.dtype) for name, value in inputs.items()}
+        return {name: value.reshape(-1, *value.shape[2:]) for name, value in inputs.items()}
 
     if samples.order is None:
         return lambda index: program.encode(flat(samples.at(index)))

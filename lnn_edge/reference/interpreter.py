@@ -40,6 +40,7 @@ class Interpreter:
         self._tensors = {n: t if t.dtype == whole else t.astype(self.dtype) for n, t in step.tensors.items()}
         # As operands, tensors have one row, which every row of a value meets.
         self._constants = {name: tensor[None] for name, tensor in self._tensors.items()}
+        self._centers = {own.name: step.tensors[own.center] for own in self.program.inputs if own.center is not None}
         early = encoder_nodes(self.program)
         known = {name for node in early for name in node.made()}
         self._late = [node for node in self.program.nodes if known.isdisjoint(node.made())]
@@ -83,7 +84,10 @@ class Interpreter:
         Returns:
             By name, (rows, *shape); one row where it is the same for all samples.
         """
-        values = {name: np.asarray(value, self.dtype) for name, value in inputs.items()} | self._constants
+        given = {
+            name: value - self._centers[name] if name in self._centers else value for name, value in inputs.items()
+        }
+        values = {name: np.asarray(value, self.dtype) for name, value in given.items()} | self._constants
         for run in self._encodes:
             run(values)
         return {name: values[name] for name in self._encoded}

@@ -10,7 +10,7 @@ import numpy as np
 from ..arrays import Array
 from ..bundle.manifest import Manifest
 from ..wording import choices, listed
-from .input_port import InputPort, describe_shape
+from .input_port import describe_shape, input_port
 
 __all__ = ["CONSTANT", "ConstantInputs"]
 
@@ -21,7 +21,7 @@ class ConstantInputs:
     """The constant inputs of one stream, in the backend's buffers, which a step only reads."""
 
     def __init__(self, manifest: Manifest, buffers: Mapping[str, Array]) -> None:
-        self._ports = {t.name: InputPort(t, buffers[t.name], manifest.name) for t in manifest.constants}
+        self._ports = {t.name: input_port(t, buffers[t.name], manifest.name) for t in manifest.constants}
         self._model = manifest.name
         self._given = not self._ports
 

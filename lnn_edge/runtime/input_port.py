@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -11,10 +12,10 @@ from numpy import isfinite, ndarray  # names of their own: two attribute look-up
 
 from ..arrays import Array
 from ..bundle.spec import Tensor
-from ..errors import NonFiniteError
+from ..errors import ModelWarning, NonFiniteError
 from ..wording import choices, listed
 
-__all__ = ["InputPort", "by_name", "describe_shape", "feature_label"]
+__all__ = ["InputPort", "by_name", "describe_shape", "feature_label", "input_port"]
 
 _REAL = "fiu"  # NumPy kinds that a sensor may deliver: floating, signed and unsigned integers
 
@@ -35,11 +36,9 @@ class InputPort:
         self._flat = buffer.reshape(-1)
         self._flags = bytearray(buffer.size)
         self._flat_flags = np.frombuffer(self._flags, np.bool_)
-        limits = [f.limits or (-np.inf, np.inf) for f in tensor.features]
         limited = any(f.limits for f in tensor.features)
-        with np.errstate(over="ignore"):  # a limit beyond float32 is none
-            kind = np.float32 if tensor.dtype == "float32" else np.float64  # which holds every int32
-            self._limits = tuple(np.array(side, kind) for side in zip(*limits, strict=True)) if limited else None
+        kind = np.float32 if tensor.dtype == "float32" else np.float64  # which holds every int32
+        self._limits = _limits(tensor, kind) if limited else None
 
     def put(self, value: Any) -> None:
         """Check one sample and copy it into the buffer.
@@ -134,12 +133,17 @@ class InputPort:
         return f"`{self.tensor.name}` holds {values[index]} at {label}; {expected}. The {what}"
 
     def _check_limits(self, low: Array, high: Array) -> None:
-        bad = (self._view < low) | (self._view > high)
+        values = self._compared()
+        bad = (values < low) | (values > high)
         if bad.any():
             column = int(np.argwhere(bad)[0][-1])
             kind = float if self.tensor.dtype == "float32" else int
             allowed = [kind(side) for side in self.tensor.features[column].limits or ()]
-            raise ValueError(self._value_message(bad, f"its legal range is {allowed}", self._view))
+            raise ValueError(self._value_message(bad, f"its legal range is {allowed}", values))
+
+    def _compared(self) -> Array:
+        """The sample in its own units."""
+        return self._view
 
 
 def feature_label(tensor: Tensor, index: tuple[int, ...]) -> str:
@@ -152,6 +156,81 @@ def feature_label(tensor: Tensor, index: tuple[int, ...]) -> str:
 def describe_shape(shape: tuple[int, ...]) -> str:
     """`(6,)` as "shape (6,)"."""
     return f"shape {shape}"
+
+
+class _CentredPort(InputPort):
+    """An input whose columns are centred in float64 before they become float32, which is too coarse for them."""
+
+    def __init__(self, tensor: Tensor, buffer: Array, model_name: str) -> None:
+        super().__init__(tensor, buffer, model_name)
+        self._center = np.array(tensor.center)
+        self._raw = np.zeros(self.shape)
+        self._ends = None if self._limits is None else _limits(tensor, np.float64)
+        self._told = False
+
+    def put(self, value: Any) -> None:
+        """See `InputPort.put`.
+
+        Warns:
+            ModelWarning: If the first sample that is too coarse for it comes in float32.
+        """
+        raw = self._as_float64(value)
+        if raw.shape != self.shape:
+            if raw.shape or self.shape != (1,):
+                raise ValueError(self._shape_message(raw.shape))
+            raw = raw.reshape(1)
+        self._raw[...] = raw
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.subtract(self._raw, self._center, out=self._view, casting="same_kind")
+        if not isfinite(self._view).all():
+            raise NonFiniteError(self._not_finite_message(value))
+        if self._ends is not None:
+            self._check_limits(*self._ends)
+
+    def read(self) -> Array:
+        """See `InputPort.read`: as it was passed, in float64."""
+        copy: Array = self._raw.copy()
+        return copy
+
+    def write(self, value: Array) -> None:
+        """See `InputPort.write`."""
+        self.put(value)
+
+    def _as_float64(self, value: Any) -> Array:
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            raise ValueError(f"`{self.tensor.name}` is no array: {error}. Expected {self._expected()}") from error
+        if array.dtype.kind not in _REAL:
+            raise TypeError(
+                f"`{self.tensor.name}` has dtype {array.dtype}, but model '{self._model_name}' takes real numbers "
+                "(float64 best). Type: np.asarray(x, dtype=np.float64)"
+            )
+        if array.dtype.kind == "f" and array.dtype.itemsize <= 4 and not self._told:
+            self._told = True
+            warnings.warn(
+                f"`{self.tensor.name}` comes as {array.dtype}, which is too coarse for it: model "
+                f"'{self._model_name}' centres it by {self.tensor.center} in float64. Pass float64",
+                ModelWarning,
+                stacklevel=4,
+            )
+        return array.astype(np.float64)
+
+    def _compared(self) -> Array:
+        return self._raw
+
+
+def input_port(tensor: Tensor, buffer: Array, model_name: str) -> InputPort:
+    """The port of one input, whose samples become what is in the backend's buffer."""
+    return (_CentredPort if tensor.center else InputPort)(tensor, buffer, model_name)
+
+
+def _limits(tensor: Tensor, kind: Any) -> tuple[Array, Array]:
+    """Lowest and highest legal value of each column; a limit beyond what the dtype holds is none."""
+    limits = [f.limits or (-np.inf, np.inf) for f in tensor.features]
+    with np.errstate(over="ignore"):
+        low, high = (np.array(side, kind) for side in zip(*limits, strict=True))
+    return low, high
 
 
 def by_name(value: Any, ports: Mapping[str, object], constants: Collection[str] = ()) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from ..bundle.spec import DT_INPUT
 from ..errors import NonFiniteError
 from .clock import make_clock
 from .constants import CONSTANT, ConstantInputs
-from .input_port import InputPort, by_name, feature_label
+from .input_port import by_name, feature_label, input_port
 from .readouts import label_of
 from .sequence import check_lengths, check_recording, recording_in_unroll_blocks, samples_from_unroll_blocks
 from .state import State, check_state, initial_state
@@ -41,7 +41,7 @@ class Stream:
     def __init__(self, manifest: Manifest, stepper: Stepper) -> None:
         self._manifest = manifest
         self._stepper = stepper
-        self._ports = {t.name: InputPort(t, stepper.sample[t.name], manifest.name) for t in manifest.streamed}
+        self._ports = {t.name: input_port(t, stepper.sample[t.name], manifest.name) for t in manifest.streamed}
         self._constants = ConstantInputs(manifest, stepper.sample)
         self._squeeze, self._unroll = manifest.batch == 1, manifest.unroll
         self._heads = frozenset(t.name for t in manifest.outputs)

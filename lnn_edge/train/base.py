@@ -27,6 +27,7 @@ from .predicting import (
     averaged_outputs,
     check_state,
     check_timed,
+    raw_outputs,
     read_sample,
     read_timespan,
     run_sequences,
@@ -217,7 +218,7 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         outputs = run_sequences(self.network_, sequences, self._metadata.time_unit, state)
         if self._metadata.readout is not None:
             outputs = averaged_outputs(outputs, self._metadata.readout)
-        return sequences, outputs
+        return sequences, [raw_outputs(part, self._arrays) for part in outputs]
 
     def _shaped(self, sequences: Sequences, results: Sequence[Array]) -> Any:
         if self._metadata.level == "sequence":
@@ -227,7 +228,8 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
     def _read(self, X: Any, timespans: Any) -> Sequences:  # noqa: N803
         check_is_fitted(self, "network_")
         check_timed(self._metadata, timespans)
-        return read_timespans(timespans, read_sequences(self, X, rows=self._metadata.rows, reset=False))
+        read = read_timespans(timespans, read_sequences(self, X, rows=self._metadata.rows, reset=False))
+        return read.centred(self._arrays.get("x_center"))
 
     def warm_up(self, X: Any, timespans: Any = None) -> State:  # noqa: N803
         """The state after a history, to predict or to step on from.
@@ -251,14 +253,17 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
             timespan: Time since the previous sample; needed if and only if the model was fitted with timespans.
 
         Returns:
-            Values or class probabilities, (outputs,) float32, and the next state; `state` is not changed.
+            Values or class probabilities, (outputs,) float32, or float64 where that is too coarse, and the next state;
+            `state` is not changed.
         """
         check_is_fitted(self, "network_")
         check_timed(self._metadata, timespan)
         check_state(state, 1, self.network_.state_count)
-        sample = read_sample(x, getattr(self, "feature_names_in_", None), self.n_features_in_)
+        names = getattr(self, "feature_names_in_", None)
+        sample = read_sample(x, names, self.n_features_in_, self._arrays.get("x_center"))
         span = None if timespan is None else read_timespan(timespan, self._metadata.time_unit)
-        return step_network(self.network_, sample, state, span)
+        output, after = step_network(self.network_, sample, state, span)
+        return raw_outputs(output, self._arrays), after
 
     def forecast(
         self,
@@ -284,7 +289,7 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
                 columns of the same names.
 
         Returns:
-            Float32 (horizon, outputs): the samples after the last one of X.
+            Float32, or float64 where that is too coarse, (horizon, outputs): the samples after the last one of X.
 
         Raises:
             ValueError: If the outputs are no columns of X, or something is missing or has the wrong shape.

@@ -14,6 +14,7 @@ import numpy as np
 from ..arrays import Array
 from ..bundle.spec import MAX_WINDOW, Feature
 from ..export import ExportReport, export_model
+from ..export.forward.scaling import Scaling
 from .data.metadata import Metadata
 from .network.module import LiquidModule
 
@@ -35,7 +36,13 @@ def export_fitted(
     """Export; see `LiquidNeuralNetwork.export`."""
     seen = make_features("inputs", names if inputs is None else inputs, arrays["x_range"], margin)
     given = make_features("outputs", metadata.output_names if outputs is None else outputs, arrays["y_range"], None)
-    options.setdefault("example", metadata.example(arrays))
+    example, center = metadata.example(arrays), arrays.get("x_center")
+    if center is not None:
+        example = [rows.astype(np.float64) + center for rows in example]
+        options.setdefault("scale_inputs", Scaling(center, np.ones(len(center)), center != 0.0))
+    if "y_center" in arrays:
+        options.setdefault("scale_outputs", (arrays["y_center"], 1.0))
+    options.setdefault("example", example)
     if metadata.readout is not None and metadata.readout > 1:
         all_of_them = metadata.readout > MAX_WINDOW
         options.setdefault("readout", "mean" if all_of_them else f"mean:{metadata.readout}")

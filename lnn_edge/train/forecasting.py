@@ -12,7 +12,7 @@ from ..wording import choices, plural
 from .data.metadata import Metadata
 from .data.sequences import Sequences, as_array, in_order
 from .network.module import LiquidModule
-from .predicting import forecast_values, states_after
+from .predicting import forecast_values, raw_outputs, states_after
 
 __all__ = ["forecast_series"]
 
@@ -37,7 +37,11 @@ def forecast_series(
     why = f"{len(known)} columns of X are not predicted, and must be known beforehand"
     if names is not None:
         future = in_order(future, [names[k] for k in known], "future")
-    inputs[:, known] = _rows("future", future, horizon - 1, len(known), why)
+    center = arrays.get("x_center", np.zeros(features))
+    inputs[:, known] = _rows("future", future, horizon - 1, len(known), why) - center[known]
+    apart = None
+    if "x_center" in arrays or "y_center" in arrays:
+        apart = (arrays.get("y_center", 0.0) - center[places]).astype(np.float32)
     spans = _spans(metadata, future_timespans, horizon - 1)
     if history is None:
         if not metadata.tails:
@@ -46,11 +50,11 @@ def forecast_series(
                 "sequence without y. Pass X, the samples that came before"
             )
         *states, last = metadata.tail(arrays)
-        return forecast_values(network, last[0], states, inputs, places, spans)
+        return raw_outputs(forecast_values(network, last[0], states, inputs, places, spans, apart), arrays)
     if len(history.samples) != 1:
         raise ValueError(f"X holds {len(history.samples)} sequences, expected one: (time, features)")
     after, outputs = states_after(network, history, metadata.time_unit)
-    return forecast_values(network, outputs[0], after, inputs, places, spans)
+    return raw_outputs(forecast_values(network, outputs[0], after, inputs, places, spans, apart), arrays)
 
 
 def _check(metadata: Metadata, horizon: Any) -> None:
@@ -100,7 +104,7 @@ def _rows(name: str, values: Any, count: int, width: int, why: str) -> Array:
         return np.zeros((count, width), np.float32)
     if values is None:
         raise ValueError(f"`{name}` is missing: {why}, for {count} samples to come")
-    array: Array = np.asarray(as_array(values), np.float32)
+    array: Array = np.asarray(as_array(values), np.float64)
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2 or array.shape[1] != width or len(array) < count:
         raise ValueError(f"`{name}` has shape {array.shape}, expected ({count} or more, {width})")
@@ -118,5 +122,5 @@ def _spans(metadata: Metadata, values: Any, count: int) -> Array | None:
     spans = _rows("future_timespans", values, count, 1, why)[:, 0] if count else np.zeros(0, np.float32)
     if (spans <= 0).any():
         raise ValueError("`future_timespans` must hold numbers above 0")
-    scaled: Array = spans / np.float32(metadata.time_unit)
+    scaled: Array = spans.astype(np.float32) / np.float32(metadata.time_unit)
     return scaled

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ __all__ = [
     "check_state",
     "check_timed",
     "forecast_values",
+    "raw_outputs",
     "read_sample",
     "read_timespan",
     "run_sequences",
@@ -73,19 +74,28 @@ def check_state(state: Any, rows: int, count: int) -> None:
         raise ValueError("`state` contains NaN or infinity: pass what `warm_up` or `predict_step` returned")
 
 
-def read_sample(x: Any, names: Sequence[Any] | None, features: int) -> Array:
+def raw_outputs(outputs: Array, arrays: Mapping[str, Array]) -> Array:
+    """Outputs of the network, (..., outputs), with what was subtracted from the targets: then in float64."""
+    return outputs + arrays["y_center"] if "y_center" in arrays else outputs
+
+
+def read_sample(x: Any, names: Sequence[Any] | None, features: int, center: Array | None = None) -> Array:
     """One sample as the user passes it, as (features,) float32.
 
     Args:
         x: The sample; a series is put in the order of the names.
         names: Of the columns, or `None`.
         features: Their number.
+        center: What is subtracted from them in float64, (features,), or `None`.
 
     Raises:
         ValueError: If it has another shape or other columns, or is not finite.
     """
     with np.errstate(over="ignore"):
-        sample: Array = np.asarray(as_array(in_order(x, names, "x")), np.float32)
+        given: Array = np.asarray(as_array(in_order(x, names, "x")), np.float32 if center is None else np.float64)
+        if center is not None and given.shape == (features,):
+            given = given - center
+        sample: Array = np.asarray(given, np.float32)
     if sample.shape != (features,):
         raise ValueError(
             f"`x` has shape {sample.shape}, expected one sample: ({features},). Type: predict(...) for more of them"
@@ -169,6 +179,7 @@ def forecast_values(
     inputs: Array,
     columns: Sequence[int],
     spans: Array | None,
+    apart: Array | None = None,
 ) -> Array:
     """Feed the network its own outputs.
 
@@ -179,6 +190,7 @@ def forecast_values(
         inputs: Samples to come, (horizon - 1, features); what stands in `columns` is replaced by the outputs.
         columns: Where each output goes.
         spans: Timespan of each of these samples in the unit of training, (horizon - 1,), or `None`.
+        apart: What must be added to outputs before they are inputs, (outputs,), or `None` for nothing.
 
     Returns:
         Float32 (horizon, outputs).
@@ -186,7 +198,7 @@ def forecast_values(
     outputs = [first]
     for k, row in enumerate(inputs):
         sample = row.astype(np.float32)
-        sample[list(columns)] = outputs[-1]
+        sample[list(columns)] = outputs[-1] if apart is None else outputs[-1] + apart
         output, states = step_network(network, sample, states, None if spans is None else float(spans[k]))
         outputs.append(output)
     return np.stack(outputs)

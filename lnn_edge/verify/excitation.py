@@ -153,6 +153,8 @@ def _drawn(kind: str, rng: np.random.Generator, tensor: Tensor, scale: Array, re
     count = int(reset.sum()) if tensor.constant else len(reset)
     draw = _SHAPES if tensor.dtype == "float32" else _WHOLE
     samples: Array = draw[kind](rng, count, tensor.shape, scale)
+    if tensor.center:
+        samples = samples + np.array(tensor.center)
     return samples[np.cumsum(reset) - 1] if tensor.constant else samples
 
 
@@ -175,11 +177,12 @@ def _legal_values(samples: Array, tensor: Tensor) -> Array:
     """As the input's dtype, inside the limits that the runtime enforces."""
     if tensor.dtype != "float32":
         return samples.astype(tensor.dtype)  # drawn and recorded inside them
+    kind = np.float64 if tensor.center else np.float32
     limits = [f.limits or (-np.inf, np.inf) for f in tensor.features]
     if limits:
-        low, high = (np.array(side, np.float32) for side in zip(*limits, strict=True))
-        samples = np.clip(samples.astype(np.float32), low, high)
-    return samples.astype(np.float32)
+        low, high = (np.array(side, kind) for side in zip(*limits, strict=True))
+        samples = np.clip(samples.astype(kind), low, high)
+    return samples.astype(kind)
 
 
 def _within(dt: Array, legal: tuple[float, float]) -> Array:
@@ -227,10 +230,15 @@ def _scale(recorded: dict[str, list[Array]] | None, tensor: Tensor) -> Array:
     if recorded is not None:
         whole = np.concatenate(recorded[tensor.name])
         axes = tuple(range(whole.ndim - 1)) if len(tensor.shape) == 2 else None
-        largest: Array = np.abs(whole).max(axis=axes)
+        largest: Array = np.abs(whole - _center(tensor)).max(axis=axes)
     else:
-        largest = np.array([max(map(abs, f.range)) if f.range else 1.0 for f in tensor.features] or 1.0)
+        ends = np.array([f.range or (-1.0, 1.0) for f in tensor.features] or [(-1.0, 1.0)]).T
+        largest = np.abs(ends - _center(tensor)).max(axis=0)
     return np.maximum(largest, 1e-3)
+
+
+def _center(tensor: Tensor) -> Array:
+    return np.array(tensor.center or 0.0)
 
 
 def _span(recorded: Array | None, tensor: Tensor) -> Array:

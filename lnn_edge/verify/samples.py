@@ -45,8 +45,8 @@ class Excitation:
     """Samples to step through.
 
     Args:
-        inputs: Per input, (steps, *shape) of its dtype, a constant repeated with each step of its sequence; with an
-            order (samples, *shape).
+        inputs: Per input, (steps, *shape) of its dtype, float64 where the runtime centres it; a constant is repeated
+            with each step of its sequence; with an order (samples, *shape).
         dt: Seconds, float32 (steps, batch, 1); `None` with fixed time.
         reset: uint8 (steps,); 1 where the state goes back to its initial value first.
         segments: Name, start and stop of each segment.

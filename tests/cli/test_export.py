@@ -143,6 +143,41 @@ def test_constants_from_the_example_to_the_stream(call, work, short_commands):
         assert message in err
 
 
+def test_scaling_from_a_file(call, work, short_commands):
+    np.save("x.npy", 2.0 + samples(40))
+    Path("scale.json").write_text('{"mean": [2.0, 2.0, 2.0], "std": [1.0, 0.5, 2]}')
+    np.savez("targets.npz", mean=np.zeros(2), std=np.full(2, 3.0))
+    chosen = ["--example", "x.npy", "--scale-inputs", "scale.json", "--scale-outputs", "targets.npz"]
+    code, _, err = call("export", "train.py:make_model", "gait.lnn", *chosen)
+    assert code == 0, err
+    x = samples(20)
+    (plain,) = [lnn_edge.load("gait.lnn").stream().run(2.0 + x * np.float32([1.0, 0.5, 2.0]))]
+    assert call("export", "train.py:make_model", "plain.lnn", "--example", "x.npy")[0] == 0
+    np.testing.assert_allclose(plain, 3.0 * lnn_edge.load("plain.lnn").stream().run(x), atol=5e-6)
+    assert call("verify", "gait.lnn", "--against", "train.py:make_model", *chosen)[0] == 0
+    assert (
+        "--scale-inputs has a meaning only with --against" in call("verify", "gait.lnn", "--scale-inputs", "x.json")[2]
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("s.json", "{", "--scale-inputs 's.json' is no JSON"),
+        ("s.json", '{"mean": 1}', r"--scale-inputs 's.json' holds ['mean'], expected mean and std"),
+        ("s.json", "[1, 2]", "--scale-inputs 's.json' holds list, expected mean and std"),
+        ("s.txt", "", "--scale-inputs is 's.txt', expected a .json or .npz file with mean and std"),
+        ("s.json", '{"mean": 0, "std": 0}', "`scale_inputs` has a std of 0"),
+    ],
+)
+def test_a_file_that_holds_no_scaling(name, content, message, call, work):
+    np.save("x.npy", samples(40))
+    Path(name).write_text(content)
+    code, _, err = call("export", "train.py:make_model", "gait.lnn", "--example", "x.npy", "--scale-inputs", name)
+    assert code == 2
+    assert message in err
+
+
 @pytest.mark.parametrize("content", [b"nothing", b"PK\x03\x04 cut"])
 def test_an_archive_that_is_none(content, call, work):
     Path("x.npz").write_bytes(content)

@@ -14,8 +14,10 @@ from ..options import (
     ExampleChoice,
     SourceChoice,
     add_example_arguments,
+    add_scaling_arguments,
     add_source_arguments,
     load_example,
+    load_scaling,
     load_source,
     names_list,
 )
@@ -47,6 +49,7 @@ EPILOG = """examples:
   lnn-edge export train.py:make_model gait.lnn --weights gait.pt --time measured --period-s 0.02 \\
       --inputs acc_x:m/s2,acc_y:m/s2,gyro_z:rad/s --example walk.csv --plot error.svg
   lnn-edge export train.py:make_policy policy.lnn --weights policy.pt --step step --example walk.npy
+  lnn-edge export train.py:make_net load.lnn --weights load.pt --example walk.npy --scale-inputs scale.json
   lnn-edge export train.py:make_policy reach.lnn --weights reach.pt --example walk.npz --constants goal"""
 
 
@@ -108,6 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--outputs", metavar="NAMES", help="output columns, likewise")
     add_example_arguments(parser, "columns from --inputs")
+    add_scaling_arguments(parser)
     parser.add_argument("--steps", type=int, default=1024, help="closed-loop steps of the proof, at least 1000")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
     add_proof_arguments(parser)
@@ -133,6 +137,8 @@ class _Choices(Struct, frozen=True):
     readout: str | None
     labels: str | None
     constants: str | None
+    scale_inputs: str | None
+    scale_outputs: str | None
     inputs: str | None
     outputs: str | None
     steps: int
@@ -163,6 +169,8 @@ def _choices(arguments: argparse.Namespace) -> _Choices:
         readout=arguments.readout,
         labels=arguments.labels,
         constants=arguments.constants,
+        scale_inputs=arguments.scale_inputs,
+        scale_outputs=arguments.scale_outputs,
         inputs=arguments.inputs,
         outputs=arguments.outputs,
         steps=arguments.steps,
@@ -201,6 +209,8 @@ def _export(choices: _Choices) -> int:
             readout=choices.readout,
             labels=_words(choices.labels),
             constants=_words(choices.constants),
+            scale_inputs=load_scaling("--scale-inputs", choices.scale_inputs),
+            scale_outputs=load_scaling("--scale-outputs", choices.scale_outputs),
             inputs=inputs,
             outputs=outputs,
             overwrite=choices.overwrite,

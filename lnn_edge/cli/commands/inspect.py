@@ -107,7 +107,7 @@ def _features(what: str, tensors: Sequence[Tensor]) -> str:
     rows: list[tuple[str, ...]] = []
     for tensor in tensors:
         dtype = "" if tensor.dtype == "float32" else f" {tensor.dtype}"
-        once = ", once per sequence" if tensor.constant else ""
+        once = ", once per sequence" if tensor.constant else ", centred in float64" if tensor.center else ""
         named = [(tensor.name, f"{list(tensor.shape)}{dtype}{once}")] + [("", "")] * len(tensor.features)
         if not tensor.features:
             rows.append((*named[0], "", "", "", ""))

@@ -15,9 +15,11 @@ from ..options import (
     SourceChoice,
     add_backend_arguments,
     add_example_arguments,
+    add_scaling_arguments,
     add_source_arguments,
     backend_options,
     load_example,
+    load_scaling,
     load_source,
 )
 from ..proof_text import ProofView, add_proof_arguments, check_plot_path, show_proof
@@ -58,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_example_arguments(parser, "the bundle's columns")
     add_source_arguments(parser)
+    add_scaling_arguments(parser)
     add_proof_arguments(parser)
     add_json_argument(parser)
 
@@ -71,6 +74,8 @@ class _Choices(Struct, frozen=True):
     steps: int | None
     example: ExampleChoice
     source: SourceChoice
+    scale_inputs: str | None
+    scale_outputs: str | None
     view: ProofView
 
 
@@ -87,6 +92,8 @@ def _choices(arguments: argparse.Namespace) -> _Choices:
         arguments.steps,
         ExampleChoice(arguments.example, arguments.reset_column),
         SourceChoice(arguments.weights, arguments.trust_pickle, arguments.step, arguments.initial_state),
+        arguments.scale_inputs,
+        arguments.scale_outputs,
         ProofView(arguments.verbose, arguments.plot, arguments.json),
     )
 
@@ -131,6 +138,8 @@ def _refuse_what_belongs_to_against(choices: _Choices) -> None:
         "initial-state": source.initial_state,
         "example": example.path,
         "reset-column": example.reset_column,
+        "scale-inputs": choices.scale_inputs,
+        "scale-outputs": choices.scale_outputs,
     }
     option = next((name for name, value in given.items() if value), None)
     if option is not None:
@@ -150,6 +159,8 @@ def _against_model(choices: _Choices, against: str, progress: Progress) -> Expor
         example=example,
         step=source.step,
         initial_state=source.initial_state,
+        scale_inputs=load_scaling("--scale-inputs", choices.scale_inputs),
+        scale_outputs=load_scaling("--scale-outputs", choices.scale_outputs),
         backend=choices.runner.name,
         threads=choices.runner.threads,
         options=choices.runner.options,

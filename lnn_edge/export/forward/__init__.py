@@ -2,6 +2,7 @@
 
 forward     on whole sequences, with what it returns taken apart
 example     the user's example in one way of reading it
+scaling     a network's own normalisation
 checks      checks in the user's code that only raise
 attributes  what a call leaves in attributes, put back
 """

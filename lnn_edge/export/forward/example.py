@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -11,13 +11,14 @@ import torch
 
 from ...arrays import Array
 from ...bundle.spec import Dtype, Tensor
+from .scaling import Scale, Scaling
 
-__all__ = ["Example", "as_given", "first_that_works", "varied"]
+__all__ = ["Example", "first_that_works", "varied"]
 
 _Way = TypeVar("_Way")
 _Found = TypeVar("_Found")
 
-_TYPES: dict[str, Dtype] = {"float32": "float32", "int32": "int32", "uint8": "uint8"}
+_TYPES: dict[str, Dtype] = {"float32": "float32", "float64": "float32", "int32": "int32", "uint8": "uint8"}
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,17 @@ class Example:
         constants: Names of the inputs that are given once per sequence.
         scalars: Names of the inputs that have no axis for features in the user's forward: (batch, time) where others
             are (batch, time, features). In a bundle that axis has length 1.
+        scalings: How inputs are scaled before the model gets them, by name.
+        outputs: How the model's outputs are scaled.
+        centers: What the runtime subtracts from them in float64, by name, (features,); such rows are float64.
     """
 
     rows: Mapping[str, Sequence[Array]]
     constants: frozenset[str] = frozenset()
     scalars: frozenset[str] = frozenset()
+    scalings: Mapping[str, Scaling] = field(default_factory=dict)
+    centers: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    outputs: Scale = None
 
     def tensors(self, batch: int) -> tuple[Tensor, ...]:
         """The inputs of a step."""
@@ -44,22 +51,35 @@ class Example:
                 (batch, *rows[0].shape[2:]),
                 constant=name in self.constants,
                 dtype=_TYPES[str(rows[0].dtype)],
+                center=self.centers.get(name, ()),
             )
             for name, rows in self.rows.items()
         )
 
+    def given(self, tensor: Tensor, values: Array) -> torch.Tensor:
+        """Values of one input, (rows, *shape) as they were recorded, as the user's code gets them: scaled and shaped.
 
-def as_given(tensor: Tensor, values: Array, scalar: bool) -> torch.Tensor:
-    """Values of one input as the user's code gets them: whole numbers are int64 but for frames, of uint8."""
-    given = torch.from_numpy(np.array(values, tensor.dtype))
-    given = given.long() if tensor.dtype == "int32" else given
-    return given.squeeze(-1) if scalar else given
+        Whole numbers are int64 but for frames, of uint8.
+        """
+        if tensor.center:
+            values = values - np.array(tensor.center)
+        given = torch.from_numpy(np.array(values, tensor.dtype))
+        return self.shaped(tensor, given.long() if tensor.dtype == "int32" else given)
+
+    def shaped(self, tensor: Tensor, values: torch.Tensor) -> torch.Tensor:
+        """The same for what the graph takes, (rows, *shape)."""
+        if tensor.name in self.scalings:
+            values = self.scalings[tensor.name].applied(values, tensor.center)
+        return values.squeeze(-1) if tensor.name in self.scalars else values
 
 
-def varied(values: Array, factor: float) -> Array:
+def varied(values: Array, factor: float, center: Sequence[float] = ()) -> Array:
     """Other samples of the same kind, (steps, ...): numbers times a factor; whole ones, maybe places, mirrored."""
     if factor == 1.0 or not len(values):
         return values
+    if center:
+        others: Array = np.array(center) + factor * (values - np.array(center))
+        return others
     exact = values.astype(np.float64)
     whole = (exact == np.rint(exact)).all(axis=0)
     mirrored = exact.min(axis=0) + exact.max(axis=0) - exact

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +22,20 @@ from ..cores.liquid import is_core
 from ..cores.timespans import timespans_from_dt
 from ..trace.trace import raised_by_us, users_line
 from .checks import Checks
-from .example import as_given
+from .example import Example
+from .scaling import Scale, Scaling, by_tensor
 
-__all__ = ["STATE_NAMES", "TIME_NAMES", "Forward", "Known", "Leaf", "leaf_from_shapes", "leaf_name", "needed_arguments"]
+__all__ = [
+    "STATE_NAMES",
+    "TIME_NAMES",
+    "Forward",
+    "Known",
+    "Leaf",
+    "leaf_from_shapes",
+    "leaf_name",
+    "needed_arguments",
+    "raw_outputs",
+]
 
 Known = dict[str, tuple[Array, Array]]  # per output the steps whose value is known, and the values (known, *shape)
 Around = Callable[[torch.Tensor | None], AbstractContextManager[Any]]
@@ -43,9 +55,15 @@ class Leaf:
     name: str
     time_axis: int | None
     shape: tuple[int, ...]
+    scaling: Scaling | None = None
+
+    def raw(self, value: torch.Tensor) -> torch.Tensor:
+        """In raw units, if the user says how they are scaled."""
+        return value if self.scaling is None else self.scaling.undone(value)
 
     def by_step(self, value: torch.Tensor) -> Array:
-        """One output of one row, (steps, ...)."""
+        """One output of one row, (steps, ...), in raw units."""
+        value = self.raw(value)
         if self.time_axis is None:
             return value.detach().numpy().reshape(1, *self.shape)
         return value.detach().movedim(self.time_axis, 0).numpy().reshape(-1, *self.shape)
@@ -59,7 +77,7 @@ class Forward:
         inputs: The inputs; one that is called "input" is passed by place, others by name.
         batch: Rows per step.
         batch_first: Whether it takes (batch, time, ...).
-        scalars: Names of the inputs that have no axis for features.
+        example: How it is given its inputs.
         timed: Whether it is given timespans of 1 although it has a default for them: a step that it is compared with
             gets them.
     """
@@ -71,10 +89,10 @@ class Forward:
         *,
         batch: int,
         batch_first: bool,
-        scalars: Collection[str] = (),
+        example: Example | None = None,
         timed: bool = False,
     ) -> None:
-        self._inputs, self._batch, self._scalars = inputs, batch, scalars
+        self._inputs, self._batch, self._example = inputs, batch, example or Example({})
         self.axis = 1 if batch_first else 0  # of time
         core = is_core(module)
         signature = forward_signature(type(module)) if core else inspect.signature(module.forward)
@@ -163,12 +181,12 @@ class Forward:
 
     def _sequence(self, tensor: Tensor, values: Array) -> torch.Tensor:
         """Samples of one row, (steps, *shape), as the forward takes them; a constant has no axis of time."""
-        given = as_given(tensor, values, tensor.name in self._scalars)
+        given = self._example.given(tensor, values)
         return given[:1] if tensor.constant else given.unsqueeze(1 - self.axis)
 
     def one_sample(self, samples: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """One sample of one row, (1, *shape) per input, as the forward takes it."""
-        flat = [x.squeeze(-1) if t.name in self._scalars else x for t, x in zip(self._inputs, samples, strict=True)]
+        """One sample of one row, (1, *shape) per input as the graph takes it, as the forward does."""
+        flat = [self._example.shaped(t, x) for t, x in zip(self._inputs, samples, strict=True)]
         return [x if t.constant else x.unsqueeze(self.axis) for t, x in zip(self._inputs, flat, strict=True)]
 
     def _spans(self, samples: Excitation, time: Time, part: slice, row: int) -> torch.Tensor | None:
@@ -232,6 +250,17 @@ def leaf_from_shapes(index: int, name: str, two: tuple[int, ...], three: tuple[i
             "does not depend on the samples is no output of a step: expand it, or leave it out"
         )
     return Leaf(index, name, grown[0] if grown else None, tuple(rest[1:]) or (1,))
+
+
+def raw_outputs(leaves: Sequence[Leaf], batch: int, scale: Scale) -> tuple[tuple[Tensor, ...], list[Leaf]]:
+    """The outputs of a step, and the leaves with the scaling that leads to raw units.
+
+    Raises:
+        TypeError, ValueError: If a scaling does not fit.
+    """
+    tensors = tuple(Tensor(leaf.name, (batch, *leaf.shape)) for leaf in leaves)
+    scalings = by_tensor("scale_outputs", scale, tensors)
+    return tensors, [dataclasses.replace(leaf, scaling=scalings.get(leaf.name)) for leaf in leaves]
 
 
 def leaf_name(path: Sequence[Any], place: int) -> str:

@@ -82,7 +82,7 @@ class Recorder:
         self._reshaped: dict[tuple[str, Shape], str] = {}
         self._constants: dict[tuple[str, Shape, bytes], str] = {}
         self._origin = ("", "")
-        self._inputs = tuple(Input(self._declared(t.name, t.shape[1:]), t.shape[1:], t.dtype) for t in inputs)
+        self._inputs = tuple(self._input(t) for t in inputs)
         self._states = [(self._declared(s.input, s.shape[1:]), s) for s in states]
         self._elapsed = _elapsed(self.fresh("elapsed"), time)
         self._declared(self._elapsed.name, (1,))
@@ -199,6 +199,11 @@ class Recorder:
         except ValueError as error:
             raise ValueError(f"the step of this model does not fit into a bundle: {error}") from error
         return step
+
+    def _input(self, tensor: Tensor) -> Input:
+        name, shape = self._declared(tensor.name, tensor.shape[1:]), tensor.shape[1:]
+        center = self.tensor(f"{name}.center", np.array(tensor.center)) if tensor.center else None
+        return Input(name, shape, tensor.dtype, center)
 
     def _state(self, name: str, pair: StatePair, value: Value) -> State:
         shape = pair.shape[1:]

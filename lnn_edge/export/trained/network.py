@@ -19,14 +19,14 @@ from torch.utils import _pytree as pytree
 
 from ...arrays import Array
 from ...bundle.program import StepProgram
-from ...bundle.spec import Core, Readout, StatePair, Tensor, Time
+from ...bundle.spec import Core, Readout, StatePair, Time
 from ...verify.samples import Excitation
 from ..cores.find import ReadCore, find_cores, is_batch_first
 from ..cores.wrappers import unwrap_parts
 from ..forward.attributes import CallAttributes, copied_module
 from ..forward.checks import find_checks
 from ..forward.example import Example, varied
-from ..forward.forward import Forward, Known, Leaf, leaf_from_shapes, leaf_name
+from ..forward.forward import Forward, Known, Leaf, leaf_from_shapes, leaf_name, raw_outputs
 from ..trace.trace import decides
 from .closed_loop import closed_loop
 from .kept_states import KeptStates, changing_start
@@ -56,7 +56,7 @@ class TrainedNetwork:
         self.cores: tuple[Core, ...] = tuple(core.described for core in cores)
         self.batch_first = is_batch_first(self._layers)
         self.inputs = example.tensors(batch)
-        self._forward = Forward(module, self.inputs, batch=batch, batch_first=self.batch_first, scalars=example.scalars)
+        self._forward = Forward(module, self.inputs, batch=batch, batch_first=self.batch_first, example=example)
         first = {name: rows[0][:3, 0] for name, rows in example.rows.items()}
         attributes = CallAttributes(self._module, lambda: self._forward.on(self._module, first))
         if attributes.names:
@@ -72,7 +72,7 @@ class TrainedNetwork:
             recorded = {name: rows[0][:, 0] for name, rows in example.rows.items()}
             many = {name: np.resize(rows, (_CALLS, *rows.shape[1:])) for name, rows in recorded.items()}
             self._refuse_state_in(attributes, [{n: v[k : k + 1] for n, v in many.items()} for k in range(_CALLS)])
-        self.outputs = tuple(Tensor(leaf.name, (batch, *leaf.shape)) for leaf in self._leaves)
+        self.outputs, self._leaves = raw_outputs(self._leaves, batch, example.outputs)
         named = dict(zip(self._layers, self.core_maths, strict=True))
         self._traced = TracedStep(self._module, self._traced_sample, self.inputs, self.states, named)
         self.readout: Readout | None = None
@@ -112,7 +112,7 @@ class TrainedNetwork:
         spans = span if span is None or self.batch_first else span.transpose(0, 1)
         with self._kept.tracing(states) as after:  # what a trace cannot follow, `trace_step` tells
             leaves = pytree.tree_leaves(self._forward.result(module, inputs, spans))
-        return [leaves[leaf.index] for leaf in self._leaves], self._kept.collected(after)
+        return [leaf.raw(leaves[leaf.index]) for leaf in self._leaves], self._kept.collected(after)
 
     def _state_pairs(self) -> Iterator[StatePair]:
         starts = iter(self._starts)
@@ -176,7 +176,7 @@ class TrainedNetwork:
         """The states that the forward starts the cores from, called on samples times a factor."""
         kept = KeptStates(self._layers, self.core_maths)
         with kept.starting() as starts:
-            self._forward.on(self._module, {name: varied(value, factor) for name, value in sample.items()})
+            self._forward.on(self._module, {t.name: varied(sample[t.name], factor, t.center) for t in self.inputs})
         kept.collected(starts)
         return starts
 

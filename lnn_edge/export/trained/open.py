@@ -59,7 +59,12 @@ class OpenedModule:
 
 
 def open_module(
-    module: object, *, step: Callable[..., Any] | None = None, initial_state: Any = None, example: Any = None
+    module: object,
+    *,
+    step: Callable[..., Any] | None = None,
+    initial_state: Any = None,
+    example: Any = None,
+    scaled: bool = False,
 ) -> OpenedModule:
     """Look at a module: take its wrappers off, find its cores and read what they compute.
 
@@ -68,6 +73,7 @@ def open_module(
         step: What one turn of the loop over time is, if the user writes that loop.
         initial_state: What the step starts from, if not from zeros.
         example: The caller's example, whose keys are the names of a step's inputs.
+        scaled: Whether inputs or outputs are scaled, which makes a network of a single layer.
 
     Raises:
         TypeError: If it is no torch module, or holds no ncps core.
@@ -79,7 +85,21 @@ def open_module(
     if initial_state is not None:
         raise ValueError("`initial_state` has a meaning only with `step`, your own step function (--step NAME)")
     layer = LoopedCell(plain) if is_liquid_cell(plain) else plain
-    return _open_layer(plain, layer) if is_core(layer) else _open_network(plain, example)
+    if not is_core(layer):
+        return _open_network(plain, example)
+    return _open_network(_Around(layer), example) if scaled else _open_layer(plain, layer)
+
+
+class _Around(nn.Module):
+    """A network that is nothing but a layer."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.rnn = layer
+
+    def forward(self, x: Any, hx: Any = None, timespans: Any = None) -> Any:
+        """As the layer is called; every output, as for the layer alone."""
+        return self.rnn(x, hx, timespans)
 
 
 def _checked(module: object) -> nn.Module:

@@ -59,7 +59,11 @@ def _differing(rows: Array, tensor: Tensor, gain: Array) -> Array:
     """Samples of which no two are equal, if they are numbers that may be of any size."""
     if tensor.constant or tensor.dtype != "float32":
         return rows
-    return (rows * gain.reshape(-1, *[1] * (rows.ndim - 1))).astype(np.float32)
+    spread = gain.reshape(-1, *[1] * (rows.ndim - 1))
+    if tensor.center:
+        others: Array = np.array(tensor.center) + (rows - np.array(tensor.center)) * spread
+        return others
+    return (rows * spread).astype(np.float32)
 
 
 def _candidates() -> Iterator[Readout]:

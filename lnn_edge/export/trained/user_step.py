@@ -6,6 +6,7 @@ what they take and return is the step's own affair.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -17,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from ...arrays import Array
 from ...bundle.program import StepProgram
-from ...bundle.spec import Core, Readout, StatePair, Tensor, Time
+from ...bundle.spec import Core, Readout, StatePair, Time
 from ...verify.samples import Excitation
 from ..cores.find import ReadCore, find_parts, is_cell
 from ..cores.liquid import is_core
@@ -25,8 +26,8 @@ from ..cores.timespans import timespans_from_dt
 from ..cores.wrappers import unwrap_parts
 from ..forward.attributes import copied_module
 from ..forward.checks import find_checks
-from ..forward.example import Example, as_given, varied
-from ..forward.forward import STATE_NAMES, Forward, Known, Leaf, leaf_from_shapes, needed_arguments
+from ..forward.example import Example, varied
+from ..forward.forward import STATE_NAMES, Forward, Known, Leaf, leaf_from_shapes, needed_arguments, raw_outputs
 from .closed_loop import closed_loop
 from .patching import CorePatcher, States, opaque_parts
 from .probe import StepProbe
@@ -68,16 +69,16 @@ class TrainedStep:
         self.batch = batch
         self._maths = [core.maths for core in cores]
         self.cores: tuple[Core, ...] = tuple(core.described for core in cores)
-        self.inputs, self._scalars = example.tensors(batch), example.scalars
+        self.inputs, self._example = example.tensors(batch), example
         self._step = StepFunction(step, module, list(example.rows))
         self._start = None if initial_state is None else resolved(initial_state, self._module)
         few = {name: rows[0][:, 0] for name, rows in example.rows.items()}
         samples = [self._given({name: rows[[k % len(rows)]] for name, rows in few.items()}) for k in range(3)]
-        other = self._given({name: varied(rows[:2], -0.5)[:1] for name, rows in few.items()})
+        other = self._given({t.name: varied(few[t.name][:2], -0.5, t.center)[:1] for t in self.inputs})
         self._step.checks = find_checks(lambda factor: self._called(samples[0] if factor == 1.0 else other))
         probe = StepProbe(self._step, self._module, self.inputs, samples)
         self._leaves, zero = probe.begun(self._start)
-        self.outputs = tuple(Tensor(leaf.name, (batch, *leaf.shape)) for leaf in self._leaves)
+        self.outputs, self._leaves = raw_outputs(self._leaves, batch, example.outputs)
         self._tree = StateTree.of(zero)
         self._initial = self._tree.flat(zero)
         self.states = tuple(self._state_pairs())
@@ -97,7 +98,7 @@ class TrainedStep:
 
     def _given(self, rows: Mapping[str, Array]) -> list[torch.Tensor]:
         """Samples, (rows, *shape) by input, as the step takes them."""
-        return [as_given(t, rows[t.name], t.name in self._scalars) for t in self.inputs]
+        return [self._example.given(t, rows[t.name]) for t in self.inputs]
 
     def _called(self, given: Sequence[torch.Tensor]) -> None:
         """Call the step twice on a sample: with what it starts from, and what it returned."""
@@ -145,10 +146,11 @@ class TrainedStep:
         self, module: nn.Module, inputs: States, states: States, span: torch.Tensor | None
     ) -> tuple[States, States]:
         """One sample of one row; see `TracedStep`."""
-        inputs = [x.squeeze(-1) if t.name in self._scalars else x for t, x in zip(self.inputs, inputs, strict=True)]
+        inputs = [self._example.shaped(t, x) for t, x in zip(self.inputs, inputs, strict=True)]
         with opaque_parts(self._patcher):
             y, after = self._step(module, inputs, self._tree.packed(states), span)
-        return pytree.tree_leaves(y), self._tree.flat(after)
+        leaves = pytree.tree_leaves(y)
+        return [leaf.raw(leaves[leaf.index]) for leaf in self._leaves], self._tree.flat(after)
 
     def _state_pairs(self) -> Iterator[StatePair]:
         taken = {t.name for t in (*self.inputs, *self.outputs)}
@@ -169,7 +171,7 @@ class TrainedStep:
             self.inputs,
             batch=self.batch,
             batch_first=True,
-            scalars=self._scalars,
+            example=self._example,
             timed=self._step.takes_time,
         )
 
@@ -183,12 +185,16 @@ class TrainedStep:
 
         three_samples = {name: np.resize(v, (3, *v.shape[1:])) for name, v in few.items()}
         forward.checks = find_checks(
-            lambda factor: forward.on(self._module, {name: varied(v, factor) for name, v in three_samples.items()})
+            lambda factor: forward.on(
+                self._module, {t.name: varied(three_samples[t.name], factor, t.center) for t in self.inputs}
+            )
         )
         try:
             two, three = called(2), called(3)
             leaves = [
-                leaf_from_shapes(k, own.name, tuple(two[k].shape), tuple(three[k].shape))
+                dataclasses.replace(
+                    leaf_from_shapes(k, own.name, tuple(two[k].shape), tuple(three[k].shape)), scaling=own.scaling
+                )
                 for k, own in enumerate(self._leaves)
             ]
         except Exception as error:

@@ -1,8 +1,10 @@
 """Metadata of a fitted network: the meaning of its columns and outputs, and arrays by name with a sample of the data.
 
 The arrays are "x_range" and "y_range", (2, columns), lowest and highest of each feature and of each output, of classes
-0 and 1; "example.0", ..., sequences of the training data, `EXAMPLE_STEPS` steps at most; and "tail.0", ..., where the
-only sequence ended: the states, and last what is forecast next.
+0 and 1; "x_center" and "y_center", (columns,), if float32 is too coarse for the data: what is subtracted from features
+and targets in float64, before the network and all that follows see them; "example.0", ..., sequences of the training
+data, `EXAMPLE_STEPS` steps at most; and "tail.0", ..., where the only sequence ended: the states, and last what is
+forecast next.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ import numpy as np
 from ...arrays import Array
 from .sequences import Sequences
 
-__all__ = ["EXAMPLE_STEPS", "Metadata", "example_of", "numbered", "range_of", "weighted_moments"]
+__all__ = ["CENTERS", "EXAMPLE_STEPS", "Metadata", "example_of", "numbered", "range_of", "weighted_moments"]
 
+CENTERS = ("x_center", "y_center")
 EXAMPLE_STEPS = 2048  # samples kept for the proof of an export, which steps through at most about a thousand
 
 
@@ -80,6 +83,7 @@ class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             KeyError: If one is missing.
         """
         ranges = {name: arrays[name] for name in ("x_range", "y_range")}
+        ranges |= {name: arrays[name] for name in CENTERS if name in arrays}
         return ranges | numbered("example", self.example(arrays)) | numbered("tail", self.tail(arrays))
 
 

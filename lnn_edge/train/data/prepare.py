@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import check_array
 
 from ...arrays import Array
+from ...errors import ModelWarning
+from ...spacing import coarse_columns, spacing_remark
 from ..settings import Settings
 from .dataset import Augmentation, Dataset, seed_of
-from .metadata import Metadata, example_of, numbered, range_of, weighted_moments
+from .metadata import CENTERS, Metadata, example_of, numbered, range_of, weighted_moments
 from .sequences import Sequences, read_sequences, read_timespans
 from .targets import Targets, codes_of, decide_task, encode_labels, next_samples, read_targets, read_weights
 
@@ -97,6 +100,9 @@ def prepare(estimator: Any, settings: Settings, data: Given, task: str) -> Prepa
     y = data.y
     given = read_timespans(data.timespans, read_sequences(estimator, data.X, rows=settings.rows, reset=True))
     names = getattr(estimator, "feature_names_in_", None)
+    center = _center(given.samples) if settings.scale_inputs else None
+    _warn_of_spacing(given.samples, names, centred=settings.scale_inputs)
+    given = given.centred(center)
     sequences, targets = given, None
     if y is not None:
         targets = read_targets(y, given, settings.targets)
@@ -110,7 +116,10 @@ def prepare(estimator: Any, settings: Settings, data: Given, task: str) -> Prepa
     task = decide_task(targets, task)
     classes, values = encode_labels(targets) if task == "classification" else (None, _numbers(targets))
     counted = tuple(part[weight > 0] for part, weight in zip(values, weights, strict=True))
-    arrays = _arrays(sequences, counted, classes)
+    y_center = _target_center(counted, center, settings, labels=classes is not None, next_sample=y is None)
+    arrays = _arrays(sequences, counted, classes, center, y_center)
+    if y is not None and y_center is not None:  # samples to come are centred already
+        values = tuple(part - y_center for part in values)
     metadata = _metadata(sequences, targets, classes, settings, next_sample=y is None)
     x_moments = _moments(sequences.samples, weights, settings.scale_inputs)
     y_moments = _moments(values, weights, settings.scale_targets and classes is None, metadata.outputs)
@@ -119,7 +128,7 @@ def prepare(estimator: Any, settings: Settings, data: Given, task: str) -> Prepa
     spread = weighted_moments(sequences.samples, weights)[1]
     held_out = None
     if data.validation is not None:
-        held_out = _held_out(estimator, settings, data.validation, metadata, classes, y_moments)
+        held_out = _held_out(estimator, settings, data.validation, metadata, classes, arrays, y_moments)
     return Prepared(dataset, metadata, arrays, x_moments, y_moments, spread, series, held_out)
 
 
@@ -129,6 +138,7 @@ def _held_out(
     validation: Any,
     metadata: Metadata,
     classes: Array | None,
+    arrays: Mapping[str, Array],
     y_moments: tuple[Array, Array],
 ) -> Dataset:
     """What the user says to judge by, read as the data of the fit were.
@@ -150,6 +160,7 @@ def _held_out(
         )
     try:
         sequences = read_timespans(spans, read_sequences(estimator, X, rows=settings.rows, reset=False))
+        sequences = sequences.centred(arrays.get("x_center"))
         if metadata.next_sample:
             sequences, targets = next_samples(sequences, getattr(estimator, "feature_names_in_", None))
         else:
@@ -159,6 +170,8 @@ def _held_out(
         raise type(error)(f"`validation`: {error}") from error
     if classes is None and targets.outputs != metadata.outputs:
         raise ValueError(f"`validation` has {targets.outputs} targets, the data of the fit {metadata.outputs}")
+    if "y_center" in arrays and not metadata.next_sample:
+        values = tuple(part - arrays["y_center"] for part in values)
     weights = read_weights(None, sequences, metadata.level)
     return _dataset(sequences, values, weights, metadata, y_moments)
 
@@ -213,13 +226,53 @@ def _moments(
     return np.zeros(count), np.ones(count)
 
 
-def _arrays(sequences: Sequences, values: Sequence[Array], classes: Array | None) -> dict[str, Array]:
+def _center(parts: Sequence[Array]) -> Array | None:
+    """The mean of those columns that float32 is too coarse for, else 0; `None` if it is fine enough for all."""
+    joined = np.concatenate(parts)
+    coarse = coarse_columns(joined)
+    return np.where(coarse, joined.mean(axis=0, dtype=np.float64), 0.0) if coarse.any() else None
+
+
+def _target_center(
+    values: Sequence[Array], center: Array | None, settings: Settings, *, labels: bool, next_sample: bool
+) -> Array | None:
+    if next_sample:
+        return center
+    return None if labels or not settings.scale_targets else _center(values)
+
+
+def _warn_of_spacing(parts: Sequence[Array], names: Sequence[str] | None, *, centred: bool) -> None:
+    """Say where float32 is too coarse for a column, and nothing can mend it.
+
+    Warns:
+        ModelWarning: For the first such column.
+    """
+    if centred and parts[0].dtype != np.float32:
+        return
+    known = [f"column {k}" for k in range(parts[0].shape[1])] if names is None else list(map(str, names))
+    remark = spacing_remark(known, np.concatenate(parts))
+    if remark is not None:
+        advice = (
+            "X comes in float32, which has lost what lies between: pass it as float64"
+            if centred
+            else ("and `scale_inputs` is False: let the estimator scale, or subtract an offset")
+        )
+        warnings.warn(f"{remark}; {advice}", ModelWarning, stacklevel=4)
+
+
+def _arrays(
+    sequences: Sequences, values: Sequence[Array], classes: Array | None, center: Array | None, y_center: Array | None
+) -> dict[str, Array]:
     """What metadata keeps of the data, by name; `values` are those targets that count."""
     outputs = 0 if classes is None else len(classes)
+    centers = {name: own for name, own in zip(CENTERS, (center, y_center), strict=True) if own is not None}
     ranges = {
-        "x_range": range_of(sequences.samples),
+        "x_range": range_of(sequences.samples) + (0.0 if center is None else center),
         "y_range": range_of(values) if classes is None else np.stack([np.zeros(outputs), np.ones(outputs)]),
     }
+    if y_center is not None and y_center is center:  # samples to come
+        ranges["y_range"] = ranges["y_range"] + y_center
+    ranges |= centers
     return ranges | numbered("example", example_of(sequences))
 
 

@@ -1,4 +1,4 @@
-"""Sequences of float32 samples, read from what users pass as X and timespans."""
+"""Sequences of samples, read from what users pass as X and timespans."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Sequences:
     """Samples in their raw units.
 
     Args:
-        samples: Per sequence float32 (time, features).
+        samples: Per sequence (time, features): float32, and float64 until they are `centred` if they came so.
         form: How they were given: a 3-D array, a list, one sequence, or rows that are sequences of one step.
         spans: Per sequence float32 (time,), time since the previous sample in the unit they were given in; `None` if
             none were.
@@ -32,6 +32,21 @@ class Sequences:
     form: Form
     spans: tuple[Array, ...] | None = None
     index: Any = None
+
+    def centred(self, center: Array | None) -> Sequences:
+        """The samples as float32, less what is subtracted from each column, (features,), in float64.
+
+        Raises:
+            ValueError: If one is too large for float32.
+        """
+        with np.errstate(over="ignore"):
+            samples = tuple(
+                np.asarray(rows if center is None else rows - center, np.float32, order="C") for rows in self.samples
+            )
+        if not all(np.isfinite(rows).all() for rows in samples):
+            raise ValueError("Input X contains infinity or a value too large for dtype('float32').")
+        # torch warns of tensors that must not be written
+        return replace(self, samples=tuple(rows if rows.flags.writeable else rows.copy() for rows in samples))
 
     @property
     def lengths(self) -> list[int]:
@@ -185,10 +200,9 @@ def _batch(estimator: Any, X: Any, reset: bool) -> Array:  # noqa: N803
 
 
 def _checked(estimator: Any, X: Any, reset: bool) -> Array:  # noqa: N803
-    """A 2-D array of finite real numbers as float32, with the columns learnt or checked."""
-    with np.errstate(over="ignore"):  # too large for float32 becomes infinity, which is refused
-        array: Array = validate_data(estimator, X, reset=reset, dtype=np.float32, order="C")
-    return array if array.flags.writeable else array.copy()  # torch warns of tensors that must not be written
+    """A 2-D array of finite real numbers as float32 or float64, with the columns learnt or checked."""
+    array: Array = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32], order="C")
+    return array
 
 
 def read_timespans(timespans: Any, sequences: Sequences) -> Sequences:
