@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -93,11 +94,13 @@ def examples(
             f"`example` has recordings of different lengths per input: {lengths}, expected (batch, time, ...) each. "
             f"{_TIME}. If one is given once per recording, name it: constants=['...']"
         )
-    return [
-        dataclasses.replace(_scaled(made, batch, scale_inputs), outputs=scale_outputs)
-        for way in fitting
-        for made in _with_constants(way, {n: values[n] for n in once}, batch)
-    ]
+    read = [made for way in fitting for made in _with_constants(way, {n: values[n] for n in once}, batch)]
+    first, *others = read
+    whole = [_scaled(first, batch, scale_inputs)]  # raises what the likeliest way has to say
+    for other in others:
+        with contextlib.suppress(ValueError):
+            whole.append(_scaled(other, batch, scale_inputs))
+    return [dataclasses.replace(way, outputs=scale_outputs) for way in whole]
 
 
 def _scaled(read: Example, batch: int, scale: Scale) -> Example:
