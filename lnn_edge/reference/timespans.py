@@ -22,5 +22,6 @@ def check_timespan(name: str, shortest: float, divides: bool) -> None:
             f"{'more than 0' if divides else 'at least 0'}. If it comes from an input, say what is legal there: "
             "inputs=[..., lnn_edge.Feature('gap', limits=(0.001, 0.5))] (--inputs ...,gap:s:0.001:0.5). The proof and "
             "the robot then keep to it. If it is the time between samples, call that argument `timespans` in the "
-            "forward, and leave it out of the example"
+            "forward, and leave it out of the example. If it comes from time stamps, give it an argument `timespans` "
+            "in their place and export with time='measured': the stream takes stamps, step(x, t_s=...)"
         )

@@ -253,6 +253,49 @@ def test_what_is_only_left_is_called_on_whole_sequences(tmp_path):
     np.testing.assert_allclose(got, on_the_whole_sequence(module), rtol=0, atol=LIMIT)
 
 
+class InNumpy(Node):
+    def __init__(self):
+        super().__init__()
+        self.h = np.zeros((1, 6), np.float32)
+
+    def forward(self, x):
+        y, h = self.rnn(x, torch.from_numpy(self.h))
+        self.h = h.detach().numpy()
+        return self.head(y)
+
+
+class InNumpyLater(Node):
+    def forward(self, x):
+        y, h = self.rnn(x, None if self.h is None else torch.as_tensor(self.h))
+        self.h = h.detach().numpy()
+        return self.head(y)
+
+
+@pytest.mark.parametrize("kind", [InNumpy, InNumpyLater])
+def test_a_state_in_numpy_is_told(kind, tmp_path):
+    with pytest.raises(TypeError, match=r"keeps `h` from call to call, as NumPy arrays, .*self\.h = h\.detach\(\)"):
+        quick_export(built(kind), tmp_path / "m.lnn", example=X[None])
+
+
+@pytest.mark.parametrize("norm", [nn.utils.spectral_norm, nn.utils.weight_norm])
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated")
+def test_a_weight_that_each_call_computes_anew_is_no_state(norm, tmp_path):
+    class Normed(Node):
+        def __init__(self):
+            super().__init__()
+            self.head = norm(nn.Linear(6, 2))
+
+        def forward(self, x):
+            return self.head(self.rnn(x)[0])
+
+    module = built(Normed)
+    with torch.no_grad():
+        dict(module.head.named_parameters())["weight_v" if norm is nn.utils.weight_norm else "weight_orig"].mul_(1.5)
+    quick_export(module, tmp_path / "m.lnn", example=X[None])
+    got = lnn_edge.load(tmp_path / "m.lnn").stream().run(X)
+    np.testing.assert_allclose(got, on_the_whole_sequence(module), rtol=0, atol=LIMIT)
+
+
 # ---- states that come back in any make ------------------------------------------------------------------------------
 
 

@@ -361,21 +361,22 @@ class TestRefusals:
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize(
-        "make",
+        ("make", "told"),
         [
-            Bidirectional,
-            lambda: AroundOne(before=lambda x: x - x.mean(dim=1, keepdim=True)),
-            lambda: AroundOne(behind=lambda y: y.amax(dim=1)),
-            lambda: AroundOne(behind=lambda y: torch.softmax(y @ y.transpose(1, 2), dim=-1) @ y),
-            lambda: AroundOne(before=ForeignRecurrence()),
+            (Bidirectional, "a core reads the sequence backwards .*Train with the forward direction alone"),
+            (lambda: AroundOne(before=lambda x: x - x.mean(dim=1, keepdim=True)), "depends on all samples of the seq"),
+            (lambda: AroundOne(behind=lambda y: y.amax(dim=1)), "makes one output of all samples of a recording by"),
+            (
+                lambda: AroundOne(behind=lambda y: torch.softmax(y @ y.transpose(1, 2), dim=-1) @ y),
+                "depends on all samples of the seq.*attends .*so stepping it would not equal the sequence",
+            ),
+            (lambda: AroundOne(before=ForeignRecurrence()), "depends on all samples before, .*step=function"),
         ],
         ids=["bidirectional", "normalised-over-time", "pooled-over-time", "attention", "foreign-recurrence"],
     )
-    def test_not_causal_per_sample(self, make, tmp_path):
+    def test_not_causal_per_sample(self, make, told, tmp_path):
         """Found by computing: torch stepped is not torch on the whole sequence."""
-        self.refuse(
-            built(make), tmp_path, ValueError, r"depends on more than the samples up to then: .*not equal the seq"
-        )
+        self.refuse(built(make), tmp_path, ValueError, told)
 
     def test_padding_in_time(self, tmp_path):
         module = built(lambda: AroundOne(before=lambda x: torch.cat([x, x], dim=1)))
@@ -442,6 +443,28 @@ class TestRefusals:
         module = built(lambda: AroundOne(behind=lambda y: torch.special.erfcx(y)))
         told = "the torch operation 'special_erfcx', which export cannot translate .*end the model before it"
         self.refuse(module, tmp_path, TypeError, told)
+
+    @pytest.mark.parametrize(
+        ("behind", "told"),
+        [
+            (lambda y: torch.fft.rfft(y).abs(), "'fft_rfft', .*a product with constant matrices, x @ cosines"),
+            (torch.vmap(torch.sin), "transforms a function with torch.func .*In place of vmap, write it for"),
+        ],
+        ids=["fourier", "vmap"],
+    )
+    def test_what_to_write_in_place_of_an_operation(self, behind, told, tmp_path):
+        self.refuse(built(lambda: AroundOne(behind=behind)), tmp_path, TypeError, told)
+
+    def test_number_taken_out_of_the_samples(self, tmp_path):
+        """Over the whole sequence it is another one than at a sample."""
+        module = built(lambda: AroundOne(behind=lambda y: y * y.abs().max().item()))
+        told = r"takes a number out of its samples \(test_networks.py, line \d+: .*of each sample alone: torch.tanh\("
+        self.refuse(module, tmp_path, ValueError, told)
+
+    def test_as_many_results_as_something_else(self, tmp_path):
+        module = built(lambda: AroundOne(before=lambda x: torch.fft.rfft(x, dim=1).abs()))
+        told = r"output 'output' has the shape \[1, \d, 4\] for some number of samples and \[1, 2, 4\] for another"
+        self.refuse(module, tmp_path, ValueError, told)
 
     def test_lazy_module(self, tmp_path):
         module = built(lambda: AroundOne(before=nn.LazyLinear(5)))

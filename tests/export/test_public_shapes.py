@@ -1,4 +1,4 @@
-"""Models as people build them on ncps.torch: each exports and streams what its author's own use gives, or says why not."""
+"""Models as people build them on ncps.torch: each streams what its author's own use gives, or is told why not."""
 
 from __future__ import annotations
 

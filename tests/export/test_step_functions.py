@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from exports import quick_export, short_verifications
 from ncps.torch import LTC, CfC, CfCCell, LTCCell, WiredCfCCell
 from ncps.wirings import AutoNCP
 from torch import nn
+from torch.nn import functional
 
 import lnn_edge
 from lnn_edge.cli.program import main
@@ -321,6 +323,11 @@ def raises(_model, _x, _state):
     raise RuntimeError("no such sensor")
 
 
+def looked_up(x):
+    """In a table of four rows, enough for the recording."""
+    return functional.embedding(x[:, 0].abs().long(), torch.ones(4, 3))
+
+
 REFUSED = {
     "no function": (TypeError, "`step` is str, expected a function: step", {"step": "step"}),
     "too few arguments": (TypeError, r"`step` takes \(model, x\), expected step", {"step": lambda model, x: x}),
@@ -341,6 +348,30 @@ REFUSED = {
     "method of another": (TypeError, "method of another model, Loop", {"step": Loop().step}),
     "random": (
         ValueError, "another result .*random", {"step": with_cell(lambda _x, y, h, _s: (y + torch.randn(1), h))},
+    ),
+    "raises on some": (
+        ValueError, r"the step raised IndexError: .* \(test_step_functions.py.*called on sample \d+ of the proof, .*limits",
+        {"step": with_cell(lambda x, y, h, _s: (y + looked_up(0.5 * x), h))},
+    ),
+    "drawn from few": (
+        ValueError, "another result .*random",
+        {"step": with_cell(lambda _x, y, h, _s: (y + torch.randint(2, (1,)), h))},
+    ),
+    "number": (
+        TypeError, r"'item', which export cannot translate .*takes a number out of the samples.*without float",
+        {"step": with_cell(lambda x, y, h, _s: (y * x.mean().item(), h))},
+    ),
+    "number in math": (
+        TypeError, r"decides on the value of a sample .*without float\(\), .item\(\) or math of Python",
+        {"step": with_cell(lambda x, y, h, _s: (y * math.tanh(x.mean()), h))},
+    ),
+    "place": (
+        TypeError, r"decides on the value of a sample .*without float\(\)",
+        {"step": with_cell(lambda x, y, h, _s: (y[:, : int(x[0, 0].abs()) + 1][:, :1], h))},
+    ),
+    "place that is the same for small samples": (
+        TypeError, r"decides on the value of a sample .*without float\(\)",
+        {"step": with_cell(lambda x, y, h, _s: (y + h[:, int(x[0, 0].abs() > 20)], h))},
     ),
     "raises": (ValueError, r"RuntimeError: no such sensor .*input \[1, 5\] and the state None", {"step": raises}),
     "time": (

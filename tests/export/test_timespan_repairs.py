@@ -141,3 +141,54 @@ def test_different_timespans_of_the_units_are_refused(tmp_path):
 
     with pytest.raises(ValueError, match="gives the units of the core 'rnn' different timespans, but a step has one"):
         quick_export(Ramp(CfC(3, 2), 2), tmp_path / "m.lnn", example=X[None])
+
+
+class Timeless(CfC):
+    """Its author passes none, and its forward hands none on."""
+
+    def forward(self, x, hx=None, timespans=None):
+        return super().forward(x, hx)
+
+
+class WithoutTheArgument(LTC):
+    def forward(self, x, hx=None):
+        return super().forward(x, hx)
+
+
+class Alone(CfC):
+    def forward(self, x, hx=None, timespans=None):
+        return super().forward(x, hx, timespans)[0]
+
+
+class Unaware(Around):
+    def forward(self, x):
+        return self.head(self.rnn(x)[0])
+
+
+@pytest.mark.parametrize("options", [{}, {"timespan": 0.5}])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Unaware(Timeless(3, 2)),
+        lambda: Unaware(WithoutTheArgument(3, AutoNCP(8, 2))),
+        lambda: Timeless(3, 2),
+        lambda: WithoutTheArgument(3, AutoNCP(8, 2)),
+    ],
+    ids=["cfc", "ltc", "cfc-alone", "ltc-alone"],
+)
+def test_a_subclass_that_ignores_time_computes_without_it(make, options, tmp_path):
+    """Whatever is said about time: the truth is the author's call."""
+    torch.manual_seed(3)
+    module = make().eval()
+    quick_export(module, tmp_path / "m.lnn", example=X[None], **options)
+    with torch.no_grad():
+        result = module(torch.from_numpy(X)[None])
+    expected = (result[0] if isinstance(result, tuple) else result)[0].numpy()
+    np.testing.assert_allclose(lnn_edge.load(tmp_path / "m.lnn").stream().run(X), expected, rtol=0, atol=LIMIT)
+    with pytest.raises(ValueError, match=r"nothing in the model depends on the time between samples.*time='fixed'"):
+        quick_export(module, tmp_path / "n.lnn", example=X[None], time="measured", period_s=PERIOD_S)
+
+
+def test_a_subclass_that_returns_its_output_alone_is_told_what_to_do(tmp_path):
+    with pytest.raises(TypeError, match="Train with the plain CfC, and compute what it adds in a module that holds it"):
+        quick_export(nn.Sequential(Alone(3, 2), nn.Linear(2, 1)), tmp_path / "m.lnn", example=X[None])

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from .find import is_cell
 from .recurrent import is_recurrent, is_recurrent_cell
+from .repairs import takes_timespans
 
 __all__ = ["Convention", "LayerConvention", "convention_of", "forward_signature", "layer_convention"]
 
@@ -79,7 +80,8 @@ class _Ncps(_OneOrTwo):
     def call(self, x: torch.Tensor, hx: Any, spans: torch.Tensor | None) -> tuple[torch.Tensor, Any]:
         """Timespans for a batchless call have no batch axis."""
         spans = spans.reshape(-1) if isinstance(spans, torch.Tensor) and x.dim() == 2 else spans
-        result: tuple[torch.Tensor, Any] = type(self._layer).forward(self._layer, x, hx, spans)
+        timed = (spans,) if takes_timespans(type(self._layer)) else ()
+        result: tuple[torch.Tensor, Any] = type(self._layer).forward(self._layer, x, hx, *timed)
         return result
 
     def returned(self, y: torch.Tensor, states: Sequence[torch.Tensor], batched: bool) -> Any:

@@ -61,7 +61,7 @@ def check_methods(
         raise TypeError(
             f"{name} overrides `{changed[0]}` of {base.__module__.partition('.')[0]}, and gives another result than "
             f"the plain {base.__name__} does for one row, so its step is not one that this exporter can prove. Train "
-            f"with the plain {base.__name__}"
+            f"with the plain {base.__name__}, and compute what it adds in a module that holds it"
         )
     for part in module.modules():
         if part._forward_hooks or part._forward_pre_hooks:

@@ -6,6 +6,7 @@ ncps applies the timespans of all rows to each of them, so people override its m
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from ncps.torch import LTC, CfC
 from torch import nn
 from torch.utils import _pytree as pytree
 
-__all__ = ["computes_as"]
+__all__ = ["computes_as", "ignores_time", "takes_timespans"]
 
 _STEPS = 5
 _CLOSE = 1e-5  # what another order of sums in float32 makes of outputs of order 1
@@ -35,9 +36,34 @@ def computes_as(module: nn.Module, base: type[nn.Module], methods: Sequence[str]
     calls = _layer_calls(own) if isinstance(module, (LTC, CfC)) else _cell_calls(own)
     try:
         with torch.no_grad():
+            if isinstance(module, (LTC, CfC)) and _timeless(own):
+                return all(_equal(_called(own, *call), plain(*call[:2])) for call in calls)
             return all(_equal(own(*call), plain(*call)) for call in calls)
     except Exception:  # the user's own code, called as ncps calls it
         return False
+
+
+def ignores_time(layer: nn.Module) -> bool:
+    """Whether a layer of ncps is of a subclass that computes the same whatever timespans it is given."""
+    if not isinstance(layer, (LTC, CfC)) or type(layer) in (LTC, CfC):
+        return False
+    own = copy.deepcopy(layer).to("cpu", torch.float32).eval()
+    with torch.no_grad():
+        return _timeless(own)
+
+
+def takes_timespans(kind: type[nn.Module]) -> bool:
+    """Whether the forward of a layer has an argument for them, or hands on whatever it gets."""
+    parameters = inspect.signature(kind.forward).parameters.values()
+    return len(parameters) > 3 or any(own.kind in (own.VAR_POSITIONAL, own.VAR_KEYWORD) for own in parameters)
+
+
+def _timeless(layer: Any) -> bool:
+    return all(_equal(_called(layer, x, hx, own), _called(layer, x, hx, None)) for x, hx, own in _layer_calls(layer))
+
+
+def _called(layer: Any, x: torch.Tensor, hx: Any, spans: torch.Tensor | None) -> Any:
+    return layer(x, hx, spans) if takes_timespans(type(layer)) else layer(x, hx)
 
 
 def _equal(a: Any, b: Any) -> bool:

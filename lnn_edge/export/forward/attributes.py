@@ -7,8 +7,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from ...wording import listed
 
@@ -67,14 +69,30 @@ class CallAttributes:
         owners = {id(part): name for name, (part, _) in before.items()}
         named = [(part, key) for part, key, _ in self._changed] + added
         self.names = [f"{owners[id(part)]}.{key}".removeprefix(".") for part, key in named]
+        held = [value for _, _, value in self._changed] + [_contents(part).get(key) for part, key in named]
         self.put_back()
+        if any(isinstance(value, np.ndarray) for value in held):
+            raise TypeError(
+                f"the model keeps {listed(f'`{name}`' for name in self.names)} from call to call, as NumPy arrays, "
+                "which no trace can follow. Keep tensors: self.h = h.detach(), and pass them on as they are"
+            )
         for (_, _, value), name in zip(self._changed, self.names, strict=False):  # what was added held nothing
-            if isinstance(value, torch.Tensor) and bool(value.any()):
+            if isinstance(value, torch.Tensor) and bool(value.any()) and not self._written_anew(name, call):
                 raise ValueError(
                     f"the model keeps something in `{name}` from call to call, and it holds what an earlier call left "
                     "there: a stream would start every sequence from that. Set it to what a sequence starts from "
                     f"before the export, for instance model.{name} = None or zeros"
                 )
+
+    def _written_anew(self, name: str, call: Callable[[], object]) -> bool:
+        """Whether a call does not read an attribute that it writes, as a weight that is computed from others."""
+        part, key, value = self._changed[self.names.index(name)]
+        results = []
+        for given in (value, 0.5 * value + 0.1 if value.is_floating_point() else value + 1):
+            _set(part, key, given)
+            results.append([leaf.clone() for leaf in _tensors(list(pytree.tree_leaves(call())))])
+            self.put_back()
+        return all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
     def beside(self, states: Sequence[torch.Tensor]) -> str:
         """The attributes whose tensors, as the last call left them, are no states of cores; all if each is one."""

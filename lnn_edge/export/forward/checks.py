@@ -25,6 +25,7 @@ __all__ = ["Checks", "find_checks"]
 _Place = tuple[str, object, str]  # a file, an expression or line in it, and what is asked for there
 
 _NOT_THE_USERS = (str(Path(__file__).parents[2]), str(Path(torch.__file__).parent), "<frozen")
+_FACTORS = (-0.5, 0.0, 300.0)  # of the samples, at which a value must be the same to be one of the model's own
 _NUMBERS = {"__float__": float, "__int__": int, "__index__": int, "item": None, "nonzero": None}
 
 
@@ -43,11 +44,13 @@ class Checks:
 
     Attributes:
         decision: Where it decides something else, " (file.py, line 3: `code`)"; "" if it does not.
+        number: Where it takes a number out of a tensor of samples, likewise.
     """
 
     answers: Mapping[_Place, bool] = field(default_factory=dict)
     values: Mapping[_Place, Any] = field(default_factory=dict)
     decision: str = ""
+    number: str = ""
 
     @contextmanager
     def passed(self) -> Iterator[None]:
@@ -75,7 +78,11 @@ def find_checks(call: Callable[[float], Any]) -> Checks:
     single = {place: answers.copy().pop() for place, answers in seen.answers.items() if len(answers) == 1}
     checks = {place: answer for place, answer in single.items() if _only_raises(call, place, not answer)}
     decisions = [_line(place[0], seen.lines[place]) for place in seen.answers if place not in checks]
-    return Checks(checks, _constants(call, Checks(checks), seen) if seen.values else {}, "".join(decisions[:1]))
+    values = _constants(call, Checks(checks), seen) if seen.values else {}
+    numbers = [
+        _line(place[0], seen.lines[place]) for place in seen.values if place in seen.lines and place not in values
+    ]
+    return Checks(checks, values, "".join(decisions[:1]), "".join(numbers[:1]))
 
 
 def _line(file: str, number: int) -> str:
@@ -100,17 +107,21 @@ def _only_raises(call: Callable[[float], Any], place: _Place, answer: bool) -> b
 
 def _constants(call: Callable[[float], Any], checks: Checks, first: _Seen) -> dict[_Place, Any]:
     """Values that are the same at every call and for other samples, such as a mask of the model's own."""
-    second = _Seen()
-    try:
-        with _Answering(checks, second):
-            call(-0.5)
-    except Exception:
-        return {}
-    found = {}
-    for place, values in first.values.items():
-        others = [*values, *second.values.get(place, [])]
-        if place in second.values and all(_same(values[0], other) for other in others):
-            found[place] = values[0]
+    found = {place: values[0] for place, values in first.values.items()}
+    for factor in (1.0, *_FACTORS):
+        again = _Seen()
+        try:
+            with _Answering(checks, again):
+                call(factor)
+        except Exception:  # the user's own code, called on samples of another size
+            if factor == _FACTORS[0]:
+                return {}
+            continue
+        found = {
+            place: value
+            for place, value in found.items()
+            if place in again.values and all(_same(value, other) for other in again.values[place])
+        }
     return found
 
 
@@ -182,6 +193,7 @@ class _Answering(TorchFunctionMode):
         value = compute()
         if self._seen is not None:
             self._seen.values.setdefault(place, []).append(value)
+            self._seen.lines[place] = _frame().f_lineno
         if name == "item" and type(value) is float:
             value = _Number(value)
             value.answer = self._compared

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -62,7 +63,16 @@ class Leaf:
         return value if self.scaling is None else self.scaling.undone(value)
 
     def by_step(self, value: torch.Tensor) -> Array:
-        """One output of one row, (steps, ...), in raw units."""
+        """One output of one row, (steps, ...), in raw units.
+
+        Raises:
+            ValueError: If it is of another size than in the calls that told its shape.
+        """
+        if self.time_axis is None and value.numel() != math.prod(self.shape):
+            raise ValueError(
+                f"output '{self.name}' has the shape {list(value.shape)} for some number of samples and "
+                f"{[1, *self.shape]} for another: neither one for each sample nor one for the recording"
+            )
         value = self.raw(value)
         if self.time_axis is None:
             return value.detach().numpy().reshape(1, *self.shape)

@@ -21,7 +21,7 @@ from .record_core import record_core
 from .recorder import Recorder, Value
 from .translator import translate
 
-__all__ = ["decides", "raised_by_us", "record_trace", "span_argument", "trace_step", "users_line"]
+__all__ = ["decides", "raised_by_us", "record_trace", "span_argument", "takes_out", "trace_step", "users_line"]
 
 
 def trace_step(step: nn.Module, arguments: Sequence[torch.Tensor]) -> torch.export.ExportedProgram:
@@ -39,7 +39,7 @@ def trace_step(step: nn.Module, arguments: Sequence[torch.Tensor]) -> torch.expo
         except Exception as error:  # whatever a user's code does that torch cannot follow
             if raised_by_us(error):
                 raise
-            reason = next(iter(str(error).strip().splitlines()), "")
+            reason = next(iter(str(error).strip().splitlines()), "").rstrip(".")
             raise TypeError(
                 f"the model cannot be traced{users_line(error)}: {type(error).__name__}: {reason}. Compute with torch "
                 "alone, on tensors: no .numpy(), no format of a value, no library that looks into it"
@@ -50,7 +50,17 @@ def decides(where: str) -> str:
     """What is wrong with a branch on the value of a sample."""
     return (
         f"the model decides on the value of a sample what to compute{where}, and a graph computes the same for every "
-        "sample. Compute both and choose: torch.where(condition, one, other)"
+        "sample. Compute both with tensors, without float(), .item() or math of Python, and choose: "
+        "torch.where(condition, one, other)"
+    )
+
+
+def takes_out(where: str) -> str:
+    """What is wrong with a number that is taken out of the samples."""
+    return (
+        f"the model takes a number out of its samples{where} and computes with it outside torch, where a graph sees "
+        "nothing. Compute with tensors, of each sample alone: torch.tanh(x.mean(-1, keepdim=True)), and torch.gather "
+        "or torch.where for a place that is computed"
     )
 
 

@@ -7,6 +7,7 @@ on weights alone is computed here, once.
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
 import re
@@ -36,6 +37,13 @@ _INSTEAD = (
     "write it with arithmetic, torch.where and the usual layers, or end the model before it, and compute the rest from "
     "its output"
 )
+
+_INSTEAD_OF = {  # by the beginning of an operation's name
+    "fft_": "a Fourier transform over the features of one sample is a product with constant matrices, x @ cosines and "
+    "x @ sines",
+    "item": "it takes a number out of the samples, where a graph sees nothing. Compute with tensors, without float(), "
+    ".item(), .tolist() or math of Python",
+}
 
 RecordCore = Callable[[int, Value, list[Value], Value | torch.Tensor | None], list[Value]]
 
@@ -137,13 +145,14 @@ class Translator:
         return self._translated(node, arguments, keywords)
 
     def _translated(self, node: torch.fx.Node, arguments: Any, keywords: Any) -> Any:
-        name = operation_name(node.target)
+        name, result = operation_name(node.target), node.meta["val"]
+        if isinstance(result, torch.Tensor) and any(isinstance(n, int) and n == 0 for n in result.shape):
+            return torch.zeros(tuple(result.shape), dtype=result.dtype)  # x[:, 1:] of one sample: no number to compute
         if name not in self._rules:
             return self._decomposed(node, arguments, keywords)
         rule = self._rules[name]
         if not (takes_unwritten(rule) and _all_different(node)):
             arguments, keywords = _written((arguments, keywords))
-        result = node.meta["val"]
         self.name, self.dtypes = name, _dtypes(node)
         try:
             shape = [_shape(part) for part in result] if isinstance(result, (list, tuple)) else _shape(result)
@@ -157,6 +166,8 @@ class Translator:
                 f"the model uses the torch operation '{self._named(node)}' in a form that export cannot translate (at: "
                 f"{self._at(node)}): {_INSTEAD}"
             ) from error
+        if isinstance(value, torch.Tensor):
+            return value.to(result.dtype)  # a constant, which may meet weights
         return _alone(value, node)
 
     def _decomposed(self, node: torch.fx.Node, arguments: Any, keywords: Any) -> Any:
@@ -169,9 +180,16 @@ class Translator:
         except Exception:  # it looks at values, which a trace does not have
             part = None
         if part is None:
+            if not isinstance(node.target, torch._ops.OpOverload):  # a part of torch.func.vmap, grad or jvp
+                raise TypeError(
+                    f"the model transforms a function with torch.func (at: {self._at(node)}), which export cannot "
+                    "translate. In place of vmap, write it for the axes in front: operations of torch keep those"
+                )
+            name = self._named(node)
+            instead = next((text for start, text in _INSTEAD_OF.items() if name.startswith(start)), _INSTEAD)
             raise TypeError(
-                f"the model uses the torch operation '{self._named(node)}', which export cannot translate (at: "
-                f"{self._at(node)}): {_INSTEAD}"
+                f"the model uses the torch operation '{name}', which export cannot translate (at: {self._at(node)}): "
+                f"{instead}"
             )
         before, self._whole = self._whole, self._whole or node
         given = [leaf for leaf in leaves if isinstance(leaf, (Value, torch.Tensor))]
@@ -321,6 +339,13 @@ def _origin(node: torch.fx.Node) -> tuple[str, str]:
     return "".join(c if c.isprintable() else "?" for c in where), module
 
 
+def _ours(line: str) -> bool:
+    return any(f'"{folder}' in line for folder in _NOT_THE_USERS)
+
+
 def _place(node: torch.fx.Node) -> str:
-    trace = (node.meta.get("stack_trace") or "").strip().splitlines()
-    return trace[-1].strip() if trace else node.name
+    """The line of the user's code; what a step of theirs calls, torch does not say, but in which module it is."""
+    lines = (node.meta.get("stack_trace") or "").strip().splitlines()
+    own = [line for file, line in itertools.pairwise(lines) if "File " in file and not _ours(file)]
+    where, module = _origin(node)
+    return own[-1].strip() if own else module or where or node.name

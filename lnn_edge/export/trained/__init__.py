@@ -10,6 +10,8 @@ closed_loop    how all of them are stepped
 traced         how networks are traced
 patching       what computes in place of a core
 pooling        what its forward makes of the outputs of a recording
+looking        what its outputs depend on, in words
+look_back      the last samples, kept for encoders that see several
 kept_states    a network's cores and the states kept for them
 step_function  the user's step, and what its state is made of
 probe          what only calling that step shows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -16,7 +16,10 @@ from ..cores.maths import CoreMaths
 from ..cores.timespans import check_timespans
 from .patching import After, CorePatcher, Part, States, one_span_per_row, opaque
 
-__all__ = ["KeptStates", "changing_start"]
+__all__ = ["KeptStates", "RunCore", "changing_start"]
+
+# Runs a core on one sample (rows, features) with a timespan (rows, 1) or that of the step: its output and new states.
+RunCore = Callable[[Part, torch.Tensor, torch.Tensor | None], tuple[torch.Tensor, States]]
 
 
 class KeptStates:
@@ -28,13 +31,16 @@ class KeptStates:
         layers: The cores by name.
         maths: What stands for them.
         starts: Each state at the start of a sequence, (1, width), once that is known.
+
+    Attributes:
+        patcher: What patches them.
     """
 
     def __init__(
         self, layers: Mapping[str, nn.Module], maths: Sequence[CoreMaths], starts: States | None = None
     ) -> None:
-        self._patcher = CorePatcher(layers, maths)
-        self._conventions = [layer_convention(part.name, part.module) for part in self._patcher.parts]
+        self.patcher = CorePatcher(layers, maths)
+        self._conventions = [layer_convention(part.name, part.module) for part in self.patcher.parts]
         self._counts = [len(core.state_names) for core in maths]
         self._starts = starts
 
@@ -45,7 +51,7 @@ class KeptStates:
             y, state = self._conventions[part.index].call(x, hx, _spans(part, timespans, spans))
             return (y, state), pytree.tree_leaves(state)  # as they are: only their place in memory is asked for
 
-        return self._patcher.patched(forward)
+        return self.patcher.patched(forward)
 
     def starting(self) -> AbstractContextManager[After]:
         """Sequences run as always; what is yielded are the states that the forward starts each core from."""
@@ -57,7 +63,7 @@ class KeptStates:
                 seen = _zeros(part) if hx is None else _first_rows(part, hx, part.batched(x))
             return result, seen
 
-        return self._patcher.patched(forward)
+        return self.patcher.patched(forward)
 
     def stepping(self, states: States, spans: torch.Tensor | None) -> AbstractContextManager[After]:
         """One sample, with the states given, through the layers' own code."""
@@ -71,7 +77,7 @@ class KeptStates:
             y, state = convention.call(x, own, _spans(part, timespans, spans))
             return (y, state), convention.unpacked(state, batched)
 
-        return self._patcher.patched(forward)
+        return self.patcher.patched(forward)
 
     def tracing(self, states: States) -> AbstractContextManager[After]:
         """One sample of one row; each core becomes one opaque operation."""
@@ -83,7 +89,49 @@ class KeptStates:
             y, *new = opaque(part, sample, self._own(states, part), spans)
             return part.convention.returned(y, new, part.batched(x)), new
 
-        return self._patcher.patched(forward)
+        return self.patcher.patched(forward)
+
+    def memoryless(self, inputs: list[torch.Tensor]) -> AbstractContextManager[After]:
+        """Sequences run; in place of each core is what depends on each sample and its timespan alone.
+
+        Args:
+            inputs: Gets what each core is given.
+        """
+
+        def forward(part: Part, _seen: States | None, x: Any, _hx: Any, timespans: Any) -> tuple[Any, States]:
+            inputs.append(x.detach())
+            batched, draws = part.batched(x), torch.Generator().manual_seed(part.index)
+            y = torch.tanh(x @ torch.randn(x.shape[-1], part.maths.outputs, generator=draws))
+            if timespans is not None and timespans.numel() % y[..., 0].numel() == 0:
+                y = y + 0.1 * timespans.reshape(*y.shape[:-1], -1)[..., :1]
+            last = part.sample(y)
+            states = [last.mean(dim=-1, keepdim=True).repeat(1, width) for width in part.maths.state_widths]
+            alone = not getattr(part.module, "return_sequences", True)
+            result = (last if batched else last[0]) if alone else y
+            return (result, self._conventions[part.index].packed(states, batched)), states
+
+        return self.patcher.patched(forward)
+
+    def one_sample(self, states: States, spans: torch.Tensor | None, after: After) -> RunCore:
+        """What runs a core on one sample of one row, through the layer's own code; `after` gets the new states."""
+
+        def run(part: Part, sample: torch.Tensor, own: torch.Tensor | None) -> tuple[torch.Tensor, States]:
+            convention, hx = self._conventions[part.index], self._own(states, part)
+            y, state = convention.call(sample.unsqueeze(0), convention.packed(hx, True), _spans(part, own, spans))
+            after[part.index] = new = convention.unpacked(state, True)
+            return y.reshape(1, -1), new
+
+        return run
+
+    def one_operation(self, states: States, after: After) -> RunCore:
+        """The same as one opaque operation of a trace, on one sample of some rows."""
+
+        def run(part: Part, sample: torch.Tensor, own: torch.Tensor | None) -> tuple[torch.Tensor, States]:
+            y, *new = opaque(part, sample, self._own(states, part), own)
+            after[part.index] = new
+            return y, new
+
+        return run
 
     def collected(self, after: After) -> list[torch.Tensor]:
         """All new states in order.
@@ -91,7 +139,7 @@ class KeptStates:
         Raises:
             ValueError: If a core was not called.
         """
-        missing = self._patcher.uncalled(after)
+        missing = self.patcher.uncalled(after)
         if missing:
             raise ValueError(f"the forward never calls the core {listed(missing)}; remove it from the model")
         return [state.float() for states in after for state in states or ()]  # an autocast lowers them
@@ -118,10 +166,7 @@ def _spans(part: Part, own: torch.Tensor | None, spans: torch.Tensor | None) -> 
 
 
 def _check_step(part: Part, seen: States | None, x: torch.Tensor) -> None:
-    if seen is not None:
-        raise ValueError(
-            f"the forward calls the core '{part.name}' more than once per sample, so it has no single state"
-        )
+    part.check_once(seen)
     length = part.length(x)
     if length != 1:
         raise ValueError(

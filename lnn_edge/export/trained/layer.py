@@ -14,7 +14,9 @@ from ...arrays import Array
 from ...bundle.program import StepProgram
 from ...bundle.spec import Core, Readout, Time
 from ...verify.samples import Excitation
+from ..cores.calling import layer_convention
 from ..cores.find import ReadCore
+from ..cores.repairs import ignores_time
 from ..forward.forward import Forward, Known, Leaf
 from .closed_loop import closed_loop
 from .core_step import CoreStep
@@ -34,7 +36,8 @@ class TrainedLayer:
         duplicate: Any = copy.deepcopy(module)
         self._module = duplicate.to("cpu", torch.float32).eval()
         self._module.return_sequences = True  # the same maths, but every step's output can be compared
-        self._step = CoreStep(self.core, batch)
+        self._step = CoreStep(self.core, batch, timeless=ignores_time(self._module))
+        self._convention = layer_convention("rnn", self._module)
         self.batch = batch
         self.cores: tuple[Core, ...] = (core.described,)
         self.batch_first = bool(self._module.batch_first)
@@ -60,7 +63,7 @@ class TrainedLayer:
         def one_sample(k: int, rows: slice, hx: Any) -> tuple[list[Array], Any]:
             (x,), spans = self._forward.arguments(samples, time, slice(k, k + 1), rows.start)
             with torch.no_grad():
-                y, hx = self._module(x, hx, timespans=spans)
+                y, hx = self._convention.call(x, hx, spans)
             states = hx if isinstance(hx, tuple) else (hx,)
             return [y.reshape(1, -1).numpy(), *(state.numpy() for state in states)], hx
 

@@ -10,6 +10,7 @@ passes; and when the step is traced they become one opaque operation, in whose p
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,13 @@ from ..forward.attributes import CallAttributes, copied_module
 from ..forward.checks import find_checks
 from ..forward.example import Example, varied
 from ..forward.forward import Forward, Known, Leaf, leaf_from_shapes, leaf_name, raw_outputs
-from ..trace.trace import decides
+from ..trace.trace import decides, takes_out
 from .closed_loop import closed_loop
 from .kept_states import KeptStates, changing_start
-from .patching import States
-from .pooling import pooling
+from .look_back import LookBack, possible_starts
+from .looking import Looking, Sight
+from .patching import After, States
+from .pooling import differing_readouts, pooling, steps_as_called
 from .protocol import NOT_CAUSAL, Results
 from .states import state_pair
 from .traced import TracedStep
@@ -44,8 +47,6 @@ _CALLS = 48  # of a forward that keeps state in attributes, sample by sample
 
 class TrainedNetwork:
     """A module that holds ncps layers. Works on a float32 copy on the CPU in eval mode; the user's is left alone."""
-
-    why_unequal = NOT_CAUSAL
 
     def __init__(self, module: nn.Module, cores: Sequence[ReadCore], batch: int, example: Example) -> None:
         duplicate: Any = unwrap_parts(copied_module(module))
@@ -62,10 +63,8 @@ class TrainedNetwork:
         if attributes.names:
             self._forward.before_each_call = attributes.put_back
         self._forward.checks = find_checks(lambda factor: self._started(first, factor))
-        if self._forward.checks.decision:
-            self.why_unequal = decides(self._forward.checks.decision)
         self._starts = self._find_starts(first)
-        self.states = tuple(self._state_pairs())
+        self._core_states: tuple[StatePair, ...] = tuple(self._state_pairs())
         self._kept = KeptStates(self._layers, self.core_maths, self._starts)
         self._leaves = self._find_outputs(first)
         if attributes.names:
@@ -73,11 +72,37 @@ class TrainedNetwork:
             many = {name: np.resize(rows, (_CALLS, *rows.shape[1:])) for name, rows in recorded.items()}
             self._refuse_state_in(attributes, [{n: v[k : k + 1] for n, v in many.items()} for k in range(_CALLS)])
         self.outputs, self._leaves = raw_outputs(self._leaves, batch, example.outputs)
+        self._recording = {name: rows[0] for name, rows in example.rows.items()}
+        self.states = self._core_states
+        rows = {name: value[:, 0] for name, value in self._recording.items()}
+        self._looking = Looking(partial(self._forward.on, self._module), self._kept, self._leaves, rows)
+        self._look_back: LookBack | None = None
+        # what is looked at are other numbers than the recorded ones, which whole numbers and constants cannot be
+        self._can_look = all(t.dtype == "float32" and not t.constant and not t.center for t in self.inputs)
+        self._can_look &= not example.scalars
+        if self._can_look and not attributes.names:
+            self._find_look_back()
         named = dict(zip(self._layers, self.core_maths, strict=True))
         self._traced = TracedStep(self._module, self._traced_sample, self.inputs, self.states, named)
-        self.readout: Readout | None = None
-        if all(leaf.time_axis is None for leaf in self._leaves):
-            self.readout = pooling(self, {name: rows[0] for name, rows in example.rows.items()})
+        self.readout = self._pooling()
+
+    @property
+    def why_unequal(self) -> str:
+        """See `Trained`; found by looking at what each output depends on."""
+        if self._forward.checks.decision:
+            return decides(self._forward.checks.decision)
+        if self._forward.checks.number:
+            return takes_out(self._forward.checks.number)
+        try:
+            sight = self._looking.sight() if self._can_look else Sight()
+            pooled = any(leaf.time_axis is None for leaf in self._leaves)
+            return (
+                (differing_readouts(self, self._leaves, self._recording) if pooled else "")
+                or sight.told()
+                or NOT_CAUSAL
+            )
+        except Exception:  # the user's own code, called on other samples and lengths than it is made for
+            return NOT_CAUSAL
 
     def program(self, time: Time) -> StepProgram:
         """See `Steppable.program`."""
@@ -92,13 +117,30 @@ class TrainedNetwork:
 
         def one_sample(k: int, rows: slice, states: States) -> tuple[list[Array], States]:
             inputs, spans = self._forward.arguments(samples, time, slice(k, k + 1), rows.start)
+            if self._look_back is not None:
+                return self._looking_back(self._look_back, inputs, states, spans)
             with torch.no_grad(), self._kept.stepping(states, spans) as after:
                 leaves = self._forward.call(self._module, inputs, spans)
             new = self._kept.collected(after)
             outputs = [leaf.by_step(leaves[leaf.index]) for leaf in self._leaves]
             return [*outputs, *(state.numpy() for state in new)], new
 
-        return closed_loop(self, samples, lambda states: states or list(self._starts), one_sample)
+        kept = () if self._look_back is None else self._look_back.states
+        starts = [*self._starts, *(torch.zeros(1, *pair.shape[1:]) for pair in kept)]
+        return closed_loop(self, samples, lambda states: states or starts, one_sample)
+
+    def _looking_back(
+        self, look_back: LookBack, inputs: States, states: States, spans: torch.Tensor | None
+    ) -> tuple[list[Array], States]:
+        """One sample of one row, with the last ones."""
+        after: After = [None] * len(self._layers)
+        own, count = [value.squeeze(self._forward.axis) for value in inputs], len(self._core_states)
+        with torch.no_grad():
+            run = self._kept.one_sample(states, spans, after)
+            values, kept = look_back.stepped(self._module, own, states[count:], spans, run)
+        new = [*self._kept.collected(after), *kept]
+        outputs = [leaf.by_step(value) for leaf, value in zip(self._leaves, values, strict=True)]
+        return [*outputs, *(state.numpy() for state in new)], new
 
     def accepts(self, samples: Mapping[str, Array]) -> bool:
         """See `Trained.accepts`."""
@@ -108,11 +150,44 @@ class TrainedNetwork:
         self, module: nn.Module, inputs: States, states: States, span: torch.Tensor | None
     ) -> tuple[States, States]:
         """One sample of one row; see `TracedStep`."""
+        if self._look_back is not None:
+            after: After = [None] * len(self._layers)
+            run, count = self._kept.one_operation(states, after), len(self._core_states)
+            own = self._forward.one_sample(inputs)
+            rows = [value.squeeze(self._forward.axis) for value in own]
+            outputs, kept = self._look_back.traced(module, rows, states[count:], span, run)
+            raw = [leaf.raw(value) for leaf, value in zip(self._leaves, outputs, strict=True)]
+            return raw, [*self._kept.collected(after), *kept]
         inputs = self._forward.one_sample(inputs)
         spans = span if span is None or self.batch_first else span.transpose(0, 1)
         with self._kept.tracing(states) as after:  # what a trace cannot follow, `trace_step` tells
             leaves = pytree.tree_leaves(self._forward.result(module, inputs, spans))
         return [leaf.raw(leaves[leaf.index]) for leaf in self._leaves], self._kept.collected(after)
+
+    def _pooling(self) -> Readout | None:
+        """How it makes its outputs of those of all samples, if each comes once for a recording."""
+        return pooling(self, self._recording) if all(leaf.time_axis is None for leaf in self._leaves) else None
+
+    def _find_look_back(self) -> None:
+        """Let the step keep its last samples, if what surrounds the cores depends on some and on no later ones."""
+        try:
+            sight = self._looking.sight() if self._looking.around() else None
+        except Exception:  # the user's own code, called on other samples and lengths than it is made for
+            return
+        if sight is None or not sight.back or sight.ahead != 0 or sight.counts:
+            if sight is not None and not self._looking.finite():
+                raise ValueError(sight.told())  # such as the spread over time of one sample
+            return
+        samples = sight.back + 1
+        for start in possible_starts(samples):
+            self._look_back = LookBack(self._forward, self._kept, self._leaves, self.inputs, samples, start)
+            self.states = (*self._core_states, *self._look_back.states)
+            try:
+                if steps_as_called(self, self._recording, 2 * samples + 8) or (sight.pools and self._pooling()):
+                    return
+            except Exception:  # the user's own code again
+                continue
+        self._look_back, self.states = None, self._core_states
 
     def _state_pairs(self) -> Iterator[StatePair]:
         starts = iter(self._starts)

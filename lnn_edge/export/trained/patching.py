@@ -17,6 +17,7 @@ from ...wording import listed
 from ..cores.calling import convention_of, forward_signature
 from ..cores.find import is_cell
 from ..cores.maths import CoreMaths
+from ..cores.repairs import ignores_time
 from ..trace.core_op import opaque_core
 
 __all__ = ["After", "CorePatcher", "Part", "States", "one_span_per_row", "opaque", "opaque_parts"]
@@ -32,8 +33,9 @@ class Part:
         self.index, self.name, self.maths = index, name, maths
         self.module = module
         self.convention = convention_of(name, module)
+        self.timeless = ignores_time(module)
         self._signature = forward_signature(type(module))
-        self._axis = 1 if getattr(module, "batch_first", False) else 0  # of time, in a call with rows
+        self.axis = 1 if getattr(module, "batch_first", False) else 0  # of time, in a call with rows
 
     def arguments(self, *args: Any, **keywords: Any) -> tuple[Any, Any, Any]:
         """Samples, states and timespans, however they were passed; torch's own parts know nothing of time."""
@@ -49,13 +51,27 @@ class Part:
 
     def length(self, x: torch.Tensor) -> int:
         """Number of samples in a call."""
-        return 1 if is_cell(self.module) else x.shape[self._axis if self.batched(x) else 0]
+        return 1 if is_cell(self.module) else x.shape[self.axis if self.batched(x) else 0]
 
     def sample(self, x: torch.Tensor) -> torch.Tensor:
-        """The one sample of a call, (rows, features)."""
+        """The newest sample of a call, and the only one where there is one, (rows, features)."""
         if is_cell(self.module):
             return x if self.batched(x) else x.unsqueeze(0)
-        return x.select(self._axis, 0) if self.batched(x) else x
+        return x.select(self.axis, -1) if self.batched(x) else x[-1:]
+
+    def check_once(self, seen: States | None) -> None:
+        """Refuse a forward that calls it again: `seen` are its new states, if it was called before."""
+        if seen is not None:
+            raise ValueError(
+                f"the forward calls the core '{self.name}' more than once per sample, so it has no single state"
+            )
+
+    def lengthened(self, y: torch.Tensor, length: int, batched: bool) -> torch.Tensor:
+        """The output of one sample, as it returns it, in the place of those of several."""
+        if not getattr(self.module, "return_sequences", True):
+            return y
+        axis = self.axis if batched else 0
+        return y.expand(*(length if k == axis else -1 for k in range(y.dim())))
 
 
 Replacement = Callable[[Part, States | None, Any, Any, Any], tuple[Any, States]]
@@ -63,6 +79,8 @@ Replacement = Callable[[Part, States | None, Any, Any, Any], tuple[Any, States]]
 
 def opaque(part: Part, x: torch.Tensor, states: States, spans: torch.Tensor | None) -> list[torch.Tensor]:
     """Output and new states as one operation of a trace; without timespans it has those of the step."""
+    if part.timeless:
+        spans = torch.ones(1, 1)
     return opaque_core(x, list(states), spans, part.index, part.maths.outputs)
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from ...arrays import Array
 from ...bundle.spec import Readout, Tensor, Time
-from ...runtime.readouts import LAST, read_out
+from ...runtime.readouts import LAST, read_out, readout_text
 from ...verify.samples import Excitation
+from ...wording import listed
+from ..forward.forward import Known, Leaf
 from .protocol import Trained
 
-__all__ = ["pooling"]
+__all__ = ["differing_readouts", "pooling", "steps_as_called"]
 
 _STEPS = 64  # the longest mean of last outputs that is found is a sample shorter
 _CLOSE = 1e-4  # of the outputs' size: far above rounding, far below what another mean gives
@@ -28,31 +31,70 @@ def pooling(model: Trained, recording: Mapping[str, Array]) -> Readout | None:
     Returns:
         The readout; `None` if it is nothing that is known here.
     """
-    gain = np.random.default_rng(0).uniform(0.5, 1.5, _STEPS)
+    both = _both(model, recording, _STEPS)
+    if not both.finite:
+        return None
+    return next((own for own in _candidates() if all(both.equal(name, own) for name in both.stepped)), None)
+
+
+def differing_readouts(model: Trained, leaves: Sequence[Leaf], recording: Mapping[str, Array]) -> str:
+    """What is wrong with a forward that pools one output in one way, and another otherwise; "" if nothing is known."""
+    both, told = _both(model, recording, _STEPS), []
+    for leaf in leaves:
+        own = next((readout for readout in _candidates() if both.equal(leaf.name, readout)), None)
+        if own is None:
+            return ""
+        told.append(
+            f"'{leaf.name}' {'for each sample' if leaf.time_axis is not None else f'as the {readout_text(own)}'}"
+        )
+    if len(told) == 1:
+        return ""
+    return (
+        f"the model returns {listed(told)}, and a stream has one readout for all outputs. Return all of them for each "
+        "sample, and choose the readout when you export, for instance readout='mean' (--readout mean)"
+    )
+
+
+@dataclass(frozen=True)
+class _Both:
+    """Outputs of a forward that was called on a whole recording and stepped through it, on the same samples."""
+
+    known: Known
+    stepped: Mapping[str, Array]
+    first: Array
+
+    @property
+    def finite(self) -> bool:
+        """Whether all numbers are."""
+        values = (*self.stepped.values(), *(values for _, values in self.known.values()))
+        return all(bool(np.isfinite(value).all()) for value in values)
+
+    def equal(self, name: str, readout: Readout) -> bool:
+        """Whether the forward makes an output by this readout of those of the samples."""
+        steps, whole = self.known[name]
+        read = read_out(readout, self.stepped[name], self.first)[steps]
+        return bool(np.allclose(read, whole, rtol=0, atol=_CLOSE * np.abs(self.stepped[name]).max()))
+
+
+def steps_as_called(model: Trained, recording: Mapping[str, Array], steps: int) -> bool:
+    """Whether a forward gives the same, stepped and called on so many samples, which are as they are: perhaps times."""
+    both = _both(model, recording, steps, varied=False)
+    return both.finite and all(both.equal(name, LAST) for name in both.stepped)
+
+
+def _both(model: Trained, recording: Mapping[str, Array], steps: int, *, varied: bool = True) -> _Both:
+    """Outputs called whole and stepped, on samples that may differ from one another, and where sequences begin."""
+    gain = np.random.default_rng(0).uniform(0.5, 1.5, steps) if varied else np.ones(steps)
     inputs = {
-        t.name: _differing(np.resize(recording[t.name], (_STEPS, *recording[t.name].shape[1:])), t, gain)
+        t.name: _differing(np.resize(recording[t.name], (steps, *recording[t.name].shape[1:])), t, gain)
         for t in model.inputs
     }
-    first = np.zeros(_STEPS, np.uint8)
+    first = np.zeros(steps, np.uint8)
     first[0] = 1
     samples, time = Excitation(inputs, None, first, ()), Time("fixed")
     known = model.whole(samples, time)
     stepped = {name: value for name, value in model.stepped(samples, time).items() if name in known}
-
-    def equal(readout: Readout) -> bool:
-        return all(
-            np.allclose(
-                read_out(readout, value, first)[known[name][0]],
-                known[name][1],
-                rtol=0,
-                atol=_CLOSE * np.abs(value).max(),
-            )
-            for name, value in stepped.items()
-        )
-
-    if not all(np.isfinite(value).all() for value in (*stepped.values(), *(values for _, values in known.values()))):
-        return None
-    return next((readout for readout in _candidates() if equal(readout)), None)
+    return _Both(known, stepped, first)
 
 
 def _differing(rows: Array, tensor: Tensor, gain: Array) -> Array:

@@ -41,16 +41,18 @@ class Trained(Steppable, Protocol):
     """A trained model, frozen for export.
 
     Attributes:
-        why_unequal: What it means if stepping torch does not equal torch on the whole sequence, and what to do.
         batch_first: Whether it takes (batch, time, ...) rather than (time, batch, ...).
         cores: Its cores, for the manifest.
         readout: How its forward makes one output of a whole recording; `None` where each output is one of a sample.
     """
 
-    why_unequal: str
     batch_first: bool
     cores: tuple[Core, ...]
     readout: Readout | None
+
+    @property
+    def why_unequal(self) -> str:
+        """What it means if stepping torch does not equal torch on the whole sequence, and what to do."""
 
     def accepts(self, samples: Mapping[str, Array]) -> bool:
         """Whether the user's code takes a few samples of one row, (steps, *shape) by input, or raises."""

@@ -28,6 +28,7 @@ from ..forward.attributes import copied_module
 from ..forward.checks import find_checks
 from ..forward.example import Example, varied
 from ..forward.forward import STATE_NAMES, Forward, Known, Leaf, leaf_from_shapes, needed_arguments, raw_outputs
+from ..trace.trace import raised_by_us, users_line
 from .closed_loop import closed_loop
 from .patching import CorePatcher, States, opaque_parts
 from .probe import StepProbe
@@ -131,8 +132,17 @@ class TrainedStep:
 
         def one_sample(k: int, rows: slice, state: Any) -> tuple[list[Array], Any]:
             inputs = self._given({t.name: samples.inputs[t.name][k, rows] for t in self.inputs})
-            with torch.no_grad():
-                y, state = self._step(self._module, inputs, state, _span(samples, time, k, rows))
+            try:
+                with torch.no_grad():
+                    y, state = self._step(self._module, inputs, state, _span(samples, time, k, rows))
+            except Exception as error:
+                if raised_by_us(error):
+                    raise
+                raise ValueError(
+                    f"the step raised {type(error).__name__}: {error}{users_line(error)}, called on sample {k} of the "
+                    "proof, which holds random ones as well. Write it for any values, or give the inputs limits: "
+                    "inputs=[Feature(name, limits=(low, high))]"
+                ) from error
             leaves = pytree.tree_leaves(y)
             outputs = [leaf.by_step(leaves[leaf.index]) for leaf in self._leaves]
             return [*outputs, *(own.numpy() for own in self._tree.flat(state))], state

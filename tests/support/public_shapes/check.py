@@ -1,15 +1,16 @@
-"""The check of a row: exported with a short proof, it streams what its author's own use gives, or refuses as it says."""
+"""The check of a row: exported with a short proof, it streams what its author's use gives, or refuses as it says."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import lnn_edge
 import numpy as np
 import pytest
 import torch
 from exports import quick_export
+
+import lnn_edge
 from public_shapes.shape import PERIOD_S, Samples, Shape, batches
 
 __all__ = ["check_shape"]

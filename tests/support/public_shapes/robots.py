@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from ncps.torch import LTC, CfC, CfCCell, LTCCell, WiredCfCCell
 from ncps.wirings import NCP, AutoNCP
-from public_shapes.shape import MEASURED, Shape, batches, looped, node, numbers, outputs, per_sample, sampled, whole
 from torch import nn
 from torch.distributions import Categorical, Normal
 from torch.nn import functional
+
+from public_shapes.shape import MEASURED, Shape, batches, looped, node, numbers, outputs, per_sample, sampled, whole
 
 __all__ = ["ROBOTS"]
 
@@ -128,7 +129,7 @@ class Stack(nn.Module):
     def forward(self, x, hx=None):
         hx = [None] * len(self.layers) if hx is None else list(hx)
         x = self.lift(x)
-        for k, (layer, norm) in enumerate(zip(self.layers, self.norms)):
+        for k, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
             y, hx[k] = layer(norm(x), hx[k])
             x = x + y
         return self.out(x), hx
@@ -467,7 +468,8 @@ ROBOTS = {
         as_floats(sampled),
     ),
     "named-answer": Shape(
-        "motor neurons in a named tuple", "none", "LTC NCP", "several outputs", "forward(x)", "none", NamedAnswer, named,
+        "motor neurons in a named tuple", "none", "LTC NCP", "several outputs", "forward(x)", "none", NamedAnswer,
+        named,
     ),
     "stack": Shape(
         "layers in a list, states in a list, skips", "linear", "three CfC", "linear", "forward(x, [hx])", "none", Stack,
@@ -546,7 +548,7 @@ ROBOTS = {
         lambda: Frames(CfC(4, AutoNCP(8, 2)), 2), sampled, frames,
     ),
     "frames-ltc": Shape(
-        "the same on an LTC", "Conv2d", "LTC AutoNCP", "linear", "forward(x, hx)", "none",
+        "frames in front of an LTC", "Conv2d", "LTC AutoNCP", "linear", "forward(x, hx)", "none",
         lambda: Frames(LTC(4, AutoNCP(8, 2)), 2), sampled, frames,
     ),
     "camera-and-speed": Shape(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 
-import lnn_edge
 import numpy as np
 import torch
 from ncps.torch import LTC, CfC
 from ncps.wirings import NCP, AutoNCP, FullyConnected, Random
-from public_shapes.shape import MEASURED, Shape, numbers, per_sample, sampled, whole, windowed
 from torch import nn
 from torch.nn import functional
+
+import lnn_edge
+from public_shapes.shape import MEASURED, Shape, numbers, per_sample, sampled, whole, windowed
 
 __all__ = ["SENSORS"]
 
@@ -196,6 +197,65 @@ class OverTime(nn.Module):
         return self.layer(x.permute(0, 2, 1)).permute(0, 2, 1)
 
 
+class LeftPadded(nn.Module):
+    """A layer over (batch, channels, time) that sees two samples before each."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return self.layer(functional.pad(x.mT, (2, 0))).mT
+
+
+class Dilated(nn.Module):
+    """Residual blocks of growing dilation, cut behind instead of padded in front."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Conv1d(4, 4, 2, padding=step, dilation=step) for step in (1, 2)])
+
+    def forward(self, x):
+        z = x.transpose(1, 2)
+        for block in self.blocks:
+            z = z + functional.gelu(block(z)[..., : z.size(-1)])
+        return z.transpose(1, 2)
+
+
+class WithDifferences(nn.Module):
+    def forward(self, x):
+        change = torch.zeros_like(x)
+        change[:, 1:] = x[:, 1:] - x[:, :-1]
+        return torch.cat([x, change], dim=-1)
+
+
+class Lags(nn.Module):
+    def __init__(self, lags: tuple[int, ...]) -> None:
+        super().__init__()
+        self.lags = lags
+
+    def forward(self, x):
+        late = [functional.pad(x, (0, 0, lag, 0))[:, : x.shape[1]] for lag in self.lags]
+        return torch.cat([x, *late], dim=2)
+
+
+class LessAverage(nn.Module):
+    """What is left of a moving average that begins with the first sample."""
+
+    def forward(self, x):
+        z = functional.pad(x.transpose(1, 2), (2, 0), mode="replicate")
+        return x - functional.avg_pool1d(z, 3, stride=1).transpose(1, 2)
+
+
+class RunningMean(nn.Module):
+    def forward(self, x):
+        mean, means = x[:, 0], []
+        for t in range(x.shape[1]):
+            mean = 0.9 * mean + 0.1 * x[:, t]
+            means.append(mean)
+        return torch.stack(means, dim=1)
+
+
 class Categories(nn.Module):
     """The first column is a code, looked up in a table."""
 
@@ -343,7 +403,7 @@ class ZScored(nn.Module):
         self.rnn = CfC(4, 6)
 
     def forward(self, x):
-        return self.rnn((x - x.mean(1, keepdim=True)) / (x.std(1, keepdim=True) + 1e-6))[0]
+        return self.rnn((x - x.mean(1, keepdim=True)) / (x.std(1, keepdim=True, unbiased=False) + 1e-6))[0]
 
 
 def gaps(seed: int) -> np.ndarray:
@@ -393,8 +453,8 @@ SENSORS = {
         lambda: WithState(CfC(4, AutoNCP(8, 2)), 2), sampled,
     ),
     "tagger-ltc-measured": Shape(
-        "irregular samples with their times", "linear", "LTC AutoNCP", "linear", "forward(x, hx, timespans)", "measured",
-        lambda: WithState(LTC(5, AutoNCP(8, 2)), 2, nn.Linear(4, 5)), sampled, options=MEASURED,
+        "irregular samples with their times", "linear", "LTC AutoNCP", "linear", "forward(x, hx, timespans)",
+        "measured", lambda: WithState(LTC(5, AutoNCP(8, 2)), 2, nn.Linear(4, 5)), sampled, options=MEASURED,
     ),
     "ltc-full": Shape(
         "an LTC with a number of units, which all are outputs", "none", "LTC", "linear", "forward(x)", "none",
@@ -438,8 +498,8 @@ SENSORS = {
         lambda: MaskedVitals(), whole,
     ),
     "classifier-last": Shape(
-        "the class of a window from its last output", "batch norm", "CfC AutoNCP", "last output", "forward(x)", "window",
-        lambda: Readout(CfC(4, AutoNCP(8, 3)), 3, OverTime(nn.BatchNorm1d(4)), 5), windowed(8, 4),
+        "the class of a window from its last output", "batch norm", "CfC AutoNCP", "last output", "forward(x)",
+        "window", lambda: Readout(CfC(4, AutoNCP(8, 3)), 3, OverTime(nn.BatchNorm1d(4)), 5), windowed(8, 4),
         options={"window": 8, "every": 4}, windows=(8, 4),
     ),
     "classifier-mean": Shape(
@@ -466,7 +526,8 @@ SENSORS = {
     ),
     "stamps": Shape(
         "gaps computed from time stamps in the forward", "none", "CfC AutoNCP", "linear", "forward(x)", "stamps",
-        Stamps, None, stamps, refused="looks back",
+        Stamps, None, stamps, {"inputs": [lnn_edge.Feature("t", limits=(0.0, 60.0)), "a", "b", "c"]},
+        refused="from time stamps, give it an argument `timespans` .*step.x, t_s=",
     ),
     "dt-default": Shape(
         "a period as a default argument", "none", "LTC AutoNCP", "linear", "forward(x, dt=0.1)", "default argument",
@@ -530,16 +591,48 @@ SENSORS = {
         "statistics of the training as buffers, outputs in units", "scaling", "CfC", "linear", "forward(x)", "none",
         Normalised, whole,
     ),
+    "causal-convolution": Shape(
+        "a left-padded convolution over time", "causal convolution", "CfC AutoNCP", "linear", "forward(x)", "none",
+        lambda: Tagger(CfC(5, AutoNCP(8, 2)), 2, LeftPadded(nn.Conv1d(4, 5, 3))), whole,
+    ),
+    "causal-convolution-ltc": Shape(
+        "the same with a pooling of width two, and a state", "causal convolution", "LTC AutoNCP", "linear",
+        "forward(x, hx)", "none",
+        lambda: WithState(
+            LTC(5, AutoNCP(8, 2)), 2, LeftPadded(nn.Sequential(nn.Conv1d(4, 5, 2), nn.ReLU(), nn.MaxPool1d(2, 1)))
+        ), whole,
+    ),
+    "dilated": Shape(
+        "two dilated residual blocks", "temporal convolutions", "CfC", "linear", "forward(x)", "none",
+        lambda: Tagger(CfC(4, 6), 6, Dilated()), whole,
+    ),
+    "differences": Shape(
+        "values and their first differences", "first difference", "LTC AutoNCP", "linear", "forward(x)", "none",
+        lambda: Tagger(LTC(8, AutoNCP(8, 2)), 2, WithDifferences()), whole,
+    ),
+    "lags": Shape(
+        "some earlier samples as features", "lags", "CfC AutoNCP", "last output", "forward(x)", "window",
+        lambda: Readout(CfC(12, AutoNCP(8, 2)), 2, Lags((1, 3))), windowed(8, 8), options={"window": 8},
+        windows=(8, 8),
+    ),
+    "moving-average": Shape(
+        "the rest beside a moving average", "moving average", "CfC", "residual", "forward(x)", "none",
+        lambda: ResidualForecast(nn.Sequential(LessAverage(), CfC(4, 6, proj_size=3))), whole,
+    ),
+    "running-mean": Shape(
+        "an exponential mean over time in front of the core", "running mean", "CfC", "linear", "forward(x)", "none",
+        lambda: Tagger(CfC(4, 6), 6, RunningMean()), refused="depends on all samples before, .*step=function",
+    ),
     "bidirectional": Shape(
         "a second core reads backwards", "none", "two CfC", "linear", "forward(x)", "none", Bidirectional,
-        refused="bidirectional",
+        refused="reads the sequence backwards",
     ),
     "attention-over-time": Shape(
         "the steps of a window are weighed", "none", "CfC", "attention over time", "forward(x)", "none",
-        AttentionOverTime, refused="over time",
+        AttentionOverTime, refused="makes one output of all samples of a recording by something else",
     ),
     "z-scored": Shape(
         "each recording normalised by itself", "normalised over time", "CfC", "none", "forward(x)", "none", ZScored,
-        refused="over time",
+        refused="depends on all samples of the sequence, .*normalise with fixed numbers",
     ),
 }  # fmt: skip

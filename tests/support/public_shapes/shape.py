@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -78,7 +79,7 @@ def whole(module: nn.Module, samples: Samples, spans: torch.Tensor | None) -> li
 
 def per_sample(result: Any, length: int) -> list[Any]:
     """Results of one row (1, T, ...), in any container, as one result for each sample."""
-    return [pytree.tree_map(lambda y: y[0, t], result) for t in range(length)]
+    return [pytree.tree_map(operator.itemgetter((0, t)), result) for t in range(length)]
 
 
 def sampled(module: nn.Module, samples: Samples, spans: torch.Tensor | None) -> list[Any]:

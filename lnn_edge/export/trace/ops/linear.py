@@ -16,7 +16,7 @@ from ..recorder import Value
 from ..registry import LeftToTorch, Refused, Rules, folds
 from ..translator import Translator
 from .reductions import norm, reduced
-from .views import cut, padded
+from .views import cut, padded, permuted
 
 __all__ = ["RULES", "along", "each", "linear", "with_channels"]
 
@@ -60,10 +60,14 @@ def _plus(bias: Array | None, more: Array) -> Array | None:
 @RULES.add("cumsum")
 @folds
 def _cumsum(t: Translator, shape: Shape, x: Value, axis: int, **_keywords: Any) -> Value:
-    """Sums of all elements up to each, along the last axis: a product with a triangle of ones."""
-    if int(axis) % len(shape) != len(shape) - 1:
-        raise Refused("along another axis than the last; export takes cumsum(-1), over the features of one sample")
-    return linear(t, shape, x, torch.tril(torch.ones(shape[-1], shape[-1])))
+    """Sums of all elements up to each: a product with a triangle of ones, along the last axis."""
+    axis = int(axis) % len(shape) if shape else 0
+    if axis == len(shape) - 1:
+        return linear(t, shape, x, torch.tril(torch.ones(shape[-1], shape[-1])))
+    order = [k for k in range(len(shape)) if k != axis] + [axis]
+    turned = permuted(t, tuple(shape[k] for k in order), x, order)
+    sums = linear(t, turned.shape, turned, torch.tril(torch.ones(shape[axis], shape[axis])))
+    return permuted(t, shape, sums, [order.index(k) for k in range(len(shape))])
 
 
 @RULES.add("addmm")

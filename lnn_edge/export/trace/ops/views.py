@@ -15,7 +15,7 @@ from ..recorder import Value, for_one_row
 from ..registry import Refused, Rules, folds
 from ..translator import Translator
 
-__all__ = ["RULES", "chosen", "cut", "expanded", "joined", "padded", "picked"]
+__all__ = ["RULES", "chosen", "cut", "expanded", "joined", "padded", "permuted", "picked"]
 
 RULES = Rules()
 
@@ -96,7 +96,8 @@ def _broadcast(t: Translator, shapes: list[Shape], tensors: Sequence[Any]) -> _B
 
 @RULES.add("permute", "transpose", "t", "numpy_T", "swapaxes", "swapdims")
 @folds
-def _permute(t: Translator, shape: Shape, x: Value, *axes: Any) -> Value:
+def permuted(t: Translator, shape: Shape, x: Value, *axes: Any) -> Value:
+    """The axes in another order: two that change places, a list of all, or the opposite order."""
     rank = len(x.shape)
     order = list(range(rank))
     if len(axes) == 2:
@@ -173,7 +174,8 @@ def _unbind(t: Translator, shapes: list[Shape], x: Value, axis: int = 0) -> _Pie
 
 @RULES.add("cat", "concat", "concatenate")
 def _cat(t: Translator, shape: Shape, parts: Sequence[Any], axis: int = 0) -> Value:
-    return Value(t.recorder, joined(t, shape, [t.value(part) for part in parts], axis % len(shape)), shape)
+    values = [t.value(part) for part in parts if math.prod(part.shape)]  # what is cut off before may hold nothing
+    return Value(t.recorder, joined(t, shape, values, axis % len(shape)), shape)
 
 
 def joined(t: Translator, shape: Shape, values: Sequence[Value], axis: int) -> str:
