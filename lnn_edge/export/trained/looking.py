@@ -199,5 +199,6 @@ class Looking:
 
 def _apart(one: Array, other: Array) -> Array:
     """By how much of their size two values differ, at each place; what is not finite differs by more than anything."""
-    found: Array = np.abs(one.astype(np.float64) - other).max(axis=1) / max(1e-6, float(np.abs(one).max()))
+    with np.errstate(all="ignore"):
+        found: Array = np.abs(one.astype(np.float64) - other).max(axis=1) / max(1e-6, float(np.abs(one).max()))
     return np.nan_to_num(found, nan=np.inf)
