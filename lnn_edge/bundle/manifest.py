@@ -78,6 +78,7 @@ class Manifest(Frozen, frozen=True):
     `sensitive` says for how many steps float32 follows a model that amplifies disturbances, `None` for any other.
     `window` is what the model was trained on, `None` for a state that is kept; `readout` makes one result of several
     outputs, `None` where each output is one; `labels` are the classes that the columns of the only output stand for.
+    `probabilities` is the output whose logits the step turns into probabilities, `None` where it adds nothing.
     """
 
     schema: Schema
@@ -98,6 +99,7 @@ class Manifest(Frozen, frozen=True):
     window: Window | None = None
     readout: Readout | None = None
     labels: tuple[str, ...] = ()
+    probabilities: str | None = None
     sensitive: Sensitive | None = None
 
     def sample_inputs(self) -> dict[str, tuple[int, ...]]:
@@ -200,6 +202,8 @@ def _result_problems(m: Manifest) -> Iterator[str]:
     if m.labels and (len(m.outputs) > 1 or m.outputs[0].shape[1:] != (len(m.labels),)):
         shapes = [list(t.shape) for t in m.outputs]
         yield f"{len(m.labels)} `labels` for outputs {shapes}, expected one output with as many columns"
+    if m.probabilities is not None and m.probabilities not in [tensor.name for tensor in m.outputs]:
+        yield f"`probabilities` is '{m.probabilities}', which is no output"
     if len(set(m.labels)) != len(m.labels):
         yield f"`labels` are not unique: {list(m.labels)}"
 

@@ -45,6 +45,7 @@ from .provenance import make_provenance
 from .recordings import examples, warn_of_coarse_outputs, warn_of_spacing
 from .step_graph import step_graph
 from .trained.open import open_module
+from .trained.probabilities import WithProbabilities, checked_probabilities
 from .trained.protocol import Trained
 from .whole_numbers import with_legal_numbers
 from .windows import find_window
@@ -64,6 +65,7 @@ class _Opened:
     trained: Trained
     recorded: dict[str, list[Array]] | None
     inputs: tuple[Tensor, ...]
+    classified: str | None
 
 
 def export_model(
@@ -87,6 +89,7 @@ def export_model(
     constants: Sequence[str] | None = None,
     scale_inputs: Any = None,
     scale_outputs: Any = None,
+    probabilities: bool | str = False,
     inputs: Names | Mapping[str, Names] | None = None,
     outputs: Names | Mapping[str, Names] | None = None,
     overwrite: bool = False,
@@ -137,6 +140,9 @@ def export_model(
             these by input if there are several. The bundle then takes raw units, and so does the example. Where
             float32 is too coarse for raw values, the runtime centres them in float64: pass float64 there.
         scale_outputs: Likewise, what the targets of training were scaled by: the bundle gives raw units.
+        probabilities: The only output, or the one of that name, holds logits and the step is to give the probabilities
+            of the classes: the softmax is part of the step, and proven with it. One logit becomes two columns, the
+            probability that it is not so and that it is. A mean is then one of probabilities.
         inputs: Name or `Feature` per input column, as in the CSV file or the driver; a dict by input if there are
             several. The proof and the runtime keep to the limits of a `Feature`; a column from which the model takes
             timespans by itself needs them.
@@ -173,8 +179,11 @@ def export_model(
         own = opened.trained(batch, read)
         rows = None if read is None else {name: list(arrays) for name, arrays in read.rows.items()}
         named = with_legal_numbers(named_tensors("inputs", own.inputs, inputs, rows), own, rows)
-        check_causal(own, excite(named, when, rows, length.causal, least=1), when, length.causal)
-        return _Opened(own, rows, named)
+        first = excite(named, when, rows, length.causal, least=1)
+        classified = checked_probabilities(probabilities, own, first, when)
+        given = own if classified is None else WithProbabilities(own, classified)
+        check_causal(given, first, when, length.causal)
+        return _Opened(given, rows, named, classified)
 
     found = first_that_works(examples(opened, check_batch(batch), example, constants, *scaling), open_as)
     warn_of_spacing(found.inputs, found.recorded, example)
@@ -232,6 +241,7 @@ def export_model(
             window=_window(windows, finding),
             readout=pooled,
             labels=classes,
+            probabilities=found.classified,
             sensitive=sensitive if proven_short else None,
         )
         report = write_proven(stage, target, manifest, stored, graph, truth, length, note, started, sensitive)

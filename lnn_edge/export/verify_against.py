@@ -27,6 +27,7 @@ from .proof.prove import prove
 from .proof.truth import truth_from_model
 from .recordings import examples
 from .trained.open import open_module
+from .trained.probabilities import WithProbabilities
 from .trained.protocol import Trained
 
 __all__ = ["verify_against"]
@@ -82,7 +83,9 @@ def verify_against(
 
     def open_as(read: Example | None) -> tuple[Trained, Example | None]:
         read_as = [read] if read else _zeros(manifest, scaling, raw)
-        own = first_that_works(read_as, partial(opened.trained, manifest.batch))
+        own: Trained = first_that_works(read_as, partial(opened.trained, manifest.batch))
+        if manifest.probabilities is not None:
+            own = WithProbabilities(own, manifest.probabilities)
         _check_same(own, manifest)
         return own, read
 

@@ -49,6 +49,8 @@ EPILOG = """examples:
   lnn-edge export train.py:make_model gait.lnn --weights gait.pt --time measured --period-s 0.02 \\
       --inputs acc_x:m/s2,acc_y:m/s2,gyro_z:rad/s --example walk.csv --plot error.svg
   lnn-edge export train.py:make_policy policy.lnn --weights policy.pt --step step --example walk.npy
+  lnn-edge export train.py:make_classifier activity.lnn --weights activity.pt --example walk.csv \\
+      --probabilities --labels walk,run,stand
   lnn-edge export train.py:make_net load.lnn --weights load.pt --example walk.npy --scale-inputs scale.json
   lnn-edge export train.py:make_policy reach.lnn --weights reach.pt --example walk.npz --constants goal"""
 
@@ -105,6 +107,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--example FILE.npz",
     )
     parser.add_argument(
+        "--probabilities",
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="OUTPUT",
+        help="the output, or the one of that name, holds logits: give the probabilities of its classes, their softmax",
+    )
+    parser.add_argument(
         "--inputs",
         metavar="NAMES",
         help="input columns: name, name:unit or name:unit:low:high (what is legal), separated by commas",
@@ -139,6 +149,7 @@ class _Choices(Struct, frozen=True):
     constants: str | None
     scale_inputs: str | None
     scale_outputs: str | None
+    probabilities: bool | str
     inputs: str | None
     outputs: str | None
     steps: int
@@ -171,6 +182,7 @@ def _choices(arguments: argparse.Namespace) -> _Choices:
         constants=arguments.constants,
         scale_inputs=arguments.scale_inputs,
         scale_outputs=arguments.scale_outputs,
+        probabilities=arguments.probabilities,
         inputs=arguments.inputs,
         outputs=arguments.outputs,
         steps=arguments.steps,
@@ -211,6 +223,7 @@ def _export(choices: _Choices) -> int:
             constants=_words(choices.constants),
             scale_inputs=load_scaling("--scale-inputs", choices.scale_inputs),
             scale_outputs=load_scaling("--scale-outputs", choices.scale_outputs),
+            probabilities=choices.probabilities,
             inputs=inputs,
             outputs=outputs,
             overwrite=choices.overwrite,

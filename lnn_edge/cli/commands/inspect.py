@@ -87,6 +87,8 @@ def _results(m: Manifest) -> Iterator[str]:
         from ...runtime.readouts import readout_text
 
         yield f"readout: {readout_text(m.readout)}"
+    if m.probabilities is not None:
+        yield f"probabilities: '{m.probabilities}' is the softmax of what the model gives"
     if m.labels:
         yield f"labels: {', '.join(m.labels)}"
 

@@ -9,6 +9,7 @@ core_step      one core alone
 closed_loop    how all of them are stepped
 traced         how networks are traced
 patching       what computes in place of a core
+probabilities  logits as probabilities of classes
 pooling        what its forward makes of the outputs of a recording
 looking        what its outputs depend on, in words
 look_back      the last samples, kept for encoders that see several
