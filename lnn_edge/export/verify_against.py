@@ -14,9 +14,11 @@ from torch import nn
 
 from ..backends import ALL
 from ..bundle.directory import read_bundle
+from ..bundle.golden import golden_from_bundle
 from ..bundle.manifest import Manifest
 from ..bundle.spec import StatePair, Tensor
 from ..runtime.loading import open_each
+from ..runtime.verify_readouts import compare_readouts
 from ..verify.few_samples import excite_affordably
 from ..verify.report import ExportReport
 from .arguments import name_features
@@ -107,7 +109,10 @@ def verify_against(
     if manifest.sensitive is not None:
         samples = samples.cut(manifest.sensitive.holds_steps // manifest.unroll * manifest.unroll)
     truth = truth_from_model(trained, program, samples, manifest.time, progress)
-    return prove(bundle, models, truth, progress, started)
+    report = prove(bundle, models, truth, progress, started)
+    golden = golden_from_bundle(bundle)
+    readouts = [row for model in models for row in compare_readouts(model, golden, program)]
+    return dataclasses.replace(report, comparisons=(*report.comparisons, *readouts))
 
 
 def _zeros(manifest: Manifest, scalings: Mapping[str, Scaling], outputs: Scale) -> list[Example]:

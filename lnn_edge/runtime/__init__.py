@@ -14,6 +14,7 @@ closed_loop    recorded samples stepped through a stream
 proof          results compared, and the report of it
 self_test      golden sequences, before a model is handed out
 verify_golden  `verify` without the trained model
+verify_readouts  `verify` of windows and readouts
 durations      durations summarised
 backends       what runs a step
 guard          policies on what can go wrong

@@ -29,6 +29,7 @@ from .loading import open_each
 from .model import Model
 from .proof import compare_results, report_from_proof
 from .self_test import replay_golden
+from .verify_readouts import compare_readouts
 
 __all__ = ["verify_golden"]
 
@@ -85,7 +86,7 @@ def verify_golden(
     comparisons, curves = _program_of(bundle, golden), run.curves()
     for model in models:
         results = replay_golden(model, run.samples, replay_progress(progress, model, total), run.order)
-        comparisons += run.compare(model, results)
+        comparisons += run.compare(model, results) + compare_readouts(model, golden, bundle.step)
         curves += curves_from_results(model.backend, results, run.samples.float64)
     return report_from_proof(
         bundle,

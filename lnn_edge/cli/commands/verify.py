@@ -35,7 +35,8 @@ HELP = "prove that a bundle equals what was trained, on this machine"
 DESCRIPTION = """Replay the golden sequences in the bundle through the real runtime, closed loop, and
 compare every output and state with torch float32 and with float64. Needs no torch. With --steps the
 stream goes on through new samples within the ranges of the inputs, compared with the step program
-in float64, over as many steps as you like.
+in float64, over as many steps as you like. Windows and readouts of a bundle are run as a robot
+program has them, and compared with the truth, computed offline.
 
 With --against the whole proof of the export is run again on the trained model itself (needs the
 extra `export`): recorded samples if there is an --example, random, constant, stepped and extreme
