@@ -190,14 +190,14 @@ def _joined_known(starts: Sequence[int], parts: list[Known]) -> Known:
 
 
 @one_thread()
-def check_causal(model: Trained, samples: Excitation, time: Time, steps: int = FULL_PROOF.causal) -> None:
+def check_causal(model: Trained, samples: Excitation, time: Time, first: int = FULL_PROOF.causal) -> None:
     """Step the torch module itself through the first samples and compare it with its own whole sequence.
 
     Raises:
         ValueError: If they differ: the model looks at more than one sample at a time, so no step can equal it. Or if
             what it gives is not finite, or another each time it is called.
     """
-    short = samples.pick(np.arange(steps))
+    short = samples.pick(np.arange(first))
     stepped = model.stepped(short, time)
     for name, values in stepped.items():
         bad = np.argwhere(~np.isfinite(values))
