@@ -183,11 +183,8 @@ def test_what_float32_is_too_coarse_for_is_told(tmp_path):
         stream = model.stream()
         stream.step(FAR[0, 0])
         exported(made(), tmp_path, NEAR)
-    with pytest.warns(
-        ModelWarning, match=r"`input` comes as float32, which is too coarse for it.* Pass float64"
-    ) as told:
-        for sample in FAR[0].astype(np.float32):
-            stream.step(sample)
+    with pytest.warns(ModelWarning, match=r"`input` comes as float32, which is too coarse for it.* float64") as told:
+        stream.run(FAR[0].astype(np.float32))
     assert len(told) == 1
 
 

@@ -273,8 +273,8 @@ MUTATIONS = (
         "causal check",
         "test_not_causal_per_sample[pooled-over-time]",
         (
-            '"first", outputs[steps], whole, tolerance=COMPUTABLE',
-            '"first", outputs[steps], outputs[steps], tolerance=COMPUTABLE',
+            '"first", outputs[places], whole, tolerance=COMPUTABLE',
+            '"first", outputs[places], outputs[places], tolerance=COMPUTABLE',
         ),
     ),
     _fault(
@@ -463,7 +463,7 @@ MUTATIONS = (
         "upper-limit",
         "limit",
         "test_limits_are_enforced",
-        ("bad = (self._view < low) | (self._view > high)", "bad = self._view < low"),
+        ("bad = (values < low) | (values > high)", "bad = values < low"),
     ),
     _fault(
         "shortest-dt",

@@ -15,7 +15,8 @@ from lnn_edge.errors import ExportWarning, ModelWarning
 RNG = np.random.default_rng(0)
 X = 0.3 * RNG.normal(size=(6, 24, 2)).cumsum(axis=1)
 Y = np.sin(X[..., 0]) + 0.5 * X[..., 1]
-FAR = X + [5.4e6, 0.0]
+OFFSET = np.array([5.4e6, 0.0])
+FAR = X + OFFSET
 
 
 def fitted(x, y=None, **options):
@@ -47,7 +48,7 @@ def test_a_forecast_goes_on_from_far_away():
     near, far = fitted(X[0]), fitted(FAR[0])
     for history in ((), (1,)):
         given = [(X[0],), (FAR[0],)] if history else [(), ()]
-        np.testing.assert_allclose(far.forecast(5, *given[1]) - [5.4e6, 0.0], near.forecast(5, *given[0]), atol=1e-5)
+        np.testing.assert_allclose(far.forecast(5, *given[1]) - OFFSET, near.forecast(5, *given[0]), atol=1e-5)
 
 
 def test_validation_and_classes_are_centred():

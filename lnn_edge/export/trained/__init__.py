@@ -11,8 +11,7 @@ traced         how networks are traced
 patching       what computes in place of a core
 probabilities  logits as probabilities of classes
 pooling        what its forward makes of the outputs of a recording
-looking        what its outputs depend on, in words
-look_back      the last samples, kept for encoders that see several
+look_back      what its outputs depend on, and the last samples kept for encoders that see several
 kept_states    a network's cores and the states kept for them
 step_function  the user's step, and what its state is made of
 probe          what only calling that step shows

@@ -31,8 +31,8 @@ from ..forward.forward import Forward, Known, Leaf, leaf_from_shapes, leaf_name,
 from ..trace.trace import decides, takes_out
 from .closed_loop import closed_loop
 from .kept_states import KeptStates, changing_start
-from .look_back import LookBack, possible_starts
-from .looking import Looking, Sight
+from .look_back.kept import LookBack, possible_starts
+from .look_back.sight import Looking, Sight
 from .patching import After, States
 from .pooling import differing_readouts, pooling, steps_as_called
 from .protocol import NOT_CAUSAL, Results

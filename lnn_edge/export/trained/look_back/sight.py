@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
-from ...arrays import Array
-from ...wording import plural
-from ..forward.forward import Leaf
-from .kept_states import KeptStates
+from ....arrays import Array
+from ....wording import plural
+from ...forward.forward import Leaf
+from ..kept_states import KeptStates
 
 __all__ = ["Looking", "Sight"]
 
