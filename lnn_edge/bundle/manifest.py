@@ -229,11 +229,6 @@ def _shape_problems(m: Manifest) -> Iterator[str]:
 
 
 def _number_problems(m: Manifest) -> Iterator[str]:
-    for tensor in (*m.inputs, *m.outputs):
-        for feature in tensor.features:
-            for what, pair in (("range", feature.range), ("limits", feature.limits)):
-                if pair is not None and not pair[0] <= pair[1]:
-                    yield f"`{what}` of '{feature.name}' is {list(pair)}, expected [low, high]"
     for state in m.states:
         values = state.initial if isinstance(state.initial, tuple) else (state.initial,)
         if any(abs(value) > _FLOAT32_MAX for value in values):

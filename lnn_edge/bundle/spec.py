@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
@@ -61,6 +62,7 @@ class Feature(Frozen, frozen=True):
 
     Raises:
         TypeError: If only one number is given.
+        ValueError: If a range or limits are not two finite numbers, the lower one first.
     """
 
     name: str
@@ -79,6 +81,18 @@ class Feature(Frozen, frozen=True):
             limits = (float(self.range), float(self.limits))  # type: ignore[arg-type]
             msgspec.structs.force_setattr(self, "limits", limits)
             msgspec.structs.force_setattr(self, "range", None)
+        for side in ("range", "limits"):
+            pair = getattr(self, side)
+            if pair is not None and not _is_range(pair):
+                raise ValueError(f"`{side}` of '{self.name}' is {pair}, expected (low, high), both finite")
+
+
+def _is_range(pair: object) -> bool:
+    """Whether it is two finite numbers, the lower one first."""
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        return False
+    real = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in pair)
+    return real and all(map(math.isfinite, pair)) and pair[0] <= pair[1]
 
 
 class Tensor(Frozen, frozen=True):

@@ -242,7 +242,3 @@ def with_ranges(tensor: Tensor, values: Array) -> Tensor:
 def _check_feature(what: str, feature: Feature) -> None:
     if not feature.name or feature.name != feature.name.strip():
         raise ValueError(f"`{what}` has the name {feature.name!r}, expected a name without spaces around it")
-    for side in ("range", "limits"):
-        pair = getattr(feature, side)
-        if pair is not None and not (len(pair) == 2 and all(map(math.isfinite, pair)) and pair[0] <= pair[1]):
-            raise ValueError(f"`{side}` of '{feature.name}' is {pair}, expected (low, high), both finite")

@@ -293,8 +293,6 @@ def _time(**changes):
         (lambda m: {"batch": 0}, r"expected \[0, \.\.\.\]"),
         (_tensor("inputs", shape=(1, 4)), r"'input' has 3 features for shape \[1, 4\]"),
         (_feature(name="acc_y"), r"'input' has feature names that are not unique: \['acc_y', 'acc_y', 'gyro_z'\]"),
-        (_feature(range=(2.0, 1.0)), r"`range` of 'acc_x' is \[2\.0, 1\.0\], expected \[low, high\]"),
-        (_feature(limits=(2.0, 1.0)), r"`limits` of 'acc_x' is \[2\.0, 1\.0\], expected \[low, high\]"),
         (_state(bounds=((0.0,), (1.0,))), "`bounds` of state 'h_in' must have one entry per unit"),
         (_state(initial=1e39), r"`initial` of state 'h_in' is 1e\+39, more than a float32 can hold"),
         (_state(initial=(0.0, -1e39)), r"`initial` of state 'h_in' is -1e\+39, more than a float32 can hold"),
@@ -597,3 +595,20 @@ def test_limits_of_a_feature_by_position():
             TypeError, match=r"Feature\('hip', \.\.\.\) has one limit, expected Feature\(name, unit, low, high\)"
         ):
             Feature(*arguments)
+
+
+@pytest.mark.parametrize(
+    "pair", [(2.0, 1.0), (float("nan"), 1.0), (0.0, float("inf")), (1.0,), (1.0, 2.0, 3.0), ("a", "b"), (True, 2.0), 5]
+)
+@pytest.mark.parametrize("side", ["range", "limits"])
+def test_limits_that_are_none_are_refused_at_once(side, pair):
+    with pytest.raises((TypeError, ValueError), match=r"'hip'.* expected"):
+        lnn_edge.Feature("hip", **{side: pair})
+
+
+@pytest.mark.parametrize("side", ["range", "limits"])
+def test_limits_that_are_none_are_refused_in_a_manifest(side, cfc_bundle, tmp_path):
+    copy = copied(cfc_bundle, tmp_path / "m.lnn")
+    edit_json(copy, lambda manifest: manifest["inputs"][0]["features"][0].update({side: [2.0, 1.0]}))
+    with pytest.raises(BundleError, match=rf"not a valid manifest: `{side}` of 'acc_x' is \(2.0, 1.0\), expected"):
+        lnn_edge.load(copy)
