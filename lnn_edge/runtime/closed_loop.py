@@ -17,7 +17,7 @@ from .model import Model
 from .sequence import samples_from_unroll_blocks, unroll_blocks_from_samples
 from .state import State
 
-__all__ = ["Step", "golden_steps", "replay", "replay_progress"]
+__all__ = ["Step", "constants_of", "golden_steps", "replay", "replay_progress"]
 
 Step = Callable[[], object]  # one step of a stream of its own
 
@@ -44,7 +44,7 @@ def replay(
         Float32: per output, (steps, *shape); per state output, (calls, *shape), one for each unroll block.
     """
     manifest, unroll = model.manifest, model.manifest.unroll
-    constants = _constants(inputs, manifest)
+    constants = constants_of(inputs, manifest)
     stream = model.plain_stream(constants(0))
     calls = len(reset) // unroll
     results = {name: np.empty((calls, *shape), np.float32) for name, shape in manifest.results().items()}
@@ -86,7 +86,7 @@ def golden_steps(model: Model, golden: Golden) -> Step:
     With `unroll` it steps through unroll blocks of them.
     """
     manifest = model.manifest
-    step = model.plain_stream(_constants(golden.inputs, manifest)(0)).step  # those of its first sequence
+    step = model.plain_stream(constants_of(golden.inputs, manifest)(0)).step  # those of its first sequence
     calls = golden.steps // manifest.unroll
     names = [t.name for t in manifest.streamed]
     columns = {name: list(_as_caller(golden.inputs[name], manifest)) for name in names}
@@ -109,7 +109,7 @@ def golden_steps(model: Model, golden: Golden) -> Step:
     return timed
 
 
-def _constants(inputs: Mapping[str, Array], manifest: Manifest) -> Callable[[int], dict[str, Array] | None]:
+def constants_of(inputs: Mapping[str, Array], manifest: Manifest) -> Callable[[int], dict[str, Array] | None]:
     """What `Stream.reset` takes before a step; recordings hold the constants with each sample."""
     names = [t.name for t in manifest.constants]
 

@@ -15,6 +15,7 @@ from ..reference.closed_loop import interpreted
 from ..reference.interpreter import Interpreter
 from ..verify.comparison import Comparison, compare, largest_error, tolerance_of, versus
 from ..verify.samples import Excitation
+from .closed_loop import constants_of
 from .model import Model
 from .readouts import LAST, read_out, readout_text
 from .stream import Stream
@@ -54,11 +55,12 @@ def _holds(manifest: Manifest, steps: int) -> bool:
 
 def _of_sequences(model: Model, golden: Golden, readout: Readout) -> list[Comparison]:
     """The readout of the sequence so far, call by call."""
-    manifest, stream = model.manifest, model.stream()
+    manifest, constants = model.manifest, constants_of(golden.inputs, model.manifest)
+    stream = model.stream(constants=constants(0))
     ends = np.arange(manifest.unroll - 1, golden.steps, manifest.unroll)
     parts = []
     for part in Excitation(golden.inputs, None, golden.reset, ()).sequences():
-        stream.reset()
+        stream.reset(constants=constants(part.start))
         parts.append(_run(stream, manifest, {name: value[part] for name, value in golden.inputs.items()}))
     subject = f"{model.backend}, {readout_text(readout)}"
     rows = []
@@ -77,11 +79,14 @@ def _of_windows(model: Model, golden: Golden, step: StepProgram, window: Window)
     order = np.resize(np.arange(golden.steps), length + (count - 1) * every)
     index = (np.arange(count)[:, None] * every + np.arange(length)).ravel()
     reset = np.tile(np.eye(1, length, dtype=np.uint8)[0], count)
-    inputs = {name: value for name, value in golden.inputs.items() if name != DT_INPUT}
+    held = {t.name for t in manifest.constants}  # those of the first sequence
+    given = {n: np.broadcast_to(v[:1], v.shape) if n in held else v for n, v in golden.inputs.items()}
+    inputs = {name: value for name, value in given.items() if name != DT_INPUT}
     dt = golden.inputs[DT_INPUT][order[index]] if DT_INPUT in golden.inputs else None
     each = Excitation(inputs, dt, reset, (), order=order[index])
     exact, rounded = (interpreted(Interpreter(step, dtype), each) for dtype in ("float64", "float32"))
-    run = _run(model.stream(window=length, every=every), manifest, {n: v[order] for n, v in golden.inputs.items()})
+    stream = model.stream(window=length, every=every, constants=constants_of(given, manifest)(0))
+    run = _run(stream, manifest, {name: value[order] for name, value in given.items()})
     calls = (length + np.arange(count) * every) // manifest.unroll - 1
     readout, ends = manifest.readout or LAST, np.arange(length - 1, count * length, length)
     subject = f"{model.backend}, windows of {length} every {every}"
@@ -96,7 +101,7 @@ def _of_windows(model: Model, golden: Golden, step: StepProgram, window: Window)
 def _run(stream: Stream, manifest: Manifest, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """What a stream gives for a recording, per output (calls, batch, ...)."""
     squeezed = manifest.batch == 1
-    samples = {t.name: inputs[t.name][:, 0] if squeezed else inputs[t.name] for t in manifest.inputs}
+    samples = {t.name: inputs[t.name][:, 0] if squeezed else inputs[t.name] for t in manifest.streamed}
     xs = samples if len(samples) > 1 else next(iter(samples.values()))
     ys = stream.run(xs, dt_s=inputs.get(DT_INPUT))
     named = ys if isinstance(ys, dict) else {manifest.outputs[0].name: ys}
