@@ -100,7 +100,7 @@ def test_a_readout_that_is_wrong_is_found(bundles, tmp_path, how, monkeypatch):
 
 
 def test_windows_that_keep_the_state_are_found(bundles, tmp_path, monkeypatch):
-    monkeypatch.setattr(windows._Row, "begin", lambda self: self.recent.clear())
+    monkeypatch.setattr(windows._Row, "begin", lambda self, _constants=None: self.recent.clear())
     path = said(bundles, tmp_path, "plain", "windows-stepped-at-their-ends")
     report = verify_golden(path, progress=silent)
     assert {row.segment for row in report.comparisons if not row.passed} == {"windows"}

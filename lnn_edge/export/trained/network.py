@@ -175,7 +175,7 @@ class TrainedNetwork:
         except Exception:  # the user's own code, called on other samples and lengths than it is made for
             return
         if sight is None or not sight.back or sight.ahead != 0 or sight.counts:
-            if sight is not None and not self._looking.finite():
+            if sight is not None and self._looking.needs_several():
                 raise ValueError(sight.told())  # such as the spread over time of one sample
             return
         samples = sight.back + 1

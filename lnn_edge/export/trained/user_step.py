@@ -75,8 +75,7 @@ class TrainedStep:
         self._start = None if initial_state is None else resolved(initial_state, self._module)
         few = {name: rows[0][:, 0] for name, rows in example.rows.items()}
         samples = [self._given({name: rows[[k % len(rows)]] for name, rows in few.items()}) for k in range(3)]
-        other = self._given({t.name: varied(few[t.name][:2], -0.5, t.center)[:1] for t in self.inputs})
-        self._step.checks = find_checks(lambda factor: self._called(samples[0] if factor == 1.0 else other))
+        self._step.checks = find_checks(lambda factor: self._called(self._varied(few, factor)))
         probe = StepProbe(self._step, self._module, self.inputs, samples)
         self._leaves, zero = probe.begun(self._start)
         self.outputs, self._leaves = raw_outputs(self._leaves, batch, example.outputs)
@@ -96,6 +95,10 @@ class TrainedStep:
         except Exception:  # whatever a user's code raises
             return False
         return True
+
+    def _varied(self, few: Mapping[str, Array], factor: float) -> list[torch.Tensor]:
+        """The first sample, or another of its kind."""
+        return self._given({t.name: varied(few[t.name][:2], factor, t.center)[:1] for t in self.inputs})
 
     def _given(self, rows: Mapping[str, Array]) -> list[torch.Tensor]:
         """Samples, (rows, *shape) by input, as the step takes them."""

@@ -116,9 +116,12 @@ class Looking:
         *_, pooled = self._changed(_FEW, slice(0, _FEW - 1))
         return any((own[1:] > _CLOSE).any() for own in (*outputs, *inputs)) or any(pooled)
 
-    def finite(self) -> bool:
-        """Whether one sample alone gives numbers."""
-        return all(bool(np.isfinite(own).all()) for values in self._values(self._samples(1)) for own in values)
+    def needs_several(self) -> bool:
+        """Whether several samples give numbers, and one alone does not."""
+        return self._finite(_FEW) and not self._finite(1)
+
+    def _finite(self, length: int) -> bool:
+        return all(bool(np.isfinite(own).all()) for values in self._values(self._samples(length)) for own in values)
 
     def sight(self) -> Sight:
         """How far everything sees, the furthest of all; over fewer samples where the forward does not take many."""
