@@ -109,11 +109,13 @@ def replay_in_parts(
 def _opened(bundle: Bundle, graph: onnx.ModelProto, model: Model, *, stateless: bool) -> Model:
     """Part of a graph ready to run on the backend of a model, a call for each sample: what a call takes is one."""
     manifest, states = bundle.manifest, {pair.input for pair in bundle.manifest.states}
-    after = {pair.output for pair in manifest.states}
+    after, centers = {pair.output for pair in manifest.states}, {t.name: t.center for t in manifest.inputs}
     part = msgspec.structs.replace(
         manifest,
         unroll=1,
-        inputs=tuple(_tensor(value) for value in graph.graph.input if value.name not in states),
+        inputs=tuple(
+            _tensor(value, centers.get(value.name, ())) for value in graph.graph.input if value.name not in states
+        ),
         outputs=tuple(_tensor(value) for value in graph.graph.output if value.name not in after),
         states=() if stateless else manifest.states,
         time=Time("fixed"),
@@ -124,9 +126,10 @@ def _opened(bundle: Bundle, graph: onnx.ModelProto, model: Model, *, stateless: 
     return open_each(Bundle(bundle.path, part, files), backend=model.backend)[0]
 
 
-def _tensor(value: onnx.ValueInfoProto) -> Tensor:
+def _tensor(value: onnx.ValueInfoProto, center: tuple[float, ...] = ()) -> Tensor:
     kind = value.type.tensor_type
-    return Tensor(value.name, tuple(d.dim_value for d in kind.shape.dim), dtype=dtype_of(kind.elem_type))
+    shape = tuple(d.dim_value for d in kind.shape.dim)
+    return Tensor(value.name, shape, dtype=dtype_of(kind.elem_type), center=center)
 
 
 def _calls(inputs: Results, manifest: Manifest) -> Results:

@@ -429,3 +429,25 @@ class TestTheCut:
         report = quick_export(Seen().eval(), tmp_path / "m.lnn", example=frames(), **PERIOD)
         tensors = {c.tensor for c in report.comparisons if c.subject == "onnxruntime in two parts"}
         assert tensors == {"policy", "seen", "h_out"}
+
+
+class FarColumns(nn.Module):
+    """A costly encoder of many columns in raw units that float32 is too coarse for."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.rnn = nn.Linear(900, 1200), nn.Linear(1200, 8), CfC(8, 6)
+
+    def forward(self, x):
+        return self.rnn(self.second(torch.relu(self.first(x))))[0]
+
+
+@pytest.mark.parametrize("options", [{}, {"unroll": 2, "batch": 2}], ids=["single", "blocks-of-rows"])
+def test_an_encoder_alone_centres_as_the_whole_graph_does(options, tmp_path):
+    torch.manual_seed(2)
+    module, far = FarColumns(), np.random.default_rng(1).standard_normal((2, 12, 900)) + 5.4e6
+    quick_export(module, tmp_path / "m.lnn", example=far, scale_inputs=(5.4e6, 1.0), **options)
+    got = lnn_edge.load(tmp_path / "m.lnn").stream().run(far.swapaxes(0, 1) if options else far[0])
+    with torch.no_grad():
+        expected = module(torch.tensor(far - 5.4e6, dtype=torch.float32))[0].numpy()
+    np.testing.assert_allclose(got[:, 0] if options else got, expected, rtol=0, atol=1e-5)  # the promise of the proof
