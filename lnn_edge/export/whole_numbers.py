@@ -33,24 +33,53 @@ def with_legal_numbers(
 
 
 def _limited(tensor: Tensor, model: Trained, few: Mapping[str, Array], seen: Array) -> Tensor:
-    if tensor.dtype == "float32" or not tensor.features:
+    columns = _unlimited(tensor, seen)
+    if not columns:
         return tensor
-    held = np.iinfo(tensor.dtype)
-    features = []
-    for column, feature in enumerate(tensor.features):
+    held = np.iinfo("int32" if tensor.dtype == "float32" else tensor.dtype)
+    ends = (max(int(held.min), -_FARTHEST), min(int(held.max), _FARTHEST))
 
-        def taken(number: int, column: int = column) -> bool:
-            values = few[tensor.name].copy()
-            values[..., column] = number
-            return model.accepts({**few, tensor.name: values})
+    def taken(number: int, *places: int) -> bool:
+        values = few[tensor.name].copy()
+        values[..., list(places)] = number
+        return model.accepts({**few, tensor.name: values})
 
-        own = seen[..., column]
-        high = _last(taken, int(own.max()), 1, min(held.max, _FARTHEST))
-        low = _last(taken, int(own.min()), -1, max(held.min, -_FARTHEST))
-        if feature.limits is None and low is not None and high is not None:
-            feature = msgspec.structs.replace(feature, limits=(float(low), float(high)))
-        features.append(feature)
+    if all(taken(end, *columns) for end in ends):
+        return tensor
+    features = list(tensor.features)
+    together = _limits(lambda number: taken(number, *columns), seen[..., columns], ends)
+    for column in columns:
+
+        def alone(number: int, column: int = column) -> bool:
+            return taken(number, column)
+
+        # the tables of several columns are often as long as each other
+        low, high = _limits(alone, seen[..., column], ends, together)
+        if low is not None and high is not None:
+            features[column] = msgspec.structs.replace(features[column], limits=(float(low), float(high)))
     return msgspec.structs.replace(tensor, features=tuple(features))
+
+
+def _unlimited(tensor: Tensor, seen: Array) -> list[int]:
+    """Columns of whole numbers without limits; a place in a table may come among floats as well, and be cast."""
+    if tensor.center:
+        return []
+    columns = [k for k, feature in enumerate(tensor.features) if feature.limits is None]
+    if tensor.dtype != "float32":
+        return columns
+    return [k for k in columns if np.array_equal(seen[..., k], np.rint(seen[..., k]))]
+
+
+def _limits(
+    taken: Callable[[int], bool], seen: Array, ends: tuple[int, int], guess: Sequence[int | None] = (None, None)
+) -> list[int | None]:
+    """The lowest and the highest number that is taken, from those that were seen or, if it is, a guess."""
+    found = []
+    for sign, known, end, guessed in zip((-1, 1), (int(seen.min()), int(seen.max())), ends, guess, strict=True):
+        if guessed is not None and sign * guessed > sign * known and taken(guessed):
+            known = guessed
+        found.append(_last(taken, known, sign, end))
+    return found
 
 
 def _last(taken: Callable[[int], bool], known: int, sign: int, farthest: int) -> int | None:

@@ -419,3 +419,57 @@ def test_a_wrong_row_of_a_table_is_noticed(tmp_path, monkeypatch):
     monkeypatch.setattr("lnn_edge.export.exporting.stored_program", changed)
     with pytest.raises(VerificationError):
         exported(made(Tokens), tmp_path, TOKENS)
+
+
+class AmongFloats(nn.Module):
+    """A category in the last column of floats, cast before its table."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.rnn = nn.Embedding(7, 2), CfC(2 + 2, 6)
+
+    def forward(self, x):
+        return self.rnn(torch.cat([x[..., :2], self.table(x[..., 2].long())], -1))[0]
+
+
+def test_a_category_among_floats_gets_the_limits_of_its_table(tmp_path):
+    x = X[:2].copy()
+    x[..., 2] = RNG.integers(0, 6, x.shape[:2])
+    module = made(AmongFloats)
+    model = exported(module, tmp_path, x)
+    assert [feature.limits for feature in model.inputs[0].features] == [None, None, (0.0, 6.0)]
+    np.testing.assert_allclose(model.stream().run(x[0]), by_author(module, x[:1]), rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match=r"holds 7.0 at 'input_2'.*legal range is \[0.0, 6.0\]"):
+        model.stream().step(np.array([0.1, 0.2, 7.0], np.float32))
+
+
+def test_many_columns_of_whole_numbers_take_few_calls(tmp_path):
+    class Scan(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.calls = CfC(200, 4), 0
+
+        def forward(self, x):
+            type(self).counted += 1
+            return self.rnn(x.float() / 255.0)[0]
+
+    Scan.counted = 0
+    quick_export(made(Scan), tmp_path / "m.lnn", example=FRAMES[:, :, 0].repeat(6, 2).reshape(2, 8, -1)[..., :200])
+    few = Scan.counted
+    quick_export(made(Scan), tmp_path / "n.lnn", example=RNG.integers(0, 256, (2, 8, 200)).astype(np.float32))
+    assert Scan.counted - few < few + 20  # no call for each column
+
+
+@pytest.mark.parametrize(
+    ("example", "told"),
+    [
+        (np.full((3, 20), 9), "IndexError: index out of range.*If these are places in a table, it is smaller"),
+        (
+            RNG.integers(0, 9, (3, 20)).astype(np.float32),
+            r"whole numbers: pass them as integers, example.astype\(int\)",
+        ),
+    ],
+)
+def test_tokens_that_a_table_does_not_take(example, told, tmp_path):
+    with pytest.raises(ValueError, match=told):
+        exported(made(Tokens), tmp_path, example)

@@ -233,3 +233,63 @@ def test_what_cannot_be_kept_is_told(name, tmp_path):
 def test_two_readouts_are_told(pooled, told, tmp_path):
     with pytest.raises(ValueError, match=told):
         quick_export(built(lambda: Around(lambda _, x: x, lambda _, y: pooled(y))), tmp_path / "m.lnn", example=X[:1])
+
+
+class Toward(nn.Module):
+    """A goal beside each sample and the phase of a walk, below a convolution over time."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.conv, self.rnn = nn.Embedding(5, 2), nn.Conv1d(4 + 1 + 2, 4, 3), CfC(4, AutoNCP(8, 2))
+
+    def forward(self, x, goal, phase):
+        beside = goal.unsqueeze(1).expand(-1, x.shape[1], -1)
+        return self.rnn(padded(self, torch.cat([x, beside, self.table(phase)], -1)))[0]
+
+
+@pytest.mark.parametrize("options", [{}, {"batch": 3, "unroll": 2}, {"window": 10}], ids=str)
+def test_with_constants_and_whole_numbers(options, tmp_path):
+    rng, module = np.random.default_rng(6), built(Toward)
+    example = {"x": X, "goal": rng.standard_normal((3, 1)).astype(np.float32), "phase": rng.integers(0, 5, (3, 30))}
+    quick_export(module, tmp_path / "m.lnn", example=example, constants=["goal"], **options)
+    with torch.no_grad():
+        expected = module(**{name: torch.from_numpy(value) for name, value in example.items()}).numpy()
+    model = lnn_edge.load(tmp_path / "m.lnn")
+    assert sum("last_samples" in pair.input for pair in model.states) == 2
+    if "batch" in options:
+        stream = model.stream(constants={"goal": example["goal"]})
+        got = stream.run({"x": np.swapaxes(X, 0, 1), "phase": example["phase"].T[..., None]})
+        np.testing.assert_allclose(np.swapaxes(got, 0, 1), expected, rtol=0, atol=LIMIT)
+        return
+    got = model.stream(constants={"goal": example["goal"][1]}).run({"x": X[1], "phase": example["phase"][1]})
+    np.testing.assert_allclose(got, expected[1], rtol=0, atol=LIMIT)
+
+
+def test_frames_of_a_camera_stay_frames(tmp_path):
+    module = built(lambda: Around(lambda _, x: (x.float() - earlier(x.float())).flatten(2) / 255.0))
+    frames = np.random.default_rng(2).integers(0, 256, (1, 20, 4)).astype(np.uint8)
+    quick_export(module, tmp_path / "m.lnn", example=frames)
+    model = lnn_edge.load(tmp_path / "m.lnn")
+    assert model.inputs[0].dtype == "uint8"
+    np.testing.assert_allclose(model.stream().run(frames[0]), called(module, frames[0]), rtol=0, atol=LIMIT)
+
+
+def test_of_columns_that_are_centred(tmp_path):
+    module, far = built(LOOKS_BACK["difference"][0]), X + 5.4e6 + np.random.default_rng(0).standard_normal(X.shape)
+    quick_export(module, tmp_path / "m.lnn", example=far, scale_inputs=(5.4e6, 1.5))
+    got = lnn_edge.load(tmp_path / "m.lnn").stream().run(far[2])
+    expected = called(module, ((far[2] - 5.4e6) / 1.5).astype(np.float32))
+    np.testing.assert_allclose(got, expected, rtol=0, atol=LIMIT)
+
+
+def test_what_cannot_be_kept_is_told_of_whole_numbers_too(tmp_path):
+    class Ahead(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.conv, self.rnn = nn.Embedding(6, 4), conv(padding=1), CfC(4, 6)
+
+        def forward(self, x):
+            return self.rnn(channels(self.conv, self.table(x)))[0]
+
+    with pytest.raises(ValueError, match="depends on up to 1 sample after it"):
+        quick_export(built(Ahead), tmp_path / "m.lnn", example=np.random.default_rng(1).integers(0, 6, (3, 30)))

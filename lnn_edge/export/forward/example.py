@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -13,12 +14,18 @@ from ...arrays import Array
 from ...bundle.spec import Dtype, Tensor
 from .scaling import Scale, Scaling
 
-__all__ = ["Example", "first_that_works", "varied"]
+__all__ = ["Example", "ForwardError", "first_that_works", "varied"]
 
 _Way = TypeVar("_Way")
 _Found = TypeVar("_Found")
 
+_DTYPE = re.compile(r"scalar type|same dtype|only applicable to index tensor")  # in torch's words
+
 _TYPES: dict[str, Dtype] = {"float32": "float32", "float64": "float32", "int32": "int32", "uint8": "uint8"}
+
+
+class ForwardError(ValueError):
+    """What the user's own code raised, told with what it was called with."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,8 @@ def first_that_works(ways: Sequence[_Way], tried: Callable[[_Way], _Found]) -> _
     """What the first way of reading an example gives that the model takes.
 
     Raises:
-        TypeError, ValueError: That of the first way, the likeliest, if none works.
+        TypeError, ValueError: If none works, that of the first way, the likeliest; but where this is that the model's
+            code takes no numbers of that dtype, that of the way that came furthest.
     """
     failed: list[Exception] = []
     for way in ways:
@@ -98,4 +106,15 @@ def first_that_works(ways: Sequence[_Way], tried: Callable[[_Way], _Found]) -> _
             return tried(way)
         except (TypeError, ValueError) as error:
             failed.append(error)
-    raise failed[0]
+    raise (
+        failed[0] if not _of_dtype(failed[0]) else min(failed, key=lambda error: 2 * _of_dtype(error) + _of_user(error))
+    )
+
+
+def _of_user(error: Exception) -> bool:
+    """Whether the user's own code raised, and not what export found behind it."""
+    return isinstance(error, ForwardError)
+
+
+def _of_dtype(error: Exception) -> bool:
+    return _of_user(error) and _DTYPE.search(str(error)) is not None

@@ -23,7 +23,7 @@ from ..cores.liquid import is_core
 from ..cores.timespans import timespans_from_dt
 from ..trace.trace import raised_by_us, users_line
 from .checks import Checks
-from .example import Example
+from .example import Example, ForwardError
 from .scaling import Scale, Scaling, by_tensor
 
 __all__ = [
@@ -139,17 +139,27 @@ class Forward:
             if raised_by_us(error):
                 raise
             named = dict(zip((t.name for t in self._inputs), inputs, strict=True))
-            raise ValueError(self._what_failed(error, named, spans)) from error
+            raise ForwardError(self._what_failed(error, named, spans)) from error
 
     def _what_failed(self, error: Exception, inputs: Mapping[str, torch.Tensor], spans: torch.Tensor | None) -> str:
         """The user's own code raised: what it was called with, and that it is called with other lengths too."""
         order = "batch, time" if self.axis == 1 else "time, batch"
         shapes = ", ".join(f"{name} {list(x.shape)}" for name, x in inputs.items())
         timed = "" if self.time_argument is None or spans is None else f" and {self.time_argument} {list(spans.shape)}"
+        advice = (
+            "Export calls it with one row and with any number of samples, one as well: write it for any length, or "
+            "export what it does with one sample as step=function (--step NAME)"
+        )
+        if "Long, Int" in str(error):  # what torch says of a table
+            advice = "Places in a table are whole numbers: pass them as integers, example.astype(int), or cast here"
+        if isinstance(error, IndexError) and "out of range" in str(error):
+            advice = (
+                "If these are places in a table, it is smaller: correct the example, or say how far the column goes, "
+                "inputs=[..., Feature('kind', limits=(0, 6))] (--inputs ...,kind::0:6)"
+            )
         return (
             f"the model's own forward failed with {type(error).__name__}: {error}{users_line(error)}. It was called "
-            f"with {shapes} ({order}, ...){timed}. Export calls it with one row and with any number of samples, one as "
-            "well: write it for any length, or export what it does with one sample as step=function (--step NAME)"
+            f"with {shapes} ({order}, ...){timed}. {advice}"
         )
 
     def on(self, module: nn.Module, samples: Mapping[str, Array]) -> Any:

@@ -32,7 +32,7 @@ from ..trace.trace import decides, takes_out
 from .closed_loop import closed_loop
 from .kept_states import KeptStates, changing_start
 from .look_back.kept import LookBack, possible_starts
-from .look_back.sight import Looking, Sight
+from .look_back.sight import Looking
 from .patching import After, States
 from .pooling import differing_readouts, pooling, steps_as_called
 from .protocol import NOT_CAUSAL, Results
@@ -75,12 +75,9 @@ class TrainedNetwork:
         self._recording = {name: rows[0] for name, rows in example.rows.items()}
         self.states = self._core_states
         rows = {name: value[:, 0] for name, value in self._recording.items()}
-        self._looking = Looking(partial(self._forward.on, self._module), self._kept, self._leaves, rows)
+        self._looking = Looking(partial(self._forward.on, self._module), self._kept, self._leaves, rows, self.inputs)
         self._look_back: LookBack | None = None
-        # what is looked at are other numbers than the recorded ones, which whole numbers and constants cannot be
-        self._can_look = all(t.dtype == "float32" and not t.constant and not t.center for t in self.inputs)
-        self._can_look &= not example.scalars
-        if self._can_look and not attributes.names:
+        if not attributes.names:
             self._find_look_back()
         named = dict(zip(self._layers, self.core_maths, strict=True))
         self._traced = TracedStep(self._module, self._traced_sample, self.inputs, self.states, named)
@@ -94,7 +91,7 @@ class TrainedNetwork:
         if self._forward.checks.number:
             return takes_out(self._forward.checks.number)
         try:
-            sight = self._looking.sight() if self._can_look else Sight()
+            sight = self._looking.sight()
             pooled = any(leaf.time_axis is None for leaf in self._leaves)
             return (
                 (differing_readouts(self, self._leaves, self._recording) if pooled else "")
@@ -134,7 +131,7 @@ class TrainedNetwork:
     ) -> tuple[list[Array], States]:
         """One sample of one row, with the last ones."""
         after: After = [None] * len(self._layers)
-        own, count = [value.squeeze(self._forward.axis) for value in inputs], len(self._core_states)
+        own, count = self._without_time(inputs), len(self._core_states)
         with torch.no_grad():
             run = self._kept.one_sample(states, spans, after)
             values, kept = look_back.stepped(self._module, own, states[count:], spans, run)
@@ -153,8 +150,7 @@ class TrainedNetwork:
         if self._look_back is not None:
             after: After = [None] * len(self._layers)
             run, count = self._kept.one_operation(states, after), len(self._core_states)
-            own = self._forward.one_sample(inputs)
-            rows = [value.squeeze(self._forward.axis) for value in own]
+            rows = self._without_time(self._forward.one_sample(inputs))
             outputs, kept = self._look_back.traced(module, rows, states[count:], span, run)
             raw = [leaf.raw(value) for leaf, value in zip(self._leaves, outputs, strict=True)]
             return raw, [*self._kept.collected(after), *kept]
@@ -163,6 +159,11 @@ class TrainedNetwork:
         with self._kept.tracing(states) as after:  # what a trace cannot follow, `trace_step` tells
             leaves = pytree.tree_leaves(self._forward.result(module, inputs, spans))
         return [leaf.raw(leaves[leaf.index]) for leaf in self._leaves], self._kept.collected(after)
+
+    def _without_time(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """One sample of some rows, (rows, ...) by input; a constant has no axis of time."""
+        axis = self._forward.axis
+        return [x if t.constant else x.squeeze(axis) for t, x in zip(self.inputs, inputs, strict=True)]
 
     def _pooling(self) -> Readout | None:
         """How it makes its outputs of those of all samples, if each comes once for a recording."""

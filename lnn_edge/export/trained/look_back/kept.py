@@ -87,8 +87,9 @@ class LookBack:
         self.states = tuple(self._state_pairs())
 
     def _state_pairs(self) -> Iterator[StatePair]:
-        for tensor in self._inputs:
-            name = "last_samples" if len(self._inputs) == 1 else f"{tensor.name}.last_samples"
+        streamed = [tensor for tensor in self._inputs if not tensor.constant]
+        for tensor in streamed:
+            name = "last_samples" if len(streamed) == 1 else f"{tensor.name}.last_samples"
             yield state_pair(name, tensor.shape[0], (self._samples - 1) * prod(tensor.shape[1:]))
         if self._counts:
             yield state_pair("seen_samples", self._inputs[0].shape[0], 1)
@@ -126,11 +127,16 @@ class LookBack:
         return outputs, self._after(windows, seen)
 
     def _windows(self, inputs: States, states: States) -> tuple[list[torch.Tensor], torch.Tensor | None]:
-        """Of each input (rows, samples, ...), and the number of samples before this one (rows, 1)."""
-        seen = states[-1] if self._counts else None
-        windows = []
-        for tensor, x, past in zip(self._inputs, inputs, states, strict=False):
-            before = past.reshape(len(x), self._samples - 1, *tensor.shape[1:])
+        """Of each input (rows, samples, ...), and the number of samples before this one (rows, 1).
+
+        A constant stays as it is, (rows, ...). Whole numbers are kept as float32, which holds them.
+        """
+        seen, windows, kept = states[-1] if self._counts else None, [], iter(states)
+        for tensor, x in zip(self._inputs, inputs, strict=True):
+            if tensor.constant:
+                windows.append(x)
+                continue
+            before = next(kept).reshape(len(x), self._samples - 1, *x.shape[1:]).to(x.dtype)
             if self._start.first and seen is not None:
                 begun = seen.reshape(len(x), 1, *[1] * (x.dim() - 1)) > 0.5
                 before = torch.where(begun, before, x.unsqueeze(1))
@@ -138,7 +144,11 @@ class LookBack:
         return windows, seen
 
     def _after(self, windows: Sequence[torch.Tensor], seen: torch.Tensor | None) -> list[torch.Tensor]:
-        kept = [window[:, 1:].reshape(len(window), -1) for window in windows]
+        kept = [
+            window[:, 1:].reshape(len(window), -1).float()
+            for tensor, window in zip(self._inputs, windows, strict=True)
+            if not tensor.constant
+        ]
         return kept if seen is None else [*kept, (seen + 1.0).clamp(max=float(self._samples))]
 
     def _run(
@@ -186,15 +196,20 @@ class LookBack:
             result, hx = part.convention.returned(y, states, batched)
             return (part.lengthened(result, part.length(x), batched), hx), states
 
-        inputs = [window[:, window.shape[1] - length :] for window in windows]
-        spans = None if span is None else span.reshape(-1, 1).expand(-1, length)
-        if self._forward.axis == 0:
-            inputs, spans = [x.transpose(0, 1) for x in inputs], None if spans is None else spans.transpose(0, 1)
+        inputs = [
+            window if tensor.constant else self._placed(window[:, window.shape[1] - length :])
+            for tensor, window in zip(self._inputs, windows, strict=True)
+        ]
+        spans = None if span is None else self._placed(span.reshape(-1, 1).expand(-1, length))
         with self._kept.patcher.patched(replacement):
             traced = torch.compiler.is_exporting()  # what a trace cannot follow, `trace_step` tells
             result = self._forward.result if traced else self._forward.call
             leaves = pytree.tree_leaves(result(module, inputs, spans))
         return reached[0] if reached else [_newest(leaves[leaf.index], leaf) for leaf in self._leaves]
+
+    def _placed(self, window: torch.Tensor) -> torch.Tensor:
+        """Samples (rows, time, ...) as the forward takes them."""
+        return window if self._forward.axis == 1 else window.transpose(0, 1)
 
 
 def _nothing(part: Part, sample: torch.Tensor) -> tuple[torch.Tensor, States]:

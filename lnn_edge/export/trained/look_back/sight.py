@@ -11,6 +11,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from ....arrays import Array
+from ....bundle.spec import Tensor
 from ....wording import plural
 from ...forward.forward import Leaf
 from ..kept_states import KeptStates
@@ -103,12 +104,19 @@ class Looking:
         kept: Its cores.
         leaves: Its outputs.
         recording: Samples by input, (T, ...).
+        inputs: The inputs; a constant stays what it is, and whole numbers stay among those of its recording.
     """
 
     def __init__(
-        self, called: Called, kept: KeptStates, leaves: Sequence[Leaf], recording: Mapping[str, Array]
+        self,
+        called: Called,
+        kept: KeptStates,
+        leaves: Sequence[Leaf],
+        recording: Mapping[str, Array],
+        inputs: Sequence[Tensor],
     ) -> None:
         self._called, self._kept, self._leaves, self._recording = called, kept, leaves, recording
+        self._inputs = inputs
 
     def around(self) -> bool:
         """Whether something depends on other samples than its own: a quick look, over a few samples."""
@@ -162,8 +170,10 @@ class Looking:
         """How outputs and inputs of cores change with a part of the samples, by place; whether outputs without do."""
         one = self._samples(length)
         other = {name: value.copy() for name, value in one.items()}
-        for value in other.values():
-            value[part] = 0.7 - 0.6 * value[part]
+        for tensor in self._inputs:
+            if not tensor.constant:
+                value = other[tensor.name]
+                value[part] = _another(tensor, value[part], self._recording[tensor.name])
         (outputs, inputs), (others, other_inputs) = self._values(one), self._values(other)
         differ = [_apart(a, b) for a, b in zip(outputs, others, strict=True)]
         placed = [leaf.time_axis is not None for leaf in self._leaves]
@@ -192,12 +202,31 @@ class Looking:
         ]
 
     def _samples(self, length: int) -> dict[str, Array]:
-        """So many samples, no two of them alike."""
-        gain = np.random.default_rng(0).uniform(0.5, 1.5, length).astype(np.float32)
-        return {
-            name: np.resize(rows, (length, *rows.shape[1:])) * gain.reshape(-1, *[1] * (rows.ndim - 1))
-            for name, rows in self._recording.items()
-        }
+        """So many samples, no two of them alike; whole numbers in a new order."""
+        rng = np.random.default_rng(0)
+        gain = rng.uniform(0.5, 1.5, length).astype(np.float32)
+        samples = {}
+        for tensor in self._inputs:
+            rows = self._recording[tensor.name]
+            own = np.resize(rows, (length, *rows.shape[1:]))
+            if tensor.dtype != "float32" and not tensor.constant:
+                own = own[rng.permutation(length)]
+            elif not tensor.constant:
+                center = np.array(tensor.center or 0.0, rows.dtype)
+                own = center + (own - center) * gain.reshape(-1, *[1] * (rows.ndim - 1))
+            samples[tensor.name] = own
+        return samples
+
+
+def _another(tensor: Tensor, values: Array, recorded: Array) -> Array:
+    """Other samples than these: of whole numbers, each becomes the next one that its recording holds."""
+    if tensor.dtype != "float32":
+        held = np.unique(recorded)
+        following: Array = held[(np.searchsorted(held, values) + 1) % len(held)]
+        return following
+    center = np.array(tensor.center or 0.0, values.dtype)
+    changed: Array = center + 0.7 - 0.6 * (values - center)
+    return changed
 
 
 def _apart(one: Array, other: Array) -> Array:
