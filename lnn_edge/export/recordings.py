@@ -94,8 +94,7 @@ def examples(
             f"`example` has recordings of different lengths per input: {lengths}, expected (batch, time, ...) each. "
             f"{_TIME}. If one is given once per recording, name it: constants=['...']"
         )
-    read = [made for way in fitting for made in _with_constants(way, {n: values[n] for n in once}, batch)]
-    first, *others = read
+    first, *others = _all_with_constants(fitting, {name: values[name] for name in once}, batch)
     whole = [_scaled(first, batch, scale_inputs)]  # raises what the likeliest way has to say
     for other in others:
         with contextlib.suppress(ValueError):
@@ -197,6 +196,22 @@ def _dtypes(reading: _Reading, features: int | None = None) -> Iterator[_Reading
         yield _Reading([row.astype(dtype, copy=False) for row in reading.rows], reading.scalar, reading.batched)
 
 
+def _all_with_constants(
+    ways: Sequence[Mapping[str, _Reading]], constants: Mapping[str, Any], batch: int
+) -> list[Example]:
+    """Every way with every way of reading the constants; a way that they do not fit is none, if there is another."""
+    read: list[Example] = []
+    failed: list[ValueError] = []
+    for way in ways:
+        try:
+            read += _with_constants(way, constants, batch)
+        except ValueError as error:
+            failed.append(error)
+    if not read:
+        raise failed[0]
+    return read
+
+
 def _with_constants(way: Mapping[str, _Reading], constants: Mapping[str, Any], batch: int) -> Iterator[Example]:
     """A way of reading what comes with each sample, with every way of reading the constants."""
     first = next(iter(way.values()))
@@ -220,12 +235,12 @@ def _constant(name: str, value: Any, beside: _Reading) -> _Reading:
     if array.ndim == 0:
         rows = [array] * count
     elif beside.batched:
-        if len(array) != count:
+        if len(array) != count and array.ndim > 1:
             raise ValueError(
                 f"constant `example['{name}']` has shape {array.shape} for {count} recordings, expected one for each: "
                 f"({count}, ...)"
             )
-        rows = list(array)
+        rows = list(array) if len(array) == count else [array] * count  # the same for all of them
     else:
         rows = [array[0] if array.ndim > 1 and len(array) == 1 else array]
     scalar = rows[0].ndim == 0

@@ -82,6 +82,8 @@ class ConstantInputs:
 def _merged(name: str, whole: Array, value: Any, rows: Sequence[int]) -> Array:
     """The constants of all rows, some of them new."""
     array = np.asarray(value)
+    if (*array.shape, 1) == (len(rows), *whole.shape[1:]):  # a number for each row
+        array = array[..., np.newaxis]
     if array.shape != (len(rows), *whole.shape[1:]):
         raise ValueError(
             f"constant `{name}` has shape {array.shape} for {len(rows)} rows, expected {(len(rows), *whole.shape[1:])}"

@@ -53,9 +53,7 @@ class InputPort:
         if type(value) is not ndarray or value.dtype is not self._dtype:
             value = self._converted(value)
         if value.shape != self.shape:
-            if value.shape or self.shape != (1,):  # one number is a sample of one feature
-                raise ValueError(self._shape_message(value.shape))
-            value = value.reshape(1)
+            value = self._with_feature(value)
         self._view[...] = value
         isfinite(self._flat, self._flat_flags)
         if 0 in self._flags:
@@ -71,6 +69,12 @@ class InputPort:
     def write(self, value: Array) -> None:
         """Go back to what `read` gave."""
         self._view[...] = value
+
+    def _with_feature(self, value: Array) -> Array:
+        """A number for each row and sample, where there is one feature: its axis may be left out."""
+        if self.shape != (*value.shape, 1):
+            raise ValueError(self._shape_message(value.shape))
+        return value[..., np.newaxis]
 
     def _converted(self, value: Any) -> Array:
         try:
@@ -176,9 +180,7 @@ class _CentredPort(InputPort):
         """
         raw = self._as_float64(value)
         if raw.shape != self.shape:
-            if raw.shape or self.shape != (1,):
-                raise ValueError(self._shape_message(raw.shape))
-            raw = raw.reshape(1)
+            raw = self._with_feature(raw)
         self._raw[...] = raw
         with np.errstate(over="ignore", invalid="ignore"):
             np.subtract(self._raw, self._center, out=self._view, casting="same_kind")

@@ -52,7 +52,7 @@ def _check_recording(name: str, value: Any, sample: tuple[int, ...], manifest: M
         raise ValueError(f"`{name}` is no array: {error}. But {wanted}") from error
     if shape in ((), (0,)) or shape[1:] == sample:  # a single value, which is refused by its length, or an empty list
         return
-    if sample == (1,) and len(shape) == 1 and manifest.unroll == 1:  # a number for each sample
+    if (*shape[1:], 1) == sample:  # a number for each sample and row
         return
     advice = ""
     if manifest.unroll > 1:

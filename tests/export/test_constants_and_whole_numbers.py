@@ -473,3 +473,51 @@ def test_many_columns_of_whole_numbers_take_few_calls(tmp_path):
 def test_tokens_that_a_table_does_not_take(example, told, tmp_path):
     with pytest.raises(ValueError, match=told):
         exported(made(Tokens), tmp_path, example)
+
+
+@pytest.mark.parametrize(
+    "example",
+    [
+        {"x": X[0], "goal": GOALS[0]},  # one recording
+        {"x": X, "goal": GOALS[0]},  # the same goal for all recordings
+    ],
+    ids=["of-one", "of-all"],
+)
+def test_a_constant_without_an_axis_of_recordings(example, tmp_path):
+    module = made(Reaching)
+    model = exported(module, tmp_path, example, constants=["goal"])
+    got = model.stream(constants={"goal": GOALS[1]}).run({"x": X[1]})
+    np.testing.assert_allclose(got, by_author(module, X[1:2], GOALS[1:2]), rtol=0, atol=1e-5)
+
+
+def test_what_has_a_default_is_an_input_if_it_is_recorded(tmp_path):
+    class Assisted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.towards = CfC(3, 6), nn.Linear(2, 6)
+
+        def forward(self, x, goal=None, hx=None):
+            y, hx = self.rnn(x, hx)
+            return (y if goal is None else y + self.towards(goal).unsqueeze(1)), hx
+
+    module = made(Assisted)
+    model = exported(module, tmp_path, {"x": X, "goal": GOALS})
+    got = model.stream(constants={"goal": GOALS[1]}).run({"x": X[1]})
+    with torch.no_grad():
+        expected = module(torch.from_numpy(X[1:2]), torch.from_numpy(GOALS[1:2]))[0][0].numpy()
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
+
+
+def test_tokens_and_numbers_of_several_rows_need_no_axis_for_features(tmp_path):
+    module = made(Tokens)
+    quick_export(module, tmp_path / "t.lnn", example=TOKENS, batch=4, unroll=2)
+    got = lnn_edge.load(tmp_path / "t.lnn").stream().run(TOKENS.T)
+    with torch.no_grad():
+        expected = module(torch.from_numpy(TOKENS)).numpy()
+    np.testing.assert_allclose(np.swapaxes(got, 0, 1), expected, rtol=0, atol=1e-5)
+    module, devices = made(PerDevice), RNG.integers(0, 7, 6)
+    quick_export(module, tmp_path / "d.lnn", example={"x": X, "device": devices}, batch=3)
+    stream = lnn_edge.load(tmp_path / "d.lnn").stream(constants={"device": devices[:3]})
+    stream.reset(rows=[1], constants={"device": devices[4:5]})
+    got = stream.run({"x": np.swapaxes(X[:3], 0, 1)})[:, 1]
+    np.testing.assert_allclose(got, by_author(module, X[1:2], devices[4:5]), rtol=0, atol=1e-5)

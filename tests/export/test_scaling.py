@@ -242,3 +242,9 @@ def test_a_center_that_was_changed_is_noticed(tmp_path):
     (tmp_path / "m.lnn/manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(BundleError):
         lnn_edge.load(tmp_path / "m.lnn")
+
+
+def test_moments_that_keep_the_axes_of_recordings_and_time(tmp_path):
+    module, mean, std = made(), NEAR.mean((0, 1), keepdims=True), NEAR.std((0, 1), keepdims=True)
+    model = exported(module, tmp_path, NEAR, scale_inputs=(mean, std))
+    np.testing.assert_allclose(model.stream().run(NEAR[0]), by_author(module, NEAR[0], mean[0], std[0]), atol=2e-6)

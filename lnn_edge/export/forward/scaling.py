@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -99,16 +100,28 @@ def by_tensor(argument: str, scaling: Scale, tensors: Sequence[Tensor]) -> dict[
             )
         scaling = {names[0]: scaling}
     shapes = {t.name: t.shape[1:] for t in tensors}
+    scaling = dict(scaling)
     for name, own in scaling.items():
         if name not in shapes:
             raise ValueError(f"`{argument}` names '{name}'. {choices(name, shapes)}")
+        own = scaling[name] = _without_leading_axes(own, len(shapes[name]))
         for what, value in (("mean", own.mean), ("std", own.std)):
             if not _fits(value.shape, shapes[name]):
                 raise ValueError(
                     f"`{argument}` has a {what} of shape {value.shape}, but '{name}' has samples of shape "
                     f"{shapes[name]}: expected one number, or one per column"
                 )
-    return dict(scaling)
+    return scaling
+
+
+def _without_leading_axes(own: Scaling, axes: int) -> Scaling:
+    """Without axes of length 1 for recordings and time, which `keepdims` leaves."""
+
+    def cut(value: Array) -> Array:
+        spare = max(0, value.ndim - axes)
+        return value.reshape(value.shape[spare:]) if value.shape[:spare] == (1,) * spare else value
+
+    return dataclasses.replace(own, mean=cut(own.mean), std=cut(own.std))
 
 
 def _fits(shape: tuple[int, ...], sample: tuple[int, ...]) -> bool:

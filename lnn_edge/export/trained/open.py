@@ -16,7 +16,7 @@ from ..cores.find import ReadCore, find_cores, find_parts, is_batch_first, is_li
 from ..cores.liquid import LoopedCell, core_from_module, is_core
 from ..cores.wrappers import plain_names, unwrapped
 from ..forward.example import Example
-from ..forward.forward import STATE_NAMES, needed_arguments
+from ..forward.forward import STATE_NAMES, TIME_NAMES, needed_arguments
 from .layer import TrainedLayer
 from .network import TrainedNetwork
 from .protocol import Trained
@@ -146,7 +146,10 @@ def _open_network(module: nn.Module, example: object) -> OpenedModule:
 
 
 def _network_inputs(module: nn.Module, example: object) -> list[str]:
-    """Arguments of the forward; what is called like a state is an input if it is the only one, or in the example."""
+    """Arguments of the forward that it needs, or that the example holds.
+
+    What is called like a state is an input if it is the only one, or in the example.
+    """
     needed = needed_arguments(module)
     recorded = [str(name) for name in example] if isinstance(example, Mapping) else []
     states = [name for name in needed if name in STATE_NAMES and name not in recorded]
@@ -155,6 +158,10 @@ def _network_inputs(module: nn.Module, example: object) -> list[str]:
             f"the forward needs `{states[0]}` in every call, and export cannot know what to pass at the start of a "
             f"sequence. Give it a default: {states[0]}=None. If it is an observation, record it in the example as well"
         )
+    names = inspect.signature(module.forward).parameters
+    optional = [name for name in recorded if name in names and name not in needed and name not in TIME_NAMES]
+    if optional and set(needed) <= set(recorded):  # what has a default, and is recorded, is given
+        return [name for name in names if name in recorded]
     return ["input"] if len(needed) == 1 or _hands_on(module) else needed
 
 
