@@ -180,7 +180,7 @@ def export_model(
         rows = None if read is None else {name: list(arrays) for name, arrays in read.rows.items()}
         named = with_legal_numbers(named_tensors("inputs", own.inputs, inputs, rows), own, rows)
         first = excite(named, when, rows, length.causal, least=1)
-        classified = checked_probabilities(probabilities, own, first, when)
+        classified = checked_probabilities(probabilities, own, first, when, scaling[1])
         given = own if classified is None else WithProbabilities(own, classified)
         check_causal(given, first, when, length.causal)
         return _Opened(given, rows, named, classified)

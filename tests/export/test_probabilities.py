@@ -126,6 +126,7 @@ def test_a_forward_that_returns_the_last_logits(tmp_path):
         (lambda: built(Classifier, 1, after=torch.sigmoid), True, ValueError, "holds probabilities already"),
         (lambda: built(Two), True, ValueError, r"has the outputs \['policy', 'value'\]: say which of them"),
         (lambda: built(Two), "polcy", ValueError, "'polcy'.*policy"),
+        (lambda: built(after=lambda z: z.argmax(-1)), True, ValueError, "holds whole numbers, the classes themselves"),
         (built, 3, TypeError, "`probabilities` is 3, expected True, or the name of an output"),
         (lambda: built(after=lambda z: z.unflatten(-1, (1, 3))), True, ValueError, r"has shape \[1, 3\] per sample"),
         (lambda: built(pools=lambda z: z.mean(1)), True, ValueError, "probabilities of a mean are no mean of"),
@@ -135,6 +136,13 @@ def test_refusals(tmp_path, make, asked, error, message):
     with pytest.raises(error, match=message):
         quick_export(make(), tmp_path / "m.lnn", example=X, probabilities=asked)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_scaled_logits_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="`scale_outputs` scales output 'output', which holds logits"):
+        quick_export(built(), tmp_path / "m.lnn", example=X, probabilities=True, scale_outputs=(1.0, 2.0))
+    options = {"probabilities": "policy", "scale_outputs": {"value": (1.0, 2.0)}}
+    assert quick_export(built(Two), tmp_path / "m.lnn", example=X, **options).passed
 
 
 def test_logits_between_0_and_1_are_no_probabilities(tmp_path):

@@ -15,6 +15,7 @@ from ...bundle.spec import Core, Readout, StatePair, Tensor, Time
 from ...verify.samples import Excitation
 from ...wording import choices
 from ..forward.forward import Known
+from ..forward.scaling import Scale, by_tensor
 from .protocol import Results, Trained
 
 __all__ = ["WithProbabilities", "checked_probabilities"]
@@ -110,7 +111,9 @@ def _probabilities(logits: Array) -> Array:
     return torch.softmax(values, -1).numpy()
 
 
-def checked_probabilities(asked: object, model: Trained, samples: Excitation, time: Time) -> str | None:
+def checked_probabilities(
+    asked: object, model: Trained, samples: Excitation, time: Time, scaling: Scale = None
+) -> str | None:
     """The name of the output that is to become probabilities; `None` for none.
 
     Args:
@@ -118,11 +121,12 @@ def checked_probabilities(asked: object, model: Trained, samples: Excitation, ti
         model: The model.
         samples: Samples to look at what it gives.
         time: How it sees time.
+        scaling: How outputs are scaled, which logits are not.
 
     Raises:
         TypeError: If it is neither.
-        ValueError: If there is no such output, it is no vector of logits, or holds probabilities already, or the
-            forward pools logits over time.
+        ValueError: If there is no such output, it is no vector of logits, or holds probabilities or classes already, or
+            the forward pools logits over time.
     """
     if asked is None or asked is False:
         return None
@@ -138,7 +142,17 @@ def checked_probabilities(asked: object, model: Trained, samples: Excitation, ti
             "probabilities. Let it return the logits of each sample and export with readout='mean', which is the mean "
             "of their probabilities, or take the softmax before the mean"
         )
+    if tensor.name in by_tensor("scale_outputs", scaling, model.outputs):
+        raise ValueError(
+            f"`scale_outputs` scales output '{tensor.name}', which holds logits: what its probabilities are made of has "
+            "no units. Leave it out, or name the other outputs, scale_outputs={'...': (mean, std)}"
+        )
     values = model.stepped(samples, time)[tensor.name]
+    if values.shape[-1] == 1 and np.array_equal(values, np.rint(values)):
+        raise ValueError(
+            f"output '{tensor.name}' holds whole numbers, the classes themselves and no logits (an argmax, or a "
+            "threshold): let the forward return what they are made of"
+        )
     if _are_probabilities(values, model.program(time).program, tensor.name):
         raise ValueError(
             f"output '{tensor.name}' holds probabilities already, none below 0 and a sum of 1 in each row: leave "
