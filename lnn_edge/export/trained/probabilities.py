@@ -144,8 +144,8 @@ def checked_probabilities(
         )
     if tensor.name in by_tensor("scale_outputs", scaling, model.outputs):
         raise ValueError(
-            f"`scale_outputs` scales output '{tensor.name}', which holds logits: what its probabilities are made of has "
-            "no units. Leave it out, or name the other outputs, scale_outputs={'...': (mean, std)}"
+            f"`scale_outputs` scales output '{tensor.name}', which holds logits, and what its probabilities are made "
+            "of has no units. Leave it out, or name the other outputs, scale_outputs={'...': (mean, std)}"
         )
     values = model.stepped(samples, time)[tensor.name]
     if values.shape[-1] == 1 and np.array_equal(values, np.rint(values)):
