@@ -36,6 +36,8 @@ __all__ = [
     "positive",
 ]
 
+_MOMENTS = {"mean", "std"}
+
 
 def add_backend_arguments(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
     """Add `--backend` and `--threads`; the choices come from the backend table. `several`: all of it by default."""
@@ -136,13 +138,14 @@ def add_scaling_arguments(parser: argparse.ArgumentParser) -> None:
         "--scale-inputs",
         metavar="FILE",
         help="mean and std of the training data that the network's inputs were scaled by, so that the bundle takes raw "
-        'units: .json, {"mean": [0.1, 9.8], "std": [1.2, 3.4]}, or .npz, np.savez("scale.npz", mean=..., std=...)',
+        'units: .json, {"mean": [0.1, 9.8], "std": [1.2, 3.4]}, or .npz, np.savez("scale.npz", mean=..., std=...); of '
+        'several inputs {"x": {"mean": 0, "std": 2}}, or x.mean and x.std',
     )
     parser.add_argument("--scale-outputs", metavar="FILE", help="likewise of the targets; the bundle gives raw units")
 
 
-def load_scaling(option: str, name: str | None) -> tuple[Any, Any] | None:
-    """Mean and std from a file, or `None`.
+def load_scaling(option: str, name: str | None) -> tuple[Any, Any] | dict[str, tuple[Any, Any]] | None:
+    """Mean and std from a file, for each input or output where it names several; or `None`.
 
     Raises:
         ValueError: If it does not hold both.
@@ -152,7 +155,7 @@ def load_scaling(option: str, name: str | None) -> tuple[Any, Any] | None:
         return None
     path = Path(name)
     if path.suffix == ".npz":
-        held: Any = _load_npz(path)
+        held: Any = _by_tensor(_load_npz(path))
     elif path.suffix == ".json":
         try:
             held = msgspec.json.decode(path.read_bytes())
@@ -160,10 +163,26 @@ def load_scaling(option: str, name: str | None) -> tuple[Any, Any] | None:
             raise ValueError(f"{option} '{path}' is no JSON: {error}") from error
     else:
         raise ValueError(f"{option} is '{path}', expected a .json or .npz file with mean and std")
-    if not isinstance(held, dict) or set(held) != {"mean", "std"}:
+    if isinstance(held, dict) and held and all(isinstance(own, dict) and set(own) == _MOMENTS for own in held.values()):
+        return {tensor: (own["mean"], own["std"]) for tensor, own in held.items()}
+    if not isinstance(held, dict) or set(held) != _MOMENTS:
         got = sorted(held) if isinstance(held, dict) else type(held).__name__
-        raise ValueError(f"{option} '{path}' holds {got}, expected mean and std")
+        raise ValueError(
+            f"{option} '{path}' holds {got}, expected mean and std, or these for each of several by name: "
+            '{"x": {"mean": ..., "std": ...}}, in .npz x.mean and x.std'
+        )
     return held["mean"], held["std"]
+
+
+def _by_tensor(moments: Mapping[str, Any]) -> dict[str, Any]:
+    """`x.mean` and `x.std` as `x` with both."""
+    if not moments or any("." not in name for name in moments):
+        return dict(moments)
+    nested: dict[str, Any] = {}
+    for name, value in moments.items():
+        tensor, _, what = name.rpartition(".")
+        nested.setdefault(tensor, {})[what] = value
+    return nested
 
 
 class ExampleChoice(Struct, frozen=True):

@@ -16,6 +16,7 @@ from command_line import bare_call, csv_text, samples, table
 from safetensors.torch import save_model
 
 import lnn_edge
+from lnn_edge.cli.options import load_scaling
 from lnn_edge.export.forward.forward import TIME_NAMES
 from lnn_edge.wording import listed
 
@@ -158,6 +159,18 @@ def test_scaling_from_a_file(call, work, short_commands):
     assert (
         "--scale-inputs has a meaning only with --against" in call("verify", "gait.lnn", "--scale-inputs", "x.json")[2]
     )
+
+
+@pytest.mark.parametrize("name", ["s.json", "s.npz"])
+def test_scaling_by_name_from_a_file(name, tmp_path):
+    Path(tmp_path / "s.json").write_text('{"x": {"mean": 7, "std": 2}, "goal": {"mean": [1, 2], "std": 3}}')
+    np.savez(tmp_path / "s.npz", **{"x.mean": 7, "x.std": 2, "goal.mean": [1, 2], "goal.std": 3})
+    found = load_scaling("--scale-inputs", str(tmp_path / name))
+    assert isinstance(found, dict)
+    assert {own: tuple(map(np.ndarray.tolist, map(np.array, pair))) for own, pair in found.items()} == {
+        "x": (7, 2),
+        "goal": ([1, 2], 3),
+    }
 
 
 @pytest.mark.parametrize(

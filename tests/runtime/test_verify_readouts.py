@@ -6,9 +6,12 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from bundles import copied, resign
 from cases import BY_NAME
 from exports import quick_export
+from ncps.torch import CfC
+from torch import nn
 
 import lnn_edge
 from lnn_edge.bundle.directory import read_bundle
@@ -67,6 +70,30 @@ def test_streams_equal_the_truth(bundles, tmp_path, name, how):
     kinds = {"readout"} if how in ("mean", "vote") else {"windows"} if HOW[how][0] is None else {"readout", "windows"}
     assert {row.segment for row in rows_of(report)} == kinds
     assert all(row.steps == 8 * 12 for row in rows_of(report) if row.segment == "windows")
+
+
+class Toward(nn.Module):
+    """A goal that is given once, beside each sample."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = CfC(3 + 2, 4)
+
+    def forward(self, x, goal):
+        return self.rnn(torch.cat([x, goal.unsqueeze(1).expand(-1, x.shape[1], -1)], -1))[0]
+
+
+@pytest.mark.parametrize("options", [{"readout": "mean"}, {"window": 8, "every": 4, "readout": "mean:2", "batch": 3}])
+def test_with_constants(tmp_path, options):
+    rng = np.random.default_rng(0)
+    example = {"x": rng.standard_normal((3, 20, 3)), "goal": rng.standard_normal((3, 2))}
+    torch.manual_seed(0)
+    module = Toward()
+    quick_export(module, tmp_path / "m.lnn", example=example, **options)
+    report = verify_golden(tmp_path / "m.lnn", progress=silent)
+    assert report.passed, str(report)
+    assert {row.segment for row in rows_of(report)} == {"readout"} | ({"windows"} if "window" in options else set())
+    assert verify_against(module, tmp_path / "m.lnn", example=example, steps=1000, progress=silent).passed
 
 
 def test_a_bundle_without_any_is_verified_as_before(bundles):
