@@ -248,3 +248,20 @@ def test_moments_that_keep_the_axes_of_recordings_and_time(tmp_path):
     module, mean, std = made(), NEAR.mean((0, 1), keepdims=True), NEAR.std((0, 1), keepdims=True)
     model = exported(module, tmp_path, NEAR, scale_inputs=(mean, std))
     np.testing.assert_allclose(model.stream().run(NEAR[0]), by_author(module, NEAR[0], mean[0], std[0]), atol=2e-6)
+
+
+def test_scaling_without_a_name_is_of_what_comes_with_each_sample(tmp_path):
+    class Reach(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = CfC(5, 6)
+
+        def forward(self, x, goal):
+            return self.rnn(torch.cat([x, goal.unsqueeze(1).expand(-1, x.shape[1], -1)], -1))[0]
+
+    module, (mean, std), goals = made(Reach), moments(FAR), RNG.normal(size=(4, 2)).astype(np.float32)
+    model = exported(module, tmp_path, {"x": FAR, "goal": goals}, scale_inputs=(mean, std))
+    with torch.no_grad():
+        scaled = torch.tensor((FAR[:1] - mean) / std, dtype=torch.float32)
+        expected = module(scaled, torch.tensor(goals[:1]))[0].numpy()
+    np.testing.assert_allclose(model.stream(constants={"goal": goals[0]}).run(FAR[0]), expected, atol=2e-6)

@@ -92,8 +92,8 @@ def by_tensor(argument: str, scaling: Scale, tensors: Sequence[Tensor]) -> dict[
     """
     if scaling is None:
         return {}
-    names = [t.name for t in tensors]
     if isinstance(scaling, Scaling):
+        names = [t.name for t in tensors if not t.constant]
         if len(names) > 1:
             raise TypeError(
                 f"the model has {listed(names)}: pass `{argument}` as a dict, {{'{names[0]}': (mean, std)}}"
