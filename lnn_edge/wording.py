@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
-__all__ = ["choices", "listed", "nearest", "plural"]
+__all__ = ["CONTROL", "choices", "listed", "nearest", "plural"]
+
+# Control characters, separators of lines and paragraphs, and marks of direction: what moves a terminal's cursor, breaks
+# a line, or lets text read as another.
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def listed(names: Iterable[str], limit: int = 12) -> str:

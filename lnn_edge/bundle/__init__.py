@@ -11,6 +11,8 @@ program_files    its two files, read
 program_weights  its weights, read in place
 agreement   what a manifest and its step program must agree on
 opset       the operators that model.onnx may hold
+onnx_wire   what model.onnx holds, read with no library and without following anything
+onnx_graph  its operators, types, shapes and cost, checked before a library sees it
 golden      recorded sequences with the results of the trained model
 directory   the directory on disk: read whole, hashed whole, written whole
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import shutil
 import stat
@@ -17,6 +18,7 @@ from ..errors import BundleError
 from ..files import named_in_errors
 from .agreement import differences
 from .manifest import FILES, FileEntry, Manifest, decode_manifest, encode_json
+from .onnx_graph import check_graph
 from .program import StepProgram
 from .program_files import MAX_TEXT_BYTES, decode_program
 from .program_weights import MAX_WEIGHTS_BYTES
@@ -36,10 +38,15 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 SUFFIX = ".lnn"
-# No file of a bundle for a step of this size comes near 1 GiB, and programs have limits of their own; refuse before
-# reading.
-_MAX_BYTES = 1 << 30
-_MAX_BYTES_OF = {PROGRAM_JSON: MAX_TEXT_BYTES, PROGRAM_WEIGHTS: MAX_WEIGHTS_BYTES + (1 << 20)}
+# What a file may have at most; one that has more is refused before a byte is read.
+_MAX_BYTES = {
+    MANIFEST: 32 << 20,  # states have the range of each unit, 60 bytes: half a million units
+    "model.onnx": 2 * MAX_WEIGHTS_BYTES,  # float32 is half of the program's float64, and may be there in four layouts
+    "golden.safetensors": 256 << 20,  # a megabyte, or 16 steps of a few recordings where samples are pictures
+    "report.json": 32 << 20,  # a line for each output and state, backend and recording
+    PROGRAM_JSON: MAX_TEXT_BYTES,
+    PROGRAM_WEIGHTS: MAX_WEIGHTS_BYTES + (1 << 20),
+}
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,7 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     try:
         manifest = decode_manifest(_read(root, MANIFEST))
         files = {name: _read_checked(root, name, manifest.files[name]) for name in FILES[manifest.schema.version]}
+        check_graph(files["model.onnx"])  # here, before anything that could run it has it
         step = _program(files, manifest)
     except BundleError as error:
         raise BundleError(f"bundle '{root}': {error}") from error.__cause__
@@ -110,8 +118,11 @@ def _require_directory(root: Path) -> None:
         raise BundleError(f"'{root}' is a file, but a bundle is a directory that `lnn-edge export` writes")
 
 
-def _read(root: Path, name: str) -> bytes:
-    """Read one regular file; links are refused, because a bundle must not point outside itself."""
+def _read(root: Path, name: str, size: int | None = None) -> bytes:
+    """Read one regular file; links are refused, because a bundle must not point outside itself.
+
+    What it has is known before it is read, and no more is read: a file may be sparse, or grow meanwhile.
+    """
     try:
         descriptor = os.open(root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -123,21 +134,35 @@ def _read(root: Path, name: str) -> bytes:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise BundleError(f"{name} is not a regular file")
-        limit = _MAX_BYTES_OF.get(name, _MAX_BYTES)
-        if status.st_size > limit:
-            raise BundleError(f"{name} has {status.st_size} bytes, more than the {limit} that a bundle may hold")
-        with open(descriptor, "rb", closefd=False) as file:
-            return file.read()
+        _check_size(name, status.st_size, size)
+        with open(descriptor, "rb", buffering=0, closefd=False) as file:
+            data = _whole(file, status.st_size + 1)
     finally:
         os.close(descriptor)
+    if len(data) != status.st_size:
+        raise BundleError(f"{name} changed while it was read, from {status.st_size} bytes on. Try again")
+    return data
+
+
+def _check_size(name: str, found: int, size: int | None) -> None:
+    limit = _MAX_BYTES[name]
+    if found > limit:
+        raise BundleError(f"{name} has {found} bytes, more than the {limit} that a bundle may hold")
+    if size is not None and found != size:
+        raise BundleError(f"{name} has {found} bytes, but the manifest says {size}: it is truncated or changed")
+
+
+def _whole(file: io.RawIOBase, most: int) -> bytes:
+    """What a file has, but no more; one call to the system reads 2 GiB at most, and may read less than it is asked."""
+    parts: list[bytes] = []
+    while most > 0 and (part := file.read(most)):
+        parts.append(part)
+        most -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _read_checked(root: Path, name: str, entry: FileEntry) -> bytes:
-    data = _read(root, name)
-    if len(data) != entry.size:
-        raise BundleError(
-            f"{name} has {len(data)} bytes, but the manifest says {entry.size}: it is truncated or changed"
-        )
+    data = _read(root, name, entry.size)
     digest = hashlib.sha256(data).hexdigest()
     if digest != entry.sha256:
         raise BundleError(

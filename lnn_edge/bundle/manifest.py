@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Literal
 
@@ -14,8 +16,10 @@ import msgspec
 
 from ..errors import BundleError
 from ..format_version import newer_version
+from ..wording import CONTROL
 from .spec import (
     DT_INPUT,
+    MAX_ENDS,
     MAX_UNROLL,
     MAX_WINDOW,
     PROGRAM_JSON,
@@ -41,6 +45,7 @@ __all__ = [
     "FileEntry",
     "Manifest",
     "Schema",
+    "control_characters",
     "decode_manifest",
     "encode_json",
 ]
@@ -53,6 +58,9 @@ FILES = {
 }
 
 _FLOAT32_MAX = 3.4028234663852886e38
+_MAX_ENTRIES = 1 << 21  # of all lists and objects: the ranges of a million units
+# How control characters may stand in the file, escaped or not: half a million ranges hold none, and are not walked.
+_MAYBE_CONTROL = re.compile(rb"\\[bfnrtu]|\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
 
 
 class Schema(Frozen, frozen=True):
@@ -151,6 +159,8 @@ def decode_manifest(data: bytes) -> Manifest:
     Raises:
         BundleError: If it is not JSON, of another or newer schema, or has a missing, unknown or impossible field.
     """
+    if data.count(b",") > _MAX_ENTRIES:  # before anything is made of them
+        raise BundleError(f"manifest.json has more than {_MAX_ENTRIES} entries in its lists and objects")
     try:
         newer = newer_version(data, SCHEMA_VERSION)
         if newer:
@@ -160,6 +170,19 @@ def decode_manifest(data: bytes) -> Manifest:
         raise BundleError(f"manifest.json is not a valid manifest: {error}") from error
     _check(manifest, data)
     return manifest
+
+
+def control_characters(value: object, place: str = "") -> Iterator[str]:
+    """Where the strings of plain values, as JSON has them, hold control characters: `inputs[0].name`."""
+    if isinstance(value, str) and CONTROL.search(value):
+        yield place
+    elif isinstance(value, dict):
+        for key, own in value.items():
+            name = f"{place}.{key}" if place else key
+            yield from [place] if CONTROL.search(key) else control_characters(own, name)
+    elif isinstance(value, (list, tuple)):
+        for k, own in enumerate(value):
+            yield from control_characters(own, f"{place}[{k}]")
 
 
 def _check(manifest: Manifest, data: bytes) -> None:
@@ -175,14 +198,20 @@ def _problems(m: Manifest, data: bytes) -> Iterator[str]:
     if m.digest != _digest(data, m.digest):
         yield "its content does not match its `digest`: a value was changed by hand or on the way"
     expected = FILES[m.schema.version]
+    if _MAYBE_CONTROL.search(data):
+        found = control_characters(msgspec.to_builtins(m))
+        yield from (f"`{place[:200]}` holds a control character" for place in found)
     if set(m.files) != set(expected):
         yield f"`files` lists {sorted(m.files)}, expected {sorted(expected)}"
     if not m.streamed or not m.outputs:
         yield "`inputs` and `outputs` must not be empty, and not all inputs constant"
     if any(t.constant or t.center or t.dtype != "float32" for t in m.outputs):
         yield "`outputs` must be float32, neither constant nor centred"
+    for what, ends in (("inputs", m.inputs), ("outputs", m.outputs), ("states", m.states), ("cores", m.cores)):
+        if len(ends) > MAX_ENDS:
+            yield f"it has {len(ends)} `{what}`, more than the {MAX_ENDS} that a step may have"
     names = [t.name for t in (*m.inputs, *m.outputs)] + [n for s in m.states for n in (s.input, s.output)]
-    repeated = sorted({n for n in [*names, DT_INPUT] if [*names, DT_INPUT].count(n) > 1})
+    repeated = sorted(n for n, count in Counter([*names, DT_INPUT]).items() if count > 1)
     if repeated:
         yield f"tensor names must be unique and not '{DT_INPUT}', got {repeated} more than once"
     yield from _shape_problems(m)

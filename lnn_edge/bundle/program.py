@@ -19,7 +19,6 @@ from .operations import Few, Node
 from .spec import PROGRAM_JSON, PROGRAM_WEIGHTS, Dtype, Frozen
 
 __all__ = [
-    "MAX_ENDS",
     "PROGRAM_VERSION",
     "Elapsed",
     "Input",
@@ -30,7 +29,6 @@ __all__ = [
     "StepProgram",
 ]
 
-MAX_ENDS = 1024  # inputs, states or outputs
 PROGRAM_VERSION = 1
 
 

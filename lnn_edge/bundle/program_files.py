@@ -9,10 +9,10 @@ import msgspec
 from ..errors import BundleError
 from ..format_version import newer_version
 from .operations import OPERATIONS, Node, Operation
-from .program import MAX_ENDS, PROGRAM_VERSION, Elapsed, Input, Output, Program, ProgramSchema, State, StepProgram
+from .program import PROGRAM_VERSION, Elapsed, Input, Output, Program, ProgramSchema, State, StepProgram
 from .program_checks import MAX_NODES, check_program, refuse_above
 from .program_weights import read_weights
-from .spec import PROGRAM_JSON, Frozen
+from .spec import MAX_ENDS, PROGRAM_JSON, Frozen
 from .step_cores import CORES
 
 __all__ = ["MAX_TEXT_BYTES", "decode_program"]

@@ -9,6 +9,7 @@ import msgspec
 
 __all__ = [
     "DT_INPUT",
+    "MAX_ENDS",
     "MAX_UNROLL",
     "MAX_WINDOW",
     "PROGRAM_JSON",
@@ -30,6 +31,7 @@ __all__ = [
     "output_of_state",
 ]
 
+MAX_ENDS = 1024  # inputs, states or outputs of a step
 MAX_UNROLL = 1024  # samples per call; a graph grows with each
 MAX_WINDOW = 1 << 16  # samples of a window, which a stream keeps
 

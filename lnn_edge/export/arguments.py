@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from ..arrays import Array
+from ..bundle.manifest import control_characters
 from ..bundle.spec import MAX_UNROLL, Feature, Precision, Readout, Tensor, Time
 from ..runtime.readouts import parse_readout, readout_text
 from ..runtime.windows import check_window
@@ -18,6 +19,7 @@ from ..wording import choices
 __all__ = [
     "check_batch",
     "check_labels",
+    "check_one_line",
     "check_precision",
     "check_readout",
     "check_unroll",
@@ -95,6 +97,16 @@ def check_readout(given: object, own: Readout | None, windows: tuple[int, int] |
     if found is not None and windows is not None and (found.over or 1) > windows[0]:
         raise ValueError(f"the readout is the {readout_text(found)}, but a window has {windows[0]} samples: `window`")
     return None if found is None or found.kind == "last" else found
+
+
+def check_one_line(named: Mapping[str, object]) -> None:
+    """Refuse names that a manifest must not hold: control characters in what a device prints later.
+
+    Raises:
+        ValueError: Naming the place, as `inputs[0].features[2].unit`.
+    """
+    for place in control_characters(msgspec.to_builtins(named)):
+        raise ValueError(f"`{place}` holds a control character, such as a line break or a tab. Write it without")
 
 
 def check_labels(labels: object, outputs: Sequence[Tensor]) -> tuple[str, ...]:

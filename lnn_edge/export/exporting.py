@@ -25,6 +25,7 @@ from ..verify.report import ExportReport, WindowFinding
 from .arguments import (
     check_batch,
     check_labels,
+    check_one_line,
     check_precision,
     check_readout,
     check_unroll,
@@ -193,6 +194,7 @@ def export_model(
     warn_of_coarse_outputs(scaling[1], trained.outputs)
     classes = check_labels(labels, trained.outputs)
     given = named_tensors("outputs", trained.outputs, outputs if outputs is not None else classes or None)
+    check_one_line({"name": target.stem, "inputs": taken, "outputs": given, "labels": classes})
     program = trained.program(when)
     proving = excite_affordably(
         program,

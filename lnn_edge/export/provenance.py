@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..bundle.spec import Provenance
 from ..machine.describe import package_version
+from ..wording import CONTROL
 
 __all__ = ["installed_versions", "make_provenance"]
 
@@ -18,9 +19,10 @@ _PACKAGES = ("lnn-edge", "torch", "ncps", "onnx", "onnxruntime", "numpy")
 
 def make_provenance(checkpoint_sha256: str | None) -> Provenance:
     """Collect what can be known without asking the network."""
+    command = " ".join([Path(sys.argv[0] or "python").name, *sys.argv[1:]])
     return Provenance(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        command=" ".join([Path(sys.argv[0] or "python").name, *sys.argv[1:]]),
+        command=CONTROL.sub(" ", command),  # a program after `-c` has several lines, a manifest's strings have one
         versions=installed_versions(),
         git_commit=_git_commit(),
         checkpoint_sha256=checkpoint_sha256,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import time
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import lnn_edge
 from lnn_edge import Feature
+from lnn_edge.bundle import directory
 from lnn_edge.bundle.directory import check_target, staged_directory
 from lnn_edge.errors import BundleError, VerificationError
 
@@ -165,12 +167,77 @@ def test_unreadable_file_is_refused(cfc_bundle, open_path, unprivileged, name):
         lnn_edge.load(bundle)
 
 
-def test_huge_file_is_refused_before_it_is_read(cfc_copy):
-    os.truncate(cfc_copy / "report.json", (1 << 30) + 1)
-    with pytest.raises(
-        BundleError, match=r"report\.json has 1073741825 bytes, more than the 1073741824 that a bundle may"
-    ):
+@pytest.fixture
+def reads(monkeypatch) -> list[str]:
+    """What is read of files whose hashes are checked, and of the manifest."""
+    names: list[str] = []
+
+    def whole(file, most):
+        names.append(os.readlink(f"/proc/self/fd/{file.fileno()}").rpartition("/")[2])
+        return directory_whole(file, most)
+
+    directory_whole = directory._whole
+    monkeypatch.setattr(directory, "_whole", whole)
+    return names
+
+
+@pytest.mark.parametrize("name", ALL_FILES)
+def test_huge_file_is_refused_before_it_is_read(cfc_copy, name, reads):
+    """Sparse, so that it takes no room; what the manifest says of its size does not help."""
+    os.truncate(cfc_copy / name, 900 << 20)
+    if name != "manifest.json":
+        entry = directory.FileEntry("0" * 64, 900 << 20)
+        files = manifest_of(cfc_copy).files | {name: entry}
+        directory.write_manifest(cfc_copy, _replaced(manifest_of(cfc_copy), files=files))
+    with pytest.raises(BundleError, match=rf"{name} has 943718400 bytes, more than the \d+ that a bundle may hold"):
         lnn_edge.load(cfc_copy)
+    assert name not in reads
+
+
+@pytest.mark.parametrize("name", CONTENT)
+def test_file_of_another_size_is_not_read(cfc_copy, name, reads):
+    os.truncate(cfc_copy / name, 1000 << 10)
+    with pytest.raises(BundleError, match=rf"{name} has 1024000 bytes, but the manifest says \d+: it is truncated"):
+        lnn_edge.load(cfc_copy)
+    assert name not in reads
+
+
+@pytest.mark.parametrize("name", ALL_FILES)
+@pytest.mark.parametrize("change", [b"more" * 100_000, None], ids=["grows", "shrinks"])
+def test_file_that_changes_while_it_is_read_is_refused(cfc_copy, monkeypatch, name, change):
+    """No more is read than there was at first, and a byte to notice it."""
+    size, given = (cfc_copy / name).stat().st_size, []
+    whole = directory._whole
+
+    def meanwhile(file, most):
+        if most == size + 1:
+            if change:
+                (cfc_copy / name).write_bytes((cfc_copy / name).read_bytes() + change)
+            else:
+                os.truncate(cfc_copy / name, size // 2)
+            given.append(whole(file, most))
+            return given[0]
+        return whole(file, most)
+
+    monkeypatch.setattr(directory, "_whole", meanwhile)
+    with pytest.raises(BundleError, match=rf"{name} changed while it was read, from {size} bytes on"):
+        lnn_edge.load(cfc_copy)
+    assert len(given[0]) == (size + 1 if change else size // 2)
+
+
+def test_file_that_comes_in_pieces_is_whole(cfc_bundle, monkeypatch):
+    """One call to the system may give less than it was asked for."""
+    whole = directory._whole
+
+    class Slow:
+        def __init__(self, file):
+            self.file = file
+
+        def read(self, most):
+            return self.file.read(min(most, 1000))
+
+    monkeypatch.setattr(directory, "_whole", lambda file, most: whole(Slow(file), most))
+    assert lnn_edge.load(cfc_bundle, self_test=False).name == "gait"
 
 
 def test_other_files_beside_are_ignored(cfc_copy):
@@ -313,6 +380,71 @@ def test_inconsistent_manifest_is_refused(cfc_copy, change, expected):
         lnn_edge.load(cfc_copy)
 
 
+HOSTILE = ["a\nb", "\x1b[2J", "\t", "\x7f", "\x85", "\u2028", "\u202egpj.exe", "\u2066"]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
+def test_control_characters_are_refused(cfc_copy, text):
+    resign(cfc_copy, **_feature(name=text)(manifest_of(cfc_copy)))
+    with pytest.raises(
+        BundleError, match=r"inconsistent: `inputs\[0\]\.features\[0\]\.name` holds a control character"
+    ):
+        lnn_edge.load(cfc_copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        (lambda m: {"name": "\a"}, "name"),
+        (_tensor("inputs", name="\0"), r"inputs\[0\]\.name"),
+        (_feature(unit="m\r"), r"inputs\[0\]\.features\[0\]\.unit"),
+        (_state(output="h\n"), r"states\[0\]\.output"),
+        (lambda m: {"cores": (_replaced(m.cores[0], wiring="\b"),)}, r"cores\[0\]\.wiring"),
+        (lambda m: {"cores": (_replaced(m.cores[0], layout=(("\f", 1),)),)}, r"cores\[0\]\.layout\[0\]\[0\]"),
+        (lambda m: {"graph": _replaced(m.graph, operators={"\n": 1})}, r"graph\.operators"),
+        (
+            lambda m: {"verification": _replaced(m.verification, tolerance_reason="\n")},
+            r"verification\.tolerance_reason",
+        ),
+        (
+            lambda m: {"verification": _replaced(m.verification, max_abs_error={"\n": 0.0})},
+            r"verification\.max_abs_error",
+        ),
+        (lambda m: {"provenance": _replaced(m.provenance, command="\n")}, r"provenance\.command"),
+        (lambda m: {"provenance": _replaced(m.provenance, versions={"x": "\n"})}, r"provenance\.versions\.x"),
+        (lambda m: {"labels": ("walk", "\n")}, r"labels\[1\]"),
+    ],
+)
+def test_control_characters_are_refused_wherever_there_is_text(cfc_copy, change, place):
+    resign(cfc_copy, **change(manifest_of(cfc_copy)))
+    with pytest.raises(BundleError, match=rf"inconsistent: `{place}` holds a control character"):
+        lnn_edge.load(cfc_copy)
+
+
+def test_other_text_may_be_in_any_language(cfc_copy):
+    resign(
+        cfc_copy, **_feature(name="\u52a0\u901f\u5ea6 \\n \u00e9\u00a0\u2019", unit="m/s\u00b2")(manifest_of(cfc_copy))
+    )
+    assert lnn_edge.load(cfc_copy, self_test=False).inputs[0].features[0].unit == "m/s\u00b2"
+
+
+@pytest.mark.parametrize("what", ["inputs", "outputs", "states", "cores"])
+def test_manifest_of_thirty_thousand_ends_is_refused_at_once(cfc_copy, what):
+    many = getattr(manifest_of(cfc_copy), what) * 30_000
+    started = time.process_time()
+    resign(cfc_copy, **{what: many})
+    with pytest.raises(BundleError, match=f"it has 30000 `{what}`, more than the 1024 that a step may have"):
+        lnn_edge.load(cfc_copy)
+    assert time.process_time() - started < 5  # it took minutes to count the names of each
+
+
+def test_manifest_of_many_entries_is_refused_before_it_is_decoded(cfc_copy, monkeypatch):
+    monkeypatch.setattr(msgspec.json, "decode", lambda *_, **__: pytest.fail("decoded"))
+    (cfc_copy / "manifest.json").write_bytes(b"[" + b"0," * (3 << 20) + b"0]")
+    with pytest.raises(BundleError, match=r"manifest\.json has more than 2097152 entries"):
+        lnn_edge.load(cfc_copy)
+
+
 def test_unverified_bundle_does_not_run(cfc_copy):
     resign(cfc_copy, verification=_replaced(manifest_of(cfc_copy).verification, status="pending"))
     with pytest.raises(BundleError, match=r"gait\.lnn' was never verified, so it does not run\. Export it again"):
@@ -376,7 +508,7 @@ def test_weights_outside_the_graph_are_refused(cfc_copy, tmp_path, monkeypatch, 
         for key, value in entries.items():
             tensor.external_data.add(key=key, value=value)
 
-    with pytest.raises(BundleError, match=r"model\.onnx cannot be loaded: .*External data path"):
+    with pytest.raises(BundleError, match=r"model\.onnx cannot be loaded: a tensor holds field 1[34]"):
         lnn_edge.load(_graph(cfc_copy, outside))
 
 

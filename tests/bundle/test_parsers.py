@@ -15,6 +15,7 @@ from networks import NETWORKS, built, leaves
 from onnx import TensorProto, helper, numpy_helper
 
 import lnn_edge
+from lnn_edge.bundle.onnx_graph import check_graph
 from lnn_edge.bundle.opset import OPERATORS
 from lnn_edge.bundle.spec import Time
 from lnn_edge.export.step_graph import step_graph
@@ -31,6 +32,7 @@ def test_every_version_takes_every_graph(case: Case, time, batch, unroll, precis
     model = step_graph(
         open_module(case.build()).trained(batch, None).program(time), batch=batch, unroll=unroll, precision=precision
     )
+    check_graph(model.SerializeToString())
     for version in [*NUMBERS, (8, 5)]:  # 8.5 is too old for the runtime, but nothing in these graphs needs more
         assert rules.problems(model, version) == []
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.utils.prune
+from bundles import manifest_of
 from cases import BY_NAME, INPUTS
 from exports import SHORT_PROOF, quick_export
 from ncps.torch import LTC, CfC, LTCCell
@@ -359,6 +360,23 @@ class TestTrapsThatAreHandled:
 
 
 class TestArguments:
+    @pytest.mark.parametrize(
+        ("options", "place"),
+        [
+            ({"inputs": ["a", "b", lnn_edge.Feature("c", "m\ts"), "d", "e"]}, r"inputs\[0\]\.features\[2\]\.unit"),
+            ({"inputs": ["a\x1b[2J", "b", "c", "d", "e"]}, r"inputs\[0\]\.features\[0\]\.name"),
+            ({"labels": ["walk", "sit\nstand", "run"]}, r"labels\[1\]|outputs\[0\]\.features\[1\]\.name"),
+        ],
+    )
+    def test_control_characters(self, tmp_path, options, place):
+        refuse(build(), tmp_path, ValueError, f"`{place}` holds a control character", **options)
+
+    def test_a_command_of_several_lines_is_kept_on_one(self, tmp_path, monkeypatch):
+        """`python -c` has the program among its arguments."""
+        monkeypatch.setattr("sys.argv", ["-c", "first\nsecond\tthird"])
+        quick_export(build(), tmp_path / "m.lnn")
+        assert manifest_of(tmp_path / "m.lnn").provenance.command == "-c first second third"
+
     @pytest.mark.parametrize(
         ("options", "error", "match"),
         [

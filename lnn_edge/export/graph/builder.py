@@ -12,6 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ...arrays import Array
+from ...bundle.onnx_wire import MAX_GRAPH_NODES
 from ...bundle.opset import IR_VERSION, OPERATORS, OPSET
 from ...bundle.spec import Dtype, Graph, Precision
 from ...wording import listed
@@ -208,6 +209,11 @@ def check_limits(model: onnx.ModelProto) -> None:
     domains = {o.domain: o.version for o in model.opset_import}
     if set(domains) != {""} or domains[""] > 18 or model.ir_version > 9 or len(model.functions):
         raise ValueError(f"graph uses opsets {domains}, IR {model.ir_version} or local functions; allowed: opset <= 18")
+    if len(graph.node) > MAX_GRAPH_NODES:
+        raise ValueError(
+            f"the step has {len(graph.node)} nodes, more than the {MAX_GRAPH_NODES} that a device loads. Choose a "
+            "smaller `unroll`"
+        )
     foreign = sorted({node.op_type for node in graph.node} - OPERATORS)
     if foreign:
         raise ValueError(f"graph uses operators outside the portable set: {', '.join(foreign)}")

@@ -38,6 +38,8 @@ class CpuBackend:
         # A step takes microseconds and then waits for the next sample; spinning workers would burn a core meanwhile.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+        # Bytes that begin as onnxruntime's own format does would be read as that, which nothing has checked.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         # The graph holds its weights. One that names other files for them finds none: they were never hashed.
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         try:

@@ -102,6 +102,11 @@ class TestLimits:
         with pytest.raises(ValueError, match="must be one of float32"):
             check_limits(self.one(dtype=TensorProto.DOUBLE))
 
+    def test_too_many_nodes(self, monkeypatch):
+        monkeypatch.setattr("lnn_edge.export.graph.builder.MAX_GRAPH_NODES", 0)
+        with pytest.raises(ValueError, match="the step has 1 nodes, more than the 0 that a device loads"):
+            check_limits(self.one())
+
     def test_dead_value(self):
         model = self.one("Relu")
         model.graph.node.append(helper.make_node("Tanh", ["x"], ["unused"]))
