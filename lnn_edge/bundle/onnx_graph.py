@@ -109,7 +109,10 @@ class _Walk:
     def add(self, node: WireNode) -> None:
         """Check a node, and declare what it makes."""
         _check_form(node)
-        operands = [self._operand(name) for name in node.inputs]
+        try:
+            operands = [self._known[name] for name in node.inputs]
+        except KeyError as error:
+            raise ValueError(f"it takes {error.args[0][:80]!r}, which is not made before it") from None
         results = _RESULTS[node.operator](self, node, operands)
         if len(results) != len(node.outputs):
             raise ValueError(f"it makes {len(node.outputs)} values, expected {len(results)}")
@@ -166,12 +169,6 @@ class _Walk:
             raise ValueError(f"values of more than {MAX_TOTAL_ELEMENTS} elements together")
         self._known[name] = known
 
-    def _operand(self, name: str) -> _Known:
-        known = self._known.get(name)
-        if known is None:
-            raise ValueError(f"it takes {name[:80]!r}, which is not made before it")
-        return known
-
     def _constant(self, name: str) -> WireTensor:
         if name not in self._constants:
             raise ValueError(f"{name[:80]!r} is no constant")
@@ -213,8 +210,9 @@ def _short(values: Sequence[object]) -> str:
 
 def _numbers(operands: Sequence[_Known]) -> int:
     """The type of operands that are numbers, all of the same."""
+    kinds = {operand.kind for operand in operands}
     kind = operands[0].kind
-    if kind not in _NUMBERS or any(operand.kind != kind for operand in operands):
+    if kind not in _NUMBERS or len(kinds) > 1:
         raise ValueError(f"operands of types {_short([operand.kind for operand in operands])}")
     return kind
 
@@ -276,10 +274,14 @@ def _gemm(walk: _Walk, node: WireNode, operands: list[_Known]) -> _Results:
     shape = (a[0], b[1])
     if len(operands) == 3:
         own = operands[2].shape
-        if not 1 <= len(own) <= 2 or any(n not in (1, m) for n, m in zip(own[::-1], shape[::-1], strict=False)):
+        if own != shape[1:] and (not 1 <= len(own) <= 2 or not _spreads(own, shape)):
             raise ValueError(f"an addend {list(own)} for {list(shape)}")
-    walk.count(a[0] * math.prod(b))
+    walk.count(a[0] * a[1] * b[1])
     return [_Known(kind, shape)]
+
+
+def _spreads(own: Shape, shape: Shape) -> bool:
+    return all(n in (1, m) for n, m in zip(own[::-1], shape[::-1], strict=False))
 
 
 def _matmul(walk: _Walk, node: WireNode, operands: list[_Known]) -> _Results:

@@ -101,13 +101,8 @@ _GRAPH = _fields(
     (11, _BYTES, "input", 3 * _MAX_ENDS),
     (12, _BYTES, "output", 3 * _MAX_ENDS),
 )
-_NODE = _fields(
-    (1, _BYTES, "input", 2 * _MAX_ENDS),
-    (2, _BYTES, "output", _MAX_ENDS),
-    (3, _BYTES, "name", 1),
-    (4, _BYTES, "op_type", 1),
-    (5, _BYTES, "attribute", 8),
-)
+_NODE_TEXTS = (1 << 3 | _BYTES, 2 << 3 | _BYTES, 3 << 3 | _BYTES, 4 << 3 | _BYTES)  # input, output, name, op_type
+_NODE_ATTRIBUTE = 5 << 3 | _BYTES
 _ATTRIBUTE = _fields(
     (1, _BYTES, "name", 1),
     (2, _FIXED32, "f", 1),
@@ -168,13 +163,32 @@ class _Reader:
         return [read(span) for span in found.get(name, ())]
 
     def _node(self, span: _Span) -> WireNode:
-        found = self._message(span, _NODE, "a node")
-        attributes = dict(map(self._attribute, found.get("attribute", ())))
-        if len(attributes) != len(found.get("attribute", ())):
-            raise ValueError("a node has an attribute twice")
-        name = self._text(found["name"][0]) if "name" in found else ""
-        operands, results = (self._all(found, end, self._text) for end in ("input", "output"))
-        return WireNode(name, self._text(_one(found, "op_type")), operands, results, attributes)
+        """As `_message`, with a loop of its own: most of a file is nodes, and all of a node is text and attributes."""
+        data, (place, end) = self._data, span
+        found: tuple[list[str], ...] = ([], [], [], [])
+        attributes: dict[str, Attribute] = {}
+        while place < end:
+            tag, stop = data[place], data[place + 1]
+            if stop < 128:
+                place += 2
+            else:
+                stop, place = self._varint(place + 1)
+            stop += place
+            if tag in _NODE_TEXTS:
+                found[(tag >> 3) - 1].append(data[place:stop].decode())
+            elif tag == _NODE_ATTRIBUTE:
+                name, value = self._attribute((place, stop))
+                if name in attributes:
+                    raise ValueError("a node has an attribute twice")
+                attributes[name] = value
+            else:
+                raise ValueError(f"a node holds field {tag >> 3} (wire type {tag & 7}), which lnn-edge does not write")
+            place = stop
+        operands, results, names, operators = found
+        if place > end or len(names) > 1 or len(operators) != 1:
+            raise ValueError("a node has no operator or name, several, or a field that ends beyond it")
+        self._count(len(operands) + len(results) + 2)
+        return WireNode(names[0] if names else "", operators[0], operands, results, attributes)
 
     def _attribute(self, span: _Span) -> tuple[str, Attribute]:
         found = self._message(span, _ATTRIBUTE, "an attribute")
@@ -206,39 +220,41 @@ class _Reader:
         data, (place, end) = self._data, span
         found: dict[str, list[Any]] = {}
         value: Any
-        count = 0
         while place < end:
-            tag = data[place]
-            if tag < 128:  # as nearly all are; a call for each would double the time
-                place += 1
+            tag, value = data[place], data[place + 1]
+            if (
+                tag < 128 and value < 128 and tag & 7 != _FIXED32
+            ):  # as nearly all are; a call for each would double the time
+                place += 2
             else:
                 tag, place = self._varint(place)
+                value, place = (0, place) if tag & 7 == _FIXED32 else self._varint(place)
             if tag not in known:
                 raise ValueError(f"{what} holds field {tag >> 3} (wire type {tag & 7}), which lnn-edge does not write")
-            name, most = known[tag]
-            if tag & 7 == _FIXED32:
+            wire = tag & 7
+            if wire == _BYTES:
+                value = (place, place := place + value)
+            elif wire == _FIXED32:
                 value, place = struct.unpack_from("<f", data, place)[0], place + 4
+            elif value >= 1 << 63:  # whole numbers are signed
+                value -= 1 << 64
+            name, most = known[tag]
+            values = found.get(name)
+            if values is None:
+                found[name] = [value]
+            elif len(values) < most:
+                values.append(value)
             else:
-                value = data[place]
-                if value < 128:
-                    place += 1
-                else:
-                    value, place = self._varint(place)
-                if tag & 7 == _BYTES:
-                    value, place = (place, place + value), place + value
-                elif value >= 1 << 63:  # whole numbers are signed
-                    value -= 1 << 64
-            values = found.setdefault(name, [])
-            if len(values) == most:
                 raise ValueError(f"{what} has more than {most} of `{name}`")
-            values.append(value)
-            count += 1
         if place > end:
             raise ValueError(f"{what} holds a field that ends beyond it")
-        self._left -= count
+        self._count(sum(map(len, found.values())))
+        return found
+
+    def _count(self, fields: int) -> None:
+        self._left -= fields
         if self._left < 0:
             raise ValueError(f"it has more than {_MAX_FIELDS} fields")
-        return found
 
     def _varint(self, place: int) -> tuple[int, int]:
         """A number in groups of seven bits, and where the next field begins."""

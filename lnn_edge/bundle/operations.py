@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from operator import attrgetter
 from typing import Annotated, Any, NamedTuple, Protocol
 
 import msgspec
-import numpy as np
 
 from .spec import Frozen
 
@@ -203,10 +203,13 @@ def _same(_node: Operation, _look: Lookup, shape: Shape) -> Shape:
 def _broadcast(_node: Operation | None, _look: Lookup | None, *shapes: Shape) -> Shape:
     if shapes.count(shapes[0]) == len(shapes):
         return shapes[0]
-    try:
-        return np.broadcast_shapes(*shapes)
-    except ValueError:
-        raise ValueError(f"operands {[list(shape) for shape in shapes]} do not broadcast") from None
+    axes: list[int] = []  # from the last on; NumPy's own function makes arrays of them, which takes three times as long
+    for sizes in zip_longest(*(shape[::-1] for shape in shapes), fillvalue=1):
+        longer = {*sizes} - {1}
+        if len(longer) > 1:
+            raise ValueError(f"operands {[list(shape) for shape in shapes]} do not broadcast")
+        axes.append(longer.pop() if longer else 1)
+    return tuple(axes[::-1])
 
 
 def _reduction(node: Operation, _look: Lookup, shape: Shape) -> Shape:
