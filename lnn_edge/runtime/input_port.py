@@ -77,20 +77,25 @@ class InputPort:
         return value[..., np.newaxis]
 
     def _converted(self, value: Any) -> Array:
+        array = self._real(value, self.tensor.dtype)
+        if self.tensor.dtype != "float32":
+            return self._whole(array)
+        with np.errstate(over="ignore"):
+            return array.astype(np.float32)
+
+    def _real(self, value: Any, best: str) -> Array:
+        """What the caller has as an array of real numbers; `best` is the dtype that it had better have."""
         try:
             array = np.asarray(value)
         except ValueError as error:  # rows of different lengths
             raise ValueError(f"`{self.tensor.name}` is no array: {error}. Expected {self._expected()}") from error
         if array.dtype.kind not in _REAL:
-            takes = "real" if self.tensor.dtype == "float32" else "whole"
+            takes = "whole" if self.tensor.dtype != "float32" else "real"
             raise TypeError(
                 f"`{self.tensor.name}` has dtype {array.dtype}, but model '{self._model_name}' takes {takes} numbers "
-                f"({self.tensor.dtype} best). Type: np.asarray(x, dtype=np.{self.tensor.dtype})"
+                f"({best} best). Type: np.asarray(x, dtype=np.{best})"
             )
-        if self.tensor.dtype != "float32":
-            return self._whole(array)
-        with np.errstate(over="ignore"):
-            return array.astype(np.float32)
+        return array
 
     def _whole(self, array: Array) -> Array:
         """Whole numbers that the input's dtype holds, of any dtype."""
@@ -199,15 +204,7 @@ class _CentredPort(InputPort):
         self.put(value)
 
     def _as_float64(self, value: Any) -> Array:
-        try:
-            array = np.asarray(value)
-        except ValueError as error:
-            raise ValueError(f"`{self.tensor.name}` is no array: {error}. Expected {self._expected()}") from error
-        if array.dtype.kind not in _REAL:
-            raise TypeError(
-                f"`{self.tensor.name}` has dtype {array.dtype}, but model '{self._model_name}' takes real numbers "
-                "(float64 best). Type: np.asarray(x, dtype=np.float64)"
-            )
+        array = self._real(value, "float64")
         if array.dtype.kind == "f" and array.dtype.itemsize <= 4 and not self._told:
             self._told = True
             warnings.warn(
