@@ -511,3 +511,16 @@ def test_tokens_and_numbers_of_several_rows_need_no_axis_for_features(tmp_path):
     stream.reset(rows=[1], constants={"device": devices[4:5]})
     got = stream.run({"x": np.swapaxes(X[:3], 0, 1)})[:, 1]
     np.testing.assert_allclose(got, by_author(module, X[1:2], devices[4:5]), rtol=0, atol=1e-5)
+
+
+def test_a_start_from_a_constant_is_refused_with_what_to_write(tmp_path):
+    class Begins(Reaching):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.start = CfC(3, 4), nn.Linear(2, 4)
+
+        def forward(self, x, goal):
+            return self.rnn(x, torch.tanh(self.start(goal)))[0]
+
+    with pytest.raises(ValueError, match=r"or from a constant input.*what is constant beside each sample, torch.cat"):
+        quick_export(made(Begins), tmp_path / "m.lnn", example={"x": X, "goal": GOALS})

@@ -189,5 +189,6 @@ def changing_start(name: str) -> str:
     """What is wrong with a core that starts from a state of its own in every call."""
     return (
         f"the forward starts the core '{name}' from a state that differs from call to call: it is random, or computed "
-        "from the samples. A stream starts every sequence from one state; pass zeros, or a parameter"
+        "from the samples or from a constant input. A stream starts every sequence from one state: pass zeros or a "
+        "parameter, and what is constant beside each sample, torch.cat([x, goal.unsqueeze(1).expand(-1, T, -1)], -1)"
     )
