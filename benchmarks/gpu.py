@@ -60,7 +60,7 @@ def main() -> int:
     print(f"{'':48}{'min':>9}{'p50':>9}{'p90':>9}{'p99':>9}{'p99.9':>9}{'max':>9}")
     for place, options in kinds(device):
         name = named(place, options)
-        told(failures, name, lambda p=place, o=options, n=name: show(n, timed(made(p, engine, o).run, steps)))
+        told(failures, name, lambda p=place, o=options, n=name: show(n, timed(steps_of(made(p, engine, o)), steps)))
     if arguments.bundle:
         name = "onnxruntime CUDA provider"
         told(failures, name, lambda: show(name, step_with_onnxruntime(arguments.bundle, steps)))
@@ -91,6 +91,12 @@ def made(place: Device, engine: KernelEngine, options: Options) -> GpuStepper:
     return GpuStepper(place, engine, LAYOUT, options)
 
 
+def steps_of(stepper: GpuStepper) -> Callable[[], object]:
+    """A step of a stream: from one place into the other, and from there the next one."""
+    places = itertools.cycle((0, 1))
+    return lambda: stepper.run(next(places))
+
+
 def kinds(device: Device) -> Iterator[tuple[Device, Options]]:
     """Every way to run a step; on a GPU with memory of its own also as if it shared the CPU's, which is slower."""
     shared = copy.copy(device)
@@ -119,37 +125,39 @@ def show_parts(device: Device, engine: KernelEngine, launches: int) -> None:
         show(f"{figure.name} ({figure.includes.partition(';')[0]})", figure.durations)
 
 
-def check_stepper(place: Device, engine: KernelEngine, options: Options, steps: int) -> None:
+def check_stepper(where: Device, engine: KernelEngine, options: Options, steps: int) -> None:
     """Outputs and states of a long stream, through a reset, a snapshot and a step that is refused."""
-    stepper = made(place, engine, options)
-    require(not stepper.refusal, f"{named(place, options)}: {stepper.refusal}")
+    stepper = made(where, engine, options)
+    require(not stepper.refusal, f"{named(where, options)}: {stepper.refusal}")
     random, h = np.random.default_rng(1), np.zeros(SHAPE, np.float32)
-    kept = {"h_in": h}
+    kept, place = {"h_in": h}, 0
     for k in range(steps):
         x = random.standard_normal(SHAPE).astype(np.float32)
         if k == steps // 2:
-            kept = stepper.read_state()
+            kept = {"h_in": stepper.places[place]["h_out"].copy()}
         if k == steps * 3 // 4:
-            stepper.write_state(kept)
+            stepper.write_state(place, kept)
             h = kept["h_in"]
         stepper.sample["input"][...] = x
-        require(stepper.run(), f"{named(place, options)}: step {k} is said to be not finite")
+        require(stepper.run(place), f"{named(where, options)}: step {k} is said to be not finite")
         y, h = expected(x, h)
-        same = np.array_equal(stepper.outputs["output"], y) and np.array_equal(stepper.outputs["h_out"], h)
-        require(same, f"{named(place, options)}: step {k} gave other values than NumPy")
-    check_all_or_nothing(stepper, h, named(place, options))
+        place = 1 - place
+        results = stepper.places[place]
+        same = np.array_equal(results["output"], y) and np.array_equal(results["h_out"], h)
+        require(same, f"{named(where, options)}: step {k} gave other values than NumPy")
+    check_all_or_nothing(stepper, place, h, named(where, options))
 
 
-def check_all_or_nothing(stepper: GpuStepper, h: np.ndarray, name: str) -> None:
+def check_all_or_nothing(stepper: GpuStepper, place: int, h: np.ndarray, name: str) -> None:
     """A result that is not finite leaves the state as it was, again and again."""
     for value in (np.float32("nan"), np.float32("inf")):
         stepper.sample["input"][...] = value
-        require(not stepper.run(), f"{name}: a step of {value} is said to be finite")
-        require(np.array_equal(stepper.read_state()["h_in"], h), f"{name}: a refused step changed the state")
+        require(not stepper.run(place), f"{name}: a step of {value} is said to be finite")
+        require(np.array_equal(stepper.places[place]["h_out"], h), f"{name}: a refused step changed the state")
     stepper.sample["input"][...] = 1.0
-    require(stepper.run(), f"{name}: the step after a refused one is said to be not finite")
+    require(stepper.run(place), f"{name}: the step after a refused one is said to be not finite")
     y, _ = expected(np.ones(SHAPE, np.float32), h)
-    require(np.array_equal(stepper.outputs["output"], y), f"{name}: the step after a refused one is wrong")
+    require(np.array_equal(stepper.places[1 - place]["output"], y), f"{name}: the step after a refused one is wrong")
 
 
 def check_memory(device: Device) -> None:

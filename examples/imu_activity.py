@@ -98,7 +98,7 @@ def train(model: torch.nn.Module, x: np.ndarray, y: np.ndarray, epochs: int) -> 
 def decide(stream: lnn_edge.Stream, recording: np.ndarray) -> list[int]:
     """Stream one recording sample by sample; what is decided at the end of each second, from the outputs up to then."""
     stream.reset()
-    outputs = np.stack([stream.step(sample).copy() for sample in recording])
+    outputs = np.stack([stream.step(sample) for sample in recording])
     ends = range(RATE_HZ, len(recording) + 1, RATE_HZ)
     return [int(outputs[max(0, end - WINDOW) : end].mean(axis=0).argmax()) for end in ends]
 

@@ -90,7 +90,7 @@ def train(model: Tracker, rng: np.random.Generator, updates: int) -> None:
 def streamed(bundle: Path, frames: np.ndarray) -> dict[str, np.ndarray]:
     """One recording, frame by frame, as the robot would: by output, (STEPS, ...)."""
     stream = lnn_edge.load(bundle).stream()
-    found = [{name: value.copy() for name, value in stream.step(frame).items()} for frame in frames]
+    found = [stream.step(frame) for frame in frames]
     return {name: np.stack([step[name] for step in found]) for name in found[0]}
 
 

@@ -47,30 +47,29 @@ AUTO = "auto"  # the fastest for a bundle, which its steps tell
 
 
 class Stepper(Protocol):
-    """One stream's buffers in a backend. Two sets alternate, so a step that fails changes nothing.
+    """One stream's buffers in a backend. It keeps no state: the stream says which place holds the current one.
 
     `sample` holds the writable input buffers, `dt` included, in graph shapes and of the manifest's dtypes, which a run
-    only reads; `outputs` the results of the last `run`, valid until the one after it.
+    only reads. Each of the two `places` holds the results of a step, outputs and next states by graph output name: a
+    run reads the state in one and writes into the other, so a step that fails, or that something interrupts at any
+    point, leaves the place of the current state alone. Whatever a backend keeps besides must be right after that too.
     """
 
     sample: Mapping[str, Array]
-    outputs: Mapping[str, Array]
+    places: tuple[Mapping[str, Array], Mapping[str, Array]]
 
-    def run(self) -> bool:
-        """Compute outputs and next state from `sample` and the current state.
+    def run(self, source: int) -> bool:
+        """Compute outputs and next state from `sample` and the state in place `source`, into the other place.
 
         Returns:
-            Whether all results are finite. Only then has the next state become the current one.
+            Whether all results are finite.
+
+        Raises:
+            BackendError: If the backend fails. What a signal's handler raises meanwhile is not its failure.
         """
 
-    def read_state(self) -> dict[str, Array]:
-        """Copy the current state, by state input name."""
-
-    def read_results(self) -> dict[str, Array]:
-        """Copy outputs and next state of a `run` that returned False, by graph output name, for the message."""
-
-    def write_state(self, state: Mapping[str, Array]) -> None:
-        """Replace the current state; shapes are those of the graph."""
+    def write_state(self, place: int, state: Mapping[str, Array]) -> None:
+        """Put a state, by state input name and shaped as the graph's, into a place."""
 
 
 class Backend(Protocol):

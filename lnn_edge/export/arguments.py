@@ -12,8 +12,8 @@ import numpy as np
 from ..arrays import Array
 from ..bundle.manifest import control_characters
 from ..bundle.spec import MAX_UNROLL, Feature, Precision, Readout, Tensor, Time
+from ..runtime.modes.windows import check_window
 from ..runtime.readouts import parse_readout, readout_text
-from ..runtime.windows import check_window
 from ..wording import choices
 
 __all__ = [

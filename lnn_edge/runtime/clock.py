@@ -1,7 +1,7 @@
 """The stream's clock: which dt goes into the graph, and which must not.
 
-A clock's `put` checks the caller's `dt_s` or `t_s`, writes the graph's `dt` and returns the time of the sample; the
-stream stores it as `last_s` once the step has succeeded, so a refused step does not move the clock.
+A clock's `put` checks the caller's `dt_s` or `t_s`, writes the graph's `dt` and returns the time of the sample. It
+keeps nothing: the stream passes that time as `last_s` with the next sample, so a refused step does not move the clock.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ __all__ = ["Clock", "make_clock"]
 class Clock(Protocol):
     """See the module's text."""
 
-    last_s: float | None
+    def put(self, dt_s: Any, t_s: Any, last_s: float | None) -> float | None:
+        """Check the time of a call's samples after one at `last_s`, write it for the graph, return the last one's time.
 
-    def put(self, dt_s: Any, t_s: Any) -> float | None:
-        """Check the time of a call's samples, write it for the graph, return the last one's time if it is known."""
+        `None` is a time that nobody knows.
+        """
 
 
 def make_clock(manifest: Manifest, buffer: Array | None) -> Clock:
@@ -40,9 +41,8 @@ def make_clock(manifest: Manifest, buffer: Array | None) -> Clock:
 class _FixedClock:
     def __init__(self, name: str) -> None:
         self._name = name
-        self.last_s: float | None = None
 
-    def put(self, dt_s: Any, t_s: float | None) -> None:
+    def put(self, dt_s: Any, t_s: float | None, last_s: float | None) -> None:  # noqa: ARG002 - no time, no last one
         if dt_s is not None or t_s is not None:
             raise ValueError(
                 f"model '{self._name}' was exported with time='fixed' and takes no `dt_s` or `t_s`. "
@@ -58,26 +58,25 @@ class _MeasuredClock:
         self._buffer = buffer
         self._period_s = period_s
         self._range = dt_range_s
-        self.last_s: float | None = None
 
-    def put(self, dt_s: Any, t_s: float | None) -> float | None:
+    def put(self, dt_s: Any, t_s: float | None, last_s: float | None) -> float | None:
         if (dt_s is None) == (t_s is None):
             raise ValueError(_missing_time(self._name, self._period_s))
         now = None if t_s is None else float(t_s)
-        dt = self._checked(dt_s if now is None else self._since(now))
+        dt = self._checked(dt_s if now is None else self._since(now, last_s))
         self._buffer[...] = dt
         if now is not None:
             return now
-        return self.last_s + float(dt) if self.last_s is not None and np.ndim(dt) == 0 else None
+        return last_s + float(dt) if last_s is not None and np.ndim(dt) == 0 else None
 
-    def _since(self, now: float) -> float:
+    def _since(self, now: float, last_s: float | None) -> float:
         if not math.isfinite(now):
             raise ValueError(f"`t_s` is {now}, expected a time in seconds. The state is unchanged")
-        if self.last_s is None:
+        if last_s is None:
             return self._period_s
-        if now <= self.last_s:
-            raise ValueError(_order_message(now, self.last_s))
-        return now - self.last_s
+        if now <= last_s:
+            raise ValueError(_order_message(now, last_s))
+        return now - last_s
 
     def _checked(self, dt_s: Any) -> Any:
         low, high = self._range
@@ -98,20 +97,19 @@ class _UnrollClock:
         self._range = dt_range_s
         # (unroll,) only for a single row: with several rows it could be mistaken for one dt per row
         self._shapes = [(), buffer.shape] if len(buffer) > 1 else [(), buffer.shape[1:], buffer.shape]
-        self.last_s: float | None = None
 
-    def put(self, dt_s: Any, t_s: Any) -> float | None:
+    def put(self, dt_s: Any, t_s: Any, last_s: float | None) -> float | None:
         if (dt_s is None) == (t_s is None):
             raise ValueError(_missing_time(self._name, self._period_s))
         if t_s is not None:
             times = self._times(t_s)
-            self._buffer[...] = _legal_array(self._name, self._since(times), [times.shape], self._range)
+            self._buffer[...] = _legal_array(self._name, self._since(times, last_s), [times.shape], self._range)
             return float(times[-1])
         dt = _legal_array(self._name, dt_s, self._shapes, self._range)
         self._buffer[...] = dt
-        if self.last_s is None or (len(self._buffer) > 1 and dt.ndim):
+        if last_s is None or (len(self._buffer) > 1 and dt.ndim):
             return None
-        return self.last_s + float(np.broadcast_to(dt, self._buffer.shape).sum())
+        return last_s + float(np.broadcast_to(dt, self._buffer.shape).sum())
 
     def _times(self, t_s: Any) -> Array:
         times = np.asarray(t_s, np.float64)
@@ -122,13 +120,13 @@ class _UnrollClock:
             )
         return times
 
-    def _since(self, times: Array) -> Array:
-        since = np.diff(times, prepend=times[0] if self.last_s is None else self.last_s)
-        if self.last_s is None:
+    def _since(self, times: Array, last_s: float | None) -> Array:
+        since = np.diff(times, prepend=times[0] if last_s is None else last_s)
+        if last_s is None:
             since[0] = self._period_s
         if since.min() <= 0:
             k = int(np.argmin(since > 0))
-            raise ValueError(_order_message(times[k], times[k - 1] if k else self.last_s))
+            raise ValueError(_order_message(times[k], times[k - 1] if k else last_s))
         return since
 
 

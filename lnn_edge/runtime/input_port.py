@@ -66,10 +66,6 @@ class InputPort:
         copy: Array = self._view.copy()
         return copy
 
-    def write(self, value: Array) -> None:
-        """Go back to what `read` gave."""
-        self._view[...] = value
-
     def _with_feature(self, value: Array) -> Array:
         """A number for each row and sample, where there is one feature: its axis may be left out."""
         if self.shape != (*value.shape, 1):
@@ -198,10 +194,6 @@ class _CentredPort(InputPort):
         """See `InputPort.read`: as it was passed, in float64."""
         copy: Array = self._raw.copy()
         return copy
-
-    def write(self, value: Array) -> None:
-        """See `InputPort.write`."""
-        self.put(value)
 
     def _as_float64(self, value: Any) -> Array:
         array = self._real(value, "float64")

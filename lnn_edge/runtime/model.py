@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..backends import MeasuresDevice
 from ..bundle.manifest import Manifest
 from ..bundle.spec import StatePair, Tensor, Time
 from ..wording import listed
-from .constants import ConstantInputs
+from .constants import ConstantInputs, kept_constants
+from .modes.mode import copied
+from .modes.plain import Plain
+from .modes.windows import readout_mode
 from .state import State, initial_state
 from .stream import Stream
-from .windows import window_stream
 
 if TYPE_CHECKING:
     from ..backends import Backend
@@ -76,6 +76,7 @@ class Model:
         every: int | None = None,
         readout: bool = True,
         constants: Mapping[str, Any] | None = None,
+        reuse: bool = False,
     ) -> Stream:
         """Start a stream with a state of its own, at the initial state.
 
@@ -90,6 +91,8 @@ class Model:
                 gives the output of each sample.
             constants: The constant inputs of the first sequence by name, shaped as one sample, if the model has any;
                 `reset` takes those of the next.
+            reuse: Whether `step` gives its own buffers, overwritten by the next step, where each result would be a new
+                array. It saves a copy, for loops that count nanoseconds.
 
         Raises:
             TypeError, ValueError: If window and every do not fit together, or not the blocks of a model with `unroll`;
@@ -97,29 +100,27 @@ class Model:
         """
         own = self.manifest.readout if readout else None
         if window is None and every is None and own is None:
-            return self.plain_stream(constants)
+            return self.plain_stream(constants, reuse=reuse)
         known = self.manifest.window
         if window is None and every is not None and known is not None:
             window = known.length
         if every is None and known is not None and known.length == window:
             every = known.every
-        made = window_stream(self.manifest, self._unset_stream, own, window, every)
-        made.reset(constants=constants)
-        return made
+        mode = readout_mode(self.manifest, self._plain, own, window, every)
+        return Stream(self.manifest, mode, mode.start(constants), reuse=reuse)
 
-    def plain_stream(self, constants: Mapping[str, Any] | None = None) -> Stream:
+    def plain_stream(self, constants: Mapping[str, Any] | None = None, *, reuse: bool = False) -> Stream:
         """Start a stream that gives the output of each sample, with a state that is kept.
 
         Raises:
             TypeError, ValueError, NonFiniteError: If a constant is missing, unknown or does not fit.
         """
-        made = self._unset_stream()
-        made.reset(constants=constants)
-        return made
+        mode = self._plain()
+        return Stream(self.manifest, mode, mode.start(constants), reuse=reuse)
 
-    def _unset_stream(self) -> Stream:
-        """A stream that waits for its constants, if the model has any."""
-        return Stream(self.manifest, self._backend.stepper())
+    def _plain(self) -> Plain:
+        """A plain mode with buffers of its own."""
+        return Plain(self.manifest, self._backend.stepper())
 
     def initial_state(self, *, constants: Mapping[str, Any] | None = None) -> State:
         """The state in which every stream starts; it holds the constants, if the model has any.
@@ -130,10 +131,7 @@ class Model:
         start = initial_state(self.manifest)
         if not self.manifest.constants and constants is None:
             return start
-        buffers = {t.name: np.zeros(t.shape, t.dtype) for t in self.manifest.constants}
-        own = ConstantInputs(self.manifest, buffers)
-        own.put(constants)
-        return State(start.tensors, None, own.read())
+        return State(start.tensors, None, kept_constants(ConstantInputs(self.manifest).checked(constants)))
 
     def step(self, x: Any, state: State, *, dt_s: Any = None, t_s: Any = None) -> tuple[Any, State]:
         """Advance by one sample or block, with the state as a value: nothing is kept between calls.
@@ -150,18 +148,23 @@ class Model:
         Raises:
             As `Stream.step` and `Stream.restore`.
         """
-        stream: Stream | None = getattr(self._local, "stream", None)
-        if stream is None:
-            stream = self._local.stream = self._unset_stream()
-        stream.restore(state)
-        if self.manifest.constants and not state.kept:
-            raise ValueError(
-                f"the state holds no constants, and model '{self.name}' has "
-                f"{listed(t.name for t in self.manifest.constants)}. Begin with model.initial_state(constants={{...}})"
-            )
-        y = stream.step(x, dt_s=dt_s, t_s=t_s)
-        copied = {name: array.copy() for name, array in y.items()} if isinstance(y, dict) else y.copy()
-        return copied, stream.snapshot()
+        # Out of reach while it is in use: a signal's handler that interrupts this and steps the model gets another one.
+        plain: Plain = self._local.__dict__.pop("plain", None) or self._plain()
+        try:
+            start = plain.restored(plain.beginning(None), state)
+            if self.manifest.constants and not state.kept:
+                raise ValueError(self._missing_constants())
+            now = plain.advance(start, x, dt_s, t_s)
+            return copied(plain.result(now)), plain.state(now)
+        finally:
+            self._local.plain = plain
+
+    def _missing_constants(self) -> str:
+        names = listed(t.name for t in self.manifest.constants)
+        return (
+            f"the state holds no constants, and model '{self.name}' has {names}. Begin with "
+            "model.initial_state(constants={...})"
+        )
 
     def device_figures(self, steps: int) -> DeviceFigures | None:
         """Measure where the time of a step goes on the backend's device.

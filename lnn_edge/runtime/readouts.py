@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,56 +15,49 @@ LAST = Readout("last")  # where a manifest says nothing
 
 
 class RecentOutputs:
-    """Takes one output after the other and gives the readout of those that count.
+    """The outputs of a sequence that count for its readout. A value: `with_output` gives another one.
 
     Sums of all outputs of a sequence are kept in float64, so a long one loses nothing.
     """
 
-    def __init__(self, readout: Readout) -> None:
-        self._vote = readout.kind == "vote"
-        self._over = 1 if readout.kind == "last" else readout.over
-        self._recent: deque[dict[str, Array]] = deque(maxlen=self._over)
-        self._sums: dict[str, Array] = {}
-        self._count = 0
+    def __init__(self, readout: Readout, count: int = 0, terms: tuple[dict[str, Array], ...] = ()) -> None:
+        self._readout, self._count = readout, count
+        self._terms = terms  # of the last outputs, or their sum where all count
 
-    def clear(self) -> None:
-        """Forget all outputs."""
-        self._recent.clear()
-        self._sums, self._count = {}, 0
-
-    def add(self, outputs: Mapping[str, Array]) -> None:
-        """Take the output of one sample, copied: per name (..., columns)."""
-        terms = {name: _votes(value) if self._vote else value.astype(np.float64) for name, value in outputs.items()}
-        self._count += 1
-        if self._over is None:
-            self._sums = {name: term + self._sums.get(name, 0.0) for name, term in terms.items()}
-        else:
-            self._recent.append(terms)
+    def with_output(self, outputs: Mapping[str, Array]) -> RecentOutputs:
+        """These and the output of one more sample, copied: per name (..., columns)."""
+        vote = self._readout.kind == "vote"
+        terms = {name: _votes(value) if vote else value.astype(np.float64) for name, value in outputs.items()}
+        over = self._over
+        if over is not None:
+            return type(self)(self._readout, self._count + 1, (*self._terms, terms)[-over:])
+        if self._terms:
+            terms = {name: term + self._terms[0][name] for name, term in terms.items()}
+        return type(self)(self._readout, self._count + 1, (terms,))
 
     def value(self) -> dict[str, Array]:
         """The readout, float32, of at least one output."""
         if self._over is None:
-            return {name: (total / self._count).astype(np.float32) for name, total in self._sums.items()}
-        count = len(self._recent)
-        sums = {name: np.sum([own[name] for own in self._recent], axis=0) for name in self._recent[0]}
+            return {name: (total / self._count).astype(np.float32) for name, total in self._terms[0].items()}
+        count = len(self._terms)
+        sums = {name: np.sum([own[name] for own in self._terms], axis=0) for name in self._terms[0]}
         return {name: np.asarray(total / count, np.float32) for name, total in sums.items()}
 
     def read(self) -> dict[str, Array]:
         """What was taken, as arrays, for a snapshot."""
-        kept = [self._sums] if self._over is None and self._sums else list(self._recent)
-        terms = {f"terms.{name}": np.stack([o[name] for o in kept]) for name in (kept[0] if kept else ())}
+        names = self._terms[0] if self._terms else ()
+        terms = {f"terms.{name}": np.stack([own[name] for own in self._terms]) for name in names}
         return {**terms, "count": np.array(self._count)}
 
-    def write(self, kept: Mapping[str, Array]) -> None:
-        """Go back to what `read` gave."""
-        self.clear()
-        self._count = int(kept["count"])
+    def restored(self, kept: Mapping[str, Array]) -> RecentOutputs:
+        """Those of which `read` gave `kept`."""
         terms = {name.removeprefix("terms."): value for name, value in kept.items() if name.startswith("terms.")}
-        rows = [dict(zip(terms, row, strict=True)) for row in zip(*terms.values(), strict=True)]
-        if self._over is None:
-            self._sums = rows[0] if rows else {}
-        else:
-            self._recent.extend(rows)
+        rows = tuple(dict(zip(terms, row, strict=True)) for row in zip(*terms.values(), strict=True))
+        return type(self)(self._readout, int(kept["count"]), rows if self._over is None else rows[-self._over :])
+
+    @property
+    def _over(self) -> int | None:
+        return 1 if self._readout.kind == "last" else self._readout.over
 
 
 def read_out(readout: Readout, outputs: Array, reset: Array) -> Array:
@@ -73,8 +65,8 @@ def read_out(readout: Readout, outputs: Array, reset: Array) -> Array:
     recent, results = RecentOutputs(readout), np.empty(outputs.shape, np.float32)
     for k, output in enumerate(outputs):
         if reset[k]:
-            recent.clear()
-        recent.add({"": output})
+            recent = RecentOutputs(readout)
+        recent = recent.with_output({"": output})
         results[k] = recent.value()[""]
     return results
 

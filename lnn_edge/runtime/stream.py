@@ -3,58 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from threading import get_ident
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..arrays import Array
 from ..bundle.manifest import Manifest
-from ..bundle.spec import DT_INPUT
-from ..errors import NonFiniteError
-from .clock import make_clock
-from .constants import CONSTANT, ConstantInputs
-from .input_port import by_name, feature_label, input_port
+from .alone import Held, claimed, is_interrupted
+from .input_port import by_name
+from .modes.mode import Mode, Moment, copied
 from .readouts import label_of
 from .sequence import check_lengths, check_recording, recording_in_unroll_blocks, samples_from_unroll_blocks
-from .state import State, check_state, initial_state
+from .state import State
 
-if TYPE_CHECKING:
-    from ..backends import Stepper
+__all__ = ["Stream"]
 
-__all__ = ["SECOND_THREAD", "Stream", "checked_rows", "newest_label", "run_recording"]
-
-
-SECOND_THREAD = "this stream is being stepped by another thread. Give each thread its own: model.stream()"
+_T = TypeVar("_T")
 
 
 class Stream:
-    """Steps a model once per sample and keeps its state. Made by `Model.stream()`; `steps` counts the samples.
+    """Steps a model once per sample and keeps its state. Made by `Model.stream()`.
 
-    A step is all or nothing: when it raises, for whatever reason, state and clock are what they were before. Results
-    live in the stream's buffers and last until the next call of `step`; copy what must last longer. A stream is for
-    one thread at a time; a second one gets a RuntimeError. Several streams of one model may run in several threads.
+    A step is all or nothing: when it raises, for whatever reason and at whatever point, state and clock are what they
+    were before. A stream is for one call at a time, `snapshot`, `reset` and `restore` as well: that of a second thread
+    gets a RuntimeError and changes nothing. Several streams of one model may run in several threads.
     """
 
-    fresh = True  # every step has a result; with windows, only those that complete one
-    one_per_call = False  # a block of samples has a result for each
+    def __init__(self, manifest: Manifest, mode: Mode, start: Moment, *, reuse: bool = False) -> None:
+        self._manifest, self._mode = manifest, mode
+        self._advance, self._result = mode.advance, mode.result  # a look-up less in every step
+        self._as_it_is = reuse or mode.new_results
+        self._held: Held = {}
+        # The one reference that a step replaces: an exception arrives before that or after it, and never in between.
+        self._now = start
 
-    def __init__(self, manifest: Manifest, stepper: Stepper) -> None:
-        self._manifest = manifest
-        self._stepper = stepper
-        self._ports = {t.name: input_port(t, stepper.sample[t.name], manifest.name) for t in manifest.streamed}
-        self._constants = ConstantInputs(manifest, stepper.sample)
-        self._squeeze, self._unroll = manifest.batch == 1, manifest.unroll
-        self._heads = frozenset(t.name for t in manifest.outputs)
-        self._result: Any = None
-        only = next(iter(self._ports.values())) if len(self._ports) == 1 else None
-        self._put: Callable[[Any], None] = only.put if only and not self._constants.names else self._put_named
-        self._clock = make_clock(manifest, stepper.sample.get(DT_INPUT))
-        self._single = manifest.outputs[0].name if len(manifest.outputs) == 1 else None
-        # A token that a step takes and gives back: list.pop is atomic, so two threads can never both hold it, and
-        # unlike a lock nobody waits for it.
-        self._token = [None]
-        self.steps = 0
-        self.restore(initial_state(manifest))
+    @property
+    def steps(self) -> int:
+        """Number of samples since the stream was made."""
+        return self._now[2]
+
+    @property
+    def one_per_call(self) -> bool:
+        """Whether a block of samples, of a model with `unroll`, has one result, and not one for each sample."""
+        return self._mode.one_per_call
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the last step has a result of its own: with windows, whether it completed one."""
+        return self._now[4]
 
     def step(self, x: Any, *, dt_s: Any = None, t_s: Any = None) -> Any:
         """Advance by one sample, or by one block of samples if the bundle was exported with `unroll`.
@@ -71,7 +68,8 @@ class Stream:
 
         Returns:
             Output, shape (outputs,) or (batch, outputs), for a block (unroll, outputs) or (batch, unroll, outputs); a
-            dict of these by name if there are several. It lives in the stream's buffer and lasts until the next call.
+            dict of these by name if there are several. New arrays, but for a stream that was made with `reuse=True`:
+            there they are the stream's own and last until the next call.
 
         Raises:
             TypeError: If the sample holds no real numbers.
@@ -79,29 +77,21 @@ class Stream:
                 or illegal.
             NonFiniteError: If the sample, the result or the next state is not finite.
             BackendError: If the backend fails.
-            RuntimeError: If another thread is stepping this stream.
+            RuntimeError: If another thread is using this stream, or a signal's handler interrupted a call of it.
         """
+        held, me = self._held, get_ident()  # as in `_alone`, of which this saves the call
         try:
-            self._token.pop()
-        except IndexError:
-            raise RuntimeError(SECOND_THREAD) from None
-        try:
-            self._put(x)
-            now = self._clock.put(dt_s, t_s)
-            if not self._stepper.run():
-                raise NonFiniteError(self._result_message())
-            self._clock.last_s = now
-            self.steps += self._unroll
-        finally:
-            self._token.append(None)
-        outputs = self._stepper.outputs
-        if self._single is not None:
-            result = outputs[self._single]
-            self._result = result[0] if self._squeeze else result
-        else:
-            heads = ((name, array) for name, array in outputs.items() if name in self._heads)
-            self._result = {name: array[0] if self._squeeze else array for name, array in heads}
-        return self._result
+            if held.setdefault(0, me) is not me:
+                self._held = held = claimed(held, me)
+            now = self._advance(self._now, x, dt_s, t_s)
+            result = self._result(now) if self._as_it_is else copied(self._result(now))
+            self._now = now
+        except BaseException:
+            if held.get(0) is me:
+                del held[0]
+            raise
+        del held[0]
+        return result
 
     @property
     def label(self) -> str | tuple[str, ...] | None:
@@ -110,7 +100,7 @@ class Stream:
         Raises:
             ValueError: If the model has no labels.
         """
-        return newest_label(self._manifest.labels, self._result)
+        return self._reading(self._label)
 
     def run(self, xs: Any, *, dt_s: Any = None, t_s: Any = None) -> Any:
         """Advance by a whole recording; the same as `step` for every sample or block.
@@ -127,7 +117,7 @@ class Stream:
         Raises:
             As `step`. State, clock and `steps` are then what they were before the call; the message names the sample.
         """
-        return self._joined(run_recording(self, self._manifest, xs, dt_s, t_s))
+        return self._joined(self._alone(self._run, xs, dt_s, t_s))
 
     def reset(self, rows: Sequence[int] | None = None, *, constants: Mapping[str, Any] | None = None) -> None:
         """Go back to the initial state; the next sample starts a new sequence.
@@ -140,134 +130,108 @@ class Stream:
         Raises:
             ValueError, TypeError, NonFiniteError: If there is no such row, or a constant is missing, unknown or does
                 not fit. The stream keeps the state and the constants that it had.
+            RuntimeError: As `step`.
         """
-        start = initial_state(self._manifest)
-        index = None if rows is None else checked_rows(rows, self._manifest.batch)
-        self._constants.put(constants, index if self._manifest.batch > 1 else None)
-        if index is None:
-            self.restore(start)
-            return
-        state = self._stepper.read_state()
-        for name, value in start.tensors.items():
-            state[name][index] = value[index]
-        self._stepper.write_state(state)
-        self._result = None
+        self._alone(self._begin, rows, constants)
 
     def snapshot(self) -> State:
         """Copy the state, to `restore` it later, in this stream or another one of the same model.
 
-        It can be pickled, so a program that is restarted goes on where it was.
+        It can be pickled, so a program that is restarted goes on where it was. A signal's handler that interrupts a
+        call of this stream gets the state before that call.
+
+        Raises:
+            RuntimeError: If another thread is using this stream.
         """
-        return State(self._stepper.read_state(), self._clock.last_s, self._constants.read())
+        return self._reading(self._state)
 
     def restore(self, state: State) -> None:
         """Go on from a state that `snapshot`, `Model.step` or `Model.initial_state` gave.
 
         Raises:
             TypeError, ValueError, NonFiniteError: If it does not fit; the stream keeps the state it had.
+            RuntimeError: As `step`.
         """
-        check_state(state, self._manifest)
-        kept = {name: value for name, value in state.kept.items() if not name.startswith(CONSTANT)}
-        if kept:
-            raise ValueError(
-                "the state comes from a stream of windows or readouts, and holds what this one has no place for. "
-                "Restore it into a stream that is made in the same way: model.stream(window=...)"
-            )
-        if state.kept:
-            self._constants.put({name.removeprefix(CONSTANT): value for name, value in state.kept.items()})
-        self._stepper.write_state(state.tensors)
-        self._clock.last_s = state.t_s
-        self._result = None
+        self._alone(self._go_on, state)
 
     def checked(self, x: Any) -> Any:
         """A copy of a sample as `step` takes it, checked as `step` does, which is not called.
 
         Raises:
-            TypeError, ValueError, NonFiniteError: As `step`.
+            TypeError, ValueError, NonFiniteError, RuntimeError: As `step`.
         """
-        self._put(x)
-        samples = {name: port.read() for name, port in self._ports.items()}
-        return samples if len(samples) > 1 else next(iter(samples.values()))
+        return self._alone(self._mode.checked, x)
 
-    def _put_named(self, x: Any) -> None:
-        if len(self._ports) == 1 and not isinstance(x, Mapping):
-            x = dict.fromkeys(self._ports, x)
-        for name, value in by_name(x, self._ports, self._constants.names).items():
-            self._ports[name].put(value)
+    def _alone(self, call: Callable[..., _T], *arguments: Any) -> _T:
+        """Call something while no other call is at work on this stream; see `lnn_edge.runtime.alone`."""
+        held, me = self._held, get_ident()
+        try:
+            if held.setdefault(0, me) is not me:
+                self._held = held = claimed(held, me)
+            result = call(*arguments)
+        except BaseException:
+            if held.get(0) is me:
+                del held[0]
+            raise
+        del held[0]
+        return result
 
-    def _result_message(self) -> str:
-        tensors = {t.name: t for t in self._manifest.outputs}
-        for name, array in self._stepper.read_results().items():
-            bad = np.argwhere(~np.isfinite(array))
-            if len(bad):
-                index = tuple(int(i) for i in bad[0])
-                where = feature_label(tensors[name], index) if name in tensors else f"index {list(index)}"
-                return (
-                    f"the step gave {array[index]} in '{name}' at {where}; the state is unchanged. The sample is "
-                    "finite but far outside what the model can compute: check its unit and scale"
-                )
-        return "the step gave a result that is not finite; the state is unchanged"
+    def _reading(self, call: Callable[[], _T]) -> _T:
+        """As `_alone`, but a signal's handler may read what a call of its own thread has not changed yet."""
+        return call() if is_interrupted(self._held) else self._alone(call)
+
+    def _run(self, xs: Any, dt_s: Any, t_s: Any) -> list[Any]:
+        """The results of all calls. The stream stands where it stood until the last one is there."""
+        manifest = self._manifest
+        check_recording(manifest, xs)
+        if isinstance(xs, Mapping):  # a constant among them has no length of its own
+            by_name(xs, {t.name: None for t in manifest.streamed}, [t.name for t in manifest.constants])
+        check_lengths(xs, dt_s=dt_s, t_s=t_s)
+        if manifest.unroll > 1:
+            xs, dt_s, t_s = recording_in_unroll_blocks(manifest, xs, dt_s, t_s)
+        calls, results = _calls(xs), list[Any]()
+        self._now = now = self._mode.parked(self._now)
+        for k, sample in enumerate(calls):
+            try:
+                now = self._advance(now, sample, _at(dt_s, k), _at(t_s, k))
+            except BaseException as error:  # Ctrl-C as well
+                if hasattr(error, "add_note"):
+                    what = "sample" if manifest.unroll == 1 else "block"
+                    error.add_note(f"in {what} {k} of {len(calls)}; the stream is back at the state before `run`")
+                raise
+            results.append(copied(self._result(now)))
+        self._now = now
+        return results
+
+    def _begin(self, rows: Sequence[int] | None, constants: Mapping[str, Any] | None) -> None:
+        self._now = self._mode.begun(self._now, rows, constants)
+
+    def _state(self) -> State:
+        return self._mode.state(self._now)
+
+    def _go_on(self, state: State) -> None:
+        self._now = self._mode.parked(self._now)  # the samples of windows are stepped again
+        self._now = self._mode.restored(self._now, state)
+
+    def _label(self) -> str | tuple[str, ...] | None:
+        newest = self._mode.newest(self._now)
+        return label_of(self._manifest.labels, np.full(1, np.nan) if newest is None else newest)
 
     def _joined(self, results: list[Any]) -> Any:
         """Results call by call, as one array of samples per output."""
         if not results:
-            shapes = {t.name: t.shape[1:] if self._squeeze else t.shape for t in self._manifest.outputs}
+            squeeze = self._manifest.batch == 1
+            shapes = {t.name: t.shape[1:] if squeeze else t.shape for t in self._manifest.outputs}
             empty = {name: np.zeros((0, *shape), np.float32) for name, shape in shapes.items()}
-            return empty[self._single] if self._single is not None else empty
+            return empty if len(empty) > 1 else next(iter(empty.values()))
         if isinstance(results[0], dict):
             return {name: self._samples(np.stack([r[name] for r in results])) for name in results[0]}
         return self._samples(np.stack(results))
 
     def _samples(self, calls: Array) -> Array:
-        if self._unroll == 1:
+        if self._manifest.unroll == 1 or self._mode.one_per_call:
             return calls
-        return calls.reshape(-1, *calls.shape[2:]) if self._squeeze else samples_from_unroll_blocks(calls)
-
-
-def run_recording(stream: Any, manifest: Manifest, xs: Any, dt_s: Any, t_s: Any) -> list[Any]:
-    """What `run` does: the results of all calls, copied; any error leaves the stream as it was."""
-    check_recording(manifest, xs)
-    if isinstance(xs, Mapping):  # a constant among them has no length of its own
-        by_name(xs, {t.name: None for t in manifest.streamed}, [t.name for t in manifest.constants])
-    check_lengths(xs, dt_s=dt_s, t_s=t_s)
-    if manifest.unroll > 1:
-        xs, dt_s, t_s = recording_in_unroll_blocks(manifest, xs, dt_s, t_s)
-    calls, before, results = _calls(xs), stream.snapshot(), []
-    steps, fresh = stream.steps, stream.fresh
-    for k, sample in enumerate(calls):
-        try:
-            y = stream.step(sample, dt_s=_at(dt_s, k), t_s=_at(t_s, k))
-        except BaseException as error:  # Ctrl-C as well
-            stream.restore(before)
-            stream.steps, stream.fresh = steps, fresh
-            if hasattr(error, "add_note"):
-                what = "sample" if manifest.unroll == 1 else "block"
-                error.add_note(f"in {what} {k} of {len(calls)}; the stream is back at the state before `run`")
-            raise
-        results.append({n: a.copy() for n, a in y.items()} if isinstance(y, dict) else y.copy())
-    return results
-
-
-def checked_rows(rows: Sequence[int], batch: int) -> list[int]:
-    """Numbers of rows of a batch.
-
-    Raises:
-        TypeError: If one is no whole number.
-        ValueError: If there is no such row.
-    """
-    if isinstance(rows, (str, bytes)) or not isinstance(rows, (Sequence, np.ndarray)):
-        raise TypeError(f"`rows` is {rows!r}, expected a list of numbers of rows")
-    for row in rows:
-        if isinstance(row, bool) or not isinstance(row, (int, np.integer)):
-            raise TypeError(f"`rows` holds {row!r}, expected whole numbers")
-        if not 0 <= row < batch:
-            raise ValueError(f"`rows` holds {row}, but the model has the rows 0 to {batch - 1}")
-    return [int(row) for row in rows]
-
-
-def newest_label(labels: tuple[str, ...], result: Any) -> str | tuple[str, ...] | None:
-    """The label of a result; `None` if there is none yet."""
-    return label_of(labels, np.full(1, np.nan) if result is None else result)
+        return calls.reshape(-1, *calls.shape[2:]) if self._manifest.batch == 1 else samples_from_unroll_blocks(calls)
 
 
 def _calls(xs: Any) -> Any:

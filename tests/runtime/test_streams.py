@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import lnn_edge
 from lnn_edge.backends import BACKENDS
 from lnn_edge.errors import NonFiniteError
+from lnn_edge.runtime.modes.plain import Plain
 
 PERIOD_S = 0.05
 
@@ -298,16 +299,17 @@ class TestRun:
         assert (stream.steps, stream.snapshot().t_s) == (5, 1.4)
 
     def test_an_interrupted_run_counts_nothing(self, bundles, monkeypatch):
-        stream = lnn_edge.load(bundles["fixed"]).stream()
-        stream.step(np.ones(INPUTS))
-        before, step = stream.snapshot(), stream.step
+        model, advance = lnn_edge.load(bundles["fixed"]), Plain.advance
 
-        def interrupted(*arguments, **keywords):
-            if stream.steps == 3:
+        def interrupted(self, now, *sample):
+            if now[2] == 3:
                 raise KeyboardInterrupt
-            return step(*arguments, **keywords)
+            return advance(self, now, *sample)
 
-        monkeypatch.setattr(type(stream), "step", lambda _self, *a, **k: interrupted(*a, **k))
+        monkeypatch.setattr(Plain, "advance", interrupted)
+        stream = model.stream()
+        stream.step(np.ones(INPUTS))
+        before = stream.snapshot()
         with pytest.raises(KeyboardInterrupt):
             stream.run(np.ones((4, INPUTS)))
         assert stream.steps == 1

@@ -19,7 +19,8 @@ from lnn_edge.bundle.golden import golden_from_bundle
 from lnn_edge.bundle.spec import Readout, Window
 from lnn_edge.cli.program import main
 from lnn_edge.export.verify_against import verify_against
-from lnn_edge.runtime import windows
+from lnn_edge.runtime.modes import readout
+from lnn_edge.runtime.modes.readout import Row
 from lnn_edge.runtime.readouts import RecentOutputs
 from lnn_edge.runtime.verify_golden import verify_golden
 
@@ -120,14 +121,29 @@ def test_a_readout_that_is_wrong_is_found(bundles, tmp_path, how, monkeypatch):
         pass
 
     Wrong.value = wrong
-    monkeypatch.setattr(windows, "RecentOutputs", Wrong)  # of streams; the truth is computed by the true one
+    monkeypatch.setattr(readout, "RecentOutputs", Wrong)  # of streams; the truth is computed by the true one
     report = verify_golden(said(bundles, tmp_path, "plain", how), progress=silent)
     assert not report.passed
     assert {row.reference for row in report.comparisons if not row.passed} == {"the truth offline"}
 
 
+def carrying_the_state(advance):
+    """Each window goes on from the end of the one before it."""
+    ends = {}
+
+    def advanced(self, now, x, dt):
+        moment, recent = now
+        if isinstance(moment[0], tuple) and self in ends:  # a beginning
+            moment = ends[self]
+        after = advance(self, (moment, recent), x, dt)
+        ends[self] = self.plain.parked(after[0])
+        return after
+
+    return advanced
+
+
 def test_windows_that_keep_the_state_are_found(bundles, tmp_path, monkeypatch):
-    monkeypatch.setattr(windows._Row, "begin", lambda self, _constants=None: self.recent.clear())
+    monkeypatch.setattr(Row, "advance", carrying_the_state(Row.advance))
     path = said(bundles, tmp_path, "plain", "windows-stepped-at-their-ends")
     report = verify_golden(path, progress=silent)
     assert {row.segment for row in report.comparisons if not row.passed} == {"windows"}

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import lnn_edge
 from lnn_edge.bundle.spec import Readout, Window
 from lnn_edge.errors import BundleError, NonFiniteError
-from lnn_edge.runtime import windows
+from lnn_edge.runtime.modes.plain import Plain
 
 PERIOD_S = 0.05
 STEPS = 40
@@ -117,7 +117,7 @@ def test_times_in_seconds_are_those_between_samples(models):
 @pytest.mark.parametrize(("length", "every"), [(10, 5), (12, 1), (6, 6)])
 def test_side_by_side_or_when_they_end_is_the_same(length, every, models, monkeypatch):
     abreast = models["fixed"].stream(window=length, every=every).run(X)
-    monkeypatch.setattr(windows, "_MOST_ROWS", 0)
+    monkeypatch.setattr("lnn_edge.runtime.modes.windows._MOST_ROWS", 0)
     np.testing.assert_array_equal(models["fixed"].stream(window=length, every=every).run(X), abreast)
 
 
@@ -175,17 +175,16 @@ def test_a_step_that_fails_changes_nothing(length, every, models, monkeypatch):
     """Even where some windows have advanced by then."""
     stream, at = models["fixed"].stream(window=length, every=every), ends(length, every)[2] - 1
     first = stream.run(X[:at])
-    plain, calls = lnn_edge.Stream.step, []
+    plain, calls = Plain.advance, []
 
-    def failing(self, x, **times):
-        if not isinstance(self, windows.ReadoutStream):
-            calls.append(self)
-            if len(calls) == 2:
-                raise RuntimeError("the device is gone")
-        return plain(self, x, **times)
+    def failing(self, now, x, *times):
+        calls.append(self)
+        if len(calls) == 2:
+            raise RuntimeError("the device is gone")
+        return plain(self, now, x, *times)
 
     with monkeypatch.context() as patch:
-        patch.setattr(lnn_edge.Stream, "step", failing)
+        patch.setattr(Plain, "advance", failing)
         with pytest.raises(RuntimeError, match="the device is gone"):
             stream.step(X[at])
     results = np.concatenate([first, stream.run(X[at:])])

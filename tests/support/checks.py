@@ -71,6 +71,7 @@ def check_snapshot_goes_into_another_stream(model):
 
 def check_snapshot_is_a_copy(model):
     stream = model.stream()
+    stream.step(sample(model, 1), **timing(model))
     kept = stream.snapshot()
     before = {name: array.copy() for name, array in kept.tensors.items()}
     for _ in range(3):  # a backend may take turns with its buffers
@@ -97,13 +98,19 @@ def check_model_step_equals_stream_step(model):
         np.testing.assert_array_equal(y, stream.step(sample(model, k), **timing(model)))
 
 
-def check_output_lasts_until_the_next_step(model):
-    stream = model.stream()
-    y = stream.step(sample(model, 1), **timing(model))
+def check_output_is_a_new_array(model):
+    """A list of results holds them all; with `reuse` each lasts until the next step, a refused one aside."""
+    stream, reusing = model.stream(), model.stream(reuse=True)
+    calls = [sample(model, k) for k in range(5)]
+    results = [stream.step(x, **timing(model)) for x in calls]
+    for x, y in zip(calls, results, strict=True):
+        np.testing.assert_array_equal(reusing.step(x, **timing(model)), y)
+    y = reusing.step(calls[0], **timing(model))
     copy = y.copy()
     with pytest.raises(NonFiniteError):
-        stream.step(sample(model) * np.float32("nan"), **timing(model))
+        reusing.step(calls[0] * np.float32("nan"), **timing(model))
     np.testing.assert_array_equal(y, copy)
+    assert any(reusing.step(x, **timing(model)) is y for x in calls[:2])
 
 
 def check_bad_sample_leaves_the_state(model):

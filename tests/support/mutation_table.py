@@ -451,13 +451,13 @@ MUTATIONS = (
         "reset-keeps-the-state",
         "reset",
         "test_streams.py::test_conformance[onnxruntime-fixed-check_reset_starts_over]",
-        ("self._stepper.write_state(state.tensors)", "self._stepper.read_state()"),
+        ("return self._initial, None, steps, kept, False", "return now[0], None, steps, kept, False"),
     ),
     _fault(
         "reset-keeps-the-clock",
         "reset",
         "test_reset_forgets_the_clock",
-        ("self._clock.last_s = state.t_s", "self._clock.last_s = state.t_s or self._clock.last_s"),
+        ("return self._initial, None, steps, kept, False", "return self._initial, last_s, steps, kept, False"),
     ),
     _fault(
         "starts-at-zero",
@@ -478,28 +478,46 @@ MUTATIONS = (
         "bad-result-moves-the-state",
         "all or nothing",
         "test_a_result_that_is_not_finite_is_refused",
-        (
-            "if 0 in self._flags:\n            return False\n        self._current = target",
-            "self._current = target\n        if 0 in self._flags:\n            return False",
-        ),
+        ("return 0 not in self._flags", "return True"),
     ),
     _fault(
         "failed-run-moves-the-state",
         "all or nothing",
-        "test_a_failed_run_counts_nothing",
-        ("            stream.restore(before)\n", "            stream.snapshot()\n"),
+        "test_streams.py::test_conformance[onnxruntime-fixed-check_run_is_all_or_nothing]",
+        ("self._now = now = self._mode.parked(self._now)", "now = self._now"),
     ),
     _fault(
         "snapshot-is-a-view",
         "all or nothing",
         "test_streams.py::test_conformance[onnxruntime-fixed-check_snapshot_is_a_copy]",
-        ("return {name: arrays[output].copy() for name, output", "return {name: arrays[output][...] for name, output"),
+        ("{pair.input: place[pair.output].copy() for", "{pair.input: place[pair.output][...] for"),
     ),
     _fault(
         "two-threads",
         "token",
         "test_a_second_thread_is_refused_while_the_first_steps",
-        ("self._token.pop()", "self._token[0]"),
+        ("if _is_at_work(holder):", "if not holder:"),
+    ),
+    _fault(
+        "token-lost-for-ever",
+        "token",
+        "test_a_thread_that_ended_in_the_middle_of_a_call_locks_nothing[plain]",
+        ("frame = frame.f_back\n    return False", "frame = frame.f_back\n    return True"),
+    ),
+    _fault(
+        "step-in-two-parts",
+        "all or nothing",
+        "test_interrupted_steps.py::test_step[onnxruntime-fixed]",
+        (
+            "            self._now = now\n        except",
+            "            self._now = now[:1] + self._now[1:]\n            self._now = now\n        except",
+        ),
+    ),
+    _fault(
+        "ring-of-a-window-s-length",
+        "windows",
+        "test_interrupted_steps.py::test_step[onnxruntime-windows-at-their-ends]",
+        ("[None] * (length + 1)", "[None] * length"),
     ),
     _fault(
         "upper-limit",
@@ -585,8 +603,8 @@ MUTATIONS = (
         "all or nothing",
         "test_result_that_is_not_finite",
         (
-            "self._stale = True\n        try:\n            self._programs",
-            "self._stale = False\n        try:\n            self._programs",
+            "self._fed = None\n        try:\n            self._programs",
+            "self._fed = source\n        try:\n            self._programs",
         ),
     ),
     _fault(

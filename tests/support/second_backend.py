@@ -24,11 +24,11 @@ class Drifting(Second):
         stepper = super().stepper()
         run, done = stepper.run, [0]
 
-        def drifting():
-            finite = run()
+        def drifting(source):
+            finite = run(source)
             done[0] += 1
             if done[0] > DRIFT_AFTER:
-                stepper.outputs["output"][...] += 1e-4 * (done[0] - DRIFT_AFTER)
+                stepper.places[1 - source]["output"][...] += 1e-4 * (done[0] - DRIFT_AFTER)
             return finite
 
         stepper.run = drifting
@@ -42,9 +42,9 @@ class Slow(Second):
         stepper = super().stepper()
         run = stepper.run
 
-        def slowly():
+        def slowly(source):
             time.sleep(1e-3)
-            return run()
+            return run(source)
 
         stepper.run = slowly
         return stepper

@@ -46,7 +46,7 @@ class Evaluator:
 
 
 class EvaluatorStepper:
-    """Buffers of one stream; a step that fails leaves the state alone."""
+    """Buffers of one stream; see `lnn_edge.backends.Stepper`."""
 
     def __init__(
         self, evaluator: ReferenceEvaluator, manifest: Manifest, inputs: Mapping[str, tuple[int, ...]]
@@ -57,27 +57,19 @@ class EvaluatorStepper:
         self.sample: Mapping[str, Array] = {
             name: np.zeros(shape, np.float32) for name, shape in inputs.items() if name not in states
         }
-        self._state: dict[str, Array] = {name: np.zeros(inputs[name], np.float32) for name in states}
-        self.outputs: Mapping[str, Array] = {}
+        one, two = ({n: np.zeros(shape, np.float32) for n, shape in manifest.results().items()} for _ in range(2))
+        self.places: tuple[Mapping[str, Array], Mapping[str, Array]] = (one, two)
 
-    def run(self) -> bool:
+    def run(self, source: int) -> bool:
         """See `lnn_edge.backends.Stepper.run`."""
+        states = {name: self.places[source][output] for name, output in self._pairs}
         with np.errstate(all="ignore"):  # what overflows is found in the results
-            results: Any = self._evaluator.run(None, {**self.sample, **self._state})
-        self.outputs = dict(zip(self._evaluator.output_names, results, strict=True))
-        if not all(np.isfinite(value).all() for value in results):
-            return False
-        self._state = {name: self.outputs[output].copy() for name, output in self._pairs}
-        return True
+            results: Any = self._evaluator.run(None, {**self.sample, **states})
+        for name, value in zip(self._evaluator.output_names, results, strict=True):
+            self.places[1 - source][name][...] = value
+        return all(np.isfinite(value).all() for value in results)
 
-    def read_state(self) -> dict[str, Array]:
-        """See `lnn_edge.backends.Stepper.read_state`."""
-        return {name: array.copy() for name, array in self._state.items()}
-
-    def read_results(self) -> dict[str, Array]:
-        """See `lnn_edge.backends.Stepper.read_results`."""
-        return {name: array.copy() for name, array in self.outputs.items()}
-
-    def write_state(self, state: Mapping[str, Array]) -> None:
+    def write_state(self, place: int, state: Mapping[str, Array]) -> None:
         """See `lnn_edge.backends.Stepper.write_state`."""
-        self._state = {name: state[name].copy() for name, _ in self._pairs}
+        for name, output in self._pairs:
+            self.places[place][output][...] = state[name]

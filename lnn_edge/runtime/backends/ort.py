@@ -56,23 +56,23 @@ class CpuBackend:
 
 
 class CpuStepper:
-    """Two result arenas that alternate: each run reads its state from one and writes into the other."""
+    """Two result arenas: each run reads its state from one and writes into the other."""
 
     def __init__(self, session: ort.InferenceSession, manifest: Manifest) -> None:
         self._session = session
         self._state_names = [(s.input, s.output) for s in manifest.states]
         self.sample: Mapping[str, Array] = _arena(manifest.sample_inputs(), manifest.sample_dtypes())[1]
-        self._arenas = (_arena(manifest.results()), _arena(manifest.results()))
-        self._bindings = tuple(self._bind(k) for k in (0, 1))
+        arenas = (_arena(manifest.results()), _arena(manifest.results()))
+        self.places: tuple[Mapping[str, Array], Mapping[str, Array]] = (arenas[0][1], arenas[1][1])
+        # By the place that a run reads from: what it runs, and the memory that it writes.
+        self._runs = tuple((self._bind(k), arenas[1 - k][0]) for k in (0, 1))
         # `0 in flags` is one memchr; ndarray.all() costs four times as much as the comparison itself.
-        self._flags = bytearray(self._arenas[0][0].size)
+        self._flags = bytearray(arenas[0][0].size)
         self._flags_view = np.frombuffer(self._flags, np.bool_)
-        self._current = 0
-        self.outputs: Mapping[str, Array] = self._arenas[0][1]
 
-    def _bind(self, target: int) -> ort.IOBinding:
+    def _bind(self, source: int) -> ort.IOBinding:
         binding = self._session.io_binding()
-        results, states = self._arenas[target][1], self._arenas[1 - target][1]
+        results, states = self.places[1 - source], self.places[source]
         sources = dict(self.sample) | {name: states[output] for name, output in self._state_names}
         for name, array in sources.items():
             binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
@@ -80,34 +80,35 @@ class CpuStepper:
             binding.bind_output(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
         return binding
 
-    def run(self) -> bool:
+    def run(self, source: int) -> bool:
         """See `lnn_edge.backends.Stepper.run`."""
-        target = 1 - self._current
+        binding, written = self._runs[source]
         try:
-            self._session.run_with_iobinding(self._bindings[target])
-        except Exception as error:  # see CpuBackend: no common base class
+            self._session.run_with_iobinding(binding)
+        except Exception as error:
+            if not _is_of_onnxruntime(error):
+                raise
             raise BackendError(f"onnxruntime failed during the step, the state is untouched: {error}") from error
-        flat, self.outputs = self._arenas[target]
-        isfinite(flat, self._flags_view)
-        if 0 in self._flags:
-            return False
-        self._current = target
-        return True
+        isfinite(written, self._flags_view)
+        return 0 not in self._flags
 
-    def read_state(self) -> dict[str, Array]:
-        """See `lnn_edge.backends.Stepper.read_state`."""
-        arrays = self._arenas[self._current][1]
-        return {name: arrays[output].copy() for name, output in self._state_names}
-
-    def read_results(self) -> dict[str, Array]:
-        """See `lnn_edge.backends.Stepper.read_results`."""
-        return {name: array.copy() for name, array in self._arenas[1 - self._current][1].items()}
-
-    def write_state(self, state: Mapping[str, Array]) -> None:
+    def write_state(self, place: int, state: Mapping[str, Array]) -> None:
         """See `lnn_edge.backends.Stepper.write_state`."""
-        arrays = self._arenas[self._current][1]
+        arrays = self.places[place]
         for name, output in self._state_names:
             arrays[output][...] = state[name]
+
+
+def _is_of_onnxruntime(error: Exception) -> bool:
+    """Whether onnxruntime itself failed, and not a signal's handler that Python ran while the call returned.
+
+    Its exceptions have no common base class and some are plain RuntimeErrors; but a handler has a frame of its own.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    deepest = None if trace is None else trace.tb_frame.f_globals.get("__name__", "")
+    return deepest == __name__ or str(deepest).partition(".")[0] == "onnxruntime"
 
 
 def _arena(

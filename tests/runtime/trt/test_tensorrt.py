@@ -170,6 +170,7 @@ def test_the_loop_is_one_launch_and_one_wait(setup, ready):
 def test_blocking_wait_goes_through_an_event(ready):
     model = ready("10.3", wait="block")
     stream, machine = model.stream(), ready.fake.machine
+    stream.step(sample(model))  # which sends the initial state first
     machine.calls.clear()
     stream.step(sample(model))
     assert machine.calls == ["cudaGraphLaunch", "cudaEventRecord", "cudaEventSynchronize"]
@@ -216,7 +217,7 @@ def test_a_flag_that_is_not_taken_is_told(gpu, bundles, monkeypatch):
 def test_nothing_is_left_on_the_gpu(ready):
     """Streams, memory, graphs, events and contexts go with the model; results that the caller keeps do not."""
     model = ready("discrete", feedback="pingpong")
-    streams = [model.stream() for _ in range(5)]
+    streams = [model.stream(reuse=True) for _ in range(5)]
     kept = streams[0].step(sample(model))
     copy = kept.copy()
     machine = ready.fake.machine
@@ -281,7 +282,8 @@ class TestAllOrNothing:
         """Wherever it comes, the step has not happened: before the launch, after it, or in the wait."""
         model = ready(setup)
         stream, untouched = twins(model)
-        program, gpu = stream._stepper._programs[stream._stepper._turn], stream._stepper._stream
+        stepper = stream._mode._stepper
+        program, gpu = stepper._programs[stepper._turn], stepper._stream
         whole = program.launch, gpu.wait
 
         def launch():
@@ -336,9 +338,8 @@ class TestAllOrNothing:
         with pytest.raises(BackendError, match=r"the GPU failed and this stream is lost: .*719.* in a new process"):
             stream.step(sample(model))
         ready.fake.machine.failing.clear()
-        for attempt in (lambda: stream.step(sample(model)), stream.reset):
-            with pytest.raises(BackendError, match="this stream is lost"):
-                attempt()
+        with pytest.raises(BackendError, match="this stream is lost"):
+            stream.step(sample(model))
         for name, array in elsewhere.snapshot().tensors.items():
             np.testing.assert_array_equal(stream.snapshot().tensors[name], array)
 
@@ -366,16 +367,14 @@ class TestAllOrNothing:
     def test_copy_that_is_refused(self, ready):
         model = ready()
         stream = model.stream()
-        y = stream.step(sample(model, 0)).copy()
-        before = stream.snapshot()
+        y = stream.step(sample(model, 0))
+        stream.reset()  # which the next step sends
         ready.fake.machine.failing["cudaMemcpyAsync"] = 1
         with pytest.raises(BackendError, match="the GPU refused to copy the state"):
-            stream.reset()
-        for name, array in before.tensors.items():
+            stream.step(sample(model, 1))
+        for name, array in model.initial_state().tensors.items():
             np.testing.assert_array_equal(stream.snapshot().tensors[name], array)
         ready.fake.machine.failing.clear()
-        assert not np.array_equal(stream.step(sample(model, 0)), y)  # it went on, it was not reset
-        stream.reset()
         np.testing.assert_array_equal(stream.step(sample(model, 0)), y)
 
 
@@ -571,20 +570,20 @@ class TestMistakesAreCaught:
 
     def test_memory_freed_too_early(self, ready, monkeypatch):
         model = ready()
-        stepper = model.stream()._stepper
+        stepper = model.stream()._mode._stepper
         machine = ready.fake.machine
         address = stepper._programs[0].states
         memory = machine.memory.pop(address)
         machine.graveyard.append(memory)
         with pytest.raises(Misuse, match="freed device memory"):
-            stepper.run()
+            stepper.run(0)
         machine.memory[address] = memory  # for the stepper to free
 
     def test_state_not_sent_again(self, gpu, tmp_path, monkeypatch):
         gpu("10.3")
         model = lnn_edge.load(TestAllOrNothing().overflowing(tmp_path), backend="tensorrt")
         stream, untouched = model.stream(), model.stream()
-        monkeypatch.setattr(GpuStepper, "_refresh", lambda self: None)
+        monkeypatch.setattr(GpuStepper, "_feed", lambda self, place: None)
         for one in (stream, untouched):
             one.step(sample(model))
         with pytest.raises(NonFiniteError):
@@ -596,12 +595,12 @@ class TestMistakesAreCaught:
     def test_a_sample_written_while_the_gpu_reads(self, ready):
         """Work runs when somebody waits: what is written in between is what the GPU sees."""
         model = ready()
-        stepper = model.stream()._stepper
+        stepper = model.stream()._mode._stepper
         stepper.sample["input"][...] = 1.0
         stepper._programs[0].launch()
         stepper.sample["input"][...] = np.nan
         stepper._stream.wait()
-        assert np.isnan(stepper.outputs["output"]).any()
+        assert np.isnan(stepper._buffers.shown.array).any()
 
 
 def test_timing_of_the_helper(ready):

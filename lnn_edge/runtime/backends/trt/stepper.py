@@ -9,9 +9,9 @@ What a launch does, in order, with the GPU's own copies inside:
 
 The state output is never the state input's memory: TensorRT may read one after it began to write the other.
 
-All or nothing: the host keeps the state that the last complete step left (`results` shows it anyway). Until a step is
-complete the GPU's own state counts as stale, and what is stale is sent again before the next launch. So neither a
-result that is not finite, nor a part that is refused, nor Ctrl-C in the middle moves the state, and it outlives a GPU
+All or nothing: the host keeps what the last complete steps gave (`results` shows it anyway), in two places. The GPU
+has the state of one of them, or of none while a step runs; a step from another place sends that one's first. So neither
+a result that is not finite, nor a part that is refused, nor Ctrl-C in the middle moves the state, and it outlives a GPU
 that fails. With "pingpong" there are two programs, each with a context of its own, that read each other's results;
 nothing is copied, and a step that fails does not switch.
 """
@@ -54,7 +54,7 @@ class Buffers:
     Attributes:
         sample: What goes in, written by the host.
         shown: Outputs and next states, as the host sees them.
-        complete: The state that the last complete step left.
+        places: What the last complete steps gave; see `lnn_edge.backends.Stepper`.
         fetched: The sample on a GPU with memory of its own, else `None`.
     """
 
@@ -63,7 +63,7 @@ class Buffers:
         self.mapped = device.facts.integrated
         self.sample = device.host_memory(layout.sample.nbytes)
         self.shown = device.host_memory(layout.results.nbytes)
-        self.complete = device.host_memory(layout.states.nbytes)
+        self.places = device.host_memory(layout.results.nbytes), device.host_memory(layout.results.nbytes)
         self.fetched = None if self.mapped else device.memory(layout.sample.nbytes)
 
     def sample_address(self) -> int:
@@ -153,22 +153,19 @@ class GpuStepper:
         self._layout = layout
         self._lost = ""
         self._turn = 0
+        self._fed: int | None = None  # the place whose state the GPU has
         with SETUP, ExitStack() as stack:
             device.select()
             self._allocate(device, engine, options, stack)
             self.refusal = self._start(options.graph)
             finalize(self, stack.pop_all().close).atexit = False
         self.sample: Mapping[str, Array] = self._buffers.sample.views(layout.sample)
-        self._shown = self._buffers.shown.views(layout.results)
-        self.outputs: Mapping[str, Array] = self._shown
-        self._flat = self._buffers.shown.array
-        self._flags = bytearray(self._flat.size)
+        one, two = (memory.views(layout.results) for memory in self._buffers.places)
+        self.places: tuple[Mapping[str, Array], Mapping[str, Array]] = (one, two)
+        self._shown = self._buffers.shown.array
+        self._flags = bytearray(self._shown.size)
         self._flags_view = np.frombuffer(self._flags, np.bool_)
-        self._shown_states = self._flat[layout.states_offset // self._flat.itemsize :]
-        self._complete = self._buffers.complete.array
-        self._states = self._buffers.complete.views(layout.states)
-        self._stale = True
-        self._refresh()
+        self._feed(0)
 
     def _allocate(self, device: Device, engine: Engine, options: Options, stack: ExitStack) -> None:
         stream, layout = device.cuda_stream(options.wait), self._layout
@@ -217,63 +214,50 @@ class GpuStepper:
             return str(error)
         return ""
 
-    def run(self) -> bool:
+    def run(self, source: int) -> bool:
         """See `lnn_edge.backends.Stepper.run`."""
-        if self._stale:
-            self._refresh()
-        self._stale = True
+        if self._fed != source:
+            self._feed(source)
+        self._fed = None
         try:
             self._programs[self._turn].launch()
         except (CudaError, EnqueueRefused) as error:
             self._finish()
             raise BackendError(f"the GPU refused the step, the state is untouched: {error}") from error
         self._finish()
-        isfinite(self._flat, self._flags_view)
+        copyto(self._buffers.places[1 - source].array, self._shown)
+        isfinite(self._shown, self._flags_view)
         if 0 in self._flags:
             return False
         self._turn = (self._turn + 1) % len(self._programs)
-        copyto(self._complete, self._shown_states)  # from here on the step has happened
-        self._stale = False
+        self._fed = 1 - source
         return True
 
-    def read_state(self) -> dict[str, Array]:
-        """See `lnn_edge.backends.Stepper.read_state`."""
-        return {name: array.copy() for name, array in self._states.items()}
-
-    def read_results(self) -> dict[str, Array]:
-        """See `lnn_edge.backends.Stepper.read_results`."""
-        return {name: array.copy() for name, array in self._shown.items()}
-
-    def write_state(self, state: Mapping[str, Array]) -> None:
+    def write_state(self, place: int, state: Mapping[str, Array]) -> None:
         """See `lnn_edge.backends.Stepper.write_state`."""
-        before = self._complete.copy()
-        self._stale = True
-        try:
-            for name, array in self._states.items():
-                array[...] = state[name]
-            self._refresh()
-        except BaseException:
-            self._complete[...] = before
-            self._stale = True
-            raise
+        self._fed = None
+        for name, output in self._layout.pairs:
+            self.places[place][output][...] = state[name]
+        self._feed(place)
 
     def profile(self) -> tuple[CudaStream, Program]:
         """The stream and the program of the next step, for measuring; nothing else may use them meanwhile."""
         return self._stream, self._programs[self._turn]
 
-    def _refresh(self) -> None:
-        """Send the state of the last complete step to where the next one reads it."""
+    def _feed(self, place: int) -> None:
+        """Send the state in a place to where the next step reads it."""
         if self._lost:
             raise BackendError(self._lost)
         self._finish()  # a step that was interrupted may still be running
         program = self._programs[self._turn]
         kept = program.next_states if self._feeds_back else program.states
+        address = self._buffers.places[place].host_address + self._layout.states_offset
         try:
-            self._stream.copy(kept, self._buffers.complete.host_address, self._layout.states.nbytes, "h2d")
+            self._stream.copy(kept, address, self._layout.states.nbytes, "h2d")
         except CudaError as error:
             raise BackendError(f"the GPU refused to copy the state: {error}") from error
         self._finish()
-        self._stale = False
+        self._fed = place
 
     def _finish(self) -> None:
         """Wait. A GPU that fails here has lost this process's memory on it."""

@@ -1,0 +1,57 @@
+"""The token of a stream: one call at a time, refused and not waited for, and lost by no interruption.
+
+A call holds the token by `held.setdefault(0, me)`, one operation that two threads cannot both win. An exception of a
+signal's handler may arrive anywhere, also between the end of a call and the line that gives the token back, and no
+`finally` or `with` closes that window. So whoever finds the token taken looks whether the call that took it is still on
+its thread's stack. A token whose call has ended is left where it is: every thread then finds the same successor behind
+it, so nobody waits, and there is no lock that could be lost in its turn.
+"""
+
+from __future__ import annotations
+
+import sys
+from threading import get_ident
+from typing import Any
+
+__all__ = ["Held", "claimed", "is_interrupted"]
+
+Held = dict[Any, Any]  # 0: the number of the thread that holds it, an object of its own for each call; 1: its successor
+
+_SECOND_THREAD = "this stream is being stepped by another thread. Give each thread its own: model.stream()"
+_IN_THE_MIDDLE = (
+    "this stream is in the middle of a call, which a signal's handler, or reading the samples, has interrupted. There "
+    "only snapshot() may be called: it gives the state before that call"
+)
+
+
+def claimed(held: Held, me: int) -> Held:
+    """The token that is taken for `me` now: `held` itself, or the first successor whose call has not ended.
+
+    Args:
+        held: The stream's token.
+        me: The caller's `get_ident()`, which it keeps in a local variable `me` until it gives the token back.
+
+    Raises:
+        RuntimeError: If another call is at work on the stream.
+    """
+    while (holder := held.setdefault(0, me)) is not me:
+        if _is_at_work(holder):
+            raise RuntimeError(_IN_THE_MIDDLE if holder == get_ident() else _SECOND_THREAD)
+        held = held.setdefault(1, {})
+    return held
+
+
+def is_interrupted(held: Held) -> bool:
+    """Whether a call of the asking thread is at work: a signal's handler asks, or what reads the samples."""
+    holder = held.get(0)
+    return holder is not None and holder == get_ident() and _is_at_work(holder)
+
+
+def _is_at_work(holder: int) -> bool:
+    """Whether the call that took a token is still on its thread's stack."""
+    frame = sys._current_frames().get(holder)
+    while frame is not None:
+        if "me" in frame.f_code.co_varnames and frame.f_locals.get("me") is holder:
+            return True
+        frame = frame.f_back
+    return False

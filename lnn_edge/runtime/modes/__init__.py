@@ -1,0 +1,8 @@
+"""What a stream makes of its samples, a file for each mode. Values in, values out: the stream alone keeps what is so.
+
+mode      what a mode gives the stream
+plain     the output of each sample, with a state that is kept
+readout   readouts of sequences
+running   the readout of a sequence so far
+windows   the readout of windows that each begin from the initial state
+"""

@@ -1,0 +1,217 @@
+"""Exceptions out of a signal's handler: a call of a stream has happened or it has not, wherever they come."""
+
+from __future__ import annotations
+
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from cases import BY_NAME
+from checks import recording, sample, timing
+from exports import quick_export
+from interrupted_steps import hammer
+from interruptions import bytecodes, interrupt, same, standing
+
+import lnn_edge
+from lnn_edge.backends import BACKENDS
+from lnn_edge.errors import BackendError
+
+CALLS = {
+    "step": lambda stream, model: stream.step(sample(model, 9), **timing(model)),
+    "run": lambda stream, model: stream.run(recording(model, 2)[0], **timing(model)),
+    "reset": lambda stream, _: stream.reset(),
+    "restore": lambda stream, model: stream.restore(model.initial_state()),
+    "snapshot": lambda stream, _: stream.snapshot(),
+    "checked": lambda stream, model: stream.checked(sample(model, 9)),
+}
+STREAMS = {
+    "fixed": {},
+    "measured": {},
+    "blocks": {},
+    "windows": {"window": 4, "every": 2},
+    "windows-at-their-ends": {"window": 3, "every": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory):
+    root = tmp_path_factory.mktemp("interrupted")
+    quick_export(BY_NAME["cfc-units"].build(), root / "fixed.lnn")
+    quick_export(BY_NAME["ltc-mixed"].build(), root / "measured.lnn", time="measured", period_s=0.05, batch=2)
+    quick_export(BY_NAME["cfc-autoncp"].build(), root / "blocks.lnn", unroll=2)
+    return root
+
+
+@pytest.fixture(params=[entry.name for entry in BACKENDS])
+def load(request, bundles):
+    """Load a bundle on a backend."""
+    if request.param == "tensorrt":
+        request.getfixturevalue("gpu")()
+    return lambda name: lnn_edge.load(bundles / f"{name}.lnn", backend=request.param)
+
+
+def prepare(stream, model):
+    """Step a stream, so that the backend's buffers hold its state."""
+    stream.reset()
+    for k in range(3):
+        stream.step(sample(model, k), **timing(model))
+
+
+def each_interruption(model, options, call, stride=1):
+    """What is left after an exception before a bytecode of a call, bit for bit, and how the stream goes on.
+
+    Yields:
+        Whether the call has happened.
+    """
+    twin, stream, x = model.stream(**options), model.stream(**options), sample(model, 5)
+    prepare(twin, model)
+    before, steps = standing(twin), twin.steps
+    call(twin, model)
+    after, more = standing(twin), twin.steps - steps
+    following = {True: twin.step(x, **timing(model))}
+    prepare(twin, model)
+    following[False] = twin.step(x, **timing(model))
+    prepare(stream, model)
+    count = bytecodes(lambda: call(stream, model))
+    assert count > 20
+    with ThreadPoolExecutor(1) as another:
+        for place in range(0, count, stride):
+            prepare(stream, model)
+            steps = stream.steps
+            error = interrupt(lambda: call(stream, model), place)  # its traceback keeps the frames of the call
+            assert error is not None
+            found = standing(stream)
+            assert found in (before, after), f"bytecode {place} of {count}: the call was done in part"
+            moved = found == after
+            assert stream.steps - steps in ({more, 0} if before == after else {more if moved else 0})
+            step = another.submit(stream.step, x, **timing(model)).result if place % 8 == 0 else None
+            result = step() if step else stream.step(x, **timing(model))
+            assert same(result, following[moved]), f"bytecode {place} of {count}: it goes on otherwise"
+            yield moved
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_step(name, load):
+    model = load("fixed" if name.startswith("windows") else name)
+    seen = set(each_interruption(model, STREAMS[name], CALLS["step"]))
+    assert seen == {False, True}  # also in the last bytecodes, after the step
+
+
+@pytest.mark.parametrize("call", [name for name in CALLS if name != "step"])
+@pytest.mark.parametrize("name", ["measured", "windows"])
+def test_other_calls(call, name, bundles):
+    model = lnn_edge.load(bundles / f"{'fixed' if name == 'windows' else name}.lnn", backend="onnxruntime")
+    stride = 7 if call == "run" else 2  # `run` has thousands of bytecodes, each sample the same ones
+    assert set(each_interruption(model, STREAMS[name], CALLS[call], stride))
+
+
+def test_model_step(bundles):
+    """It keeps nothing, so that what was interrupted cannot show in what comes next."""
+    model = lnn_edge.load(bundles / "measured.lnn", backend="onnxruntime")
+    x, start = sample(model, 1), model.initial_state()
+    expected, _ = model.step(x, start, **timing(model))
+    count = bytecodes(lambda: model.step(x, start, **timing(model)))
+    for place in range(0, count, 3):
+        assert interrupt(lambda: model.step(x, start, **timing(model)), place)
+        np.testing.assert_array_equal(model.step(x, start, **timing(model))[0], expected)
+
+
+@pytest.mark.parametrize("name", ["fixed", "windows", "windows-at-their-ends"])
+def test_real_signals(name, bundles):
+    seen = hammer(lnn_edge.load(bundles / "fixed.lnn", backend="onnxruntime"), 700, **STREAMS[name])
+    assert seen["before"] > 70
+
+
+def test_what_a_handler_raises_is_not_the_backend_s(bundles):
+    """A handler runs as soon as onnxruntime returns, inside the same `try`."""
+    model = lnn_edge.load(bundles / "fixed.lnn", backend="onnxruntime")
+    stream = model.stream()
+    session = model._backend.session
+    whole = session.run_with_iobinding
+
+    def handler(_number, _frame):
+        raise RuntimeError("the handler's own")
+
+    def run(binding):
+        signal.raise_signal(signal.SIGALRM)
+        whole(binding)
+
+    former = signal.signal(signal.SIGALRM, handler)
+    session.run_with_iobinding = run
+    try:
+        with pytest.raises(RuntimeError, match="the handler's own") as got:
+            stream.step(sample(model))
+    finally:
+        signal.signal(signal.SIGALRM, former)
+        del session.run_with_iobinding
+    assert not isinstance(got.value, BackendError)
+    assert stream.steps == 0
+
+
+def test_what_onnxruntime_raises_is_the_backend_s(bundles):
+    model = lnn_edge.load(bundles / "fixed.lnn", backend="onnxruntime")
+    stream = model.stream()
+    stepper = stream._mode._stepper
+    binding, _ = stepper._runs[0]
+    binding.clear_binding_inputs()
+    with pytest.raises(BackendError, match="onnxruntime failed during the step, the state is untouched"):
+        stream.step(sample(model))
+    assert stream.steps == 0
+
+
+class TestAHandler:
+    """What it may do with a stream whose call it interrupts."""
+
+    @pytest.fixture
+    def within(self, bundles):
+        """Do something in the middle of a step."""
+        model = lnn_edge.load(bundles / "fixed.lnn", backend="onnxruntime")
+        stream = model.stream()
+        prepare(stream, model)
+
+        def during(act):
+            class Sample:
+                def __array__(self, dtype=None, copy=None):
+                    act(stream)
+                    return sample(model, 9)
+
+            return stream.step(Sample())
+
+        return during, stream, model
+
+    def test_takes_a_snapshot(self, within):
+        during, stream, _ = within
+        before, taken = standing(stream), []
+        during(lambda own: taken.append(standing(own)))
+        assert taken == [before]
+
+    @pytest.mark.parametrize("call", [name for name in CALLS if name != "snapshot"])
+    def test_is_refused_the_rest(self, call, within):
+        during, stream, model = within
+        twin = model.stream()
+        prepare(twin, model)
+
+        def act(own):
+            with pytest.raises(RuntimeError, match=r"in the middle of a call.* only snapshot\(\) may be called"):
+                CALLS[call](own, model)
+
+        result = during(act)
+        np.testing.assert_array_equal(result, twin.step(sample(model, 9)))
+        assert standing(stream) == standing(twin)
+
+    def test_steps_the_model(self, within):
+        """`Model.step` keeps nothing, so it may be called anywhere, in the middle of itself as well."""
+        _, _, model = within
+        start = model.initial_state()
+        expected = [model.step(sample(model, k), start)[0] for k in (1, 2)]
+        found = []
+
+        class Sample:
+            def __array__(self, dtype=None, copy=None):
+                found.append(model.step(sample(model, 2), start)[0])
+                return sample(model, 1)
+
+        y, _ = model.step(Sample(), start)
+        np.testing.assert_array_equal(y, expected[0])
+        np.testing.assert_array_equal(found[0], expected[1])

@@ -1,0 +1,136 @@
+"""A stream is for one call at a time: that of a second thread is refused before it touches anything."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from cases import BY_NAME
+from checks import recording, sample
+from exports import quick_export
+from interruptions import bytecodes, interrupt, same, standing
+
+import lnn_edge
+
+CALLS = {
+    "step": lambda stream, model: stream.step(sample(model, 9)),
+    "run": lambda stream, model: stream.run(recording(model, 3)[0]),
+    "reset": lambda stream, _: stream.reset(),
+    "restore": lambda stream, model: stream.restore(model.initial_state()),
+    "snapshot": lambda stream, _: stream.snapshot(),
+    "label": lambda stream, _: stream.label,
+    "checked": lambda stream, model: stream.checked(sample(model, 9)),
+}
+STREAMS = {"plain": {}, "windows": {"window": 4, "every": 2}}
+REFUSED = r"this stream is being stepped by another thread. Give each thread its own: model.stream\(\)"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("threads") / "m.lnn"
+    quick_export(BY_NAME["cfc-units"].build(), path)
+    return lnn_edge.load(path, backend="onnxruntime")
+
+
+class Slow:
+    """A sample that is being read while something else happens."""
+
+    def __init__(self, values, meanwhile):
+        self._values, self._meanwhile = values, meanwhile
+
+    def __array__(self, dtype=None, copy=None):
+        self._meanwhile()
+        return self._values
+
+
+def prepared(model, options):
+    stream = model.stream(**options)
+    for k in range(3):
+        stream.step(sample(model, k))
+    return stream
+
+
+@pytest.mark.parametrize("second", CALLS)
+@pytest.mark.parametrize("options", STREAMS.values(), ids=STREAMS)
+def test_no_call_of_a_second_thread_touches_a_step(second, options, model):
+    stream, twin = prepared(model, options), prepared(model, options)
+    with ThreadPoolExecutor(1) as another:
+
+        def meanwhile():
+            with pytest.raises(RuntimeError, match=REFUSED):
+                another.submit(CALLS[second], stream, model).result()
+
+        result = stream.step(Slow(sample(model, 5), meanwhile))
+    assert same(result, twin.step(sample(model, 5)))
+    assert standing(stream) == standing(twin)
+    assert same(stream.step(sample(model, 6)), twin.step(sample(model, 6)))
+
+
+@pytest.mark.parametrize("second", CALLS)
+@pytest.mark.parametrize("options", STREAMS.values(), ids=STREAMS)
+def test_no_call_of_a_second_thread_touches_a_run(second, options, model):
+    stream, twin = prepared(model, options), prepared(model, options)
+    xs, _ = recording(model, 4)
+    with ThreadPoolExecutor(1) as another:
+
+        def meanwhile():
+            with pytest.raises(RuntimeError, match=REFUSED):
+                another.submit(CALLS[second], stream, model).result()
+
+        class Rows(list):
+            """Rows that are read one by one; NumPy sees what they are made of."""
+
+            def __getitem__(self, k):
+                return Slow(xs[k], meanwhile) if k == 2 else xs[k]
+
+        result = stream.run(Rows(list(xs)))
+    assert same(result, twin.run(xs))
+    assert standing(stream) == standing(twin)
+
+
+@pytest.mark.parametrize("options", STREAMS.values(), ids=STREAMS)
+def test_threads_that_do_all_at_once(options, model):
+    """Each call happens alone or is refused; a snapshot is one of a moment between two samples."""
+    stream, twin, x = model.stream(**options), model.stream(**options), sample(model)
+    trajectory, taken, steps, refused = [], [], [], []
+    start = threading.Barrier(4)
+
+    def work(kind):
+        start.wait()
+        for _ in range(150):
+            try:
+                if kind == "run":
+                    stream.run(np.stack([x] * 3))
+                    steps.append(3)
+                elif kind == "step":
+                    stream.step(x)
+                    steps.append(1)
+                else:
+                    taken.append(standing(stream))
+            except RuntimeError as error:
+                refused.append(str(error))
+
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(work, kind) for kind in ("run", "step", "step", "snapshot")]:
+            done.result()
+    for _ in range(sum(steps) + 1):
+        trajectory.append(standing(twin))
+        twin.step(x)
+    assert stream.steps == sum(steps)
+    assert standing(stream) == trajectory[-1]
+    assert all(one in trajectory for one in taken)
+    assert all("another thread" in message for message in refused)
+
+
+@pytest.mark.parametrize("options", STREAMS.values(), ids=STREAMS)
+def test_a_thread_that_ended_in_the_middle_of_a_call_locks_nothing(options, model):
+    stream, twin = prepared(model, options), prepared(model, options)
+    count = bytecodes(lambda: twin.snapshot())
+    for place in range(count):
+        thread = threading.Thread(target=interrupt, args=(stream.snapshot, place))
+        thread.start()
+        thread.join()
+        assert standing(stream) == standing(twin), place
+    assert same(stream.step(sample(model, 6)), twin.step(sample(model, 6)))
