@@ -53,7 +53,8 @@ def load(
         path: The bundle's directory, `NAME.lnn`.
         backend: A name from the backend table, or "auto" for the fastest: if several are ready, each steps some
             hundred golden samples. `Model.backend` says which it is, `Model.description` what each took.
-        threads: CPU threads inside a step, >= 1. More than one is slower for models of up to some hundred units.
+        threads: CPU threads inside a step, 1 to the number of cores. More than one is slower for models of up to some
+            hundred units.
         self_test: Replay the golden sequences through the backend and refuse to start on a mismatch. Takes tens of
             milliseconds; leave it on.
         options: Of the backend that is named, by name; `lnn-edge bench --help` lists them.
@@ -65,11 +66,14 @@ def load(
         BundleError: If the bundle is missing, damaged, inconsistent or too new.
         BackendUnavailable: If the backend cannot run here.
         VerificationError: If the self-test finds a mismatch.
-        ValueError: If the backend's name or an option is unknown, or `threads` is below 1.
+        TypeError: If `path` is none.
+        ValueError: If the backend's name or an option is unknown, or `threads` is none of 1 to the number of cores.
 
     Warns:
         ModelWarning: If the model amplifies disturbances, so that float32 follows it for some steps only.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"`path` is {path!r}, expected the path of a bundle: 'NAME.lnn'")
     bundle = read_bundle(path)
     if bundle.manifest.verification.status != "passed":
         raise BundleError(f"bundle '{path}' was never verified, so it does not run. Export it again")
@@ -92,8 +96,11 @@ def open_bundle(
 
 
 def _opened(entry: BackendEntry, bundle: Bundle, threads: int, options: Mapping[str, Any] | None = None) -> Model:
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise ValueError(f"`threads` is {threads!r}, expected a whole number of at least 1")
+    cores = os.cpu_count() or 1
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= cores:
+        raise ValueError(
+            f"`threads` is {threads!r}, expected a whole number from 1 to {cores}, the cores of this machine"
+        )
     ready = backend_class(entry)(bundle, threads, checked_options(entry, options))
     return Model(bundle.path, bundle.manifest, ready, entry.name)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..backends import MeasuresDevice
 from ..bundle.manifest import Manifest
@@ -179,3 +179,15 @@ class Model:
 
     def __repr__(self) -> str:
         return f"Model({self.name!r}, backend={self.backend!r})"
+
+    def __copy__(self) -> Model:
+        return self  # it is immutable
+
+    def __deepcopy__(self, _memo: Any) -> Model:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"model '{self.name}' cannot be pickled: its backend lives in this process. Load it in each process: "
+            f"lnn_edge.load({str(self.path)!r})"
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from threading import get_ident
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
@@ -161,6 +161,12 @@ class Stream:
             TypeError, ValueError, NonFiniteError, RuntimeError: As `step`.
         """
         return self._alone(self._mode.checked, x)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a stream cannot be copied or pickled, but its state can: make another one with model.stream(), and then "
+            "other.restore(stream.snapshot())"
+        )
 
     def _alone(self, call: Callable[..., _T], *arguments: Any) -> _T:
         """Call something while no other call is at work on this stream; see `lnn_edge.runtime.alone`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 import tracemalloc
 from types import SimpleNamespace
@@ -329,15 +331,34 @@ class TestLoad:
         with pytest.raises(ValueError, match=r"unknown backend 'onnxruntim'. .*Did you mean 'onnxruntime'"):
             lnn_edge.load(bundles["fixed"], backend="onnxruntim")
 
-    @pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2"])
+    @pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2", 9999, 10**400])
     def test_threads(self, threads, bundles):
-        with pytest.raises(ValueError, match=r"`threads` is .*, expected a whole number of at least 1"):
+        with pytest.raises(ValueError, match=r"`threads` is .*, expected a whole number from 1 to \d+, the cores"):
             lnn_edge.load(bundles["fixed"], threads=threads)
 
     def test_two_threads_give_the_same(self, bundles):
         x = np.ones((20, INPUTS))
         one, two = (lnn_edge.load(bundles["fixed"], threads=k).stream().run(x) for k in (1, 2))
         np.testing.assert_allclose(one, two, rtol=0, atol=1e-6)
+
+
+def test_copies_and_pickles_say_what_to_do(bundles):
+    model = lnn_edge.load(bundles["fixed"])
+    assert copy.copy(model) is model
+    assert copy.deepcopy({"model": model})["model"] is model
+    with pytest.raises(TypeError, match=r"Load it in each process: lnn_edge.load\('.*fixed.lnn'\)"):
+        pickle.dumps(model)
+    for options in ({}, {"window": 4}):
+        stream = model.stream(**options)
+        for act in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match=r"model.stream\(\), and then other.restore\(stream.snapshot\(\)\)"):
+                act(stream)
+
+
+@pytest.mark.parametrize("path", [None, 3, b"fixed.lnn", ["fixed.lnn"]])
+def test_what_is_no_path_is_told(path):
+    with pytest.raises(TypeError, match=r"`path` is .*, expected the path of a bundle"):
+        lnn_edge.load(path)
 
 
 def test_a_second_thread_is_refused_while_the_first_steps(bundles):
