@@ -17,7 +17,7 @@ proven_bundle   a bundle written, proven and put in place, or nothing
 verify_against  the proof again, for `verify --against`
 checkpoint      where trained weights come from
 provenance      where a bundle comes from
-threads         how many threads torch computes with
+torch_settings  what is set in torch for a while: threads, gradients, defaults
 """
 
 from __future__ import annotations

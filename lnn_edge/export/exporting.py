@@ -45,6 +45,7 @@ from .proven_bundle import PENDING, stored_program, write_proven
 from .provenance import make_provenance
 from .recordings import examples, warn_of_coarse_outputs, warn_of_spacing
 from .step_graph import step_graph
+from .torch_settings import usual_torch
 from .trained.open import open_module
 from .trained.probabilities import WithProbabilities, checked_probabilities
 from .trained.protocol import Trained
@@ -69,6 +70,7 @@ class _Opened:
     classified: str | None
 
 
+@usual_torch()
 def export_model(
     model: nn.Module,
     path: str | os.PathLike[str],

@@ -28,6 +28,7 @@ from .proof.length import FULL_PROOF
 from .proof.prove import prove
 from .proof.truth import truth_from_model
 from .recordings import examples
+from .torch_settings import usual_torch
 from .trained.open import open_module
 from .trained.probabilities import WithProbabilities
 from .trained.protocol import Trained
@@ -35,6 +36,7 @@ from .trained.protocol import Trained
 __all__ = ["verify_against"]
 
 
+@usual_torch()
 def verify_against(
     model: nn.Module,
     path: str | os.PathLike[str],

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..arrays import Array
 from ..bundle.spec import Feature
 from ..export import ExportReport
+from ..export.torch_settings import usual_torch
 from .data.prepare import Given, prepare
 from .data.sequences import Sequences, read_sequences, read_timespans
 from .deploy import export_fitted
@@ -124,6 +125,7 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
 
+    @usual_torch()
     def fit(
         self: _Self,
         X: Any,  # noqa: N803 - scikit-learn's name
@@ -211,6 +213,7 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         sequences, results = self._outputs(X, timespans, state)
         return self._shaped(sequences, results)
 
+    @usual_torch()
     def _outputs(self, X: Any, timespans: Any, state: State | None) -> tuple[Sequences, list[Array]]:  # noqa: N803
         """Per sequence values or probabilities, (steps or 1, outputs)."""
         sequences = self._read(X, timespans)
@@ -231,6 +234,7 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         read = read_timespans(timespans, read_sequences(self, X, rows=self._metadata.rows, reset=False))
         return read.centred(self._arrays.get("x_center"))
 
+    @usual_torch()
     def warm_up(self, X: Any, timespans: Any = None) -> State:  # noqa: N803
         """The state after a history, to predict or to step on from.
 
@@ -244,6 +248,7 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         sequences = self._read(X, timespans)
         return states_after(self.network_, sequences, self._metadata.time_unit)[0]
 
+    @usual_torch()
     def predict_step(self, x: Any, state: State | None = None, timespan: float | None = None) -> tuple[Array, State]:
         """Predict one sample, as the device will.
 
@@ -265,6 +270,7 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         output, after = step_network(self.network_, sample, state, span)
         return raw_outputs(output, self._arrays), after
 
+    @usual_torch()
     def forecast(
         self,
         horizon: int,
@@ -326,6 +332,7 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         check_is_fitted(self, "network_")
         return plot_losses(self.history_, self.best_epoch_, path)
 
+    @usual_torch()
     def plot_wiring(self, path: str | os.PathLike[str] | None = None) -> Figure:
         """Draw the neurons and the synapses of every liquid layer, as they are after training.
 
@@ -336,6 +343,7 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         names = getattr(self, "feature_names_in_", None)
         return plot_synapses(self.network_, names, self.output_names_, path)
 
+    @usual_torch()
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the fitted estimator as a safetensors file without code; an existing one is replaced when it is whole.
 
@@ -367,6 +375,7 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         )
 
     @classmethod
+    @usual_torch()
     def load(cls: type[_Self], path: str | os.PathLike[str]) -> _Self:
         """Load what `save` wrote. Nothing in the file is run, so one of unknown origin can be opened.
 
@@ -386,6 +395,7 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         )
         return estimator
 
+    @usual_torch()
     def export(
         self,
         path: str | os.PathLike[str],

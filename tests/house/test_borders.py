@@ -118,9 +118,9 @@ ROOMS = [
     ("export/lowering", ["lowering", "graph"], "export"),
     ("export/trace", ["trace", "cores"], "export"),
     ("export/forward", ["forward", "trace", "cores"], "export"),
-    ("export/trained", ["trained", "forward", "trace", "cores", "threads"], "export"),
-    ("export/proof", ["proof", "graph", "forward", "trained", "threads"], "export"),
-    ("export/checkpoint", ["checkpoint", "cores", "provenance"], "export"),
+    ("export/trained", ["trained", "forward", "trace", "cores", "torch_settings"], "export"),
+    ("export/proof", ["proof", "graph", "forward", "trained", "torch_settings"], "export"),
+    ("export/checkpoint", ["checkpoint", "cores", "provenance", "torch_settings"], "export"),
     ("train/unrolled", ["unrolled", "settings"], "train"),
     ("train/data", ["data", "settings"], "train"),
 ]

@@ -23,6 +23,7 @@ from ..cores.config import CoreConfig
 from ..cores.rebuild import configs_from_module, core_from_config
 from ..cores.wrappers import plain_names
 from ..provenance import installed_versions
+from ..torch_settings import usual_torch
 from .file import DESCRIPTION_ENTRY, Description, Format, WeightsFile, read_weights
 from .state_dict import load_state
 
@@ -31,6 +32,7 @@ __all__ = ["described", "load_checkpoint", "rebuilt", "save_checkpoint"]
 _SUFFIX = ".safetensors"
 
 
+@usual_torch()
 def save_checkpoint(model: nn.Module, path: str | os.PathLike[str]) -> str:
     """Save a model so that it can be exported later without guessing: its weights and how its cores were built.
 
@@ -114,6 +116,7 @@ def _check_complete(core: CoreConfig, tensors: Mapping[str, torch.Tensor]) -> No
         raise ValueError(f"the {core.kind} is not what ncps builds from its own arguments: {wrong}. Undo the change")
 
 
+@usual_torch()
 def load_checkpoint(path: str | os.PathLike[str], *, into: nn.Module | None = None) -> nn.Module:
     """Load what `save_checkpoint` wrote.
 

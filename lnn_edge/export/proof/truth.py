@@ -22,7 +22,7 @@ from ...verify.comparison import COMPUTABLE, EXACT, TORCH, Comparison, compare, 
 from ...verify.excitation import SINGLE_STEPS
 from ...verify.samples import Excitation
 from ..forward.forward import Known
-from ..threads import one_thread
+from ..torch_settings import one_thread
 from ..trained.protocol import Results, Trained
 from .few_samples import stepped_over_few
 from .length import FULL_PROOF

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from ...arrays import Array
-from ...export.threads import torch_threads
+from ...export.torch_settings import torch_threads
 from ..data.metadata import Metadata, numbered
 from ..data.prepare import Prepared
 from ..network.build import build_network
