@@ -19,6 +19,7 @@ from .commands import bench, build, doctor, export, inspect, run, verify
 from .console import check_json_path, escape_what_is_unprintable, remarks
 from .exit_codes import BAD_BUNDLE, FAILED, INTERRUPTED, NOT_EQUAL, NOT_READY, OK, USAGE
 from .os_errors import STANDARD_OUTPUT, is_of_the_machine, os_error_text
+from .paths import check_paths, use_standard_names
 
 __all__ = ["COMMANDS", "main"]
 
@@ -85,6 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _guarded(arguments: argparse.Namespace) -> int:
     try:
         escape_what_is_unprintable()
+        use_standard_names(arguments)
+        check_paths(arguments)
         check_json_path(getattr(arguments, "json", None))
         with remarks():
             code: int = arguments.run(arguments)

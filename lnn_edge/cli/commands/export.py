@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="FILE.py:FACTORY, package.module:FACTORY, a checkpoint (.safetensors) of a single layer or cell, or with "
         "--trust-pickle a whole model (.pt)",
     )
-    parser.add_argument("bundle", help="the bundle to write, NAME.lnn")
+    parser.add_argument("new_bundle", metavar="bundle", help="the bundle to write, NAME.lnn")
     add_source_arguments(parser)
     parser.add_argument("--period-s", type=float, metavar="S", help="nominal time between samples, seconds")
     parser.add_argument("--time", choices=("fixed", "measured"), default="fixed", help="whether dt becomes an input")
@@ -165,7 +165,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _choices(arguments: argparse.Namespace) -> _Choices:
     return _Choices(
         source=arguments.source,
-        bundle=arguments.bundle,
+        bundle=arguments.new_bundle,
         beside=SourceChoice(arguments.weights, arguments.trust_pickle, arguments.step, arguments.initial_state),
         example=ExampleChoice(arguments.example, arguments.reset_column),
         period_s=arguments.period_s,
