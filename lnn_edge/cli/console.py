@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from ..bundle.manifest import encode_json
 from ..errors import ExportWarning, ModelWarning
 from ..files import check_output, named_in_errors, whole_file
+from .os_errors import STANDARD_OUTPUT
 
 if TYPE_CHECKING:
     from ..progress import Progress
@@ -31,6 +33,7 @@ __all__ = [
     "print_utf8",
     "progress_bar",
     "remarks",
+    "replace_closed_streams",
 ]
 
 _WIDTH = 120  # of tables that do not go to a terminal
@@ -106,6 +109,23 @@ def print_utf8(text: str) -> None:
     sys.stdout.flush()
 
 
+def replace_closed_streams() -> None:
+    """Let what was closed before the program began (`<&-`, `>&-`) be there again, and fail in words where it is used.
+
+    Were its number left free, the next file that is opened would get it, and take what libraries print. Standard error
+    prints into nothing; standard input stays `None`.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # `open` takes the lowest number that is free; it is open the wrong way round, but for errors
+            os.open(os.devnull, os.O_WRONLY if number in (0, 2) else os.O_RDONLY)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as the program lasts
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
 def escape_what_is_unprintable() -> None:
     """Let standard output show letters that the locale lacks as Python shows them, instead of ending the command."""
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -118,7 +138,8 @@ def emit_json(value: object, json: str | None) -> None:
         return
     data = encode_json(value).decode()
     if json == "-":
-        print_utf8(data)
+        with named_in_errors(STANDARD_OUTPUT):
+            print_utf8(data)
         return
     with output_file(json) as file:
         file.write(data)

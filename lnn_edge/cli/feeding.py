@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
 from ..wording import plural
 from .console import LimitedNotes
+from .time_unit import longer_unit, unit_question
 
 if TYPE_CHECKING:
     from ..runtime.guard.dt_policy import Gap
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from ..runtime.transport.row import BadRowError, Row
     from .results import Outputs
 
-__all__ = ["Feed", "Handling"]
+__all__ = ["Ahead", "Feed", "Handling", "Unsuccessful"]
 
 
 class Handling(Struct, frozen=True):
@@ -30,6 +31,7 @@ class Handling(Struct, frozen=True):
         on_bad, on_gap: What to do with a row that cannot be used, and at a gap.
         window, every: Samples of a window, and to the beginning of the next; see `Model.stream`.
         constants: Constant inputs of every recording by name, or `None`.
+        unit: Of the time column's numbers, `None` for seconds.
     """
 
     source: str
@@ -39,6 +41,7 @@ class Handling(Struct, frozen=True):
     window: int | None = None
     every: int | None = None
     constants: dict[str, list[float]] | None = None
+    unit: str | None = None
 
     def stream(self, model: Model) -> Stream:
         """A stream as the user wants it.
@@ -49,6 +52,17 @@ class Handling(Struct, frozen=True):
         return model.stream(window=self.window, every=self.every, constants=self.constants)
 
 
+class Ahead(Struct, frozen=True):
+    """What has come already behind the newest row, and whether that is all."""
+
+    rows: Sequence[Row | BadRowError] = ()
+    all: bool = False
+
+
+class Unsuccessful(ValueError):
+    """All rows went through, and what came out is no result."""
+
+
 class Feed:
     """Steps a model with one row after the other and writes what comes out.
 
@@ -56,26 +70,40 @@ class Feed:
         model: A loaded model with one input of named features.
         handling: What the user chose.
         write: Takes a row and its outputs.
+        ahead: Looks at the rows to come, so that no advice is given that helps none of them.
     """
 
-    def __init__(self, model: Model, handling: Handling, write: Callable[[Row, Outputs], None]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        handling: Handling,
+        write: Callable[[Row, Outputs], None],
+        ahead: Callable[[], Ahead] = Ahead,
+    ) -> None:
         from ..runtime.guard.bad_samples import BadSamplePolicy
         from ..runtime.guard.dt_policy import GapError, GapPolicy, PaceCheck
+        from ..runtime.guard.row_check import RowCheck
 
         self._stream = handling.stream(model)
         self._stepped = 0  # samples
         self._handling = handling
         self._write = write
+        self._ahead = ahead
+        self._name = model.name
         self._measured = model.time.mode == "measured"
         self._unroll = model.manifest.unroll
+        self._check = RowCheck(model)
         self._gaps = GapPolicy(model.name, model.time, handling.on_gap)
         self._bad = BadSamplePolicy(handling.on_bad)
         self._pace = PaceCheck(model.name, model.time)
         self._gap_error = GapError  # imported once, not with every row
         self._note_bad, self._note_gap = LimitedNotes("bad rows"), LimitedNotes("gaps")
         self._rows: list[Row] = []  # of the unroll block that is not full yet
-        self._last_s: float | None = None  # time of the last row that was stepped since the state was reset
-        self._recordings = self._left = 0
+        self._last: Row | None = None  # that was stepped since the state was reset
+        self._to_begin = False  # the row with which a recording begins was refused, so the next one does
+        self._came = self._recordings = self._left = 0
+        self._on_time = self._unit_gaps = 0  # rows that came in time, and those a power of a thousand too late
+        self._first_fault: ValueError | None = None
 
     def take(self, row: Row | BadRowError) -> None:
         """Step the row, or keep it until its unroll block is full.
@@ -83,15 +111,25 @@ class Feed:
         Raises:
             ValueError: If the row cannot be used and the user did not say how to go on.
         """
+        self._came += 1
         if isinstance(row, ValueError):
             self._refuse(row, 1)
             return
-        self._recordings += row.reset
-        if not row.reset:
-            row = self._behind_gap(row, self._rows[-1].t_s if self._rows else self._last_s)
+        begins = row.reset or self._to_begin
+        last = None if begins else self._previous()
+        fault = self._fault(row, last)
+        if fault is not None:
+            self._to_begin = begins
+            self._refuse(fault, 1)
+            return
+        self._recordings += begins
+        self._to_begin = False
+        self._keep(dataclasses.replace(row, reset=begins or self._is_behind_gap(row, last)))
+
+    def _keep(self, row: Row) -> None:
         if row.reset:
             self._left += len(self._rows)
-            self._rows, self._last_s = [], None
+            self._rows, self._last = [], None
         self._rows.append(row)
         if len(self._rows) == self._unroll:
             rows, self._rows = self._rows, []
@@ -116,32 +154,145 @@ class Feed:
         off = self._pace.finding()
         if off is None:
             return None
-        return (
-            f"warning: by '{self._handling.time_column}' {off}. Export it with --time measured, or resample the input "
-            f"to one row every {off.period_s:g} s"
+        unit = longer_unit(self._handling.unit, off.unit)
+        advice = (
+            f"Export it with --time measured, or resample the input to one row every {off.period_s:g} s"
+            if unit is None
+            else unit_question(self._handling.time_column, unit)
+        )
+        return f"warning: by '{self._handling.time_column}' {off}. {advice}"
+
+    def conclude(self, results: int) -> None:
+        """Say that the rows gave nothing that could be used, if it is so; `results` were written.
+
+        Raises:
+            Unsuccessful: If rows came and none became a result, or the state was reset at most of them.
+        """
+        if self._came and not results:
+            raise Unsuccessful(self._nothing())
+        if 2 * self._gaps.resets > self._stepped:
+            raise Unsuccessful(
+                f"the state was reset at {self._gaps.resets:,} of {plural(self._stepped, 'sample')}, so hardly two "
+                f"belong together: see whether '{self._handling.time_column}' is the time of each sample, and in which "
+                "unit: --time-column NAME:ms, NAME:us or NAME:ns"
+            )
+
+    def _nothing(self) -> str:
+        came = f"{plural(self._came, 'row')} came from {self._handling.source}"
+        if self._first_fault is not None and not self._stepped:
+            return f"{came}, and none could be used; the first: {self._first_fault}"
+        if self._handling.window:
+            return f"{came}, and no recording filled a window of {plural(self._handling.window, 'sample')}"
+        return f"{came}, and no recording filled a block of {plural(self._unroll, 'sample')}"
+
+    def _previous(self) -> Row | None:
+        """The row that the next one follows."""
+        return self._rows[-1] if self._rows else self._last
+
+    def _fault(self, row: Row, last: Row | None) -> ValueError | None:
+        """Why a row cannot be used; a gap is no fault of a row."""
+        try:
+            self._check.values(row.values)
+        except ValueError as error:
+            return self._fault_of(row, str(error))
+        between_s = None if last is None or not self._measured else _between_s(row, last)
+        if between_s is None or last is None or self._gaps.find(row.t_s, last.t_s) is not None:
+            return None
+        shown = f"'{self._handling.time_column}' is {row.time}"
+        if between_s <= 0:
+            return self._fault_of(
+                row,
+                f"{shown}, not after the previous sample at {last.time}. Samples must come in order of time; a column "
+                "that tells recordings apart goes into --reset-column",
+            )
+        shortest_s = self._check.too_early(between_s)
+        if shortest_s is None:
+            return None
+        return self._fault_of(
+            row,
+            f"{shown}, {between_s:g} s after the previous sample at {last.time}, but '{self._name}' was proven for at "
+            f"least {shortest_s:g} s between samples{self._taken_as()}",
         )
 
-    def _behind_gap(self, row: Row, last_s: float | None) -> Row:
-        """The row as it is, or, behind a gap at which the state is reset, as the first one of a new sequence."""
-        try:
-            gap = self._gaps.check(row.t_s, last_s)
-        except self._gap_error as error:
-            message = self._gap_message(row, error.gap)
-            raise ValueError(f"{message}. To reset the state there and go on, pass --on-gap reset") from error
-        if gap is None:
-            return row
-        self._note_gap(f"{self._gap_message(row, gap)}: the state is reset")
-        return dataclasses.replace(row, reset=True)
+    def _taken_as(self) -> str:
+        if self._handling.unit is None:
+            return ""
+        name = self._handling.time_column
+        return f". '{name}' is taken in {self._handling.unit}; for seconds type: --time-column '{name}:s'"
 
-    def _gap_message(self, row: Row, gap: Gap) -> str:
-        return f"{self._handling.source}, line {row.line}: '{self._handling.time_column}' is {gap}"
+    def _fault_of(self, row: Row, text: str) -> ValueError:
+        return ValueError(f"{self._handling.source}, line {row.line}: {text}")
+
+    def _is_behind_gap(self, row: Row, last: Row | None) -> bool:
+        """Whether there is a gap before the row at which the state is reset."""
+        if last is None:
+            return False
+        try:
+            gap = self._gaps.check(row.t_s, last.t_s)
+        except self._gap_error as error:
+            raise ValueError(f"{self._gap_message(row, last, error.gap)}{self._gap_advice(row, error.gap)}") from error
+        if gap is None:
+            self._on_time += 1
+            return False
+        message, unit = self._gap_message(row, last, gap), self._other_unit(row, gap)
+        self._unit_gaps += unit is not None
+        if unit is not None and self._unit_gaps > 1:
+            raise ValueError(f"{message}. {unit_question(self._handling.time_column, unit)}")
+        self._note_gap(f"{message}: the state is reset")
+        return True
+
+    def _gap_message(self, row: Row, last: Row, gap: Gap) -> str:
+        """As the policy says it, with the times as they stand in the column."""
+        side = "after" if gap.now_s > gap.last_s else "before"
+        return (
+            f"{self._handling.source}, line {row.line}: '{self._handling.time_column}' is {row.time}, "
+            f"{abs(gap.now_s - gap.last_s):g} s {side} the last sample at {last.time}, but '{self._name}' was proven "
+            f"for at most {gap.longest_s:g} s between samples"
+        )
+
+    def _gap_advice(self, row: Row, gap: Gap) -> str:
+        unit = self._other_unit(row, gap)
+        if unit is not None:
+            return f". {unit_question(self._handling.time_column, unit)}"
+        behind = self._gaps_ahead(row)
+        if behind and all(own is not None for own in behind):
+            return f". So it is with {plural(len(behind), 'row')} behind it: is it the time of each sample, in seconds?"
+        return ". To reset the state there and go on, pass --on-gap reset"
+
+    def _other_unit(self, row: Row, gap: Gap) -> str | None:
+        """The unit that the column must be in; a single gap in a table with others is but a long one."""
+        if gap.unit is None or self._on_time:
+            return None
+        if any(own is None or own.unit != gap.unit for own in self._gaps_ahead(row)):
+            return None
+        return longer_unit(self._handling.unit, gap.unit)
+
+    def _gaps_ahead(self, row: Row) -> list[Gap | None]:
+        """The gap before each row to come, as far as they are here and belong to the same recording."""
+        rows = [own for own in self._ahead().rows if not isinstance(own, ValueError) and own.recording == row.recording]
+        return [self._gaps.find(own.t_s, before.t_s) for before, own in zip([row, *rows], rows, strict=False)]
 
     def _refuse(self, error: ValueError, rows: int) -> None:
+        self._first_fault = self._first_fault or error
         try:
             self._bad.refuse(error, rows)
         except ValueError:
-            raise ValueError(f"{error}. To go on with the next row, pass --on-bad skip") from error
+            raise ValueError(f"{error}. {self._skip_advice()}".removesuffix(". ")) from error
         self._note_bad(str(error))
+
+    def _skip_advice(self) -> str:
+        """To skip helps where a row behind it can be used, or might."""
+        ahead, last = self._ahead(), self._previous()
+        if any(self._is_usable(row, last) for row in ahead.rows) or (not ahead.rows and (last or not ahead.all)):
+            return "To go on with the next row, pass --on-bad skip"
+        return f"{plural(len(ahead.rows), 'row')} behind it cannot be used either" if ahead.rows else ""
+
+    def _is_usable(self, row: Row | BadRowError, last: Row | None) -> bool:
+        if isinstance(row, ValueError):
+            return False
+        before = last if last is not None and last.recording == row.recording else None
+        gap = None if before is None else self._gaps.find(row.t_s, before.t_s)
+        return gap is None and self._fault(row, before) is None
 
     def _take_rows(self, rows: list[Row]) -> None:
         try:
@@ -151,8 +302,8 @@ class Feed:
             return
         each = not self._stream.one_per_call
         for k, row in enumerate(rows):
-            self._pace.take(row.t_s, self._last_s)
-            self._last_s = row.t_s
+            self._pace.take(row.t_s, None if self._last is None else self._last.t_s)
+            self._last = row
             if each:
                 self._write(row, ys if self._unroll == 1 else _sample(ys, k))
         self._stepped += len(rows)
@@ -172,6 +323,10 @@ class Feed:
             lines = f"line {first.line}" if first is last else f"lines {first.line} to {last.line}"
             raise ValueError(f"{self._handling.source}, {lines}: {error}") from error
         return outputs
+
+
+def _between_s(row: Row, last: Row) -> float | None:
+    return None if row.t_s is None or last.t_s is None else row.t_s - last.t_s
 
 
 def _sample(ys: Outputs, k: int) -> Outputs:

@@ -20,6 +20,7 @@ _OF_THE_MACHINE = {
     errno.ENFILE: "All programs together have too many files open: end some of them",
 }
 _OF_THE_NAME = {
+    errno.EBADF: "It is closed: leave it open, or name a file with --output or --json",
     errno.ENOENT: "Check the name. Type: ls {folder}",
     errno.EISDIR: "Give the name of a file",
     errno.EACCES: "Check who may use it. Type: ls -ld {folder} {name}",

@@ -16,7 +16,7 @@ from ..errors import BackendError, BackendUnavailable, BundleError, Verification
 from ..files import named_in_errors
 from ..wording import choices
 from .commands import bench, build, doctor, export, inspect, run, verify
-from .console import check_json_path, escape_what_is_unprintable, remarks
+from .console import check_json_path, escape_what_is_unprintable, remarks, replace_closed_streams
 from .exit_codes import BAD_BUNDLE, FAILED, INTERRUPTED, NOT_EQUAL, NOT_READY, OK, USAGE
 from .os_errors import STANDARD_OUTPUT, is_of_the_machine, os_error_text
 from .paths import check_paths, use_standard_names
@@ -76,11 +76,31 @@ def _make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; every failure ends with one line that says why and what to try."""
-    parser = _make_parser()
-    arguments, unknown = parser.parse_known_args(argv)
+    replace_closed_streams()
+    try:
+        arguments = _parsed(argv)
+    except SystemExit as end:  # `--help` has been printed, or what is wrong
+        return _printed(end)
+    return _guarded(arguments)
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    arguments, unknown = _make_parser().parse_known_args(argv)
     if unknown:
         arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    return _guarded(arguments)
+    return arguments
+
+
+def _printed(end: SystemExit) -> int:
+    try:
+        with named_in_errors(STANDARD_OUTPUT):
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _abandon_output()
+    except OSError as error:
+        _abandon_output()
+        return _failed(os_error_text(error), FAILED if is_of_the_machine(error) else USAGE)
+    raise end
 
 
 def _guarded(arguments: argparse.Namespace) -> int:

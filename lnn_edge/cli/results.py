@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     Outputs = Array | dict[str, Array]  # of one sample; several by name
 
 __all__ = ["Layout", "Results", "make_writer", "open_results"]
+
+_NUMBER = re.compile(r"([+-]?)(?=\.?\d)(\d*)(?:\.(\d*))?([eE][+-]?\d+)?", re.ASCII)
 
 
 class Layout(Struct, frozen=True):
@@ -108,7 +111,7 @@ def make_writer(model: Model, layout: Layout, results: Results) -> Callable[[Row
         if layout.reset_column is not None:
             yield row.recording
         if layout.time_column is not None:
-            yield row.t_s
+            yield _Text(row.time or "")
         for head in heads:
             # repr of a float32 as the shortest decimal that gives the same float32 back
             yield from (float(str(v)) for v in (y[head] if isinstance(y, dict) else y))
@@ -119,7 +122,8 @@ def make_writer(model: Model, layout: Layout, results: Results) -> Callable[[Row
         if layout.format == "csv":
             results.write(as_csv(values(row, y)))
         else:
-            results.write(json.dumps(dict(zip(header, values(row, y), strict=True))) + "\n")
+            pairs = (f"{json.dumps(name)}: {_json(value)}" for name, value in zip(header, values(row, y), strict=True))
+            results.write("{" + ", ".join(pairs) + "}\n")
 
     return write
 
@@ -129,6 +133,18 @@ def _free_name(name: str, taken: list[str]) -> str:
     while name in taken:
         name = f"predicted_{name}"
     return name
+
+
+class _Text(str):
+    """The text of a number as it was read, every digit of it, or of a date."""
+
+
+def _json(value: Any) -> str:
+    number = _NUMBER.fullmatch(value.strip()) if isinstance(value, _Text) else None
+    if number is None:
+        return json.dumps(value)
+    sign, whole, part, power = number.groups(default="")
+    return f"{sign.strip('+')}{whole.lstrip('0') or '0'}{f'.{part}' if part else ''}{power}"
 
 
 class _Echo:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..arrays import Array
 from ..bundle.manifest import Manifest
+from ..times import Stamp, seconds_between, span_seconds, stamp_array, stamp_seconds, unit_advice
 
 __all__ = ["Clock", "make_clock"]
 
@@ -59,10 +60,11 @@ class _MeasuredClock:
         self._period_s = period_s
         self._range = dt_range_s
 
-    def put(self, dt_s: Any, t_s: float | None, last_s: float | None) -> float | None:
+    def put(self, dt_s: Any, t_s: Any, last_s: float | None) -> float | None:
         if (dt_s is None) == (t_s is None):
             raise ValueError(_missing_time(self._name, self._period_s))
-        now = None if t_s is None else float(t_s)
+        # The common case first: a float costs no call.
+        now = t_s if t_s is None or type(t_s) is float else stamp_seconds(t_s, "t_s")
         dt = self._checked(dt_s if now is None else self._since(now, last_s))
         self._buffer[...] = dt
         if now is not None:
@@ -76,15 +78,15 @@ class _MeasuredClock:
             return self._period_s
         if now <= last_s:
             raise ValueError(_order_message(now, last_s))
-        return now - last_s
+        return now - last_s if type(now) is float else seconds_between(now, last_s)
 
     def _checked(self, dt_s: Any) -> Any:
         low, high = self._range
         if isinstance(dt_s, float):  # the fast path; everything else goes through NumPy
             if not low <= dt_s <= high:
-                raise ValueError(_range_message(self._name, dt_s, self._range))
+                raise ValueError(_range_message(self._name, dt_s, self._range, self._period_s))
             return dt_s
-        return _legal_array(self._name, dt_s, [(), self._buffer.shape], self._range)
+        return _legal_array(self._name, dt_s, [(), self._buffer.shape], self._range, self._period_s)
 
 
 class _UnrollClock:
@@ -103,17 +105,18 @@ class _UnrollClock:
             raise ValueError(_missing_time(self._name, self._period_s))
         if t_s is not None:
             times = self._times(t_s)
-            self._buffer[...] = _legal_array(self._name, self._since(times, last_s), [times.shape], self._range)
-            return float(times[-1])
-        dt = _legal_array(self._name, dt_s, self._shapes, self._range)
+            since = self._since(times, last_s)
+            self._buffer[...] = _legal_array(self._name, since, [times.shape], self._range, self._period_s)
+            return _instant(times[-1])
+        dt = _legal_array(self._name, dt_s, self._shapes, self._range, self._period_s)
         self._buffer[...] = dt
         if last_s is None or (len(self._buffer) > 1 and dt.ndim):
             return None
         return last_s + float(np.broadcast_to(dt, self._buffer.shape).sum())
 
     def _times(self, t_s: Any) -> Array:
-        times = np.asarray(t_s, np.float64)
-        if times.shape != self._buffer.shape[1:] or not np.isfinite(times).all():
+        times = stamp_array(t_s, "t_s")
+        if times.shape != self._buffer.shape[1:] or not (times.dtype.kind == "M" or np.isfinite(times).all()):
             raise ValueError(
                 f"`t_s` is {np.array2string(times, threshold=8)}, but model '{self._name}' takes blocks: expected the "
                 f"times in seconds of all {self._buffer.shape[1]} samples. The state is unchanged"
@@ -121,25 +124,34 @@ class _UnrollClock:
         return times
 
     def _since(self, times: Array, last_s: float | None) -> Array:
-        since = np.diff(times, prepend=times[0] if last_s is None else last_s)
+        instants = list(map(_instant, times))
+        before = [last_s, *instants[:-1]]
+        if last_s is None:
+            before[0] = instants[0] - self._period_s
+        since = np.array([seconds_between(now, last) for now, last in zip(instants, before, strict=True)])
         if last_s is None:
             since[0] = self._period_s
         if since.min() <= 0:
             k = int(np.argmin(since > 0))
-            raise ValueError(_order_message(times[k], times[k - 1] if k else last_s))
+            raise ValueError(_order_message(instants[k], before[k]))
         return since
 
 
-def _legal_array(name: str, dt_s: Any, shapes: list[tuple[int, ...]], legal: tuple[float, float]) -> Array:
+def _instant(time: Any) -> float:
+    """One of `stamp_array`'s times."""
+    return Stamp(int(time.astype(np.int64))) if time.dtype.kind == "M" else float(time)
+
+
+def _legal_array(
+    name: str, dt_s: Any, shapes: list[tuple[int, ...]], legal: tuple[float, float], period_s: float
+) -> Array:
     """A dt that is no plain float, checked."""
-    array = np.asarray(dt_s)
-    if array.dtype.kind not in "fiu":
-        raise TypeError(f"`dt_s` has dtype {array.dtype}, expected a number of seconds")
+    array = np.asarray(span_seconds(dt_s, "dt_s"))
     if array.shape not in shapes:
         wanted = " or ".join(f"shape {shape}" for shape in shapes if shape)
         raise ValueError(f"`dt_s` has shape {array.shape}, expected one number or {wanted}")
     if not bool(((array >= legal[0]) & (array <= legal[1])).all()):
-        raise ValueError(_range_message(name, array, legal))
+        raise ValueError(_range_message(name, array, legal, period_s))
     return array
 
 
@@ -157,16 +169,16 @@ def _order_message(now: Any, last: Any) -> str:
     )
 
 
-def _range_message(name: str, dt_s: Any, legal: tuple[float, float]) -> str:
+def _range_message(name: str, dt_s: Any, legal: tuple[float, float], period_s: float) -> str:
     array = np.asarray(dt_s)
     first_bad = array[~((array >= legal[0]) & (array <= legal[1]))].flat[0]
     return (
         f"`dt_s` is {np.array2string(array, threshold=8)}, but model '{name}' was proven for {legal[0]:g} to "
-        f"{legal[1]:g} seconds. {_dt_advice(float(first_bad), legal[0])}. The state is unchanged"
+        f"{legal[1]:g} seconds. {_dt_advice(float(first_bad), legal[0], period_s)}. The state is unchanged"
     )
 
 
-def _dt_advice(dt_s: float, low: float) -> str:
+def _dt_advice(dt_s: float, low: float, period_s: float) -> str:
     """What to do about an illegal dt: a gap that is too long is only one of the reasons."""
     if not math.isfinite(dt_s):
         return "It must be the finite number of seconds since the previous sample"
@@ -174,4 +186,6 @@ def _dt_advice(dt_s: float, low: float) -> str:
         return "Samples must come in order of time: leave out one that is not after the previous one"
     if dt_s < low:
         return "Leave out samples that come faster, or export with a wider `dt_range_s`"
-    return "After a longer gap call stream.reset()"
+    unit = unit_advice(dt_s, period_s)
+    advice = "After a longer gap call stream.reset()"
+    return advice if unit is None else f"{unit}. {advice}"

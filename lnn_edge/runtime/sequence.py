@@ -8,6 +8,7 @@ import numpy as np
 
 from ..arrays import Array
 from ..bundle.manifest import Manifest
+from ..times import are_stamps, span_seconds, stamp_array
 
 __all__ = [
     "check_lengths",
@@ -68,7 +69,9 @@ def check_lengths(xs: Any, **times: Any) -> int:
     """The number of samples in a recording, an array or a dict of arrays by input.
 
     Raises:
-        ValueError: If inputs, `dt_s` or `t_s` have different numbers of entries, or there are no samples to count.
+        ValueError: If inputs, `dt_s` or `t_s` have different numbers of entries, there are no samples to count, or
+            `dt_s` is what `t_s` should be.
+        TypeError: If `dt_s` or `t_s` hold no times.
     """
     if isinstance(xs, dict):
         lengths = {name: len(value) for name, value in xs.items()}
@@ -84,7 +87,22 @@ def check_lengths(xs: Any, **times: Any) -> int:
             raise ValueError(f"`{name}` has {len(value)} entries for {count} samples")
     if times["t_s"] is not None and np.ndim(times["t_s"]) == 0:
         raise ValueError(f"`t_s` is {times['t_s']!r}, expected one time for each of the {count} samples")
+    _check_times(**times)
     return count
+
+
+def _check_times(dt_s: Any, t_s: Any) -> None:
+    """Refuse what is no time as a whole, and times where the time between samples is expected."""
+    if t_s is not None:
+        stamp_array(t_s, "t_s")
+    if dt_s is None:
+        return
+    spans = np.asarray(span_seconds(dt_s, "dt_s"))
+    if spans.ndim == 1 and are_stamps([spans]):
+        raise ValueError(
+            f"`dt_s` grows from {spans[0]:g} to {spans[-1]:g}, as the times of samples do, expected the seconds since "
+            "the sample before. Pass times as `t_s`"
+        )
 
 
 def recording_in_unroll_blocks(manifest: Manifest, xs: Any, dt_s: Any, t_s: Any) -> tuple[Any, Any, Any]:
@@ -99,6 +117,9 @@ def recording_in_unroll_blocks(manifest: Manifest, xs: Any, dt_s: Any, t_s: Any)
             f"`xs` has {count} samples, but model '{manifest.name}' takes whole blocks of {unroll}. Keep the last "
             f"{count % unroll} for the next call: xs[:{count - count % unroll}]"
         )
+
+    dt_s = None if dt_s is None else span_seconds(dt_s, "dt_s")
+    t_s = None if t_s is None else stamp_array(t_s, "t_s")
 
     def grouped(values: Any) -> Array:
         array = np.asarray(values)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
+from ..times import span_seconds
 from ..wording import choices, plural
 from .data.metadata import Metadata
 from .data.sequences import Sequences, as_array, in_order
@@ -118,6 +119,7 @@ def _spans(metadata: Metadata, values: Any, count: int) -> Array | None:
         if values is not None:
             raise ValueError("`future_timespans` was passed, but the model was fitted without timespans: leave it out")
         return None
+    values = None if values is None else span_seconds(as_array(values), "future_timespans")
     why = "the model was fitted with timespans, and needs them"
     spans = _rows("future_timespans", values, count, 1, why)[:, 0] if count else np.zeros(0, np.float32)
     if (spans <= 0).any():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 import numbers
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from ..arrays import Array
+from ..times import span_seconds
 from .data.metadata import Metadata
 from .data.sequences import Sequences, as_array, in_order
 from .network.module import LiquidModule
@@ -111,6 +113,8 @@ def read_timespan(timespan: Any, unit: float | None) -> float:
     Raises:
         ValueError: If it is no finite number above 0.
     """
+    if isinstance(timespan, (np.timedelta64, datetime.timedelta)):  # pandas' is one
+        timespan = span_seconds(timespan, "timespan")
     real = isinstance(timespan, numbers.Real) and not isinstance(timespan, bool)
     with np.errstate(over="ignore", under="ignore"):
         span = float(np.float32(timespan)) / float(unit or 1.0) if real else math.nan

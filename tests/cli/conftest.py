@@ -55,8 +55,8 @@ def start(environment):
 
     def run(*arguments, **options):
         command = [sys.executable, "-m", "lnn_edge", *map(str, arguments)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-        processes.append(subprocess.Popen(command, env=environment, text=True, **pipes))
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
+        processes.append(subprocess.Popen(command, env=environment, **pipes))
         return processes[-1]
 
     yield run

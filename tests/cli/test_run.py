@@ -94,15 +94,15 @@ def test_run_steps_blocks_of_rows(call, block_bundle, ltc_bundle):
 
 
 def test_run_names_the_lines_of_a_bad_block(call, block_bundle):
-    """A time that goes back is found by the stream, for the whole block; a value that is none by the table."""
+    """Each row is checked as it comes: a time that goes back, or a value that is none, spoils its row alone."""
     rows = block_rows().splitlines()
     rows[6] = rows[6].replace(rows[6].split(",")[1], "0.05")  # the second row of the second block
     code, _, err = call("run", block_bundle, *BY_WALK, stdin="\n".join(rows))
     assert code == 2
-    assert "lines 6 to 9: `t_s` is 0.05, not after the previous sample at 0.5" in err
+    assert "line 7: 't' is 0.05, not after the previous sample at 0.5" in err
     code, out, err = call("run", block_bundle, *BY_WALK, "--on-bad", "skip", stdin="\n".join(rows))
-    assert (code, len(table(out)[1])) == (0, 8)
-    assert "8 samples in 2 recordings, 4 bad rows skipped, 5 at the ends" in err
+    assert (code, len(table(out)[1])) == (0, 12)
+    assert "12 samples in 2 recordings, 1 bad row skipped, 4 at the ends" in err
     code, out, err = call("run", block_bundle, *BY_WALK, "--on-bad", "skip", stdin=block_rows(bad=5))
     assert "line 7: 'acc_y' is nan" in err
     assert "12 samples in 2 recordings, 1 bad row skipped, 4 at the ends" in err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
@@ -11,17 +10,19 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ...wording import plural
 from ..console import note
 from ..exit_codes import OK
-from ..feeding import Feed, Handling
+from ..feeding import Ahead, Feed, Handling, Unsuccessful
 from ..options import BackendChoice, add_backend_arguments, backend_options
 from ..results import Layout, Results, make_writer, open_results
 from ..signals import stoppable
 
 if TYPE_CHECKING:
     from ...runtime.model import Model
+    from ...runtime.transport.csv_file import Columns
 
 __all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
 
@@ -41,6 +42,7 @@ EPILOG = """examples:
   lnn-edge run gait.lnn --input walk.csv --window 30 --every 5
   lnn-edge run reach.lnn --input walk.csv --constant goal=0.5,-1.2
   sensor | lnn-edge run gait.lnn --time-column t | controller
+  lnn-edge run gait.lnn --input walk.csv --time-column stamp:ns
   sensor | lnn-edge run gait.lnn --time-column t --on-bad skip --on-gap reset --output live.csv"""
 
 
@@ -57,8 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--time-column",
         type=_column,
         metavar="NAME",
-        help="column with each sample's time in seconds. A bundle with measured time steps by it; with fixed time it "
-        "is only copied to the results, and compared with the bundle's period",
+        help="column with each sample's time: seconds, or another unit by its name (t_ms, 't [us]') or behind a colon "
+        "(t:ms, t:us, t:ns), or dates and times (2024-05-01T12:00:00.02). A bundle with measured time steps by it; "
+        "with fixed time it is only copied to the results, and compared with the bundle's period",
     )
     parser.add_argument(
         "--on-bad",
@@ -171,6 +174,9 @@ def _run(choices: _Choices) -> int:
             return stop.exit_code
         except BrokenPipeError:  # who reads our results has gone, and has what it wanted
             raise
+        except Unsuccessful:
+            summary.note("")
+            raise
         except Exception:
             if summary.feed is not None:  # else nothing has begun, and the error says it all
                 summary.note("stopped after ")
@@ -189,13 +195,13 @@ def _column(name: str) -> str:
 
 
 def _lines(name: str) -> AbstractContextManager[IO[str]]:
-    """What `--input` names; standard input is decoded as `open_table` decodes a file, whatever the locale says."""
+    """What `--input` names."""
     from ...runtime.transport.csv_file import open_table
 
     if name != "-":
         return open_table(name)
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(newline="", encoding="utf-8-sig", errors="replace")
+    if sys.stdin is None:
+        raise ValueError("standard input is closed. Name a file: --input FILE, or pipe the rows in")
     return nullcontext(sys.stdin)
 
 
@@ -239,7 +245,10 @@ def _check_model(model: Model, handling: Handling) -> None:
         )
     handling.stream(model)  # what it refuses is told before anything is written
     if model.time.mode == "measured" and handling.time_column is None:
-        raise ValueError(f"'{model.name}' has measured time: name the column with the time in seconds, --time-column")
+        raise ValueError(
+            f"'{model.name}' has measured time: name the column with the time in seconds, --time-column t, or in "
+            "another unit, --time-column t:ms"
+        )
     if model.time.mode == "fixed" and handling.on_gap == "reset":
         raise ValueError(
             f"--on-gap reset belongs to bundles with measured time; '{model.name}' has fixed time and knows no gaps. "
@@ -248,12 +257,34 @@ def _check_model(model: Model, handling: Handling) -> None:
 
 
 def _stream(model: Model, choices: _Choices, lines: IO[str], results: Results, summary: _Summary) -> None:
-    from ...runtime.transport.csv_file import read_columns, reader, rows
+    from ...runtime.transport.csv_file import read_columns, reader, rows, rows_ahead
+    from ...runtime.transport.text_lines import TextLines
 
-    layout, source = choices.layout, choices.handling.source
+    source = choices.handling.source
     names = [f.name for f in model.manifest.streamed[0].features]
-    table = reader(lines)
-    columns = read_columns(table, names, layout.reset_column, layout.time_column, source)
-    summary.feed = feed = Feed(model, choices.handling, make_writer(model, layout, results))
+    table = reader(TextLines(lines))
+    columns = read_columns(table, names, choices.layout.reset_column, choices.layout.time_column, source)
+    layout, handling = _with_time(choices, columns)
+
+    def ahead() -> Ahead:
+        return Ahead(list(rows_ahead(table, columns, source)), table.ended)
+
+    summary.feed = feed = Feed(model, handling, make_writer(model, layout, results), ahead)
     for row in rows(table, columns, source):
         feed.take(row)
+    if table.cut:
+        note(
+            f"warning: {source} ends within line {table.line_num}, which has no line end: its last number may be cut "
+            "off"
+        )
+    feed.conclude(results.rows)
+
+
+def _with_time(choices: _Choices, columns: Columns) -> tuple[Layout, Handling]:
+    """What was chosen, with the time column's own name and unit."""
+    if columns.time is None:
+        return choices.layout, choices.handling
+    name, unit = columns.header[columns.time], columns.times.unit
+    if unit not in (None, "s") and choices.layout.time_column == name:
+        note(f"remark: '{name}' is taken in {unit}, by its name. For seconds type: --time-column '{name}:s'")
+    return replace(choices.layout, time_column=name), replace(choices.handling, time_column=name, unit=unit)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ...bundle.spec import Time
+from ...times import UNIT_WORDS, likely_unit, seconds_between, stamp_seconds
 
 __all__ = ["Gap", "GapError", "GapPolicy", "OffPace", "PaceCheck"]
 
@@ -21,12 +23,14 @@ class Gap:
         now_s: Time of the sample, seconds.
         last_s: Time of the sample before it, seconds.
         longest_s: Longest time between samples that the model was proven for, seconds.
+        unit: "ms", "us" or "ns" where the time between the samples is as long as the period in that unit would be.
     """
 
     model: str
     now_s: float
     last_s: float
     longest_s: float
+    unit: str | None = None
 
     def __str__(self) -> str:
         side = "after" if self.now_s > self.last_s else "before"
@@ -44,7 +48,8 @@ class GapError(ValueError):
     """
 
     def __init__(self, gap: Gap) -> None:
-        super().__init__(f"`t_s` is {gap}. To go on, call stream.reset() and step with `t_s` from there")
+        unit = "" if gap.unit is None else f"If it is in {UNIT_WORDS[gap.unit]}, pass seconds. "
+        super().__init__(f"`t_s` is {gap}. {unit}To go on, call stream.reset() and step with `t_s` from there")
         self.gap = gap
 
 
@@ -68,10 +73,11 @@ class GapPolicy:
         self.resets = 0
         self._model = model
         self._longest_s = None if time.dt_range_s is None else time.dt_range_s[1]
+        self._period_s = time.period_s
         self._on_gap = on_gap
 
-    def check(self, now_s: float | None, last_s: float | None) -> Gap | None:
-        """Look at the times of a sample and of the last one stepped, seconds; `None` where there is none.
+    def check(self, now_s: Any, last_s: Any) -> Gap | None:
+        """Look at the times of a sample and of the last one stepped, seconds or datetimes; `None` where there is none.
 
         Returns:
             The gap before this sample, with which a new sequence begins: reset the stream first. `None`: go on.
@@ -79,15 +85,23 @@ class GapPolicy:
         Raises:
             GapError: If there is a gap and the policy is to stop.
         """
-        if now_s is None or last_s is None or self._longest_s is None:
+        gap = self.find(now_s, last_s)
+        if gap is None:
             return None
-        if abs(now_s - last_s) <= self._longest_s:
-            return None
-        gap = Gap(self._model, now_s, last_s, self._longest_s)
         if self._on_gap == "stop":
             raise GapError(gap)
         self.resets += 1
         return gap
+
+    def find(self, now_s: Any, last_s: Any) -> Gap | None:
+        """The gap between two times, as for `check`, which is neither counted nor refused."""
+        if now_s is None or last_s is None or self._longest_s is None:
+            return None
+        now, last = stamp_seconds(now_s, "t_s"), stamp_seconds(last_s, "t_s")
+        between_s = seconds_between(now, last)
+        if abs(between_s) <= self._longest_s:
+            return None
+        return Gap(self._model, now, last, self._longest_s, likely_unit(between_s, self._period_s))
 
 
 @dataclass(frozen=True)
@@ -100,6 +114,7 @@ class OffPace:
         smallest_s, largest_s: Shortest and longest time between two samples, seconds.
         off: How often the time was more than 10 % off.
         count: How often it was looked at.
+        unit: "ms", "us" or "ns" where most times between samples are as long as the period in that unit would be.
     """
 
     model: str
@@ -108,6 +123,7 @@ class OffPace:
     largest_s: float
     off: int
     count: int
+    unit: str | None = None
 
     def __str__(self) -> str:
         return (
@@ -130,12 +146,14 @@ class PaceCheck:
         self._period_s = time.period_s if time.mode == "fixed" else None
         self._smallest_s, self._largest_s = float("inf"), float("-inf")
         self._off = self._count = 0
+        self._units: Counter[str | None] = Counter()
 
-    def take(self, now_s: float | None, last_s: float | None) -> None:
-        """Take the times of a sample and of the one before it in the same recording, seconds, if it has them."""
+    def take(self, now_s: Any, last_s: Any) -> None:
+        """Take the times of a sample and of the one before it in the same recording, seconds or datetimes."""
         if self._period_s is None or now_s is None or last_s is None:
             return
-        between_s = now_s - last_s
+        between_s = seconds_between(stamp_seconds(now_s, "t_s"), stamp_seconds(last_s, "t_s"))
+        self._units[likely_unit(between_s, self._period_s)] += 1
         self._smallest_s, self._largest_s = min(self._smallest_s, between_s), max(self._largest_s, between_s)
         self._count += 1
         self._off += abs(between_s - self._period_s) > _TOLERANCE * self._period_s
@@ -144,4 +162,5 @@ class PaceCheck:
         """What was off, if anything was."""
         if self._period_s is None or not self._off:
             return None
-        return OffPace(self._model, self._period_s, self._smallest_s, self._largest_s, self._off, self._count)
+        unit = max(self._units, key=lambda own: self._units[own])
+        return OffPace(self._model, self._period_s, self._smallest_s, self._largest_s, self._off, self._count, unit)

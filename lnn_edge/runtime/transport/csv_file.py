@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import math
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,8 +16,10 @@ import numpy as np
 from ...arrays import Array
 from ...wording import choices, listed
 from .row import BadRowError, Row
+from .text_lines import TextLines
+from .time_column import TimeColumn, find_time_column, number
 
-__all__ = ["Columns", "load_recordings", "open_table", "read_columns", "reader", "rows"]
+__all__ = ["Columns", "Table", "load_recordings", "open_table", "read_columns", "reader", "rows", "rows_ahead"]
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,74 @@ class Columns:
         header: All names, in order.
         inputs: Indices of the inputs, in the model's order.
         reset: Index of the column whose change starts a new recording, or `None`.
-        time: Index of the column with the sample's time in seconds, or `None`.
+        time: Index of the column with the sample's time, or `None`.
+        times: What reads that column.
     """
 
     header: tuple[str, ...]
     inputs: tuple[int, ...]
     reset: int | None
     time: int | None
+    times: TimeColumn
+
+
+class Table:
+    """Lines of CSV as lists of cells. A sample is one line, so a quote that is not closed spoils that line alone.
+
+    Args:
+        lines: Lines of text.
+
+    Attributes:
+        line_num: Number of the newest line, from 1.
+    """
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self.line_num = 0
+        self._source = lines
+        self._lines = iter(lines)
+
+    @property
+    def cut(self) -> bool:
+        """Whether the input ended within the newest line."""
+        return isinstance(self._source, TextLines) and self._source.cut
+
+    def __iter__(self) -> Iterator[list[str]]:
+        return self
+
+    def __next__(self) -> list[str]:
+        line = next(self._lines)
+        self.line_num += 1
+        return _cells(line)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is known that no line is to come."""
+        return isinstance(self._source, TextLines) and self._source.ended
+
+    def ahead(self) -> Iterator[tuple[int, list[str]]]:
+        """Number and cells of the lines that have come already, for a look at them; they are still to be read."""
+        lines = self._source.here() if isinstance(self._source, TextLines) else []
+        for k, line in enumerate(lines, self.line_num + 1):
+            try:
+                yield k, _cells(line)
+            except csv.Error:
+                yield k, [""]
+
+
+def _cells(line: str) -> list[str]:
+    """The cells of a line.
+
+    Raises:
+        csv.Error: If it is no CSV.
+    """
+    if "\0" in line:
+        raise csv.Error("it holds a NUL byte, which no text does. The file is damaged there, or not UTF-8")
+    try:
+        return next(csv.reader([line.rstrip("\r\n")], strict=True))
+    except csv.Error as error:
+        if "unexpected end of data" not in str(error):
+            raise
+        raise csv.Error("a quote is not closed in this line, and a sample is one line") from error
 
 
 def open_table(path: str | os.PathLike[str]) -> IO[str]:
@@ -61,7 +124,7 @@ def read_columns(table: Any, names: Sequence[str], reset: str | None, time: str 
         table: A CSV reader at its first row.
         names: Feature names of the model's input.
         reset: Name of the reset column, or `None`.
-        time: Name of the time column, or `None`.
+        time: Name of the time column, with `:ms`, `:us` or `:ns` behind it for another unit, or `None`.
         source: What is read, for messages.
 
     Raises:
@@ -74,6 +137,7 @@ def read_columns(table: Any, names: Sequence[str], reset: str | None, time: str 
     if not header:
         raise ValueError(f"{source} is empty; expected a header row with the columns {listed(names)}")
     columns = [name.strip() for name in header]
+    time, unit = (None, None) if time is None else find_time_column(time, columns)
     wanted = [*names, *(c for c in (reset, time) if c is not None)]
     for name in wanted:
         if columns.count(name) > 1:
@@ -85,6 +149,7 @@ def read_columns(table: Any, names: Sequence[str], reset: str | None, time: str 
         tuple(columns.index(name) for name in names),
         None if reset is None else columns.index(reset),
         None if time is None else columns.index(time),
+        TimeColumn(unit),
     )
 
 
@@ -119,12 +184,12 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def reader(lines: Iterable[str]) -> Any:
+def reader(lines: Iterable[str]) -> Table:
     """A CSV reader that knows its line number; strict about quotes."""
-    return csv.reader(lines, strict=True)
+    return Table(lines)
 
 
-def rows(table: Any, columns: Columns, source: str) -> Iterator[Row | BadRowError]:
+def rows(table: Table, columns: Columns, source: str) -> Iterator[Row | BadRowError]:
     """Parse rows one by one, as they come; an unusable row is yielded as the error that says why.
 
     Args:
@@ -140,40 +205,52 @@ def rows(table: Any, columns: Columns, source: str) -> Iterator[Row | BadRowErro
         except StopIteration:
             return
         except csv.Error as error:
-            yield BadRowError(f"{source}, line {table.line_num}: not CSV: {error}")
+            yield BadRowError(f"{source}, line {table.line_num}: not CSV: {error}{_cut(table)}")
             continue
         if not cells:
             continue
         try:
             row = _parsed(cells, columns, table.line_num, source)
         except BadRowError as error:
-            yield error
+            yield BadRowError(f"{error}{_cut(table)}")
             continue
         new = not started or (columns.reset is not None and row.recording != previous)
         previous, started = row.recording, True
-        yield Row(row.line, row.values, row.recording, row.t_s, new)
+        yield replace(row, reset=new)
+
+
+def rows_ahead(table: Table, columns: Columns, source: str) -> Iterator[Row | BadRowError]:
+    """The rows that have come already behind the newest, for a look at them, none marked as new; see `Table.ahead`."""
+    columns = replace(columns, times=copy(columns.times))
+    for line, cells in table.ahead():
+        if cells:
+            try:
+                yield _parsed(cells, columns, line, source)
+            except BadRowError as error:
+                yield error
+
+
+def _cut(table: Table) -> str:
+    return "; the input ends within this line" if table.cut else ""
 
 
 def _parsed(cells: Sequence[str], columns: Columns, line: int, source: str) -> Row:
     if len(cells) != len(columns.header):
         raise BadRowError(f"{source}, line {line}: {len(cells)} cells, but the header has {len(columns.header)}")
 
-    def number(index: int) -> float:
-        name, cell = columns.header[index], cells[index].strip()
+    def read(index: int, convert: Callable[[str], float] = number) -> float:
         try:
-            value = float(cell.replace("_", "?"))  # Python alone reads 1_0 as ten
-        except ValueError:
-            raise BadRowError(f"{source}, line {line}: '{name}' is '{cell}', expected a number") from None
-        if not math.isfinite(value):
-            raise BadRowError(f"{source}, line {line}: '{name}' is {cell}, expected a finite number")
-        return value
+            return convert(cells[index].strip())
+        except ValueError as error:
+            raise BadRowError(f"{source}, line {line}: '{columns.header[index]}' is {error}") from None
 
     return Row(
         line,
-        np.array([number(k) for k in columns.inputs]),
+        np.array([read(k) for k in columns.inputs]),
         None if columns.reset is None else cells[columns.reset],
-        None if columns.time is None else number(columns.time),
+        None if columns.time is None else read(columns.time, columns.times.seconds),
         reset=False,
+        time=None if columns.time is None else cells[columns.time],
     )
 
 
@@ -191,7 +268,7 @@ def load_recordings(path: Path, names: Sequence[str], reset: str | None) -> list
     """
     recordings: list[list[Array]] = []
     with open_table(path) as file:
-        table = reader(file)
+        table = reader(TextLines(file))
         columns = read_columns(table, names, reset, None, f"'{path}'")
         for row in rows(table, columns, f"'{path}'"):
             if isinstance(row, BadRowError):

@@ -15,10 +15,14 @@ class BadRowError(ValueError):
 
 @dataclass(frozen=True)
 class Row:
-    """One sample: line number in the file, features float64, recording label, time in seconds, new recording or not."""
+    """One sample: line number in the file, features float64, recording label, time in seconds, new recording or not.
+
+    `time` is the text that the time was read from.
+    """
 
     line: int
     values: Array
     recording: str | None
     t_s: float | None
     reset: bool
+    time: str | None = None

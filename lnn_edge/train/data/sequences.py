@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.utils.validation import validate_data
 
 from ...arrays import Array
+from ...times import are_stamps, span_seconds
 
 __all__ = ["Sequences", "as_array", "by_label", "in_order", "read_sequences", "read_timespans"]
 
@@ -209,11 +210,13 @@ def read_timespans(timespans: Any, sequences: Sequences) -> Sequences:
     """The same sequences with the time since the previous sample.
 
     Args:
-        timespans: (sequences, time), a list of (time,), or (time,) for one sequence; `None` for none.
+        timespans: (sequences, time), a list of (time,), or (time,) for one sequence; `None` for none. Of timedeltas the
+            seconds.
         sequences: The samples.
 
     Raises:
-        ValueError: If their shape does not fit, or one is not above 0.
+        ValueError: If their shape does not fit, one is not above 0, or they are the times of the samples.
+        TypeError: If they are datetimes or no numbers.
     """
     if timespans is None:
         return sequences
@@ -226,12 +229,13 @@ def read_timespans(timespans: Any, sequences: Sequences) -> Sequences:
     if sequences.form == "one":
         given = [timespans]
     elif sequences.form == "rows":
-        given = list(np.reshape(np.asarray(timespans, np.float64), (-1, 1)))
+        given = list(np.reshape(_seconds(timespans), (-1, 1)))
     else:
         given = list(timespans)
+    exact = [_seconds(part) for part in given]
+    exact = [part[:, 0] if part.ndim == 2 and part.shape[1] == 1 else part for part in exact]
     with np.errstate(over="ignore", under="ignore"):  # what float32 makes 0 or infinite is refused below
-        parts = [np.asarray(as_array(part), np.float64).astype(np.float32) for part in given]
-    parts = [part[:, 0] if part.ndim == 2 and part.shape[1] == 1 else part for part in parts]
+        parts = [part.astype(np.float32) for part in exact]
     if [part.shape for part in parts] != [(length,) for length in sequences.lengths]:
         raise ValueError(
             f"`timespans` has {_shapes(parts)}, expected {_shapes(sequences.samples, 1)}: one number per sample of X, "
@@ -240,8 +244,18 @@ def read_timespans(timespans: Any, sequences: Sequences) -> Sequences:
     for k, part in enumerate(parts):
         if not (np.isfinite(part).all() and (part > 0).all()):
             worst = part[~(np.isfinite(part) & (part > 0))][0]
-            raise ValueError(f"`timespans` holds {worst:g} in sequence {k}, expected finite numbers above 0")
+            first = "; a diff() has none for the first sample: give it the period" if np.isnan(part[0]) else ""
+            raise ValueError(f"`timespans` holds {worst:g} in sequence {k}, expected finite numbers above 0{first}")
+    if are_stamps(exact):
+        raise ValueError(
+            f"`timespans` grows from {exact[0][0]:g} to {exact[0][-1]:g}, as times of samples do, expected the time "
+            "since the sample before. Type: np.diff(t, prepend=2 * t[0] - t[1])"
+        )
     return replace(sequences, spans=tuple(parts))
+
+
+def _seconds(values: Any) -> Array:
+    return np.asarray(span_seconds(as_array(values), "timespans"), np.float64)
 
 
 def _shapes(parts: Sequence[Array], axes: int | None = None) -> str:

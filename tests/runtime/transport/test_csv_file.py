@@ -91,7 +91,7 @@ def test_blank_lines_are_no_rows():
         ("a,b\n1\n", "data, line 2: 1 cells, but the header has 2"),
         ("a\n1,2\n", "data, line 2: 2 cells, but the header has 1"),
         ('a,b\n1,"x"y\n', "data, line 2: not CSV: ',' expected after '\"'"),
-        ('a,b\n1,"x\n', "data, line 2: not CSV: unexpected end of data"),
+        ('a,b\n1,"x\n', "data, line 2: not CSV: a quote is not closed in this line, and a sample is one line"),
     ],
 )
 def test_bad_row_says_where_and_why(text, expected):

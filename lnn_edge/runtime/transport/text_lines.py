@@ -1,0 +1,105 @@
+"""Lines of UTF-8 text from a file or a pipe, each as soon as it is there."""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+from collections import deque
+from collections.abc import Iterator
+from typing import IO, Any
+
+__all__ = ["TextLines"]
+
+_CHUNK = 1 << 16
+_LONGEST = 1 << 24  # bytes: a file that holds no line end, /dev/zero for one, must not fill the memory
+
+
+class TextLines:
+    """The lines of what is open for reading, without their ends.
+
+    Lines end with a line feed, a carriage return or both, and none waits for what comes behind it. A byte that is not
+    UTF-8 spoils its line, not the file.
+
+    Args:
+        file: Open for reading, as text; nothing has been read yet.
+
+    Attributes:
+        cut: Whether the newest line came from a pipe that ended before the line did. In a file that is usual.
+    """
+
+    def __init__(self, file: IO[str]) -> None:
+        self.cut = False
+        self._bytes: Any = getattr(file, "buffer", None)
+        self._text = iter(file) if self._bytes is None else None  # in a notebook, for instance
+        self._lines: deque[bytes] = deque()
+        self._begun = b""
+        self._ended = False
+        self._after_return = False
+        self._first = True
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if self._text is not None:
+            return next(self._text).rstrip("\r\n")
+        while not self._lines and not self._ended:
+            self._fill()
+        if self._lines:
+            return self._decoded(self._lines.popleft())
+        if not self._begun:
+            raise StopIteration
+        last, self._begun = self._begun, b""
+        self.cut = not self._is_file()
+        return self._decoded(last)
+
+    def here(self) -> list[str]:
+        """The lines behind the newest that have come already, without waiting; they are still to be read."""
+        if self._text is not None:
+            return []
+        if not self._lines and not self._ended and self._is_readable():
+            self._fill()
+        return [line.decode(errors="replace").rstrip("\r\n") for line in [*self._lines, *self._unended()]]
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is known that no line is to come."""
+        return self._ended and not self._lines and not self._begun
+
+    def _unended(self) -> list[bytes]:
+        return [self._begun] if self._ended and self._begun else []
+
+    def _fill(self) -> None:
+        """Read what there is, or wait for the next bytes."""
+        chunk = self._bytes.read1(_CHUNK)
+        self._ended = not chunk
+        if self._after_return and chunk.startswith(b"\n"):  # the line ended with the chunk before
+            chunk = chunk[1:]
+        self._after_return = chunk.endswith(b"\r")
+        lines = (self._begun + chunk).splitlines(keepends=True)
+        whole = not lines or lines[-1].endswith((b"\n", b"\r"))
+        self._begun = b"" if whole else lines.pop()
+        self._lines.extend(lines)
+        if len(self._begun) > _LONGEST:
+            raise ValueError(f"there is no line end in {_LONGEST >> 20} MiB: expected a table, a line for each sample")
+
+    def _decoded(self, line: bytes) -> str:
+        text = line.decode(errors="replace").rstrip("\r\n")
+        if self._first:
+            self._first, text = False, text.removeprefix("\ufeff")
+        return text
+
+    def _is_file(self) -> bool:
+        try:
+            return stat.S_ISREG(os.fstat(self._bytes.fileno()).st_mode)
+        except OSError:  # in memory, as a program passes it
+            return False
+
+    def _is_readable(self) -> bool:
+        """Whether reading would not wait."""
+        try:
+            descriptor = self._bytes.fileno()
+        except OSError:
+            return True
+        return bool(self._is_file() or select.select([descriptor], [], [], 0)[0])
