@@ -42,6 +42,7 @@ _CAMEL_ENDS = {unit: re.compile(rf"(?<=[a-z])(?:{words})$") for unit, words in _
 # A time between samples within these bounds of the period times 1e3, 1e6 or 1e9 is one in another unit.
 _ALIKE = (0.3, 3.0)
 _CHANCE = math.log(1e4)  # of an order that nobody would take for chance
+_EVEN = (0.4, 2.5)  # over half of a sequence
 
 
 def unit_of_name(name: str) -> str | None:
@@ -163,7 +164,13 @@ def are_stamps(parts: list[Array]) -> bool:
         return False
     if sum(math.lgamma(len(part) + 1) for part in parts) < _CHANCE:
         return False
-    return all(len(part) < 4 or bool(np.diff(part).max() < 0.5 * (part[-1] - part[0])) for part in parts)
+    return all(len(part) < 4 or _grows_evenly(np.diff(part)) for part in parts)
+
+
+def _grows_evenly(steps: Array) -> bool:
+    """Whether steps of the second half are like those of the first; medians, so that a gap or two are of no matter."""
+    half = len(steps) // 2
+    return bool(_EVEN[0] < np.median(steps[half:]) / np.median(steps[:half]) < _EVEN[1])
 
 
 def _whole_ns(array: Array, name: str) -> Array:

@@ -1,0 +1,182 @@
+"""Times as programs have them: datetimes and spans of NumPy, pandas and the standard library, beside seconds."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import itertools
+import pickle
+
+import numpy as np
+import pytest
+
+import lnn_edge
+from lnn_edge.runtime.guard.dt_policy import GapError, GapPolicy, PaceCheck
+from lnn_edge.times import Stamp, stamp_seconds, unit_of_name
+
+START = np.datetime64("2024-05-01T12:00:00.123456789", "ns")
+NS = np.array([0, 100_000_000, 200_000_001, 350_000_000, 400_000_000, 500_000_000, 600_000_000, 700_000_000])
+SECONDS = NS / 1e9
+STAMPS = START + NS.astype("m8[ns]")
+SPANS = np.diff(NS, prepend=-100_000_000).astype("m8[ns]")
+XS = np.random.default_rng(0).standard_normal((len(NS), 3)).astype(np.float32)
+
+
+def python_datetimes(zone=None) -> list[datetime.datetime]:
+    return [stamp.astype("M8[us]").item().replace(tzinfo=zone) for stamp in STAMPS]
+
+
+def pandas_stamps(zone=None):
+    pandas = pytest.importorskip("pandas")  # a device has none
+    return pandas.DatetimeIndex(STAMPS, tz=zone)
+
+
+STAMPED = {
+    "datetime64": lambda: STAMPS,
+    "datetime": python_datetimes,
+    "datetime with a zone": lambda: python_datetimes(datetime.timezone(datetime.timedelta(hours=2))),
+    "pandas": pandas_stamps,
+    "pandas with a zone": lambda: pandas_stamps("Europe/Berlin"),
+}
+SPANNED = {
+    "timedelta64": lambda: SPANS,
+    "in microseconds": lambda: SPANS.astype("m8[us]"),
+    "timedelta": lambda: [span.astype("m8[us]").item() for span in SPANS],
+    "pandas": lambda: pytest.importorskip("pandas").to_timedelta(SPANS),
+}
+
+
+@pytest.fixture(params=["drift", "blocks"])
+def model(request, ltc_bundle, block_bundle_of_runtime):
+    return lnn_edge.load(ltc_bundle if request.param == "drift" else block_bundle_of_runtime)
+
+
+@pytest.fixture(scope="session")
+def block_bundle_of_runtime(tmp_path_factory):
+    from shared_bundles import shared_bundle
+
+    return shared_bundle(tmp_path_factory, "blocks.lnn")
+
+
+def stepped(model, **times) -> np.ndarray:
+    """Call by call, as a robot program has them."""
+    size, stream, results = model.manifest.unroll, model.stream(), []
+    for k in range(0, len(XS), size):
+        part = slice(k, k + size) if size > 1 else k
+        results.append(stream.step(XS[part], **{name: own[part] for name, own in times.items()}).copy())
+    return np.reshape(results, (len(XS), -1))
+
+
+@pytest.mark.parametrize("times", STAMPED.values(), ids=STAMPED)
+def test_datetimes_are_times(model, times):
+    """float64 seconds since 1970 are no finer than 0.24 us, and would show in the last digits."""
+    given, exact = times(), model.stream().run(XS, t_s=SECONDS)
+    tolerance = 1e-6 if "datetime" in str(type(given[0])) or "imestamp" in str(type(given[0])) else 0.0
+    np.testing.assert_allclose(stepped(model, t_s=given), exact, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(model.stream().run(XS, t_s=given), exact, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("spans", SPANNED.values(), ids=SPANNED)
+def test_spans_of_time_are_seconds(model, spans):
+    exact = model.stream().run(XS, dt_s=SPANS.astype(np.int64) / 1e9)
+    np.testing.assert_allclose(stepped(model, dt_s=spans()), exact, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(model.stream().run(XS, dt_s=spans()), exact, rtol=0, atol=1e-6)
+
+
+def test_one_span_for_all_samples(model):
+    exact = model.stream().run(XS, dt_s=0.1)
+    for span in (np.timedelta64(100, "ms"), datetime.timedelta(seconds=0.1)):
+        np.testing.assert_array_equal(model.stream().run(XS, dt_s=span), exact)
+
+
+def test_nanoseconds_outlast_a_snapshot(ltc_bundle):
+    model = lnn_edge.load(ltc_bundle)
+    stream = model.stream()
+    stream.run(XS[:4], t_s=STAMPS[:4])
+    other = model.stream()
+    other.restore(pickle.loads(pickle.dumps(stream.snapshot())))
+    rest = [own.run(XS[4:], t_s=STAMPS[4:]) for own in (stream, other)]
+    np.testing.assert_array_equal(*rest)
+    np.testing.assert_array_equal(rest[0], model.stream().run(XS, t_s=SECONDS)[4:])
+    state, ys = model.initial_state(), []
+    for x, t in zip(XS, STAMPS, strict=True):
+        y, state = model.step(x, state, t_s=t)
+        ys.append(y)
+    np.testing.assert_array_equal(ys, model.stream().run(XS, t_s=SECONDS))
+
+
+REFUSED = [
+    ({"t_s": "2024-05-01T12:00:00"}, TypeError, r"`t_s` is the text '2024-05-01T12:00:00' .* np.datetime64\(text\)"),
+    ({"t_s": "0.02"}, TypeError, "`t_s` is the text '0.02' .*, expected seconds"),
+    ({"t_s": True}, TypeError, "`t_s` is True"),
+    ({"t_s": datetime.date(2024, 5, 1)}, TypeError, "`t_s` is datetime.date"),
+    ({"t_s": np.timedelta64(20, "ms")}, TypeError, "`t_s` is a span of time .*, expected a time"),
+    ({"t_s": np.datetime64("NaT")}, ValueError, "`t_s` holds NaT"),
+    ({"t_s": 10**400}, ValueError, "`t_s` is inf, expected a time in seconds"),
+    ({"t_s": float("nan")}, ValueError, "`t_s` is nan, expected a time in seconds"),
+    ({"dt_s": START}, TypeError, "`dt_s` holds times .*, expected the time since the sample before"),
+    ({"dt_s": datetime.datetime(2024, 5, 1)}, TypeError, "`dt_s` holds times"),
+    ({"dt_s": np.timedelta64("NaT", "ns")}, ValueError, "`dt_s` holds NaT"),
+    ({"dt_s": np.timedelta64(20)}, TypeError, "`dt_s` has no unit"),
+    ({"dt_s": "0.02"}, TypeError, "`dt_s` is the text '0.02'"),
+    ({"dt_s": 100.0}, ValueError, "about 1e3 periods: if it is in milliseconds, divide by 1e3. After a longer gap"),
+    ({"dt_s": 10**5}, ValueError, "about 1e6 periods: if it is in microseconds, divide by 1e6"),
+    ({"dt_s": np.float32(1e8)}, ValueError, "about 1e9 periods: if it is in nanoseconds, divide by 1e9"),
+]
+
+
+@pytest.mark.parametrize(("times", "error", "expected"), REFUSED)
+def test_what_is_no_time_is_refused_by_its_name(ltc_bundle, times, error, expected):
+    stream = lnn_edge.load(ltc_bundle).stream()
+    with pytest.raises(error, match=expected):
+        stream.step(XS[0], **times)
+    assert stream.steps == 0
+    np.testing.assert_array_equal(stream.run(XS, t_s=SECONDS), lnn_edge.load(ltc_bundle).stream().run(XS, t_s=SECONDS))
+
+
+@pytest.mark.parametrize("per_second", [1e3, 1e6, 1e9])
+def test_times_in_another_unit_say_which(model, per_second):
+    with pytest.raises(ValueError, match=rf"if it is in \w+, divide by {per_second:.0e}".replace("e+0", "e")):
+        model.stream().run(XS, t_s=SECONDS * per_second)
+
+
+def test_times_passed_as_spans_are_refused(model):
+    """They grow from sample to sample, within what is legal; spans that do so by a factor may be meant."""
+    with pytest.raises(ValueError, match=r"`dt_s` grows from 0.1 to 0.8, as the times .* Pass times as `t_s`"):
+        model.stream().run(XS, dt_s=SECONDS + 0.1)
+    with pytest.raises(TypeError, match="`dt_s` holds times"):
+        model.stream().run(XS, dt_s=STAMPS)
+    model.stream().run(XS, dt_s=0.01 * 1.7 ** np.arange(len(XS)))
+    model.stream().run(XS, dt_s=(SECONDS + 0.1)[::-1])
+
+
+def test_a_policy_takes_datetimes(ltc_bundle):
+    time = lnn_edge.load(ltc_bundle).time
+    assert GapPolicy("drift", time).check(STAMPS[1], STAMPS[0]) is None
+    with pytest.raises(GapError, match=r"8\.8 s after the last sample"):
+        GapPolicy("drift", time).check(STAMPS[0] + np.timedelta64(8800, "ms"), STAMPS[0])
+    with pytest.raises(GapError, match="If it is in milliseconds, pass seconds"):
+        GapPolicy("drift", time).check(200, 100)
+    pace = PaceCheck("gait", lnn_edge.bundle.spec.Time("fixed", 0.1))
+    for last, now in itertools.pairwise(STAMPS):
+        pace.take(now, last)
+    assert (pace.finding().off, pace.finding().unit) == (2, None)
+
+
+def test_a_stamp_keeps_its_nanoseconds():
+    stamp = stamp_seconds(STAMPS[2], "t")
+    assert [own.ns for own in (stamp, copy.deepcopy(stamp), pickle.loads(pickle.dumps(stamp)))] == [stamp.ns] * 3
+    assert stamp.ns - Stamp(int(START.astype(np.int64))).ns == 200_000_001
+    assert stamp == stamp.ns / 1e9
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [
+        ("t_ms", "ms"), ("t [us]", "us"), ("time (\u00b5s)", "us"), ("stampNs", "ns"), ("ns", "ns"), ("t_s", "s"),
+        ("Seconds", "s"), ("unix.nanos", "ns"), ("t", None), ("status", None), ("items", None), ("gps", None),
+        ("time", None), ("axis", None), ("", None),
+    ],
+)  # fmt: skip
+def test_the_unit_that_a_name_tells(name, unit):
+    assert unit_of_name(name) == unit
