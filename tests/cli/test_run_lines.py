@@ -97,6 +97,7 @@ def test_a_line_that_ends_with_a_carriage_return_is_not_kept_waiting(start, cfc_
     assert b"2 samples in 1 recording through" in process.stderr.read()
 
 
+@pytest.mark.workstation
 def test_an_example_is_read_line_by_line_as_well(call, work, cfc_bundle):
     (work / "x.csv").write_text(noted("a", '"open', "b"))
     columns = ",".join(INPUTS)
