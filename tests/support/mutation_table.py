@@ -587,8 +587,8 @@ MUTATIONS = (
         "bad rows",
         "test_bad_row_says_where_and_why",
         (
-            "if not math.isfinite(value):\n            raise BadRowError",
-            "if value != value:\n            raise BadRowError",
+            'if not math.isfinite(value):\n        raise ValueError(f"{cell}, expected a finite number")',
+            'if value != value:\n        raise ValueError(f"{cell}, expected a finite number")',
         ),
     ),
     # ---- runtime: the GPU
@@ -661,15 +661,61 @@ MUTATIONS = (
         "clock-set-back",
         "gap policy",
         "test_run_begins_anew_behind_a_gap",
-        ("if abs(row.t_s - last_s) <= self._longest_s:", "if row.t_s - last_s <= self._longest_s:"),
-        ("if abs(now_s - last_s) <= self._longest_s:", "if now_s - last_s <= self._longest_s:"),
+        ("if abs(between_s) <= self._longest_s:", "if between_s <= self._longest_s:"),
     ),
     _fault(
         "block-across-a-gap",
         "gap policy",
         "test_a_gap_ends_a_block",
-        ("self._block, self._last_s = [], None", "self._last_s = None"),
-        ("self._rows, self._last_s = [], None", "self._last_s = None"),
+        ("self._rows, self._last = [], None", "self._last = None"),
+    ),
+    _fault(
+        "output-through-a-link",
+        "lost files",
+        "test_no_output_takes_the_place_of_an_input[into it by a link]",
+        ("        return os.path.realpath(path)", "        return os.path.abspath(path)"),
+    ),
+    _fault(
+        "output-by-a-hard-link",
+        "lost files",
+        "test_no_output_takes_the_place_of_an_input[hard link]",
+        ("if one.file is not None and one.file == other.file:", "if one.file is None:"),
+    ),
+    _fault(
+        "time-with-fewer-digits",
+        "copied cells",
+        "test_the_time_is_copied_as_it_stands[nanoseconds]",
+        ('yield _Text(row.time or "")', "yield row.t_s"),
+    ),
+    _fault(
+        "nothing-is-success",
+        "bad rows",
+        "test_rows_that_none_could_be_used_of_are_no_success[9-text]",
+        ("if self._came and not results:", "if not self._came and not results:"),
+    ),
+    _fault(
+        "block-checked-as-a-whole",
+        "bad rows",
+        "test_a_block_loses_no_more_than_the_row_that_is_bad[0.6,1e39,0,0]",
+        ("self._check.values(row.values)", "len(row.values)"),
+    ),
+    _fault(
+        "unit-of-a-name",
+        "units",
+        "test_the_unit_in_the_name[t_{}-ms-1000]",
+        ("return wanted, unit_of_name(wanted)", "return wanted, None"),
+    ),
+    _fault(
+        "stamps-as-spans",
+        "units",
+        "test_times_are_no_spans[growing]",
+        ("    if are_stamps(exact):", "    if not exact:"),
+    ),
+    _fault(
+        "nanoseconds-lost",
+        "units",
+        "test_nanoseconds_outlast_a_snapshot",
+        ("return Stamp, (self.ns,)", "return float, (float(self),)"),
     ),
     # ---- verify
     _fault(
