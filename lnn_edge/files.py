@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from .staging import keep_rights, staged
 
 __all__ = ["Lines", "check_output", "growing_file", "named_in_errors", "whole_file"]
 
@@ -123,26 +124,31 @@ def growing_file(target: Path) -> Iterator[Lines]:
             _end_lines(lines, file, temporary, place)
 
 
-def _end_lines(lines: Lines, file: IO[Any], temporary: str, place: Path) -> None:
+def _end_lines(lines: Lines, file: IO[Any], temporary: Path, place: Path) -> None:
     file.truncate(lines.size)
     _put_in_place(file, temporary, place)
     lines.in_place = True
 
 
 @contextmanager
-def _staged(place: Path, mode: str, **options: Any) -> Iterator[tuple[IO[Any], str]]:
+def _staged(place: Path, mode: str, **options: Any) -> Iterator[tuple[IO[Any], Path]]:
     """A new file beside `place`, and its temporary name, which is gone after the block."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{place.name}.", suffix=".partial", dir=place.parent)
-    try:
-        with os.fdopen(descriptor, mode, **options) as file:
-            yield file, temporary
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with (
+        staged(place, lambda name: _make_file(name, place)) as (temporary, descriptor),
+        open(descriptor, mode, closefd=False, **options) as file,
+    ):
+        yield file, temporary
 
 
-def _put_in_place(file: IO[Any], temporary: str, place: Path) -> None:
+def _make_file(path: Path, place: Path) -> int:
+    """For the same readers as the file that it will replace, from its first byte on; else as the umask has it."""
+    private = place.exists()
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600 if private else 0o666)
+    if private:
+        keep_rights(descriptor, place)
+    return descriptor
+
+
+def _put_in_place(file: IO[Any], temporary: Path, place: Path) -> None:
     os.fsync(file.fileno())
-    mask = os.umask(0)
-    os.umask(mask)
-    os.chmod(temporary, 0o666 & ~mask)
     os.replace(temporary, place)

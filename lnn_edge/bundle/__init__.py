@@ -14,5 +14,6 @@ opset       the operators that model.onnx may hold
 onnx_wire   what model.onnx holds, read with no library and without following anything
 onnx_graph  its operators, types, shapes and cost, checked before a library sees it
 golden      recorded sequences with the results of the trained model
-directory   the directory on disk: read whole, hashed whole, written whole
+directory   a bundle read from its directory: each file once, whole, and hashed
+disk        how one takes the place of another, and what a reader sees meanwhile
 """

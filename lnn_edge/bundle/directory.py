@@ -1,22 +1,19 @@
-"""The bundle on disk: a directory that is read whole, checked whole, and written whole or not at all."""
+"""The bundle in its directory: every file read once and whole, and checked before anything uses it."""
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import os
-import shutil
 import stat
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BundleError
 from ..files import named_in_errors
 from .agreement import differences
+from .disk.reading import Directory, opened_directory
 from .manifest import FILES, FileEntry, Manifest, decode_manifest, encode_json
 from .onnx_graph import check_graph
 from .program import StepProgram
@@ -26,18 +23,15 @@ from .spec import PROGRAM_JSON, PROGRAM_WEIGHTS
 
 __all__ = [
     "MANIFEST",
-    "SUFFIX",
     "Bundle",
-    "check_target",
     "file_entry",
     "read_bundle",
-    "staged_directory",
     "write_manifest",
     "write_synced",
 ]
 
 MANIFEST = "manifest.json"
-SUFFIX = ".lnn"
+_STARTS = 4  # of reading, while others replace what is read
 # What a file may have at most; one that has more is refused before a byte is read.
 _MAX_BYTES = {
     MANIFEST: 32 << 20,  # states have the range of each unit, 60 bytes: half a million units
@@ -78,6 +72,9 @@ class Bundle:
 def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     """Read and check a bundle: manifest, sizes, hashes, names, path safety.
 
+    Another may take its place meanwhile: what is returned is all of the one or all of the other. A reader that loses
+    the one begins with the other, three times.
+
     Args:
         path: The bundle's directory, `NAME.lnn`.
 
@@ -85,15 +82,34 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
         BundleError: Naming the file and what is wrong with it.
     """
     root = Path(path)
-    _require_directory(root)
-    try:
-        manifest = decode_manifest(_read(root, MANIFEST))
-        files = {name: _read_checked(root, name, manifest.files[name]) for name in FILES[manifest.schema.version]}
-        check_graph(files["model.onnx"])  # here, before anything that could run it has it
-        step = _program(files, manifest)
-    except BundleError as error:
-        raise BundleError(f"bundle '{root}': {error}") from error.__cause__
-    return Bundle(root, manifest, files, step)
+    for again in reversed(range(_STARTS)):
+        with opened_directory(root) as directory, ExitStack() as stack:
+            try:
+                return _read_bundle(root, _opened(directory, stack))
+            except BundleError as error:
+                if not again or not directory.is_changed():
+                    raise BundleError(f"bundle '{root}': {error}") from error.__cause__
+    raise AssertionError("the last start returns or raises")
+
+
+def _opened(directory: Directory, stack: ExitStack) -> dict[str, int | BundleError]:
+    """Every file of any schema, open all at once: what is open stays, though another bundle takes this one's place."""
+    found: dict[str, int | BundleError] = {}
+    for name in _MAX_BYTES:
+        try:
+            found[name] = descriptor = directory.open(name)
+        except BundleError as error:
+            found[name] = error
+        else:
+            stack.callback(os.close, descriptor)
+    return found
+
+
+def _read_bundle(root: Path, opened: dict[str, int | BundleError]) -> Bundle:
+    manifest = decode_manifest(_read(opened, MANIFEST))
+    files = {name: _read_checked(opened, name, manifest.files[name]) for name in FILES[manifest.schema.version]}
+    check_graph(files["model.onnx"])  # here, before anything that could run it has it
+    return Bundle(root, manifest, files, _program(files, manifest))
 
 
 def _program(files: dict[str, bytes], manifest: Manifest) -> StepProgram | None:
@@ -107,38 +123,17 @@ def _program(files: dict[str, bytes], manifest: Manifest) -> StepProgram | None:
     return step
 
 
-def _require_directory(root: Path) -> None:
-    try:
-        mode = os.stat(root).st_mode
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        raise BundleError(f"no bundle at '{root}'. Type: lnn-edge export FILE.py:FACTORY {root}") from None
-    except OSError as error:
-        raise BundleError(f"bundle '{root}' cannot be read: {error.strerror}") from error
-    if not stat.S_ISDIR(mode):
-        raise BundleError(f"'{root}' is a file, but a bundle is a directory that `lnn-edge export` writes")
-
-
-def _read(root: Path, name: str, size: int | None = None) -> bytes:
-    """Read one regular file; links are refused, because a bundle must not point outside itself.
-
-    What it has is known before it is read, and no more is read: a file may be sparse, or grow meanwhile.
-    """
-    try:
-        descriptor = os.open(root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise BundleError(f"{name} is missing. Export the bundle again or copy the whole directory") from None
-    except OSError as error:
-        reason = "it is a link, and a bundle holds plain files only" if error.errno == errno.ELOOP else error.strerror
-        raise BundleError(f"{name} cannot be read: {reason}") from error
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise BundleError(f"{name} is not a regular file")
-        _check_size(name, status.st_size, size)
-        with open(descriptor, "rb", buffering=0, closefd=False) as file:
-            data = _whole(file, status.st_size + 1)
-    finally:
-        os.close(descriptor)
+def _read(opened: dict[str, int | BundleError], name: str, size: int | None = None) -> bytes:
+    """Read one regular file. What it has is known before it is read, and no more is read: it may be sparse, or grow."""
+    descriptor = opened[name]
+    if isinstance(descriptor, BundleError):
+        raise descriptor
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise BundleError(f"{name} is not a regular file")
+    _check_size(name, status.st_size, size)
+    with open(descriptor, "rb", buffering=0, closefd=False) as file:
+        data = _whole(file, status.st_size + 1)
     if len(data) != status.st_size:
         raise BundleError(f"{name} changed while it was read, from {status.st_size} bytes on. Try again")
     return data
@@ -161,8 +156,8 @@ def _whole(file: io.RawIOBase, most: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _read_checked(root: Path, name: str, entry: FileEntry) -> bytes:
-    data = _read(root, name, entry.size)
+def _read_checked(opened: dict[str, int | BundleError], name: str, entry: FileEntry) -> bytes:
+    data = _read(opened, name, entry.size)
     digest = hashlib.sha256(data).hexdigest()
     if digest != entry.sha256:
         raise BundleError(
@@ -187,67 +182,3 @@ def write_synced(path: Path, data: bytes) -> None:
 def write_manifest(root: Path, manifest: Manifest) -> None:
     """Write manifest.json into a staged bundle."""
     write_synced(root / MANIFEST, encode_json(manifest.signed()))
-
-
-def check_target(path: Path, overwrite: bool) -> None:
-    """Refuse a target that cannot be written, before any long work.
-
-    Raises:
-        ValueError: If the name is no bundle name, something is there already, or it is not a bundle.
-        OSError: If the parent directory is missing or not writable.
-    """
-    if path.suffix != SUFFIX:
-        raise ValueError(f"a bundle's name ends in '{SUFFIX}', got '{path}'. Type: {path.stem or 'model'}{SUFFIX}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"directory '{path.parent}' does not exist. Type: mkdir -p {path.parent}")
-    if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True):
-        raise PermissionError(f"directory '{path.parent}' is not writable")
-    if path.exists() or path.is_symlink():
-        if not (path / MANIFEST).is_file():
-            raise ValueError(f"'{path}' exists and is not a bundle; it is left alone. Choose another name")
-        if not overwrite:
-            raise ValueError(f"'{path}' exists. Choose another name, or pass overwrite=True (--overwrite)")
-
-
-@contextmanager
-def staged_directory(target: Path, overwrite: bool) -> Iterator[Path]:
-    """Yield a temporary directory beside `target`; on success it becomes `target`, on any failure it is gone.
-
-    A reader sees the old bundle or the new one. Only while an old bundle is being replaced is there a moment with
-    none; the old one then lies beside it and is put back if the second rename fails.
-    """
-    check_target(target, overwrite)
-    with named_in_errors(target):
-        stage = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
-    try:
-        with named_in_errors(target, stage):
-            yield stage
-            stage.chmod(0o755)
-            _sync_directory(stage)
-            _move_into_place(stage, target)
-        _sync_directory(target.parent)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
-
-
-def _move_into_place(stage: Path, target: Path) -> None:
-    if not target.exists():
-        stage.rename(target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
-    try:
-        target.rename(old / target.name)
-        stage.rename(target)
-    finally:
-        if not target.exists():  # Ctrl-C may come between the two
-            (old / target.name).rename(target)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        with named_in_errors(path):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,7 +15,7 @@ import msgspec
 from torch import nn
 
 from ..arrays import Array
-from ..bundle.directory import check_target, staged_directory
+from ..bundle.disk.writing import check_target, staged_directory
 from ..bundle.manifest import Manifest, Schema
 from ..bundle.spec import Feature, Precision, Readout, StatePair, Tensor, Window
 from ..progress import Progress, silent

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from lnn_edge.files import growing_file, named_in_errors, whole_file
+from lnn_edge.staging import sweep
 
 
 def write(path, *rows) -> None:
@@ -66,7 +68,7 @@ def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path):
 
 
 @pytest.mark.parametrize("make", [growing_file, whole_file])
-@pytest.mark.parametrize("call", ["fsync", "chmod", "replace"])
+@pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_errors_name_the_file_that_was_asked_for(tmp_path, monkeypatch, make, call):
     def fail(*arguments):
         raise OSError(errno.EIO, "broken", *(a for a in arguments if isinstance(a, str)))
@@ -86,3 +88,65 @@ def test_errors_about_something_else_stay_as_they_are(tmp_path):
     with pytest.raises(FileNotFoundError) as caught, named_in_errors("m.lnn", tmp_path / "stage"):
         (tmp_path / "stage/model.onnx").read_bytes()
     assert caught.value.filename == "m.lnn"
+
+
+# ---- who may read it, and what a kill leaves ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def umask():
+    before = os.umask(0)
+    yield os.umask
+    os.umask(before)
+
+
+@pytest.mark.parametrize("make", [growing_file, whole_file])
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_a_new_file_is_for_whom_the_umask_says(tmp_path, umask, make, mask, mode):
+    umask(mask)
+    with make(tmp_path / "y.csv"):
+        pass
+    assert (tmp_path / "y.csv").stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.parametrize("make", [growing_file, whole_file])
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o666])
+def test_a_file_that_is_replaced_keeps_its_mode(tmp_path, umask, make, mode):
+    """From its first byte on: what was private is never open to others."""
+    umask(0o022)
+    (tmp_path / "y.csv").touch()
+    (tmp_path / "y.csv").chmod(mode)
+    with make(tmp_path / "y.csv"):
+        assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {mode}
+    assert (tmp_path / "y.csv").stat().st_mode & 0o777 == mode
+    assert os.listdir(tmp_path) == ["y.csv"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_file_that_is_replaced_keeps_its_owner(tmp_path):
+    (tmp_path / "y.csv").touch()
+    os.chown(tmp_path / "y.csv", 65534, 65533)
+    with whole_file(tmp_path / "y.csv"):
+        pass
+    status = (tmp_path / "y.csv").stat()
+    assert (status.st_uid, status.st_gid) == (65534, 65533)
+
+
+def test_the_next_file_sweeps_what_a_kill_left(tmp_path):
+    if os.fork() == 0:
+        with whole_file(tmp_path / "killed.csv") as file:
+            file.write(b"half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.wait()
+    (left,) = os.listdir(tmp_path)
+    assert left.startswith(".killed.csv.")
+    with whole_file(tmp_path / "y.csv"):
+        assert left not in os.listdir(tmp_path)
+    assert os.listdir(tmp_path) == ["y.csv"]
+
+
+def test_what_is_being_written_is_not_swept(tmp_path):
+    with whole_file(tmp_path / "a.csv"), growing_file(tmp_path / "b.csv"):
+        sweep(tmp_path)
+        assert len(os.listdir(tmp_path)) == 2
+    assert sorted(os.listdir(tmp_path)) == ["a.csv", "b.csv"]

@@ -192,7 +192,7 @@ def _choices(arguments: argparse.Namespace) -> _Choices:
 
 
 def _export(choices: _Choices) -> int:
-    from ...bundle.directory import check_target
+    from ...bundle.disk.writing import check_target
     from ...export import export_model
 
     check_plot_path(choices.view.plot)
