@@ -8,18 +8,22 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
 from .. import __version__
 from ..backends import BACKENDS, unfinished
 from ..errors import BackendError, BackendUnavailable, BundleError, VerificationError
 from ..files import named_in_errors
+from ..staging import sweep
 from ..wording import choices
 from .commands import bench, build, doctor, export, inspect, run, verify
 from .console import check_json_path, escape_what_is_unprintable, remarks, replace_closed_streams
 from .exit_codes import BAD_BUNDLE, FAILED, INTERRUPTED, NOT_EQUAL, NOT_READY, OK, USAGE
 from .os_errors import STANDARD_OUTPUT, is_of_the_machine, os_error_text
 from .paths import check_paths, use_standard_names
+from .signals import Stop, stoppable
 
 __all__ = ["COMMANDS", "main"]
 
@@ -81,7 +85,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parsed(argv)
     except SystemExit as end:  # `--help` has been printed, or what is wrong
         return _printed(end)
-    return _guarded(arguments)
+    with stoppable() as stop:
+        code = _guarded(arguments, stop)
+    return stop.exit_code if code == INTERRUPTED else code
 
 
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -103,8 +109,9 @@ def _printed(end: SystemExit) -> int:
     raise end
 
 
-def _guarded(arguments: argparse.Namespace) -> int:
+def _guarded(arguments: argparse.Namespace, stop: Stop) -> int:
     try:
+        _sweep_beside(getattr(arguments, "bundle", None))
         escape_what_is_unprintable()
         use_standard_names(arguments)
         check_paths(arguments)
@@ -114,7 +121,7 @@ def _guarded(arguments: argparse.Namespace) -> int:
         with named_in_errors(STANDARD_OUTPUT):
             sys.stdout.flush()
     except KeyboardInterrupt:
-        return _interrupted()
+        return _interrupted(stop.exit_code)
     except BrokenPipeError:  # the reader of our output has gone; that is its right
         _abandon_output()
         return OK
@@ -149,8 +156,15 @@ def _abandon_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _interrupted() -> int:
-    code = _failed("interrupted; nothing half-written is left", INTERRUPTED)
+def _sweep_beside(bundle: str | None) -> None:
+    """Remove what a killed command left beside a bundle, whatever this one does."""
+    if bundle is not None:
+        with suppress(OSError, ValueError):  # of such a path the command itself says what is wrong
+            sweep(Path(bundle).resolve().parent)
+
+
+def _interrupted(code: int) -> int:
+    _failed("interrupted; nothing half-written is left", code)
     if any(unfinished(entry) for entry in BACKENDS):  # the user has said twice not to wait
         sys.stdout.flush()
         os._exit(code)

@@ -1,4 +1,4 @@
-"""Signals that end a command which keeps what it has done until then."""
+"""Signals that end a command, which first puts away what it has begun, or keeps what it has done."""
 
 from __future__ import annotations
 
@@ -33,12 +33,16 @@ class Stop:
 
 @contextmanager
 def stoppable() -> Iterator[Stop]:
-    """Let signals raise KeyboardInterrupt in the `with`. Who ignores a signal, as `nohup` does, goes on ignoring it."""
+    """Let signals raise KeyboardInterrupt in the `with`. Who ignores a signal, as `nohup` does, goes on ignoring it.
+
+    Of one within another, the inner one is told.
+    """
     stop = Stop()
     usual = {}
     if threading.current_thread() is threading.main_thread():  # no other may set handlers, nor gets signals
         for number in _SIGNALS:
-            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            handler = signal.getsignal(number)
+            if handler in (signal.SIG_DFL, signal.default_int_handler) or isinstance(handler, Stop):
                 usual[number] = signal.signal(number, stop)
     try:
         yield stop

@@ -112,6 +112,7 @@ def test_readers_see_one_of_the_two_at_every_moment(cfc_copy, cfc_bundle, other,
             done = call(*arguments, **options)
             if threading.current_thread() is writer:
                 there = cfc_copy.exists()
+                assert there or way == "renames"
                 seen.append(readers.submit(lambda: read_bundle(cfc_copy).manifest.name))
                 if there:
                     seen[-1].result()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import re
+import resource
 import subprocess
 import sys
 
 import pytest
 from command_line import csv_text, samples
+
+from lnn_edge.cli.os_errors import _OF_THE_MACHINE, _OF_THE_NAME, is_of_the_machine, os_error_text
 
 FULL = "No space left on device. Free some space or write to another disk. Type: df -h {}\n"
 
@@ -99,15 +102,42 @@ def test_a_full_disk_is_told_with_the_name_that_was_typed(call, work, cfc_bundle
         (errno.EIO, 1, "Input/output error. The disk or device does not answer"),
         (errno.EMFILE, 1, "Too many open files. This process may open no more files. Type: ulimit -n"),
         (errno.EACCES, 2, "Permission denied. Check who may use it. Type: ls -ld {} {}/y.csv"),
-        (errno.ENAMETOOLONG, 2, "File name too long. Check the name and who may use it"),
+        (errno.ENAMETOOLONG, 2, "File name too long. Choose a shorter name: of at most 228 bytes"),
+        (errno.EFBIG, 1, "File too large. Files may not be so large, in this shell or on this disk. Type: ulimit -f"),
+        (errno.EPERM, 2, "Operation not permitted. The system forbids it, whatever its mode says. Type: ls -ld {};"),
+        (errno.EBUSY, 1, "Device or resource busy. It is in use, or a disk is mounted there. Type: findmnt {}/y.csv"),
+        (errno.EBADE, 1, "Invalid exchange. The system says no more. Its number is 52; look for it with: dmesg"),
     ],
 )
 def test_an_output_that_cannot_be_made(call, cfc_bundle, tmp_path, monkeypatch, number, code, expected):
-    def refuse(suffix, prefix, dir):  # noqa: A002
-        raise OSError(number, os.strerror(number), f"{dir}/{prefix}123{suffix}")
+    def refuse(path, _place):
+        raise OSError(number, os.strerror(number), str(path))
 
-    monkeypatch.setattr("lnn_edge.files.tempfile.mkstemp", refuse)
+    monkeypatch.setattr("lnn_edge.files._make_file", refuse)
     got, _, err = call("run", cfc_bundle, "--output", tmp_path / "y.csv", stdin=csv_text(samples(2)))
     assert got == code
     assert err.startswith(f"lnn-edge: '{tmp_path}/y.csv': {expected.format(tmp_path, tmp_path)}")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", sorted(errno.errorcode))
+def test_every_error_of_the_system_has_an_advice_that_fits(number):
+    """One that has none of its own gives its number; it is blamed on no name, and on nobody's rights."""
+    text = os_error_text(OSError(number, "failed", "/data/y.csv"))
+    own = number in _OF_THE_MACHINE or number in _OF_THE_NAME
+    assert text.startswith("'/data/y.csv': failed. ")
+    assert own == (f"Its number is {number}" not in text)
+    assert is_of_the_machine(OSError(number, "failed")) == (number not in _OF_THE_NAME)
+    assert "{" not in text
+
+
+def test_a_full_limit_of_file_sizes_is_told(environment, cfc_bundle, tmp_path):
+    """`ulimit -f`, as batch systems set it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "lnn_edge", "run", str(cfc_bundle), "--output", "y.csv"],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)),
+        cwd=tmp_path, env=environment, input=csv_text(samples(20)), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "lnn-edge: 'y.csv': File too large. Files may not be so large, in this shell or on this disk" in done.stderr
+    assert os.listdir(tmp_path) == ["y.csv"]

@@ -373,8 +373,8 @@ MUTATIONS = (
         "path safety",
         "test_linked_file_is_refused",
         (
-            "os.open(root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)",
-            "os.open(root / name, os.O_RDONLY | os.O_NONBLOCK)",
+            "flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC\n        try",
+            "flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC\n        try",
         ),
     ),
     _fault(
@@ -399,7 +399,7 @@ MUTATIONS = (
         "graph-unchecked",
         "forged graph",
         "test_no_backend_sees_a_forged_graph[onnxruntime]",
-        ('        check_graph(files["model.onnx"])', '        len(files["model.onnx"])'),
+        ('    check_graph(files["model.onnx"])', '    len(files["model.onnx"])'),
     ),
     _fault(
         "fields-of-others",
@@ -430,6 +430,36 @@ MUTATIONS = (
         "path safety",
         "test_what_is_no_bundle_is_never_replaced",
         ("if not (path / MANIFEST).is_file():", "if not path.exists():"),
+    ),
+    _fault(
+        "bundles-never-exchanged",
+        "whole files",
+        "test_readers_see_one_of_the_two_at_every_moment[exchange]",
+        ("if overwrite and exchange(stage, place):", "if not overwrite and exchange(stage, place):"),
+    ),
+    _fault(
+        "live-stages-swept",
+        "whole files",
+        "test_what_is_being_written_is_not_swept",
+        ("yield lock(descriptor) and _is_at(descriptor, path)", "yield _is_at(descriptor, path)"),
+    ),
+    _fault(
+        "swept-by-name-alone",
+        "whole files",
+        "test_what_took_its_place_is_not_swept",
+        ("yield lock(descriptor) and _is_at(descriptor, path)", "yield lock(descriptor)"),
+    ),
+    _fault(
+        "orphans-left",
+        "whole files",
+        "test_what_a_kill_between_two_renames_leaves_is_put_back[load]",
+        ("settle(old, place, OLD)\n", "bool(old)\n"),
+    ),
+    _fault(
+        "mode-forgotten",
+        "whole files",
+        "test_a_file_that_is_replaced_keeps_its_mode[384-whole_file]",
+        ("os.fchmod(descriptor, stat.S_IMODE(old.st_mode))", "os.fchmod(descriptor, 0o644)"),
     ),
     _fault(
         "half-a-line-kept",

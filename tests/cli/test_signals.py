@@ -1,0 +1,102 @@
+"""Commands that write, under signals: nothing hidden is left, and the exit code says which signal it was."""
+
+from __future__ import annotations
+
+import os
+import pkgutil
+import signal
+import time
+from contextlib import suppress
+
+import pytest
+
+from lnn_edge.cli.signals import stoppable
+from lnn_edge.staging import OLD, PARTIAL, beside
+
+STOPS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+NAMES = ["Ctrl-C", "SIGTERM", "SIGHUP"]
+
+
+def signalled(monkeypatch, number: int, call: str, turn: int = 1) -> None:
+    """Send the signal at that call of a function while files are written."""
+    turns, usual = [], pkgutil.resolve_name(call)
+
+    def called(*arguments):
+        turns.append(1)
+        if len(turns) == turn:
+            os.kill(os.getpid(), number)
+            time.sleep(0)  # the handler runs in here
+        return usual(*arguments)
+
+    monkeypatch.setattr(call.replace(":", "."), called)
+
+
+@pytest.mark.workstation
+@pytest.mark.parametrize(("number", "expected"), STOPS, ids=NAMES)
+@pytest.mark.parametrize("turn", [1, 6, 14], ids="file {}".format)
+def test_a_signal_in_export_leaves_nothing(call, work, short_commands, monkeypatch, number, expected, turn):
+    signalled(monkeypatch, number, "lnn_edge.bundle.directory:named_in_errors", turn)
+    code, _, err = call("export", "train.py:ready", "m.lnn")
+    assert code == expected
+    assert err.endswith("\nlnn-edge: interrupted; nothing half-written is left\n")
+    assert {name for name in os.listdir(work) if name != "__pycache__"} == {"train.py"}
+
+
+@pytest.mark.workstation
+@pytest.mark.parametrize(("number", "expected"), STOPS, ids=NAMES)
+def test_a_signal_in_export_leaves_the_old_bundle(call, work, short_commands, cfc_copy, monkeypatch, number, expected):
+    before = (cfc_copy / "manifest.json").read_bytes()
+    signalled(monkeypatch, number, "lnn_edge.bundle.directory:named_in_errors", 4)
+    code, _, _ = call("export", "train.py:ready", cfc_copy, "--overwrite")
+    assert code == expected
+    assert (cfc_copy / "manifest.json").read_bytes() == before
+    assert {name for name in os.listdir(work) if name != "__pycache__"} == {"train.py", "gait.lnn"}
+
+
+@pytest.mark.parametrize(("number", "expected"), STOPS, ids=NAMES)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["verify", "BUNDLE", "--json", "v.json"],
+        ["inspect", "BUNDLE", "--json", "i.json"],
+        ["bench", "BUNDLE", "--steps", 20, "--seconds", 0, "--json", "b.json"],
+        pytest.param(["verify", "BUNDLE", "--plot", "e.svg"], marks=pytest.mark.workstation),
+    ],
+    ids=["verify --json", "inspect", "bench", "verify --plot"],
+)
+def test_a_signal_while_a_file_is_written_leaves_nothing(
+    call, cfc_bundle, tmp_path, monkeypatch, command, number, expected
+):
+    monkeypatch.chdir(tmp_path)
+    signalled(monkeypatch, number, "os:fsync")
+    code, _, err = call(*(cfc_bundle if part == "BUNDLE" else part for part in command))
+    assert (code, err) == (expected, "lnn-edge: interrupted; nothing half-written is left\n")
+    assert os.listdir(tmp_path) == []
+
+
+def test_handlers_are_as_they_were_after_a_command(call, cfc_bundle):
+    before = [signal.getsignal(number) for number, _ in STOPS]
+    assert call("inspect", cfc_bundle)[0] == 0
+    assert [signal.getsignal(number) for number, _ in STOPS] == before
+
+
+def test_of_two_that_listen_the_inner_one_is_told():
+    with stoppable() as outer:
+        with suppress(KeyboardInterrupt), stoppable() as inner:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        assert (inner.exit_code, outer.exit_code) == (143, 130)
+        with suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(1)
+        assert (inner.exit_code, outer.exit_code) == (143, 129)
+
+
+@pytest.mark.parametrize("command", ["inspect", "run", "verify"])
+def test_the_next_command_sweeps_what_a_kill_left(call, cfc_copy, command):
+    left = [beside(cfc_copy.with_name("walk.lnn"), PARTIAL), beside(cfc_copy, OLD)]
+    for path in left:
+        path.mkdir()
+        (path / "model.onnx").write_text("half")
+    assert call(command, cfc_copy, stdin="acc_x,acc_y,gyro_z\n0,0,0\n")[0] == 0
+    assert os.listdir(cfc_copy.parent) == ["gait.lnn"]
