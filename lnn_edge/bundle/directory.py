@@ -6,14 +6,13 @@ import hashlib
 import io
 import os
 import stat
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BundleError
 from ..files import named_in_errors
 from .agreement import differences
-from .disk.reading import Directory, opened_directory
+from .disk.reading import OpenBundle, opened_bundle
 from .manifest import FILES, FileEntry, Manifest, decode_manifest, encode_json
 from .onnx_graph import check_graph
 from .program import StepProgram
@@ -83,33 +82,20 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     """
     root = Path(path)
     for again in reversed(range(_STARTS)):
-        with opened_directory(root) as directory, ExitStack() as stack:
+        with opened_bundle(root, _MAX_BYTES) as opened:
             try:
-                return _read_bundle(root, _opened(directory, stack))
+                return _read_bundle(opened)
             except BundleError as error:
-                if not again or not directory.is_changed():
+                if not again or not opened.is_changed():
                     raise BundleError(f"bundle '{root}': {error}") from error.__cause__
     raise AssertionError("the last start returns or raises")
 
 
-def _opened(directory: Directory, stack: ExitStack) -> dict[str, int | BundleError]:
-    """Every file of any schema, open all at once: what is open stays, though another bundle takes this one's place."""
-    found: dict[str, int | BundleError] = {}
-    for name in _MAX_BYTES:
-        try:
-            found[name] = descriptor = directory.open(name)
-        except BundleError as error:
-            found[name] = error
-        else:
-            stack.callback(os.close, descriptor)
-    return found
-
-
-def _read_bundle(root: Path, opened: dict[str, int | BundleError]) -> Bundle:
+def _read_bundle(opened: OpenBundle) -> Bundle:
     manifest = decode_manifest(_read(opened, MANIFEST))
     files = {name: _read_checked(opened, name, manifest.files[name]) for name in FILES[manifest.schema.version]}
     check_graph(files["model.onnx"])  # here, before anything that could run it has it
-    return Bundle(root, manifest, files, _program(files, manifest))
+    return Bundle(opened.root, manifest, files, _program(files, manifest))
 
 
 def _program(files: dict[str, bytes], manifest: Manifest) -> StepProgram | None:
@@ -123,11 +109,9 @@ def _program(files: dict[str, bytes], manifest: Manifest) -> StepProgram | None:
     return step
 
 
-def _read(opened: dict[str, int | BundleError], name: str, size: int | None = None) -> bytes:
+def _read(opened: OpenBundle, name: str, size: int | None = None) -> bytes:
     """Read one regular file. What it has is known before it is read, and no more is read: it may be sparse, or grow."""
-    descriptor = opened[name]
-    if isinstance(descriptor, BundleError):
-        raise descriptor
+    descriptor = opened.descriptor(name)
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise BundleError(f"{name} is not a regular file")
@@ -156,7 +140,7 @@ def _whole(file: io.RawIOBase, most: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _read_checked(opened: dict[str, int | BundleError], name: str, entry: FileEntry) -> bytes:
+def _read_checked(opened: OpenBundle, name: str, entry: FileEntry) -> bytes:
     data = _read(opened, name, entry.size)
     digest = hashlib.sha256(data).hexdigest()
     if digest != entry.sha256:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import json
 import os
 import shutil
 import threading
@@ -13,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from bundles import copied, manifest_of, resign
+from bundles import ROOT, copied, resign
 
 from lnn_edge.bundle import directory
 from lnn_edge.bundle.directory import read_bundle
@@ -174,45 +175,46 @@ def test_a_reader_whose_bundle_is_replaced_midway_has_all_of_one(cfc_copy, other
     assert read_bundle(cfc_copy).manifest.name == OTHER
 
 
-@pytest.mark.parametrize("losses", [3, 4])
-def test_a_reader_that_loses_a_file_starts_again_three_times(cfc_copy, other, monkeypatch, losses):
-    left, opened = [losses], reading.Directory.open
+def test_a_reader_that_loses_files_while_it_opens_them_opens_the_next(cfc_copy, other, monkeypatch):
+    left, opened = [20], reading._opened_file
 
-    def meanwhile(self, name):
+    def meanwhile(folder, name):
         if name == "model.onnx" and left[0]:
             left[0] -= 1
             replace(cfc_copy, other)
-        return opened(self, name)
+        return opened(folder, name)
 
-    monkeypatch.setattr(reading.Directory, "open", meanwhile)
-    if losses == 3:
-        assert read_bundle(cfc_copy).manifest.name == OTHER
+    monkeypatch.setattr(reading, "_opened_file", meanwhile)
+    assert read_bundle(cfc_copy).manifest.name == OTHER
+    assert left == [0]
+
+
+@pytest.mark.parametrize("changes", [3, 4])
+def test_a_reader_that_meets_other_digests_starts_again_three_times(cfc_copy, cfc_bundle, monkeypatch, changes):
+    """As where a program copies file by file into the folder of a bundle, one after the other."""
+    left, whole = [changes], directory._whole
+
+    def meanwhile(file, most):
+        data = whole(file, most)
+        if left[0] and data.startswith(b"{") and b"schema" in data[:30]:  # the manifest
+            left[0] -= 1
+            shutil.copyfile(cfc_bundle / "model.onnx", cfc_copy / ".new")
+            (cfc_copy / ".new").rename(cfc_copy / "model.onnx")
+            return data.replace(b"gait", b"Gait", 1)
+        return data
+
+    monkeypatch.setattr(directory, "_whole", meanwhile)
+    if changes == 3:
+        assert read_bundle(cfc_copy).manifest.name == "gait"
     else:
-        with pytest.raises(BundleError, match=r"model\.onnx is missing"):
+        with pytest.raises(BundleError, match="does not match its `digest`"):
             read_bundle(cfc_copy)
     assert left == [0]
 
 
-def test_a_reader_that_meets_files_put_in_one_by_one_starts_again(cfc_copy, other, monkeypatch):
-    """As programs do that copy folders: its manifest is the old one's, and other files are the new one's."""
-    opened = reading.Directory.open
-
-    def meanwhile(self, name):
-        if name == "step.json" and manifest_of(cfc_copy).name != OTHER:
-            for path in sorted(other.iterdir()):
-                shutil.copyfile(path, cfc_copy / ".new")
-                (cfc_copy / ".new").rename(cfc_copy / path.name)
-        return opened(self, name)
-
-    (other / "step.json").write_bytes((other / "step.json").read_bytes() + b" ")
-    resign(other)
-    monkeypatch.setattr(reading.Directory, "open", meanwhile)
-    assert read_bundle(cfc_copy).manifest.name == OTHER
-
-
 def test_damage_is_told_at_once(cfc_copy, monkeypatch):
-    starts, opened = [], reading.opened_directory
-    monkeypatch.setattr(directory, "opened_directory", lambda root: starts.append(root) or opened(root))
+    starts, opened = [], reading.opened_bundle
+    monkeypatch.setattr(directory, "opened_bundle", lambda root, names: starts.append(root) or opened(root, names))
     (cfc_copy / "model.onnx").unlink()
     with pytest.raises(BundleError, match=r"model\.onnx is missing"):
         read_bundle(cfc_copy)
@@ -325,3 +327,18 @@ def test_reading_costs_no_time_where_nothing_is_replaced(cfc_bundle, monkeypatch
     monkeypatch.setattr(time, "sleep", lambda _s: pytest.fail("waits"))
     monkeypatch.setattr(reading, "leftovers", lambda _folder: pytest.fail("looks around"))
     read_bundle(cfc_bundle)
+
+
+# ---- kills ----------------------------------------------------------------------------------------------------------
+
+
+def test_fifty_kills_lose_nothing(cfc_bundle, tmp_path, python):
+    """Beside readers that see one whole bundle or file at every moment; what is left is put back or swept."""
+    done = python(ROOT / "tests/support/killed_writers.py", cfc_bundle, tmp_path, 50, 18)
+    assert done.returncode == 0, done.stderr
+    happened = json.loads(done.stdout)
+    assert not [what for what in happened if what.startswith("wrong")], happened
+    assert happened["kills"] == happened["reads after a kill"] == 50
+    assert happened["reads by a reader"] > 100
+    assert happened["kills that left something to sweep"] > 5
+    assert happened["kills that left no bundle"] >= 1

@@ -373,8 +373,8 @@ MUTATIONS = (
         "path safety",
         "test_linked_file_is_refused",
         (
-            "flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC\n        try",
-            "flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC\n        try",
+            "flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC\n    try",
+            "flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC\n    try",
         ),
     ),
     _fault(

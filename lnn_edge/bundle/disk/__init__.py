@@ -2,5 +2,5 @@
 
 exchange  two directories that trade names, in one call of the system
 writing   a bundle that appears whole or not at all
-reading   a bundle's directory, held open, and what to do when another takes its place
+reading   the files of a bundle, all open, and what to do when another takes its place
 """

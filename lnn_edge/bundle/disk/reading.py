@@ -1,4 +1,4 @@
-"""A bundle's directory as its readers hold it: open, so that every file is of one bundle, whatever takes its place.
+"""A bundle's files as its readers hold them: all open, so that each is of one bundle, whatever takes its place.
 
 Who replaces a bundle where the system has no exchange leaves a moment with none; the old one lies beside the place
 then, locked as long as its writer lives. A reader waits for it, and puts it back if the writer is gone.
@@ -10,15 +10,15 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import BundleError
 from ...staging import OLD, free, leftovers, settle
 
-__all__ = ["Directory", "opened_directory"]
+__all__ = ["OpenBundle", "opened_bundle"]
 
 _WAIT_S = 1.0  # for a bundle on its way: two renames take microseconds, on a network or a busy card milliseconds
 _TURN_S = 0.002
@@ -26,28 +26,23 @@ _DIRECTORY = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC 
 
 
 @dataclass(frozen=True)
-class Directory:
-    """A bundle's directory, held open."""
+class OpenBundle:
+    """The files of a bundle, each by its descriptor or by what is said where it cannot be opened."""
 
     root: Path
-    descriptor: int
-    status: os.stat_result  # when it was opened
+    status: os.stat_result  # of the directory, before they were opened
+    files: dict[str, int | BundleError]
 
-    def open(self, name: str) -> int:
-        """Open one file, without waiting for a pipe; links are refused, because a bundle points at nothing outside.
+    def descriptor(self, name: str) -> int:
+        """Of one of them.
 
         Raises:
-            BundleError: If that is not possible.
+            BundleError: If it could not be opened.
         """
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        try:
-            return os.open(name, flags, dir_fd=self.descriptor)
-        except FileNotFoundError:
-            raise BundleError(f"{name} is missing. Export the bundle again or copy the whole directory") from None
-        except OSError as error:
-            link = error.errno == errno.ELOOP
-            reason = "it is a link, and a bundle holds plain files only" if link else error.strerror
-            raise BundleError(f"{name} cannot be read: {reason}") from error
+        found = self.files[name]
+        if isinstance(found, BundleError):
+            raise found
+        return found
 
     def is_changed(self) -> bool:
         """Whether another has its place since, or is about to; or files in it were added, removed or replaced."""
@@ -59,21 +54,51 @@ class Directory:
 
 
 @contextmanager
-def opened_directory(root: Path) -> Iterator[Directory]:
-    """Hold a bundle's directory open.
+def opened_bundle(root: Path, names: Iterable[str]) -> Iterator[OpenBundle]:
+    """Open the files of those names that a bundle may have, all at once.
+
+    What is open stays as it is, though another bundle takes the place of this one and this one is removed. If that
+    comes while they are opened, they are opened anew.
 
     Raises:
-        BundleError: If there is none, even after a second where one is on its way; or if it cannot be opened.
+        BundleError: If there is no bundle, even after a second where one is on its way; or if it cannot be opened.
     """
-    descriptor = _descriptor(root)
-    try:
-        yield Directory(root, descriptor, os.fstat(descriptor))
-    finally:
-        os.close(descriptor)
-
-
-def _descriptor(root: Path) -> int:
     end = time.monotonic() + _WAIT_S
+    while True:
+        with ExitStack() as stack:
+            found = _opened(root, names, stack, end)
+            if not found.is_changed() or time.monotonic() > end:
+                yield found
+                return
+
+
+def _opened(root: Path, names: Iterable[str], stack: ExitStack, end: float) -> OpenBundle:
+    directory = _directory(root, end)
+    stack.callback(os.close, directory)
+    found = OpenBundle(root, os.fstat(directory), {})
+    for name in names:
+        try:
+            found.files[name] = descriptor = _opened_file(directory, name)
+        except BundleError as error:
+            found.files[name] = error
+        else:
+            stack.callback(os.close, descriptor)
+    return found
+
+
+def _opened_file(directory: int, name: str) -> int:
+    """One file, without waiting for a pipe; links are refused, because a bundle points at nothing outside itself."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        return os.open(name, flags, dir_fd=directory)
+    except FileNotFoundError:
+        raise BundleError(f"{name} is missing. Export the bundle again or copy the whole directory") from None
+    except OSError as error:
+        reason = "it is a link, and a bundle holds plain files only" if error.errno == errno.ELOOP else error.strerror
+        raise BundleError(f"{name} cannot be read: {reason}") from error
+
+
+def _directory(root: Path, end: float) -> int:
     while True:
         try:
             return os.open(root, _DIRECTORY)
