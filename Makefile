@@ -2,6 +2,7 @@
 # PYTHON     the interpreter to build .venv with (3.10 to 3.13)
 # TORCH_ARGS more arguments for installing PyTorch, for instance the index of its CPU builds
 # CELL       cfc or ltc, for the demo
+# HOSTILE    arguments for `make test-hostile`, fewer cases for instance: --mutations 2400 --nodes 1200 --kills 60
 
 PYTHON ?= python3
 TORCH_ARGS ?=
@@ -9,7 +10,7 @@ CELL ?= cfc
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint types unit device-lowest device-jetpack6 build/bundles bench mutations clean
+.PHONY: demo test lint types unit test-hostile device-lowest device-jetpack6 build/bundles bench mutations clean
 
 demo: .venv/ready
 	$(BIN)/python examples/imu_activity.py --cell $(CELL) --output build/demo-$(CELL)
@@ -43,12 +44,24 @@ device-jetpack6: build/bundles
 	$(call device,build/device-jetpack6,'onnxruntime==1.23.*')
 
 define device
-	$(PYTHON310) -m venv --clear --without-pip $(1)
-	$(PIP) wheel --no-deps --no-build-isolation -w $(1)/wheel .
-	$(PIP) --python $(1)/bin/python install $(1)/wheel/*.whl $(2) hypothesis pytest pytest-timeout pytest-xdist
+	$(call installed,$(1),$(2) hypothesis pytest pytest-timeout pytest-xdist)
 	! $(1)/bin/python -c "import torch" 2>/dev/null
 	LNN_EDGE_TEST_BUNDLES=$(CURDIR)/build/bundles $(1)/bin/python -m pytest -n 2 $(DEVICE_TESTS)
 endef
+
+define installed
+	$(PYTHON310) -m venv --clear --without-pip $(1)
+	$(PIP) wheel --no-deps --no-build-isolation -w $(1)/wheel .
+	$(PIP) --python $(1)/bin/python install $(1)/wheel/*.whl $(2)
+endef
+
+# Mutated bundles, kills and signals by the ten thousand, on the newest onnxruntime and on the newest for Python 3.10.
+HOSTILE ?=
+
+test-hostile: build/bundles
+	$(call installed,build/hostile-310,'onnxruntime==1.23.2' onnx)
+	$(BIN)/python tests/support/hostile.py build/bundles $(HOSTILE)
+	build/hostile-310/bin/python tests/support/hostile.py build/bundles $(HOSTILE)
 
 build/bundles: .venv/ready-dev
 	mkdir -p $@

@@ -1,0 +1,94 @@
+"""Mutated bundles by the thousand, in processes that must survive them; `make test-hostile` has many times as many."""
+
+from __future__ import annotations
+
+import hostile
+import pytest
+from hostile import run_cases, table
+from shared_bundles import shared_bundle
+
+pytestmark = pytest.mark.workstation  # onnx makes the graphs
+
+NAMES = ("gait.lnn", "drift.lnn", "blocks.lnn")
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    return [shared_bundle(tmp_path_factory, name) for name in NAMES]
+
+
+def wrong(happened) -> list[str]:
+    return [what for what in happened if what.startswith("wrong")]
+
+
+def test_nothing_unsigned_gets_through(sources):
+    happened = run_cases("unsigned", 1600, sources)
+    assert not wrong(happened), happened
+    assert happened.total() == 1600
+    assert happened["refused"] > 1590
+
+
+def test_what_is_signed_again_is_refused_or_runs(sources):
+    """It neither ends the process nor keeps it, and opens nothing outside the bundle."""
+    happened = run_cases("signed", 160, sources)
+    assert not wrong(happened), happened
+    assert happened.total() == 160
+    assert happened["refused"] > 100
+    assert happened["ran"] > 5
+
+
+# ---- the counting itself --------------------------------------------------------------------------------------------
+
+FAULTS = {
+    "a signal": "os.kill(os.getpid(), 11)",
+    "an exit": "os._exit(3)",
+    "an endless case": "time.sleep(100)",
+    "an error": "raise TypeError('x')",
+    "a file outside": "open('/etc/hostname').close()",
+    "memory": "bytearray(4 << 30)",
+    "a read that Python does not report": "os.read(beside[-1], 1)",
+}
+EXPECTED = {
+    "a signal": "wrong: ended the process, -11: ",
+    "an exit": "wrong: ended the process, 3: ",
+    "an endless case": "wrong: did not return within 2 s",
+    "an error": "wrong: TypeError('x')",
+    "a file outside": "wrong: open /etc/hostname",
+    "memory": "wrong: MemoryError()",
+    "a read that Python does not report": "wrong: the file outside was read",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_is_counted_and_the_rest_goes_on(fault, sources, tmp_path, monkeypatch):
+    """A loader that does that in the fourth of eight cases."""
+    program = f"""
+import os, time
+import hostile_bundles
+
+read, utime, turns, beside = hostile_bundles.read_bundle, os.utime, [], []
+
+def opened(path, **times):
+    beside.append(os.open(path, os.O_RDONLY))
+    utime(path, **times)
+
+def faulty(bundle):
+    turns.append(1)
+    if len(turns) == 4 and hostile_bundles.sys.argv[3] == "0":
+        {FAULTS[fault]}
+    return read(bundle)
+
+os.utime = opened
+hostile_bundles.read_bundle = faulty
+hostile_bundles.main(*hostile_bundles.sys.argv[1:])
+"""
+    for path in hostile.SUPPORT.glob("*.py"):
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "hostile_bundles.py").rename(tmp_path / "real.py")
+    (tmp_path / "hostile_bundles.py").write_text(program.replace("hostile_bundles", "real"))
+    monkeypatch.setattr(hostile, "SUPPORT", tmp_path)
+    monkeypatch.setattr(hostile, "_LIMIT_S", 2)
+    happened = run_cases("unsigned", 8, sources[:1])
+    assert happened.total() == 8
+    assert [what.partition(" (unsigned")[0] for what in wrong(happened)] == [EXPECTED[fault]]
+    assert "| unsigned | 8 | 7 | 0 | 0 | 0 | 0 | 1 |" in table({"unsigned": happened})
