@@ -1,0 +1,41 @@
+"""What is promised of bundles, state, files and time: each promise has its tests, and each of these exists."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import pytest
+from bundles import ROOT
+
+TEXT = (ROOT / "docs" / "trust.md").read_text()
+NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py::\w+)`", TEXT)))
+PROMISES, _, NOT_PROMISED = TEXT.partition("\n## What is not promised\n")
+
+
+def items(text: str) -> list[str]:
+    return re.findall(r"^- (?:.|\n(?!- |\n))*", text, re.M)
+
+
+@pytest.mark.parametrize("named", NAMED)
+def test_a_test_that_is_named_exists(named):
+    path, _, name = named.partition("::")
+    tree = ast.parse((ROOT / path).read_text())
+    assert name in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize("promise", items(PROMISES), ids=lambda promise: promise[4:40])
+def test_each_promise_names_a_test(promise):
+    assert re.search(r"`tests/[\w/]+\.py::test_\w+`", promise)
+
+
+def test_both_lists_are_there():
+    assert len(items(PROMISES)) > 20
+    assert len(items(NOT_PROMISED)) > 5
+    assert "tests/" not in NOT_PROMISED
+
+
+def test_links_lead_somewhere():
+    for target, anchor in re.findall(r"\]\((\.\./[\w/.]+)#([\w-]+)\)", TEXT):
+        headings = re.findall(r"^#+ (.+)$", (ROOT / "docs" / target).resolve().read_text(), re.M)
+        assert anchor in [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
