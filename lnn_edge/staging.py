@@ -175,6 +175,7 @@ def _discard(path: Path) -> None:
 def _remove(path: Path) -> None:
     with suppress(OSError):
         if stat.S_ISDIR(os.lstat(path).st_mode):
+            os.chmod(path, 0o700)  # it may have the mode of a bundle that nobody may write to
             shutil.rmtree(path, ignore_errors=True)
         else:
             os.unlink(path)

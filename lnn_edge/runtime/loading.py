@@ -49,6 +49,8 @@ def load(
 ) -> Model:
     """Load a bundle and make it ready to run.
 
+    Another bundle may take its place meanwhile: the model is all of the one or all of the other.
+
     Args:
         path: The bundle's directory, `NAME.lnn`.
         backend: A name from the backend table, or "auto" for the fastest: if several are ready, each steps some

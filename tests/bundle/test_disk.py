@@ -316,6 +316,19 @@ def test_a_bundle_that_is_replaced_keeps_its_mode(cfc_copy, other, monkeypatch, 
     assert cfc_copy.stat().st_mode & 0o7777 == 0o2750
 
 
+def test_a_bundle_that_nobody_may_write_to_can_be_replaced(cfc_bundle, open_path, unprivileged):
+    """By who may write to the folder; nothing is left of it."""
+    source = copied(cfc_bundle, open_path / "source.lnn")  # pytest's own folder is for one user only
+    (open_path / "bundles").mkdir()
+    (open_path / "bundles").chmod(0o777)
+    with unprivileged():
+        copied(source, open_path / "bundles/gait.lnn").chmod(0o555)
+        for _ in range(2):
+            replace(open_path / "bundles/gait.lnn", source)
+        assert os.listdir(open_path / "bundles") == ["gait.lnn"]
+    assert (open_path / "bundles/gait.lnn").stat().st_mode & 0o777 == 0o555
+
+
 def test_reading_needs_no_right_to_list(cfc_bundle, open_path, unprivileged):
     bundle = copied(cfc_bundle, open_path / "gait.lnn")
     bundle.chmod(0o711)

@@ -56,9 +56,9 @@ def staged_directory(target: Path, overwrite: bool) -> Iterator[Path]:
     with named_in_errors(target, ours), staged(place, _make_directory) as (stage, descriptor):
         yield stage
         keep_rights(descriptor, place)
-        _sync(stage)
+        _sync(descriptor, stage)
         _put_in_place(stage, place, overwrite)
-        _sync(place.parent)
+        _sync_names(place.parent)
 
 
 def _make_directory(path: Path) -> int | None:
@@ -94,10 +94,14 @@ def _out_of_the_way(place: Path) -> Iterator[None]:
         yield
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _sync_names(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with named_in_errors(path):
-            os.fsync(descriptor)
+        _sync(descriptor, folder)
     finally:
         os.close(descriptor)
+
+
+def _sync(descriptor: int, path: Path) -> None:
+    with named_in_errors(path):
+        os.fsync(descriptor)
