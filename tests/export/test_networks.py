@@ -534,6 +534,57 @@ def test_core_whose_output_nothing_reads(tmp_path):
         np.testing.assert_allclose(y, module(torch.from_numpy(x)[None])[0][0].numpy(), atol=LIMIT, rtol=0)
 
 
+class Regularised(nn.Module):
+    """A core, a head, and something that the forward computes from the weights of the core."""
+
+    def __init__(self, looks):
+        super().__init__()
+        self.rnn, self.head, self.looks = CfC(4, 6), nn.Linear(6, 2), looks
+
+    def forward(self, x):
+        return self.head(self.rnn(x)[0]) + 0.1 * self.looks(self)
+
+
+LOOKS = {
+    "one-by-name": lambda net: net.rnn.rnn_cell.ff1.weight.mean(),
+    "one-of-some-kinds": lambda net: getattr(net.rnn.rnn_cell.ff2, "bias", torch.zeros(1)).sum(),
+    "all-in-order": lambda net: torch.stack([p.abs().mean() for p in net.parameters()]).mean(),
+    "all-by-name": lambda net: dict(net.rnn.named_parameters())["rnn_cell.ff1.bias"].norm(),
+    "the-first-for-its-dtype": lambda net: torch.ones(2, dtype=next(net.parameters()).dtype),
+    "how-many": lambda net: torch.full((2,), float(len(net.rnn.rnn_cell.ff1._parameters))),
+    "a-whole-layer": lambda net: net.rnn.rnn_cell.ff1.weight[:2, 0] + net.head.bias,
+}
+
+
+@pytest.mark.parametrize("looks", LOOKS)
+def test_a_forward_may_compute_with_the_weights_of_its_core(looks, tmp_path):
+    torch.manual_seed(0)
+    net, x = Regularised(LOOKS[looks]), np.random.default_rng(0).standard_normal((1, 20, 4)).astype(np.float32)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    quick_export(net, tmp_path / "m.lnn", example=x)
+    with torch.no_grad():
+        expected = net(torch.from_numpy(x))[0].numpy()
+    np.testing.assert_allclose(lnn_edge.load(tmp_path / "m.lnn").stream().run(x[0]), expected, rtol=0, atol=LIMIT)
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+
+
+def test_a_trace_sees_no_weights_of_cores_unless_they_are_asked_for(monkeypatch, tmp_path):
+    """Or it takes twice as long."""
+    seen, export = [], torch.export.export
+
+    def noted(*arguments, **options):
+        program = export(*arguments, **options)
+        seen.append(len(program.state_dict))
+        return program
+
+    monkeypatch.setattr(torch.export, "export", noted)
+    x = np.random.default_rng(0).standard_normal((1, 20, 4)).astype(np.float32)
+    quick_export(Regularised(lambda net: net.head.bias), tmp_path / "a.lnn", example=x)
+    assert seen == [2]
+    quick_export(Regularised(LOOKS["one-by-name"]), tmp_path / "b.lnn", example=x)
+    assert seen[-1] > 2
+
+
 class Branches(nn.Module):
     """Doubles what is loud: a decision that a trace cannot follow."""
 

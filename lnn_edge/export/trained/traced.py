@@ -12,6 +12,7 @@ from ...bundle.spec import StatePair, Tensor, Time
 from ..cores.maths import LiquidCore, RecurrentCore
 from ..trace.recorder import Recorder
 from ..trace.trace import record_trace, span_argument, trace_step
+from .hidden_weights import HiddenWeights
 
 __all__ = ["TracedStep"]
 
@@ -45,12 +46,14 @@ class TracedStep(nn.Module):
         self._one_sample = one_sample
         self._inputs, self._states = tuple(inputs), tuple(states)
         self._cores = list(cores.items())
+        self._weights = HiddenWeights([module.get_submodule(name) for name in cores])
 
     def forward(self, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """From (*inputs, *states, timespan?) to (*outputs, *states)."""
         count = len(self._inputs)
         inputs, states, span = values[:count], values[count:][: len(self._states)], values[count + len(self._states) :]
-        outputs, after = self._one_sample(self.inner, inputs, states, span[0] if span else None)
+        with self._weights.watched():
+            outputs, after = self._one_sample(self.inner, inputs, states, span[0] if span else None)
         return (*outputs, *after)
 
     def program(self, outputs: Sequence[Tensor], time: Time, *, timed: bool) -> StepProgram:
@@ -89,7 +92,14 @@ class TracedStep(nn.Module):
     def _trace(self, timed: bool) -> torch.export.ExportedProgram:
         arguments = [torch.zeros(1, *t.shape[1:], dtype=_TYPES[t.dtype]) for t in self._inputs]
         arguments += [torch.zeros(1, *state.shape[1:]) for state in self._states]
-        return trace_step(self, arguments + ([torch.ones(1, 1)] if timed else []))
+        arguments += [torch.ones(1, 1)] if timed else []
+        with self._weights.hidden():
+            try:
+                program = trace_step(self, arguments)
+            except TypeError:
+                if not self._weights.asked_for:
+                    raise
+        return trace_step(self, arguments) if self._weights.asked_for else program
 
 
 def _sample(tensor: Tensor, rows: int, draws: torch.Generator) -> torch.Tensor:
