@@ -35,6 +35,7 @@ from lnn_edge.bundle.spec import Time
 from lnn_edge.errors import VerificationError
 from lnn_edge.export.step_graph import step_graph
 from lnn_edge.export.trained.open import open_module
+from lnn_edge.export.trained.weights import quick_lookup
 
 LIMIT = 1e-5  # as for single layers: outputs of order 1, some dozen float32 operations more
 
@@ -583,6 +584,28 @@ def test_a_trace_sees_no_weights_of_cores_unless_they_are_asked_for(monkeypatch,
     assert seen == [2]
     quick_export(Regularised(LOOKS["one-by-name"]), tmp_path / "b.lnn", example=x)
     assert seen[-1] > 2
+
+
+def test_weights_that_are_found_quickly_are_those_of_the_module():
+    class Writes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = CfC(4, 6)
+
+        def forward(self, x):
+            self.rnn.rnn_cell.ff1 = self.rnn.rnn_cell.ff2  # a part of its own, as a node that adapts does
+            return self.rnn(x)[0]
+
+    net, x = Writes(), torch.randn(1, 5, 4)
+    first = net.rnn(x)[0]
+    with quick_lookup([net.rnn]):
+        assert torch.equal(net.rnn(x)[0], first)
+        assert "weight" in vars(net.rnn.rnn_cell.ff1)
+        second = net(x)
+        assert net.rnn.rnn_cell.ff1 is net.rnn.rnn_cell.ff2
+    assert not torch.equal(first, second)
+    assert torch.equal(net.rnn(x)[0], second)
+    assert all("weight" not in vars(part) and "rnn_cell" not in vars(part) for part in net.modules())
 
 
 class Branches(nn.Module):

@@ -7,6 +7,8 @@ import torch
 from cases import BY_NAME, INPUTS
 from exports import locked, shared_folder
 
+from lnn_edge.export.trained.weights import quick_lookup
+
 PERIOD_S, TIMESPAN = 0.05, 2.0
 STEPS = 1200
 LIMIT = 1e-5  # the promise of the issue, absolute; states and outputs of these models are of order 1
@@ -20,7 +22,7 @@ def offline(module, x, dt_s=None):
     spans = None
     if dt_s is not None:
         spans = torch.from_numpy(dt_s.astype(np.float64) * TIMESPAN / PERIOD_S).to(dtype).unsqueeze(axis)
-    with torch.inference_mode():  # less to keep account of than under no_grad
+    with torch.inference_mode(), quick_lookup([module]):  # less to keep account of than under no_grad
         width = module.state_size
         zeros = torch.zeros(1, width, dtype=dtype)
         hx = (zeros, zeros.clone()) if module.use_mixed else zeros

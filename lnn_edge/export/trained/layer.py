@@ -21,6 +21,7 @@ from ..forward.forward import Forward, Known, Leaf
 from .closed_loop import closed_loop
 from .core_step import CoreStep
 from .protocol import NOT_CAUSAL, Results
+from .weights import quick_lookup
 
 __all__ = ["TrainedLayer"]
 
@@ -55,7 +56,8 @@ class TrainedLayer:
     def whole(self, samples: Excitation, time: Time) -> Known:
         """Outputs of the torch module called once per sequence, (steps, batch, outputs)."""
         output = Leaf(0, "output", self._forward.axis, (self.core.outputs,))
-        return self._forward.whole(self._module, [output], samples, time, lambda _: nullcontext())
+        with quick_lookup([self._module]):
+            return self._forward.whole(self._module, [output], samples, time, lambda _: nullcontext())
 
     def stepped(self, samples: Excitation, time: Time) -> Results:
         """Outputs and states of the torch module called once per sample with its own state fed back."""
@@ -70,4 +72,5 @@ class TrainedLayer:
         def begin(states: list[torch.Tensor] | None) -> Any:
             return states if states is None else tuple(states) if len(states) > 1 else states[0]
 
-        return closed_loop(self, samples, begin, one_sample)
+        with quick_lookup([self._module]):
+            return closed_loop(self, samples, begin, one_sample)

@@ -38,6 +38,7 @@ from .pooling import differing_readouts, pooling, steps_as_called
 from .protocol import NOT_CAUSAL, Results
 from .states import state_pair
 from .traced import TracedStep
+from .weights import quick_lookup
 
 __all__ = ["TrainedNetwork"]
 
@@ -107,7 +108,8 @@ class TrainedNetwork:
 
     def whole(self, samples: Excitation, time: Time) -> Known:
         """Outputs of the torch module called on whole sequences: per output the steps known, and their values."""
-        return self._forward.whole(self._module, self._leaves, samples, time, self._kept.whole)
+        with quick_lookup(self._layers.values()):
+            return self._forward.whole(self._module, self._leaves, samples, time, self._kept.whole)
 
     def stepped(self, samples: Excitation, time: Time) -> Results:
         """Outputs and states of the torch module called once per sample with its own states fed back."""
@@ -124,7 +126,8 @@ class TrainedNetwork:
 
         kept = () if self._look_back is None else self._look_back.states
         starts = [*self._starts, *(torch.zeros(1, *pair.shape[1:]) for pair in kept)]
-        return closed_loop(self, samples, lambda states: states or starts, one_sample)
+        with quick_lookup(self._layers.values()):
+            return closed_loop(self, samples, lambda states: states or starts, one_sample)
 
     def _looking_back(
         self, look_back: LookBack, inputs: States, states: States, spans: torch.Tensor | None

@@ -12,7 +12,7 @@ from ...bundle.spec import StatePair, Tensor, Time
 from ..cores.maths import LiquidCore, RecurrentCore
 from ..trace.recorder import Recorder
 from ..trace.trace import record_trace, span_argument, trace_step
-from .hidden_weights import HiddenWeights
+from .weights import HiddenWeights
 
 __all__ = ["TracedStep"]
 

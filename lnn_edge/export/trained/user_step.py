@@ -36,6 +36,7 @@ from .protocol import Results
 from .states import state_pair
 from .step_function import StateTree, StepFunction, resolved
 from .traced import TracedStep
+from .weights import quick_lookup
 
 __all__ = ["TrainedStep"]
 
@@ -153,7 +154,8 @@ class TrainedStep:
         def begin(states: list[torch.Tensor] | None) -> Any:
             return self._start if states is None else self._tree.packed(states)
 
-        return closed_loop(self, samples, begin, one_sample)
+        with quick_lookup(find_parts(self._module).values()):
+            return closed_loop(self, samples, begin, one_sample)
 
     def _traced_sample(
         self, module: nn.Module, inputs: States, states: States, span: torch.Tensor | None
