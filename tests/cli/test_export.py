@@ -315,7 +315,7 @@ def test_export_refuses_what_exists_before_it_builds_the_model(call, work, cfc_b
         ),
     ],
 )
-def test_export_says_what_is_wrong_with_the_source(call, work, source, code, expected):
+def test_export_says_what_is_wrong_with_the_source(call, work, source, code, expected, short_commands):
     (work / "syntax.py").write_text("def make(:\n")
     (work / "exits.py").write_text("import sys\nsys.exit(1)\n")
     (work / "needs.py").write_text("import surely_not_installed\n")

@@ -54,7 +54,7 @@ def test_verify_json_goes_to_standard_output_alone(call, cfc_bundle):
 
 
 @pytest.mark.workstation
-def test_verify_against_the_trained_model(call, work, cfc_bundle):
+def test_verify_against_the_trained_model(call, work, cfc_bundle, short_commands):
     code, out, _ = call("verify", cfc_bundle, "--against", "train.py:make_model", "--steps", 1000)
     assert code == 0
     assert "torch stepped vs" in out  # what the golden replay alone cannot compare

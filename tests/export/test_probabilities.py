@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from exports import quick_export
+from exports import quick_export, short_verifications
 from faults import put_into_recordings, with_nodes
 from ncps.torch import LTC, CfC
 from torch import nn
@@ -176,7 +176,8 @@ def halved_biases(step):
     return {name: 0.5 * value for name, value in step.tensors.items() if value.ndim == 1}
 
 
-def test_verification_against_the_model_knows_it(tmp_path):
+def test_verification_against_the_model_knows_it(tmp_path, monkeypatch):
+    short_verifications(monkeypatch)
     quick_export(built(), tmp_path / "m.lnn", example=X, probabilities=True)
     assert verify_against(built(), tmp_path / "m.lnn", example=X, progress=lambda *_: None).passed
 

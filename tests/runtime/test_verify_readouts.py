@@ -9,7 +9,7 @@ import pytest
 import torch
 from bundles import copied, resign
 from cases import BY_NAME
-from exports import quick_export
+from exports import quick_export, short_verifications
 from ncps.torch import CfC
 from torch import nn
 
@@ -85,7 +85,8 @@ class Toward(nn.Module):
 
 
 @pytest.mark.parametrize("options", [{"readout": "mean"}, {"window": 8, "every": 4, "readout": "mean:2", "batch": 3}])
-def test_with_constants(tmp_path, options):
+def test_with_constants(tmp_path, options, monkeypatch):
+    short_verifications(monkeypatch)
     rng = np.random.default_rng(0)
     example = {"x": rng.standard_normal((3, 20, 3)), "goal": rng.standard_normal((3, 2))}
     torch.manual_seed(0)
@@ -149,7 +150,8 @@ def test_windows_that_keep_the_state_are_found(bundles, tmp_path, monkeypatch):
     assert {row.segment for row in report.comparisons if not row.passed} == {"windows"}
 
 
-def test_against_the_model(bundles, tmp_path):
+def test_against_the_model(bundles, tmp_path, monkeypatch):
+    short_verifications(monkeypatch)
     path = said(bundles, tmp_path, "plain", "windows-of-means")
     report = verify_against(BY_NAME["cfc-units"].build(), path, steps=1000, progress=silent)
     assert report.passed
