@@ -124,7 +124,8 @@ class Feed:
             return
         self._recordings += begins
         self._to_begin = False
-        self._keep(dataclasses.replace(row, reset=begins or self._is_behind_gap(row, last)))
+        begins = begins or self._is_behind_gap(row, last)
+        self._keep(row if row.reset == begins else dataclasses.replace(row, reset=begins))
 
     def _keep(self, row: Row) -> None:
         if row.reset:

@@ -216,7 +216,7 @@ def rows(table: Table, columns: Columns, source: str) -> Iterator[Row | BadRowEr
             continue
         new = not started or (columns.reset is not None and row.recording != previous)
         previous, started = row.recording, True
-        yield replace(row, reset=new)
+        yield replace(row, reset=True) if new else row
 
 
 def rows_ahead(table: Table, columns: Columns, source: str) -> Iterator[Row | BadRowError]:
