@@ -24,6 +24,7 @@ from .proof.length import ProofLength
 from .proof.prove import golden_from_truth, prove
 from .proof.sensitivity import FEWEST_STEPS
 from .proof.truth import EXTRACTED, STEPPED_WHOLE, TORCH_EXACT, Truth
+from .trace.trace import takes_out
 
 __all__ = ["PENDING", "stored_program", "write_proven"]
 
@@ -112,9 +113,15 @@ def _require_equal(report: ExportReport, step: StepProgram, truth: Truth) -> Non
     if report.precision != "float32":
         what = "the step in half precision drifts too far from the trained model"
     advice = _of_growth(report.sensitive)
+    if advice is None and report.worst.against in (EXTRACTED, TORCH_EXACT) and truth.fixed_number:
+        advice = _sentence(takes_out(truth.fixed_number))
     if advice is None and report.precision == "float32":
         advice = _of_rounding(report.worst, step, truth)
     raise VerificationError(f"{what}, so nothing was written. {report.worst}. {advice or _advice(report)}", report)
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _of_growth(found: Sensitive | None) -> str | None:

@@ -25,6 +25,7 @@ from .trained.open import OpenedModule
 __all__ = ["examples", "warn_of_coarse_outputs", "warn_of_spacing"]
 
 _MOST_WAYS = 64  # of reading an example, which are tried one after the other
+_COLOURS = (1, 3, 4)  # channels of a picture
 _TIME = (
     f"If one of them is the time between samples, call it one of {listed(f'`{name}`' for name in TIME_NAMES)} in the "
     "forward: export then passes it, and the example leaves it out"
@@ -138,7 +139,10 @@ def _by_name(opened: OpenedModule, example: Any) -> dict[str, Any]:
 
 
 def _constants(opened: OpenedModule, values: Mapping[str, Any], asked: Sequence[str] | None) -> list[str]:
-    """The inputs that are given once per recording: those that the user names, and those without an axis of time."""
+    """The inputs that are given once per recording: those that the user names, and those without an axis of time.
+
+    So are pictures, (recordings, channels, height, width), beside samples that are none and more or fewer.
+    """
     if isinstance(asked, str):
         raise TypeError(f"`constants` is {asked!r}, expected a list of names: constants=['{asked}']")
     for name in asked or ():
@@ -146,7 +150,7 @@ def _constants(opened: OpenedModule, values: Mapping[str, Any], asked: Sequence[
             raise ValueError(f"`constants` names '{name}', which is no input. {choices(str(name), values)}")
     shapes = {name: _shape(value) for name, value in values.items() if name not in (asked or ())}
     time = 1 if opened.batch_first else 0
-    batches = [shape for shape in shapes.values() if shape is not None and len(shape) >= 3]
+    batches = sorted((shape for shape in shapes.values() if shape is not None and len(shape) >= 3), key=len)
     found = []
     for name, shape in shapes.items():
         if shape is None or len(shapes) == 1:
@@ -155,7 +159,8 @@ def _constants(opened: OpenedModule, values: Mapping[str, Any], asked: Sequence[
         count, length = (batches[0][1 - time], batches[0][time]) if batches else (0, 0)
         # (recordings, time) is a number with each sample
         per_recording = len(shape) == 2 and shape[0] == count and shape[1] != length and (count > 1 or length > 1)
-        if alone or per_recording:
+        picture = len(shape) == 4 and len(batches[0]) == 3 and shape[0] == count > 1 and length != shape[1] in _COLOURS
+        if alone or per_recording or picture:
             found.append(name)
     return [name for name in values if name in (asked or ()) or name in found]
 
@@ -274,7 +279,8 @@ def _numbers(name: str, value: Any) -> Array:
     """An array of float64, float32, int32 or uint8, none of them NaN or infinite."""
     array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
     if array.dtype.kind not in "fiu":
-        raise TypeError(f"`{name}` has dtype {array.dtype}, expected real numbers")
+        advice = f": as 0.0 and 1.0, {name}.astype('float32')" if array.dtype.kind == "b" else ""
+        raise TypeError(f"`{name}` has dtype {array.dtype}, expected real numbers{advice}")
     if array.size == 0:
         raise ValueError(f"`{name}` has shape {array.shape}: it holds no sample")
     if not np.isfinite(array).all():

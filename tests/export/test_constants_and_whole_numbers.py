@@ -480,6 +480,33 @@ def test_a_constant_without_an_axis_of_recordings(example, tmp_path):
     np.testing.assert_allclose(got, by_author(module, X[1:2], GOALS[1:2]), rtol=0, atol=1e-5)
 
 
+class Searching(nn.Module):
+    """What to look for is a picture, beside samples that are none."""
+
+    def __init__(self):
+        super().__init__()
+        self.look, self.rnn = nn.Conv2d(3, 2, 3), CfC(3 + 2, 6)
+
+    def forward(self, x, wanted):
+        seen = torch.relu(self.look(wanted)).mean((-1, -2))
+        return self.rnn(torch.cat([x, seen.unsqueeze(1).expand(-1, x.shape[1], -1)], -1))[0]
+
+
+def test_a_picture_beside_samples_is_a_constant(tmp_path):
+    module, pictures = made(Searching), np.random.default_rng(0).random((len(X), 3, 8, 8), dtype=np.float32)
+    model = exported(module, tmp_path, {"x": X, "wanted": pictures})
+    assert [(t.name, t.shape) for t in model.manifest.constants] == [("wanted", (1, 3, 8, 8))]
+    got = model.stream(constants={"wanted": pictures[1]}).run({"x": X[1]})
+    np.testing.assert_allclose(got, by_author(module, X[1:2], pictures[1:2]), rtol=0, atol=1e-5)
+
+
+def test_what_is_true_or_false_is_told_what_to_be(tmp_path):
+    with pytest.raises(
+        TypeError, match=r"`example\['goal'\]` has dtype bool, .* as 0\.0 and 1\.0, example\['goal'\]\.astype"
+    ):
+        quick_export(made(Reaching), tmp_path / "m.lnn", example={"x": X, "goal": GOALS > 0})
+
+
 def test_what_has_a_default_is_an_input_if_it_is_recorded(tmp_path):
     class Assisted(nn.Module):
         def __init__(self):

@@ -383,6 +383,31 @@ class TestRefusals:
         module = built(lambda: AroundOne(before=lambda x: torch.cat([x, x], dim=1)))
         self.refuse(module, tmp_path, ValueError, "2 time steps for one sample|one row of|not one per sample")
 
+    @pytest.mark.parametrize(
+        ("before", "told"),
+        [
+            (
+                nn.Conv1d(5, 5, 3),
+                r"Kernel size can't be greater .* that is not padded, or has a stride, .* fewer outputs",
+            ),
+            (nn.Conv1d(5, 5, 2), r"not one per sample\. A convolution .*pad\(x, \(kernel_size - 1, 0\)\) along time"),
+            (nn.Conv1d(5, 5, 3, stride=2, padding=1), r"not one per sample\. A convolution .* with stride=1"),
+            (
+                nn.AvgPool1d(2),
+                r"Output size is too small .* a pooling over time .* x\.reshape\(batch, time // n, n \* features\)",
+            ),
+        ],
+        ids=["unpadded", "unpadded-pair", "stride", "pooling"],
+    )
+    def test_fewer_outputs_than_samples(self, before, told, tmp_path):
+        module = built(lambda: AroundOne(before=lambda x: before(x.transpose(1, 2)).transpose(1, 2)))
+        self.refuse(module, tmp_path, ValueError, told)
+
+    def test_a_kernel_wider_than_a_picture_is_no_matter_of_time(self, tmp_path):
+        module = built(lambda: AroundOne(before=lambda x: functional.max_pool1d(x, 7)))
+        with pytest.raises(ValueError, match="Export calls it with one row and with any number of samples"):
+            quick_export(module, tmp_path / "m.lnn", example=vectors())
+
     def test_core_called_twice(self, tmp_path):
         class Twice(AroundOne):
             def forward(self, x):

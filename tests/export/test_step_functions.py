@@ -16,6 +16,7 @@ from torch.nn import functional
 
 import lnn_edge
 from lnn_edge.cli.program import main
+from lnn_edge.errors import VerificationError
 from lnn_edge.export.verify_against import verify_against
 
 LIMIT = 1e-5  # as for single layers: outputs of order 1, some dozen float32 operations more
@@ -328,6 +329,10 @@ def looked_up(x):
     return functional.embedding(x[:, 0].abs().long(), torch.ones(4, 3))
 
 
+NEAR_ZERO = np.random.default_rng(0).standard_normal((2, 40, 5)).astype(np.float32)
+NEAR_ZERO[:, :3] = 0.01
+
+
 REFUSED = {
     "no function": (TypeError, "`step` is str, expected a function: step", {"step": "step"}),
     "too few arguments": (TypeError, r"`step` takes \(model, x\), expected step", {"step": lambda model, x: x}),
@@ -372,6 +377,13 @@ REFUSED = {
     "place that is the same for small samples": (
         TypeError, r"decides on the value of a sample .*without float\(\)",
         {"step": with_cell(lambda x, y, h, _s: (y + h[:, int(x[0, 0].abs() > 20)], h))},
+    ),
+    "place that is the same for a sample near zero": (
+        VerificationError, r"takes a number out of its samples \(test_step_functions.py, line \d+: .*of each sample",
+        {
+            "step": with_cell(lambda x, y, h, _s: (y + h[:, int(x[0, 0].abs() > 20)].unsqueeze(1), h)),
+            "example": NEAR_ZERO,
+        },
     ),
     "raises": (ValueError, r"RuntimeError: no such sensor .*input \[1, 5\] and the state None", {"step": raises}),
     "time": (

@@ -45,12 +45,14 @@ class Checks:
     Attributes:
         decision: Where it decides something else, " (file.py, line 3: `code`)"; "" if it does not.
         number: Where it takes a number out of a tensor of samples, likewise.
+        fixed: Where it takes out one that seems to be the model's own, as no sample has changed it yet, likewise.
     """
 
     answers: Mapping[_Place, bool] = field(default_factory=dict)
     values: Mapping[_Place, Any] = field(default_factory=dict)
     decision: str = ""
     number: str = ""
+    fixed: str = ""
 
     @contextmanager
     def passed(self) -> Iterator[None]:
@@ -79,10 +81,10 @@ def find_checks(call: Callable[[float], Any]) -> Checks:
     checks = {place: answer for place, answer in single.items() if _only_raises(call, place, not answer)}
     decisions = [_line(place[0], seen.lines[place]) for place in seen.answers if place not in checks]
     values = _constants(call, Checks(checks), seen) if seen.values else {}
-    numbers = [
-        _line(place[0], seen.lines[place]) for place in seen.values if place in seen.lines and place not in values
-    ]
-    return Checks(checks, values, "".join(decisions[:1]), "".join(numbers[:1]))
+    lines = {place: _line(place[0], seen.lines[place]) for place in seen.values if place in seen.lines}
+    numbers = [line for place, line in lines.items() if place not in values and place[2] != "mask"]
+    fixed = [line for place, line in lines.items() if place in values]
+    return Checks(checks, values, *("".join(found[:1]) for found in (decisions, numbers, fixed)))
 
 
 def _line(file: str, number: int) -> str:
@@ -208,6 +210,7 @@ class _Answering(TorchFunctionMode):
         if self._seen is not None:
             # where they hold, as a trace makes of a mask something that nobody knows
             self._seen.values.setdefault(place, []).append([k for mask in masks for k in mask.nonzero(as_tuple=True)])
+            self._seen.lines[place] = _frame().f_lineno
         known = self._checks.values.get(place) if torch.compiler.is_exporting() else None
         if known is not None:
             rest, spread = iter(known), list[Any]()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -37,6 +38,15 @@ __all__ = [
     "needed_arguments",
     "raw_outputs",
 ]
+
+# What torch says of a convolution, and of a pooling, over so many samples.
+_TOO_FEW = r"input size per channel: \({0}\)|input size: \(\d+x1x{0}\)"
+_FEWER = (
+    "A convolution over time that is not padded, or has a stride, and a pooling over time give fewer outputs than they "
+    "get samples, and a stream gives one for each. Let it see the past alone, functional.pad(x, (kernel_size - 1, 0)) "
+    "along time before it, with stride=1, and train it so; or make one sample of those that belong together, "
+    "x.reshape(batch, time // n, n * features), before the model"
+)
 
 Known = dict[str, tuple[Array, Array]]  # per output the steps whose value is known, and the values (known, *shape)
 Around = Callable[[torch.Tensor | None], AbstractContextManager[Any]]
@@ -152,6 +162,9 @@ class Forward:
         )
         if "Long, Int" in str(error):  # what torch says of a table
             advice = "Places in a table are whole numbers: pass them as integers, example.astype(int), or cast here"
+        length = max(x.shape[self.axis] for x in inputs.values() if x.dim() > self.axis)
+        if re.search(_TOO_FEW.format(length), str(error)):
+            advice = _FEWER
         if isinstance(error, IndexError) and "out of range" in str(error):
             advice = (
                 "If these are places in a table, it is smaller: correct the example, or say how far the column goes, "
@@ -262,6 +275,7 @@ def leaf_from_shapes(index: int, name: str, two: tuple[int, ...], three: tuple[i
     if len(grown) > 1 or any((two[k], three[k]) != (2, 3) for k in grown):
         raise ValueError(
             f"output '{name}' has shape {list(two)} for 2 samples and {list(three)} for 3: not one per sample"
+            + (f". {_FEWER}" if any(three[k] < 3 for k in grown) else "")
         )
     rest = [n for k, n in enumerate(three) if k not in grown]
     if rest and rest[0] != 1:

@@ -64,6 +64,7 @@ class Truth:
     float64: Results
     rounded: Results  # the program in float32: how far rounding alone may take torch from float64
     readout: Readout | None = None  # what the whole sequence gives, if not the output of its last sample
+    fixed_number: str = ""  # see `Trained`
 
     @property
     def float32(self) -> Results:
@@ -129,7 +130,7 @@ def truth_from_model(
     exact, rounded = computed or interpret(step, samples, progress)
     _check_steps(stepped, samples)
     pools = model.readout is not None and model.readout.kind != "last"
-    return Truth(samples, whole, stepped, exact, rounded, model.readout if pools else None)
+    return Truth(samples, whole, stepped, exact, rounded, model.readout if pools else None, model.fixed_number)
 
 
 def _interpreted(step: StepProgram, dtype: str, samples: Excitation, progress: Progress) -> Results:

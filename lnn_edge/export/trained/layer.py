@@ -30,6 +30,7 @@ class TrainedLayer:
     """An ncps `LTC` or `CfC`. Works on a float32 copy on the CPU in eval mode; the user's module is left alone."""
 
     why_unequal = NOT_CAUSAL
+    fixed_number = ""
     readout: Readout | None = None
 
     def __init__(self, module: nn.Module, core: ReadCore, batch: int) -> None:

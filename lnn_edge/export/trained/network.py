@@ -85,6 +85,11 @@ class TrainedNetwork:
         self.readout = self._pooling()
 
     @property
+    def fixed_number(self) -> str:
+        """See `Trained`."""
+        return self._forward.checks.fixed
+
+    @property
     def why_unequal(self) -> str:
         """See `Trained`; found by looking at what each output depends on."""
         if self._forward.checks.decision:

@@ -43,6 +43,11 @@ class WithProbabilities:
         self.outputs = tuple(self._widened(tensor) for tensor in model.outputs)
 
     @property
+    def fixed_number(self) -> str:
+        """See `Trained`."""
+        return self._model.fixed_number
+
+    @property
     def why_unequal(self) -> str:
         """See `Trained`."""
         return self._model.why_unequal

@@ -51,6 +51,13 @@ class Trained(Steppable, Protocol):
     readout: Readout | None
 
     @property
+    def fixed_number(self) -> str:
+        """Where its code takes a number out of a tensor that is taken for one of its own, as no sample changed it.
+
+        " (file.py, line 3: `code`)"; "" if it does not.
+        """
+
+    @property
     def why_unequal(self) -> str:
         """What it means if stepping torch does not equal torch on the whole sequence, and what to do."""
 

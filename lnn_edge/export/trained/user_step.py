@@ -89,6 +89,11 @@ class TrainedStep:
         self._patcher, named = CorePatcher(parts, self._maths), dict(zip(parts, self._maths, strict=True))
         self._traced = TracedStep(self._module, self._traced_sample, self.inputs, self.states, named)
 
+    @property
+    def fixed_number(self) -> str:
+        """See `Trained`."""
+        return self._step.checks.fixed
+
     def accepts(self, samples: Mapping[str, Array]) -> bool:
         """See `Trained.accepts`."""
         try:
