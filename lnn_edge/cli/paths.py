@@ -81,7 +81,8 @@ def _covers(one: _Place, other: _Place) -> bool:
 
 
 def _check_in_no_bundle(place: _Place) -> None:
-    from ..bundle.directory import MANIFEST, SUFFIX
+    from ..bundle.directory import MANIFEST
+    from ..bundle.disk.writing import SUFFIX
 
     for folder in Path(place.real or "").parents:
         if folder.suffix == SUFFIX and (folder / MANIFEST).exists():
