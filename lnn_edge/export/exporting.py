@@ -22,6 +22,7 @@ from ..progress import Progress, silent
 from ..verify.excitation import check_steps, excite
 from ..verify.few_samples import excite_affordably
 from ..verify.report import ExportReport, WindowFinding
+from ..verify.samples import SampleRequest
 from .arguments import (
     check_batch,
     check_labels,
@@ -182,7 +183,7 @@ def export_model(
         own = opened.trained(batch, read)
         rows = None if read is None else {name: list(arrays) for name, arrays in read.rows.items()}
         named = with_legal_numbers(named_tensors("inputs", own.inputs, inputs, rows), own, rows)
-        first = excite(named, when, rows, length.causal, least=1)
+        first = excite(SampleRequest(named, when, length.causal, rows))
         classified = checked_probabilities(probabilities, own, first, when, scaling[1])
         given = own if classified is None else WithProbabilities(own, classified)
         check_causal(given, first, when, length.causal)
@@ -198,16 +199,16 @@ def export_model(
     given = named_tensors("outputs", trained.outputs, outputs if outputs is not None else classes or None)
     check_one_line({"name": target.stem, "inputs": taken, "outputs": given, "labels": classes})
     program = trained.program(when)
-    proving = excite_affordably(
-        program,
+    wanted = SampleRequest(
         taken,
         when,
-        recorded,
         steps,
+        recorded,
         unroll=unroll,
         window=None if windows is None else windows[0],
         least=length.least,
     )
+    proving = excite_affordably(program, wanted)
     with staged_directory(target, overwrite) as stage:
         stored = stored_program(stage, program)
         # before the long work, as it may refuse

@@ -21,6 +21,7 @@ from ..runtime.loading import open_each
 from ..runtime.verify_readouts import compare_readouts
 from ..verify.few_samples import excite_affordably
 from ..verify.report import ExportReport
+from ..verify.samples import SampleRequest
 from .arguments import name_features
 from .forward.example import Example, first_that_works
 from .forward.scaling import Scale, Scaling, by_tensor, parse_scaling
@@ -105,9 +106,10 @@ def verify_against(
     models = open_each(bundle, backend=backend, threads=threads, options=options)
     # An old bundle holds no program; what the model is now stands in for it.
     program = bundle.step or trained.program(manifest.time)
-    samples = excite_affordably(
-        program, manifest.inputs, manifest.time, recorded, steps, unroll=manifest.unroll, least=FULL_PROOF.least
+    wanted = SampleRequest(
+        manifest.inputs, manifest.time, steps, recorded, unroll=manifest.unroll, least=FULL_PROOF.least
     )
+    samples = excite_affordably(program, wanted)
     if manifest.sensitive is not None:
         samples = samples.cut(manifest.sensitive.holds_steps // manifest.unroll * manifest.unroll)
     truth = truth_from_model(trained, program, samples, manifest.time, progress)

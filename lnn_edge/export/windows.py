@@ -16,7 +16,7 @@ from ..reference.interpreter import Interpreter
 from ..runtime.readouts import LAST, read_out
 from ..verify.excitation import excite
 from ..verify.report import WindowFinding
-from ..verify.samples import Excitation
+from ..verify.samples import Excitation, SampleRequest
 
 __all__ = ["equal_lengths", "find_window", "kept_state_changes"]
 
@@ -59,7 +59,7 @@ def find_window(
         return None
     if recorded is None:
         steps = _most(step, length) * length
-        random = excite(inputs, time, None, steps, least=1)
+        random = excite(SampleRequest(inputs, time, steps))
         recorded = {name: [value[:steps]] for name, value in random.inputs.items()}
     changes = kept_state_changes(step, inputs, time, recorded, length, readout)
     return WindowFinding(length, every, changes, windows is not None)

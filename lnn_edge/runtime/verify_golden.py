@@ -23,7 +23,7 @@ from ..verify.comparison import EXACT, TORCH, Comparison, compare, versus
 from ..verify.excitation import DT_REGIMES, excite_again
 from ..verify.few_samples import excite_few_again
 from ..verify.report import Curve, ExportReport, curves_from_results
-from ..verify.samples import Distinct, Excitation, different_samples
+from ..verify.samples import Distinct, Excitation, SampleRequest, different_samples
 from .closed_loop import replay_progress
 from .loading import open_each
 from .model import Model
@@ -152,7 +152,7 @@ class _GoingOn:
         manifest, once = bundle.manifest, golden.steps
         few = is_costly(step) and not manifest.constants
         excited = excite_few_again if few else excite_again
-        more = excited(manifest.inputs, manifest.time, steps - once, unroll=manifest.unroll)
+        more = excited(SampleRequest(manifest.inputs, manifest.time, steps - once, unroll=manifest.unroll, seed=1))
         if manifest.sensitive is not None:
             more = more.cut(manifest.sensitive.holds_steps // manifest.unroll * manifest.unroll)
         exact, rounded = (_interpreted(step, more, dtype, progress) for dtype in ("float64", "float32"))

@@ -5,14 +5,15 @@ Segments lie one after the other and each starts with a reset; so do the recordi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
 from ..arrays import Array
 from ..bundle.spec import Tensor, Time
 from .comparison import EXTREME
-from .samples import Excitation
+from .samples import Excitation, SampleRequest
 
 __all__ = ["DT_REGIMES", "SINGLE_STEPS", "check_steps", "excite", "excite_again"]
 
@@ -22,6 +23,8 @@ SINGLE_STEPS = "single steps"  # the segment of calls from states that exact ari
 _SHORT = 4  # constant, stepped and extreme segments are this many times shorter than the others: they settle
 _EXTREME = 10.0  # times the largest recorded magnitude
 _CONSTANT_FOR = 64  # samples of a sequence where constants of many values are to be seen
+
+_Part = tuple[str, dict[str, Array], Array, Array]  # a segment: its name, samples by input, dt and resets
 
 DT_REGIMES = {  # with measured time: which dt each segment is stepped with
     "recorded": "the period with 20 % of jitter",
@@ -33,48 +36,27 @@ DT_REGIMES = {  # with measured time: which dt each segment is stepped with
 }
 
 
-def excite(
-    tensors: Sequence[Tensor],
-    time: Time,
-    recorded: dict[str, list[Array]] | None,
-    steps: int,
-    *,
-    unroll: int = 1,
-    window: int | None = None,
-    least: int,
-    seed: int = 0,
-) -> Excitation:
+def excite(request: SampleRequest) -> Excitation:
     """Build the samples.
-
-    Args:
-        tensors: The inputs.
-        time: How the model sees time.
-        recorded: Per input a list of recordings, each (T, *shape); `None` if the user gave no example.
-        steps: Steps of the recorded and of the random segment, at least `least`.
-        unroll: Samples per call; segments and recordings are whole numbers of calls.
-        window: Samples of a window if the model was trained on some: then there is a segment of windows, each stepped
-            from the initial state.
-        least: Fewest steps that are a proof.
-        seed: Seed of the random parts.
 
     Raises:
         ValueError: If `steps` is below `least`, or no recording is as long as a call, or as a window.
     """
-    check_steps(steps, least)
-    rng = np.random.default_rng(seed)
-    steps, short = (-(-count // unroll) * unroll for count in (steps, max(1, steps // _SHORT)))
-    batch = tensors[0].shape[0]
-    parts: list[tuple[str, dict[str, Array], Array, Array]] = []
-    scales = {t.name: _scale(recorded, t) for t in tensors}
-    if recorded is not None:
-        recorded = {name: _whole_calls(rows, unroll, "call", "`unroll`") for name, rows in recorded.items()}
-        reset = _recorded_reset([len(r) for r in recorded[tensors[0].name]], steps)
-        repeated = {t.name: _repeated(recorded[t.name], steps) for t in tensors}
-        parts.append(("recorded", repeated, _jittered(rng, time, steps, batch), reset))
-    if window is not None:
-        parts.append(_windows(rng, tensors, time, recorded, scales, window, short))
-    parts += _made(rng, tensors, time, scales, steps, short, unroll)
-    return _joined(parts, tensors, time)
+    check_steps(request.steps, request.least)
+    rng, unroll = np.random.default_rng(request.seed), request.unroll
+    steps, short = (-(-count // unroll) * unroll for count in (request.steps, max(1, request.steps // _SHORT)))
+    scales = {t.name: _scale(request.recorded, t) for t in request.tensors}
+    parts: list[_Part] = []
+    if request.recorded is not None:
+        recorded = {name: _whole_calls(rows, unroll, "call", "`unroll`") for name, rows in request.recorded.items()}
+        request = dataclasses.replace(request, recorded=recorded)
+        reset = _recorded_reset([len(r) for r in recorded[request.tensors[0].name]], steps)
+        repeated = {t.name: _repeated(recorded[t.name], steps) for t in request.tensors}
+        parts.append(("recorded", repeated, _jittered(rng, request.time, steps, request.rows), reset))
+    if request.window is not None:
+        parts.append(_windows(rng, request, scales, request.window, short))
+    parts += _made(rng, request, scales, steps, short)
+    return _joined(parts, request)
 
 
 def check_steps(steps: int, least: int) -> None:
@@ -88,52 +70,35 @@ def check_steps(steps: int, least: int) -> None:
 
 
 def _windows(
-    rng: np.random.Generator,
-    tensors: Sequence[Tensor],
-    time: Time,
-    recorded: dict[str, list[Array]] | None,
-    scales: dict[str, Array],
-    window: int,
-    steps: int,
-) -> tuple[str, dict[str, Array], Array, Array]:
+    rng: np.random.Generator, request: SampleRequest, scales: Mapping[str, Array], window: int, steps: int
+) -> _Part:
     """Windows for so many steps, at least two, of the recordings if there are any."""
     count = max(2, -(-steps // window)) * window
     reset = np.resize(_first(window), count)
-    samples = {t.name: _drawn("random", rng, t, scales[t.name], reset) for t in tensors}
-    if recorded is not None:
-        cut = {name: _whole_calls(rows, window, "window", "`window`") for name, rows in recorded.items()}
+    samples = {t.name: _drawn("random", rng, t, scales[t.name], reset) for t in request.tensors}
+    if request.recorded is not None:
+        cut = {name: _whole_calls(rows, window, "window", "`window`") for name, rows in request.recorded.items()}
         samples = {name: _repeated(rows, count) for name, rows in cut.items()}
-    return "windows", samples, _jittered(rng, time, count, tensors[0].shape[0]), reset
+    return "windows", samples, _jittered(rng, request.time, count, request.rows), reset
 
 
-def excite_again(tensors: Sequence[Tensor], time: Time, steps: int, *, unroll: int = 1, seed: int = 1) -> Excitation:
+def excite_again(request: SampleRequest) -> Excitation:
     """Build samples for a bundle on its own: random, constant, stepped and extreme ones, by the ranges of its inputs.
 
-    Args:
-        tensors: The inputs.
-        time: How the model sees time.
-        steps: Steps of all segments together, a whole number of calls.
-        unroll: Samples per call.
-        seed: Seed.
+    The steps are those of all segments together, a whole number of calls.
     """
-    short = steps // (3 + _SHORT) // unroll * unroll
-    scales = {t.name: _scale(None, t) for t in tensors}
-    parts = _made(np.random.default_rng(seed), tensors, time, scales, steps - 3 * short, short, unroll)
-    return _joined([part for part in parts if len(part[3])], tensors, time)
+    short = request.steps // (3 + _SHORT) // request.unroll * request.unroll
+    scales = {t.name: _scale(None, t) for t in request.tensors}
+    parts = _made(np.random.default_rng(request.seed), request, scales, request.steps - 3 * short, short)
+    return _joined([part for part in parts if len(part[3])], request)
 
 
 def _made(
-    rng: np.random.Generator,
-    tensors: Sequence[Tensor],
-    time: Time,
-    scales: dict[str, Array],
-    steps: int,
-    short: int,
-    unroll: int,
-) -> list[tuple[str, dict[str, Array], Array, Array]]:
+    rng: np.random.Generator, request: SampleRequest, scales: Mapping[str, Array], steps: int, short: int
+) -> list[_Part]:
     """What no recording has: so many random samples, and so many of each other kind."""
     parts = []
-    changing = any(t.constant for t in tensors)
+    changing = any(t.constant for t in request.tensors)
     for name, count, regime in (
         ("random", steps, _spread),
         ("constant", short, _nominal),
@@ -142,9 +107,9 @@ def _made(
     ):
         reset = _first(count)
         if changing:  # half of it in short sequences, each with constants of its own
-            reset[: count // 2 : -(-_CONSTANT_FOR // unroll) * unroll] = 1
-        samples = {t.name: _drawn(name, rng, t, scales[t.name], reset) for t in tensors}
-        parts.append((name, samples, regime(rng, time, count, tensors[0].shape[0]), reset))
+            reset[: count // 2 : -(-_CONSTANT_FOR // request.unroll) * request.unroll] = 1
+        samples = {t.name: _drawn(name, rng, t, scales[t.name], reset) for t in request.tensors}
+        parts.append((name, samples, regime(rng, request.time, count, request.rows), reset))
     return parts
 
 
@@ -158,14 +123,13 @@ def _drawn(kind: str, rng: np.random.Generator, tensor: Tensor, scale: Array, re
     return samples[np.cumsum(reset) - 1] if tensor.constant else samples
 
 
-def _joined(
-    parts: list[tuple[str, dict[str, Array], Array, Array]], tensors: Sequence[Tensor], time: Time
-) -> Excitation:
+def _joined(parts: list[_Part], request: SampleRequest) -> Excitation:
+    time = request.time
     stops = np.cumsum([len(reset) for *_, reset in parts]).tolist()
     segments = tuple((part[0], stop - len(part[3]), stop) for part, stop in zip(parts, stops, strict=True))
     inputs = {
         tensor.name: _legal_values(np.concatenate([samples[tensor.name] for _, samples, _, _ in parts]), tensor)
-        for tensor in tensors
+        for tensor in request.tensors
     }
     dt = np.concatenate([part[2] for part in parts]).astype(np.float32) if time.mode == "measured" else None
     if dt is not None and time.dt_range_s is not None:

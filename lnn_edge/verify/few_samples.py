@@ -6,6 +6,7 @@ once, and the closed loop of cores and heads runs over thousands of steps of it.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,113 +14,64 @@ import numpy as np
 from ..arrays import Array
 from ..bundle.encoder import is_costly
 from ..bundle.program import StepProgram
-from ..bundle.spec import Tensor, Time
+from ..bundle.spec import Tensor
 from .excitation import excite, excite_again
-from .samples import Excitation
+from .samples import Excitation, SampleRequest
 
 __all__ = ["FEW", "excite_affordably", "excite_few", "excite_few_again"]
 
 FEW = 16  # recorded samples, and random ones; a quarter of that of each other kind
 
 
-def excite_affordably(
-    step: StepProgram,
-    tensors: Sequence[Tensor],
-    time: Time,
-    recorded: dict[str, list[Array]] | None,
-    steps: int,
-    *,
-    unroll: int = 1,
-    window: int | None = None,
-    least: int,
-) -> Excitation:
+def excite_affordably(step: StepProgram, request: SampleRequest) -> Excitation:
     """Build the samples of a proof: a sample for each step, or few of them where the encoder of the step is costly.
-
-    Args:
-        step: The step program.
-        tensors: As for `excite`, and so are the others.
-        time: How the model sees time.
-        recorded: Per input a list of recordings, each (T, *shape), or `None`.
-        steps: Steps of the recorded and of the random segment.
-        unroll: Samples per call.
-        window: Samples of a window, or `None`.
-        least: Fewest steps that are a proof.
 
     Raises:
         ValueError: As `excite`.
     """
     # a constant stays the same in a sequence, which an order of samples does not
-    chosen = excite_few if is_costly(step) and not any(t.constant for t in tensors) else excite
-    return chosen(tensors, time, recorded, steps, unroll=unroll, window=window, least=least)
+    chosen = excite_few if is_costly(step) and not any(t.constant for t in request.tensors) else excite
+    return chosen(request)
 
 
-def excite_few(
-    tensors: Sequence[Tensor],
-    time: Time,
-    recorded: dict[str, list[Array]] | None,
-    steps: int,
-    *,
-    unroll: int = 1,
-    window: int | None = None,
-    least: int,
-    seed: int = 0,
-) -> Excitation:
+def excite_few(request: SampleRequest) -> Excitation:
     """Build samples as `excite` does, for as many steps, of few different ones.
 
     Each segment begins with all samples of its kind, once each, in a seeded order; the next order follows, and so on.
     Times and resets are those of `excite`. Calls of several samples stay together.
 
-    Args:
-        tensors: As for `excite`, and so are the others.
-        time: How the model sees time.
-        recorded: Per input a list of recordings, each (T, *shape), or `None`.
-        steps: Steps of the recorded and of the random segment.
-        unroll: Samples per call.
-        window: Samples of a window, or `None`.
-        least: Fewest steps that are a proof.
-        seed: Seed of the random parts and of the orders.
-
     Raises:
         ValueError: As `excite`.
     """
-    lengths = None if recorded is None else [len(rows) for rows in recorded[tensors[0].name]]
-    numbers = None if lengths is None else {"number": [np.zeros((n, tensors[0].shape[0], 1)) for n in lengths]}
-    stand_in = _number(tensors)
-    long = excite((stand_in,), time, numbers, steps, unroll=unroll, window=window, least=least, seed=seed)
-    spread = None if recorded is None else {name: [_spread(rows, unroll)] for name, rows in recorded.items()}
-    few = excite(tensors, time, spread, FEW, unroll=unroll, least=1, seed=seed)
-    return _over_and_over(few, long, unroll, seed)
+    recorded, rows = request.recorded, request.rows
+    lengths = None if recorded is None else [len(own) for own in recorded[request.tensors[0].name]]
+    numbers = None if lengths is None else {"number": [np.zeros((n, rows, 1)) for n in lengths]}
+    long = excite(dataclasses.replace(request, tensors=(_number(rows),), recorded=numbers))
+    spread = None if recorded is None else {name: [_spread(own, request.unroll)] for name, own in recorded.items()}
+    few = excite(dataclasses.replace(request, recorded=spread, steps=FEW, window=None, least=1))
+    return _over_and_over(few, long, request)
 
 
-def excite_few_again(
-    tensors: Sequence[Tensor], time: Time, steps: int, *, unroll: int = 1, seed: int = 1
-) -> Excitation:
-    """Build samples as `excite_again` does, for as many steps, of few different ones.
-
-    Args:
-        tensors: The inputs.
-        time: How the model sees time.
-        steps: Steps of all segments together, a whole number of calls.
-        unroll: Samples per call.
-        seed: Seed.
-    """
-    long = excite_again((_number(tensors),), time, steps, unroll=unroll, seed=seed)
-    few = excite_again(tensors, time, min(steps, 2 * FEW * unroll), unroll=unroll, seed=seed)
-    return _over_and_over(few, long, unroll, seed)
+def excite_few_again(request: SampleRequest) -> Excitation:
+    """Build samples as `excite_again` does, for as many steps, of few different ones."""
+    long = excite_again(dataclasses.replace(request, tensors=(_number(request.rows),)))
+    few = excite_again(dataclasses.replace(request, steps=min(request.steps, 2 * FEW * request.unroll)))
+    return _over_and_over(few, long, request)
 
 
-def _number(tensors: Sequence[Tensor]) -> Tensor:
+def _number(rows: int) -> Tensor:
     """What stands for the samples of all inputs: a number for each row."""
-    return Tensor("number", (tensors[0].shape[0], 1))
+    return Tensor("number", (rows, 1))
 
 
-def _over_and_over(few: Excitation, long: Excitation, unroll: int, seed: int) -> Excitation:
+def _over_and_over(few: Excitation, long: Excitation, request: SampleRequest) -> Excitation:
     """The samples of one in the segments, at the times, with the resets of the other."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(request.seed)
     kinds = {name: (start, stop) for name, start, stop in few.segments}
     usual = next(iter(kinds.values()))  # windows are of what was recorded, if anything was
     orders = [
-        _drawn(rng, *kinds.get(name, usual), count=stop - start, unroll=unroll) for name, start, stop in long.segments
+        _drawn(rng, *kinds.get(name, usual), count=stop - start, unroll=request.unroll)
+        for name, start, stop in long.segments
     ]
     return Excitation(few.inputs, long.dt, long.reset, long.segments, order=np.concatenate(orders))
 

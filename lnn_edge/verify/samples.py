@@ -3,17 +3,49 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from ..arrays import Array
+from ..bundle.spec import Tensor, Time
 
-__all__ = ["Distinct", "Excitation", "different_samples"]
+__all__ = ["Distinct", "Excitation", "SampleRequest", "different_samples"]
 
 _FEWEST = 8  # steps of a segment that are stepped whole, however few samples it has
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """The samples that a proof asks for.
+
+    Args:
+        tensors: The inputs.
+        time: How the model sees time.
+        steps: Steps of the recorded and of the random segment; of all together where a bundle is verified on its own.
+        recorded: Per input a list of recordings, each (T, *shape); `None` if the user gave no example.
+        unroll: Samples per call; segments and recordings are whole numbers of calls.
+        window: Samples of a window if the model was trained on some: then there is a segment of windows, each stepped
+            from the initial state.
+        least: Fewest steps that are a proof.
+        seed: Seed of the random parts.
+    """
+
+    tensors: Sequence[Tensor]
+    time: Time
+    steps: int
+    recorded: dict[str, list[Array]] | None = None
+    unroll: int = 1
+    window: int | None = None
+    least: int = 1
+    seed: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows of a step."""
+        return self.tensors[0].shape[0]
 
 
 @dataclass(frozen=True)

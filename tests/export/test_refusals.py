@@ -23,6 +23,7 @@ from lnn_edge.export.trained.open import open_module
 from lnn_edge.reference.closed_loop import interpreted
 from lnn_edge.verify.comparison import compare
 from lnn_edge.verify.excitation import excite
+from lnn_edge.verify.samples import SampleRequest
 
 
 def build(name="ltc-autoncp"):
@@ -230,7 +231,8 @@ def trained(module, example):
 
 def samples(example):
     tensor = Tensor("input", (1, INPUTS))
-    return excite([tensor], Time("fixed"), {"input": [example[0][:, None].astype(np.float32)]}, 1000, least=1000)
+    recorded = {"input": [example[0][:, None].astype(np.float32)]}
+    return excite(SampleRequest([tensor], Time("fixed"), 1000, recorded))
 
 
 class ManyNodes(nn.Module):

@@ -219,8 +219,8 @@ def test_random_samples_are_no_more_than_are_looked_at(length, costly, most, mon
     """At least three windows, however long; else about a thousand steps, fewer pictures, and 64 windows at most."""
     asked = []
 
-    def excited(_inputs, _time, _recorded, steps, **_options):
-        asked.append(steps)
+    def excited(request):
+        asked.append(request.steps)
         raise InterruptedError
 
     monkeypatch.setattr(windows, "excite", excited)

@@ -23,7 +23,7 @@ from lnn_edge.reference import closed_loop
 from lnn_edge.reference.interpreter import Interpreter
 from lnn_edge.reference.operations import COMPUTED
 from lnn_edge.verify.excitation import excite
-from lnn_edge.verify.samples import Excitation
+from lnn_edge.verify.samples import Excitation, SampleRequest
 
 # Both compute in float64 with another order of summation: some ten roundings of 1e-16 on values of order 1.
 LIMIT = 1e-12
@@ -255,7 +255,7 @@ def test_every_core_is_interpreted_and_lowered():
 
 def samples_of(name, time, steps=24):
     trained = trained_of(name)
-    return excite(trained.inputs, TIMES[time], None, steps, least=steps)
+    return excite(SampleRequest(trained.inputs, TIMES[time], steps))
 
 
 def silent(_phase, _done, _total):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import hashlib
 import importlib
@@ -23,7 +24,7 @@ from lnn_edge.export.exporting import export_with_proof
 from lnn_edge.export.proof.length import ProofLength
 from lnn_edge.verify.few_samples import excite_affordably
 from lnn_edge.verify.report import ExportReport
-from lnn_edge.verify.samples import Excitation
+from lnn_edge.verify.samples import Excitation, SampleRequest
 
 SHORT_PROOF = ProofLength(**SHORT)
 _DEFAULTS = {
@@ -60,10 +61,9 @@ def short_proofs(monkeypatch: pytest.MonkeyPatch, *places: str) -> None:
 def short_verifications(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `verify_against` step over as few samples as `quick_export` does, whatever its `steps`."""
 
-    def excited(step: Any, tensors: Any, time: Any, recorded: Any, _steps: int, **options: Any) -> Excitation:
-        return excite_affordably(
-            step, tensors, time, recorded, SHORT_PROOF.least, **options | {"least": SHORT_PROOF.least}
-        )
+    def excited(step: Any, request: SampleRequest) -> Excitation:
+        short = dataclasses.replace(request, steps=SHORT_PROOF.least, least=SHORT_PROOF.least)
+        return excite_affordably(step, short)
 
     monkeypatch.setattr(importlib.import_module("lnn_edge.export.verify_against"), "excite_affordably", excited)
 

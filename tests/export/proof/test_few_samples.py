@@ -36,6 +36,7 @@ from lnn_edge.reference.closed_loop import interpreted
 from lnn_edge.reference.interpreter import Interpreter
 from lnn_edge.runtime.verify_golden import verify_golden
 from lnn_edge.verify.few_samples import FEW, excite_few
+from lnn_edge.verify.samples import SampleRequest
 
 PERIOD = {"period_s": 0.1}
 CHEAP = 1 << 14  # multiplications from which an encoder is costly here, so that the tests are not
@@ -333,7 +334,7 @@ class TestEachJudgeIsExact:
     """What a judge computes once for each sample is what it computes at each step."""
 
     def samples(self, steps=60):
-        return excite_few((Tensor("input", (1, 3, 8, 8)),), Time("fixed", 0.1), None, steps, least=1)
+        return excite_few(SampleRequest((Tensor("input", (1, 3, 8, 8)),), Time("fixed", 0.1), steps))
 
     def test_torch(self):
         trained, _ = program_of(pictures())

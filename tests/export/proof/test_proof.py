@@ -34,6 +34,7 @@ from lnn_edge.reference.closed_loop import interpreted
 from lnn_edge.reference.interpreter import Interpreter
 from lnn_edge.runtime.verify_golden import verify_golden
 from lnn_edge.verify.excitation import DT_REGIMES, excite
+from lnn_edge.verify.samples import SampleRequest
 
 TRAIN = "import sys\nsys.path.insert(0, {tests!r})\nfrom bundles import small_cfc, small_ltc, chaotic_cfc\n"
 
@@ -244,7 +245,7 @@ class TestLongRuns:
         """Progress is told between segments; the truth must not know."""
         layer, time = open_module(small_ltc()).trained(2, None), Time("measured", 0.1, 1.0, (0.01, 1.0))
         recorded = {"input": [np.random.default_rng(k).standard_normal((10 + k, 2, 3)) for k in range(3)]}
-        samples = excite(layer.inputs, time, recorded, 40, least=40)  # all recordings, and the first again
+        samples = excite(SampleRequest(layer.inputs, time, 40, recorded))  # all recordings, and the first again
         program = layer.program(time)
         truth = truth_from_model(layer, program, samples, time, silent)
         steps, values = layer.whole(samples, time)["output"]
