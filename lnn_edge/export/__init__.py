@@ -1,7 +1,9 @@
 """The workstation half: ncps modules to proven bundles. Needs the extra `export` (torch, ncps, onnx).
 
 exporting       `export_model`
+request         what it was asked for
 arguments       its arguments, checked
+reading         what the example shows of the model
 recordings      the example, as recordings of each input
 whole_numbers   how far whole numbers may go
 cores           the recurrent cores in a model

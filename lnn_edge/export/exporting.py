@@ -6,69 +6,44 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
 
 import msgspec
+import onnx
 from torch import nn
 
 from ..arrays import Array
 from ..bundle.disk.writing import check_target, staged_directory
 from ..bundle.manifest import Manifest, Schema
-from ..bundle.spec import Feature, Precision, Readout, StatePair, Tensor, Window
+from ..bundle.program import StepProgram
+from ..bundle.spec import Precision, Readout, Sensitive, StatePair, Tensor, Window
 from ..progress import Progress, silent
-from ..verify.excitation import check_steps, excite
+from ..verify.excitation import check_steps
 from ..verify.few_samples import excite_affordably
 from ..verify.report import ExportReport, WindowFinding
-from ..verify.samples import SampleRequest
-from .arguments import (
-    check_batch,
-    check_labels,
-    check_one_line,
-    check_precision,
-    check_readout,
-    check_unroll,
-    check_windows,
-    make_time,
-    named_tensors,
-    with_ranges,
-)
-from .cores.masks import warn_of_drifted_masks
-from .forward.example import Example, first_that_works
+from ..verify.samples import Excitation, SampleRequest
+from .arguments import check_precision, check_unroll, check_windows, make_time, with_ranges
 from .forward.scaling import parse_scaling
 from .graph.builder import graph_facts
 from .proof.length import FULL_PROOF, ProofLength
 from .proof.sensitivity import FEWEST_STEPS, samples_that_hold, sensitivity
-from .proof.truth import Truth, check_causal, interpret, truth_from_model
-from .proven_bundle import PENDING, stored_program, write_proven
+from .proof.truth import Truth, interpret, truth_from_model
+from .proven_bundle import PENDING, Draft, stored_program, write_proven
 from .provenance import make_provenance
-from .recordings import examples, warn_of_coarse_outputs, warn_of_spacing
+from .reading import Reading, read_model
+from .request import ExportRequest, Names, Windows
 from .step_graph import step_graph
 from .torch_settings import usual_torch
 from .trained.open import open_module
-from .trained.probabilities import WithProbabilities, checked_probabilities
-from .trained.protocol import Trained
-from .whole_numbers import with_legal_numbers
+from .trained.protocol import Results
 from .windows import find_window
 
 __all__ = ["export_model", "export_with_proof"]
 
 # How long the proofs of this context are. No argument of `export_model`, so that no user can shorten one.
 _LENGTH: ContextVar[ProofLength] = ContextVar("length of proofs", default=FULL_PROOF)
-
-Names = Sequence[str | Feature]
-
-
-@dataclass(frozen=True)
-class _Opened:
-    """A model that takes its example in the way in which it was read."""
-
-    trained: Trained
-    recorded: dict[str, list[Array]] | None
-    inputs: tuple[Tensor, ...]
-    classified: str | None
 
 
 @usual_torch()
@@ -167,90 +142,36 @@ def export_model(
     Warns:
         ExportWarning: If training moved sparsity masks off 0 and 1, or float32 is too coarse for a column.
     """
-    started, length, note = monotonic(), _LENGTH.get(), progress or silent
-    target = Path(path)
+    started, length, target = monotonic(), _LENGTH.get(), Path(path)
     check_target(target, overwrite)
     when = make_time(time, period_s, timespan, dt_range_s)
     check_unroll(unroll)
     check_precision(precision)
     windows = check_windows(window, every, unroll)
     check_steps(steps, length.least)
-    scaling = parse_scaling("scale_inputs", scale_inputs), parse_scaling("scale_outputs", scale_outputs)
-    scaled = scaling != (None, None)
-    opened = open_module(model, step=step, initial_state=initial_state, example=example, scaled=scaled)
-
-    def open_as(read: Example | None) -> _Opened:
-        own = opened.trained(batch, read)
-        rows = None if read is None else {name: list(arrays) for name, arrays in read.rows.items()}
-        named = with_legal_numbers(named_tensors("inputs", own.inputs, inputs, rows), own, rows)
-        first = excite(SampleRequest(named, when, length.causal, rows))
-        classified = checked_probabilities(probabilities, own, first, when, scaling[1])
-        given = own if classified is None else WithProbabilities(own, classified)
-        check_causal(given, first, when, length.causal)
-        return _Opened(given, rows, named, classified)
-
-    found = first_that_works(examples(opened, check_batch(batch), example, constants, *scaling), open_as)
-    warn_of_spacing(found.inputs, found.recorded, example)
-    trained, recorded, taken = found.trained, found.recorded, found.inputs
-    warn_of_drifted_masks(opened.module)
-    pooled = check_readout(readout, trained.readout, windows)
-    warn_of_coarse_outputs(scaling[1], trained.outputs)
-    classes = check_labels(labels, trained.outputs)
-    given = named_tensors("outputs", trained.outputs, outputs if outputs is not None else classes or None)
-    check_one_line({"name": target.stem, "inputs": taken, "outputs": given, "labels": classes})
-    program = trained.program(when)
-    wanted = SampleRequest(
-        taken,
-        when,
-        steps,
-        recorded,
+    request = ExportRequest(
+        target=target,
+        overwrite=overwrite,
+        time=when,
+        batch=batch,
         unroll=unroll,
-        window=None if windows is None else windows[0],
-        least=length.least,
+        precision=precision,
+        windows=windows,
+        steps=steps,
+        readout=readout,
+        labels=labels,
+        constants=constants,
+        scaling=(parse_scaling("scale_inputs", scale_inputs), parse_scaling("scale_outputs", scale_outputs)),
+        probabilities=probabilities,
+        inputs=inputs,
+        outputs=outputs,
+        checkpoint_sha256=checkpoint_sha256,
+        length=length,
+        progress=progress or silent,
+        started=started,
     )
-    proving = excite_affordably(program, wanted)
-    with staged_directory(target, overwrite) as stage:
-        stored = stored_program(stage, program)
-        # before the long work, as it may refuse
-        graph = step_graph(
-            stored,
-            batch=batch,
-            unroll=unroll,
-            precision=precision,
-            name=target.stem,
-            constants=[t.name for t in taken if t.constant],
-        )
-        finding = find_window(stored, taken, when, recorded, windows, pooled)
-        computed = interpret(stored, proving, note)
-        sensitive = sensitivity(stored, proving, *computed)
-        holds = 0 if sensitive is None else sensitive.holds_steps // unroll * unroll
-        proven_short = holds >= max(FEWEST_STEPS, unroll)  # else the whole proof fails, and says why
-        if proven_short:
-            proving = samples_that_hold(proving, computed[0], trained.states, holds, unroll)
-        truth = truth_from_model(trained, stored, proving, when, note, None if proven_short else computed)
-        manifest = Manifest(
-            schema=Schema(),
-            name=target.stem,
-            precision=precision,
-            batch=batch,
-            unroll=unroll,
-            inputs=taken,
-            outputs=given if recorded is None else _with_ranges(given, truth, recorded, steps),
-            states=tuple(_bounded(pair, truth) for pair in trained.states),
-            time=when,
-            cores=trained.cores,
-            graph=graph_facts(graph),
-            verification=PENDING,
-            provenance=make_provenance(checkpoint_sha256),
-            files={},
-            window=_window(windows, finding),
-            readout=pooled,
-            labels=classes,
-            probabilities=found.classified,
-            sensitive=sensitive if proven_short else None,
-        )
-        report = write_proven(stage, target, manifest, stored, graph, truth, length, note, started, sensitive)
-        return dataclasses.replace(report, window=finding)
+    opened = open_module(model, step=step, initial_state=initial_state, example=example, scaled=request.scaled)
+    return _export(request, read_model(request, opened, example))
 
 
 def export_with_proof(
@@ -264,7 +185,96 @@ def export_with_proof(
         _LENGTH.reset(usual)
 
 
-def _window(windows: tuple[int, int] | None, finding: WindowFinding | None) -> Window | None:
+def _export(request: ExportRequest, reading: Reading) -> ExportReport:
+    """Write a model's step in the stage of a bundle and prove it there."""
+    program = reading.trained.program(request.time)
+    samples = excite_affordably(program, _wanted(request, reading))
+    with staged_directory(request.target, request.overwrite) as stage:
+        step = stored_program(stage, program)
+        graph = _graph(request, reading, step)  # before the long work, as it may refuse
+        finding = find_window(step, reading.inputs, request.time, reading.recorded, request.windows, reading.readout)
+        truth, sensitive = _truth(request, reading, step, samples)
+        held = sensitive if sensitive is not None and _holds(request, sensitive) else None
+        manifest = msgspec.structs.replace(
+            _manifest(request, reading, graph, truth), window=_window(request.windows, finding), sensitive=held
+        )
+        report = write_proven(stage, Draft(manifest, step, graph, truth, sensitive), request)
+        return dataclasses.replace(report, window=finding)
+
+
+def _wanted(request: ExportRequest, reading: Reading) -> SampleRequest:
+    """The samples of the proof."""
+    return SampleRequest(
+        reading.inputs,
+        request.time,
+        request.steps,
+        reading.recorded,
+        unroll=request.unroll,
+        window=request.window,
+        least=request.length.least,
+    )
+
+
+def _graph(request: ExportRequest, reading: Reading, step: StepProgram) -> onnx.ModelProto:
+    return step_graph(
+        step,
+        batch=request.batch,
+        unroll=request.unroll,
+        precision=request.precision,
+        name=request.name,
+        constants=[t.name for t in reading.inputs if t.constant],
+    )
+
+
+def _truth(
+    request: ExportRequest, reading: Reading, step: StepProgram, samples: Excitation
+) -> tuple[Truth, Sensitive | None]:
+    """What the model gives for the samples, in sequences that float32 holds; and how it amplifies disturbances."""
+    computed = interpret(step, samples, request.progress)
+    sensitive = sensitivity(step, samples, *computed)
+    known: tuple[Results, Results] | None = computed
+    if sensitive is not None and _holds(request, sensitive):
+        held = _held_steps(request, sensitive)
+        samples = samples_that_hold(samples, computed[0], reading.trained.states, held, request.unroll)
+        known = None
+    return truth_from_model(reading.trained, step, samples, request.time, request.progress, known), sensitive
+
+
+def _held_steps(request: ExportRequest, sensitive: Sensitive) -> int:
+    """Steps of whole calls over which float32 follows the model."""
+    return sensitive.holds_steps // request.unroll * request.unroll
+
+
+def _holds(request: ExportRequest, sensitive: Sensitive) -> bool:
+    """Whether these are enough to prove; else the whole proof fails, and says why."""
+    return _held_steps(request, sensitive) >= max(FEWEST_STEPS, request.unroll)
+
+
+def _manifest(request: ExportRequest, reading: Reading, graph: onnx.ModelProto, truth: Truth) -> Manifest:
+    """What the bundle is, as far as one knows without its proof."""
+    outputs, recorded = reading.outputs, reading.recorded
+    return Manifest(
+        schema=Schema(),
+        name=request.name,
+        precision=request.precision,
+        batch=request.batch,
+        unroll=request.unroll,
+        inputs=reading.inputs,
+        outputs=outputs if recorded is None else _with_ranges(outputs, truth, recorded, request.steps),
+        states=tuple(_bounded(pair, truth) for pair in reading.trained.states),
+        time=request.time,
+        cores=reading.trained.cores,
+        graph=graph_facts(graph),
+        verification=PENDING,
+        provenance=make_provenance(request.checkpoint_sha256),
+        files={},
+        readout=reading.readout,
+        labels=reading.labels,
+        probabilities=reading.classified,
+    )
+
+
+def _window(windows: Windows | None, finding: WindowFinding | None) -> Window | None:
     if windows is None:
         return None
     return Window(*windows, None if finding is None else finding.kept_state_changes or None)

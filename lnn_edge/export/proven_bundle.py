@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -16,17 +17,16 @@ from ..bundle.program import StepProgram
 from ..bundle.program_files import decode_program
 from ..bundle.spec import PROGRAM_JSON, PROGRAM_WEIGHTS, Sensitive, Verification
 from ..errors import ModelWarning, VerificationError
-from ..progress import Progress
 from ..runtime.loading import load, open_each
 from ..verify.comparison import OWN_FACTOR, TOLERANCE, TOLERANCE_REASON, Comparison, largest_error
 from ..verify.report import ExportReport
-from .proof.length import ProofLength
 from .proof.prove import golden_from_truth, prove
 from .proof.sensitivity import FEWEST_STEPS
 from .proof.truth import EXTRACTED, STEPPED_WHOLE, TORCH_EXACT, Truth
+from .request import ExportRequest
 from .trace.trace import takes_out
 
-__all__ = ["PENDING", "stored_program", "write_proven"]
+__all__ = ["PENDING", "Draft", "stored_program", "write_proven"]
 
 _JUMPS = frozenset({"Equal", "Floor", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 
@@ -43,53 +43,59 @@ def stored_program(stage: Path, step: StepProgram) -> StepProgram:
     return decode_program(*((stage / name).read_bytes() for name in (PROGRAM_JSON, PROGRAM_WEIGHTS)))
 
 
-def write_proven(
-    stage: Path,
-    target: Path,
-    manifest: Manifest,
-    step: StepProgram,
-    graph: onnx.ModelProto,
-    truth: Truth,
-    length: ProofLength,
-    progress: Progress,
-    started: float,
-    sensitive: Sensitive | None,
-) -> ExportReport:
+@dataclass(frozen=True)
+class Draft:
+    """What a bundle will hold, before it is proven.
+
+    Attributes:
+        manifest: What the bundle is, still without files and proof.
+        step: The step program, as the stage holds it.
+        graph: Its graph, still without metadata.
+        truth: What the trained module gives.
+        sensitive: How fast the model amplifies disturbances, if float32 cannot follow it.
+    """
+
+    manifest: Manifest
+    step: StepProgram
+    graph: onnx.ModelProto
+    truth: Truth
+    sensitive: Sensitive | None
+
+
+def write_proven(stage: Path, draft: Draft, request: ExportRequest) -> ExportReport:
     """Write the bundle as pending, prove it through the real runtime, write the proof, and load it as a user would.
 
     Args:
         stage: The directory in which the bundle is made.
-        target: Where the bundle will stand, for the report.
-        manifest: What the bundle is, still without files and proof.
-        step: The step program, as the stage holds it.
-        graph: Its graph; the metadata is written here.
-        truth: What the trained module gives.
-        length: How long the proof is.
-        progress: Called with (phase, done, total).
-        started: When the work began, by `time.monotonic`.
-        sensitive: How fast the model amplifies disturbances, if float32 cannot follow it.
+        draft: What goes into it; the metadata is written into its graph.
+        request: Where the bundle will stand, how long the proof is, and who is told of it.
 
     Raises:
         VerificationError: If the bundle does not equal the model.
     """
-    _describe(graph, manifest)
-    files = {
-        "model.onnx": graph.SerializeToString(),
-        "golden.safetensors": encode_golden(golden_from_truth(truth, manifest)),
-        **step.encode(),
-    }
-    staged = _store(stage, manifest, files | {"report.json": b"{}\n"})
+    files = _files(draft)
+    staged = _store(stage, draft.manifest, files | {"report.json": b"{}\n"})
     bundle = read_bundle(stage)
     models = open_each(bundle)
-    report = prove(bundle, models, truth, progress, started, length)
-    report = dataclasses.replace(report, path=target, sensitive=sensitive)
-    _require_equal(report, step, truth)
+    report = prove(bundle, models, draft.truth, request.progress, request.started, request.length)
+    report = dataclasses.replace(report, path=request.target, sensitive=draft.sensitive)
+    _require_equal(report, draft.step, draft.truth)
     proven = msgspec.structs.replace(staged, verification=report.verification())
     _store(stage, proven, files | {"report.json": encode_json(report.to_dict())})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ModelWarning)  # the report says it
         load(stage, backend=models[0].backend)
     return report
+
+
+def _files(draft: Draft) -> dict[str, bytes]:
+    """The files of a bundle but for its manifest and its report."""
+    _describe(draft.graph, draft.manifest)
+    return {
+        "model.onnx": draft.graph.SerializeToString(),
+        "golden.safetensors": encode_golden(golden_from_truth(draft.truth, draft.manifest)),
+        **draft.step.encode(),
+    }
 
 
 def _describe(graph: onnx.ModelProto, manifest: Manifest) -> None:

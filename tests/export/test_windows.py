@@ -248,6 +248,6 @@ def test_a_bundle_that_pools_otherwise_is_not_proven(tmp_path, monkeypatch):
     from lnn_edge.export.trained import network
 
     monkeypatch.setattr(network, "pooling", lambda *_: Readout("mean", 5))
-    monkeypatch.setattr("lnn_edge.export.exporting.check_causal", lambda *_: None)
+    monkeypatch.setattr("lnn_edge.export.reading.check_causal", lambda *_: None)
     with pytest.raises(VerificationError, match="torch stepped vs torch on the whole sequence"):
         quick_export(built(POOLED["mean"][0]), tmp_path / "m.lnn", example=X, window=10)
