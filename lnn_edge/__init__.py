@@ -18,6 +18,7 @@ Everything here is imported on first use, so `import lnn_edge` stays light and t
     format_version  the version of a file, looked at first
     former_names    where the classes of old pickles are today
     wording         helpers that messages share
+    remarks         warnings that name the caller's line
     times           times in any unit or type, as seconds
     spacing         how far apart float32 numbers lie
     arrays          the type of arrays

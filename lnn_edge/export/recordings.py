@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
@@ -15,6 +14,7 @@ import numpy as np
 from ..arrays import Array
 from ..bundle.spec import Tensor
 from ..errors import ExportWarning
+from ..remarks import warn_caller
 from ..spacing import FINE, coarse_columns, spacing_remark
 from ..wording import choices, listed
 from .forward.example import Example
@@ -309,7 +309,7 @@ def warn_of_spacing(inputs: Sequence[Tensor], recorded: Mapping[str, Sequence[Ar
         advice = "so the model sees steps. Train on (x - mean) / std, and pass scale_inputs=(mean, std)"
         if tensor.center:
             advice = "which has lost what lies between: pass the example, and samples, as float64"
-        warnings.warn(f"{remark}, {advice}", ExportWarning, stacklevel=3)
+        warn_caller(f"{remark}, {advice}", ExportWarning)
 
 
 def warn_of_coarse_outputs(scaling: Scale, outputs: Sequence[Tensor]) -> None:
@@ -321,12 +321,11 @@ def warn_of_coarse_outputs(scaling: Scale, outputs: Sequence[Tensor]) -> None:
     for name, own in by_tensor("scale_outputs", scaling, outputs).items():
         apart = np.spacing(np.abs(own.mean).astype(np.float32))
         if np.any(apart * FINE > own.std):
-            warnings.warn(
+            warn_caller(
                 f"output '{name}' lies around {own.mean.flat[0]:.3g} in raw units, where float32 numbers are "
                 f"{apart.flat[0]:.2g} apart: too coarse for it. Leave `scale_outputs` out, and add the mean on the "
                 "device in float64",
                 ExportWarning,
-                stacklevel=3,
             )
 
 

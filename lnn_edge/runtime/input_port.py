@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ from numpy import isfinite, ndarray  # names of their own: two attribute look-up
 from ..arrays import Array
 from ..bundle.spec import Tensor
 from ..errors import ModelWarning, NonFiniteError
+from ..remarks import warn_caller
 from ..wording import choices, listed
 
 __all__ = ["InputPort", "by_name", "describe_shape", "feature_label", "input_port"]
@@ -199,11 +199,10 @@ class _CentredPort(InputPort):
         array = self._real(value, "float64")
         if array.dtype.kind == "f" and array.dtype.itemsize <= 4 and not self._told:
             self._told = True
-            warnings.warn(
+            warn_caller(
                 f"`{self.tensor.name}` comes as {array.dtype}, which is too coarse for it: model "
                 f"'{self._model_name}' centres it by {self.tensor.center} in float64. Pass float64",
                 ModelWarning,
-                stacklevel=4,
             )
         return array.astype(np.float64)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +26,7 @@ from ..backends import (
 from ..bundle.directory import Bundle, read_bundle
 from ..bundle.golden import golden_from_bundle
 from ..errors import BackendUnavailable, BundleError, ModelWarning
+from ..remarks import warn_caller
 from .closed_loop import golden_steps
 from .model import Model
 from .self_test import prove_golden
@@ -83,7 +83,7 @@ def load(
     if self_test:
         prove_golden(model, bundle)
     if bundle.manifest.sensitive is not None:
-        warnings.warn(f"'{model.name}' is {bundle.manifest.sensitive}", ModelWarning, stacklevel=2)
+        warn_caller(f"'{model.name}' is {bundle.manifest.sensitive}", ModelWarning)
     return model
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from ...errors import ExportWarning
+from ...remarks import warn_caller
 from ...wording import listed
 from ..cores.config import CoreConfig, differences
 from ..cores.rebuild import configs_from_module
@@ -56,7 +56,7 @@ def load_state(
     for name, value in renamed.items():
         _check_shape(name, value, targets[own[name]], path)
     if fit.prefix or fit.compiled:
-        warnings.warn(fit.remark(path), ExportWarning, stacklevel=2)
+        warn_caller(fit.remark(path), ExportWarning)
     module.load_state_dict({own[name]: value for name, value in renamed.items()})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 
 import torch
@@ -10,6 +9,7 @@ from ncps.torch import CfCCell, LTCCell
 from torch import nn
 
 from ...errors import ExportWarning
+from ...remarks import warn_caller
 from ...wording import listed
 
 __all__ = ["warn_of_drifted_masks"]
@@ -19,12 +19,11 @@ def warn_of_drifted_masks(module: nn.Module) -> None:
     """Warn once, with an `ExportWarning`, if entries of masks are neither 0 nor 1."""
     drifted = list(_drifted(module))
     if drifted:
-        warnings.warn(
+        warn_caller(
             f"{listed(drifted, 5)}. Training moved them, as it does after `requires_grad_(True)` on all parameters. "
             "The export keeps the values, so it equals the model, but connections that the wiring left out now carry "
             "signals. To keep a wiring, leave parameters with 'sparsity_mask' in their name frozen and train again",
             ExportWarning,
-            stacklevel=3,
         )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from sklearn.utils.validation import check_array
 
 from ...arrays import Array
 from ...errors import ModelWarning
+from ...remarks import warn_caller
 from ...spacing import coarse_columns, spacing_remark
 from ..settings import Settings
 from .dataset import Augmentation, Dataset, seed_of
@@ -257,7 +257,7 @@ def _warn_of_spacing(parts: Sequence[Array], names: Sequence[str] | None, *, cen
             if centred
             else ("and `scale_inputs` is False: let the estimator scale, or subtract an offset")
         )
-        warnings.warn(f"{remark}; {advice}", ModelWarning, stacklevel=4)
+        warn_caller(f"{remark}; {advice}", ModelWarning)
 
 
 def _arrays(

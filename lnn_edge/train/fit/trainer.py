@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from ncps.torch import LTCCell
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
+from ...remarks import warn_caller
 from ..data.dataset import Augmentation, Batch, Dataset, ahead, seed_of
 from ..network.module import LiquidModule
 from ..settings import Settings
@@ -129,18 +129,16 @@ class Trainer:
         self._keep(bool(len(run.history) % self._settings.checkpoint_every) or why != "finished")
         kept = f"kept the weights of epoch {run.best_epoch} (loss {run.history[run.best_epoch - 1].watched:.4g})"
         if why == "diverged":
-            warnings.warn(
+            warn_caller(
                 f"training diverged in epoch {len(run.history) + 1} of {epochs}: {kept}. Lower `learning_rate` or "
                 "`clip_value`",
                 ConvergenceWarning,
-                stacklevel=5,
             )
         if why == "interrupted":
             more = "" if self._settings.checkpoint is None else "; fit with the same checkpoint to go on"
-            warnings.warn(
+            warn_caller(
                 f"training was interrupted after epoch {len(run.history)} of {epochs}: {kept}{more}",
                 ConvergenceWarning,
-                stacklevel=5,
             )
 
     def _drop_what_diverged(self) -> None:
