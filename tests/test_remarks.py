@@ -21,7 +21,7 @@ def lines(caught):
 
 def test_fit():
     x = RANDOM.standard_normal((4, 10, 2))
-    far = (x + 5.4e8).astype(np.float32)
+    far = (x + 5.4e6).astype(np.float32)
     estimator = lnn_edge.LiquidNeuralNetwork(4, "CfC", epochs=1, verbose=0)
     line = sys._getframe().f_lineno + 2
     with pytest.warns(ModelWarning) as caught:
