@@ -11,6 +11,7 @@ line says where. What begins with "wrong" must not be. Kinds:
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -123,7 +124,7 @@ def _change(holder: Any, key: Any, rng: random.Random, another: tuple[Any, Any])
     elif isinstance(value, (int, float)) and kind < 5:
         holder[key] = rng.choice((-value, value + 1, value * 2, value / 2, *_NUMBERS))
     else:
-        holder[key] = rng.choice((*_NUMBERS, *_TEXTS, *_OTHERS))
+        holder[key] = copy.deepcopy(rng.choice((*_NUMBERS, *_TEXTS, *_OTHERS)))  # a list may hold itself otherwise
 
 
 def _header(data: bytes, rng: random.Random) -> bytes:
