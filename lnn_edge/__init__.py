@@ -19,6 +19,7 @@ Everything here is imported on first use, so `import lnn_edge` stays light and t
     former_names    where the classes of old pickles are today
     wording         helpers that messages share
     remarks         warnings that name the caller's line
+    named           data with names, matched by them
     times           times in any unit or type, as seconds
     spacing         how far apart float32 numbers lie
     arrays          the type of arrays

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import Array
+from .named import refuse_masked
 
 __all__ = [
     "PER_SECOND",
@@ -185,7 +186,8 @@ def _whole_ns(array: Array, name: str) -> Array:
 
 
 def _time_array(value: Any, name: str) -> Array:
-    """Numbers, datetime64 or timedelta64; anything else is refused by its name."""
+    """Numbers, datetime64 or timedelta64; anything else is refused by its name, and so are masked values."""
+    refuse_masked(value, name)
     array = np.asarray(value)
     if array.dtype == object:
         items = [_time_item(item) for item in array.ravel()]

@@ -4,6 +4,7 @@ exporting       `export_model`
 request         what it was asked for
 arguments       its arguments, checked
 reading         what the example shows of the model
+named_example   the example's named columns, in the order of the inputs
 recordings      the example, as recordings of each input
 whole_numbers   how far whole numbers may go
 cores           the recurrent cores in a model

@@ -27,6 +27,7 @@ from ..verify.samples import Excitation, SampleRequest
 from .arguments import check_precision, check_unroll, check_windows, make_time, with_ranges
 from .forward.scaling import parse_scaling
 from .graph.builder import graph_facts
+from .named_example import example_by_names
 from .proof.length import FULL_PROOF, ProofLength
 from .proof.sensitivity import FEWEST_STEPS, samples_that_hold, sensitivity
 from .proof.truth import Truth, interpret, truth_from_model
@@ -82,9 +83,11 @@ def export_model(
         model: An ncps layer or cell, or a network around some; on any device, in any mode. It is not changed.
         path: Where the bundle goes, `NAME.lnn`.
         example: Recorded samples, (T, features) or a batch of recordings as the module takes it; a dict of these by
-            argument name if the forward takes several. Whole numbers are tokens where the model takes only such; uint8
-            are frames of a camera, which the step then takes as they are. Used for the proof, for the ranges in the
-            manifest and for the self-test on the device. A network needs it; for a layer random samples can stand in.
+            argument name if the forward takes several. Columns with names, of a frame or a structured array, are put
+            in the order of `inputs`, or name the inputs. Whole numbers are tokens where the model takes only such;
+            uint8 are frames of a camera, which the step then takes as they are. Used for the proof, for the ranges in
+            the manifest and for the self-test on the device. A network needs it; for a layer random samples can stand
+            in.
             It leaves out the time between samples, which in a forward must be called `timespans`, `timespan`, `dt`,
             `dts`, `delta_t`, `elapsed`, `elapsed_time`, `ts`.
         step: For a network that loops cells by itself: what one turn of that loop is, a function or a method of the
@@ -149,6 +152,7 @@ def export_model(
     check_precision(precision)
     windows = check_windows(window, every, unroll)
     check_steps(steps, length.least)
+    example, inputs = example_by_names(example, inputs, constants)
     request = ExportRequest(
         target=target,
         overwrite=overwrite,
@@ -161,7 +165,10 @@ def export_model(
         readout=readout,
         labels=labels,
         constants=constants,
-        scaling=(parse_scaling("scale_inputs", scale_inputs), parse_scaling("scale_outputs", scale_outputs)),
+        scaling=(
+            parse_scaling("scale_inputs", scale_inputs, inputs),
+            parse_scaling("scale_outputs", scale_outputs, outputs),
+        ),
         probabilities=probabilities,
         inputs=inputs,
         outputs=outputs,

@@ -25,6 +25,7 @@ from ..verify.samples import SampleRequest
 from .arguments import name_features
 from .forward.example import Example, first_that_works
 from .forward.scaling import Scale, Scaling, by_tensor, parse_scaling
+from .named_example import columns_of, example_by_names
 from .proof.length import FULL_PROOF
 from .proof.prove import prove
 from .proof.truth import truth_from_model
@@ -79,10 +80,13 @@ def verify_against(
     started = monotonic()
     bundle = read_bundle(path)
     manifest = bundle.manifest
-    scaling = by_tensor("scale_inputs", parse_scaling("scale_inputs", scale_inputs), manifest.inputs)
+    constants = [t.name for t in manifest.constants]
+    names, results = columns_of(manifest.inputs), columns_of(manifest.outputs)
+    example, _ = example_by_names(example, names, constants)
+    scaling = by_tensor("scale_inputs", parse_scaling("scale_inputs", scale_inputs, names), manifest.inputs)
     centred = {t.name: np.array(t.center) != 0.0 if t.center else np.zeros(1, bool) for t in manifest.inputs}
     scaling = {name: dataclasses.replace(own, centred=centred[name]) for name, own in scaling.items()}
-    raw = parse_scaling("scale_outputs", scale_outputs)
+    raw = parse_scaling("scale_outputs", scale_outputs, results)
     scaled = bool(scaling) or raw is not None
     opened = open_module(model, step=step, initial_state=initial_state, example=example, scaled=scaled)
 
@@ -94,7 +98,6 @@ def verify_against(
         _check_same(own, manifest)
         return own, read
 
-    constants = [t.name for t in manifest.constants]
     ways: Sequence[Example | None] = [None]
     if example is not None:
         ways = examples(opened, manifest.batch, example, constants, scaling or None, raw)

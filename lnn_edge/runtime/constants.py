@@ -64,7 +64,7 @@ class ConstantInputs:
     def _one(self, name: str, value: Any, before: Constants | None, rows: Sequence[int] | None) -> tuple[Array, Array]:
         port = self._ports[name]
         if rows is not None and before is not None:
-            value = _merged(name, before[name][0], value, rows)
+            value = _merged(name, before[name][0], port.by_place(value), rows)
         port.put(value)
         return port.read(), self._buffers[name].copy()
 

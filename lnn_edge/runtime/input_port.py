@@ -13,9 +13,10 @@ from ..arrays import Array
 from ..bundle.spec import Tensor
 from ..errors import ModelWarning, NonFiniteError
 from ..remarks import warn_caller
+from ..named import column_names, matched
 from ..wording import choices, listed
 
-__all__ = ["InputPort", "by_name", "describe_shape", "feature_label", "input_port"]
+__all__ = ["InputPort", "by_name", "describe_shape", "feature_label", "input_port", "named_values"]
 
 _REAL = "fiu"  # NumPy kinds that a sensor may deliver: floating, signed and unsigned integers
 
@@ -41,12 +42,12 @@ class InputPort:
         self._limits = _limits(tensor, kind) if limited else None
 
     def put(self, value: Any) -> None:
-        """Check one sample and copy it into the buffer.
+        """Check one sample and copy it into the buffer; named columns are matched with those of the features.
 
         Raises:
             TypeError: If it holds no real numbers.
-            ValueError: If its shape is wrong, a value is outside its feature's limits, or one is no whole number where
-                the model takes such.
+            ValueError: If its shape or a name is wrong, a value is outside its feature's limits, or one is no whole
+                number where the model takes such.
             NonFiniteError: If a value is NaN, infinite or too large for float32.
         """
         given = value
@@ -60,6 +61,14 @@ class InputPort:
             raise NonFiniteError(self._not_finite_message(given))
         if self._limits is not None:
             self._check_limits(*self._limits)
+
+    def by_place(self, value: Any) -> Any:
+        """What a caller has for this input, with named columns in the order of its features.
+
+        Raises:
+            TypeError, ValueError, NonFiniteError: As `put`.
+        """
+        return named_values(value, self.tensor)
 
     def read(self) -> Array:
         """A copy of the sample in the buffer, as the caller passed it."""
@@ -81,6 +90,7 @@ class InputPort:
 
     def _real(self, value: Any, best: str) -> Array:
         """What the caller has as an array of real numbers; `best` is the dtype that it had better have."""
+        value = named_values(value, self.tensor)
         try:
             array = np.asarray(value)
         except ValueError as error:  # rows of different lengths
@@ -124,7 +134,7 @@ class InputPort:
 
     def _not_finite_message(self, given: Any) -> str:
         """`given` is what the caller passed: a finite number may be infinite only in the buffer's float32."""
-        bad, values = ~np.isfinite(self._view), np.asarray(given)
+        bad, values = ~np.isfinite(self._view), self._real(given, self.tensor.dtype).reshape(self.shape)
         if np.isfinite(values[bad][0]):
             most = f"{np.finfo(np.float32).max:.2g}"
             expected = f"that is more than float32 can hold ({most}): check its unit and scale"
@@ -223,6 +233,17 @@ def _limits(tensor: Tensor, kind: Any) -> tuple[Array, Array]:
     return low, high
 
 
+def named_values(value: Any, tensor: Tensor) -> Any:
+    """What a caller has for one input, with named columns in the order of its features; see `lnn_edge.named`.
+
+    Raises:
+        TypeError, ValueError, NonFiniteError: As `matched`.
+    """
+    if isinstance(value, Mapping) and list(value) == [tensor.name]:
+        value = value[tensor.name]
+    return matched(value, [feature.name for feature in tensor.features], tensor.name)
+
+
 def by_name(value: Any, ports: Mapping[str, object], constants: Collection[str] = ()) -> Mapping[str, Any]:
     """Match a sample of a model with several inputs: a mapping with exactly one entry per input but the constants.
 
@@ -231,7 +252,11 @@ def by_name(value: Any, ports: Mapping[str, object], constants: Collection[str] 
         ValueError: If a name is missing or unknown.
     """
     if not isinstance(value, Mapping):
-        raise TypeError(f"this model has the inputs {listed(ports)}; pass a dict with these names, got {type(value)}")
+        own = column_names(value)
+        columns = "" if own is None else f" with the columns {listed(map(str, own))}: a part of them for each input"
+        raise TypeError(
+            f"this model has the inputs {listed(ports)}; pass a dict with these names, got {type(value)}{columns}"
+        )
     for name in value:
         if name in constants:
             raise ValueError(

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ..arrays import Array
 from ..bundle.manifest import Manifest
+from ..named import column_names, is_permuted, row_labels
 from ..times import are_stamps, span_seconds, stamp_array
+from .input_port import by_name, named_values
 
 __all__ = [
     "check_lengths",
     "check_recording",
+    "named_recording",
     "recording_in_unroll_blocks",
     "samples_from_unroll_blocks",
+    "times_as_arrays",
     "unroll_blocks_from_samples",
 ]
 
@@ -27,6 +32,43 @@ def unroll_blocks_from_samples(samples: Array, unroll: int) -> Array:
 def samples_from_unroll_blocks(blocks: Array) -> Array:
     """The way back."""
     return np.swapaxes(blocks, 1, 2).reshape(-1, blocks.shape[1], *blocks.shape[3:])
+
+
+def named_recording(manifest: Manifest, xs: Any) -> Any:
+    """A recording with its named columns in the order of the features: what can be counted by `[k]`, or a dict of it.
+
+    Raises:
+        TypeError, ValueError, NonFiniteError: If a name is missing or unknown, or there are masked values.
+    """
+    tensors = {tensor.name: tensor for tensor in manifest.streamed}
+    inputs = {tensor.name for tensor in manifest.inputs}
+    if isinstance(xs, Mapping) and (len(tensors) > 1 or inputs.intersection(xs)):
+        own = {name: named_values(x, tensors[name]) if name in tensors else x for name, x in xs.items()}
+        return own[next(iter(tensors))] if list(own) == list(tensors) and len(own) == 1 else own
+    if len(tensors) > 1:
+        return xs if column_names(xs) is None else by_name(xs, tensors)
+    return named_values(xs, next(iter(tensors.values())))
+
+
+def times_as_arrays(xs: Any, dt_s: Any, t_s: Any) -> tuple[Any, Any]:
+    """`dt_s` and `t_s` of a recording as arrays by place, datetimes and spans of any library in NumPy's.
+
+    Raises:
+        TypeError, ValueError: If they hold no times, or their index says that they belong to samples in another order.
+    """
+    for name, times in (("dt_s", dt_s), ("t_s", t_s)):
+        _check_same_rows(name, times, xs)
+    spans = dt_s if np.ndim(dt_s) == 0 else np.asarray(span_seconds(dt_s, "dt_s"))
+    return spans, None if t_s is None else stamp_array(t_s, "t_s")
+
+
+def _check_same_rows(name: str, times: Any, xs: Any) -> None:
+    for x in xs.values() if isinstance(xs, Mapping) else (xs,):
+        one, other = row_labels(times), row_labels(x)
+        if one is not None and other is not None and is_permuted(one, other):
+            raise ValueError(
+                f"the index of `{name}` holds the labels of the samples in another order. Type: {name}.loc[x.index]"
+            )
 
 
 def check_recording(manifest: Manifest, xs: Any) -> None:

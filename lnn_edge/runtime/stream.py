@@ -14,7 +14,14 @@ from .alone import Held, claimed, is_interrupted
 from .input_port import by_name
 from .modes.mode import Mode, Moment, copied
 from .readouts import label_of
-from .sequence import check_lengths, check_recording, recording_in_unroll_blocks, samples_from_unroll_blocks
+from .sequence import (
+    check_lengths,
+    check_recording,
+    named_recording,
+    recording_in_unroll_blocks,
+    samples_from_unroll_blocks,
+    times_as_arrays,
+)
 from .state import State
 
 __all__ = ["Stream"]
@@ -59,12 +66,14 @@ class Stream:
         Args:
             x: The sample, of the manifest's dtype at best, shape (features,), or (batch, features) if the batch is
                 above 1; a block has shape (unroll, features) or (batch, unroll, features). A dict of such arrays by
-                input name if the model has several inputs, constants not among them.
+                input name if the model has several inputs, constants not among them. What has names (a series, a row
+                of a frame, a named tuple, a dict, a structured array) is matched with the features by them.
             dt_s: Only with measured time: seconds since the previous sample, within the manifest's `dt_range_s`. One
                 number, or shape (batch, unroll), with `unroll` 1 for single samples; for a block of a single row also
-                shape (unroll,).
-            t_s: Instead of `dt_s`: the sample's time in seconds, on any clock that goes forward; for a block the time
-                of each sample, shape (unroll,). The first sample after a reset counts as one period.
+                shape (unroll,). Or a `timedelta` of the standard library, NumPy or pandas.
+            t_s: Instead of `dt_s`: the sample's time in seconds, on any clock that goes forward, or as `datetime`,
+                `numpy.datetime64` or pandas `Timestamp`; for a block the time of each sample, shape (unroll,). The
+                first sample after a reset counts as one period.
 
         Returns:
             Output, shape (outputs,) or (batch, outputs), for a block (unroll, outputs) or (batch, unroll, outputs); a
@@ -72,10 +81,10 @@ class Stream:
             there they are the stream's own and last until the next call.
 
         Raises:
-            TypeError: If the sample holds no real numbers.
+            TypeError: If the sample holds no real numbers, or the time is none.
             ValueError: If a shape or name is wrong, a value is outside its limits, or the time is missing, unexpected
                 or illegal.
-            NonFiniteError: If the sample, the result or the next state is not finite.
+            NonFiniteError: If the sample, the result or the next state is not finite, or a value is masked.
             BackendError: If the backend fails.
             RuntimeError: If another thread is using this stream, or a signal's handler interrupted a call of it.
         """
@@ -107,9 +116,12 @@ class Stream:
 
         Args:
             xs: Samples, shape (T, features) or (T, batch, features); a dict of such arrays with several inputs. With
-                `unroll` T must be a whole number of blocks.
+                `unroll` T must be a whole number of blocks. The columns of a frame, a dict of columns or a structured
+                array are matched with the features by name; others than these are refused.
             dt_s: Only with measured time: seconds since the previous sample, one number or shape (T,) or (T, batch, 1).
-            t_s: Instead of `dt_s`: the samples' times in seconds, shape (T,).
+                Or spans of NumPy, pandas or the standard library, as pandas' `diff()` gives.
+            t_s: Instead of `dt_s`: the samples' times in seconds, shape (T,), or as datetimes, NumPy's datetime64, a
+                pandas series or index of them; taken by place, whatever their index.
 
         Returns:
             Outputs, shape (T, outputs) or (T, batch, outputs), a copy; a dict with several outputs.
@@ -188,11 +200,13 @@ class Stream:
 
     def _run(self, xs: Any, dt_s: Any, t_s: Any) -> list[Any]:
         """The results of all calls. The stream stands where it stood until the last one is there."""
-        manifest = self._manifest
+        manifest, given = self._manifest, xs
+        xs = named_recording(manifest, given)
         check_recording(manifest, xs)
         if isinstance(xs, Mapping):  # a constant among them has no length of its own
             by_name(xs, {t.name: None for t in manifest.streamed}, [t.name for t in manifest.constants])
         check_lengths(xs, dt_s=dt_s, t_s=t_s)
+        dt_s, t_s = times_as_arrays(given, dt_s, t_s)
         if manifest.unroll > 1:
             xs, dt_s, t_s = recording_in_unroll_blocks(manifest, xs, dt_s, t_s)
         calls, results = _calls(xs), list[Any]()

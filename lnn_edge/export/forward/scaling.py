@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from ...arrays import Array
-from ...bundle.spec import Tensor
+from ...bundle.spec import Feature, Tensor
+from ...named import column_names, matched
 from ...wording import choices, listed
 
 __all__ = ["Scale", "Scaling", "by_tensor", "parse_scaling"]
@@ -53,34 +54,52 @@ class Scaling:
 Scale = Scaling | Mapping[str, Scaling] | None  # of one tensor, or by name
 
 
-def parse_scaling(argument: str, given: Any) -> Scale:
+def parse_scaling(argument: str, given: Any, names: Any = None) -> Scale:
     """What the user says of the scaling of inputs or outputs.
 
     Args:
         argument: Its name, for messages.
+        names: `inputs` or `outputs` of the export: a scaler that was fitted on a frame, and a series of means, are put
+            in that order.
         given: (mean, std), numbers or one per column; a fitted scaler of scikit-learn; a dict of these by tensor;
             `None` for none.
 
     Raises:
         TypeError: If it is nothing of that.
-        ValueError: If it is no finite numbers, a std is not above 0, or a scaler is not fitted.
+        ValueError: If it is no finite numbers, a std is not above 0, a scaler is not fitted, or has other columns.
     """
     if given is None or isinstance(given, Scaling):
         return given
     if isinstance(given, Mapping):
-        found = {str(name): parse_scaling(f"{argument}['{name}']", own) for name, own in given.items()}
+        own_names = names if isinstance(names, Mapping) else {}
+        found = {
+            str(name): parse_scaling(f"{argument}['{name}']", own, own_names.get(name)) for name, own in given.items()
+        }
         return {name: own for name, own in found.items() if isinstance(own, Scaling)}
     if isinstance(given, (tuple, list)) and len(given) == 2:
         mean, std = given
     else:
         mean, std = _of_scaler(argument, given)
+    columns = getattr(given, "feature_names_in_", None)
     mean, std = (
-        _numbers(argument, "mean", 0.0 if mean is None else mean),
-        _numbers(argument, "std", 1.0 if std is None else std),
+        _numbers(argument, what, default if value is None else _in_order(argument, value, columns, names))
+        for what, value, default in (("mean", mean, 0.0), ("std", std, 1.0))
     )
     if np.any(std <= 0):
         raise ValueError(f"`{argument}` has a std of {std.min():g}, expected numbers above 0")
     return Scaling(mean, std)
+
+
+def _in_order(argument: str, value: Any, columns: Sequence[str] | None, names: Any) -> Any:
+    """Numbers per column in the order of the names, where they say to which column they belong."""
+    named = value if columns is None else dict(zip(columns, np.broadcast_to(value, len(columns)), strict=True))
+    own = column_names(named)
+    if own is None:
+        return value
+    if isinstance(names, Mapping):
+        names = next(iter(names.values())) if len(names) == 1 else None
+    wanted = own if names is None else [n.name if isinstance(n, Feature) else str(n) for n in names]
+    return matched(named, wanted, argument)
 
 
 def by_tensor(argument: str, scaling: Scale, tensors: Sequence[Tensor]) -> dict[str, Scaling]:

@@ -124,10 +124,14 @@ class Plain:
         return as_result({name: port.read() for name, port in self._ports.items()})
 
     def _put_named(self, x: Any) -> None:
-        if len(self._ports) == 1 and not isinstance(x, Mapping):
+        if len(self._ports) == 1 and (not isinstance(x, Mapping) or not self._is_by_input(x)):
             x = dict.fromkeys(self._ports, x)
         for name, value in by_name(x, self._ports, self.constants.names).items():
             self._ports[name].put(value)
+
+    def _is_by_input(self, x: Mapping[str, Any]) -> bool:
+        """Whether a dict is one of inputs, and not of the columns of the only one."""
+        return any(name in self._ports or name in self.constants.names for name in x)
 
     def _put_constants(self, constants: Constants | None) -> None:
         self._in_place = None

@@ -1,0 +1,50 @@
+"""The user's example with its named columns in the order of the inputs' names, before it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..bundle.spec import Feature, Tensor
+from ..named import column_names, matched
+
+__all__ = ["columns_of", "example_by_names"]
+
+
+def example_by_names(example: Any, inputs: Any, constants: Sequence[str] | None = None) -> tuple[Any, Any]:
+    """The example in the order of `inputs`; and `inputs`, where they were not given the names that the example has.
+
+    Args:
+        example: As for `export_model`.
+        inputs: Likewise.
+        constants: Likewise.
+
+    Raises:
+        TypeError, ValueError, NonFiniteError: If a column is missing or none of the inputs, or values are masked.
+    """
+    if not isinstance(example, Mapping):
+        return _in_order("example", example, inputs)
+    values, names = {}, {}
+    for name, value in example.items():
+        own = inputs.get(name) if isinstance(inputs, Mapping) else None if name in (constants or ()) else inputs
+        values[name], names[name] = _in_order(f"example['{name}']", value, own)
+    if inputs is not None and not isinstance(inputs, Mapping):
+        return values, inputs
+    return values, {**(inputs or {}), **{name: own for name, own in names.items() if own is not None}} or None
+
+
+def _in_order(what: str, value: Any, names: Any) -> tuple[Any, Any]:
+    first = value[0] if isinstance(value, (list, tuple)) and not hasattr(value, "_fields") and len(value) else value
+    own = None if isinstance(first, Mapping) or first is None else column_names(first)
+    wanted = own if names is None else [n.name if isinstance(n, Feature) else str(n) for n in names]
+    if own is None or isinstance(names, str):
+        return matched(value, [], what), names
+    if isinstance(value, (list, tuple)) and first is not value:  # recordings of their own lengths
+        return [matched(part, wanted or (), f"{what}[{k}]") for k, part in enumerate(value)], names or own
+    return matched(value, wanted or (), what), names or own
+
+
+def columns_of(tensors: Sequence[Tensor]) -> dict[str, list[str]] | list[str] | None:
+    """What `inputs` or `outputs` of an export would say of the tensors of a bundle."""
+    named = {t.name: [feature.name for feature in t.features] for t in tensors if t.features}
+    return named if len(tensors) > 1 else next(iter(named.values()), None)
