@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
+from ..named import matched
 from ..times import span_seconds
 from ..wording import choices, plural
 from .data.metadata import Metadata
-from .data.sequences import Sequences, as_array, in_order
+from .data.sequences import Sequences, as_array
 from .network.module import LiquidModule
 from .predicting import forecast_values, raw_outputs, states_after
 
@@ -36,8 +37,7 @@ def forecast_series(
     known = [k for k in range(features) if k not in places]
     inputs = np.zeros((horizon - 1, features), np.float32)
     why = f"{len(known)} columns of X are not predicted, and must be known beforehand"
-    if names is not None:
-        future = in_order(future, [names[k] for k in known], "future")
+    future = matched(future, [] if names is None else [str(names[k]) for k in known], "future")
     center = arrays.get("x_center", np.zeros(features))
     inputs[:, known] = _rows("future", future, horizon - 1, len(known), why) - center[known]
     apart = None

@@ -13,9 +13,10 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from ..arrays import Array
+from ..named import matched
 from ..times import span_seconds
 from .data.metadata import Metadata
-from .data.sequences import Sequences, as_array, in_order
+from .data.sequences import Sequences, as_array
 from .network.module import LiquidModule
 
 __all__ = [
@@ -85,7 +86,7 @@ def read_sample(x: Any, names: Sequence[Any] | None, features: int, center: Arra
     """One sample as the user passes it, as (features,) float32.
 
     Args:
-        x: The sample; a series is put in the order of the names.
+        x: The sample; one with names is put in the order of the columns'.
         names: Of the columns, or `None`.
         features: Their number.
         center: What is subtracted from them in float64, (features,), or `None`.
@@ -94,7 +95,9 @@ def read_sample(x: Any, names: Sequence[Any] | None, features: int, center: Arra
         ValueError: If it has another shape or other columns, or is not finite.
     """
     with np.errstate(over="ignore"):
-        given: Array = np.asarray(as_array(in_order(x, names, "x")), np.float32 if center is None else np.float64)
+        given: Array = np.asarray(
+            as_array(matched(x, _plain(names), "x")), np.float32 if center is None else np.float64
+        )
         if center is not None and given.shape == (features,):
             given = given - center
         sample: Array = np.asarray(given, np.float32)
@@ -105,6 +108,10 @@ def read_sample(x: Any, names: Sequence[Any] | None, features: int, center: Arra
     if not np.isfinite(sample).all():
         raise ValueError(f"`x` contains NaN or infinity, first in column {int(np.argmin(np.isfinite(sample)))}")
     return sample
+
+
+def _plain(names: Sequence[Any] | None) -> list[str]:
+    return [] if names is None else list(map(str, names))
 
 
 def read_timespan(timespan: Any, unit: float | None) -> float:

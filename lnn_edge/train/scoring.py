@@ -12,7 +12,7 @@ from ..arrays import Array
 from ..wording import plural
 from .data.metadata import Metadata
 from .data.sequences import Sequences
-from .data.targets import read_targets, read_weights
+from .data.targets import in_order_of, read_targets, read_weights
 
 __all__ = ["score_outputs"]
 
@@ -33,6 +33,7 @@ def score_outputs(
         ValueError: If y or the weights do not fit.
     """
     targets = read_targets(y, sequences, "steps" if metadata.level == "step" else "sequence")
+    targets = targets if metadata.labels else in_order_of(targets, metadata.output_names)
     width = 1 if metadata.labels else metadata.outputs
     if targets.outputs != width:
         raise ValueError(f"y has {plural(targets.outputs, 'column')}, but the model was fitted with {width}")

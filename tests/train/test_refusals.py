@@ -263,12 +263,12 @@ USES = {
     "sample's columns": (
         "forecasting",
         lambda m: m.predict_step(pd.Series([0.0, 1.0, 2.0], index=["hip", "knee", "heel"])),
-        "`x` has the columns ['hip', 'knee', 'heel'], expected ['hip', 'knee', 'toe'], as in the X of the fit",
+        "`x` has its columns by name, hip, knee, heel; expected hip, knee, toe: 'toe' is missing",
     ),
     "future's columns": (
         "partial",
         lambda m: m.forecast(3, HISTORY, columns=[0, 1], future=pd.DataFrame({"heel": [1.0, 1.0]})),
-        "`future` has the columns ['heel'], expected ['toe']",
+        "`future` has its columns by name, heel; expected toe: 'toe' is missing",
     ),
     "margin of words": ("plain", lambda m: m.export("m.lnn", period_s=0.1, margin="a"), "`margin` is 'a', expected a"),
     "timespans missing": (

@@ -20,7 +20,16 @@ from ..settings import Settings
 from .dataset import Augmentation, Dataset, seed_of
 from .metadata import CENTERS, Metadata, example_of, numbered, range_of, weighted_moments
 from .sequences import Sequences, read_sequences, read_timespans
-from .targets import Targets, codes_of, decide_task, encode_labels, next_samples, read_targets, read_weights
+from .targets import (
+    Targets,
+    codes_of,
+    decide_task,
+    encode_labels,
+    in_order_of,
+    next_samples,
+    read_targets,
+    read_weights,
+)
 
 __all__ = ["Given", "Prepared", "prepare"]
 
@@ -98,7 +107,9 @@ def prepare(estimator: Any, settings: Settings, data: Given, task: str) -> Prepa
         ValueError, TypeError: In scikit-learn's words, if something is wrong with it.
     """
     y = data.y
-    given = read_timespans(data.timespans, read_sequences(estimator, data.X, rows=settings.rows, reset=True))
+    timed = data.timespans is not None
+    read = read_sequences(estimator, data.X, rows=settings.rows, reset=True, timed=timed)
+    given = read_timespans(data.timespans, read)
     names = getattr(estimator, "feature_names_in_", None)
     center = _center(given.samples) if settings.scale_inputs else None
     _warn_of_spacing(given.samples, names, centred=settings.scale_inputs)
@@ -165,6 +176,7 @@ def _held_out(
             sequences, targets = next_samples(sequences, getattr(estimator, "feature_names_in_", None))
         else:
             targets = read_targets(y, sequences, "steps" if metadata.level == "step" else "sequence")
+            targets = targets if metadata.labels else in_order_of(targets, metadata.output_names)
         values = _numbers(targets) if classes is None else codes_of(targets, classes)
     except (ValueError, TypeError) as error:
         raise type(error)(f"`validation`: {error}") from error

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_array, validate_data
 
 from ...arrays import Array
+from ...named import column_names, is_permuted, matched, refuse_masked, row_labels
 from ...times import are_stamps, span_seconds
+from .row_order import index_of_each, warn_of_axes, warn_of_other_order, warn_of_times
 
-__all__ = ["Sequences", "as_array", "by_label", "in_order", "read_sequences", "read_timespans"]
+__all__ = ["Sequences", "as_array", "by_label", "read_sequences", "read_timespans"]
 
 Form = Literal["batch", "list", "one", "rows"]
 
@@ -27,12 +29,14 @@ class Sequences:
         spans: Per sequence float32 (time,), time since the previous sample in the unit they were given in; `None` if
             none were.
         index: Of the frame that they came in, its first level names them; `None` if there was none.
+        rows: The labels of the rows of each sequence, where they came in frames without such levels.
     """
 
     samples: tuple[Array, ...]
     form: Form
     spans: tuple[Array, ...] | None = None
     index: Any = None
+    rows: tuple[Any, ...] | None = None
 
     def centred(self, center: Array | None) -> Sequences:
         """The samples as float32, less what is subtracted from each column, (features,), in float64.
@@ -68,10 +72,18 @@ def as_array(value: Any) -> Any:
     """A torch tensor, or what else can become an array, as NumPy array; frames, lists and the like as they are."""
     if hasattr(value, "detach"):
         return value.detach().cpu().numpy()
-    return np.asarray(value) if hasattr(value, "__array__") and not hasattr(value, "index") else value
+    framed = hasattr(value, "index") or hasattr(value, "columns")
+    return np.asarray(value) if hasattr(value, "__array__") and not framed else value
 
 
-def read_sequences(estimator: Any, X: Any, *, rows: str, reset: bool) -> Sequences:  # noqa: N803 - scikit-learn's name
+def read_sequences(
+    estimator: Any,
+    X: Any,  # noqa: N803 - scikit-learn's name
+    *,
+    rows: str,
+    reset: bool,
+    timed: bool = False,
+) -> Sequences:
     """Read and check samples, as scikit-learn's `validate_data` does, which also learns or checks the columns.
 
     Args:
@@ -79,16 +91,31 @@ def read_sequences(estimator: Any, X: Any, *, rows: str, reset: bool) -> Sequenc
         X: (sequences, time, features), a list of (time, features), or one (time, features).
         rows: What the rows of a 2-D array are: the "steps" of one sequence, or "sequences" of one step each.
         reset: Whether to learn the columns (`fit`) or to check them (everything else).
+        timed: Whether the time between samples is given apart.
 
     Raises:
         ValueError, TypeError: In scikit-learn's words, if something is wrong with it.
+
+    Warns:
+        ModelWarning: In a fit, if its labels or its shape tell of another order of samples.
     """
-    X = as_array(X)  # noqa: N806
+    refuse_masked(X, "X")
+    read = _read_sequences(estimator, as_array(X), rows, reset)
+    if reset and rows == "steps":
+        labels = list(_groups(X).values()) if read.index is not None else X
+        warn_of_times(index_of_each(labels), timed=timed)
+    return read
+
+
+def _read_sequences(estimator: Any, X: Any, rows: str, reset: bool) -> Sequences:  # noqa: N803
     if _is_list_of_sequences(X):
-        return Sequences(tuple(_listed(estimator, X, reset)), "list")
+        read = _listed(estimator, X, reset)
+        if reset and not hasattr(estimator, "feature_names_in_") and len({len(rows) for rows in read}) == 1:
+            warn_of_axes(np.stack(read))
+        return Sequences(tuple(read), "list", rows=index_of_each(X))
     if _index_levels(X) > 1:
         return Sequences(tuple(_listed(estimator, list(_groups(X).values()), reset)), "list", index=X.index)
-    if np.ndim(X) == 3 and not hasattr(X, "tocsr"):
+    if _is_batch(X):
         return Sequences(tuple(_batch(estimator, X, reset)), "batch")
     if np.ndim(X) > 3:
         raise ValueError(
@@ -97,8 +124,8 @@ def read_sequences(estimator: Any, X: Any, *, rows: str, reset: bool) -> Sequenc
         )
     samples = _checked(estimator, X, reset)
     if rows == "sequences":
-        return Sequences(tuple(samples[:, None]), "rows")
-    return Sequences((samples,), "one")
+        return Sequences(tuple(samples[:, None]), "rows", rows=index_of_each(X))
+    return Sequences((samples,), "one", rows=index_of_each(X))
 
 
 def by_label(value: Any, sequences: Sequences, what: str) -> Any:
@@ -115,6 +142,7 @@ def by_label(value: Any, sequences: Sequences, what: str) -> Any:
         ValueError: If it is about other sequences than X.
     """
     levels, index = _index_levels(value), sequences.index
+    warn_of_other_order(value, sequences.rows, what)
     if levels == 0:
         return value
     if index is None:
@@ -122,7 +150,7 @@ def by_label(value: Any, sequences: Sequences, what: str) -> Any:
     labels = list(index.get_level_values(0).unique())
     if levels == 1:
         return _rows_by_label(value, labels, what)
-    groups = _groups(value.loc[index] if _is_permuted(value.index, index) else value)
+    groups = _groups(value.loc[index] if is_permuted(value.index, index) else value)
     other = [label for label in (*groups, *labels) if label not in groups or label not in labels]
     if other:
         where = "X" if other[0] in labels else what
@@ -147,26 +175,6 @@ def _rows_by_label(value: Any, labels: Sequence[Any], what: str) -> Any:
     return value.to_numpy()
 
 
-def in_order(value: Any, names: Sequence[Any] | None, what: str) -> Any:
-    """A frame or series with its columns in the order of the names; anything else as it is.
-
-    Raises:
-        ValueError: If a name is missing, or there are others.
-    """
-    own: Any = getattr(value, "columns", getattr(value, "index", None))
-    if names is None or not hasattr(own, "nlevels") or not all(isinstance(name, str) for name in own):
-        return value
-    if sorted(own) != sorted(names):
-        raise ValueError(f"`{what}` has the columns {list(own)}, expected {list(names)}, as in the X of the fit")
-    return value[list(names)]
-
-
-def _is_permuted(one: Any, other: Any) -> bool:
-    """Whether two indices hold the same entries, each once, in another order."""
-    alike = len(one) == len(other) and one.nlevels == other.nlevels and not one.equals(other)
-    return bool(alike and one.is_unique and other.is_unique and one.isin(other).all())
-
-
 def _index_levels(value: Any) -> int:
     """Levels of a pandas index; 0 without one."""
     return int(getattr(getattr(value, "index", None), "nlevels", 0))
@@ -179,7 +187,21 @@ def _groups(frame: Any) -> dict[Any, Any]:
 
 def _is_list_of_sequences(X: Any) -> bool:  # noqa: N803
     ragged = isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1
-    return (isinstance(X, (list, tuple)) or ragged) and len(X) > 0 and np.ndim(as_array(X[0])) == 2
+    if not (isinstance(X, (list, tuple)) or ragged) or len(X) == 0:
+        return False
+    first = as_array(X[0])
+    if isinstance(first, Mapping):
+        return all(np.ndim(column) == 1 for column in first.values())
+    return np.ndim(first) == (1 if _fields(first) else 2)
+
+
+def _is_batch(X: Any) -> bool:  # noqa: N803
+    return np.ndim(X) == (2 if _fields(X) else 3) and not hasattr(X, "tocsr") and not isinstance(X, Mapping)
+
+
+def _fields(value: Any) -> Any:
+    """The columns of a structured array, which have no axis; `None` of anything else."""
+    return value.dtype.names if isinstance(value, np.ndarray) else None
 
 
 def _listed(estimator: Any, parts: Sequence[Any], reset: bool) -> list[Array]:
@@ -194,15 +216,44 @@ def _listed(estimator: Any, parts: Sequence[Any], reset: bool) -> list[Array]:
 
 def _batch(estimator: Any, X: Any, reset: bool) -> Array:  # noqa: N803
     array = np.asarray(X)
-    count, steps, features = array.shape
+    (count, steps), features = array.shape[:2], array.shape[2:]
     if count * steps == 0:
         raise ValueError(f"X has shape {array.shape}: it holds no sample, expected (sequences, time, features)")
-    return _checked(estimator, array.reshape(count * steps, features), reset).reshape(count, steps, -1)
+    read = _checked(estimator, array.reshape(count * steps, *features), reset).reshape(count, steps, -1)
+    if reset and features:  # a structured array names its columns
+        warn_of_axes(read)
+    return read
 
 
 def _checked(estimator: Any, X: Any, reset: bool) -> Array:  # noqa: N803
     """A 2-D array of finite real numbers as float32 or float64, with the columns learnt or checked."""
+    names = _own_names(X)
+    if names is not None:
+        return _checked_by_name(estimator, X, names, reset)
     array: Array = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32], order="C")
+    return array
+
+
+def _own_names(X: Any) -> list[Any] | None:  # noqa: N803
+    """Names of columns of what scikit-learn takes by place: dicts, structured arrays, rows with names, other frames."""
+    rows = isinstance(X, (list, tuple)) and len(X) > 0
+    first = X[0] if rows else X
+    if row_labels(first) is not None and not rows:  # pandas, which scikit-learn knows
+        return None
+    return column_names(first)
+
+
+def _checked_by_name(estimator: Any, X: Any, names: list[Any], reset: bool) -> Array:  # noqa: N803
+    known = None if reset else getattr(estimator, "feature_names_in_", None)
+    if known is None:
+        values = validate_data(
+            estimator, matched(X, names, "X"), reset=reset, dtype=[np.float64, np.float32], order="C"
+        )
+    else:
+        values = check_array(matched(X, list(known), "X"), dtype=[np.float64, np.float32], order="C", input_name="X")
+    if reset:
+        estimator.feature_names_in_ = np.array([str(name) for name in names], object)
+    array: Array = values
     return array
 
 
@@ -220,6 +271,7 @@ def read_timespans(timespans: Any, sequences: Sequences) -> Sequences:
     """
     if timespans is None:
         return sequences
+    refuse_masked(timespans, "timespans")
     timespans = as_array(by_label(timespans, sequences, "timespans"))
     if not isinstance(timespans, (list, tuple)) and np.ndim(timespans) == 0:
         raise ValueError(

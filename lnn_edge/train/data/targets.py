@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -11,11 +12,25 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
 
 from ...arrays import Array
+from ...errors import ModelWarning
+from ...named import column_names, matched, names_differ, refuse_masked
+from .row_order import warn_of_other_order
 from .sequences import Sequences, as_array, by_label
 
-__all__ = ["Targets", "codes_of", "decide_task", "encode_labels", "next_samples", "read_targets", "read_weights"]
+__all__ = [
+    "Targets",
+    "codes_of",
+    "decide_task",
+    "encode_labels",
+    "in_order_of",
+    "next_samples",
+    "read_targets",
+    "read_weights",
+]
 
 Level = Literal["step", "sequence"]
+
+_SOME, _MANY = 10, 20  # classes: up to the digits nobody wonders; beyond the second, not even where they run on
 
 
 @dataclass(frozen=True)
@@ -72,8 +87,10 @@ def read_targets(y: Any, sequences: Sequences, per: str) -> Targets:
     Raises:
         ValueError: If its shape does not fit, or it holds NaN or infinity.
     """
-    names, y = _names(y), _with_numpy_dtype(y)
+    refuse_masked(y, "y")
+    names, y = _names(y), _with_numpy_dtype(_without_fields(y))
     if sequences.form in ("one", "rows"):
+        warn_of_other_order(y, sequences.rows, "y")
         return _flat_rows(as_array(y), sequences, names, per)
     parts = _parts(as_array(by_label(y, sequences, "y")), sequences)
     per_step = _is_per_step(parts, sequences, per)
@@ -93,13 +110,39 @@ def read_targets(y: Any, sequences: Sequences, per: str) -> Targets:
 
 
 def _names(y: Any) -> tuple[str, ...] | None:
-    columns = getattr(y, "columns", None)
+    columns = column_names(y) if isinstance(y, (Mapping, np.ndarray)) else getattr(y, "columns", None)
     if columns is not None:
         return tuple(map(str, columns))
     name = getattr(y, "name", None)
     if isinstance(y, (list, tuple)) and y:
         return _names(y[0])
     return (name,) if isinstance(name, str) else None
+
+
+def _without_fields(y: Any) -> Any:
+    """Columns that a dict or a structured array has by name, as an array; names that other data has stay with it."""
+    if isinstance(y, Mapping) or (isinstance(y, np.ndarray) and y.dtype.names):
+        return matched(y, column_names(y) or (), "y")
+    return y
+
+
+def in_order_of(targets: Targets, names: Sequence[str]) -> Targets:
+    """Targets with their columns in the order of a fit's, where both have names.
+
+    Raises:
+        ValueError: If there are columns of some other names.
+    """
+    if targets.names is None or len(names) < 2 or tuple(targets.names) == tuple(names):
+        return targets
+    difference = names_differ(targets.names, names)
+    if difference is not None and set(names).isdisjoint(targets.names):  # the fit may have had no names
+        return targets
+    if difference is not None:
+        raise ValueError(
+            f"y has the columns {list(targets.names)}, expected {list(names)}, as in the fit: {difference}"
+        )
+    order = [targets.names.index(name) for name in names]
+    return replace(targets, values=tuple(part[:, order] for part in targets.values), names=tuple(names))
 
 
 def _with_numpy_dtype(y: Any) -> Any:
@@ -163,7 +206,25 @@ def decide_task(targets: Targets, task: str) -> str:
     values = targets.joined()
     if values.dtype == object:
         return "regression" if all(isinstance(v, float) for v in values.ravel()) else "classification"
+    if values.dtype.kind in "iu":
+        _warn_of_amounts(np.unique(values))
     return "regression" if values.dtype.kind == "f" else "classification"
+
+
+def _warn_of_amounts(classes: Array) -> None:
+    """Say that whole numbers are taken as classes, where there are so many that they may be amounts.
+
+    Warns:
+        ModelWarning: If so.
+    """
+    running = len(classes) <= _MANY and int(classes[-1]) - int(classes[0]) == len(classes) - 1
+    if len(classes) > _SOME and not running:
+        warnings.warn(
+            f"y holds {len(classes)} different whole numbers, from {classes[0]} to {classes[-1]}, which are taken as "
+            "classes. Type: task='regression', or y.astype(float), if they are amounts; task='classification' if not",
+            ModelWarning,
+            stacklevel=4,
+        )
 
 
 def encode_labels(targets: Targets) -> tuple[Array, tuple[Array, ...]]:
@@ -225,6 +286,7 @@ def read_weights(sample_weight: Any, sequences: Sequences, level: Level) -> tupl
     counts = [1] * len(sequences.samples) if level == "sequence" else sequences.lengths
     if sample_weight is None:
         return tuple(np.ones(count, np.float32) for count in counts)
+    refuse_masked(sample_weight, "sample_weight")
     sample_weight = as_array(by_label(sample_weight, sequences, "sample_weight"))
     if not isinstance(sample_weight, (list, tuple)) and np.ndim(sample_weight) == 0:
         raise ValueError(f"sample_weight is {sample_weight!r}, expected one number per sequence or per answer of y")
