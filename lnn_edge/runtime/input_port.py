@@ -20,6 +20,11 @@ __all__ = ["InputPort", "by_name", "describe_shape", "feature_label", "input_por
 
 _REAL = "fiu"  # NumPy kinds that a sensor may deliver: floating, signed and unsigned integers
 
+_WIDER = (
+    "If such values are genuine, export again with wider limits: Feature(limits=(low, high)), or `margin` of an "
+    "estimator's export"
+)
+
 
 class InputPort:
     """Checks samples for one input and copies them into the backend's buffer.
@@ -154,7 +159,7 @@ class InputPort:
             column = int(np.argwhere(bad)[0][-1])
             kind = float if self.tensor.dtype == "float32" else int
             allowed = [kind(side) for side in self.tensor.features[column].limits or ()]
-            raise ValueError(self._value_message(bad, f"its legal range is {allowed}", values))
+            raise ValueError(f"{self._value_message(bad, f'its legal range is {allowed}', values)}. {_WIDER}")
 
     def _compared(self) -> Array:
         """The sample in its own units."""

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import lnn_edge
 from lnn_edge import LiquidNeuralClassifier, LiquidNeuralNetwork, LiquidNeuralRegressor
 from lnn_edge.errors import ModelWarning
 
@@ -223,3 +224,40 @@ def test_whole_numbers_that_may_be_amounts_are_told():
     quick(LiquidNeuralNetwork).fit(XS, counts % 10)
     quick(LiquidNeuralNetwork).fit(XS, np.array(list("abcdefghijklmnopqrst"))[np.arange(60) % 20])
     quick(LiquidNeuralClassifier).fit(XS, counts)
+
+
+BAD_NAMES = [" hip ", "hip\t", "", "a\nb", "a\x1bb"]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_names_that_no_export_takes_are_refused_before_the_training(name, tmp_path):
+    with pytest.raises(ValueError, match=r"X has the column .*Type: X.columns = X.columns.str.strip\(\)"):
+        quick().fit(FRAME.rename(columns={"hip": name}), Y)
+    with pytest.raises(ValueError, match=r"y has the column .*without spaces"):
+        quick().fit(FRAME, TARGETS.rename(columns={"force": name}))
+    with pytest.raises(ValueError, match="y has the column"):
+        quick().fit(FRAME, pd.Series(Y, name=name))
+    with pytest.raises(ValueError, match="y has the label"):
+        quick(LiquidNeuralClassifier).fit(FRAME, np.where(Y > 0, name, "walk"))
+    with pytest.raises(ValueError, match="X has the column"):
+        quick().fit({"hip": XS[:, 0], name: XS[:, 1]}, Y)
+
+
+def test_a_column_that_stands_twice_is_refused_before_the_training():
+    with pytest.raises(ValueError, match=r"'hip' (more than once|2 times)"):
+        quick().fit(FRAME.rename(columns={"knee": "hip"}), Y)
+
+
+def test_names_that_fit_takes_are_exported(tmp_path):
+    names = ["hip angle", "größe", "knee-2"]
+    fitted = quick().fit(FRAME.set_axis(names, axis=1), pd.Series(Y, name="joint torque"))
+    fitted.export(tmp_path / "m.lnn", period_s=0.02)
+    loaded = lnn_edge.load(tmp_path / "m.lnn")
+    assert [feature.name for feature in loaded.inputs[0].features] == names
+    stream = loaded.stream()
+    with pytest.raises(
+        ValueError, match=r"legal range.*unchanged.*Feature\(limits=.*`margin` of an estimator's export"
+    ):
+        stream.step(XS[0] + 100.0)
+    fitted.export(tmp_path / "m.lnn", period_s=0.02, margin=None, overwrite=True)
+    assert np.isfinite(lnn_edge.load(tmp_path / "m.lnn").stream().step(XS[0] + 100.0)).all()

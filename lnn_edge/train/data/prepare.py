@@ -16,6 +16,7 @@ from ...arrays import Array
 from ...errors import ModelWarning
 from ...remarks import warn_caller
 from ...spacing import coarse_columns, spacing_remark
+from ...wording import CONTROL
 from ..settings import Settings
 from .dataset import Augmentation, Dataset, seed_of
 from .metadata import CENTERS, Metadata, example_of, numbered, range_of, weighted_moments
@@ -33,6 +34,7 @@ from .targets import (
 
 __all__ = ["Given", "Prepared", "prepare"]
 
+_STRIP_Y = "y = y.str.strip() for labels, y.name = y.name.strip() or y.columns = y.columns.str.strip() for names"
 _ALL_STEPS = 2**31 - 1
 _LARGEST = float(np.finfo(np.float32).max) / 4  # a spread around it is computed in float32 as well
 
@@ -111,6 +113,7 @@ def prepare(estimator: Any, settings: Settings, data: Given, task: str) -> Prepa
     read = read_sequences(estimator, data.X, rows=settings.rows, reset=True, timed=timed)
     given = read_timespans(data.timespans, read)
     names = getattr(estimator, "feature_names_in_", None)
+    _check_names("X has the column", names if names is not None else (), "X.columns = X.columns.str.strip()")
     center = _center(given.samples) if settings.scale_inputs else None
     _warn_of_spacing(given.samples, names, centred=settings.scale_inputs)
     given = given.centred(center)
@@ -132,6 +135,7 @@ def prepare(estimator: Any, settings: Settings, data: Given, task: str) -> Prepa
     if y is not None and y_center is not None:  # samples to come are centred already
         values = tuple(part - y_center for part in values)
     metadata = _metadata(sequences, targets, classes, settings, next_sample=y is None)
+    _check_names("y has the label" if metadata.labels else "y has the column", metadata.output_names, _STRIP_Y)
     x_moments = _moments(sequences.samples, weights, settings.scale_inputs)
     y_moments = _moments(values, weights, settings.scale_targets and classes is None, metadata.outputs)
     dataset = _dataset(sequences, values, weights, metadata, y_moments)
@@ -186,6 +190,22 @@ def _held_out(
         values = tuple(part - arrays["y_center"] for part in values)
     weights = read_weights(None, sequences, metadata.level)
     return _dataset(sequences, values, weights, metadata, y_moments)
+
+
+def _check_names(what: str, names: Sequence[str], advice: str) -> None:
+    """Refuse before the training the names that an export would refuse after it.
+
+    Raises:
+        ValueError: If one is empty, stands there twice, or has spaces around it or control characters in it.
+    """
+    for name in names:
+        if not name or name != name.strip() or CONTROL.search(name):
+            raise ValueError(
+                f"{what} {name!r}, expected a name without spaces around it or control characters, as an export needs "
+                f"it. Type: {advice}"
+            )
+        if list(names).count(name) > 1:
+            raise ValueError(f"{what} {name!r} more than once, expected different names, as an export needs them")
 
 
 def _without_weightless(
