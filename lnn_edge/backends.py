@@ -230,8 +230,13 @@ def named_backend(name: str, *, others: Sequence[str] = ()) -> BackendEntry:
     """Find a backend by name; `others`: what the caller takes besides, for the message.
 
     Raises:
+        TypeError: If it is no name.
         ValueError: If there is no such backend.
     """
+    if not isinstance(name, str):
+        raise TypeError(
+            f"`backend` is {name!r}, expected a name. {choices(name, [*others, *(e.name for e in BACKENDS)])}"
+        )
     for entry in BACKENDS:
         if entry.name == name:
             return entry
@@ -284,7 +289,7 @@ def checked_options(entry: BackendEntry, options: Mapping[str, Any] | None) -> d
     """
     known = {option.name: option for option in entry.options}
     chosen = {name: option.values[0] for name, option in known.items()}
-    for name, value in (options or {}).items():
+    for name, value in _options(options).items():
         if name not in known:
             valid = choices(str(name), known) if known else "It has none."
             raise ValueError(f"backend '{entry.name}' has no option '{name}'. {valid}")
@@ -294,12 +299,19 @@ def checked_options(entry: BackendEntry, options: Mapping[str, Any] | None) -> d
     return chosen
 
 
+def _options(options: Any) -> Mapping[str, Any]:
+    if options is not None and not isinstance(options, Mapping):
+        raise TypeError(f"`options` is {options!r}, expected a dict of values by name")
+    return options or {}
+
+
 def refuse_options(options: Mapping[str, Any] | None) -> None:
     """Refuse options where no backend was named: what they are for must not depend on which one is the fastest.
 
     Raises:
         ValueError: If there are any, with the backends that have them.
     """
+    options = _options(options)
     if not options:
         return
     known = dict.fromkeys(option.name for entry in BACKENDS for option in entry.options)

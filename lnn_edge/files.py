@@ -8,9 +8,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from .given_numbers import number_text
 from .staging import keep_rights, staged
 
-__all__ = ["Lines", "check_output", "growing_file", "named_in_errors", "whole_file"]
+__all__ = ["Lines", "check_output", "given_path", "growing_file", "named_in_errors", "whole_file"]
 
 
 def check_output(target: Path) -> None:
@@ -23,6 +24,25 @@ def check_output(target: Path) -> None:
         raise FileNotFoundError(f"directory '{target.parent}' does not exist. Type: mkdir -p {target.parent}")
     if target.is_dir():
         raise IsADirectoryError(f"'{target}' is a directory, expected a file name")
+
+
+def given_path(path: Any, what: str) -> Path:
+    """A path that a caller passes.
+
+    Args:
+        path: The path.
+        what: What it should be, for messages: "the path of a bundle: 'NAME.lnn'".
+
+    Raises:
+        TypeError: If it is none.
+        ValueError: If no file can have that name.
+    """
+    text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
+    if not isinstance(text, str):
+        raise TypeError(f"`path` is {number_text(path)}, expected {what}")
+    if not text or "\0" in text:
+        raise ValueError(f"`path` is {number_text(text)}, a name that no file has; expected {what}")
+    return Path(path)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from .arrays import Array
-from .files import whole_file
+from .files import given_path, whole_file
 from .format_version import newer_version
 
 __all__ = ["TensorBytes", "check_name", "content_digest", "decode_description", "read_tensors", "write_tensors"]
@@ -36,7 +36,7 @@ def check_name(path: str | os.PathLike[str]) -> Path:
     Raises:
         ValueError: If it has another.
     """
-    target = Path(path)
+    target = given_path(path, f"the name of a file that ends in '{_SUFFIX}'")
     if target.suffix != _SUFFIX:
         raise ValueError(
             f"the file is '{target}', expected a name that ends in '{_SUFFIX}'. Type: {target.stem}{_SUFFIX}"

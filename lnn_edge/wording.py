@@ -21,12 +21,12 @@ def listed(names: Iterable[str], limit: int = 12) -> str:
     return f"{shown} and {more} more" if more > 0 else shown or "none"
 
 
-def nearest(got: str, valid: Iterable[str]) -> str | None:
+def nearest(got: object, valid: Iterable[str]) -> str | None:
     """The valid name that `got` is most like; `None` if it is like none."""
-    return next(iter(difflib.get_close_matches(got, list(valid), n=1, cutoff=0.5)), None)
+    return next(iter(difflib.get_close_matches(str(got), list(valid), n=1, cutoff=0.5)), None)
 
 
-def choices(got: str, valid: Iterable[str]) -> str:
+def choices(got: object, valid: Iterable[str]) -> str:
     """Say what is valid and which valid name is nearest to `got`."""
     names = list(valid)
     near = nearest(got, names)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+import numbers
+from typing import Any, Literal
 
 import msgspec
 
+from ..given_numbers import number_text
+
 __all__ = [
     "DT_INPUT",
+    "MAX_BATCH",
     "MAX_ENDS",
     "MAX_UNROLL",
     "MAX_WINDOW",
@@ -31,6 +35,7 @@ __all__ = [
     "output_of_state",
 ]
 
+MAX_BATCH = 1 << 20  # rows per step
 MAX_ENDS = 1024  # inputs, states or outputs of a step
 MAX_UNROLL = 1024  # samples per call; a graph grows with each
 MAX_WINDOW = 1 << 16  # samples of a window, which a stream keeps
@@ -73,28 +78,42 @@ class Feature(Frozen, frozen=True):
     limits: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        numbers = [isinstance(value, (int, float)) for value in (self.range, self.limits)]
+        if not isinstance(self.name, str):
+            raise TypeError(f"Feature({self.name!r}, ...) has a name that is no text")
+        if not isinstance(self.unit, (str, type(None))):
+            raise TypeError(f"Feature('{self.name}', {self.unit!r}, ...) has a unit that is no text")
+        numbers = [_is_number(value) for value in (self.range, self.limits)]
         if any(numbers):
             if not all(numbers):
                 raise TypeError(
                     f"Feature('{self.name}', ...) has one limit, expected Feature(name, unit, low, high), or "
                     "limits=(low, high)"
                 )
-            limits = (float(self.range), float(self.limits))  # type: ignore[arg-type]
-            msgspec.structs.force_setattr(self, "limits", limits)
+            msgspec.structs.force_setattr(self, "limits", (self.range, self.limits))
             msgspec.structs.force_setattr(self, "range", None)
         for side in ("range", "limits"):
             pair = getattr(self, side)
             if pair is not None and not _is_range(pair):
-                raise ValueError(f"`{side}` of '{self.name}' is {pair}, expected (low, high), both finite")
+                raise ValueError(f"`{side}` of '{self.name}' is {number_text(pair)}, expected (low, high), both finite")
+            if pair is not None:  # NumPy's numbers as well, which no manifest can hold
+                msgspec.structs.force_setattr(self, side, (float(pair[0]), float(pair[1])))
 
 
-def _is_range(pair: object) -> bool:
+def _is_range(pair: Any) -> bool:
     """Whether it is two finite numbers, the lower one first."""
-    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+    if isinstance(pair, (str, bytes)) or not hasattr(pair, "__len__") or not hasattr(pair, "__getitem__"):
         return False
-    real = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in pair)
-    return real and all(map(math.isfinite, pair)) and pair[0] <= pair[1]
+    if len(pair) != 2 or not all(map(_is_number, pair)):
+        return False
+    try:
+        low, high = map(float, pair)
+    except OverflowError:  # a whole number beyond what a float holds
+        return False
+    return math.isfinite(low) and math.isfinite(high) and low <= high
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 class Tensor(Frozen, frozen=True):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from ..backends import ALL, AUTO, BACKENDS
+from ..given_numbers import wanted_number
 from .console import remarks
 
 if TYPE_CHECKING:
@@ -33,10 +35,14 @@ __all__ = [
     "load_scaling",
     "load_source",
     "names_list",
+    "number",
     "positive",
+    "whole",
 ]
 
 _MOMENTS = {"mean", "std"}
+_SHOWN = 40  # characters of what was typed, in a message
+_N = TypeVar("_N", int, float)
 
 
 def add_backend_arguments(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
@@ -48,7 +54,12 @@ def add_backend_arguments(parser: argparse.ArgumentParser, *, several: bool = Fa
         )
     else:
         parser.add_argument("--backend", default=AUTO, help=f"{AUTO} for the fastest (default), or one of: {names}")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads inside a step (default 1)")
+    parser.add_argument(
+        "--threads",
+        type=whole(1, os.cpu_count() or 1),
+        default=1,
+        help="CPU threads inside a step, at most the cores of this machine (default 1)",
+    )
     add_option_argument(parser)
 
 
@@ -254,13 +265,47 @@ def _load_npy(path: Path) -> Array:
 
 def positive(text: str) -> float:
     """The type of an argument that is a finite number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got '{text}'")
+    value = _parsed(float, text)
+    if value is None or not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {_typed(text)}")
     return value
+
+
+def number(least: float, most: float) -> Callable[[str], float]:
+    """The type of an argument that is a number from `least` to `most`."""
+
+    def typed(text: str) -> float:
+        value = _parsed(float, text)
+        if value is None or not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"expected {wanted_number('number', least, most)}, got {_typed(text)}")
+        return value
+
+    return typed
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """The type of an argument that is a whole number from `least` to `most`."""
+
+    def typed(text: str) -> int:
+        value = _parsed(int, text)
+        if value is None or not least <= value <= most:
+            raise argparse.ArgumentTypeError(
+                f"expected {wanted_number('whole number', least, most)}, got {_typed(text)}"
+            )
+        return value
+
+    return typed
+
+
+def _parsed(kind: Callable[[str], _N], text: str) -> _N | None:
+    try:
+        return kind(text)
+    except ValueError:
+        return None
+
+
+def _typed(text: str) -> str:
+    return f"'{text}'" if len(text) <= _SHOWN else f"'{text[:_SHOWN]}...'"
 
 
 class SourceChoice(Struct, frozen=True):

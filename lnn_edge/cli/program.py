@@ -138,6 +138,8 @@ def _guarded(arguments: argparse.Namespace, stop: Stop) -> int:
         return _failed(os_error_text(error), FAILED if is_of_the_machine(error) else USAGE)
     except (ValueError, TypeError) as error:
         return _failed(error, USAGE)
+    except MemoryError as error:
+        return _failed(f"the memory does not suffice: {error}. Type fewer steps, rows or samples, or: free -h", FAILED)
     except Exception as error:  # the last line of defence: say that it is our fault, and keep the traceback
         traceback.print_exc()
         return _failed(f"unexpected error: {error!r}. Please report it with the text above", FAILED)

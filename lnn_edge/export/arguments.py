@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import datetime
 import math
+import re
 from collections.abc import Mapping, Sequence
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import msgspec
 import numpy as np
 
 from ..arrays import Array
 from ..bundle.manifest import control_characters
-from ..bundle.spec import MAX_UNROLL, Feature, Precision, Readout, Tensor, Time
+from ..bundle.spec import MAX_BATCH, MAX_UNROLL, Feature, Precision, Readout, Tensor, Time
+from ..given_numbers import number_text, real_number, whole_number
+from ..progress import Progress
 from ..runtime.modes.windows import check_window
 from ..runtime.readouts import parse_readout, readout_text
+from ..times import span_seconds
 from ..wording import choices
 
 __all__ = [
     "check_batch",
+    "check_hash",
     "check_labels",
     "check_one_line",
     "check_precision",
+    "check_progress",
     "check_readout",
     "check_unroll",
     "check_windows",
@@ -39,11 +46,10 @@ def check_batch(batch: object) -> int:
     """Check the batch size.
 
     Raises:
-        ValueError: If it is not a whole number of at least 1.
+        TypeError: If it is no whole number.
+        ValueError: If it is below 1, or more than a step should hold.
     """
-    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        raise ValueError(f"`batch` is {batch!r}, expected a whole number of at least 1")
-    return batch
+    return whole_number("batch", batch, 1, MAX_BATCH)
 
 
 def check_precision(precision: object) -> Precision:
@@ -58,14 +64,39 @@ def check_precision(precision: object) -> Precision:
     return cast(Precision, precision)
 
 
-def check_unroll(unroll: object) -> None:
+def check_hash(sha256: object) -> None:
+    """Check the hash of a checkpoint.
+
+    Raises:
+        TypeError: If it is no text.
+        ValueError: If it is no SHA-256.
+    """
+    wanted = f"`checkpoint_sha256` is {number_text(sha256)}, expected a text of 64 digits and letters a to f"
+    if sha256 is not None and not isinstance(sha256, str):
+        raise TypeError(wanted)
+    if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise ValueError(wanted)
+
+
+def check_progress(progress: Progress | None) -> Progress | None:
+    """Check what is called with the progress.
+
+    Raises:
+        TypeError: If it cannot be called.
+    """
+    if progress is not None and not callable(progress):
+        raise TypeError(f"`progress` is {number_text(progress)}, expected a function of (phase, done, total)")
+    return progress
+
+
+def check_unroll(unroll: object) -> int:
     """Check the number of samples per call.
 
     Raises:
-        ValueError: If it is not a whole number of at least 1, or more than a graph should hold.
+        TypeError: If it is no whole number.
+        ValueError: If it is below 1, or more than a graph should hold.
     """
-    if isinstance(unroll, bool) or not isinstance(unroll, int) or not 1 <= unroll <= MAX_UNROLL:
-        raise ValueError(f"`unroll` is {unroll!r}, expected a whole number from 1 to {MAX_UNROLL}")
+    return whole_number("unroll", unroll, 1, MAX_UNROLL)
 
 
 def check_windows(window: object, every: object, unroll: int) -> tuple[int, int] | None:
@@ -129,27 +160,46 @@ def check_labels(labels: object, outputs: Sequence[Tensor]) -> tuple[str, ...]:
     return names
 
 
-def make_time(mode: str, period_s: float | None, timespan: float, dt_range_s: tuple[float, float] | None) -> Time:
+def make_time(mode: object, period_s: Any, timespan: Any, dt_range_s: object) -> Time:
     """Check the time arguments.
 
     Raises:
+        TypeError: If a number is none by its type.
         ValueError: If the mode is unknown, or a number is missing, not finite or out of range.
     """
     if mode not in ("fixed", "measured"):
-        raise ValueError(f"`time` is '{mode}'. {choices(mode, ['fixed', 'measured'])}")
-    for name, value in (("period_s", period_s), ("timespan", timespan)):
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise ValueError(f"`{name}` is {value!r}, expected a number above 0")
+        raise ValueError(f"`time` is {number_text(mode)}. {choices(mode, ['fixed', 'measured'])}")
+    if period_s is not None:
+        period_s = _seconds("period_s", period_s)
+    timespan = real_number("timespan", timespan, above=0.0)
     if mode == "fixed":
         if dt_range_s is not None:
             raise ValueError("`dt_range_s` has a meaning only with time='measured'")
         return Time("fixed", period_s, timespan)
     if period_s is None:
         raise ValueError("time='measured' needs `period_s`, the nominal time between samples in seconds (--period-s)")
-    low, high = dt_range_s or (period_s / _DT_SPAN, period_s * _DT_SPAN)
+    low, high = _dt_range(dt_range_s) or (period_s / _DT_SPAN, period_s * _DT_SPAN)
     if not (0 < low <= period_s <= high and math.isfinite(high)):
         raise ValueError(f"`dt_range_s` is {(low, high)}, expected 0 < low <= period_s ({period_s:g}) <= high")
-    return Time("measured", period_s, timespan, (float(low), float(high)))
+    return Time("measured", period_s, timespan, (low, high))
+
+
+def _dt_range(given: object) -> tuple[float, float] | None:
+    if given is None:
+        return None
+    if not isinstance(given, (tuple, list, np.ndarray)) or len(given) != 2:
+        raise TypeError(
+            f"`dt_range_s` is {number_text(given)}, expected (low, high) in seconds: dt_range_s=(0.01, 0.1)"
+        )
+    low, high = (_seconds(f"dt_range_s[{k}]", side) for k, side in enumerate(given))
+    return low, high
+
+
+def _seconds(name: str, value: Any) -> float:
+    """Seconds as a float, of a number or of a span of time."""
+    if isinstance(value, (datetime.timedelta, np.timedelta64)):
+        value = span_seconds(value, name)
+    return real_number(name, value, above=0.0, what="number of seconds")
 
 
 def name_features(what: str, tensor: Tensor, names: _Names, values: Array | None = None) -> Tensor:
@@ -168,8 +218,9 @@ def name_features(what: str, tensor: Tensor, names: _Names, values: Array | None
     if len(tensor.shape) != 2:  # images and the like have no columns to name
         return tensor
     count = tensor.shape[-1]
-    given = [f"{tensor.name}_{k}" for k in range(count)] if names is None else list(names)
-    if isinstance(names, str) or not all(isinstance(n, (str, Feature)) for n in given):
+    listable = names is None or isinstance(names, (Sequence, np.ndarray))
+    given = [f"{tensor.name}_{k}" for k in range(count)] if names is None else list(names) if listable else []
+    if not listable or isinstance(names, (str, bytes)) or not all(isinstance(n, (str, Feature)) for n in given):
         raise TypeError(f"`{what}` is {names!r}, expected a list of names or lnn_edge.Feature")
     features = [n if isinstance(n, Feature) else Feature(n) for n in given]
     labels = [f.name for f in features]

@@ -6,7 +6,6 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
 
@@ -19,12 +18,22 @@ from ..bundle.disk.writing import check_target, staged_directory
 from ..bundle.manifest import Manifest, Schema
 from ..bundle.program import StepProgram
 from ..bundle.spec import Precision, Readout, Sensitive, StatePair, Tensor, Window
+from ..files import given_path
+from ..given_numbers import given_flag
 from ..progress import Progress, silent
 from ..verify.excitation import check_steps
 from ..verify.few_samples import excite_affordably
 from ..verify.report import ExportReport, WindowFinding
 from ..verify.samples import Excitation, SampleRequest
-from .arguments import check_precision, check_unroll, check_windows, make_time, with_ranges
+from .arguments import (
+    check_hash,
+    check_precision,
+    check_progress,
+    check_unroll,
+    check_windows,
+    make_time,
+    with_ranges,
+)
 from .forward.scaling import parse_scaling
 from .graph.builder import graph_facts
 from .named_example import example_by_names
@@ -145,8 +154,10 @@ def export_model(
     Warns:
         ExportWarning: If training moved sparsity masks off 0 and 1, or float32 is too coarse for a column.
     """
-    started, length, target = monotonic(), _LENGTH.get(), Path(path)
-    check_target(target, overwrite)
+    started, length, note = monotonic(), _LENGTH.get(), check_progress(progress) or silent
+    target = given_path(path, "the path of a bundle: 'NAME.lnn'")
+    check_target(target, given_flag("overwrite", overwrite))
+    check_hash(checkpoint_sha256)
     when = make_time(time, period_s, timespan, dt_range_s)
     check_unroll(unroll)
     check_precision(precision)
@@ -174,7 +185,7 @@ def export_model(
         outputs=outputs,
         checkpoint_sha256=checkpoint_sha256,
         length=length,
-        progress=progress or silent,
+        progress=note,
         started=started,
     )
     opened = open_module(model, step=step, initial_state=initial_state, example=example, scaled=request.scaled)

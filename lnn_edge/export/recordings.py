@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array
+from ..arrays import Array, plain_array, shape_of
 from ..bundle.spec import Tensor
 from ..errors import ExportWarning
 from ..remarks import warn_caller
@@ -72,8 +72,8 @@ def examples(
         ValueError: If its shape does not fit, it is empty, or it holds NaN or infinity.
     """
     if example is None:
-        if constants:
-            raise ValueError(f"`constants` names {listed(constants)}, which needs an `example` that holds them")
+        if constants is not None:
+            raise ValueError(f"`constants` is {constants!r}, which needs an `example` that holds them")
         if scale_inputs is not None or scale_outputs is not None:
             raise ValueError("scaling needs `example`, recorded samples in raw units (--example FILE)")
         return [None]
@@ -143,12 +143,17 @@ def _constants(opened: OpenedModule, values: Mapping[str, Any], asked: Sequence[
 
     So are pictures, (recordings, channels, height, width), beside samples that are none and more or fewer.
     """
-    if isinstance(asked, str):
-        raise TypeError(f"`constants` is {asked!r}, expected a list of names: constants=['{asked}']")
+    if isinstance(asked, str) or not isinstance(asked, (Sequence, np.ndarray, type(None))):
+        shown = asked if isinstance(asked, str) else "NAME"
+        raise TypeError(f"`constants` is {asked!r}, expected a list of names: constants=['{shown}']")
     for name in asked or ():
         if name not in values:
             raise ValueError(f"`constants` names '{name}', which is no input. {choices(str(name), values)}")
-    shapes = {name: _shape(value) for name, value in values.items() if name not in (asked or ())}
+    shapes = {
+        name: _shape(f"example['{name}']" if len(values) > 1 else "example", value)
+        for name, value in values.items()
+        if name not in (asked or ())
+    }
     time = 1 if opened.batch_first else 0
     batches = sorted((shape for shape in shapes.values() if shape is not None and len(shape) >= 3), key=len)
     found = []
@@ -165,17 +170,22 @@ def _constants(opened: OpenedModule, values: Mapping[str, Any], asked: Sequence[
     return [name for name in values if name in (asked or ()) or name in found]
 
 
-def _shape(value: Any) -> tuple[int, ...] | None:
+def _shape(name: str, value: Any) -> tuple[int, ...] | None:
     """The shape of an array; `None` for a list of recordings, which may differ."""
-    if isinstance(value, (list, tuple)) and np.ndim(value[0] if value else 0) >= 1:
+    if _is_list(name, value, 1):
         return None
-    return tuple(np.shape(value.detach().cpu() if hasattr(value, "detach") else value))
+    return shape_of(name, value)
+
+
+def _is_list(name: str, value: Any, axes: int) -> bool:
+    """Whether it is a list of arrays of at least so many axes."""
+    return isinstance(value, (list, tuple)) and len(shape_of(f"{name}[0]", value[0] if value else 0)) >= axes
 
 
 def _readings(name: str, opened: OpenedModule, example: Any) -> Iterator[_Reading]:
     """One input that comes with each sample."""
     features = opened.features
-    if isinstance(example, (list, tuple)) and np.ndim(example[0] if example else 0) >= 2:
+    if _is_list(name, example, 2):
         rows = [_recording(f"{name}[{k}]", row, features) for k, row in enumerate(example)]
         kinds = {row.dtype for row in rows}
         rows = rows if len(kinds) == 1 else [row.astype(np.float64) for row in rows]
@@ -277,7 +287,7 @@ def _recording(name: str, value: Any, features: int | None) -> Array:
 
 def _numbers(name: str, value: Any) -> Array:
     """An array of float64, float32, int32 or uint8, none of them NaN or infinite."""
-    array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    array = plain_array(name, value)
     if array.dtype.kind not in "fiu":
         advice = f": as 0.0 and 1.0, {name}.astype('float32')" if array.dtype.kind == "b" else ""
         raise TypeError(f"`{name}` has dtype {array.dtype}, expected real numbers{advice}")

@@ -27,6 +27,7 @@ from ..bundle.directory import Bundle, read_bundle
 from ..bundle.golden import golden_from_bundle
 from ..errors import BackendUnavailable, BundleError, ModelWarning
 from ..remarks import warn_caller
+from ..given_numbers import given_flag, number_text, whole_number
 from .closed_loop import golden_steps
 from .model import Model
 from .self_test import prove_golden
@@ -68,14 +69,15 @@ def load(
         BundleError: If the bundle is missing, damaged, inconsistent or too new.
         BackendUnavailable: If the backend cannot run here.
         VerificationError: If the self-test finds a mismatch.
-        TypeError: If `path` is none.
+        TypeError: If an argument has another type.
         ValueError: If the backend's name or an option is unknown, or `threads` is none of 1 to the number of cores.
 
     Warns:
         ModelWarning: If the model amplifies disturbances, so that float32 follows it for some steps only.
     """
     if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"`path` is {path!r}, expected the path of a bundle: 'NAME.lnn'")
+        raise TypeError(f"`path` is {number_text(path)}, expected the path of a bundle: 'NAME.lnn'")
+    given_flag("self_test", self_test)
     bundle = read_bundle(path)
     if bundle.manifest.verification.status != "passed":
         raise BundleError(f"bundle '{path}' was never verified, so it does not run. Export it again")
@@ -99,10 +101,7 @@ def open_bundle(
 
 def _opened(entry: BackendEntry, bundle: Bundle, threads: int, options: Mapping[str, Any] | None = None) -> Model:
     cores = os.cpu_count() or 1
-    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= cores:
-        raise ValueError(
-            f"`threads` is {threads!r}, expected a whole number from 1 to {cores}, the cores of this machine"
-        )
+    threads = whole_number("threads", threads, 1, cores, ", the cores of this machine")
     ready = backend_class(entry)(bundle, threads, checked_options(entry, options))
     return Model(bundle.path, bundle.manifest, ready, entry.name)
 

@@ -16,6 +16,7 @@ from ..bundle.encoder import is_costly
 from ..bundle.golden import Golden, golden_from_bundle
 from ..bundle.program import StepProgram
 from ..bundle.spec import DT_INPUT
+from ..given_numbers import MOST_STEPS, is_whole, whole_number
 from ..progress import Progress
 from ..reference.closed_loop import interpreted
 from ..reference.interpreter import Interpreter
@@ -74,8 +75,10 @@ def verify_golden(
     bundle = read_bundle(path)
     golden = golden_from_bundle(bundle)
     once, unroll = golden.steps, bundle.manifest.unroll
-    if steps is not None and steps < once:
+    if steps is not None and is_whole(steps) and steps < once:
         raise ValueError(f"`steps` is {steps}, but the golden sequences of '{path}' alone have {once}: pass more")
+    if steps is not None:
+        whole_number("steps", steps, once, MOST_STEPS)
     total = -(-(steps or once) // unroll) * unroll
     models = open_each(bundle, backend=backend, threads=threads, options=options)
     run: _Repeated | _GoingOn

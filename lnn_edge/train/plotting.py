@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from ncps.torch import LTC
 from ncps.wirings import Wiring
 
 from ..arrays import Array
-from ..files import whole_file
+from ..files import given_path, whole_file
 from ..verify.plot import check_plot, rendered
 from ..wording import plural
 from .fit.progress import Record
@@ -78,7 +77,7 @@ def _figure(path: str | os.PathLike[str] | None, size: tuple[float, float]) -> F
 
 def _saved(figure: Figure, path: str | os.PathLike[str] | None) -> Figure:
     if path is not None:
-        target = Path(path)
+        target = given_path(path, "the name of a picture: 'NAME.svg'")
         data = rendered(figure, target.suffix[1:])
         with whole_file(target) as file:
             file.write(data)

@@ -16,7 +16,7 @@ from torch import nn
 from ..arrays import Array
 from ..export.cores.config import CoreConfig, WiringConfig, problems
 from ..export.cores.rebuild import SavedWiring, config_from_core, core_from_config
-from ..files import check_output
+from ..files import check_output, given_path
 from ..tensor_file import check_name, read_tensors, write_tensors
 from .data.metadata import Metadata
 from .fit.progress import Record
@@ -132,7 +132,7 @@ def load_estimator(path: str | os.PathLike[str], name: str) -> tuple[SavedEstima
         ValueError: If the file is none, damaged, newer, or of another class.
         OSError: If it cannot be read.
     """
-    source = Path(path)
+    source = given_path(path, "the file that `save` wrote")
     described, arrays = read_tensors(source, "estimator", SavedEstimator, _VERSION)
     if described.estimator != name:
         raise ValueError(

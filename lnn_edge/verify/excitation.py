@@ -12,6 +12,7 @@ import numpy as np
 
 from ..arrays import Array
 from ..bundle.spec import Tensor, Time
+from ..given_numbers import MOST_STEPS, is_whole, whole_number
 from .comparison import EXTREME
 from .samples import Excitation, SampleRequest
 
@@ -63,10 +64,12 @@ def check_steps(steps: int, least: int) -> None:
     """Refuse a proof that is too short.
 
     Raises:
-        ValueError: If `steps` is below `least`.
+        TypeError: If `steps` is no whole number.
+        ValueError: If it is below `least`, or more than memory should hold.
     """
-    if steps < least:
+    if is_whole(steps) and steps < least:
         raise ValueError(f"`steps` is {steps}, expected at least {least} steps for a proof")
+    whole_number("steps", steps, least, MOST_STEPS)
 
 
 def _windows(

@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..arrays import Array
-from ..files import check_output, whole_file
+from ..files import check_output, given_path, whole_file
 from ..wording import plural
 from .comparison import EXACT, TORCH
 
@@ -46,7 +45,7 @@ def check_plot(path: str | os.PathLike[str]) -> None:
         ImportError: If matplotlib is not installed.
         OSError: If the directory is missing.
     """
-    target = Path(path)
+    target = given_path(path, "the name of a picture: 'NAME.svg'")
     if target.suffix not in _SUFFIXES:
         raise ValueError(f"the picture is '{target}', expected a name that ends in {', '.join(_SUFFIXES)}")
     check_output(target)
@@ -61,7 +60,7 @@ def check_plot(path: str | os.PathLike[str]) -> None:
 def plot_report(report: ExportReport, path: str | os.PathLike[str]) -> None:
     """Draw a report; see `ExportReport.plot`. The file appears whole or not at all."""
     check_plot(path)
-    target = Path(path)
+    target = given_path(path, "the name of a picture: 'NAME.svg'")
     data = rendered(_drawn(report), target.suffix[1:])
     with whole_file(target) as file:
         file.write(data)

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from bundles import edit_golden
+from ncps.torch import CfC
 
 import lnn_edge
 
@@ -112,15 +113,24 @@ def test_bench_meets_generous_targets(call, cfc_bundle):
             ["--rate", "1e9", "--seconds", "1"],
             "a paced run of 1,000,000,000 steps is too long, at most 100,000,000. Type: --seconds 0.1, or a lower",
         ),
-        (["--steps", "0"], "--steps must be at least 1, --warmup and --seconds at least 0"),
-        (["--seconds", "nan"], "--steps must be at least 1, --warmup and --seconds at least 0"),
-        (["--seconds", "inf"], "--steps must be at least 1, --warmup and --seconds at least 0"),
+        (
+            ["--rate", "0.01", "--seconds", "5"],
+            "--seconds 5 are over before the first step at --rate 0.01. Type: --seconds",
+        ),
     ],
 )
 def test_bench_refuses_what_it_could_not_judge(call, cfc_bundle, arguments, expected):
     code, out, err = call("bench", cfc_bundle, *arguments)
     assert (code, out) == (2, "")
     assert expected in err
+
+
+@pytest.mark.parametrize("period_s", [1e-300, 1e300])
+def test_a_period_that_no_clock_can_keep_makes_no_paced_run(call, tmp_path, period_s):
+    lnn_edge.export_model(CfC(3, 4), tmp_path / "slow.lnn", period_s=period_s)
+    code, out, _ = call("bench", tmp_path / "slow.lnn", *QUICK)
+    assert code == 0
+    assert "no paced run" in out
 
 
 def test_bench_proves_the_bundle_first(call, cfc_copy):

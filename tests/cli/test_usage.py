@@ -47,9 +47,31 @@ def test_version(call):
         (["run", "x.lnn", "--on-bad", "skp"], "--on-bad is 'skp'. Valid: stop, skip. Did you mean 'skip'?"),
         (["run", "x.lnn", "--format", "xml"], "--format is 'xml'. Valid: csv, jsonl."),
         (["inspect", "x.lnn", "y.lnn"], "lnn-edge inspect: unrecognized arguments: y.lnn"),
-        (["bench", "x.lnn", "--steps", "many"], "argument --steps: invalid int value: 'many'"),
-        (["bench", "x.lnn", "--rate", "0"], "argument --rate: expected a number above 0, got '0'"),
-        (["bench", "x.lnn", "--rate", "fast"], "argument --rate: expected a number above 0, got 'fast'"),
+        (["bench", "x.lnn", "--steps", "many"], "--steps: expected a whole number from 1 to 100,000,000, got 'many'"),
+        (["bench", "x.lnn", "--steps", "1000000000000"], "--steps: expected a whole number from 1 to 100,000,000, got"),
+        (["bench", "x.lnn", "--steps", "9" * 5000], "got '9999999999999999999999999999999999999999...'\n"),
+        (["bench", "x.lnn", "--warmup", "1000000000000"], "--warmup: expected a whole number from 0 to 100,000,000"),
+        (["bench", "x.lnn", "--warmup", "-1"], "--warmup: expected a whole number from 0 to 100,000,000, got '-1'"),
+        (["bench", "x.lnn", "--max-misses", "-1"], "--max-misses: expected a whole number from 0 to 100,000,000"),
+        (["bench", "x.lnn", "--rate", "1e-300"], "--rate: expected a number from 0.001 to 1e+09, got '1e-300'"),
+        (["bench", "x.lnn", "--rate", "inf"], "--rate: expected a number from 0.001 to 1e+09, got 'inf'"),
+        (["bench", "x.lnn", "--seconds", "nan"], "--seconds: expected a number from 0 to 1e+09, got 'nan'"),
+        (["bench", "x.lnn", "--seconds", "inf"], "--seconds: expected a number from 0 to 1e+09, got 'inf'"),
+        (["bench", "x.lnn", "--seconds", "-1"], "--seconds: expected a number from 0 to 1e+09, got '-1'"),
+        (["verify", "x.lnn", "--steps", "1000000000000"], "--steps: expected a whole number from 1 to 100,000,000"),
+        (["verify", "x.lnn", "--steps", "1e4"], "--steps: expected a whole number from 1 to 100,000,000, got '1e4'"),
+        (["run", "x.lnn", "--window", "1000000000000"], "--window: expected a whole number from 1 to 65,536, got"),
+        (["run", "x.lnn", "--every", "nan"], "--every: expected a whole number from 1 to 65,536, got 'nan'"),
+        (["run", "x.lnn", "--threads", "100000"], "--threads: expected a whole number from 1 to "),
+        (["export", "a", "b", "--period-s", "nan"], "--period-s: expected a number above 0, got 'nan'"),
+        (["export", "a", "b", "--timespan", "inf"], "--timespan: expected a number above 0, got 'inf'"),
+        (["export", "a", "b", "--dt-range-s", "0", "nan"], "--dt-range-s: expected a number above 0, got '0'"),
+        (["export", "a", "b", "--batch", "1e2"], "--batch: expected a whole number from 1 to 1,048,576, got '1e2'"),
+        (["export", "a", "b", "--unroll", "100000"], "--unroll: expected a whole number from 1 to 1,024, got"),
+        (["export", "a", "b", "--every", "0"], "--every: expected a whole number from 1 to 65,536, got '0'"),
+        (["export", "a", "b", "--steps", "1000000000000"], "--steps: expected a whole number from 1 to 100,000,000"),
+        (["bench", "x.lnn", "--rate", "0"], "argument --rate: expected a number from 0.001 to 1e+09, got '0'"),
+        (["bench", "x.lnn", "--rate", "fast"], "argument --rate: expected a number from 0.001 to 1e+09, got 'fast'"),
         (["bench", "x.lnn", "--deadline-us", "nan"], "argument --deadline-us: expected a number above 0, got 'nan'"),
         (["bench", "x.lnn", "--max-p99-us", "-1"], "argument --max-p99-us: expected a number above 0, got '-1'"),
         (["bench", "x.lnn", "--wait", "slep"], "--wait is 'slep'. Valid: sleep, spin. Did you mean 'sleep'?"),
@@ -82,7 +104,7 @@ def test_unknown_backend_names_the_valid_ones(call, cfc_bundle, command):
 def test_threads_that_no_machine_has_are_refused(command, threads, call, cfc_bundle):
     code, _, err = call(*command, cfc_bundle, "--threads", str(threads))
     assert code == 2
-    assert err.startswith(f"lnn-edge: `threads` is {threads}, expected a whole number from 1 to ")
+    assert f"argument --threads: expected a whole number from 1 to {os.cpu_count()}, got '{threads}'" in err
 
 
 @pytest.mark.parametrize("command", ["inspect", "verify", "bench", "doctor"])

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Literal
 from msgspec import Struct
 
 from ...errors import BackendError
+from ...given_numbers import MOST_STEPS
 from ..console import add_json_argument, emit_json, grid, print_result, progress_bar
 from ..exit_codes import INTERRUPTED, MISSED, OK
-from ..options import BackendChoice, add_backend_arguments, backend_options, positive
+from ..options import BackendChoice, add_backend_arguments, backend_options, number, positive, whole
 
 if TYPE_CHECKING:
     from ...runtime.closed_loop import Step
@@ -34,7 +35,8 @@ EPILOG = """examples:
   lnn-edge bench gait.lnn --rate 100 --seconds 60 --max-misses 0
   lnn-edge bench gait.lnn --max-p99-us 200 --json bench.json"""
 
-_MOST_PACED = 100_000_000  # steps, 24 bytes each: a day at 1 kHz
+_RATES_HZ = (1e-3, 1e9)  # beyond them a period is no number of nanoseconds that a clock could wait for
+_LONGEST_S = 1e9
 _DEVICE_STEPS = 2000  # of each device figure: enough for a p99, and over in a second
 
 
@@ -42,12 +44,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("bundle", help="the bundle, NAME.lnn")
     add_backend_arguments(parser)
-    parser.add_argument("--steps", type=int, default=20_000, help="steps back to back (default 20000)")
-    parser.add_argument("--warmup", type=int, default=1000, help="steps before them that do not count (default 1000)")
+    parser.add_argument("--steps", type=whole(1, MOST_STEPS), default=20_000, help="steps back to back (default 20000)")
     parser.add_argument(
-        "--rate", type=positive, metavar="HZ", help="steps per second of the paced run (default: by the period)"
+        "--warmup", type=whole(0, MOST_STEPS), default=1000, help="steps before them that do not count (default 1000)"
     )
-    parser.add_argument("--seconds", type=float, default=5.0, help="length of the paced run (default 5); 0 for none")
+    parser.add_argument(
+        "--rate",
+        type=number(*_RATES_HZ),
+        metavar="HZ",
+        help="steps per second of the paced run (default: by the period)",
+    )
+    parser.add_argument(
+        "--seconds", type=number(0.0, _LONGEST_S), default=5.0, help="length of the paced run (default 5); 0 for none"
+    )
     parser.add_argument(
         "--deadline-us", type=positive, metavar="US", help="longest response that is no miss (default: one period)"
     )
@@ -57,7 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-p99-us", type=positive, metavar="US", help="exit with 4 if the p99 of the paced response is higher"
     )
-    parser.add_argument("--max-misses", type=int, metavar="N", help="exit with 4 if more steps miss the deadline")
+    parser.add_argument(
+        "--max-misses", type=whole(0, MOST_STEPS), metavar="N", help="exit with 4 if more steps miss the deadline"
+    )
     add_json_argument(parser)
 
 
@@ -109,8 +120,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _choices(arguments: argparse.Namespace) -> _Choices:
-    if arguments.steps < 1 or arguments.warmup < 0 or not 0 <= arguments.seconds < math.inf:
-        raise ValueError("--steps must be at least 1, --warmup and --seconds at least 0")
     return _Choices(
         bundle=arguments.bundle,
         runner=BackendChoice(arguments.backend, arguments.threads, backend_options(arguments.option)),
@@ -198,11 +207,18 @@ def _pace(model: Model, choices: _Choices) -> tuple[float, int]:
     """Rate and number of steps of the paced run, 0 for none; refuses targets that it could not judge."""
     call_s = (model.time.period_s or 0.0) * model.manifest.unroll
     rate_hz = choices.rate_hz or (1.0 / call_s if call_s else 0.0)
-    count = max(1, round(rate_hz * choices.seconds)) if rate_hz and choices.seconds else 0
-    if count > _MOST_PACED:
+    if rate_hz and not _RATES_HZ[0] <= rate_hz <= _RATES_HZ[1]:  # the bundle's: what is typed is in range
+        rate_hz = 0.0
+    count = round(rate_hz * choices.seconds)
+    if count > MOST_STEPS:
         raise ValueError(
-            f"a paced run of {count:,} steps is too long, at most {_MOST_PACED:,}. "
-            f"Type: --seconds {_MOST_PACED / rate_hz:.3g}, or a lower --rate"
+            f"a paced run of {count:,} steps is too long, at most {MOST_STEPS:,}. "
+            f"Type: --seconds {MOST_STEPS / rate_hz:.3g}, or a lower --rate"
+        )
+    if count == 0 and choices.rate_hz is not None and choices.seconds:
+        raise ValueError(
+            f"--seconds {choices.seconds:g} are over before the first step at --rate {rate_hz:g}. "
+            f"Type: --seconds {math.ceil(1 / rate_hz)}"
         )
     if count == 0 and (choices.max_p99_us is not None or choices.max_misses is not None):
         raise ValueError("--max-p99-us and --max-misses judge the paced run: pass --rate and --seconds above 0")

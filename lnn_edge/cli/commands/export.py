@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
+from ...bundle.spec import MAX_BATCH, MAX_UNROLL, MAX_WINDOW
+from ...given_numbers import MOST_STEPS
 from ..console import add_json_argument, note, print_result, progress_bar, remarks
 from ..exit_codes import OK
 from ..options import (
@@ -20,6 +22,8 @@ from ..options import (
     load_scaling,
     load_source,
     names_list,
+    positive,
+    whole,
 )
 from ..proof_text import ProofView, add_proof_arguments, check_plot_path, show_proof, shown_when_it_fails
 
@@ -65,16 +69,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("new_bundle", metavar="bundle", help="the bundle to write, NAME.lnn")
     add_source_arguments(parser)
-    parser.add_argument("--period-s", type=float, metavar="S", help="nominal time between samples, seconds")
+    parser.add_argument("--period-s", type=positive, metavar="S", help="nominal time between samples, seconds")
     parser.add_argument("--time", choices=("fixed", "measured"), default="fixed", help="whether dt becomes an input")
     parser.add_argument(
-        "--timespan", type=float, default=1.0, help="what training passed as timespans for one period (default 1.0)"
+        "--timespan", type=positive, default=1.0, help="what training passed as timespans for one period (default 1.0)"
     )
     parser.add_argument(
-        "--dt-range-s", type=float, nargs=2, metavar=("LOW", "HIGH"), help="legal dt with --time measured, seconds"
+        "--dt-range-s", type=positive, nargs=2, metavar=("LOW", "HIGH"), help="legal dt with --time measured, seconds"
     )
-    parser.add_argument("--batch", type=int, default=1, help="independent rows per step (default 1)")
-    parser.add_argument("--unroll", type=int, default=1, help="samples per step, for sensors with a FIFO (default 1)")
+    parser.add_argument("--batch", type=whole(1, MAX_BATCH), default=1, help="independent rows per step (default 1)")
+    parser.add_argument(
+        "--unroll", type=whole(1, MAX_UNROLL), default=1, help="samples per step, for sensors with a FIFO (default 1)"
+    )
     parser.add_argument(
         "--precision",
         choices=("float32", "float16"),
@@ -83,13 +89,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--window",
-        type=int,
+        type=whole(1, MAX_WINDOW),
         metavar="N",
         help="the model was trained and is evaluated on windows of N samples: prove those too, and tell what a state "
         "that is kept for ever changes, as in --window 30",
     )
     parser.add_argument(
-        "--every", type=int, metavar="K", help="with --window, samples from one window to the next (default N)"
+        "--every",
+        type=whole(1, MAX_WINDOW),
+        metavar="K",
+        help="with --window, samples from one window to the next (default N)",
     )
     parser.add_argument(
         "--readout",
@@ -122,7 +131,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--outputs", metavar="NAMES", help="output columns, likewise")
     add_example_arguments(parser, "columns from --inputs")
     add_scaling_arguments(parser)
-    parser.add_argument("--steps", type=int, default=1024, help="closed-loop steps of the proof, at least 1000")
+    parser.add_argument(
+        "--steps", type=whole(1, MOST_STEPS), default=1024, help="closed-loop steps of the proof, at least 1000"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
     add_proof_arguments(parser)
     add_json_argument(parser)

@@ -12,11 +12,12 @@ from typing import IO, TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ...bundle.spec import MAX_WINDOW
 from ...wording import plural
 from ..console import note
 from ..exit_codes import OK
 from ..feeding import Ahead, Feed, Handling, Unsuccessful
-from ..options import BackendChoice, add_backend_arguments, backend_options
+from ..options import BackendChoice, add_backend_arguments, backend_options, whole
 from ..results import Layout, Results, make_writer, open_results
 from ..signals import stoppable
 
@@ -78,14 +79,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--window",
-        type=int,
+        type=whole(1, MAX_WINDOW),
         metavar="N",
         help="step windows of N rows, each from the initial state, as a model that was trained on windows is "
         "evaluated, and print one line per window",
     )
     parser.add_argument(
         "--every",
-        type=int,
+        type=whole(1, MAX_WINDOW),
         metavar="K",
         help="with --window, rows from the beginning of one window to that of the next (default: as exported, else N)",
     )

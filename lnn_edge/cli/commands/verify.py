@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from ...given_numbers import MOST_STEPS
 from ..console import add_json_argument, print_result, progress_bar
 from ..exit_codes import NOT_EQUAL, OK
 from ..options import (
@@ -21,6 +22,7 @@ from ..options import (
     load_example,
     load_scaling,
     load_source,
+    whole,
 )
 from ..proof_text import ProofView, add_proof_arguments, check_plot_path, show_proof
 
@@ -55,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--against", metavar="SOURCE", help="trained model to compare with, FILE.py:FACTORY")
     parser.add_argument(
         "--steps",
-        type=int,
+        type=whole(1, MOST_STEPS),
         help="closed-loop steps: with --against of the recorded and of the random samples, at least 1000 (default "
         "1024); else of the golden sequences and what follows them (default: the golden sequences)",
     )

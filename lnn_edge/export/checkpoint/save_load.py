@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,7 +16,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from ...files import check_output, whole_file
+from ...files import check_output, given_path, whole_file
 from ...wording import listed
 from ..cores.config import CoreConfig
 from ..cores.rebuild import configs_from_module, core_from_config
@@ -30,6 +29,7 @@ from .state_dict import load_state
 __all__ = ["described", "load_checkpoint", "rebuilt", "save_checkpoint"]
 
 _SUFFIX = ".safetensors"
+_CHECKPOINT = f"the name of a file that ends in '{_SUFFIX}'"
 
 
 @usual_torch()
@@ -60,7 +60,7 @@ def save_checkpoint(model: nn.Module, path: str | os.PathLike[str]) -> str:
         ValueError: If the name of the file or a core is not as expected.
         OSError: If the file cannot be written.
     """
-    target = Path(path)
+    target = given_path(path, _CHECKPOINT)
     if target.suffix != _SUFFIX:
         raise ValueError(
             f"a checkpoint's name ends in '{_SUFFIX}', got '{target}'. Type: {target.stem or 'model'}{_SUFFIX}"
@@ -132,7 +132,7 @@ def load_checkpoint(path: str | os.PathLike[str], *, into: nn.Module | None = No
         ValueError: If the file is no checkpoint, damaged, of a newer format, not a single core, or does not fit.
         OSError: If it cannot be read.
     """
-    file = read_weights(Path(path))
+    file = read_weights(given_path(path, _CHECKPOINT))
     if into is None:
         return rebuilt(file)
     load_state(into, file.tensors, file.path, _description(file).cores)
