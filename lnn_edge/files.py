@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import IO, Any
 from .given_numbers import number_text
 from .staging import keep_rights, staged
 
-__all__ = ["Lines", "check_output", "given_path", "growing_file", "named_in_errors", "whole_file"]
+__all__ = ["Lines", "check_output", "given_path", "growing_file", "named_in_errors", "read_whole", "whole_file"]
 
 
 def check_output(target: Path) -> None:
@@ -43,6 +44,45 @@ def given_path(path: Any, what: str) -> Path:
     if not text or "\0" in text:
         raise ValueError(f"`path` is {number_text(text)}, a name that no file has; expected {what}")
     return Path(path)
+
+
+def read_whole(path: Path, what: str, most: int) -> bytes:
+    """All bytes of a file, read once and never more than it had when it was opened.
+
+    A file that shrinks or is replaced meanwhile is refused; mapped into memory it would end the process.
+
+    Args:
+        path: The file.
+        what: What it should be, for messages: "a checkpoint".
+        most: Bytes that it may have.
+
+    Raises:
+        OSError: If it is not there, is a directory, or cannot be read.
+        ValueError: If it is no plain file, too large, or changed while it was read.
+    """
+    with named_in_errors(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # which waits for no pipe
+    try:
+        size = _plain_size(descriptor, path, what, most)
+        data = bytearray()
+        while chunk := os.read(descriptor, size + 1 - len(data)):
+            data += chunk
+    finally:
+        os.close(descriptor)
+    if len(data) != size:
+        raise ValueError(f"'{path}' changed while it was read. Try again when nothing writes to it")
+    return bytes(data)
+
+
+def _plain_size(descriptor: int, path: Path, what: str, most: int) -> int:
+    status = os.fstat(descriptor)
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(f"'{path}' is a directory, expected {what}. Type: ls {path}")
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"'{path}' is a pipe or a device, expected {what}")
+    if status.st_size > most:
+        raise ValueError(f"'{path}' has {status.st_size:,} bytes, expected {what} of at most {most:,}")
+    return status.st_size
 
 
 @contextmanager

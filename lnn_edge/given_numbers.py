@@ -25,14 +25,14 @@ def is_whole(value: object) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def whole_number(name: str, value: Any, least: int, most: int | None = None, why: str = "") -> int:
-    """A whole number from `least` to `most`; `why` follows these in messages.
+def whole_number(name: str, value: Any, least: int, most: int | None = None) -> int:
+    """A whole number from `least` to `most`.
 
     Raises:
         TypeError: If it is none by its type.
         ValueError: If it is out of range.
     """
-    wanted = wanted_number("whole number", least, most) + why
+    wanted = wanted_number("whole number", least, most)
     if not is_whole(value):
         raise TypeError(f"`{name}` is {number_text(value)}, expected {wanted}")
     if not least <= value or (most is not None and value > most):
@@ -40,20 +40,20 @@ def whole_number(name: str, value: Any, least: int, most: int | None = None, why
     return int(value)
 
 
-def real_number(name: str, value: Any, *, above: float, what: str = "number") -> float:
+def real_number(name: str, value: Any, *, above: float, unit: str = "") -> float:
     """A finite number above `above`, with everything that a float can hold.
 
     Args:
         name: Of the argument.
         value: Python's or NumPy's number.
         above: What it must be above.
-        what: What it is a number of, for messages.
+        unit: In what it is, for messages: ", in seconds".
 
     Raises:
         TypeError: If it is no real number by its type: a text, an array, True.
         ValueError: If it is not above, not finite, or more than a float can hold.
     """
-    wanted = f"a {what} above {above:g}"
+    wanted = f"a number above {above:g}{unit}"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         hint = f". Type: {name}={value}" if isinstance(value, str) and _is_number_text(value) else ""
         raise TypeError(f"`{name}` is {number_text(value)}, expected {wanted}{hint}")

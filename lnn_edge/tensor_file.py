@@ -10,21 +10,45 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from .arrays import Array
-from .files import given_path, whole_file
+from .files import given_path, read_whole, whole_file
 from .format_version import newer_version
 
-__all__ = ["TensorBytes", "check_name", "content_digest", "decode_description", "read_tensors", "write_tensors"]
+__all__ = [
+    "TORCH_KINDS",
+    "TensorBytes",
+    "check_name",
+    "content_digest",
+    "decode_description",
+    "header_metadata",
+    "kind_of_file",
+    "read_tensors",
+    "reason_of",
+    "write_tensors",
+]
 
 _SUFFIX = ".safetensors"
 _PREFIX, _DIGEST = "lnn_edge.", "lnn_edge.digest"
+# How files begin that are taken for weights.
+_KINDS = {
+    b"PK\x03\x04": "a zip archive, as torch.save and np.savez write",
+    b"\x80\x02\x8a\nl\xfc\x9cF\xf9": "a file of torch.save, from before torch 1.6",
+    b"\x80": "a pickle",
+    b"\x93NUMPY": "a .npy file",
+    b"\x89HDF": "an HDF5 file, as Keras writes",
+    b"\x1f\x8b": "a gzip archive",
+    b"version https://git-lfs": "a pointer of Git LFS, and not the file itself. Type: git lfs pull",
+    b"<": "a web page or other markup",
+}
+_MOST_BYTES = 1 << 31  # of an estimator: some 500 million weights
+TORCH_KINDS = {kind for kind in _KINDS.values() if "torch.save" in kind}
 _T = TypeVar("_T", bound=msgspec.Struct)
 
 TensorBytes = tuple[str, str, list[int], bytes]  # name, dtype as its library writes it, shape, content
@@ -76,14 +100,14 @@ def read_tensors(path: Path, entry: str, kind: type[_T], version: int) -> tuple[
         ValueError: If it is another kind of file, damaged, or newer.
         OSError: If it cannot be read.
     """
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"no file '{path}'")
+    data = read_whole(path, "a file that lnn-edge wrote", _MOST_BYTES)
     try:
-        with safe_open(str(path), "numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (SafetensorError, TypeError) as error:
-        raise ValueError(f"'{path}' is not a safetensors file: {error}") from error
+        tensors = load(data)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:  # a dtype that NumPy lacks is a KeyError
+        raise ValueError(f"'{path}' is not a safetensors file of lnn-edge: {reason_of(data, error)}") from error
+    metadata = header_metadata(data)
     if _PREFIX + entry not in metadata:
         raise ValueError(f"'{path}' holds no {entry} of lnn-edge; it has the entries {sorted(metadata)}")
     text = metadata[_PREFIX + entry].encode()
@@ -91,6 +115,33 @@ def read_tensors(path: Path, entry: str, kind: type[_T], version: int) -> tuple[
     if _digest(text, tensors) != metadata.get(_DIGEST):
         raise ValueError(f"'{path}' is damaged: its content does not match its digest. Save it again")
     return described, tensors
+
+
+def header_metadata(data: bytes) -> dict[str, str]:
+    """The metadata in the header of a safetensors file that its own library has accepted."""
+    length = int.from_bytes(data[:8], "little")
+    header: dict[str, Any] = msgspec.json.decode(data[8 : 8 + length])
+    metadata: dict[str, str] = header.get("__metadata__") or {}
+    return metadata
+
+
+def reason_of(data: bytes, error: Exception) -> str:
+    """Why a file is none in the format safetensors: what it is instead, where its first bytes tell, else its fault."""
+    kind = kind_of_file(data[:512])
+    return f"it is {kind}" if kind else f"{error}"
+
+
+def kind_of_file(beginning: bytes) -> str | None:
+    """What a file is by its first bytes, if it is one of those that are taken for weights; `None` for others."""
+    if not beginning:
+        return "empty"
+    if beginning[8:10] == b'{"':  # first, as the length before it may be any bytes
+        return "a safetensors file"
+    for start, kind in _KINDS.items():
+        if beginning.startswith(start):
+            return kind
+    text = all(byte >= 32 or byte in b"\t\n\r" for byte in beginning)
+    return "a text file" if text else None
 
 
 def decode_description(what: str, text: bytes | str, kind: type[_T], version: int) -> _T:

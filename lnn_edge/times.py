@@ -112,7 +112,7 @@ def stamp_seconds(value: Any, name: str) -> float:
     """
     if isinstance(value, float):  # NumPy's float64 as well
         return value if isinstance(value, Stamp) else float(value)
-    array = stamp_array(value, name)
+    array = _time_array(value, name) if np.ndim(value) else stamp_array(value, name)
     if array.ndim:
         raise ValueError(f"`{name}` has shape {array.shape}, expected one time")
     return Stamp(int(array)) if array.dtype.kind == "M" else float(array)
@@ -148,7 +148,7 @@ def span_seconds(value: Any, name: str) -> Any:
             "one for the first sample"
         )
     if array.dtype.kind != "m":
-        return value
+        return array if isinstance(value, int) else value  # a whole number may be more than a float holds
     seconds: Array = _whole_ns(array, name).astype(np.int64) / _NS
     return seconds if seconds.ndim else float(seconds)
 
@@ -214,5 +214,5 @@ def _time_item(item: Any) -> Any:
     if isinstance(item, datetime.timedelta):
         return np.timedelta64(item, "us")
     if isinstance(item, int) and not isinstance(item, bool):  # beyond what NumPy's integers hold
-        return float(item) if abs(item) < _LARGEST else math.inf
+        return float(item) if abs(item) < _LARGEST else math.copysign(math.inf, item > 0 or -1)
     return item

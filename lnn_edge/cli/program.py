@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .. import __version__
 from ..backends import BACKENDS, unfinished
@@ -40,6 +40,10 @@ _EXAMPLES = """examples:
 
 class _Parser(argparse.ArgumentParser):
     """Argparse, with the nearest valid name in its errors."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Argparse's own swallows what goes wrong, so that help on a full disk would be a success."""
+        (file or sys.stderr).write(message)
 
     def error(self, message: str) -> NoReturn:
         bad = re.search(r"argument (\S+): invalid choice: '([^']*)' \(choose from (.*)\)", message)
@@ -85,6 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parsed(argv)
     except SystemExit as end:  # `--help` has been printed, or what is wrong
         return _printed(end)
+    except OSError as error:  # it could not be printed
+        return _unprinted(error)
     with stoppable() as stop:
         code = _guarded(arguments, stop)
     return stop.exit_code if code == INTERRUPTED else code
@@ -101,12 +107,19 @@ def _printed(end: SystemExit) -> int:
     try:
         with named_in_errors(STANDARD_OUTPUT):
             sys.stdout.flush()
-    except BrokenPipeError:
-        _abandon_output()
     except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            return _unprinted(error)
         _abandon_output()
-        return _failed(os_error_text(error), FAILED if is_of_the_machine(error) else USAGE)
     raise end
+
+
+def _unprinted(error: OSError) -> int:
+    _abandon_output()
+    if isinstance(error, BrokenPipeError):
+        return OK
+    error.filename = STANDARD_OUTPUT
+    return _failed(os_error_text(error), FAILED if is_of_the_machine(error) else USAGE)
 
 
 def _guarded(arguments: argparse.Namespace, stop: Stop) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 from ..arrays import Array
 from ..bundle.manifest import control_characters
 from ..bundle.spec import MAX_BATCH, MAX_UNROLL, Feature, Precision, Readout, Tensor, Time
-from ..given_numbers import number_text, real_number, whole_number
+from ..given_numbers import is_whole, number_text, real_number, whole_number
 from ..progress import Progress
 from ..runtime.modes.windows import check_window
 from ..runtime.readouts import parse_readout, readout_text
@@ -42,13 +42,14 @@ _Names = Sequence[str | Feature] | None
 _DT_SPAN = 20.0  # default legal dt: from the period divided by this to the period times this
 
 
-def check_batch(batch: object) -> int:
+def check_batch(batch: Any) -> int:
     """Check the batch size.
 
     Raises:
-        TypeError: If it is no whole number.
-        ValueError: If it is below 1, or more than a step should hold.
+        ValueError: If it is no whole number, below 1, or more than a step should hold.
     """
+    if not is_whole(batch) or batch < 1:
+        raise ValueError(f"`batch` is {number_text(batch)}, expected a whole number of at least 1")
     return whole_number("batch", batch, 1, MAX_BATCH)
 
 
@@ -89,14 +90,15 @@ def check_progress(progress: Progress | None) -> Progress | None:
     return progress
 
 
-def check_unroll(unroll: object) -> int:
+def check_unroll(unroll: Any) -> int:
     """Check the number of samples per call.
 
     Raises:
-        TypeError: If it is no whole number.
-        ValueError: If it is below 1, or more than a graph should hold.
+        ValueError: If it is no whole number, below 1, or more than a graph should hold.
     """
-    return whole_number("unroll", unroll, 1, MAX_UNROLL)
+    if not is_whole(unroll) or not 1 <= unroll <= MAX_UNROLL:
+        raise ValueError(f"`unroll` is {number_text(unroll)}, expected a whole number from 1 to {MAX_UNROLL}")
+    return int(unroll)
 
 
 def check_windows(window: object, every: object, unroll: int) -> tuple[int, int] | None:
@@ -199,7 +201,7 @@ def _seconds(name: str, value: Any) -> float:
     """Seconds as a float, of a number or of a span of time."""
     if isinstance(value, (datetime.timedelta, np.timedelta64)):
         value = span_seconds(value, name)
-    return real_number(name, value, above=0.0, what="number of seconds")
+    return real_number(name, value, above=0.0, unit=", in seconds")
 
 
 def name_features(what: str, tensor: Tensor, names: _Names, values: Array | None = None) -> Tensor:

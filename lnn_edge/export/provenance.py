@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import platform
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -19,14 +20,20 @@ _PACKAGES = ("lnn-edge", "torch", "ncps", "onnx", "onnxruntime", "numpy")
 
 def make_provenance(checkpoint_sha256: str | None) -> Provenance:
     """Collect what can be known without asking the network."""
-    command = " ".join([Path(sys.argv[0] or "python").name, *sys.argv[1:]])
     return Provenance(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        command=CONTROL.sub(" ", command),  # a program after `-c` has several lines, a manifest's strings have one
+        command=_command(),
         versions=installed_versions(),
         git_commit=_git_commit(),
         checkpoint_sha256=checkpoint_sha256,
     )
+
+
+def _command() -> str:
+    """The command of ours that was typed, else "". What another program was started with may hold what is secret."""
+    name = Path(sys.argv[0] or "python").name
+    own = name in ("lnn-edge", "__main__.py") and "lnn_edge.cli.program" in sys.modules
+    return CONTROL.sub(" ", shlex.join(["lnn-edge", *sys.argv[1:]])) if own else ""
 
 
 def installed_versions() -> dict[str, str]:

@@ -13,7 +13,7 @@ import numpy as np
 from torch import nn
 
 from ..backends import ALL
-from ..bundle.directory import read_bundle
+from ..bundle.directory import Bundle, read_bundle
 from ..bundle.golden import golden_from_bundle
 from ..bundle.manifest import Manifest
 from ..bundle.spec import StatePair, Tensor
@@ -41,7 +41,7 @@ __all__ = ["verify_against"]
 @usual_torch()
 def verify_against(
     model: nn.Module,
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Bundle,
     *,
     example: Any = None,
     step: Callable[..., Any] | None = None,
@@ -58,7 +58,7 @@ def verify_against(
 
     Args:
         model: The trained module.
-        path: The bundle.
+        path: The bundle, or what was read of it.
         example: Recorded samples, as for `export_model`; they come first in the proof.
         step: As for `export_model`.
         initial_state: As for `export_model`.
@@ -78,7 +78,7 @@ def verify_against(
         BundleError, BackendUnavailable: As `lnn_edge.load`.
     """
     started = monotonic()
-    bundle = read_bundle(path)
+    bundle = path if isinstance(path, Bundle) else read_bundle(path)
     manifest = bundle.manifest
     constants = [t.name for t in manifest.constants]
     names, results = columns_of(manifest.inputs), columns_of(manifest.outputs)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..arrays import Array
+from ..arrays import Array, shape_of
 from ..bundle.manifest import Manifest
 from ..times import Stamp, seconds_between, span_seconds, stamp_array, stamp_seconds, unit_advice
 
@@ -146,10 +146,11 @@ def _legal_array(
     name: str, dt_s: Any, shapes: list[tuple[int, ...]], legal: tuple[float, float], period_s: float
 ) -> Array:
     """A dt that is no plain float, checked."""
-    array = np.asarray(span_seconds(dt_s, "dt_s"))
-    if array.shape not in shapes:
+    found = shape_of("dt_s", dt_s)  # before what may be large is converted
+    if found not in shapes:
         wanted = " or ".join(f"shape {shape}" for shape in shapes if shape)
-        raise ValueError(f"`dt_s` has shape {array.shape}, expected one number or {wanted}")
+        raise ValueError(f"`dt_s` has shape {found}, expected one number or {wanted}")
+    array = np.asarray(span_seconds(dt_s, "dt_s"))
     if not bool(((array >= legal[0]) & (array <= legal[1])).all()):
         raise ValueError(_range_message(name, array, legal, period_s))
     return array

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy import isfinite, ndarray  # names of their own: two attribute look-ups less in every step
 
-from ..arrays import Array
+from ..arrays import Array, plain_array
 from ..bundle.spec import Tensor
 from ..errors import ModelWarning, NonFiniteError
 from ..remarks import warn_caller
@@ -96,10 +96,15 @@ class InputPort:
     def _real(self, value: Any, best: str) -> Array:
         """What the caller has as an array of real numbers; `best` is the dtype that it had better have."""
         value = named_values(value, self.tensor)
+        shape = getattr(value, "shape", None)
+        if isinstance(shape, tuple) and shape != self.shape and (*shape, 1) != self.shape:
+            raise ValueError(self._shape_message(tuple(shape)))  # before what may be large is converted
         try:
-            array = np.asarray(value)
+            array = plain_array(self.tensor.name, value)
         except ValueError as error:  # rows of different lengths
-            raise ValueError(f"`{self.tensor.name}` is no array: {error}. Expected {self._expected()}") from error
+            raise ValueError(f"{error}. Expected {self._expected()}") from error
+        if array.shape != self.shape and (*array.shape, 1) != self.shape:
+            raise ValueError(self._shape_message(array.shape))
         if array.dtype.kind not in _REAL:
             takes = "whole" if self.tensor.dtype != "float32" else "real"
             raise TypeError(

@@ -26,8 +26,8 @@ from ..backends import (
 from ..bundle.directory import Bundle, read_bundle
 from ..bundle.golden import golden_from_bundle
 from ..errors import BackendUnavailable, BundleError, ModelWarning
+from ..given_numbers import given_flag, is_whole, number_text
 from ..remarks import warn_caller
-from ..given_numbers import given_flag, number_text, whole_number
 from .closed_loop import golden_steps
 from .model import Model
 from .self_test import prove_golden
@@ -41,7 +41,7 @@ _LIMIT_NS = 200_000_000  # per backend, for models whose step takes milliseconds
 
 
 def load(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Bundle,
     *,
     backend: str = "auto",
     threads: int = 1,
@@ -53,7 +53,7 @@ def load(
     Another bundle may take its place meanwhile: the model is all of the one or all of the other.
 
     Args:
-        path: The bundle's directory, `NAME.lnn`.
+        path: The bundle's directory, `NAME.lnn`, or what a command has read of it.
         backend: A name from the backend table, or "auto" for the fastest: if several are ready, each steps some
             hundred golden samples. `Model.backend` says which it is, `Model.description` what each took.
         threads: CPU threads inside a step, 1 to the number of cores. More than one is slower for models of up to some
@@ -75,12 +75,12 @@ def load(
     Warns:
         ModelWarning: If the model amplifies disturbances, so that float32 follows it for some steps only.
     """
-    if not isinstance(path, (str, os.PathLike)):
+    if not isinstance(path, (str, os.PathLike, Bundle)):
         raise TypeError(f"`path` is {number_text(path)}, expected the path of a bundle: 'NAME.lnn'")
     given_flag("self_test", self_test)
-    bundle = read_bundle(path)
+    bundle = path if isinstance(path, Bundle) else read_bundle(path)
     if bundle.manifest.verification.status != "passed":
-        raise BundleError(f"bundle '{path}' was never verified, so it does not run. Export it again")
+        raise BundleError(f"bundle '{bundle.path}' was never verified, so it does not run. Export it again")
     model = open_bundle(bundle, backend=backend, threads=threads, options=options)
     if self_test:
         prove_golden(model, bundle)
@@ -101,8 +101,11 @@ def open_bundle(
 
 def _opened(entry: BackendEntry, bundle: Bundle, threads: int, options: Mapping[str, Any] | None = None) -> Model:
     cores = os.cpu_count() or 1
-    threads = whole_number("threads", threads, 1, cores, ", the cores of this machine")
-    ready = backend_class(entry)(bundle, threads, checked_options(entry, options))
+    if not is_whole(threads) or not 1 <= threads <= cores:
+        raise ValueError(
+            f"`threads` is {number_text(threads)}, expected a whole number from 1 to {cores}, the cores of this machine"
+        )
+    ready = backend_class(entry)(bundle, int(threads), checked_options(entry, options))
     return Model(bundle.path, bundle.manifest, ready, entry.name)
 
 

@@ -40,7 +40,7 @@ _SAME = 1e-10
 
 
 def verify_golden(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Bundle,
     *,
     backend: str = ALL,
     threads: int = 1,
@@ -56,7 +56,7 @@ def verify_golden(
     what it gave at first.
 
     Args:
-        path: The bundle.
+        path: The bundle, or what was read of it.
         backend: As for `lnn_edge.load`, or "all" for every backend that is ready.
         threads: As for `lnn_edge.load`.
         options: As for `lnn_edge.load`; only with a named backend.
@@ -72,11 +72,13 @@ def verify_golden(
         BundleError, BackendUnavailable: As `lnn_edge.load`.
     """
     started = monotonic()
-    bundle = read_bundle(path)
+    bundle = path if isinstance(path, Bundle) else read_bundle(path)
     golden = golden_from_bundle(bundle)
     once, unroll = golden.steps, bundle.manifest.unroll
     if steps is not None and is_whole(steps) and steps < once:
-        raise ValueError(f"`steps` is {steps}, but the golden sequences of '{path}' alone have {once}: pass more")
+        raise ValueError(
+            f"`steps` is {steps}, but the golden sequences of '{bundle.path}' alone have {once}: pass more"
+        )
     if steps is not None:
         whole_number("steps", steps, once, MOST_STEPS)
     total = -(-(steps or once) // unroll) * unroll

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
@@ -374,10 +376,10 @@ class TestArguments:
         refuse(build(), tmp_path, ValueError, f"`{place}` holds a control character", **options)
 
     def test_a_command_of_several_lines_is_kept_on_one(self, tmp_path, monkeypatch):
-        """`python -c` has the program among its arguments."""
-        monkeypatch.setattr("sys.argv", ["-c", "first\nsecond\tthird"])
+        importlib.import_module("lnn_edge.cli.program")  # as that command does
+        monkeypatch.setattr("sys.argv", ["lnn-edge", "first\nsecond", "third"])
         quick_export(build(), tmp_path / "m.lnn")
-        assert manifest_of(tmp_path / "m.lnn").provenance.command == "-c first second third"
+        assert manifest_of(tmp_path / "m.lnn").provenance.command == "lnn-edge 'first second' third"
 
     @pytest.mark.parametrize(
         ("options", "error", "match"),

@@ -178,9 +178,10 @@ def _load(choices: _Choices) -> _Loaded:
 
     runner, started = choices.runner, time.perf_counter()
     # as a program does it, with the self-test
-    model = load(choices.bundle, backend=runner.name, threads=runner.threads, options=runner.options)
+    bundle = read_bundle(choices.bundle)
+    model = load(bundle, backend=runner.name, threads=runner.threads, options=runner.options)
     load_ms = (time.perf_counter() - started) * 1e3
-    step = golden_steps(model, golden_from_bundle(read_bundle(choices.bundle)))
+    step = golden_steps(model, golden_from_bundle(bundle))
     first_us = first_step(step)
     return _Loaded(model, step, machine(), load_ms, first_us)
 

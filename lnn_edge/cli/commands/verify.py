@@ -153,12 +153,13 @@ def _against_model(choices: _Choices, against: str, progress: Progress) -> Expor
     from ...bundle.directory import read_bundle
     from ...export.verify_against import verify_against
 
-    columns = [feature.name for feature in read_bundle(choices.bundle).manifest.streamed[0].features]
+    bundle = read_bundle(choices.bundle)
+    columns = [feature.name for feature in bundle.manifest.streamed[0].features]
     example = load_example(choices.example, columns)
     source = load_source(against, choices.source)
     return verify_against(
         source.module,
-        choices.bundle,
+        bundle,
         example=example,
         step=source.step,
         initial_state=source.initial_state,

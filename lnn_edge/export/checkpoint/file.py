@@ -6,19 +6,21 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 
-from ...tensor_file import content_digest, decode_description
+from ...files import read_whole
+from ...tensor_file import TORCH_KINDS, content_digest, decode_description, header_metadata, kind_of_file, reason_of
 from ..cores.config import CoreConfig, problems
 
 __all__ = ["CHECKPOINT_VERSION", "DESCRIPTION_ENTRY", "Description", "Format", "WeightsFile", "read_weights"]
 
 CHECKPOINT_VERSION = 1
+_MOST_BYTES = 1 << 34  # of weights: more than a device that runs them holds
 DESCRIPTION_ENTRY = "lnn_edge.checkpoint"
 
 
@@ -73,27 +75,20 @@ def read_weights(path: Path) -> WeightsFile:
         ValueError: If it is not a safetensors file, or a checkpoint that is damaged or of a newer format.
         OSError: If it cannot be read.
     """
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"no weights file '{path}'")
-    data = path.read_bytes()
+    data = read_whole(path, "a file of weights", _MOST_BYTES)
     try:
         tensors: dict[str, torch.Tensor] = load(data)
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"'{path}' is not a safetensors file: {error}") from error
-    metadata = _metadata(data)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        ending = ". Name it .pt" if kind_of_file(data[:512]) in TORCH_KINDS else ""
+        raise ValueError(f"'{path}' is not a safetensors file: {reason_of(data, error)}{ending}") from error
+    metadata = header_metadata(data)
     entry = metadata.get(DESCRIPTION_ENTRY)
     if entry is None:
         tensors |= {name: tensors[kept] for name, kept in metadata.items() if name not in tensors and kept in tensors}
     description = None if entry is None else _decoded(entry, tensors, path)
     return WeightsFile(path, tensors, description, hashlib.sha256(data).hexdigest())
-
-
-def _metadata(data: bytes) -> dict[str, str]:
-    """The metadata in the header. safetensors' own `save_model` writes there under which name it kept a tied tensor."""
-    length = int.from_bytes(data[:8], "little")
-    header: dict[str, Any] = msgspec.json.decode(data[8 : 8 + length])
-    metadata: dict[str, str] = header.get("__metadata__") or {}
-    return metadata
 
 
 def _decoded(entry: str, tensors: Mapping[str, torch.Tensor], path: Path) -> Description:

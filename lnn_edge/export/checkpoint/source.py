@@ -224,6 +224,8 @@ def _unpickled(path: Path, weights: str | None, trust_pickle: bool) -> tuple[nn.
         )
     if weights is not None:
         raise ValueError(f"--weights has no place beside the pickled module '{path}'")
+    if path.is_dir():
+        raise IsADirectoryError(f"'{path}' is a directory, expected a file that torch.save wrote. Type: ls {path}")
     if not path.is_file():
         raise FileNotFoundError(f"no file '{path}'")
     sys.path.insert(0, os.getcwd())

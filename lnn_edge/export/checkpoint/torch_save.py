@@ -14,12 +14,12 @@ from typing import Any, TypeGuard
 import torch
 from torch import nn
 
+from ...tensor_file import TORCH_KINDS, kind_of_file
 from ...wording import listed
 
 __all__ = ["loaded_weights", "unpickled"]
 
 _NESTED = ("state_dict", "model_state_dict", "model")  # where training frameworks keep the weights in a checkpoint
-_BEGINNINGS = (b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9")  # what torch.save writes, and wrote before torch 1.6
 _SAVE = "In the training script type: torch.save(model.state_dict(), 'weights.pt')"
 
 
@@ -76,8 +76,12 @@ def _pickle(code: ModuleType | None) -> Any:
 
 
 def _read(path: Path, trust_pickle: bool, code: ModuleType | None) -> Any:
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"no weights file '{path}'")
+    if path.is_dir():
+        raise IsADirectoryError(f"'{path}' is a directory, expected a file of weights. Type: ls {path}")
+    if not path.is_file():
+        raise ValueError(f"'{path}' is a pipe or a device, expected a file of weights")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
@@ -99,10 +103,15 @@ def _read(path: Path, trust_pickle: bool, code: ModuleType | None) -> Any:
 def _wrong_beginning(path: Path) -> str | None:
     """Why torch.save cannot have written a file, `None` if it can have."""
     with path.open("rb") as file:
-        beginning = file.read(16)
-    if not beginning:
-        return "it is empty"
-    return None if beginning.startswith(_BEGINNINGS) else f"it begins with {beginning!r}, as no file of torch.save does"
+        beginning = file.read(512)
+    kind = kind_of_file(beginning)
+    if kind in TORCH_KINDS:
+        return None
+    if kind == "a safetensors file":
+        return "it is a safetensors file. Name it .safetensors"
+    if kind == "a pickle":
+        return "it is a pickle of Python's own, not of torch.save"
+    return f"it is {kind}" if kind else f"it begins with {beginning[:16]!r}, as no file of torch.save does"
 
 
 def _brief(error: Exception) -> str:

@@ -14,7 +14,6 @@ import logging
 import os
 import secrets
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import msgspec
 
 from ...bundle.manifest import encode_json
 from ...errors import BackendUnavailable
+from ...staging import staged
 
 __all__ = ["CacheContents", "EngineCache", "EngineRefused", "cache_contents", "cache_folder"]
 
@@ -256,13 +256,13 @@ def _new_secret(path: Path) -> bytes:
 
 def _replace(path: Path, data: bytes) -> None:
     """Write a file for the user alone, whole or not at all."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+    with staged(path, _make_private) as (temporary, descriptor):
+        with open(descriptor, "wb", closefd=False) as file:
             file.write(data)
             file.flush()
             os.fsync(descriptor)
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+
+
+def _make_private(name: Path) -> int:
+    return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
