@@ -45,7 +45,7 @@ def replay(
     """
     manifest, unroll = model.manifest, model.manifest.unroll
     constants = constants_of(inputs, manifest)
-    stream = model.plain_stream(constants(0))
+    stream = model.plain_stream(constants(0))  # until the first reset
     calls = len(reset) // unroll
     results = {name: np.empty((calls, *shape), np.float32) for name, shape in manifest.results().items()}
     samples = {t.name: _as_caller(inputs[t.name], manifest) for t in manifest.streamed}
@@ -55,7 +55,7 @@ def replay(
     for k in range(calls):
         if reset[k * unroll]:
             first = k * unroll
-            stream.reset(constants=constants(first))
+            stream.reset(constants=constants(int(places[k]) * unroll))
             if start is not None:
                 stream.restore(State({n: v[first].copy() for n, v in start.items()}))
         at = places[k]

@@ -155,8 +155,7 @@ class _GoingOn:
 
     def __init__(self, golden: Golden, bundle: Bundle, step: StepProgram, steps: int, progress: Progress) -> None:
         manifest, once = bundle.manifest, golden.steps
-        few = is_costly(step) and not manifest.constants
-        excited = excite_few_again if few else excite_again
+        excited = excite_few_again if is_costly(step) else excite_again
         more = excited(SampleRequest(manifest.inputs, manifest.time, steps - once, unroll=manifest.unroll, seed=1))
         if manifest.sensitive is not None:
             more = more.cut(manifest.sensitive.holds_steps // manifest.unroll * manifest.unroll)

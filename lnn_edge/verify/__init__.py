@@ -1,9 +1,10 @@
 """The meaning of "equal", and the ways to show it. NumPy alone; only the picture needs matplotlib.
 
-comparison   tolerances with their reasons, and the error figures of one tensor
-samples      what is stepped through, and where sequences begin
-excitation   the samples of a proof, made from recordings and ranges
-few_samples  the same where the encoder is costly: few samples, over and over
-report       what a proof found
-plot         the picture of a proof
+comparison            tolerances with their reasons, and the error figures of one tensor
+samples               what is stepped through, and where sequences begin
+excitation            the samples of a proof, made from recordings and ranges
+few_samples           the same where the encoder is costly: few samples, over and over
+few_beside_constants  the same where inputs are given once per sequence
+report                what a proof found
+plot                  the picture of a proof
 """

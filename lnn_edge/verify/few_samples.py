@@ -16,6 +16,7 @@ from ..bundle.encoder import is_costly
 from ..bundle.program import StepProgram
 from ..bundle.spec import Tensor
 from .excitation import excite, excite_again
+from .few_beside_constants import few_again_beside_constants, few_beside_constants
 from .samples import Excitation, SampleRequest
 
 __all__ = ["FEW", "excite_affordably", "excite_few", "excite_few_again"]
@@ -29,20 +30,21 @@ def excite_affordably(step: StepProgram, request: SampleRequest) -> Excitation:
     Raises:
         ValueError: As `excite`.
     """
-    # a constant stays the same in a sequence, which an order of samples does not
-    chosen = excite_few if is_costly(step) and not any(t.constant for t in request.tensors) else excite
-    return chosen(request)
+    return (excite_few if is_costly(step) else excite)(request)
 
 
 def excite_few(request: SampleRequest) -> Excitation:
     """Build samples as `excite` does, for as many steps, of few different ones.
 
     Each segment begins with all samples of its kind, once each, in a seeded order; the next order follows, and so on.
-    Times and resets are those of `excite`. Calls of several samples stay together.
+    Times and resets are those of `excite`. Calls of several samples stay together. Beside constants each sequence
+    begins with samples of its own, see `few_beside_constants`.
 
     Raises:
         ValueError: As `excite`.
     """
+    if any(t.constant for t in request.tensors):
+        return few_beside_constants(request, FEW)
     recorded, rows = request.recorded, request.rows
     lengths = None if recorded is None else [len(own) for own in recorded[request.tensors[0].name]]
     numbers = None if lengths is None else {"number": [np.zeros((n, rows, 1)) for n in lengths]}
@@ -54,6 +56,8 @@ def excite_few(request: SampleRequest) -> Excitation:
 
 def excite_few_again(request: SampleRequest) -> Excitation:
     """Build samples as `excite_again` does, for as many steps, of few different ones."""
+    if any(t.constant for t in request.tensors):
+        return few_again_beside_constants(request, 2 * FEW * request.unroll)
     long = excite_again(dataclasses.replace(request, tensors=(_number(request.rows),)))
     few = excite_again(dataclasses.replace(request, steps=min(request.steps, 2 * FEW * request.unroll)))
     return _over_and_over(few, long, request)

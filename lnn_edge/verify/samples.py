@@ -129,15 +129,21 @@ class Excitation:
         return Distinct(different_samples(self.inputs, self.order), len(self.beginnings(unroll)))
 
     def beginnings(self, unroll: int = 1) -> Array:
-        """Steps at which each segment begins, until all of its samples have come: whole calls."""
+        """Steps at which each segment begins, until all of its samples have come: whole calls.
+
+        Of each sequence that brings new samples, until all of its own have come; the others are left out.
+        """
         if self.order is None:
             return np.arange(self.steps)
         found = []
         for _, start, stop in self.segments or (("", 0, self.steps),):
-            own = self.order[start:stop]
-            last = max(int(np.argmax(own == number)) for number in np.unique(own))
-            count = max(_FEWEST, last + 1)
-            found.append(np.arange(start, min(stop, start + -(-count // unroll) * unroll)))
+            new = np.zeros(stop - start, bool)
+            new[np.unique(self.order[start:stop], return_index=True)[1]] = True
+            for part in self.pick(np.arange(start, stop)).sequences():
+                places = np.flatnonzero(new[part])
+                if len(places):
+                    count = -(-max(_FEWEST, int(places[-1]) + 1) // unroll) * unroll
+                    found.append(start + np.arange(part.start, min(part.stop, part.start + count)))
         return np.concatenate(found)
 
     def cut(self, longest: int) -> Excitation:

@@ -42,26 +42,25 @@ def cut_graph(model: onnx.ModelProto, late: Sequence[str], batch: int) -> GraphP
     """
     graph = shape_inference.infer_shapes(model, strict_mode=True).graph
     known = {value.name: value.type.tensor_type for value in (*graph.value_info, *graph.input, *graph.output)}
-    behind = _depending(graph.node, set(late))
+    behind, inputs = _depending(graph.node, set(late)), {value.name for value in graph.input}
     while True:
         handed = _handed_over(graph, behind)
-        unfit = [name for name in handed if not _fits(known[name], batch)]
+        unfit = [name for name in handed if name not in inputs and not _fits(known[name], batch)]
         if not unfit:
             break
         makers = {output for node in graph.node if set(node.output) & set(unfit) for output in node.output}
         behind = _depending(graph.node, behind | makers)
     early = [node for node in graph.node if not behind & set(node.output)]
     rest = [node for node in graph.node if behind & set(node.output)]
-    given = {value.name for value in graph.input}
     own = [value.name for value in graph.output if value.name not in behind]
-    made = [name for name in handed if name not in given]
+    made = [name for name in handed if name not in inputs]
     outputs = [value.name for value in graph.output if value.name in behind]
     if not early or not made or len(own) == len(graph.output):
         return None
     halves = [name for name in made if known[name].elem_type == TensorProto.FLOAT16]
     taken = [value.name for value in graph.input if value.name in handed or value.name in late]
     return GraphParts(
-        _part(model, early, _used(early, given), [*own, *(n for n in made if n not in own)], known, written=halves),
+        _part(model, early, _used(early, inputs), [*own, *(n for n in made if n not in own)], known, written=halves),
         _part(model, rest, [*taken, *made], outputs, known, read=halves),
     )
 

@@ -134,5 +134,7 @@ def _tensor(value: onnx.ValueInfoProto, center: tuple[float, ...] = ()) -> Tenso
 
 def _calls(inputs: Results, manifest: Manifest) -> Results:
     """Samples as the graph takes them, call by call."""
-    unroll = manifest.unroll
-    return inputs if unroll == 1 else {n: unroll_blocks_from_samples(v, unroll) for n, v in inputs.items()}
+    unroll, constants = manifest.unroll, {t.name for t in manifest.constants}
+    if unroll == 1:
+        return inputs
+    return {n: v[::unroll] if n in constants else unroll_blocks_from_samples(v, unroll) for n, v in inputs.items()}

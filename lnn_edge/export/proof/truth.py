@@ -140,7 +140,11 @@ def _interpreted(step: StepProgram, dtype: str, samples: Excitation, progress: P
 
 def _whole(model: Trained, part: Excitation, time: Time) -> Known:
     """One segment; of samples that come over and over, until all have come."""
-    return model.whole(part if part.order is None else part.pick(part.beginnings()).unfolded(), time)
+    if part.order is None:
+        return model.whole(part, time)
+    index = part.beginnings()
+    known = model.whole(part.pick(index).unfolded(), time)
+    return {name: (index[steps], values) for name, (steps, values) in known.items()}
 
 
 def _stepped(model: Trained, part: Excitation, time: Time) -> Results:
