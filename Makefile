@@ -10,7 +10,7 @@ CELL ?= cfc
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint types unit test-hostile device-lowest device-jetpack6 build/bundles bench mutations clean
+.PHONY: demo test lint types unit test-hostile device-lowest device-jetpack6 build/bundles build/wheel bench mutations clean
 
 demo: .venv/ready
 	$(BIN)/python examples/imu_activity.py --cell $(CELL) --output build/demo-$(CELL)
@@ -37,10 +37,10 @@ DEVICE_TESTS := tests/runtime/test_old_bundles.py tests/runtime/test_loading.py 
 	inspect.py doctor.py usage.py os_errors.py paths.py closed_streams.py)
 LOWEST = $(shell sed -n '/^dependencies = \[/,/^\]/s/^ *"\(.*\)>=\(.*\)",/\1==\2/p' pyproject.toml)
 
-device-lowest: build/bundles
+device-lowest: build/bundles build/wheel
 	$(call device,build/device-lowest,$(LOWEST))
 
-device-jetpack6: build/bundles
+device-jetpack6: build/bundles build/wheel
 	$(call device,build/device-jetpack6,'onnxruntime==1.23.*')
 
 define device
@@ -49,16 +49,20 @@ define device
 	LNN_EDGE_TEST_BUNDLES=$(CURDIR)/build/bundles $(1)/bin/python -m pytest -n 2 $(DEVICE_TESTS)
 endef
 
+# One for all that a run of make installs, whose lanes take the same sources.
+build/wheel: .venv/ready-dev
+	rm -rf $@
+	$(PIP) wheel --no-deps --no-build-isolation -w $@ .
+
 define installed
 	$(PYTHON310) -m venv --clear --without-pip $(1)
-	$(PIP) wheel --no-deps --no-build-isolation -w $(1)/wheel .
-	$(PIP) --python $(1)/bin/python install $(1)/wheel/*.whl $(2)
+	$(PIP) --python $(1)/bin/python install build/wheel/*.whl $(2)
 endef
 
 # Mutated bundles, kills and signals by the ten thousand, on the newest onnxruntime and on the newest for Python 3.10.
 HOSTILE ?=
 
-test-hostile: build/bundles
+test-hostile: build/bundles build/wheel
 	$(call installed,build/hostile-310,'onnxruntime==1.23.2' onnx)
 	$(BIN)/python tests/support/hostile.py build/bundles $(HOSTILE)
 	build/hostile-310/bin/python tests/support/hostile.py build/bundles $(HOSTILE)
