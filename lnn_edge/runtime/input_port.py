@@ -12,8 +12,8 @@ from numpy import isfinite, ndarray  # names of their own: two attribute look-up
 from ..arrays import Array, plain_array
 from ..bundle.spec import Tensor
 from ..errors import ModelWarning, NonFiniteError
-from ..remarks import warn_caller
 from ..named import column_names, matched
+from ..remarks import warn_caller
 from ..wording import choices, listed
 
 __all__ = ["InputPort", "by_name", "describe_shape", "feature_label", "input_port", "named_values"]
