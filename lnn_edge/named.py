@@ -29,7 +29,7 @@ def column_names(value: Any) -> list[Any] | None:
     Raises:
         ValueError: If names have several levels.
     """
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and not hasattr(value, "tocsr"):  # a sparse matrix may be a dict of places
         return list(value)
     if isinstance(value, tuple):
         return list(getattr(value, "_fields", ())) or None

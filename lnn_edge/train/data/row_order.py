@@ -5,7 +5,6 @@ Rows are taken one after the other as they stand. Where an index says otherwise,
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from ...arrays import Array
 from ...errors import ModelWarning
 from ...named import is_permuted, is_time_name, row_labels
+from ...remarks import warn_caller
 from ...times import unit_of_name
 
 __all__ = ["index_of_each", "warn_of_axes", "warn_of_other_order", "warn_of_times"]
@@ -46,11 +46,10 @@ def warn_of_other_order(value: Any, rows: Sequence[Any] | None, what: str) -> No
     own = index_of_each(value)
     for one, other in zip(own or (), rows or (), strict=False):
         if is_permuted(one, other):
-            warnings.warn(
+            warn_caller(
                 f"the index of {what} holds the labels of X in another order, and rows are taken by their place. Type: "
                 f"{what}.loc[X.index], or {what}.to_numpy() if the place is right",
                 ModelWarning,
-                stacklevel=5,
             )
             return
 
@@ -68,7 +67,7 @@ def warn_of_times(rows: Sequence[Any] | None, *, timed: bool) -> None:
     for index in rows or ():
         remark = _remark(index, timed)
         if remark is not None:
-            warnings.warn(f"{remark}, and samples are taken one after the other as they stand", ModelWarning, 5)
+            warn_caller(f"{remark}, and samples are taken one after the other as they stand", ModelWarning)
             return
 
 
@@ -131,9 +130,8 @@ def warn_of_axes(X: Array) -> None:  # noqa: N803
         return
     along_time, along_features = (float(np.abs(np.diff(X, axis=axis)).mean(dtype=np.float64)) for axis in (1, 2))
     if along_features < along_time * (_ALIKE if features >= 4 * steps else _SMOOTH):
-        warnings.warn(
+        warn_caller(
             f"X has shape {X.shape}, which is read as (sequences, time, features): {steps} steps of {features} "
             "features each. If it is (cases, channels, time), type: X.transpose(0, 2, 1)",
             ModelWarning,
-            stacklevel=5,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from sklearn.utils.validation import check_array, check_consistent_length, colum
 from ...arrays import Array
 from ...errors import ModelWarning
 from ...named import column_names, matched, names_differ, refuse_masked
+from ...remarks import warn_caller
 from .row_order import warn_of_other_order
 from .sequences import Sequences, as_array, by_label
 
@@ -219,11 +219,10 @@ def _warn_of_amounts(classes: Array) -> None:
     """
     running = len(classes) <= _MANY and int(classes[-1]) - int(classes[0]) == len(classes) - 1
     if len(classes) > _SOME and not running:
-        warnings.warn(
+        warn_caller(
             f"y holds {len(classes)} different whole numbers, from {classes[0]} to {classes[-1]}, which are taken as "
             "classes. Type: task='regression', or y.astype(float), if they are amounts; task='classification' if not",
             ModelWarning,
-            stacklevel=4,
         )
 
 
