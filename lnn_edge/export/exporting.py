@@ -39,7 +39,7 @@ from .graph.builder import graph_facts
 from .named_example import example_by_names
 from .proof.length import FULL_PROOF, ProofLength
 from .proof.sensitivity import FEWEST_STEPS, samples_that_hold, sensitivity
-from .proof.truth import Truth, interpret, truth_from_model
+from .proof.truth import Truth, interpret_where_finite, truth_from_model
 from .proven_bundle import PENDING, Draft, stored_program, write_proven
 from .provenance import make_provenance
 from .reading import Reading, read_model
@@ -248,7 +248,7 @@ def _truth(
     request: ExportRequest, reading: Reading, step: StepProgram, samples: Excitation
 ) -> tuple[Truth, Sensitive | None]:
     """What the model gives for the samples, in sequences that float32 holds; and how it amplifies disturbances."""
-    computed = interpret(step, samples, request.progress)
+    samples, computed = interpret_where_finite(step, samples, reading.inputs, reading.recorded, request.progress)
     sensitive = sensitivity(step, samples, *computed)
     known: tuple[Results, Results] | None = computed
     if sensitive is not None and _holds(request, sensitive):

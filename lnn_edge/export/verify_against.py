@@ -28,12 +28,12 @@ from .forward.scaling import Scale, Scaling, by_tensor, parse_scaling
 from .named_example import columns_of, example_by_names
 from .proof.length import FULL_PROOF
 from .proof.prove import prove
-from .proof.truth import truth_from_model
+from .proof.truth import interpret_where_finite, truth_from_model
 from .recordings import examples
 from .torch_settings import usual_torch
 from .trained.open import open_module
 from .trained.probabilities import WithProbabilities
-from .trained.protocol import Trained
+from .trained.protocol import Results, Trained
 
 __all__ = ["verify_against"]
 
@@ -113,9 +113,12 @@ def verify_against(
         manifest.inputs, manifest.time, steps, recorded, unroll=manifest.unroll, least=FULL_PROOF.least
     )
     samples = excite_affordably(program, wanted)
+    samples, known = interpret_where_finite(program, samples, manifest.inputs, recorded, progress)
+    computed: tuple[Results, Results] | None = known
     if manifest.sensitive is not None:
         samples = samples.cut(manifest.sensitive.holds_steps // manifest.unroll * manifest.unroll)
-    truth = truth_from_model(trained, program, samples, manifest.time, progress)
+        computed = None
+    truth = truth_from_model(trained, program, samples, manifest.time, progress, computed)
     report = prove(bundle, models, truth, progress, started)
     golden = golden_from_bundle(bundle)
     readouts = [row for model in models for row in compare_readouts(model, golden, program)]

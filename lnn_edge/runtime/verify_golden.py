@@ -23,6 +23,7 @@ from ..reference.interpreter import Interpreter
 from ..verify.comparison import EXACT, TORCH, Comparison, compare, versus
 from ..verify.excitation import DT_REGIMES, excite_again
 from ..verify.few_samples import excite_few_again
+from ..verify.grounds import finite_ground
 from ..verify.report import Curve, ExportReport, curves_from_results
 from ..verify.samples import Distinct, Excitation, SampleRequest, different_samples
 from .closed_loop import replay_progress
@@ -159,8 +160,16 @@ class _GoingOn:
         more = excited(SampleRequest(manifest.inputs, manifest.time, steps - once, unroll=manifest.unroll, seed=1))
         if manifest.sensitive is not None:
             more = more.cut(manifest.sensitive.holds_steps // manifest.unroll * manifest.unroll)
-        exact, rounded = (_interpreted(step, more, dtype, progress) for dtype in ("float64", "float32"))
-        self.samples = _joined(golden, more, rounded, exact)
+
+        def computed(samples: Excitation) -> tuple[dict[str, Array], dict[str, Array]]:
+            return (
+                _interpreted(step, samples, "float64", progress),
+                _interpreted(step, samples, "float32", progress),
+            )
+
+        proven = {tensor.name: [golden.inputs[tensor.name]] for tensor in manifest.inputs}
+        more, (exact, rounded), _ = finite_ground(more, manifest.inputs, proven, computed)
+        self.samples = _joined(golden, more, rounded, dict(exact))
         self.order = None if more.order is None else np.concatenate([np.arange(once), once + more.order])
         self._known = [("golden", 0, once)]
         self._further = [(name, once + start, once + stop) for name, start, stop in more.segments]

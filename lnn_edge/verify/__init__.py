@@ -5,6 +5,7 @@ samples               what is stepped through, and where sequences begin
 excitation            the samples of a proof, made from recordings and ranges
 few_samples           the same where the encoder is costly: few samples, over and over
 few_beside_constants  the same where inputs are given once per sequence
+grounds               narrower samples, where a model has no result for the others
 report                what a proof found
 plot                  the picture of a proof
 """

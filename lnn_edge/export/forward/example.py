@@ -14,7 +14,7 @@ from ...arrays import Array
 from ...bundle.spec import Dtype, Tensor
 from .scaling import Scale, Scaling
 
-__all__ = ["Example", "ForwardError", "first_that_works", "varied"]
+__all__ = ["Example", "ForwardError", "first_that_works", "folded", "varied"]
 
 _Way = TypeVar("_Way")
 _Found = TypeVar("_Found")
@@ -68,10 +68,14 @@ class Example:
 
         Whole numbers are int64 but for frames, of uint8.
         """
+        return self.shaped(tensor, self.taken(tensor, values))
+
+    def taken(self, tensor: Tensor, values: Array) -> torch.Tensor:
+        """The same as the graph takes them."""
         if tensor.center:
             values = values - np.array(tensor.center)
         given = torch.from_numpy(np.array(values, tensor.dtype))
-        return self.shaped(tensor, given.long() if tensor.dtype == "int32" else given)
+        return given.long() if tensor.dtype == "int32" else given
 
     def shaped(self, tensor: Tensor, values: torch.Tensor) -> torch.Tensor:
         """The same for what the graph takes, (rows, *shape)."""
@@ -91,6 +95,15 @@ def varied(values: Array, factor: float, center: Sequence[float] = ()) -> Array:
     whole = (exact == np.rint(exact)).all(axis=0)
     mirrored = exact.min(axis=0) + exact.max(axis=0) - exact
     return np.where(whole, mirrored, factor * exact).astype(values.dtype)
+
+
+def folded(values: Array, recorded: Array) -> Array:
+    """Samples, (steps, ...), mirrored at the lowest and the highest that was recorded until they lie between."""
+    low, high = (side.astype(np.float64) for side in (recorded.min(axis=0), recorded.max(axis=0)))
+    width = np.where(high > low, high - low, 1.0)
+    inside = low + np.abs((values - low + width) % (2 * width) - width)
+    mirrored: Array = np.clip(np.where(high > low, inside, low), low, high).astype(values.dtype)
+    return mirrored
 
 
 def first_that_works(ways: Sequence[_Way], tried: Callable[[_Way], _Found]) -> _Found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -12,14 +12,16 @@ import torch
 
 from ...arrays import Array
 from ...bundle.program import StepProgram
-from ...bundle.spec import Readout, Time
-from ...errors import VerificationError
+from ...bundle.spec import Readout, Tensor, Time
+from ...errors import ExportWarning, VerificationError
 from ...progress import Progress
 from ...reference.closed_loop import interpreted
 from ...reference.interpreter import Interpreter
+from ...remarks import warn_caller
 from ...runtime.readouts import read_out
 from ...verify.comparison import COMPUTABLE, EXACT, TORCH, Comparison, compare, largest_error, versus
 from ...verify.excitation import SINGLE_STEPS
+from ...verify.grounds import finite_ground
 from ...verify.samples import Excitation
 from ..forward.forward import Known
 from ..torch_settings import one_thread
@@ -34,6 +36,7 @@ __all__ = [
     "Truth",
     "check_causal",
     "interpret",
+    "interpret_where_finite",
     "truth_from_model",
 ]
 
@@ -106,6 +109,36 @@ def interpret(step: StepProgram, samples: Excitation, progress: Progress) -> tup
     return _interpreted(step, "float64", samples, progress), _interpreted(step, "float32", samples, progress)
 
 
+def interpret_where_finite(
+    step: StepProgram,
+    samples: Excitation,
+    tensors: Sequence[Tensor],
+    recorded: Mapping[str, Sequence[Array]] | None,
+    progress: Progress,
+) -> tuple[Excitation, tuple[Results, Results]]:
+    """The samples of a proof on which a program is finite, and what `interpret` gives for them.
+
+    Where it is not finite on samples that export made up, these are drawn more narrowly; see `finite_ground`.
+
+    Warns:
+        ExportWarning: If they were.
+    """
+
+    def computed(some: Excitation) -> tuple[Results, tuple[Results, Results]]:
+        exact, rounded = interpret(step, some, progress)
+        return exact | {f"{name}, rounded": value for name, value in rounded.items()}, (exact, rounded)
+
+    found, (_, results), ground = finite_ground(samples, tensors, recorded, computed)
+    if ground:
+        warn_caller(
+            "the model has no finite result on samples that export made up beyond the example, such as zeros, negative "
+            f"or very large numbers, so it was proven {ground}. On the device such samples are refused only once the "
+            "step has failed: give limits, inputs=[Feature(name, limits=(low, high))]",
+            ExportWarning,
+        )
+    return found, results
+
+
 @one_thread()
 def truth_from_model(
     model: Trained,
@@ -157,10 +190,11 @@ def _check_steps(stepped: Results, samples: Excitation) -> None:
             bad = np.argwhere(~np.isfinite(values[start:stop]))
             if len(bad):
                 value = values[start:stop][tuple(bad[0])]
+                whose = "those of the example" if segment == "recorded" else "made up by export"
                 raise VerificationError(
-                    f"'{name}' of the model is {value} at step {bad[0][0]} of the {segment} inputs. Torch itself "
-                    "cannot step this model on them, so no step can be proven equal to it: the training diverged, "
-                    "nothing kept the model's parameters in bounds, or the inputs need limits: "
+                    f"'{name}' of the model is {value} at step {bad[0][0]} of the {segment} inputs ({whose}). Torch "
+                    "itself cannot step this model on them, so no step can be proven equal to it: the training "
+                    "diverged, nothing kept the model's parameters in bounds, or the inputs need limits: "
                     "inputs=[Feature(name, limits=(low, high))]"
                 )
 
@@ -203,12 +237,15 @@ def check_causal(model: Trained, samples: Excitation, time: Time, first: int = F
             what it gives is not finite, or another each time it is called.
     """
     short = samples.pick(np.arange(first))
+    recorded = not samples.segments or samples.segments[0][0] == "recorded"
+    whose = "the example" if recorded else "the random samples that export made up"
     stepped = model.stepped(short, time)
     for name, values in stepped.items():
         bad = np.argwhere(~np.isfinite(values))
         if len(bad):
+            _refuse_single_samples(model, short, time, name, values)
             raise ValueError(
-                f"'{name}' of the model is {values[tuple(bad[0])]} at step {bad[0][0]} of the example: the training "
+                f"'{name}' of the model is {values[tuple(bad[0])]} at step {bad[0][0]} of {whose}: the training "
                 "diverged, a buffer such as the statistics of a BatchNorm is damaged, the samples are not in the units "
                 "of the training, or the forward leaves out samples and so has none of one: write it for any length"
             )
@@ -221,6 +258,20 @@ def check_causal(model: Trained, samples: Excitation, time: Time, first: int = F
             raise ValueError(
                 f"output '{name}' at step {found.first_over}: torch stepped and torch on the whole sequence differ by "
                 f"{found.max_abs:.1e}, so {model.why_unequal}"
+            )
+
+
+def _refuse_single_samples(model: Trained, samples: Excitation, time: Time, name: str, stepped: Array) -> None:
+    """Refuse a model that is finite on several samples at once, and has no result for the same ones by one."""
+    for places, values in [model.whole(samples, time)[name]] if model.readout is None else []:
+        known = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+        bad = known & ~np.isfinite(stepped[places].reshape(len(places), -1)).all(axis=1)
+        if bad.any():
+            raise ValueError(
+                f"'{name}' of the model is finite on the example when it is called on all of it, and not when it is "
+                f"stepped, first at step {places[bad][0]}: it computes something of several samples that one alone "
+                "does not have, such as a spread over time (std, var). Normalise with fixed numbers, such as those of "
+                "the training data, or keep what it needs in a state: step=function (--step NAME)"
             )
 
 

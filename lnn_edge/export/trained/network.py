@@ -81,7 +81,8 @@ class TrainedNetwork:
         if not attributes.names:
             self._find_look_back()
         named = dict(zip(self._layers, self.core_maths, strict=True))
-        self._traced = TracedStep(self._module, self._traced_sample, self.inputs, self.states, named)
+        taken = [example.taken(t, rows[t.name]) for t in self.inputs]
+        self._traced = TracedStep(self._module, self._traced_sample, self.inputs, self.states, named, taken)
         self.readout = self._pooling()
 
     @property

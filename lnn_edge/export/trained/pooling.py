@@ -12,6 +12,7 @@ from ...bundle.spec import Readout, Tensor, Time
 from ...runtime.readouts import LAST, read_out, readout_text
 from ...verify.samples import Excitation
 from ...wording import listed
+from ..forward.example import folded
 from ..forward.forward import Known, Leaf
 from .protocol import Trained
 
@@ -83,10 +84,20 @@ def steps_as_called(model: Trained, recording: Mapping[str, Array], steps: int) 
 
 
 def _both(model: Trained, recording: Mapping[str, Array], steps: int, *, varied: bool = True) -> _Both:
-    """Outputs called whole and stepped, on samples that may differ from one another, and where sequences begin."""
+    """Outputs called whole and stepped, on samples that may differ from one another, and where sequences begin.
+
+    Where these give what is not finite, they are taken between the lowest and the highest that was recorded.
+    """
+    both = _compared(model, recording, steps, varied=varied, inside=False)
+    if both.finite or not varied:
+        return both
+    return _compared(model, recording, steps, varied=True, inside=True)
+
+
+def _compared(model: Trained, recording: Mapping[str, Array], steps: int, *, varied: bool, inside: bool) -> _Both:
     gain = np.random.default_rng(0).uniform(0.5, 1.5, steps) if varied else np.ones(steps)
     inputs = {
-        t.name: _differing(np.resize(recording[t.name], (steps, *recording[t.name].shape[1:])), t, gain)
+        t.name: _differing(np.resize(recording[t.name], (steps, *recording[t.name].shape[1:])), t, gain, inside)
         for t in model.inputs
     }
     first = np.zeros(steps, np.uint8)
@@ -97,15 +108,14 @@ def _both(model: Trained, recording: Mapping[str, Array], steps: int, *, varied:
     return _Both(known, stepped, first)
 
 
-def _differing(rows: Array, tensor: Tensor, gain: Array) -> Array:
+def _differing(rows: Array, tensor: Tensor, gain: Array, inside: bool) -> Array:
     """Samples of which no two are equal, if they are numbers that may be of any size."""
     if tensor.constant or tensor.dtype != "float32":
         return rows
     spread = gain.reshape(-1, *[1] * (rows.ndim - 1))
-    if tensor.center:
-        others: Array = np.array(tensor.center) + (rows - np.array(tensor.center)) * spread
-        return others
-    return (rows * spread).astype(np.float32)
+    center = np.array(tensor.center or 0.0)
+    others: Array = (center + (rows - center) * spread).astype(np.float64 if tensor.center else np.float32)
+    return folded(others, rows) if inside else others
 
 
 def _candidates() -> Iterator[Readout]:

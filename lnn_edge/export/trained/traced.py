@@ -31,6 +31,7 @@ class TracedStep(nn.Module):
         inputs: The inputs.
         states: The states.
         cores: The maths of the cores by name, in the order of the numbers under which they are opaque.
+        example: Samples of the user's, (T, *shape) by input as the step takes them.
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class TracedStep(nn.Module):
         inputs: Sequence[Tensor],
         states: Sequence[StatePair],
         cores: Mapping[str, LiquidCore | RecurrentCore],
+        example: Sequence[torch.Tensor] = (),
     ) -> None:
         super().__init__()
         self.inner = module
         self._one_sample = one_sample
         self._inputs, self._states = tuple(inputs), tuple(states)
         self._cores = list(cores.items())
+        self._example = tuple(example)
         self._weights = HiddenWeights([module.get_submodule(name) for name in cores])
 
     def forward(self, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -77,17 +80,26 @@ class TracedStep(nn.Module):
     def _mixes_rows(self, rows: int, timed: bool) -> bool:
         """Whether several rows at once give another result than each alone; code that takes one row only does not."""
         draws = torch.Generator().manual_seed(0)
-        given = [_sample(tensor, rows, draws) for tensor in self._inputs]
-        given += [torch.randn(state.shape, generator=draws) for state in self._states]
-        given += [torch.ones(rows, 1)] if timed else []
+        beside = [torch.randn(state.shape, generator=draws) for state in self._states]
+        beside += [torch.ones(rows, 1)] if timed else []
+        pairs = self._rows_apart([_sample(tensor, rows, draws) for tensor in self._inputs], beside)
+        if self._example and not all(bool(alone.isfinite().all()) for _, alone in pairs):
+            # the model has no result for numbers such as these
+            pairs = self._rows_apart([own[torch.arange(rows) * 7 % len(own)] for own in self._example], beside)
+        return any(
+            a.shape == b.shape and not torch.allclose(a, b, rtol=1e-4, atol=1e-4, equal_nan=True) for a, b in pairs
+        )
+
+    def _rows_apart(self, samples: Tensors, beside: Tensors) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Each result of several rows at once, and of each alone; none where the code takes one row only."""
+        given = [*samples, *beside]
         with torch.no_grad():
             try:
                 together = self(*given)
             except Exception:
-                return False
-            alone = [self(*(value[row : row + 1] for value in given)) for row in range(rows)]
-        pairs = [(whole, torch.cat(parts)) for whole, parts in zip(together, zip(*alone, strict=True), strict=True)]
-        return any(a.shape == b.shape and not torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in pairs)
+                return []
+            alone = [self(*(value[row : row + 1] for value in given)) for row in range(len(given[0]))]
+        return [(whole, torch.cat(parts)) for whole, parts in zip(together, zip(*alone, strict=True), strict=True)]
 
     def _trace(self, timed: bool) -> torch.export.ExportedProgram:
         arguments = [torch.zeros(1, *t.shape[1:], dtype=_TYPES[t.dtype]) for t in self._inputs]

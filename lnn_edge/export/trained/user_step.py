@@ -87,7 +87,8 @@ class TrainedStep:
         self._known = [] if self._forward is None else self._forward_leaves(self._forward, few)
         parts = find_parts(self._module)
         self._patcher, named = CorePatcher(parts, self._maths), dict(zip(parts, self._maths, strict=True))
-        self._traced = TracedStep(self._module, self._traced_sample, self.inputs, self.states, named)
+        taken = [example.taken(t, few[t.name]) for t in self.inputs]
+        self._traced = TracedStep(self._module, self._traced_sample, self.inputs, self.states, named, taken)
 
     @property
     def fixed_number(self) -> str:

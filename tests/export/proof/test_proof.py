@@ -232,10 +232,10 @@ class TestLongRuns:
         assert report.passed
         assert report.steps == 17_500
         assert list(phases) == [
-            "torch, whole sequences",
-            "torch, stepped",
             "step program, float64",
             "step program, float32",
+            "torch, whole sequences",
+            "torch, stepped",
             "onnxruntime, closed loop",
         ]
         assert all(done == sorted(set(done)) for done in phases.values())

@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 from ....arrays import Array
 from ....bundle.spec import Tensor
 from ....wording import plural
+from ...forward.example import folded
 from ...forward.forward import Leaf
 from ..kept_states import KeptStates
 
@@ -117,9 +118,12 @@ class Looking:
     ) -> None:
         self._called, self._kept, self._leaves, self._recording = called, kept, leaves, recording
         self._inputs = inputs
+        self._inside = False  # whether other samples must stay between the lowest and the highest that was recorded
 
     def around(self) -> bool:
         """Whether something depends on other samples than its own: a quick look, over a few samples."""
+        ordinary = self._samples(_FEW)
+        self._inside = not (self._is_finite(ordinary) and self._is_finite(self._others(ordinary, slice(0, None))))
         outputs, inputs, _ = self._changed(_FEW, slice(0, 1))
         *_, pooled = self._changed(_FEW, slice(0, _FEW - 1))
         return any((own[1:] > _CLOSE).any() for own in (*outputs, *inputs)) or any(pooled)
@@ -129,7 +133,10 @@ class Looking:
         return self._finite(_FEW) and not self._finite(1)
 
     def _finite(self, length: int) -> bool:
-        return all(bool(np.isfinite(own).all()) for values in self._values(self._samples(length)) for own in values)
+        return self._is_finite(self._samples(length))
+
+    def _is_finite(self, samples: Mapping[str, Array]) -> bool:
+        return all(bool(np.isfinite(own).all()) for values in self._values(samples) for own in values)
 
     def sight(self) -> Sight:
         """How far everything sees, the furthest of all; over fewer samples where the forward does not take many."""
@@ -169,11 +176,7 @@ class Looking:
     def _changed(self, length: int, part: slice) -> tuple[list[Array], list[Array], list[bool]]:
         """How outputs and inputs of cores change with a part of the samples, by place; whether outputs without do."""
         one = self._samples(length)
-        other = {name: value.copy() for name, value in one.items()}
-        for tensor in self._inputs:
-            if not tensor.constant:
-                value = other[tensor.name]
-                value[part] = _another(tensor, value[part], self._recording[tensor.name])
+        other = self._others(one, part)
         (outputs, inputs), (others, other_inputs) = self._values(one), self._values(other)
         differ = [_apart(a, b) for a, b in zip(outputs, others, strict=True)]
         placed = [leaf.time_axis is not None for leaf in self._leaves]
@@ -182,6 +185,16 @@ class Looking:
             [_apart(a, b) for a, b in zip(inputs, other_inputs, strict=True)],
             [bool((own > _CLOSE).any()) for own, placed_ in zip(differ, placed, strict=True) if not placed_],
         )
+
+    def _others(self, samples: Mapping[str, Array], part: slice) -> dict[str, Array]:
+        """The same samples, but for some that are others."""
+        other = {name: value.copy() for name, value in samples.items()}
+        for tensor in self._inputs:
+            if not tensor.constant:
+                value, recorded = other[tensor.name], self._recording[tensor.name]
+                changed = _another(tensor, value[part], recorded)
+                value[part] = folded(changed, recorded) if self._inside and tensor.dtype == "float32" else changed
+        return other
 
     def _counts(self, many: int) -> bool:
         """Whether samples that are all alike give values that are not, inside of what padding at the ends changes."""
@@ -214,6 +227,7 @@ class Looking:
             elif not tensor.constant:
                 center = np.array(tensor.center or 0.0, rows.dtype)
                 own = center + (own - center) * gain.reshape(-1, *[1] * (rows.ndim - 1))
+                own = folded(own, rows) if self._inside else own
             samples[tensor.name] = own
         return samples
 
