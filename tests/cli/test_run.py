@@ -328,7 +328,7 @@ def test_run_says_that_a_model_of_windows_keeps_its_state(call, cfc_copy):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--window", "0"), "`window` is 0, expected 1 to 65536 samples"),
+        (("--window", "0"), "--window: expected a whole number from 1 to 65,536, got '0'"),
         (("--window", "4", "--every", "5"), "`every` is 5, expected 1 to 4 samples, the length of a window"),
         (("--every", "5"), "`every` is 5, but it has a meaning only with `window`"),
     ],

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from bundles import INPUTS
+from bundles import INPUTS, manifest_of
 from command_line import csv_text, samples, streamed, table
 
 HEAD = ",".join([*INPUTS, "note"]) + "\n"
@@ -210,3 +210,12 @@ def test_a_recording_whose_first_row_is_over_its_limit_begins_with_the_next(call
     assert code == 0
     np.testing.assert_array_equal(np.array([row[1:] for row in table(out)[1]], np.float32), expected)
     assert "6 samples in 2 recordings, 1 bad row skipped" in err
+
+
+def test_a_first_line_that_is_no_header(call, cfc_bundle, tmp_path):
+    columns = ",".join(f.name for f in manifest_of(cfc_bundle).streamed[0].features)
+    path = tmp_path / "walk.csv"
+    path.write_text(f"# recorded\n{columns}\n")
+    code, _, err = call("run", cfc_bundle, "--input", path)
+    assert code == 2
+    assert "begins with a comment, '# recorded', expected a header. To leave comments out, type: sed" in err

@@ -1,6 +1,7 @@
 """The recurrent cores in a model: found, read, and called as their authors call them.
 
 maths      what a core computes, apart from any module
+copying    deep copies, whatever training has left on a module
 find       which recurrent parts a network holds
 liquid     ncps layers and cells, read as maths
 recurrent  torch's own layers and cells, read as maths

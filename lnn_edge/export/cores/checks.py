@@ -65,7 +65,12 @@ def check_methods(
         )
     for part in module.modules():
         if part._forward_hooks or part._forward_pre_hooks:
-            raise TypeError(f"{type_name(part)} has forward hooks, which an exported step cannot run. Remove them")
+            old = [h for h in part._forward_pre_hooks.values() if type(h).__name__ in ("WeightNorm", "SpectralNorm")]
+            advice = "Remove them"
+            if old:
+                name = "weight_norm" if type(old[0]).__name__ == "WeightNorm" else "spectral_norm"
+                advice = f"They are those of {name}. Type: torch.nn.utils.remove_{name}(layer)"
+            raise TypeError(f"{type_name(part)} has forward hooks, which an exported step cannot run. {advice}")
         if torch.nn.utils.parametrize.is_parametrized(part):
             raise TypeError(
                 f"{type_name(part)} is parametrised. Type: torch.nn.utils.parametrize.remove_parametrizations(...)"

@@ -5,7 +5,6 @@ ncps applies the timespans of all rows to each of them, so people override its m
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,6 +13,8 @@ import torch
 from ncps.torch import LTC, CfC
 from torch import nn
 from torch.utils import _pytree as pytree
+
+from .copying import copied_module
 
 __all__ = ["computes_as", "ignores_time", "takes_timespans"]
 
@@ -29,7 +30,7 @@ def computes_as(module: nn.Module, base: type[nn.Module], methods: Sequence[str]
         base: The plain class.
         methods: Those whose maths the exporter knows.
     """
-    own, plain = (copy.deepcopy(module).to("cpu", torch.float32).eval() for _ in range(2))
+    own, plain = (copied_module(module).to("cpu", torch.float32).eval() for _ in range(2))
     for method in methods:
         vars(plain).pop(method, None)
     plain.__class__ = base
@@ -47,7 +48,7 @@ def ignores_time(layer: nn.Module) -> bool:
     """Whether a layer of ncps is of a subclass that computes the same whatever timespans it is given."""
     if not isinstance(layer, (LTC, CfC)) or type(layer) in (LTC, CfC):
         return False
-    own = copy.deepcopy(layer).to("cpu", torch.float32).eval()
+    own = copied_module(layer).to("cpu", torch.float32).eval()
     with torch.no_grad():
         return _timeless(own)
 

@@ -14,20 +14,9 @@ from torch.utils import _pytree as pytree
 
 from ...wording import listed
 
-__all__ = ["CallAttributes", "copied_module"]
+__all__ = ["CallAttributes"]
 
 _OF_TORCH = frozenset(vars(nn.Module())) - {"_buffers"}  # what every module has
-
-
-def copied_module(module: nn.Module) -> nn.Module:
-    """A deep copy, also of one that keeps tensors of its last training step, which torch refuses to copy."""
-    memo: dict[int, Any] = {}
-    for part in module.modules():
-        for value in vars(part).values():
-            for tensor in _tensors(value):
-                if not tensor.is_leaf:
-                    memo[id(tensor)] = tensor.detach().clone()
-    return copy.deepcopy(module, memo)
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:

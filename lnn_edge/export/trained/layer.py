@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -15,6 +14,7 @@ from ...bundle.program import StepProgram
 from ...bundle.spec import Core, Readout, Time
 from ...verify.samples import Excitation
 from ..cores.calling import layer_convention
+from ..cores.copying import copied_module
 from ..cores.find import ReadCore
 from ..cores.repairs import ignores_time
 from ..forward.forward import Forward, Known, Leaf
@@ -35,7 +35,7 @@ class TrainedLayer:
 
     def __init__(self, module: nn.Module, core: ReadCore, batch: int) -> None:
         self.core = core.maths
-        duplicate: Any = copy.deepcopy(module)
+        duplicate: Any = copied_module(module)
         self._module = duplicate.to("cpu", torch.float32).eval()
         self._module.return_sequences = True  # the same maths, but every step's output can be compared
         self._step = CoreStep(self.core, batch, timeless=ignores_time(self._module))

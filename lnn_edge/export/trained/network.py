@@ -22,9 +22,10 @@ from ...arrays import Array
 from ...bundle.program import StepProgram
 from ...bundle.spec import Core, Readout, StatePair, Time
 from ...verify.samples import Excitation
+from ..cores.copying import copied_module
 from ..cores.find import ReadCore, find_cores, is_batch_first
 from ..cores.wrappers import unwrap_parts
-from ..forward.attributes import CallAttributes, copied_module
+from ..forward.attributes import CallAttributes
 from ..forward.checks import find_checks
 from ..forward.example import Example, varied
 from ..forward.forward import Forward, Known, Leaf, leaf_from_shapes, leaf_name, raw_outputs

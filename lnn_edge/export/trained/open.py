@@ -156,7 +156,9 @@ def _network_inputs(module: nn.Module, example: object) -> list[str]:
     if states and len(needed) > 1:
         raise TypeError(
             f"the forward needs `{states[0]}` in every call, and export cannot know what to pass at the start of a "
-            f"sequence. Give it a default: {states[0]}=None. If it is an observation, record it in the example as well"
+            f"sequence. Give it a default: {states[0]}=None. If the forward is one step, type: "
+            "step=lambda model, x, state: model(x, state) (--step NAME). If it is an observation, record it in the "
+            "example as well"
         )
     names = inspect.signature(module.forward).parameters
     optional = [name for name in recorded if name in names and name not in needed and name not in TIME_NAMES]

@@ -20,11 +20,11 @@ from ...arrays import Array
 from ...bundle.program import StepProgram
 from ...bundle.spec import Core, Readout, StatePair, Time
 from ...verify.samples import Excitation
+from ..cores.copying import copied_module
 from ..cores.find import ReadCore, find_parts, is_cell
 from ..cores.liquid import is_core
 from ..cores.timespans import timespans_from_dt
 from ..cores.wrappers import unwrap_parts
-from ..forward.attributes import copied_module
 from ..forward.checks import find_checks
 from ..forward.example import Example, varied
 from ..forward.forward import STATE_NAMES, Forward, Known, Leaf, leaf_from_shapes, needed_arguments, raw_outputs

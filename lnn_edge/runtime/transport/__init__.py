@@ -1,7 +1,8 @@
 """Transports: where samples come from and results go.
 
-row          what every transport yields
-csv_file     CSV files and pipes
-text_lines   lines as they come
-time_column  times in any unit, and dates
+row            what every transport yields
+csv_file       CSV files and pipes
+header_faults  what is wrong with the first lines of a table, in words
+text_lines     lines as they come
+time_column    times in any unit, and dates
 """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ import numpy as np
 
 from ...arrays import Array
 from ...wording import choices, listed
+from .header_faults import blank_lines, comment_fault, encoding_fault, header_fault, too_many_cells
 from .row import BadRowError, Row
 from .text_lines import TextLines
 from .time_column import TimeColumn, find_time_column, number
@@ -49,10 +49,12 @@ class Table:
 
     Attributes:
         line_num: Number of the newest line, from 1.
+        newest: That line.
     """
 
     def __init__(self, lines: Iterable[str]) -> None:
         self.line_num = 0
+        self.newest = ""
         self._source = lines
         self._lines = iter(lines)
 
@@ -66,7 +68,7 @@ class Table:
 
     def __next__(self) -> list[str]:
         line = next(self._lines)
-        self.line_num += 1
+        self.line_num, self.newest = self.line_num + 1, line
         return _cells(line)
 
     @property
@@ -133,9 +135,14 @@ def read_columns(table: Any, names: Sequence[str], reset: str | None, time: str 
     try:
         header = next(table, None)
     except csv.Error as error:
+        wrong = encoding_fault(table.newest, source)
+        if wrong:
+            raise ValueError(f"{source} {wrong}") from error
         raise ValueError(f"{source}, line {table.line_num}: not CSV: {error}") from error
-    if not header:
+    if header is None:
         raise ValueError(f"{source} is empty; expected a header row with the columns {listed(names)}")
+    if not any(cell.strip() for cell in header):
+        raise ValueError(f"{source} {blank_lines(source)} with the columns {listed(names)}")
     columns = [name.strip() for name in header]
     time, unit = (None, None) if time is None else find_time_column(time, columns)
     wanted = [*names, *(c for c in (reset, time) if c is not None)]
@@ -143,7 +150,7 @@ def read_columns(table: Any, names: Sequence[str], reset: str | None, time: str 
         if columns.count(name) > 1:
             raise ValueError(f"{source} has the column '{name}' {columns.count(name)} times; expected it once")
         if name not in columns:
-            raise ValueError(f"{source} {_missing_column(name, columns, names, source)}")
+            raise ValueError(f"{source} {header_fault(table.newest, columns, names, name, source)}")
     return Columns(
         tuple(columns),
         tuple(columns.index(name) for name in names),
@@ -151,37 +158,6 @@ def read_columns(table: Any, names: Sequence[str], reset: str | None, time: str 
         None if time is None else columns.index(time),
         TimeColumn(unit),
     )
-
-
-def _missing_column(name: str, columns: Sequence[str], names: Sequence[str], source: str) -> str:
-    """Why a column is not found: it has another name, the cells are not separated by commas, or there is no header."""
-    cells = "" if len(columns) > 1 else columns[0]
-    separator = next((s for s in (";", "\t") if s in cells), None)
-    if separator is not None:
-        # A table with such a separator has no commas, or decimal ones: one command is right for both.
-        shown = "';'" if separator == ";" else "tabs"
-        change = f"tr ',{';' if separator == ';' else chr(92) + 't'}' '.,'"
-        return f"separates its cells by {shown}, expected commas. To change that, {_filtered(source, change)}"
-    if all(_is_number(cell) for cell in columns):
-        message = f"begins with numbers, expected a header with the columns {listed(names)}"
-        if len(names) != len(columns):
-            return f"{message}. Put a line with the names of its {len(columns)} columns on top"
-        return f"{message}. If that is their order, {_filtered(source, 'sed ' + shlex.quote('1i ' + ','.join(names)))}"
-    return f"has no column '{name}'. {choices(name, columns)}"
-
-
-def _filtered(source: str, change: str) -> str:
-    """The command that changes a table with a filter; what comes live must not wait in a buffer."""
-    live = source == "standard input"
-    return f"type: ... | stdbuf -oL {change} | lnn-edge ..." if live else f"type: {change} < {source} > new.csv"
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def reader(lines: Iterable[str]) -> Table:
@@ -236,7 +212,8 @@ def _cut(table: Table) -> str:
 
 def _parsed(cells: Sequence[str], columns: Columns, line: int, source: str) -> Row:
     if len(cells) != len(columns.header):
-        raise BadRowError(f"{source}, line {line}: {len(cells)} cells, but the header has {len(columns.header)}")
+        wrong = comment_fault(cells, source) or too_many_cells(cells, len(columns.header))
+        raise BadRowError(f"{source}, line {line}: {wrong}")
 
     def read(index: int, convert: Callable[[str], float] = number) -> float:
         try:

@@ -87,7 +87,7 @@ class TextLines:
     def _decoded(self, line: bytes) -> str:
         text = line.decode(errors="replace").rstrip("\r\n")
         if self._first:
-            self._first, text = False, text.removeprefix("\ufeff")
+            self._first, text = False, text.lstrip("\ufeff")
         return text
 
     def _is_file(self) -> bool:

@@ -29,7 +29,9 @@ def number(cell: str) -> float:
     try:
         value = float(cell.replace("_", "?"))  # Python alone reads 1_0 as ten
     except ValueError:
-        raise ValueError(f"'{cell}', expected a number") from None
+        point = cell.replace(",", ".", 1)
+        advice = f" with a decimal point, {point}" if re.fullmatch(r"[+-]?\d+,\d*(?:[eE][+-]?\d+)?", cell) else ""
+        raise ValueError(f"'{cell}', expected a number{advice}") from None
     if not math.isfinite(value):
         raise ValueError(f"{cell}, expected a finite number")
     return value
