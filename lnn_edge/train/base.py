@@ -386,7 +386,10 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
             OSError: If it cannot be read.
         """
         saved, network, arrays = load_estimator(path, cls.__name__)
-        estimator = cls(**saved.params)
+        try:
+            estimator = cls(**saved.params)
+        except TypeError as error:  # a parameter that this class has not
+            raise ValueError(f"'{path}' is damaged: it contradicts itself: {error}") from error
         estimator.n_features_in_ = saved.columns
         if saved.features is not None:
             estimator.feature_names_in_ = np.array(saved.features, object)

@@ -145,7 +145,7 @@ def load_estimator(path: str | os.PathLike[str], name: str) -> tuple[SavedEstima
     try:
         network, own = _network(described, arrays), described.metadata.named(arrays)
         described.metadata.class_array()
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"'{source}' is damaged: it contradicts itself: {error}") from error
     return described, network, own
 

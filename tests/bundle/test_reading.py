@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -10,10 +11,12 @@ import pytest
 import torch
 from bundles import manifest_of
 from ncps.torch import CfC
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save
 from safetensors.torch import save_file
 
 import lnn_edge
-from lnn_edge import LiquidNeuralRegressor, load_checkpoint
+from lnn_edge import LiquidNeuralRegressor, load_checkpoint, tensor_file
 from lnn_edge.bundle import directory
 from lnn_edge.export.checkpoint.source import load_trained
 
@@ -145,3 +148,29 @@ def test_tensors_of_torch_are_samples(tmp_path, tensor):
     assert (model.stream().step(tensor) == model.stream().step(np.ones(3, np.float32))).all()
     with pytest.raises(TypeError, match=r"`input` is a sparse tensor, expected a plain one. Type: input.to_dense\(\)"):
         model.stream().step(torch.ones(3).to_sparse())
+
+
+def signed_again(path, change):
+    """The estimator's file with another description, and the digest that fits it."""
+    tensors, metadata = load_tensors(path.read_bytes()), tensor_file.header_metadata(path.read_bytes())
+    described = json.loads(metadata["lnn_edge.estimator"])
+    change(described)
+    text = json.dumps(described).encode()
+    digest = tensor_file._digest(text, tensors)
+    path.write_bytes(save(tensors, {"lnn_edge.estimator": text.decode(), "lnn_edge.digest": digest}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d["params"].update(no_parameter=3),
+        lambda d: d["branches"][0]["cores"][0]["cell"]["wiring"]["synapses"][3].__setitem__(2, 2**62),
+        lambda d: d["branches"][0]["cores"][0]["cell"]["wiring"]["sensory_synapses"][3].__setitem__(2, 2**62),
+    ],
+)
+def test_an_estimator_that_was_signed_again_is_refused_in_words(tmp_path, change):
+    rows = np.random.default_rng(0).normal(size=(30, 2))
+    LiquidNeuralRegressor(epochs=1).fit(rows, rows[:, 0]).save(tmp_path / "e.safetensors")
+    signed_again(tmp_path / "e.safetensors", change)
+    with pytest.raises(ValueError, match="is damaged: it (contradicts itself|describes)"):
+        LiquidNeuralRegressor.load(tmp_path / "e.safetensors")

@@ -211,6 +211,8 @@ def _pace(model: Model, choices: _Choices) -> tuple[float, int]:
     if rate_hz and not _RATES_HZ[0] <= rate_hz <= _RATES_HZ[1]:  # the bundle's: what is typed is in range
         rate_hz = 0.0
     count = round(rate_hz * choices.seconds)
+    if rate_hz and choices.seconds and choices.rate_hz is None:  # a slow loop's one step is worth its wait
+        count = max(1, count)
     if count > MOST_STEPS:
         raise ValueError(
             f"a paced run of {count:,} steps is too long, at most {MOST_STEPS:,}. "

@@ -141,6 +141,7 @@ def _comparable(config: CoreConfig) -> dict[str, object]:
     return (msgspec.structs.asdict(config.layer) if config.layer else {}) | cell
 
 
+_MOST_POLARITY = 1 << 31  # of int32
 _MOST_UNFOLDS = 1000  # ncps' default is 6; each is some ten nodes of the graph, and all run in every step
 
 
@@ -197,3 +198,5 @@ def _wiring_problems(cell: LtcCellConfig | WiredCfcCellConfig) -> Iterator[str]:
     for synapses, sources in ((wiring.synapses, wiring.units), (wiring.sensory_synapses, wiring.inputs)):
         if any(s >= sources or t >= wiring.units or not math.isfinite(p) for s, t, p in synapses):
             yield "a wiring with a synapse between neurons that it does not have"
+        elif any(abs(p) >= _MOST_POLARITY for _, _, p in synapses):
+            yield "a wiring with a polarity that its matrices cannot hold"
