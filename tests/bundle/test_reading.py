@@ -172,5 +172,5 @@ def test_an_estimator_that_was_signed_again_is_refused_in_words(tmp_path, change
     rows = np.random.default_rng(0).normal(size=(30, 2))
     LiquidNeuralRegressor(epochs=1).fit(rows, rows[:, 0]).save(tmp_path / "e.safetensors")
     signed_again(tmp_path / "e.safetensors", change)
-    with pytest.raises(ValueError, match="is damaged: it (contradicts itself|describes)"):
+    with pytest.raises(ValueError, match=r"is damaged: it (contradicts itself|describes)"):
         LiquidNeuralRegressor.load(tmp_path / "e.safetensors")
