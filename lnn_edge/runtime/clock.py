@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..arrays import Array, shape_of
+from ..arrays import Array
 from ..bundle.manifest import Manifest
 from ..times import Stamp, seconds_between, span_seconds, stamp_array, stamp_seconds, unit_advice
 
@@ -146,14 +146,19 @@ def _legal_array(
     name: str, dt_s: Any, shapes: list[tuple[int, ...]], legal: tuple[float, float], period_s: float
 ) -> Array:
     """A dt that is no plain float, checked."""
-    found = shape_of("dt_s", dt_s)  # before what may be large is converted
-    if found not in shapes:
-        wanted = " or ".join(f"shape {shape}" for shape in shapes if shape)
-        raise ValueError(f"`dt_s` has shape {found}, expected one number or {wanted}")
+    if isinstance(getattr(dt_s, "shape", None), tuple):  # before what may be large is converted
+        _check_shape(tuple(dt_s.shape), shapes)
     array = np.asarray(span_seconds(dt_s, "dt_s"))
+    _check_shape(array.shape, shapes)
     if not bool(((array >= legal[0]) & (array <= legal[1])).all()):
         raise ValueError(_range_message(name, array, legal, period_s))
     return array
+
+
+def _check_shape(found: tuple[int, ...], shapes: list[tuple[int, ...]]) -> None:
+    if found not in shapes:
+        wanted = " or ".join(f"shape {shape}" for shape in shapes if shape)
+        raise ValueError(f"`dt_s` has shape {found}, expected one number or {wanted}")
 
 
 def _missing_time(name: str, period_s: float) -> str:

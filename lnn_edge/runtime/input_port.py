@@ -103,14 +103,14 @@ class InputPort:
             array = plain_array(self.tensor.name, value)
         except ValueError as error:  # rows of different lengths
             raise ValueError(f"{error}. Expected {self._expected()}") from error
-        if array.shape != self.shape and (*array.shape, 1) != self.shape:
-            raise ValueError(self._shape_message(array.shape))
         if array.dtype.kind not in _REAL:
             takes = "whole" if self.tensor.dtype != "float32" else "real"
             raise TypeError(
                 f"`{self.tensor.name}` has dtype {array.dtype}, but model '{self._model_name}' takes {takes} numbers "
                 f"({best} best). Type: np.asarray(x, dtype=np.{best})"
             )
+        if array.shape != self.shape and (*array.shape, 1) != self.shape:
+            raise ValueError(self._shape_message(array.shape))
         return array
 
     def _whole(self, array: Array) -> Array:
