@@ -238,7 +238,7 @@ def test_a_model_without_constants_takes_none(tokens):
         ({"x": X, "goal": GOALS}, ["goal", "x"], "all inputs, x, goal, are constants"),
         ({"x": X[0], "goal": X[0, :7, :2]}, None, r"different lengths per input.*name it: constants=\['...'\]"),
         ({"x": X, "goal": GOALS}, "goal", r"`constants` is 'goal', expected a list of names: constants=\['goal'\]"),
-        (None, ["goal"], "`constants` names goal, which needs an `example`"),
+        (None, ["goal"], r"`constants` is \['goal'\], which needs an `example`"),
     ],
 )
 def test_wrong_constants_of_an_example(example, constants, message, tmp_path):
