@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..bundle.spec import Feature, Tensor
@@ -36,7 +36,8 @@ def example_by_names(example: Any, inputs: Any, constants: Sequence[str] | None 
 def _in_order(what: str, value: Any, names: Any) -> tuple[Any, Any]:
     first = value[0] if isinstance(value, (list, tuple)) and not hasattr(value, "_fields") and len(value) else value
     own = None if isinstance(first, Mapping) or first is None else column_names(first)
-    wanted = own if names is None else [n.name if isinstance(n, Feature) else str(n) for n in names]
+    named = isinstance(names, Iterable)  # what are no names is refused by whoever reads them as such
+    wanted = [n.name if isinstance(n, Feature) else str(n) for n in names] if named else own
     if own is None or isinstance(names, str):
         return matched(value, [], what), names
     if isinstance(value, (list, tuple)) and first is not value:  # recordings of their own lengths
