@@ -28,19 +28,12 @@ from lnn_edge.verify.excitation import excite
 from lnn_edge.verify.few_samples import FEW, excite_few, excite_few_again
 from lnn_edge.verify.samples import SampleRequest
 
-CHEAP = 1 << 14  # multiplications from which an encoder is costly here, so that the tests are not
 PERIOD = {"period_s": 0.1}
 RNG = np.random.default_rng(0)
 FRAMES = RNG.random((3, 24, 3, 8, 8), dtype=np.float32)
 GOALS = RNG.standard_normal((3, 2)).astype(np.float32)
 EXAMPLE = {"x": FRAMES, "goal": GOALS}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_pictures_are_costly():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lnn_edge.bundle.encoder.COSTLY", CHEAP)
-        yield
+pytestmark = pytest.mark.usefixtures("small_pictures_are_costly")
 
 
 class Guided(nn.Module):

@@ -39,18 +39,11 @@ from lnn_edge.verify.few_samples import FEW, excite_few
 from lnn_edge.verify.samples import SampleRequest
 
 PERIOD = {"period_s": 0.1}
-CHEAP = 1 << 14  # multiplications from which an encoder is costly here, so that the tests are not
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_pictures_are_costly():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lnn_edge.bundle.encoder.COSTLY", CHEAP)
-        yield
+pytestmark = pytest.mark.usefixtures("small_pictures_are_costly")
 
 
 class Pictures(nn.Module):
-    """Small pictures through convolutions that cost more than `CHEAP`, a core, a head beside the features."""
+    """Small pictures through convolutions that count as costly here, a core, a head beside the features."""
 
     relu = staticmethod(torch.relu)
 
@@ -381,10 +374,10 @@ class TestEachJudgeIsExact:
                 assert len(set(own[:FEW])) == len(set(own)) == FEW, name
         assert np.array_equal(samples.order, self.samples().order)
 
-    def test_the_cost_is_counted(self):
+    def test_the_cost_is_counted(self, small_pictures_are_costly):
         step = program_of(pictures())[1]
         convolutions = 8 * 8 * 8 * 75 + 4 * 4 * 16 * 72
-        assert CHEAP < convolutions <= encoder_multiplications(step) < 1.2 * convolutions
+        assert small_pictures_are_costly < convolutions <= encoder_multiplications(step) < 1.2 * convolutions
 
 
 class TestTheCut:
