@@ -2,13 +2,13 @@
 
     python benchmarks/gpu.py [--launches 5000] [--bundle NAME.lnn]
 
-Not part of `make test`, and **not yet run on hardware**: no GPU was at hand when it was written. It needs a CUDA driver
-and cuda-bindings or libcudart (`pip install 'lnn-edge[tensorrt]'`), and no TensorRT: a small kernel
-(`kernel_engine.py`) stands in its place, so the figures are the floor under which no step can go. The stepper is the
-one that runs engines: its results are compared bit for bit over thousands of steps, with every way to wait, to feed the
-state back and to launch, and with the kernel reading and writing mapped host memory as on a Jetson. What fails is said
-and does not end the run, which exits with 1 then: a board is seldom at hand twice. With `--bundle` it also steps that
-bundle through onnxruntime's CUDA provider, where onnxruntime-gpu is installed, on a state that stays on the GPU.
+Not part of `make test`; README.md beside it has the figures of an NVIDIA H200. It needs a CUDA driver and cuda-bindings
+or libcudart (`pip install 'lnn-edge[tensorrt]'`), and no TensorRT: a small kernel (`kernel_engine.py`) stands in its
+place, so the figures are the floor under which no step can go. The stepper is the one that runs engines: its results
+are compared bit for bit over thousands of steps, with every way to wait, to feed the state back and to launch, and with
+the kernel reading and writing mapped host memory as on a Jetson. What fails is said and does not end the run, which
+exits with 1 then: a board is seldom at hand twice. With `--bundle` it also steps that bundle through onnxruntime's CUDA
+provider, where onnxruntime-gpu is installed, on a state that stays on the GPU.
 """
 
 from __future__ import annotations

@@ -735,6 +735,22 @@ def test_a_check_that_fails_on_the_example_is_the_authors_error(tmp_path):
         quick_export(built(lambda: AroundOne(before=asks_for_order)), tmp_path / "m.lnn", example=vectors())
 
 
+@pytest.mark.parametrize("named", ["cuda", "meta"])  # one that this torch has not; another that it has, as a GPU is
+@pytest.mark.parametrize("way", ["forward", "step"])
+def test_a_device_that_the_code_names_is_told_with_what_to_write(way, named, tmp_path):
+    def shifted(x):
+        return x - torch.full((5,), 0.5, device=named)
+
+    def one(model, x, state):
+        y, state = model.rnn(shifted(x)[:, None], state)
+        return y[:, 0], state
+
+    model = built(lambda: AroundOne(before=None if way == "step" else shifted))
+    failed = "the step raised" if way == "step" else "own forward failed"
+    with pytest.raises(ValueError, match=rf"{failed}.*test_networks.py, line \d+.*device=x.device.*CUDA_VISIBLE"):
+        quick_export(model, tmp_path / "m.lnn", example=vectors(), step=one if way == "step" else None)
+
+
 def test_code_that_no_trace_can_follow_is_refused(tmp_path):
     x = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
     with pytest.raises(TypeError, match=r"cannot be traced \(test_networks.py, line \d+: .*numpy"):

@@ -5,4 +5,5 @@ example     the user's example in one way of reading it
 scaling     a network's own normalisation
 checks      checks in the user's code that only raise
 attributes  what a call leaves in attributes, put back
+advice      what to write instead of code that raised
 """

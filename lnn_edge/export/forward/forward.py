@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from ..cores.calling import forward_signature
 from ..cores.liquid import is_core
 from ..cores.timespans import timespans_from_dt
 from ..trace.trace import raised_by_us, users_line
+from .advice import FEWER, advice_on
 from .checks import Checks
 from .example import Example, ForwardError
 from .scaling import Scale, Scaling, by_tensor
@@ -38,15 +38,6 @@ __all__ = [
     "needed_arguments",
     "raw_outputs",
 ]
-
-# What torch says of a convolution, and of a pooling, over so many samples.
-_TOO_FEW = r"input size per channel: \({0}\)|input size: \(\d+x1x{0}\)"
-_FEWER = (
-    "A convolution over time that is not padded, or has a stride, and a pooling over time give fewer outputs than they "
-    "get samples, and a stream gives one for each. Let it see the past alone, functional.pad(x, (kernel_size - 1, 0)) "
-    "along time before it, with stride=1, and train it so; or make one sample of those that belong together, "
-    "x.reshape(batch, time // n, n * features), before the model"
-)
 
 Known = dict[str, tuple[Array, Array]]  # per output the steps whose value is known, and the values (known, *shape)
 Around = Callable[[torch.Tensor | None], AbstractContextManager[Any]]
@@ -156,23 +147,10 @@ class Forward:
         order = "batch, time" if self.axis == 1 else "time, batch"
         shapes = ", ".join(f"{name} {list(x.shape)}" for name, x in inputs.items())
         timed = "" if self.time_argument is None or spans is None else f" and {self.time_argument} {list(spans.shape)}"
-        advice = (
-            "Export calls it with one row and with any number of samples, one as well: write it for any length, or "
-            "export what it does with one sample as step=function (--step NAME)"
-        )
-        if "Long, Int" in str(error):  # what torch says of a table
-            advice = "Places in a table are whole numbers: pass them as integers, example.astype(int), or cast here"
         length = max(x.shape[self.axis] for x in inputs.values() if x.dim() > self.axis)
-        if re.search(_TOO_FEW.format(length), str(error)):
-            advice = _FEWER
-        if isinstance(error, IndexError) and "out of range" in str(error):
-            advice = (
-                "If these are places in a table, it is smaller: correct the example, or say how far the column goes, "
-                "inputs=[..., Feature('kind', limits=(0, 6))] (--inputs ...,kind::0:6)"
-            )
         return (
             f"the model's own forward failed with {type(error).__name__}: {error}{users_line(error)}. It was called "
-            f"with {shapes} ({order}, ...){timed}. {advice}"
+            f"with {shapes} ({order}, ...){timed}. {advice_on(error, length)}"
         )
 
     def on(self, module: nn.Module, samples: Mapping[str, Array]) -> Any:
@@ -275,7 +253,7 @@ def leaf_from_shapes(index: int, name: str, two: tuple[int, ...], three: tuple[i
     if len(grown) > 1 or any((two[k], three[k]) != (2, 3) for k in grown):
         raise ValueError(
             f"output '{name}' has shape {list(two)} for 2 samples and {list(three)} for 3: not one per sample"
-            + (f". {_FEWER}" if any(three[k] < 3 for k in grown) else "")
+            + (f". {FEWER}" if any(three[k] < 3 for k in grown) else "")
         )
     rest = [n for k, n in enumerate(three) if k not in grown]
     if rest and rest[0] != 1:

@@ -10,7 +10,9 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ...bundle.spec import Tensor
+from ..forward.advice import advice_on
 from ..forward.forward import Leaf, leaf_name
+from ..trace.trace import users_line
 from .step_function import StateTree, StepFunction, same_tensors, zeros_like
 
 __all__ = ["StepProbe"]
@@ -73,10 +75,12 @@ class StepProbe:
                 result = self._step.called(self._module, sample, state, torch.ones(rows, 1))
         except Exception as error:
             shapes = ", ".join(f"{t.name} {list(x.shape)}" for t, x in zip(self._inputs, sample, strict=True))
-            hint = ". If it cannot start from None, pass initial_state=..." if state is None else ""
+            hint = "If it cannot start from None, pass initial_state=..." if state is None else ""
+            advice = advice_on(error) or hint
+            met = "None" if state is None else "that it starts from or returned"
             raise ValueError(
-                f"the step raised {type(error).__name__}: {error} (called with {shapes} and the state "
-                f"{'None' if state is None else 'that it starts from or returned'}{hint})"
+                f"the step raised {type(error).__name__}: {error}{users_line(error)}, called with {shapes} and the "
+                f"state {met}{'. ' if advice else ''}{advice}"
             ) from error
         return self._step.checked(result)
 

@@ -1,8 +1,8 @@
 """The `tensorrt` backend for NVIDIA GPUs: CUDA, TensorRT, the engine cache and the stepper.
 
 Checked against the API of TensorRT 8.6, 10.3, 10.13, 10.16 and 11.4, of cuda-bindings and of libcudart, on a simulated
-GPU (tests/support/fake_tensorrt). It has not run on hardware yet; examples/jetson/README.md says what to check there
-first.
+GPU (tests/support/fake_tensorrt). All but TensorRT itself has run on an NVIDIA H200 (benchmarks/gpu.py), nothing on a
+Jetson yet; examples/jetson/README.md says what to check there first.
 
     backend          what the table names: readiness, engine from the cache or new, streams
     options          what a user may choose

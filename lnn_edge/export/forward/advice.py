@@ -1,0 +1,50 @@
+"""Advice on errors that the user's own code raises: what to write instead, by what torch says."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["FEWER", "advice_on"]
+
+FEWER = (
+    "A convolution over time that is not padded, or has a stride, and a pooling over time give fewer outputs than they "
+    "get samples, and a stream gives one for each. Let it see the past alone, functional.pad(x, (kernel_size - 1, 0)) "
+    "along time before it, with stride=1, and train it so; or make one sample of those that belong together, "
+    "x.reshape(batch, time // n, n * features), before the model"
+)
+_ANY_LENGTH = (
+    "Export calls it with one row and with any number of samples, one as well: write it for any length, or "
+    "export what it does with one sample as step=function (--step NAME)"
+)
+_WHOLE_NUMBERS = "Places in a table are whole numbers: pass them as integers, example.astype(int), or cast here"
+_TABLE = (
+    "If these are places in a table, it is smaller: correct the example, or say how far the column goes, "
+    "inputs=[..., Feature('kind', limits=(0, 6))] (--inputs ...,kind::0:6)"
+)
+_DEVICE = (
+    "Export runs a copy of the model on the CPU, and its code names another device: write device=x.device and "
+    "y.to(x.device) there; or, if the code chooses by torch.cuda.is_available(), hide the GPU from the program that "
+    "exports, CUDA_VISIBLE_DEVICES= before its command"
+)
+
+# What torch says of a convolution, and of a pooling, over so many samples.
+_TOO_FEW = r"input size per channel: \({0}\)|input size: \(\d+x1x{0}\)"
+# Of tensors in two places; of a device that this torch, or this machine, has not.
+_OTHER_DEVICE = (
+    r"on the same device|not on the expected device|Torch not compiled with|Found no NVIDIA driver|No CUDA GPUs|"
+    r"Expected one of .* device type"
+)
+
+
+def advice_on(error: Exception, length: int | None = None) -> str:
+    """What to write instead of code that raised an error, called with a sequence of `length` samples or with one."""
+    told = str(error)
+    if re.search(_OTHER_DEVICE, told):
+        return _DEVICE
+    if length is None:
+        return ""
+    if isinstance(error, IndexError) and "out of range" in told:
+        return _TABLE
+    if re.search(_TOO_FEW.format(length), told):
+        return FEWER
+    return _WHOLE_NUMBERS if "Long, Int" in told else _ANY_LENGTH
