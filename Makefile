@@ -10,7 +10,7 @@ CELL ?= cfc
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint types unit test-hostile device-lowest device-jetpack6 build/bundles build/wheel bench mutations clean
+.PHONY: demo test lint types unit test-hostile device-lowest build/bundles build/wheel bench mutations clean
 
 demo: .venv/ready
 	$(BIN)/python examples/imu_activity.py --cell $(CELL) --output build/demo-$(CELL)
@@ -27,29 +27,22 @@ types: .venv/ready-dev
 unit: .venv/ready-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-# The device half alone, on the Python of JetPack 6 and with nothing of the workstation installed: what needs no export, on
-# bundles that a workstation made before and on those that older versions made.
+# The device half alone, on the Python of JetPack 6, with the lowest versions that pyproject.toml allows (of onnxruntime that
+# is the newest for this Python as well) and nothing of the workstation installed: what needs no export, on bundles that a
+# workstation made before and on those that older versions made.
 PYTHON310 ?= PYENV_VERSION=3.10 python3.10
 DEVICE_TESTS := tests/runtime/test_old_bundles.py tests/runtime/test_loading.py tests/runtime/transport \
 	tests/runtime/measure tests/runtime/guard tests/bundle/test_files.py tests/bundle/test_disk.py tests/test_staging.py \
 	tests/machine tests/runtime/test_time_types.py \
 	$(addprefix tests/cli/test_,run.py run_gaps.py run_lines.py run_times.py run_signals.py signals.py verify.py bench.py \
 	inspect.py doctor.py usage.py os_errors.py paths.py closed_streams.py)
-LOWEST = $(shell sed -n '/^dependencies = \[/,/^\]/s/^ *"\(.*\)>=\(.*\)",/\1==\2/p' pyproject.toml)
+LOWEST = $(shell sed -n '/^dependencies = \[/,/^\]/s/^ *"\(.*\)>=\(.*\)",.*/\1==\2/p' pyproject.toml)
 
 device-lowest: build/bundles build/wheel
-	$(call device,build/device-lowest,$(LOWEST))
+	$(call installed,build/$@,$(LOWEST) hypothesis pytest pytest-timeout pytest-xdist)
+	! build/$@/bin/python -c "import torch" 2>/dev/null
+	LNN_EDGE_TEST_BUNDLES=$(CURDIR)/build/bundles build/$@/bin/python -m pytest -n 2 $(DEVICE_TESTS)
 
-device-jetpack6: build/bundles build/wheel
-	$(call device,build/device-jetpack6,'onnxruntime==1.23.*')
-
-define device
-	$(call installed,$(1),$(2) hypothesis pytest pytest-timeout pytest-xdist)
-	! $(1)/bin/python -c "import torch" 2>/dev/null
-	LNN_EDGE_TEST_BUNDLES=$(CURDIR)/build/bundles $(1)/bin/python -m pytest -n 2 $(DEVICE_TESTS)
-endef
-
-# One for all that a run of make installs, whose lanes take the same sources.
 build/wheel: .venv/ready-dev
 	rm -rf $@
 	$(PIP) wheel --no-deps --no-build-isolation -w $@ .

@@ -8,13 +8,15 @@ import re
 import numpy as np
 import pytest
 from bundles import edit_golden, small_cfc
+from old_files import FIXTURES
 
 
-def test_verify_replays_the_golden_sequences(call, ltc_bundle):
-    code, out, _ = call("verify", ltc_bundle)
+def test_verify_replays_the_golden_sequences(call):
+    bundle = FIXTURES / "bundles" / "measured.lnn"
+    code, out, _ = call("verify", bundle)
     assert code == 0
     assert "onnxruntime vs torch float32" in out
-    assert f"{ltc_bundle}: equal over 1,020 closed-loop steps on onnxruntime" in out
+    assert f"{bundle}: equal over 1,020 closed-loop steps on onnxruntime" in out
 
 
 def test_verify_of_altered_golden_outputs_is_not_equal(call, cfc_copy, tmp_path):

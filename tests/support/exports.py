@@ -68,14 +68,21 @@ def short_verifications(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.import_module("lnn_edge.export.verify_against"), "excite_affordably", excited)
 
 
-def proven(factory: pytest.TempPathFactory, make: Callable[[], nn.Module], name: str = "m.lnn", **options: Any) -> Path:
-    """A bundle with a full proof, exported once per run for all tests and workers. Read-only: copy it to change it."""
-    folder = shared_folder(factory) / _key(make, options)
+def proven(
+    factory: pytest.TempPathFactory,
+    make: Callable[[], nn.Module],
+    name: str = "m.lnn",
+    *,
+    short: bool = False,
+    **options: Any,
+) -> Path:
+    """A bundle with a full or a short proof, exported once per run for all tests and workers. Read-only: copy it."""
+    folder = shared_folder(factory) / _key(make, options | {"short": short})
     folder.mkdir(exist_ok=True)
     bundle = folder / name
     with locked(folder / "lock"):
         if not bundle.exists():
-            export_model(make(), bundle, **options)
+            (quick_export if short else export_model)(make(), bundle, **options)
             for path in (*bundle.iterdir(), bundle):
                 path.chmod(0o555 if path.is_dir() else 0o444)
     return bundle
