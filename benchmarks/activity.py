@@ -22,6 +22,7 @@ import lnn_edge
 DATA = Path(__file__).parent.parent / "examples" / "data"
 CHANNELS = ["acc_x", "acc_y", "acc_z", "gyro_x", "gyro_y", "gyro_z"]
 SAMPLES = 100  # per recording
+CELLS = {"cfc": "CfC", "ltc": "LTC"}
 
 
 def recordings(name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -44,7 +45,13 @@ def deployed(model: lnn_edge.LiquidNeuralClassifier, x: np.ndarray) -> np.ndarra
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cell", action="append", choices=["CfC", "LTC"], help="which cell (default both)")
+    parser.add_argument(
+        "--cell",
+        action="append",
+        type=lambda cell: CELLS.get(cell.lower(), cell),
+        choices=list(CELLS.values()),
+        help="which cell (default both)",
+    )
     parser.add_argument("--seeds", type=int, default=5, help="how many seeds (default 5)")
     parser.add_argument("--epochs", type=int, default=120, help="epochs of a training (default 120)")
     arguments = parser.parse_args()

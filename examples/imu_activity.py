@@ -130,7 +130,9 @@ def command(*arguments: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cell", choices=sorted(FACTORIES), default="cfc", help="which liquid cell (default cfc)")
+    parser.add_argument(
+        "--cell", type=str.lower, choices=sorted(FACTORIES), default="cfc", help="which liquid cell (default cfc)"
+    )
     parser.add_argument("--output", type=Path, default=Path("build/demo"), help="where bundle and figures go")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"training epochs (default {EPOCHS})")
     parser.add_argument("--seed", type=int, default=1, help="seed of the training (default 1)")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from .audience import typed
 from .errors import BackendUnavailable
 from .wording import choices
 
@@ -322,7 +323,7 @@ def refuse_options(options: Mapping[str, Any] | None) -> None:
     owners = [entry.name for entry in BACKENDS if set(options) <= {option.name for option in entry.options}]
     if not owners:
         raise ValueError(f"no backend has all of the options {chosen}: name one, with its own")
-    names = " or ".join(f"backend='{name}' (--backend {name})" for name in owners)
+    names = " or ".join(typed(f"backend='{name}'", f"--backend {name}") for name in owners)
     raise ValueError(f"with the options {chosen} the backend must be named: {names}")
 
 

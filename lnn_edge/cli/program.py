@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .. import __version__
+from ..audience import in_a_shell
 from ..backends import BACKENDS, unfinished
 from ..errors import BackendError, BackendUnavailable, BundleError, VerificationError
 from ..files import named_in_errors
@@ -25,8 +27,9 @@ from .os_errors import STANDARD_OUTPUT, is_of_the_machine, os_error_text
 from .paths import check_paths, use_standard_names
 from .signals import Stop, stoppable
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "SUBJECT", "main"]
 
+SUBJECT = "Liquid neural networks from ncps.torch to the robot: export, prove, stream, measure."
 COMMANDS = (export, verify, inspect, build, run, bench, doctor)
 _EXIT_CODES = """exit codes:
   0 done; 1 unexpected error; 2 usage or bad input; 3 verification failed; 4 deadline or target missed;
@@ -36,6 +39,14 @@ _EXAMPLES = """examples:
   lnn-edge run gait.lnn --input walk.csv
   lnn-edge bench gait.lnn --rate 100
   lnn-edge doctor"""
+
+
+# What a file that stands where no argument is wants to be, where the command has such an option: the first that fits.
+_FILES = (
+    ("--input", ("",)),
+    ("--example", (".csv", ".npy", ".npz")),
+    ("--weights", (".safetensors", ".pt", ".pth", ".pkl", ".ckpt")),
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -57,11 +68,29 @@ class _Parser(argparse.ArgumentParser):
         sys.stderr.write(f"{self.prog}: {message}\nType: {self.prog} --help\n")
         raise SystemExit(USAGE)
 
+    def options(self) -> dict[str, str]:
+        """Options by the names that functions have for them: `--dt-range-s` for `dt_range_s`."""
+        return {action.dest: action.option_strings[-1] for action in self._actions if action.option_strings}
+
+    def refuse(self, unknown: Sequence[str], typed: argparse.Namespace) -> NoReturn:
+        """Refuse what no argument takes; of a file's name say the option that takes it."""
+        first = unknown[0]
+        options = {option for action in self._actions for option in action.option_strings}
+        wanted = next((option for option, ends in _FILES if option in options and first.endswith(ends)), None)
+        if first.startswith("-") or wanted is None:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        bundle = getattr(typed, "bundle", None)
+        begun = self.prog if bundle is None else f"{self.prog} {shlex.quote(bundle)}"
+        advice = (
+            f"Type: {begun} {wanted} {shlex.quote(first)}" if bundle else f"Pass it as {wanted} {shlex.quote(first)}"
+        )
+        self.error(f"unrecognized arguments: {' '.join(unknown)}. A file is named by its option. {advice}")
+
 
 def _make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="lnn-edge",
-        description="Liquid neural networks from ncps.torch to the robot: export, prove, stream, measure.",
+        description=SUBJECT,
         epilog=f"{_EXAMPLES}\n\n{_EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -97,9 +126,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
-    arguments, unknown = _make_parser().parse_known_args(argv)
+    parser = _make_parser()
+    if not (sys.argv[1:] if argv is None else argv):  # who types the bare name asks what there is
+        parser.print_help(sys.stderr)
+        raise SystemExit(USAGE)
+    arguments, unknown = parser.parse_known_args(argv)
     if unknown:
-        arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        arguments.parser.refuse(unknown, arguments)
     return arguments
 
 
@@ -129,7 +162,7 @@ def _guarded(arguments: argparse.Namespace, stop: Stop) -> int:
         use_standard_names(arguments)
         check_paths(arguments)
         check_json_path(getattr(arguments, "json", None))
-        with remarks():
+        with remarks(), in_a_shell():
             code: int = arguments.run(arguments)
         with named_in_errors(STANDARD_OUTPUT):
             sys.stdout.flush()
@@ -150,13 +183,22 @@ def _guarded(arguments: argparse.Namespace, stop: Stop) -> int:
         _flush_or_abandon_output()
         return _failed(os_error_text(error), FAILED if is_of_the_machine(error) else USAGE)
     except (ValueError, TypeError) as error:
-        return _failed(error, USAGE)
+        return _failed(_in_options(error, arguments), USAGE)
     except MemoryError as error:
         return _failed(f"the memory does not suffice: {error}. Type fewer steps, rows or samples, or: free -h", FAILED)
     except Exception as error:  # the last line of defence: say that it is our fault, and keep the traceback
         traceback.print_exc()
         return _failed(f"unexpected error: {error!r}. Please report it with the text above", FAILED)
     return code
+
+
+def _in_options(error: Exception, arguments: argparse.Namespace) -> str:
+    """The text of an error of a function with its arguments as the options that they were typed as."""
+    told = _told(error)
+    if arguments.run not in (export.run, verify.run):  # where a name between backticks may be that of a tensor
+        return told
+    options = arguments.parser.options()
+    return re.sub(r"`(\w+)`", lambda found: options.get(found[1], found[0]), told)
 
 
 def _flush_or_abandon_output() -> None:
@@ -187,6 +229,10 @@ def _interrupted(code: int) -> int:
 
 
 def _failed(reason: object, code: int) -> int:
-    notes = "".join(f" ({note})" for note in getattr(reason, "__notes__", ()))
-    sys.stderr.write(f"lnn-edge: {reason}{notes}\n")
+    sys.stderr.write(f"lnn-edge: {_told(reason)}\n")
     return code
+
+
+def _told(reason: object) -> str:
+    notes = "".join(f" ({note})" for note in getattr(reason, "__notes__", ()))
+    return f"{reason}{notes}"

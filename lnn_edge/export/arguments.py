@@ -179,7 +179,7 @@ def make_time(mode: object, period_s: Any, timespan: Any, dt_range_s: object) ->
             raise ValueError("`dt_range_s` has a meaning only with time='measured'")
         return Time("fixed", period_s, timespan)
     if period_s is None:
-        raise ValueError("time='measured' needs `period_s`, the nominal time between samples in seconds (--period-s)")
+        raise ValueError("time='measured' needs `period_s`, the nominal time between samples in seconds")
     low, high = _dt_range(dt_range_s) or (period_s / _DT_SPAN, period_s * _DT_SPAN)
     if not (0 < low <= period_s <= high and math.isfinite(high)):
         raise ValueError(f"`dt_range_s` is {(low, high)}, expected 0 < low <= period_s ({period_s:g}) <= high")

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import onnx
 
+from ..audience import chosen, limits_advice, typed
 from ..bundle.directory import file_entry, read_bundle, write_manifest, write_synced
 from ..bundle.golden import encode_golden
 from ..bundle.manifest import Manifest, encode_json
@@ -155,13 +156,13 @@ def _of_rounding(worst: Comparison, step: StepProgram, truth: Truth) -> str | No
             "lie so near that point that float32 and exact arithmetic fall on different sides: no step can be proven "
             "equal there. Move the point off the values that samples have (.round() in place of .int(), x > 0.55 in "
             "place of x > 0.5 for data with one decimal), or keep samples away from it by limits of the inputs: "
-            "inputs=[Feature(name, limits=(low, high))]"
+            f"{limits_advice()}"
         )
     return (
         "float32 itself cannot hold this: torch, and the same step in NumPy, are off by about as much from exact "
         "arithmetic. Something in the model amplifies rounding on these samples: a normalisation of values that are "
         "nearly equal (give it a larger eps, or groups of more channels), a division by nearly 0, huge weights, a "
-        "diverged training. Keep the samples where the model works: inputs=[Feature(name, limits=(low, high))]"
+        f"diverged training. Keep the samples where the model works: {limits_advice()}"
     )
 
 
@@ -178,6 +179,7 @@ def _advice(report: ExportReport) -> str:
         )
     if report.precision != "float32":
         return (
-            "Type: precision='float32' (--precision float32), or narrow the range of the inputs or of dt (dt_range_s)"
+            f"Type: {chosen('precision', 'float32')}, or narrow the range of the inputs or of dt, "
+            f"{typed('dt_range_s=(low, high)', '--dt-range-s LOW HIGH')}"
         )
     return "This is an error of lnn-edge; please report it with the model"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array, plain_array, shape_of
+from ..audience import typed
 from ..bundle.spec import Tensor
 from ..errors import ExportWarning
 from ..remarks import warn_caller
@@ -75,7 +76,7 @@ def examples(
         if constants is not None:
             raise ValueError(f"`constants` is {constants!r}, which needs an `example` that holds them")
         if scale_inputs is not None or scale_outputs is not None:
-            raise ValueError("scaling needs `example`, recorded samples in raw units (--example FILE)")
+            raise ValueError("scaling needs `example`, recorded samples in raw units")
         return [None]
     values = _by_name(opened, example)
     once = _constants(opened, values, constants)
@@ -91,9 +92,10 @@ def examples(
     fitting = [way for way in found if len({tuple(map(len, reading.rows)) for reading in way.values()}) == 1]
     if not fitting:
         lengths = {name: [len(row) for row in reading.rows] for name, reading in found[0].items()}
+        named = typed("constants=['...']", "--constants NAME")
         raise ValueError(
             f"`example` has recordings of different lengths per input: {lengths}, expected (batch, time, ...) each. "
-            f"{_TIME}. If one is given once per recording, name it: constants=['...']"
+            f"{_TIME}. If one is given once per recording, name it: {named}"
         )
     first, *others = _all_with_constants(fitting, {name: values[name] for name in once}, batch)
     whole = [_scaled(first, batch, scale_inputs)]  # raises what the likeliest way has to say
@@ -132,8 +134,8 @@ def _by_name(opened: OpenedModule, example: Any) -> dict[str, Any]:
     if not isinstance(example, Mapping) or set(example) != set(opened.names):
         got = sorted(example) if isinstance(example, Mapping) else type(example).__name__
         raise ValueError(
-            f"`example` is {got}, but the model takes the inputs {list(opened.names)}: pass a dict of arrays "
-            f"(--example FILE.npz). {_TIME}"
+            f"`example` is {got}, but the model takes the inputs {list(opened.names)}: pass "
+            f"{typed('a dict of arrays', '--example FILE.npz, made with np.savez')}. {_TIME}"
         )
     return {name: example[name] for name in opened.names}
 
@@ -316,7 +318,8 @@ def warn_of_spacing(inputs: Sequence[Tensor], recorded: Mapping[str, Sequence[Ar
         own = example[tensor.name] if isinstance(example, Mapping) and tensor.name in example else example
         if remark is None or (tensor.center and not _is_single(own)):
             continue
-        advice = "so the model sees steps. Train on (x - mean) / std, and pass scale_inputs=(mean, std)"
+        scaled = typed("scale_inputs=(mean, std)", "--scale-inputs FILE")
+        advice = f"so the model sees steps. Train on (x - mean) / std, and pass {scaled}"
         if tensor.center:
             advice = "which has lost what lies between: pass the example, and samples, as float64"
         warn_caller(f"{remark}, {advice}", ExportWarning)

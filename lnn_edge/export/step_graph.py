@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 
 import onnx
 
+from ..audience import chosen
 from ..bundle.program import Input, StepProgram
 from ..bundle.spec import DT_INPUT, Precision, output_of_state
 from .graph.builder import GraphBuilder, Shape, Value
@@ -47,7 +48,7 @@ def step_graph(
     if step.program.elapsed.dt is not None and not graph.uses(DT_INPUT):
         raise ValueError(
             "nothing in the model depends on the time between samples: it has no core that takes any, or computes the "
-            "timespans of its cores itself. Type: time='fixed' (--time fixed)"
+            f"timespans of its cores itself. Type: {chosen('time', 'fixed')}"
         )
     return graph.model(name)
 

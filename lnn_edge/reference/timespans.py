@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..audience import chosen, typed
+
 __all__ = ["check_timespan"]
 
 
@@ -17,11 +19,12 @@ def check_timespan(name: str, shortest: float, divides: bool) -> None:
         ValueError: Naming the core, and how to say what its inputs may be.
     """
     if shortest < 0 or (divides and shortest == 0):
+        limited = typed("inputs=[..., 'gap:s:0.001:0.5']", "--inputs ...,gap:s:0.001:0.5")
         raise ValueError(
             f"the model itself gives the core '{name}' the timespan {shortest:.3g}, expected "
             f"{'more than 0' if divides else 'at least 0'}. If it comes from an input, say what is legal there: "
-            "inputs=[..., lnn_edge.Feature('gap', limits=(0.001, 0.5))] (--inputs ...,gap:s:0.001:0.5). The proof and "
+            f"{limited}. The proof and "
             "the robot then keep to it. If it is the time between samples, call that argument `timespans` in the "
             "forward, and leave it out of the example. If it comes from time stamps, give it an argument `timespans` "
-            "in their place and export with time='measured': the stream takes stamps, step(x, t_s=...)"
+            f"in their place and export with {chosen('time', 'measured')}: the stream takes stamps"
         )

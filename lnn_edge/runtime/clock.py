@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..arrays import Array
+from ..audience import chosen
 from ..bundle.manifest import Manifest
 from ..times import Stamp, seconds_between, span_seconds, stamp_array, stamp_seconds, unit_advice
 
@@ -47,7 +48,7 @@ class _FixedClock:
         if dt_s is not None or t_s is not None:
             raise ValueError(
                 f"model '{self._name}' was exported with time='fixed' and takes no `dt_s` or `t_s`. "
-                "Leave them out, or export with time='measured'"
+                f"Leave them out, or export with {chosen('time', 'measured')}"
             )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..arrays import Array
+from ..audience import typed
 from ..bundle.spec import MAX_WINDOW, Readout
 
 __all__ = ["LAST", "RecentOutputs", "label_of", "parse_readout", "read_out", "readout_text"]
@@ -103,7 +104,8 @@ def _votes(value: Array) -> Array:
 def label_of(labels: tuple[str, ...], outputs: Array) -> str | tuple[str, ...] | None:
     """The label of the largest column: of (columns,), or a tuple for (rows, columns); `None` without a result yet."""
     if not labels:
-        raise ValueError("this model has no labels. Name its classes when it is exported: labels=[...] (--labels)")
+        named = typed("labels=[...]", "--labels NAMES")
+        raise ValueError(f"this model has no labels. Name its classes when it is exported: {named}")
     if np.isnan(outputs).any():
         return None
     if outputs.ndim == 1:

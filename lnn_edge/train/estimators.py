@@ -55,7 +55,7 @@ class LiquidNeuralNetwork(LiquidEstimator):
 
     Args:
         n_neurons: Neurons of each liquid layer; with AutoNCP at least the outputs and 3 more.
-        model_type: "LTC" or "CfC".
+        model_type: "LTC" or "CfC", in any case.
         wiring: "auto" is AutoNCP, whose motor neurons are the outputs; "full" connects all neurons and puts a Linear
             head behind them; or any wiring of `ncps.wirings` that was not built yet, which is copied, with a Linear
             head unless it has one motor neuron per output.

@@ -124,7 +124,9 @@ def make_settings(params: Mapping[str, Any], overrides: Mapping[str, Any], owner
             hint = f" Did you mean `{near}`?" if near else ""
             raise TypeError(f"fit() got the keyword `{name}`, which is no parameter of {owner}.{hint}")
     known = {field.name for field in fields(Settings)}
-    settings = Settings(**{name: value for name, value in {**params, **overrides}.items() if name in known})
+    settings = Settings(
+        **{name: _as_known(name, value) for name, value in {**params, **overrides}.items() if name in known}
+    )
     for name, valid in _CHOICES.items():
         _check_choice(name, getattr(settings, name), valid)
     for name in _NUMBERS:
@@ -143,6 +145,13 @@ def make_settings(params: Mapping[str, Any], overrides: Mapping[str, Any], owner
     if settings.checkpoint is not None:
         _check_checkpoint(settings.checkpoint)
     return settings
+
+
+def _as_known(name: str, value: Any) -> Any:
+    """The name of a cell in any case as it is written here: "cfc" is "CfC"."""
+    if name == "model_type" and isinstance(value, str):
+        return next((cell for cell in CELLS if cell.lower() == value.strip().lower()), value)
+    return value
 
 
 def _check_choice(name: str, value: Any, valid: tuple[str, ...]) -> None:

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from ..arrays import Array
+from ..audience import chosen, typed
 from ..bundle.spec import Precision, Sensitive, Verification
 from ..wording import listed, plural
 from .comparison import TORCH, Comparison, errors_by_step, tolerance_of, tolerance_reason
@@ -98,12 +99,13 @@ class WindowFinding:
         what = f"after {plural(self.length, 'sample')} a kept state changes '{name}' by {most:.2g} of its spread"
         if most < _NO_CHANGE:
             return f"windows: {what}: kept or begun anew, it is the same"
-        advice = f"model.stream(window={self.length}) runs windows as they were trained; or train with a carried state"
+        runs = typed(f"model.stream(window={self.length})", f"lnn-edge run --window {self.length}")
+        advice = f"{runs} runs windows as they were trained; or train with a carried state"
         if self.asked:
             return f"windows: {what}. {advice}"
         return (
             f"windows: {what}. If the model is evaluated on windows like the equal short recordings of the example, "
-            f"export it with window={self.length} (--window {self.length}): {advice}"
+            f"export it with {chosen('window', self.length)}: {advice}"
         )
 
 

@@ -669,7 +669,7 @@ def test_overwrite_replaces_the_whole_directory(cfc_copy, tmp_path):
 
 
 def test_existing_bundle_is_not_replaced_unasked(cfc_copy):
-    expected = r"gait\.lnn' exists\. Choose another name, or pass overwrite=True \(--overwrite\)"
+    expected = r"gait\.lnn' exists\. Choose another name, or pass overwrite=True"
     with pytest.raises(ValueError, match=expected), staged_directory(cfc_copy, overwrite=False):
         pass
 

@@ -180,7 +180,7 @@ def test_scaling_by_name_from_a_file(name, tmp_path):
         ("s.json", '{"mean": 1}', r"--scale-inputs 's.json' holds ['mean'], expected mean and std"),
         ("s.json", "[1, 2]", "--scale-inputs 's.json' holds list, expected mean and std"),
         ("s.txt", "", "--scale-inputs is 's.txt', expected a .json or .npz file with mean and std"),
-        ("s.json", '{"mean": 0, "std": 0}', "`scale_inputs` has a std of 0"),
+        ("s.json", '{"mean": 0, "std": 0}', "--scale-inputs has a std of 0"),
     ],
 )
 def test_a_file_that_holds_no_scaling(name, content, message, call, work):
@@ -246,12 +246,12 @@ def test_export_of_a_network_asks_for_an_example_as_it_is_typed(call, work):
     )
     code, _, err = call("export", "net.py:Net", "gait.lnn")
     assert code == 2
-    assert "a network needs `example` (--example FILE.npy), recorded samples as its forward takes them" in err
+    assert "a network needs --example FILE.npy, recorded samples as its forward takes them" in err
     np.save("x.npy", samples(9)[None])
     code, _, err = call("export", "net.py:Gaps", "gait.lnn", "--example", "x.npy")
     assert code == 2
-    assert "`example` is ndarray, but the model takes the inputs ['x', 'gaps']: pass a dict of arrays (" in err
-    assert "--example FILE.npz). If one of them is the time between samples, call it one of `timespans`," in err
+    assert "--example is ndarray, but the model takes the inputs ['x', 'gaps']: pass --example FILE.npz" in err
+    assert "made with np.savez. If one of them is the time between samples, call it one of `timespans`," in err
 
 
 def test_help_says_what_a_forward_must_call_time(call):
@@ -264,7 +264,7 @@ def test_help_says_what_a_forward_must_call_time(call):
 def test_export_refuses_what_exists_before_it_builds_the_model(call, work, cfc_bundle):
     code, _, err = call("export", "none.py:make", cfc_bundle)
     assert code == 2
-    assert "exists. Choose another name, or pass overwrite=True (--overwrite)" in err
+    assert "exists. Choose another name, or pass --overwrite" in err
 
 
 @pytest.mark.parametrize(
@@ -317,8 +317,8 @@ def test_export_refuses_what_exists_before_it_builds_the_model(call, work, cfc_b
 )
 def test_export_says_what_is_wrong_with_the_source(call, work, source, code, expected, short_commands):
     (work / "syntax.py").write_text("def make(:\n")
-    (work / "exits.py").write_text("import sys\nsys.exit(1)\n")
-    (work / "needs.py").write_text("import surely_not_installed\n")
+    (work / "exits.py").write_text("import sys\nsys.exit(1)\ndef make(): ...\n")
+    (work / "needs.py").write_text("import surely_not_installed\ndef make(): ...\n")
     got, out, err = call("export", source, "gait.lnn", "--steps", 1000)
     assert (got, out) == (code, "")
     assert expected in err
@@ -369,13 +369,16 @@ def test_export_uses_recorded_samples(call, work, kind, short_commands):
             ),
         ),
         (["--example", "cut.npy"], "--example 'cut.npy' is damaged: "),
-        (["--example", "wide.npy"], "`example` has shape (9, 4), but the model takes 3 features"),
-        (["--steps", "10"], "`steps` is 10, expected at least 1000 steps for a proof"),
+        (["--example", "wide.npy"], "--example has shape (9, 4), but the model takes 3 features"),
+        (["--steps", "10"], "--steps is 10, expected at least 1000 steps for a proof"),
         (["--batch", "0"], "--batch: expected a whole number from 1 to 1,048,576, got '0'"),
-        (["--time", "measured"], "time='measured' needs `period_s`"),
+        (
+            ["--time", "measured"],
+            "--time measured needs the nominal time between samples: --period-s S in seconds, or --rate HZ",
+        ),
         (["--period-s", "nan"], "--period-s: expected a number above 0, got 'nan'"),
-        (["--inputs", "a,b"], "`inputs` names ['a', 'b'], expected 3 different names"),
-        (["--inputs", "a,,b"], "`inputs` has the name '', expected a name without spaces around it"),
+        (["--inputs", "a,b"], "--inputs names ['a', 'b'], expected 3 different names"),
+        (["--inputs", "a,,b"], "--inputs has the name '', expected a name without spaces around it"),
         (["--json", "none/r.json"], "directory 'none' does not exist. Type: mkdir -p none"),
     ],
 )
@@ -414,9 +417,84 @@ def test_ctrl_c_ends_export_with_130_and_leaves_nothing(start, work):
     assert not [name for name in os.listdir(work) if "lnn" in name]
 
 
-@pytest.mark.parametrize("command", [["export", "train.py:make", "x.lnn"], ["verify", "{}", "--against", "t.py:m"]])
+@pytest.mark.parametrize("command", [["export", "train:make", "x.lnn"], ["verify", "{}", "--against", "t:m"]])
 def test_export_without_torch_is_not_ready(bare, cfc_bundle, command):
     done = bare_call(bare, *(part.format(cfc_bundle) for part in command))
     assert done.returncode == 5
     assert "exporting needs torch, ncps and onnx, and 'ncps' is not installed" in done.stderr
     assert "Type: pip install 'lnn-edge[export]'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["none.py:make", "m.lnn"], "no file 'none.py'"),
+        (["trian.py:make", "m.lnn"], "no file 'trian.py'. Valid: train.py. Did you mean 'train.py'?"),
+        (["train.py:make_modle", "m.lnn"], "Did you mean 'make_model'?"),
+        (["train.py:ready", "m"], "a bundle's name ends in '.lnn', got 'm'. Type: m.lnn"),
+        (["train.py:ready", "m.lnn", "--weights", "none.pt"], "no weights file 'none.pt'"),
+        (["train.py:ready", "m.lnn", "--inputs", "a:m/s:1"], "'a:m/s:1' is no column: expected name"),
+        (["train.py:ready", "m.lnn", "--example", "x.txt"], "--example is 'x.txt', expected"),
+        (["train.py:ready", "m.lnn", "--scale-inputs", "x.txt"], "--scale-inputs is 'x.txt', expected"),
+        (["train.py:ready", "m.lnn", "--time", "measured"], "--period-s S in seconds, or --rate HZ"),
+        (["train.py:ready", "m.lnn", "--dt-range-s", "1", "2"], "--dt-range-s has a meaning only with --time measured"),
+    ],
+)
+def test_what_needs_no_torch_is_checked_before_it_is_imported(bare, work, arguments, expected):
+    done = bare_call(bare, "export", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")  # without torch, which would be 5
+    assert expected in done.stderr
+
+
+def test_a_file_that_makes_names_while_it_runs_is_run(call, work, short_commands):
+    (work / "made.py").write_text("import train\nglobals()['net'] = train.make_model\n")
+    assert call("export", "made.py:net", "m.lnn")[0] == 0
+    (work / "starred.py").write_text("from train import *\n")
+    assert call("export", "starred.py:make_model", "n.lnn")[0] == 0
+
+
+def test_a_rate_is_a_period(call, work, short_commands):
+    assert call("export", "train.py:ready", "m.lnn", "--rate", "100", "--period-s", "0.01")[0] == 0
+    assert manifest_of(work / "m.lnn").time.period_s == 0.01
+    assert call("export", "train.py:ready", "n.lnn", "--rate", "30")[0] == 0
+    assert manifest_of(work / "n.lnn").time.period_s == 1 / 30
+    code, out, err = call("export", "train.py:ready", "o.lnn", "--rate", "100", "--period-s", "0.1")
+    assert (code, out) == (2, "")
+    assert err == "lnn-edge: --rate 100 is a period of 0.01 s, but --period-s is 0.1: leave one of them out\n"
+
+
+def test_errors_of_a_command_name_its_options(call, work, short_commands):
+    (work / "net.py").write_text(OWN_LOOP)
+    _, _, err = call("export", "net.py:Loop", "m.lnn")
+    assert "--step NAME, of a function or method step(model, x, state)" in err
+    assert "step=" not in err
+    _, _, err = call("export", "train.py:ready", "m.lnn", "--labels", "a,a")
+    assert "--labels are ['a', 'a'], expected different names" in err
+
+
+OWN_LOOP = """
+import torch
+from ncps.torch import LTCCell
+from ncps.wirings import AutoNCP
+
+class Loop(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        wiring = AutoNCP(10, 2)
+        wiring.build(3)
+        self.cell = LTCCell(wiring, 3)
+
+    def forward(self, x):
+        h, ys = torch.zeros(len(x), 10), []
+        for t in range(x.shape[1]):
+            y, h = self.cell(x[:, t], h)
+            ys.append(y)
+        return torch.stack(ys, 1)
+"""
+
+
+def test_errors_of_python_name_its_arguments(tmp_path):
+    (tmp_path / "m.lnn").mkdir()
+    (tmp_path / "m.lnn" / "manifest.json").write_text("")
+    with pytest.raises(ValueError, match=r"or pass overwrite=True$"):
+        lnn_edge.export_model(small_cfc(), tmp_path / "m.lnn")

@@ -39,7 +39,12 @@ def test_version(call):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], "lnn-edge: the following arguments are required: COMMAND\nType: lnn-edge --help\n"),
+        ([], f"usage: lnn-edge [-h] [--version] COMMAND ...\n\n{program.SUBJECT}\n"),
+        (["--verbos"], "lnn-edge: the following arguments are required: COMMAND\nType: lnn-edge --help\n"),
+        (["run", "x.lnn", "a b.csv"], "Type: lnn-edge run x.lnn --input 'a b.csv'\n"),
+        (["export", "a.py:m", "b.lnn", "w.pt"], "A file is named by its option. Pass it as --weights w.pt\n"),
+        (["export", "a.py:m", "b.lnn", "walk.csv"], "Pass it as --example walk.csv\n"),
+        (["export", "a.py:m", "b.lnn", "--rate", "0"], "--rate: expected a number above 0, got '0'"),
         (["insect"], f"COMMAND is 'insect'. Valid: {', '.join(COMMANDS)}. Did you mean 'inspect'?"),
         (["run"], "lnn-edge run: the following arguments are required: bundle\nType: lnn-edge run --help"),
         (["run", "x.lnn", "--inpt", "a"], "unknown option '--inpt'. Valid: "),

@@ -428,7 +428,7 @@ def test_a_step_that_knows_one_row_only_runs_for_a_batch(extra, tmp_path):
 
 
 def test_cells_without_a_step_are_refused_with_what_to_type(tmp_path):
-    refused(tmp_path, Loop(), TypeError, r"holds the cell 'cell'.*loops over time.*step=function.*--step NAME")
+    refused(tmp_path, Loop(), TypeError, r"holds the cell 'cell'.*loops over time.*step=function")
 
 
 def test_a_step_needs_an_example(tmp_path):
@@ -436,7 +436,7 @@ def test_a_step_needs_an_example(tmp_path):
         tmp_path,
         Loop(),
         ValueError,
-        r"needs `example` \(--example FILE.npy\), recorded samples as its step takes them",
+        r"needs `example`, recorded samples as its step takes them",
         step=Loop.step,
         example=None,
     )

@@ -109,11 +109,11 @@ def test_a_proof_of_all_says_which_it_leaves_out(gpu, cfc_bundle, capfd, caplog)
     [
         (
             {"wait": "spin"},
-            "with the options 'wait' the backend must be named: backend='tensorrt' (--backend tensorrt)",
+            "with the options 'wait' the backend must be named: backend='tensorrt'",
         ),
         (
             {"wait": "spin", "tf32": "on"},
-            "with the options 'wait', 'tf32' the backend must be named: backend='tensorrt' (--backend tensorrt)",
+            "with the options 'wait', 'tf32' the backend must be named: backend='tensorrt'",
         ),
         ({"wiat": "spin"}, "no backend has an option 'wiat'. Valid: wait, graph, "),
         ({"wiat": "spin"}, " Did you mean 'wait'?"),
@@ -130,9 +130,7 @@ def test_options_of_several_backends(monkeypatch, cfc_bundle):
     """Which of them is the user's to say; options that no single one has are told apart."""
     options = (BackendOption("wait", ("a",), "tests"), BackendOption("other", ("a",), "tests"))
     put_into_the_table(monkeypatch, replace(row(Second), options=options))
-    with pytest.raises(
-        ValueError, match=r"must be named: backend='tensorrt' \(.*\) or backend='second' \(--backend second\)"
-    ):
+    with pytest.raises(ValueError, match=r"must be named: backend='tensorrt' or backend='second'$"):
         lnn_edge.load(cfc_bundle, options={"wait": "a"})
     with pytest.raises(ValueError, match=r"no backend has all of the options 'other', 'graph'"):
         lnn_edge.load(cfc_bundle, options={"other": "a", "graph": "on"})

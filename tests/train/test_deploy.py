@@ -366,3 +366,14 @@ def test_pipelines_and_grid_search():
     copy = clone(piped[-1])
     assert copy.get_params() == piped[-1].get_params()
     assert not hasattr(copy, "network_")
+
+
+@pytest.mark.parametrize(("given", "meant"), [("CFC", "CfC"), ("cfc", "CfC"), ("Ltc", "LTC"), ("ltc", "LTC")])
+def test_the_case_of_a_cell_is_not_minded(given, meant, tmp_path):
+    model = quick(LiquidNeuralRegressor).set_params(model_type=given).fit(X, VALUES)
+    assert model.model_type == given  # as scikit-learn's clones want it
+    twin = quick(LiquidNeuralRegressor).set_params(model_type=meant).fit(X, VALUES)
+    np.testing.assert_array_equal(model.predict(X), twin.predict(X))
+    model.save(tmp_path / "m.safetensors")
+    again = LiquidNeuralRegressor.load(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))

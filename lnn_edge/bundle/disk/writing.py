@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from ...audience import typed
 from ...files import named_in_errors
 from ...staging import OLD, beside, keep_rights, lock, moved, settle, staged
 from ..directory import MANIFEST
@@ -40,7 +41,7 @@ def check_target(path: Path, overwrite: bool) -> None:
         if not (path / MANIFEST).is_file():
             raise ValueError(f"'{path}' exists and is not a bundle; it is left alone. Choose another name")
         if not overwrite:
-            raise ValueError(f"'{path}' exists. Choose another name, or pass overwrite=True (--overwrite)")
+            raise ValueError(f"'{path}' exists. Choose another name, or pass {typed('overwrite=True', '--overwrite')}")
 
 
 @contextmanager

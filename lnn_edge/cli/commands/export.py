@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -26,6 +27,7 @@ from ..options import (
     whole,
 )
 from ..proof_text import ProofView, add_proof_arguments, check_plot_path, show_proof, shown_when_it_fails
+from ..source_check import check_source
 
 if TYPE_CHECKING:
     from ...bundle.spec import Precision
@@ -70,6 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("new_bundle", metavar="bundle", help="the bundle to write, NAME.lnn")
     add_source_arguments(parser)
     parser.add_argument("--period-s", type=positive, metavar="S", help="nominal time between samples, seconds")
+    parser.add_argument(
+        "--rate", type=positive, metavar="HZ", help="instead of --period-s: samples per second, as in --rate 100"
+    )
     parser.add_argument("--time", choices=("fixed", "measured"), default="fixed", help="whether dt becomes an input")
     parser.add_argument(
         "--timespan", type=positive, default=1.0, help="what training passed as timespans for one period (default 1.0)"
@@ -179,7 +184,7 @@ def _choices(arguments: argparse.Namespace) -> _Choices:
         bundle=arguments.new_bundle,
         beside=SourceChoice(arguments.weights, arguments.trust_pickle, arguments.step, arguments.initial_state),
         example=ExampleChoice(arguments.example, arguments.reset_column),
-        period_s=arguments.period_s,
+        period_s=_period_s(arguments.period_s, arguments.rate),
         time=arguments.time,
         timespan=arguments.timespan,
         dt_range_s=tuple(arguments.dt_range_s) if arguments.dt_range_s else None,
@@ -202,14 +207,41 @@ def _choices(arguments: argparse.Namespace) -> _Choices:
     )
 
 
+def _period_s(period_s: float | None, rate_hz: float | None) -> float | None:
+    """The period that one of them says, or both."""
+    if rate_hz is None:
+        return period_s
+    if period_s is not None and not math.isclose(period_s * rate_hz, 1.0, rel_tol=1e-6):
+        raise ValueError(
+            f"--rate {rate_hz:g} is a period of {1 / rate_hz:g} s, but --period-s is {period_s:g}: leave one of them "
+            "out"
+        )
+    return 1 / rate_hz if period_s is None else period_s
+
+
+def _check_time(choices: _Choices) -> None:
+    if choices.time == "measured" and choices.period_s is None:
+        raise ValueError(
+            "--time measured needs the nominal time between samples: --period-s S in seconds, or --rate HZ"
+        )
+    if choices.time == "fixed" and choices.dt_range_s is not None:
+        raise ValueError("--dt-range-s has a meaning only with --time measured")
+
+
 def _export(choices: _Choices) -> int:
     from ...bundle.disk.writing import check_target
-    from ...export import export_model
 
     check_plot_path(choices.view.plot)
     check_target(Path(choices.bundle), choices.overwrite)
+    _check_time(choices)
     inputs, outputs = names_list(choices.inputs), names_list(choices.outputs)
+    check_source(choices.source, choices.beside)
     example = load_example(choices.example, None if inputs is None else [feature.name for feature in inputs])
+    scale_inputs = load_scaling("--scale-inputs", choices.scale_inputs)
+    scale_outputs = load_scaling("--scale-outputs", choices.scale_outputs)
+
+    from ...export import export_model  # only now: torch takes seconds, and what is wrong is often found without it
+
     source = load_source(choices.source, choices.beside)
     if choices.beside.weights is None and source.checkpoint_sha256 is None:
         note("no --weights: exporting the model as the factory returns it")
@@ -232,8 +264,8 @@ def _export(choices: _Choices) -> int:
             readout=choices.readout,
             labels=_words(choices.labels),
             constants=_words(choices.constants),
-            scale_inputs=load_scaling("--scale-inputs", choices.scale_inputs),
-            scale_outputs=load_scaling("--scale-outputs", choices.scale_outputs),
+            scale_inputs=scale_inputs,
+            scale_outputs=scale_outputs,
             probabilities=choices.probabilities,
             inputs=inputs,
             outputs=outputs,

@@ -25,6 +25,7 @@ from ..options import (
     whole,
 )
 from ..proof_text import ProofView, add_proof_arguments, check_plot_path, show_proof
+from ..source_check import check_source
 
 if TYPE_CHECKING:
     from ...progress import Progress
@@ -151,11 +152,16 @@ def _refuse_what_belongs_to_against(choices: _Choices) -> None:
 
 def _against_model(choices: _Choices, against: str, progress: Progress) -> ExportReport:
     from ...bundle.directory import read_bundle
-    from ...export.verify_against import verify_against
 
+    check_source(against, choices.source)
     bundle = read_bundle(choices.bundle)
     columns = [feature.name for feature in bundle.manifest.streamed[0].features]
     example = load_example(choices.example, columns)
+    scale_inputs = load_scaling("--scale-inputs", choices.scale_inputs)
+    scale_outputs = load_scaling("--scale-outputs", choices.scale_outputs)
+
+    from ...export.verify_against import verify_against  # only now: torch takes seconds
+
     source = load_source(against, choices.source)
     return verify_against(
         source.module,
@@ -163,8 +169,8 @@ def _against_model(choices: _Choices, against: str, progress: Progress) -> Expor
         example=example,
         step=source.step,
         initial_state=source.initial_state,
-        scale_inputs=load_scaling("--scale-inputs", choices.scale_inputs),
-        scale_outputs=load_scaling("--scale-outputs", choices.scale_outputs),
+        scale_inputs=scale_inputs,
+        scale_outputs=scale_outputs,
         backend=choices.runner.name,
         threads=choices.runner.threads,
         options=choices.runner.options,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ncps.torch import CfCCell, LTCCell, WiredCfCCell
 from torch import nn
 
+from ...audience import step_advice
 from ...bundle.spec import Core
 from ...wording import listed
 from .checks import type_name
@@ -50,7 +51,7 @@ def find_cores(module: nn.Module) -> dict[str, nn.Module]:
     if cells:
         raise TypeError(
             f"{type_name(module)} holds the cell '{cells[0]}', which its own code loops over time. Say what one turn "
-            "of that loop is: step=function, called as step(model, x, state) -> (output, state) (--step NAME)"
+            f"of that loop is: {step_advice()}"
         )
     raise _none_found(module, cores)
 

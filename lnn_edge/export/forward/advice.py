@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from ...audience import typed
+
 __all__ = ["FEWER", "advice_on"]
 
 FEWER = (
@@ -14,12 +16,11 @@ FEWER = (
 )
 _ANY_LENGTH = (
     "Export calls it with one row and with any number of samples, one as well: write it for any length, or "
-    "export what it does with one sample as step=function (--step NAME)"
+    "export what it does with one sample as {}"
 )
 _WHOLE_NUMBERS = "Places in a table are whole numbers: pass them as integers, example.astype(int), or cast here"
 _TABLE = (
-    "If these are places in a table, it is smaller: correct the example, or say how far the column goes, "
-    "inputs=[..., Feature('kind', limits=(0, 6))] (--inputs ...,kind::0:6)"
+    "If these are places in a table, it is smaller: correct the example, or say how far the column goes, {}"
 )
 _DEVICE = (
     "Export runs a copy of the model on the CPU, and its code names another device: write device=x.device and "
@@ -44,7 +45,9 @@ def advice_on(error: Exception, length: int | None = None) -> str:
     if length is None:
         return ""
     if isinstance(error, IndexError) and "out of range" in told:
-        return _TABLE
+        return _TABLE.format(typed("inputs=[..., 'kind::0:6']", "--inputs ...,kind::0:6"))
     if re.search(_TOO_FEW.format(length), told):
         return FEWER
-    return _WHOLE_NUMBERS if "Long, Int" in told else _ANY_LENGTH
+    if "Long, Int" in told:
+        return _WHOLE_NUMBERS
+    return _ANY_LENGTH.format(typed("step=function", "--step NAME"))

@@ -14,6 +14,8 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from ...audience import chosen
+
 __all__ = ["halved"]
 
 _WIDE = frozenset({"Div", "Exp", "LayerNormalization", "Log", "LogSoftmax", "Pow", "ReduceMean", "Softmax", "Sqrt"})
@@ -121,7 +123,7 @@ class _Rewriting:
             if largest > _LARGEST:
                 raise ValueError(
                     f"a constant of the step is {largest:g}, more than a float16 can hold ({_LARGEST:g}). Scale the "
-                    "model's inputs and weights, or export with precision='float32'"
+                    f"model's inputs and weights, or export with {chosen('precision', 'float32')}"
                 )
             self.used[name] = numpy_helper.from_array(value.astype(np.float16), name)
         return name

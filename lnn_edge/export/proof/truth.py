@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ...arrays import Array
+from ...audience import limits_advice, typed
 from ...bundle.program import StepProgram
 from ...bundle.spec import Readout, Tensor, Time
 from ...errors import ExportWarning, VerificationError
@@ -133,7 +134,7 @@ def interpret_where_finite(
         warn_caller(
             "the model has no finite result on samples that export made up beyond the example, such as zeros, negative "
             f"or very large numbers, so it was proven {ground}. On the device such samples are refused only once the "
-            "step has failed: give limits, inputs=[Feature(name, limits=(low, high))]",
+            f"step has failed: give limits, {limits_advice()}",
             ExportWarning,
         )
     return found, results
@@ -195,7 +196,7 @@ def _check_steps(stepped: Results, samples: Excitation) -> None:
                     f"'{name}' of the model is {value} at step {bad[0][0]} of the {segment} inputs ({whose}). Torch "
                     "itself cannot step this model on them, so no step can be proven equal to it: the training "
                     "diverged, nothing kept the model's parameters in bounds, or the inputs need limits: "
-                    "inputs=[Feature(name, limits=(low, high))]"
+                    f"{limits_advice()}"
                 )
 
 
@@ -271,7 +272,7 @@ def _refuse_single_samples(model: Trained, samples: Excitation, time: Time, name
                 f"'{name}' of the model is finite on the example when it is called on all of it, and not when it is "
                 f"stepped, first at step {places[bad][0]}: it computes something of several samples that one alone "
                 "does not have, such as a spread over time (std, var). Normalise with fixed numbers, such as those of "
-                "the training data, or keep what it needs in a state: step=function (--step NAME)"
+                f"the training data, or keep what it needs in a state: {typed('step=function', '--step NAME')}"
             )
 
 

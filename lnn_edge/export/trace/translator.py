@@ -21,6 +21,7 @@ import torch
 from torch.export import ExportedProgram
 
 from ...arrays import Array
+from ...audience import chosen
 from ...bundle.operations import Shape
 from .decompose import decomposed, operation_name
 from .folding import Product, Scaled, Step, Unwritten
@@ -133,7 +134,7 @@ class Translator:
         if node.target is torch.ops.higher_order.wrap_with_autocast:
             raise TypeError(
                 "the model computes under torch.autocast, and export in float32: leave it out of the "
-                "forward, and export with precision='float16' (--precision float16) for half precision"
+                f"forward, and export with {chosen('precision', 'float16')} for half precision"
             )
         if node.target is torch.ops.lnn_edge.core.default:
             x, states, timespans, index, _outputs = arguments

@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ...arrays import Array
+from ...audience import step_advice
 from ...bundle.program import StepProgram
 from ...bundle.spec import Core, Readout, StatePair, Time
 from ...verify.samples import Excitation
@@ -244,8 +245,7 @@ class TrainedNetwork:
             raise ValueError(
                 f"the model keeps {names} from call to call, and what it computes from sample to sample depends on "
                 "more than the states of its cores as they are: it changes them, or has state of its own. A stream "
-                "keeps no attribute: let one turn of the loop take and return it, step=function, called as step(model, "
-                "x, state) -> (output, state) (--step NAME)"
+                f"keeps no attribute: let one turn of the loop take and return it, {step_advice()}"
             )
 
     def _is_state(self, leaf: torch.Tensor, states: list[torch.Tensor]) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from ...arrays import Array
+from ...audience import typed
 from ..cores.checks import check_finite
 from ..cores.describe import describe_core
 from ..cores.find import ReadCore, find_cores, find_parts, is_batch_first, is_liquid_cell, read_core
@@ -83,7 +84,7 @@ def open_module(
     if step is not None:
         return _open_step(plain, step, initial_state, example)
     if initial_state is not None:
-        raise ValueError("`initial_state` has a meaning only with `step`, your own step function (--step NAME)")
+        raise ValueError("`initial_state` has a meaning only with `step`, your own step function")
     layer = LoopedCell(plain) if is_liquid_cell(plain) else plain
     if not is_core(layer):
         return _open_network(plain, example)
@@ -157,8 +158,8 @@ def _network_inputs(module: nn.Module, example: object) -> list[str]:
         raise TypeError(
             f"the forward needs `{states[0]}` in every call, and export cannot know what to pass at the start of a "
             f"sequence. Give it a default: {states[0]}=None. If the forward is one step, type: "
-            "step=lambda model, x, state: model(x, state) (--step NAME). If it is an observation, record it in the "
-            "example as well"
+            f"{typed('step=lambda model, x, state: model(x, state)', '--step forward')}. If it is an observation, "
+            "record it in the example as well"
         )
     names = inspect.signature(module.forward).parameters
     optional = [name for name in recorded if name in names and name not in needed and name not in TIME_NAMES]
@@ -183,6 +184,6 @@ def _read(module: nn.Module, parts: Mapping[str, nn.Module]) -> list[ReadCore]:
 def _needed(recorded: Example | None, takes: str) -> Example:
     if recorded is None:
         raise ValueError(
-            f"a network needs `example` (--example FILE.npy), recorded samples {takes}: (batch, time, ...)"
+            f"a network needs {typed('`example`', '--example FILE.npy')}, recorded samples {takes}: (batch, time, ...)"
         )
     return recorded

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...arrays import Array
+from ...audience import chosen
 from ...bundle.spec import Readout, Tensor, Time
 from ...runtime.readouts import LAST, read_out, readout_text
 from ...verify.samples import Excitation
@@ -52,7 +53,7 @@ def differing_readouts(model: Trained, leaves: Sequence[Leaf], recording: Mappin
         return ""
     return (
         f"the model returns {listed(told)}, and a stream has one readout for all outputs. Return all of them for each "
-        "sample, and choose the readout when you export, for instance readout='mean' (--readout mean)"
+        f"sample, and choose the readout when you export, for instance {chosen('readout', 'mean')}"
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ...arrays import Array
+from ...audience import chosen, typed
 from ...bundle.operations import Node, Operation
 from ...bundle.program import Program, StepProgram
 from ...bundle.spec import Core, Readout, StatePair, Tensor, Time
@@ -144,13 +145,15 @@ def checked_probabilities(
     if model.readout is not None and model.readout.kind != "last":
         raise ValueError(
             "the forward returns a mean over time of its logits, and probabilities of a mean are no mean of "
-            "probabilities. Let it return the logits of each sample and export with readout='mean', which is the mean "
-            "of their probabilities, or take the softmax before the mean"
+            "probabilities. Let it return the logits of each sample and export with "
+            f"{chosen('readout', 'mean')}, which is the mean of their probabilities, or take the "
+            "softmax before the mean"
         )
     if tensor.name in by_tensor("scale_outputs", scaling, model.outputs):
+        others = typed(", scale_outputs={'...': (mean, std)}", "")
         raise ValueError(
             f"`scale_outputs` scales output '{tensor.name}', which holds logits, and what its probabilities are made "
-            "of has no units. Leave it out, or name the other outputs, scale_outputs={'...': (mean, std)}"
+            f"of has no units. Leave it out, or name the other outputs{others}"
         )
     values = model.stepped(samples, time)[tensor.name]
     if values.shape[-1] == 1 and np.array_equal(values, np.rint(values)):
@@ -161,7 +164,7 @@ def checked_probabilities(
     if _are_probabilities(values, model.program(time).program, tensor.name):
         raise ValueError(
             f"output '{tensor.name}' holds probabilities already, none below 0 and a sum of 1 in each row: leave "
-            "`probabilities` (--probabilities) out"
+            "`probabilities` out"
         )
     return tensor.name
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from ...audience import typed
 from ...bundle.spec import Tensor
 from ..forward.advice import advice_on
 from ..forward.forward import Leaf, leaf_name
@@ -55,10 +56,11 @@ class StepProbe:
         if start is None and not all(
             same_tensors(self._tried(own, None), self._tried(own, begin)) for own in self._samples
         ):
+            own = "initial_state=the state for one row, (1, width), or a function that makes it from the model"
+            passed = typed(own, "--initial-state NAME, of a function that makes it from the model")
             raise ValueError(
                 "the step called with the state None does not start from zeros, and export cannot see what it starts "
-                "from. Pass it: initial_state=the state for one row, (1, width), or a function that makes it from the "
-                "model (--initial-state NAME)"
+                f"from. Pass it: {passed}"
             )
         return leaves, begin
 

@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ...arrays import Array
+from ...audience import limits_advice
 from ...bundle.program import StepProgram
 from ...bundle.spec import Core, Readout, StatePair, Time
 from ...verify.samples import Excitation
@@ -151,7 +152,7 @@ class TrainedStep:
                 raise ValueError(
                     f"the step raised {type(error).__name__}: {error}{users_line(error)}, called on sample {k} of the "
                     "proof, which holds random ones as well. Write it for any values, or give the inputs limits: "
-                    "inputs=[Feature(name, limits=(low, high))]"
+                    f"{limits_advice()}"
                 ) from error
             leaves = pytree.tree_leaves(y)
             outputs = [leaf.by_step(leaves[leaf.index]) for leaf in self._leaves]

@@ -257,7 +257,7 @@ class TestAdvice:
     def test_build_that_fails_is_not_told_to_build_again(self, said, gpu, load):
         """Real messages of 8.5 and 10.12; the name of the function is in both."""
         gpu("10.3").world["build"] = said
-        with pytest.raises(BackendUnavailable, match=r"could not be built.*Use --backend onnxruntime meanwhile$"):
+        with pytest.raises(BackendUnavailable, match=r"could not be built.*Type: backend='onnxruntime' meanwhile$"):
             load()
 
 
@@ -284,7 +284,7 @@ class TestAuto:
 
     def test_does_not_go_on_without_it_when_the_engine_cannot_be_built(self, gpu, cfc_bundle):
         gpu("10.3").world["build"] = "internal error"
-        with pytest.raises(BackendUnavailable, match="Use --backend onnxruntime meanwhile"):
+        with pytest.raises(BackendUnavailable, match="Type: backend='onnxruntime' meanwhile"):
             lnn_edge.load(cfc_bundle)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ....audience import chosen
 from ....bundle.operations import Shape
 from ..folding import Condition, Product
 from ..recorder import Value
@@ -107,7 +108,7 @@ def _cast(t: Translator, shape: Shape, x: Any, *_arguments: Any, **_keywords: An
     if after in (torch.float16, torch.bfloat16):
         raise Refused(
             "rounds to half precision; export computes in float32: leave the cast out, and export with "
-            "precision='float16' (--precision float16) for half precision"
+            f"{chosen('precision', 'float16')} for half precision"
         )
     if after.is_floating_point or not before.is_floating_point:
         return t.value(x).viewed(shape)

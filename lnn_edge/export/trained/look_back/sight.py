@@ -11,6 +11,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from ....arrays import Array
+from ....audience import chosen, step_advice
 from ....bundle.spec import Tensor
 from ....wording import plural
 from ...forward.example import folded
@@ -19,7 +20,6 @@ from ..kept_states import KeptStates
 
 __all__ = ["Looking", "Sight"]
 
-_STEP = "step=function, called as step(model, x, state) -> (output, state) (--step NAME)"
 _FEW = 24
 _MANY = (160, 40, 16)  # a forward may take no more than so many
 _CLOSE = 3e-7  # of the values' size: what rounding changes, and no more, as what is further back is left out
@@ -57,17 +57,18 @@ class Sight:
                 "left, functional.pad(x, (n, 0)) along time before a convolution with padding=0, and train it so"
             )
         if self.pools:
-            return _POOLS
+            return f"{_POOLS} {chosen('readout', 'mean')}, or compute it from the stream"
         if self.back is None:
-            return _PAST
+            return f"{_PAST} {step_advice()}"
         if self.counts:
             return _COUNTS
         if self.back:
             return (
                 f"the model looks back over {self.back + 1} samples, and export cannot keep the last {self.back} of "
                 "them by itself, as it computes the beginning of a sequence otherwise, or looks back behind a core. "
-                f"Keep them in the state: {_STEP}, with window = torch.cat([past, x.unsqueeze(1)], dim=1) from past = "
-                f"zeros of (batch, {self.back}, features), and window[:, 1:] in the new state beside that of the core"
+                f"Keep them in the state: {step_advice()}, with window = torch.cat([past, x.unsqueeze(1)], dim=1) from "
+                f"past = zeros of (batch, {self.back}, features), and window[:, 1:] in the new state beside that of "
+                "the core"
             )
         return ""
 
@@ -88,12 +89,12 @@ _COUNTS = (
 _POOLS = (
     "the model makes one output of all samples of a recording by something else than their last output or a mean of "
     "their outputs: a maximum, attention, or layers behind the mean. Return the output of each sample, and say how one "
-    "comes of them: readout='mean' (--readout mean), or compute it from the stream"
+    "comes of them:"
 )
 _PAST = (
     "what surrounds the cores depends on all samples before, or on the first: a running mean or sum, a recurrence of "
     "your own, attention or pooling over the past. A stream keeps that as a state if one turn of the loop takes and "
-    f"returns it: {_STEP}"
+    "returns it:"
 )
 
 

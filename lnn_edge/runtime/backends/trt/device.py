@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ....audience import other_backend_advice
 from ....errors import BackendUnavailable
 from ....machine.jetson import closed_devices
 from ..layout import Slab
@@ -205,7 +206,9 @@ def _facts(cudart: Cudart) -> Facts:
         return int(cudart.call("cudaDeviceGetAttribute", cudart.constant(f"cudaDevAttr{name}"), 0))
 
     if not attribute("CanMapHostMemory"):
-        raise BackendUnavailable("this GPU cannot map host memory, which the step needs. Use --backend onnxruntime")
+        raise BackendUnavailable(
+            f"this GPU cannot map host memory, which the step needs. {other_backend_advice('onnxruntime')}"
+        )
     return Facts(
         name=cudart.device_name(),
         compute_capability=f"{attribute('ComputeCapabilityMajor')}.{attribute('ComputeCapabilityMinor')}",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from ....audience import other_backend_advice
 from ....errors import BackendUnavailable
 from ....wording import plural
 from ..layout import Layout
@@ -133,7 +134,7 @@ class TensorRT:
         errors = [_parser_error(parser.get_error(k)) for k in range(parser.num_errors)]
         raise BackendUnavailable(
             f"TensorRT {self.version} cannot take this graph, {plural(len(errors), 'error')}: {'; '.join(errors)}. "
-            "Use --backend onnxruntime, or export the model again with a newer lnn-edge"
+            f"{other_backend_advice('onnxruntime')}, or export the model again with a newer lnn-edge"
         )
 
     def _configure(self, config: Any, half: bool, tf32: bool, optimization_level: int) -> None:
@@ -214,7 +215,7 @@ class Engine:
             )
             raise BackendUnavailable(
                 f"TensorRT {self._trt.version} made an engine that does not fit the manifest: {shown}. "
-                "Export the bundle again, or use --backend onnxruntime"
+                f"Export the bundle again. {other_backend_advice('onnxruntime')}"
             )
 
     def context(self, addresses: Mapping[str, int]) -> Any:
@@ -261,8 +262,8 @@ def open_tensorrt() -> TensorRT:
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if not _OLDEST <= numbers < _BEYOND:
         raise BackendUnavailable(
-            f"TensorRT is {version}, but lnn-edge runs with 8.6 to 11. Install a JetPack from 6.0 on, or use "
-            "--backend onnxruntime"
+            f"TensorRT is {version}, but lnn-edge runs with 8.6 to 11. Install a JetPack from 6.0 on. "
+            f"{other_backend_advice('onnxruntime')}"
         )
     return TensorRT(tensorrt)
 
@@ -282,4 +283,4 @@ def _advice(said: str, loading: bool) -> str:
         return "Free GPU memory: stop other programs, then try again"
     if loading and any(part in lowered for part in ("rebuild", "magictag", "serializ", "incompatible", "plan file")):
         return "Type: lnn-edge build BUNDLE --backend tensorrt --rebuild"
-    return "Use --backend onnxruntime meanwhile"
+    return f"{other_backend_advice('onnxruntime')} meanwhile"
