@@ -17,7 +17,6 @@ Everything here is imported on first use, so `import lnn_edge` stays light and t
     tensor_file     tensors and a description in one file
     format_version  the version of a file, looked at first
     former_names    where the classes of old pickles are today
-    audience        whether advice is for a shell or for Python
     wording         helpers that messages share
     remarks         warnings that name the caller's line
     named           data with names, matched by them

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from .audience import typed
 from .errors import BackendUnavailable
-from .wording import choices
+from .wording import choices, typed
 
 if TYPE_CHECKING:  # the command line reads this table for its help, and must not wait for NumPy
     from .arrays import Array

@@ -1,16 +1,33 @@
-"""Small helpers that messages share."""
+"""Small helpers that messages share, and whether their advice is for a shell or for Python."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
-__all__ = ["CONTROL", "choices", "listed", "nearest", "plural"]
+__all__ = [
+    "CONTROL",
+    "choices",
+    "chosen",
+    "in_a_shell",
+    "limits_advice",
+    "listed",
+    "nearest",
+    "other_backend_advice",
+    "plural",
+    "step_advice",
+    "typed",
+]
 
 # Control characters, separators of lines and paragraphs, and marks of direction: what moves a terminal's cursor, breaks
 # a line, or lets text read as another.
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+# A context's own, and not one of the process: a program that calls a command in one thread writes Python in the others.
+_SHELL: ContextVar[bool] = ContextVar("whether a command of the shell is at work", default=False)
 
 
 def listed(names: Iterable[str], limit: int = 12) -> str:
@@ -37,3 +54,39 @@ def choices(got: object, valid: Iterable[str]) -> str:
 def plural(count: int, noun: str) -> str:
     """`plural(1, "step")` is "1 step", `plural(1200, "step")` is "1,200 steps"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def typed(python: str, shell: str) -> str:
+    """What to type, in the words of whoever reads it: `typed("window=30", "--window 30")`."""
+    return shell if _SHELL.get() else python
+
+
+def chosen(argument: str, value: object) -> str:
+    """An argument with a value: `time='measured'`, or `--time measured`."""
+    return typed(f"{argument}={value!r}", f"--{argument.replace('_', '-')} {value}")
+
+
+@contextmanager
+def in_a_shell() -> Iterator[None]:
+    """Within a `with`, messages are for somebody who typed a command."""
+    usual = _SHELL.set(True)
+    try:
+        yield
+    finally:
+        _SHELL.reset(usual)
+
+
+def step_advice() -> str:
+    """How an export is told what one turn of the user's own loop is."""
+    called = "step(model, x, state) -> (output, state)"
+    return typed(f"step=function, called as {called}", f"--step NAME, of a function or method {called}")
+
+
+def limits_advice() -> str:
+    """How an export is told what is legal in a column."""
+    return typed("inputs=['NAME:unit:low:high', ...]", "--inputs NAME:unit:low:high,...")
+
+
+def other_backend_advice(name: str) -> str:
+    """How another backend is named."""
+    return f"Type: {chosen('backend', name)}"

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .. import __version__
-from ..audience import in_a_shell
 from ..backends import BACKENDS, unfinished
 from ..errors import BackendError, BackendUnavailable, BundleError, VerificationError
 from ..files import named_in_errors
 from ..staging import sweep
-from ..wording import choices
+from ..wording import choices, in_a_shell
 from .commands import bench, build, doctor, export, inspect, run, verify
 from .console import check_json_path, escape_what_is_unprintable, remarks, replace_closed_streams
 from .exit_codes import BAD_BUNDLE, FAILED, INTERRUPTED, NOT_EQUAL, NOT_READY, OK, USAGE

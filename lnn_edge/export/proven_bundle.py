@@ -10,7 +10,6 @@ from pathlib import Path
 import msgspec
 import onnx
 
-from ..audience import chosen, limits_advice, typed
 from ..bundle.directory import file_entry, read_bundle, write_manifest, write_synced
 from ..bundle.golden import encode_golden
 from ..bundle.manifest import Manifest, encode_json
@@ -21,6 +20,7 @@ from ..errors import ModelWarning, VerificationError
 from ..runtime.loading import load, open_each
 from ..verify.comparison import OWN_FACTOR, TOLERANCE, TOLERANCE_REASON, Comparison, largest_error
 from ..verify.report import ExportReport
+from ..wording import chosen, limits_advice, typed
 from .proof.prove import golden_from_truth, prove
 from .proof.sensitivity import FEWEST_STEPS
 from .proof.truth import EXTRACTED, STEPPED_WHOLE, TORCH_EXACT, Truth

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array, plain_array, shape_of
-from ..audience import typed
 from ..bundle.spec import Tensor
 from ..errors import ExportWarning
 from ..remarks import warn_caller
 from ..spacing import FINE, coarse_columns, spacing_remark
-from ..wording import choices, listed
+from ..wording import choices, listed, typed
 from .forward.example import Example
 from .forward.forward import TIME_NAMES
 from .forward.scaling import Scale, Scaling, by_tensor

@@ -11,9 +11,9 @@ from collections.abc import Collection, Sequence
 
 import onnx
 
-from ..audience import chosen
 from ..bundle.program import Input, StepProgram
 from ..bundle.spec import DT_INPUT, Precision, output_of_state
+from ..wording import chosen
 from .graph.builder import GraphBuilder, Shape, Value
 from .lowering.program import ProgramLowering
 from .lowering.step_time import step_times

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..audience import chosen, typed
+from ..wording import chosen, typed
 
 __all__ = ["check_timespan"]
 

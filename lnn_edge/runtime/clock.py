@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..arrays import Array
-from ..audience import chosen
 from ..bundle.manifest import Manifest
 from ..times import Stamp, seconds_between, span_seconds, stamp_array, stamp_seconds, unit_advice
+from ..wording import chosen
 
 __all__ = ["Clock", "make_clock"]
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..arrays import Array
-from ..audience import typed
 from ..bundle.spec import MAX_WINDOW, Readout
+from ..wording import typed
 
 __all__ = ["LAST", "RecentOutputs", "label_of", "parse_readout", "read_out", "readout_text"]
 

@@ -12,9 +12,8 @@ import msgspec
 import numpy as np
 
 from ..arrays import Array
-from ..audience import chosen, typed
 from ..bundle.spec import Precision, Sensitive, Verification
-from ..wording import listed, plural
+from ..wording import chosen, listed, plural, typed
 from .comparison import TORCH, Comparison, errors_by_step, tolerance_of, tolerance_reason
 from .samples import Distinct
 

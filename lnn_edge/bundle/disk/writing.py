@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from ...audience import typed
 from ...files import named_in_errors
 from ...staging import OLD, beside, keep_rights, lock, moved, settle, staged
+from ...wording import typed
 from ..directory import MANIFEST
 from .exchange import exchange
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from ncps.torch import CfCCell, LTCCell, WiredCfCCell
 from torch import nn
 
-from ...audience import step_advice
 from ...bundle.spec import Core
-from ...wording import listed
+from ...wording import listed, step_advice
 from .checks import type_name
 from .describe import describe_core
 from .liquid import LoopedCell, core_from_module, is_core

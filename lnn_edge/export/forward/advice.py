@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ...audience import typed
+from ...wording import typed
 
 __all__ = ["FEWER", "advice_on"]
 
@@ -19,9 +19,7 @@ _ANY_LENGTH = (
     "export what it does with one sample as {}"
 )
 _WHOLE_NUMBERS = "Places in a table are whole numbers: pass them as integers, example.astype(int), or cast here"
-_TABLE = (
-    "If these are places in a table, it is smaller: correct the example, or say how far the column goes, {}"
-)
+_TABLE = "If these are places in a table, it is smaller: correct the example, or say how far the column goes, {}"
 _DEVICE = (
     "Export runs a copy of the model on the CPU, and its code names another device: write device=x.device and "
     "y.to(x.device) there; or, if the code chooses by torch.cuda.is_available(), hide the GPU from the program that "

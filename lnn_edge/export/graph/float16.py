@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from ...audience import chosen
+from ...wording import chosen
 
 __all__ = ["halved"]
 

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from ...arrays import Array
-from ...audience import limits_advice, typed
 from ...bundle.program import StepProgram
 from ...bundle.spec import Readout, Tensor, Time
 from ...errors import ExportWarning, VerificationError
@@ -24,6 +23,7 @@ from ...verify.comparison import COMPUTABLE, EXACT, TORCH, Comparison, compare, 
 from ...verify.excitation import SINGLE_STEPS
 from ...verify.grounds import finite_ground
 from ...verify.samples import Excitation
+from ...wording import limits_advice, typed
 from ..forward.forward import Known
 from ..torch_settings import one_thread
 from ..trained.protocol import Results, Trained

@@ -21,8 +21,8 @@ import torch
 from torch.export import ExportedProgram
 
 from ...arrays import Array
-from ...audience import chosen
 from ...bundle.operations import Shape
+from ...wording import chosen
 from .decompose import decomposed, operation_name
 from .folding import Product, Scaled, Step, Unwritten
 from .recorder import Recorder, Value, for_one_row

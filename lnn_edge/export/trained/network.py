@@ -19,10 +19,10 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ...arrays import Array
-from ...audience import step_advice
 from ...bundle.program import StepProgram
 from ...bundle.spec import Core, Readout, StatePair, Time
 from ...verify.samples import Excitation
+from ...wording import step_advice
 from ..cores.copying import copied_module
 from ..cores.find import ReadCore, find_cores, is_batch_first
 from ..cores.wrappers import unwrap_parts

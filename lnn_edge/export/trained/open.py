@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from ...arrays import Array
-from ...audience import typed
+from ...wording import typed
 from ..cores.checks import check_finite
 from ..cores.describe import describe_core
 from ..cores.find import ReadCore, find_cores, find_parts, is_batch_first, is_liquid_cell, read_core

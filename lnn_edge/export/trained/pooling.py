@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...arrays import Array
-from ...audience import chosen
 from ...bundle.spec import Readout, Tensor, Time
 from ...runtime.readouts import LAST, read_out, readout_text
 from ...verify.samples import Excitation
-from ...wording import listed
+from ...wording import chosen, listed
 from ..forward.example import folded
 from ..forward.forward import Known, Leaf
 from .protocol import Trained

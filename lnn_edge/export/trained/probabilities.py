@@ -9,12 +9,11 @@ import numpy as np
 import torch
 
 from ...arrays import Array
-from ...audience import chosen, typed
 from ...bundle.operations import Node, Operation
 from ...bundle.program import Program, StepProgram
 from ...bundle.spec import Core, Readout, StatePair, Tensor, Time
 from ...verify.samples import Excitation
-from ...wording import choices
+from ...wording import choices, chosen, typed
 from ..forward.forward import Known
 from ..forward.scaling import Scale, by_tensor
 from .protocol import Results, Trained

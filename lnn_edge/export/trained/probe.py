@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from ...audience import typed
 from ...bundle.spec import Tensor
+from ...wording import typed
 from ..forward.advice import advice_on
 from ..forward.forward import Leaf, leaf_name
 from ..trace.trace import users_line
@@ -77,7 +77,8 @@ class StepProbe:
                 result = self._step.called(self._module, sample, state, torch.ones(rows, 1))
         except Exception as error:
             shapes = ", ".join(f"{t.name} {list(x.shape)}" for t, x in zip(self._inputs, sample, strict=True))
-            hint = "If it cannot start from None, pass initial_state=..." if state is None else ""
+            start = typed("initial_state=...", "--initial-state NAME")
+            hint = f"If it cannot start from None, pass {start}" if state is None else ""
             advice = advice_on(error) or hint
             met = "None" if state is None else "that it starts from or returned"
             raise ValueError(

@@ -17,10 +17,10 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ...arrays import Array
-from ...audience import limits_advice
 from ...bundle.program import StepProgram
 from ...bundle.spec import Core, Readout, StatePair, Time
 from ...verify.samples import Excitation
+from ...wording import limits_advice
 from ..cores.copying import copied_module
 from ..cores.find import ReadCore, find_parts, is_cell
 from ..cores.liquid import is_core

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ....audience import chosen
 from ....bundle.operations import Shape
+from ....wording import chosen
 from ..folding import Condition, Product
 from ..recorder import Value
 from ..registry import Refused, Rules, folds

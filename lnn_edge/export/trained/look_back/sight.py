@@ -11,9 +11,8 @@ import torch
 from torch.utils import _pytree as pytree
 
 from ....arrays import Array
-from ....audience import chosen, step_advice
 from ....bundle.spec import Tensor
-from ....wording import plural
+from ....wording import chosen, plural, step_advice
 from ...forward.example import folded
 from ...forward.forward import Leaf
 from ..kept_states import KeptStates

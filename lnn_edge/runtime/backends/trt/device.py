@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ....audience import other_backend_advice
 from ....errors import BackendUnavailable
 from ....machine.jetson import closed_devices
+from ....wording import other_backend_advice
 from ..layout import Slab
 from .cuda_stream import CudaStream
 from .cudart import FLAGS, CudaError, Cudart, gpu_free, open_cudart

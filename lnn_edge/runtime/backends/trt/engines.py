@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from ....audience import other_backend_advice
 from ....errors import BackendUnavailable
-from ....wording import plural
+from ....wording import other_backend_advice, plural
 from ..layout import Layout
 from .build_watch import Watch
 
