@@ -262,13 +262,18 @@ class Verification(Frozen, frozen=True):
 
 
 class Provenance(Frozen, frozen=True):
-    """Where the bundle comes from."""
+    """Where the bundle comes from.
+
+    `weights` is "as built" where the program exported what a function of the user's built and no file of weights was
+    named: they are trained only if that function loads them by itself. `None` where nothing is known about it.
+    """
 
     created: str
     command: str
     versions: dict[str, str]
     git_commit: str | None = None
     checkpoint_sha256: str | None = None
+    weights: Literal["as built"] | None = None
 
 
 def output_of_state(name: str) -> str:

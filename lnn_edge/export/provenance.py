@@ -7,15 +7,32 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from ..bundle.spec import Provenance
 from ..machine.describe import package_version
 from ..wording import CONTROL
 
-__all__ = ["installed_versions", "make_provenance"]
+__all__ = ["installed_versions", "make_provenance", "weights_as_built"]
 
 _PACKAGES = ("lnn-edge", "torch", "ncps", "onnx", "onnxruntime", "numpy")
+
+# What the program knows of a model that it built by itself. No argument of `export_model`: whoever trains a model in
+# Python hands it over with the weights that it has.
+_AS_BUILT: ContextVar[bool] = ContextVar("weights as a function built them", default=False)
+
+
+@contextmanager
+def weights_as_built() -> Iterator[None]:
+    """Let the provenance of what is exported in this `with` say that no weights were loaded."""
+    usual = _AS_BUILT.set(True)
+    try:
+        yield
+    finally:
+        _AS_BUILT.reset(usual)
 
 
 def make_provenance(checkpoint_sha256: str | None) -> Provenance:
@@ -26,6 +43,7 @@ def make_provenance(checkpoint_sha256: str | None) -> Provenance:
         versions=installed_versions(),
         git_commit=_git_commit(),
         checkpoint_sha256=checkpoint_sha256,
+        weights="as built" if _AS_BUILT.get() else None,
     )
 
 

@@ -60,7 +60,40 @@ def test_verify_against_the_trained_model(call, work, cfc_bundle, short_commands
     code, out, _ = call("verify", cfc_bundle, "--against", "train.py:make_model", "--steps", 1000)
     assert code == 0
     assert "torch stepped vs" in out  # what the golden replay alone cannot compare
-    assert "equal over" in out.splitlines()[-1]
+    first, *_, last = out.splitlines()
+    assert first == (
+        "compared with train.py:make_model as it is built: no --weights FILE, so they are random unless it loads them "
+        "by itself"
+    )
+    assert "equal over" in last
+
+
+@pytest.mark.workstation
+def test_verify_says_first_whether_the_weights_are_those_of_the_export(call, work, short_commands):
+    torch = pytest.importorskip("torch")
+    (work / "net.py").write_text("from ncps.torch import CfC\n\ndef make_model():\n    return CfC(3, 5)\n")
+    from ncps.torch import CfC
+
+    for name in ("one.pt", "two.pt"):
+        torch.save(CfC(3, 5).state_dict(), name)
+    assert call("export", "net.py:make_model", "net.lnn", "--weights", "one.pt")[0] == 0
+    same, other, none = (
+        call("verify", "net.lnn", "--against", "net.py:make_model", *weights)
+        for weights in (["--weights", "one.pt"], ["--weights", "two.pt"], [])
+    )
+    with_weights = "compared with net.py:make_model with the weights of"
+    assert (same[0], same[1].splitlines()[0]) == (
+        0,
+        f"{with_weights} one.pt, the file that the bundle was exported from",
+    )
+    assert other[0] == none[0] == 3
+    assert re.match(
+        rf"{with_weights} two\.pt, another file than the bundle was exported from \(\w{{12}}, not \w{{12}}\)\n",
+        other[1],
+    )
+    assert other[1].endswith("Compare it with the file that it was exported from, or export it again\n")
+    assert none[1].startswith("compared with net.py:make_model as it is built: no --weights FILE, so they are random")
+    assert none[1].endswith("The trained weights are not among what was compared: type --weights FILE\n")
 
 
 @pytest.mark.workstation

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -243,9 +244,10 @@ def _export(choices: _Choices) -> int:
     from ...export import export_model  # only now: torch takes seconds, and what is wrong is often found without it
 
     source = load_source(choices.source, choices.beside)
-    if choices.beside.weights is None and source.checkpoint_sha256 is None:
+    as_built = source.checkpoint_sha256 is None
+    if as_built:
         note("no --weights: exporting the model as the factory returns it")
-    with shown_when_it_fails(choices.view), progress_bar("export") as progress, remarks():
+    with shown_when_it_fails(choices.view), progress_bar("export") as progress, remarks(), _weights(as_built):
         report = export_model(
             source.module,
             choices.bundle,
@@ -275,8 +277,16 @@ def _export(choices: _Choices) -> int:
             progress=progress,
         )
     show_proof(report, choices.view)
-    print_result(f"saved {report.path}{str(report).removeprefix(report.path.name)}", choices.view.json)
+    untrained = "; untrained? No --weights FILE was given" if as_built else ""
+    print_result(f"saved {report.path}{str(report).removeprefix(report.path.name)}{untrained}", choices.view.json)
     return OK
+
+
+def _weights(as_built: bool) -> AbstractContextManager[None]:
+    """Let the bundle say where its weights come from, as far as a checkpoint's hash does not."""
+    from ...export.provenance import weights_as_built
+
+    return weights_as_built() if as_built else nullcontext()
 
 
 def _words(text: str | None) -> list[str] | None:

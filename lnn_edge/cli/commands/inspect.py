@@ -167,4 +167,5 @@ def _origin(p: Provenance) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in p.versions.items())
     commit = f", commit {p.git_commit[:12]}" if p.git_commit else ""
     checkpoint = f", checkpoint {p.checkpoint_sha256[:12]}" if p.checkpoint_sha256 else ""
-    return f"origin: {p.created}{commit}{checkpoint}; {versions}"
+    built = "; untrained? No --weights FILE was given: as the function builds them" if p.weights == "as built" else ""
+    return f"origin: {p.created}{commit}{checkpoint}{built}; {versions}"

@@ -28,6 +28,7 @@ from ..proof_text import ProofView, add_proof_arguments, check_plot_path, show_p
 from ..source_check import check_source
 
 if TYPE_CHECKING:
+    from ...bundle.spec import Provenance
     from ...progress import Progress
     from ...verify.report import ExportReport
 
@@ -43,7 +44,7 @@ program has them, and compared with the truth, computed offline.
 
 With --against the whole proof of the export is run again on the trained model itself (needs the
 extra `export`): recorded samples if there is an --example, random, constant, stepped and extreme
-ones."""
+ones. Its weights are those of --weights; without, they are what the function builds."""
 EPILOG = """examples:
   lnn-edge verify gait.lnn
   lnn-edge verify gait.lnn --steps 100000
@@ -104,19 +105,46 @@ def _choices(arguments: argparse.Namespace) -> _Choices:
 
 def _verify(choices: _Choices) -> int:
     check_plot_path(choices.view.plot)
+    advice = "Export it again on the workstation"
     with progress_bar("verify") as progress:
         if choices.against:
-            report = _against_model(choices, choices.against, progress)
+            report, weights = _against_model(choices, choices.against, progress)
+            advice = weights.advice or advice
         else:
-            report = _against_golden(choices, progress)
+            report, weights = _against_golden(choices, progress), None
+    if weights is not None:
+        print_result(weights.sentence, choices.view.json)
     show_proof(report, choices.view)
     where = ", ".join(report.backends)
     if report.passed:
         text = f"equal over {report.steps:,} closed-loop steps on {where}"
     else:
-        text = f"NOT equal on {where}: {report.worst}. Export it again on the workstation"
+        text = f"NOT equal on {where}: {report.worst}. {advice}"
     print_result(f"{choices.bundle}: {text}", choices.view.json)
     return OK if report.passed else NOT_EQUAL
+
+
+class _Weights(Struct, frozen=True):
+    """Which weights a bundle is compared with, and what to type if they are not those that were meant."""
+
+    sentence: str
+    advice: str = ""
+
+
+def _compared_weights(choices: _Choices, against: str, sha256: str | None, origin: Provenance) -> _Weights:
+    """What to say of the weights, by the hash of the file that they came from and of the one that was exported."""
+    if sha256 is None:
+        whose = "as the bundle's own were" if origin.weights == "as built" else "so they are random"
+        built = f"compared with {against} as it is built: no --weights FILE, {whose} unless it loads them by itself"
+        return _Weights(built, "The trained weights are not among what was compared: type --weights FILE")
+    file = choices.source.weights
+    sentence = f"compared with {against}" if file is None else f"compared with {against} with the weights of {file}"
+    if origin.checkpoint_sha256 is None:
+        return _Weights(sentence)
+    if origin.checkpoint_sha256 == sha256:
+        return _Weights(f"{sentence}, the file that the bundle was exported from")
+    differs = f"another file than the bundle was exported from ({sha256[:12]}, not {origin.checkpoint_sha256[:12]})"
+    return _Weights(f"{sentence}, {differs}", "Compare it with the file that it was exported from, or export it again")
 
 
 def _against_golden(choices: _Choices, progress: Progress) -> ExportReport:
@@ -150,7 +178,7 @@ def _refuse_what_belongs_to_against(choices: _Choices) -> None:
         raise ValueError(f"--{option} has a meaning only with --against FILE.py:FACTORY, the model to compare with")
 
 
-def _against_model(choices: _Choices, against: str, progress: Progress) -> ExportReport:
+def _against_model(choices: _Choices, against: str, progress: Progress) -> tuple[ExportReport, _Weights]:
     from ...bundle.directory import read_bundle
 
     check_source(against, choices.source)
@@ -163,7 +191,7 @@ def _against_model(choices: _Choices, against: str, progress: Progress) -> Expor
     from ...export.verify_against import verify_against  # only now: torch takes seconds
 
     source = load_source(against, choices.source)
-    return verify_against(
+    report = verify_against(
         source.module,
         bundle,
         example=example,
@@ -177,3 +205,4 @@ def _against_model(choices: _Choices, against: str, progress: Progress) -> Expor
         steps=1024 if choices.steps is None else choices.steps,
         progress=progress,
     )
+    return report, _compared_weights(choices, against, source.checkpoint_sha256, bundle.manifest.provenance)
