@@ -6,8 +6,9 @@ import argparse
 import io
 import os
 import sys
+import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from ..progress import Progress
 
 __all__ = [
-    "LimitedNotes",
+    "LiveNotes",
     "add_json_argument",
     "check_json_path",
     "emit_json",
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 _WIDTH = 120  # of tables that do not go to a terminal
-_SHOWN = 5  # notes of each kind: a sensor that fails for an hour says nothing new in the second minute
+_QUIET_S = 60.0  # between two lines of a kind: a sensor that fails for an hour says little new in the second minute
 
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
@@ -61,24 +62,48 @@ def note(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-class LimitedNotes:
-    """Prints the first few notes of a kind; the summary has the number of all.
+class LiveNotes:
+    """Prints the first notes of a kind when they happen, then at most one line a minute with the number.
+
+    Who watches a robot hears of a fault at once, and a fault that comes with every sample fills no disk. The summary
+    has the number of all.
 
     Args:
         kind: What they are about, in the plural.
+        first: How many are told each by itself.
+        now: The clock, seconds.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, first: int = 1, now: Callable[[], float] = time.monotonic) -> None:
         self._kind = kind
-        self._count = 0
+        self._first = first
+        self._now = now
+        self._count = self._waiting = 0
+        self._told_s = 0.0
+        self._newest = ""
 
     def __call__(self, text: str) -> None:
-        """Print one more, or that there are more."""
+        """Take one more, and print it if it is one of the first or a minute has passed."""
         self._count += 1
-        if self._count <= _SHOWN:
-            note(text)
-        elif self._count == _SHOWN + 1:
-            note(f"more {self._kind} follow; they are counted and no longer shown")
+        if self._count <= self._first:
+            note(f"warning: {text}")
+            self._told_s = self._now()
+            return
+        self._waiting, self._newest = self._waiting + 1, text
+        self.tick()
+
+    def tick(self) -> None:
+        """Print what has come together, once a minute has passed; to be called now and then."""
+        if not self._waiting:
+            return
+        now = self._now()
+        if now - self._told_s < _QUIET_S:
+            return
+        since = f"in the last {now - self._told_s:.0f} s"
+        note(
+            f"warning: {self._waiting:,} more {self._kind} {since}, {self._count:,} in all; the newest: {self._newest}"
+        )
+        self._told_s, self._waiting = now, 0
 
 
 @contextmanager

@@ -8,18 +8,26 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
-from ..wording import plural
-from .console import LimitedNotes
+from ..wording import listed, plural
+from .console import LiveNotes
+from .holding import Holding
 from .time_unit import longer_unit, unit_question
 
 if TYPE_CHECKING:
     from ..runtime.guard.dt_policy import Gap
+    from ..runtime.guard.late_samples import OnLate
     from ..runtime.model import Model
     from ..runtime.stream import Stream
     from ..runtime.transport.row import BadRowError, Row
     from .results import Outputs
 
 __all__ = ["Ahead", "Feed", "Handling", "Unsuccessful"]
+
+_BAD_SHOWN = 5  # bad rows that are told each by itself: in a table each may be bad in another way
+_LATE_ADVICE = (
+    "Samples must come in order of time; a column that tells recordings apart goes into --reset-column. To leave late "
+    "rows out, pass --on-late drop; to begin anew with each, --on-late reset"
+)
 
 
 class Handling(Struct, frozen=True):
@@ -29,6 +37,8 @@ class Handling(Struct, frozen=True):
         source: Where they come from, for messages.
         time_column: Column with each row's time, or `None`.
         on_bad, on_gap: What to do with a row that cannot be used, and at a gap.
+        on_late: What to do with a row whose time is not after that of the one before; `None` for what fits the others.
+        hold_for_s: With on_bad="hold", for how long, seconds; `None` for ten periods.
         window, every: Samples of a window, and to the beginning of the next; see `Model.stream`.
         constants: Constant inputs of every recording by name, or `None`.
         unit: Of the time column's numbers, `None` for seconds.
@@ -36,12 +46,28 @@ class Handling(Struct, frozen=True):
 
     source: str
     time_column: str | None
-    on_bad: Literal["stop", "skip"]
+    on_bad: Literal["stop", "skip", "hold"]
     on_gap: Literal["stop", "reset"]
     window: int | None = None
     every: int | None = None
     constants: dict[str, list[float]] | None = None
     unit: str | None = None
+    on_late: OnLate | None = None
+    hold_for_s: float | None = None
+
+    def late(self, measured: bool) -> OnLate | None:
+        """What to do with late rows; `None`: step them as they come. Who said how to go on elsewhere meant to go on."""
+        if self.on_late is not None or not measured:
+            return self.on_late
+        return "stop" if self.on_bad == self.on_gap == "stop" else "drop"
+
+    def holding(self, model: Model) -> Holding | None:
+        """What fills missing values, if the user wants that.
+
+        Raises:
+            ValueError: If nothing says for how long.
+        """
+        return Holding(model, self.hold_for_s, self.time_column is not None) if self.on_bad == "hold" else None
 
     def stream(self, model: Model) -> Stream:
         """A stream as the user wants it.
@@ -82,6 +108,7 @@ class Feed:
     ) -> None:
         from ..runtime.guard.bad_samples import BadSamplePolicy
         from ..runtime.guard.dt_policy import GapError, GapPolicy, PaceCheck
+        from ..runtime.guard.late_samples import LateError, LatePolicy
         from ..runtime.guard.row_check import RowCheck
 
         self._stream = handling.stream(model)
@@ -96,8 +123,12 @@ class Feed:
         self._gaps = GapPolicy(model.name, model.time, handling.on_gap)
         self._bad = BadSamplePolicy(handling.on_bad)
         self._pace = PaceCheck(model.name, model.time)
-        self._gap_error = GapError  # imported once, not with every row
-        self._note_bad, self._note_gap = LimitedNotes("bad rows"), LimitedNotes("gaps")
+        self._holding = handling.holding(model)
+        on_late = handling.late(self._measured)
+        self._late = None if on_late is None else LatePolicy(on_late)
+        self._gap_error, self._late_error = GapError, LateError  # imported once, not with every row
+        self._note_bad, self._note_gap = LiveNotes("bad rows", first=_BAD_SHOWN), LiveNotes("gaps")
+        self._note_late, self._note_held = LiveNotes("late rows"), LiveNotes("rows with held values")
         self._rows: list[Row] = []  # of the unroll block that is not full yet
         self._last: Row | None = None  # that was stepped since the state was reset
         self._to_begin = False  # the row with which a recording begins was refused, so the next one does
@@ -112,20 +143,80 @@ class Feed:
             ValueError: If the row cannot be used and the user did not say how to go on.
         """
         self._came += 1
+        for notes in (self._note_bad, self._note_gap, self._note_late, self._note_held):
+            notes.tick()
         if isinstance(row, ValueError):
             self._refuse(row, 1)
             return
         begins = row.reset or self._to_begin
         last = None if begins else self._previous()
-        fault = self._fault(row, last)
+        whole, fault = self._whole(row, begins)
+        fault = fault or self._fault(whole, last)
         if fault is not None:
             self._to_begin = begins
             self._refuse(fault, 1)
             return
+        late = self._lateness(whole, last)
+        if late == "drop":
+            return
         self._recordings += begins
         self._to_begin = False
-        begins = begins or self._is_behind_gap(row, last)
-        self._keep(row if row.reset == begins else dataclasses.replace(row, reset=begins))
+        self._hold(whole)
+        begins = begins or late == "reset" or self._is_behind_gap(whole, last)
+        self._keep(whole if whole.reset == begins else dataclasses.replace(whole, reset=begins))
+
+    def _whole(self, row: Row, begins: bool) -> tuple[Row, ValueError | None]:
+        """The row with what is missing in it filled, if the user wants that, or why it cannot be."""
+        if self._holding is None:
+            return row, None
+        if begins:
+            self._holding.forget()
+        try:
+            return self._holding.fill(row, self._came), None
+        except ValueError as error:
+            return row, self._fault_of(row, str(error))
+
+    def _hold(self, row: Row) -> None:
+        """Remember the row's values, and tell which of them are those of an earlier one."""
+        held = () if self._holding is None else self._holding.keep(row, self._came)
+        if held:
+            names = listed(f"'{name}'" for name in held)
+            self._note_held(
+                f"{self._handling.source}, line {row.line}: {names} is missing; the last good value is held"
+            )
+
+    def _lateness(self, row: Row, last: Row | None) -> Literal["drop", "reset"] | None:
+        """What becomes of a row that is late.
+
+        Raises:
+            ValueError: If the user did not say how to go on.
+        """
+        if last is None or self._late is None:
+            return None
+        text = f"'{self._handling.time_column}' is {row.time}, not after the previous sample at {last.time}"
+        try:
+            found = self._late.check(row.t_s, last.t_s)
+        except self._late_error as error:
+            raise self._fault_of(row, f"{text}. {_LATE_ADVICE}") from error
+        if found == "set back":
+            return self._set_back(row, last, text)
+        if found is not None:
+            done = "it is left out" if found == "drop" else "the state is reset"
+            self._note_late(str(self._fault_of(row, f"{text}: {done}")))
+        return found
+
+    def _set_back(self, row: Row, last: Row, text: str) -> Literal["reset"] | None:
+        """Begin anew, as behind a gap, where so many late rows came that the clock was set back."""
+        message = str(self._fault_of(row, f"{text}, as with the rows before it: the clock was set back"))
+        if not self._measured:
+            self._note_late(f"{message}. The rows are stepped again from there")
+            return None
+        try:
+            self._gaps.decide(self._gaps.between(row.t_s, last.t_s))
+        except self._gap_error as error:
+            raise ValueError(f"{message}. To reset the state there and go on, pass --on-gap reset") from error
+        self._note_gap(f"{message}. The state is reset")
+        return "reset"
 
     def _keep(self, row: Row) -> None:
         if row.reset:
@@ -144,6 +235,12 @@ class Feed:
             parts.append(f"{plural(steps, 'window')} of {window}")
         if self._gaps.resets:
             parts.append(f"state reset after {plural(self._gaps.resets, 'gap')}")
+        if self._late is not None and self._late.resets:
+            parts.append(f"state reset at {plural(self._late.resets, 'late row')}")
+        if self._late is not None and self._late.dropped:
+            parts.append(f"{plural(self._late.dropped, 'late row')} left out")
+        if self._holding is not None and self._holding.held:
+            parts.append(f"{plural(self._holding.held, 'missing value')} held")
         if self._bad.skipped:
             parts.append(f"{plural(self._bad.skipped, 'bad row')} skipped")
         if left:
@@ -171,12 +268,21 @@ class Feed:
         """
         if self._came and not results:
             raise Unsuccessful(self._nothing())
-        if 2 * self._gaps.resets > self._stepped:
-            raise Unsuccessful(
-                f"the state was reset at {self._gaps.resets:,} of {plural(self._stepped, 'sample')}, so hardly two "
-                f"belong together: see whether '{self._handling.time_column}' is the time of each sample, and in which "
-                "unit: --time-column NAME:ms, NAME:us or NAME:ns"
-            )
+        late = (0, 0) if self._late is None else (self._late.resets, self._late.dropped)
+        for count, of, what in (
+            (
+                self._gaps.resets + late[0],
+                self._stepped,
+                "the state was reset at {} of {}, so hardly two belong together",
+            ),
+            (late[1], self._came, "{} of {} came late and were left out"),
+        ):
+            if 2 * count > of:
+                found = what.format(f"{count:,}", plural(of, "sample"))
+                raise Unsuccessful(
+                    f"{found}: see whether '{self._handling.time_column}' is the time of each sample, and in which "
+                    "unit: --time-column NAME:ms, NAME:us or NAME:ns"
+                )
 
     def _nothing(self) -> str:
         came = f"{plural(self._came, 'row')} came from {self._handling.source}"
@@ -191,21 +297,15 @@ class Feed:
         return self._rows[-1] if self._rows else self._last
 
     def _fault(self, row: Row, last: Row | None) -> ValueError | None:
-        """Why a row cannot be used; a gap is no fault of a row."""
+        """Why a row cannot be used; a gap is no fault of a row, and late rows have a policy of their own."""
         try:
             self._check.values(row.values)
         except ValueError as error:
             return self._fault_of(row, str(error))
         between_s = None if last is None or not self._measured else _between_s(row, last)
-        if between_s is None or last is None or self._gaps.find(row.t_s, last.t_s) is not None:
+        if between_s is None or last is None or between_s <= 0 or self._gaps.find(row.t_s, last.t_s) is not None:
             return None
         shown = f"'{self._handling.time_column}' is {row.time}"
-        if between_s <= 0:
-            return self._fault_of(
-                row,
-                f"{shown}, not after the previous sample at {last.time}. Samples must come in order of time; a column "
-                "that tells recordings apart goes into --reset-column",
-            )
         shortest_s = self._check.too_early(between_s)
         if shortest_s is None:
             return None
@@ -293,7 +393,8 @@ class Feed:
             return False
         before = last if last is not None and last.recording == row.recording else None
         gap = None if before is None else self._gaps.find(row.t_s, before.t_s)
-        return gap is None and self._fault(row, before) is None
+        late = self._late is not None and before is not None and (_between_s(row, before) or 1.0) <= 0
+        return gap is None and not late and self._fault(row, before) is None
 
     def _take_rows(self, rows: list[Row]) -> None:
         try:
@@ -303,13 +404,28 @@ class Feed:
             return
         each = not self._stream.one_per_call
         for k, row in enumerate(rows):
-            self._pace.take(row.t_s, None if self._last is None else self._last.t_s)
+            self._watch_pace(row)
             self._last = row
             if each:
                 self._write(row, ys if self._unroll == 1 else _sample(ys, k))
         self._stepped += len(rows)
         if not each and self._stream.fresh:
             self._write(rows[-1], ys)
+
+    def _watch_pace(self, row: Row) -> None:
+        """Tell where a row comes too late or a sample is missing before it, in a model that takes no times."""
+        last = self._last
+        between_s = self._pace.take(row.t_s, None if last is None else last.t_s)
+        if between_s is None or last is None:
+            return
+        shown = f"'{self._handling.time_column}' is {row.time}"
+        alike = f"'{self._name}' has fixed time and steps every row alike"
+        if between_s <= 0:
+            text = f"{shown}, not after the previous sample at {last.time}; {alike}. To leave such out: --on-late drop"
+            self._note_late(str(self._fault_of(row, text)))
+        else:
+            text = f"{shown}, {between_s:g} s after the last sample at {last.time}; {alike}"
+            self._note_gap(str(self._fault_of(row, text)))
 
     def _step(self, rows: list[Row]) -> Outputs:
         """Step one row, or an unroll block of them; every error is a ValueError that names the line."""

@@ -102,7 +102,7 @@ def test_run_names_the_lines_of_a_bad_block(call, block_bundle):
     assert "line 7: 't' is 0.05, not after the previous sample at 0.5" in err
     code, out, err = call("run", block_bundle, *BY_WALK, "--on-bad", "skip", stdin="\n".join(rows))
     assert (code, len(table(out)[1])) == (0, 12)
-    assert "12 samples in 2 recordings, 1 bad row skipped, 4 at the ends" in err
+    assert "12 samples in 2 recordings, 1 late row left out, 4 at the ends" in err
     code, out, err = call("run", block_bundle, *BY_WALK, "--on-bad", "skip", stdin=block_rows(bad=5))
     assert "line 7: 'acc_y' is nan" in err
     assert "12 samples in 2 recordings, 1 bad row skipped, 4 at the ends" in err

@@ -49,7 +49,7 @@ def test_version(call):
         (["run"], "lnn-edge run: the following arguments are required: bundle\nType: lnn-edge run --help"),
         (["run", "x.lnn", "--inpt", "a"], "unknown option '--inpt'. Valid: "),
         (["run", "x.lnn", "--inpt=a"], "Did you mean '--input'?"),
-        (["run", "x.lnn", "--on-bad", "skp"], "--on-bad is 'skp'. Valid: stop, skip. Did you mean 'skip'?"),
+        (["run", "x.lnn", "--on-bad", "skp"], "--on-bad is 'skp'. Valid: stop, skip, hold. Did you mean 'skip'?"),
         (["run", "x.lnn", "--format", "xml"], "--format is 'xml'. Valid: csv, jsonl."),
         (["inspect", "x.lnn", "y.lnn"], "lnn-edge inspect: unrecognized arguments: y.lnn"),
         (["bench", "x.lnn", "--steps", "many"], "--steps: expected a whole number from 1 to 100,000,000, got 'many'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +18,7 @@ from ...wording import plural
 from ..console import note
 from ..exit_codes import OK
 from ..feeding import Ahead, Feed, Handling, Unsuccessful
-from ..options import BackendChoice, add_backend_arguments, backend_options, whole
+from ..options import BackendChoice, add_backend_arguments, backend_options, positive, whole
 from ..results import Layout, Results, make_writer, open_results
 from ..signals import stoppable
 
@@ -44,7 +45,8 @@ EPILOG = """examples:
   lnn-edge run reach.lnn --input walk.csv --constant goal=0.5,-1.2
   sensor | lnn-edge run gait.lnn --time-column t | controller
   lnn-edge run gait.lnn --input walk.csv --time-column stamp:ns
-  sensor | lnn-edge run gait.lnn --time-column t --on-bad skip --on-gap reset --output live.csv"""
+  sensor | lnn-edge run gait.lnn --time-column t --on-bad skip --on-gap reset --output live.csv
+  sensor | lnn-edge run gait.lnn --time-column t --on-late drop --on-bad hold --hold-for 0.2"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,16 +68,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--on-bad",
-        choices=("stop", "skip"),
+        choices=("stop", "skip", "hold"),
         default="stop",
-        help="what to do with a row that cannot be used (default stop)",
+        help="what to do with a row that cannot be used: stop (default); skip; or hold, which lets the last good value "
+        "of a column stand in where its cell is empty, nan or null, for as long as --hold-for says, and skips the rest",
+    )
+    parser.add_argument(
+        "--hold-for",
+        type=positive,
+        metavar="SECONDS",
+        help="with --on-bad hold, how old a value may be that stands in, as in --hold-for 0.2 (default: ten periods of "
+        "the bundle)",
+    )
+    parser.add_argument(
+        "--on-late",
+        choices=("drop", "stop", "reset"),
+        help="what to do with a row whose time is not after that of the row before: drop leaves it out (five in a row, "
+        "each after the one before, are a clock that was set back, and --on-gap decides), stop, or reset the state and "
+        "begin anew with it (default: drop where --on-gap or --on-bad says how to go on, else stop; a bundle with "
+        "fixed time steps rows as they come)",
     )
     parser.add_argument(
         "--on-gap",
         choices=("stop", "reset"),
         default="stop",
-        help="with measured time, what to do where the time jumps, forward or back, by more than the bundle was "
-        "proven for: stop (default), or reset the state and begin a new sequence with that row",
+        help="with measured time, what to do where the time jumps by more than the bundle was proven for: stop "
+        "(default), or reset the state and begin a new sequence with that row",
     )
     parser.add_argument(
         "--window",
@@ -132,6 +150,8 @@ def _choices(arguments: argparse.Namespace) -> _Choices:
             arguments.window,
             arguments.every,
             _constants(arguments.constant),
+            on_late=arguments.on_late,
+            hold_for_s=arguments.hold_for,
         ),
     )
 
@@ -245,6 +265,8 @@ def _check_model(model: Model, handling: Handling) -> None:
             f"'{model.name}' has constant inputs, which each recording needs. Type, with their values: {typed}"
         )
     handling.stream(model)  # what it refuses is told before anything is written
+    _check_policies(handling)
+    handling.holding(model)
     if model.time.mode == "measured" and handling.time_column is None:
         raise ValueError(
             f"'{model.name}' has measured time: name the column with the time in seconds, --time-column t, or in "
@@ -257,6 +279,13 @@ def _check_model(model: Model, handling: Handling) -> None:
         )
 
 
+def _check_policies(handling: Handling) -> None:
+    if handling.hold_for_s is not None and handling.on_bad != "hold":
+        raise ValueError("--hold-for says how long --on-bad hold may hold a value: pass both")
+    if handling.on_late is not None and handling.time_column is None:
+        raise ValueError("--on-late compares the times of rows: name the column with the time, --time-column t")
+
+
 def _stream(model: Model, choices: _Choices, lines: IO[str], results: Results, summary: _Summary) -> None:
     from ...runtime.transport.csv_file import read_columns, reader, rows, rows_ahead
     from ...runtime.transport.text_lines import TextLines
@@ -265,6 +294,7 @@ def _stream(model: Model, choices: _Choices, lines: IO[str], results: Results, s
     names = [f.name for f in model.manifest.streamed[0].features]
     table = reader(TextLines(lines))
     columns = read_columns(table, names, choices.layout.reset_column, choices.layout.time_column, source)
+    columns = dataclasses.replace(columns, holes=choices.handling.on_bad == "hold")
     layout, handling = _with_time(choices, columns)
 
     def ahead() -> Ahead:

@@ -11,13 +11,14 @@ class BadSamplePolicy:
     """Decides what becomes of a refused sample. A step is all or nothing, so the stream is as it was before it.
 
     Args:
-        on_bad: "stop": raise; "skip": count it, and let the caller go on with the next.
+        on_bad: "stop": raise; "skip": count it, and let the caller go on with the next; "hold": likewise, of what
+            `HeldValues` cannot fill.
 
     Attributes:
         skipped: How many samples were skipped.
     """
 
-    def __init__(self, on_bad: Literal["stop", "skip"] = "stop") -> None:
+    def __init__(self, on_bad: Literal["stop", "skip", "hold"] = "stop") -> None:
         self.skipped = 0
         self._on_bad = on_bad
 

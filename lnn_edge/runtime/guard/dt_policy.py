@@ -11,6 +11,7 @@ from ...times import UNIT_WORDS, likely_unit, seconds_between, stamp_seconds
 
 __all__ = ["Gap", "GapError", "GapPolicy", "OffPace", "PaceCheck"]
 
+_MISSING = 1.5  # periods; beyond them a sample is missing between two
 _TOLERANCE = 0.1  # of the period; a timer's jitter is below, another rate or a lost sample above
 
 
@@ -58,7 +59,8 @@ class GapPolicy:
 
     A sample a little too early is one bad sample: the next is later. But behind a gap longer than the legal dt every
     further sample is later still, and after a clock was set back every sample is too early for as long as it was set
-    back; skipping such a sample as bad would skip all that follow.
+    back; skipping such a sample as bad would skip all that follow. What comes late for once is told from that by a
+    `LatePolicy` in front of this one.
 
     Args:
         model: Name of the model, for messages.
@@ -86,12 +88,23 @@ class GapPolicy:
             GapError: If there is a gap and the policy is to stop.
         """
         gap = self.find(now_s, last_s)
-        if gap is None:
-            return None
+        return None if gap is None else self.decide(gap)
+
+    def decide(self, gap: Gap) -> Gap:
+        """Count a gap that somebody found, with which a new sequence begins.
+
+        Raises:
+            GapError: If the policy is to stop.
+        """
         if self._on_gap == "stop":
             raise GapError(gap)
         self.resets += 1
         return gap
+
+    def between(self, now_s: Any, last_s: Any) -> Gap:
+        """What lies between two times, whether or not it is too long."""
+        longest_s = float("inf") if self._longest_s is None else self._longest_s
+        return Gap(self._model, stamp_seconds(now_s, "t_s"), stamp_seconds(last_s, "t_s"), longest_s)
 
     def find(self, now_s: Any, last_s: Any) -> Gap | None:
         """The gap between two times, as for `check`, which is neither counted nor refused."""
@@ -148,15 +161,21 @@ class PaceCheck:
         self._off = self._count = 0
         self._units: Counter[str | None] = Counter()
 
-    def take(self, now_s: Any, last_s: Any) -> None:
-        """Take the times of a sample and of the one before it in the same recording, seconds or datetimes."""
+    def take(self, now_s: Any, last_s: Any) -> float | None:
+        """Take the times of a sample and of the one before it in the same recording, seconds or datetimes.
+
+        Returns:
+            Seconds between the two if that is no jitter: a sample is missing before this one, or it came late. Else
+            `None`.
+        """
         if self._period_s is None or now_s is None or last_s is None:
-            return
+            return None
         between_s = seconds_between(stamp_seconds(now_s, "t_s"), stamp_seconds(last_s, "t_s"))
         self._units[likely_unit(between_s, self._period_s)] += 1
         self._smallest_s, self._largest_s = min(self._smallest_s, between_s), max(self._largest_s, between_s)
         self._count += 1
         self._off += abs(between_s - self._period_s) > _TOLERANCE * self._period_s
+        return None if 0 < between_s <= _MISSING * self._period_s else between_s
 
     def finding(self) -> OffPace | None:
         """What was off, if anything was."""

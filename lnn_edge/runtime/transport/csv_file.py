@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
@@ -21,6 +22,8 @@ from .time_column import TimeColumn, find_time_column, number
 
 __all__ = ["Columns", "Table", "load_recordings", "open_table", "read_columns", "reader", "rows", "rows_ahead"]
 
+_HOLES = {"", "nan", "na", "n/a", "null", "none", "inf", "infinity"}
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -32,6 +35,7 @@ class Columns:
         reset: Index of the column whose change starts a new recording, or `None`.
         time: Index of the column with the sample's time, or `None`.
         times: What reads that column.
+        holes: Whether a missing value of an input is NaN in its row; else such a row is a bad one.
     """
 
     header: tuple[str, ...]
@@ -39,6 +43,7 @@ class Columns:
     reset: int | None
     time: int | None
     times: TimeColumn
+    holes: bool = False
 
 
 class Table:
@@ -223,12 +228,17 @@ def _parsed(cells: Sequence[str], columns: Columns, line: int, source: str) -> R
 
     return Row(
         line,
-        np.array([read(k) for k in columns.inputs]),
+        np.array([read(k, _number_or_hole if columns.holes else number) for k in columns.inputs]),
         None if columns.reset is None else cells[columns.reset],
         None if columns.time is None else read(columns.time, columns.times.seconds),
         reset=False,
         time=None if columns.time is None else cells[columns.time],
     )
+
+
+def _number_or_hole(cell: str) -> float:
+    """A finite number, or NaN where a cell says that there is none."""
+    return math.nan if cell.lower().lstrip("+-") in _HOLES else number(cell)
 
 
 def load_recordings(path: Path, names: Sequence[str], reset: str | None) -> list[Array]:

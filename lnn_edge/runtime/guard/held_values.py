@@ -1,0 +1,88 @@
+"""Holding of values: where a column of a sample is missing, its last good value stands in, for a stated time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...arrays import Array
+
+__all__ = ["Filled", "HeldValues"]
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A sample without holes.
+
+    Args:
+        values: The columns, float64 (features,).
+        columns: Names of those that hold an earlier value.
+        missing: bool (features,); where there was none.
+    """
+
+    values: Array
+    columns: tuple[str, ...]
+    missing: Array
+
+
+class HeldValues:
+    """Fills columns that are NaN or infinite with the last value that was stepped, as a sensor's driver would.
+
+    Nothing stands in before there was a good value, and none longer than the stated time: then a sensor is gone, and a
+    model that goes on seeing its last value would go on as if it were there.
+
+    Args:
+        columns: Their names.
+        hold_for_s: How long a value may stand in, seconds.
+
+    Attributes:
+        held: How many values stood in.
+    """
+
+    def __init__(self, columns: Sequence[str], hold_for_s: float) -> None:
+        self.held = 0
+        self._columns = tuple(columns)
+        self._hold_for_s = hold_for_s
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin a new sequence: what another recording measured stands in for nothing."""
+        self._values = np.full(len(self._columns), np.nan)
+        self._times_s = np.full(len(self._columns), np.nan)
+
+    def fill(self, values: Array, at_s: float) -> Filled:
+        """Fill a sample.
+
+        Args:
+            values: The columns, (features,).
+            at_s: When it was measured, seconds, on a clock that is the same for all.
+
+        Raises:
+            ValueError: If a value is missing that nothing may stand in for.
+        """
+        missing = ~np.isfinite(values)
+        if not missing.any():
+            return Filled(values, (), missing)
+        for k in np.flatnonzero(missing):
+            self._check(int(k), at_s)
+        names = tuple(self._columns[k] for k in np.flatnonzero(missing))
+        return Filled(np.where(missing, self._values, values), names, missing)
+
+    def _check(self, column: int, at_s: float) -> None:
+        name, last_s = self._columns[column], self._times_s[column]
+        if np.isnan(last_s):
+            raise ValueError(f"'{name}' is missing, and no good value came before it that could be held")
+        if at_s - last_s > self._hold_for_s * (1 + 1e-9):
+            raise ValueError(
+                f"'{name}' is missing, and its last good value is {at_s - last_s:g} s old: values are held for "
+                f"{self._hold_for_s:g} s"
+            )
+
+    def keep(self, filled: Filled, at_s: float) -> None:
+        """Remember the good values of a sample that can be stepped, and count what stood in."""
+        good = ~filled.missing
+        self._values[good] = filled.values[good]
+        self._times_s[good] = at_s
+        self.held += len(filled.columns)
