@@ -2,8 +2,8 @@
 
     python tests/support/shared_bundles.py FOLDER
 
-exports them into a folder that exists, with short proofs: each load of theirs replays 21 samples and not a thousand. Tests
-of the device half alone, without torch, find them there by LNN_EDGE_TEST_BUNDLES=FOLDER.
+exports them into a folder that exists, with short proofs: each load of theirs replays 21 samples and not a thousand.
+Tests of the device half alone, without torch, find them there by LNN_EDGE_TEST_BUNDLES=FOLDER.
 """
 
 from __future__ import annotations
