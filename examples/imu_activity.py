@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -179,6 +180,26 @@ def main() -> None:
     print(f"  one step         {p50:.1f} us median, {p99:.1f} us p99 ({back['samples']:,} steps back to back)")
     response, misses = paced["response"], f"{paced['misses']} of {paced['response']['samples']} deadlines missed"
     print(f"  at 100 Hz        {response['percentiles_us']['p50']:.0f} us median response, {misses}")
+    tell_what_to_type_next(bundle)
+
+
+def tell_what_to_type_next(bundle: Path) -> None:
+    """The environment, if nothing has activated it, and commands that show more of the bundle."""
+    recordings = near(DATA / "basic_motions_test.csv")
+    commands = [] if "VIRTUAL_ENV" in os.environ else [f". {near(Path(sys.prefix, 'bin', 'activate'))}"]
+    commands += [
+        f"lnn-edge inspect {near(bundle)}",
+        f"lnn-edge verify {near(bundle)} --steps 10000",
+        f"lnn-edge run {near(bundle)} --input {recordings} --reset-column recording --output decisions.csv",
+    ]
+    print("\nnext, type")
+    for command in commands:
+        print(f"  {command}")
+
+
+def near(path: Path) -> str:
+    """A path as one types it here."""
+    return os.path.relpath(path) if Path.cwd() in path.resolve().parents else str(path)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,14 @@
-"""The README, typed exactly as written, in order, in an empty folder; only its proofs are shorter."""
+"""The README, typed exactly as written, in order, in an empty folder, with no more installed than it says by then."""
 
 from __future__ import annotations
 
 import re
-import subprocess
-from pathlib import Path
 
 import pytest
+from pages import ROOT, blocks, run_page
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.S)
-INSTALLING = ("make ", "pip install ")  # run by .ci/run and by tests/house/test_packaging.py
-
-
-def printed_by(command, folder, environment):
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, f"{command[-1]}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
+BLOCKS = list(blocks(ROOT / "README.md"))
 
 VERSION = re.compile(r"\b\d+\.\d+\.\d+\b")  # belongs to the machine; every other figure must be the one that is shown
 NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
@@ -41,33 +31,36 @@ def assert_same_output(printed, shown):
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory, warm_and_short):
-    """Run every block in order; what each printed, by block."""
-    folder = tmp_path_factory.mktemp("readme")
-    printed = {}
-    for language, code in BLOCKS:
-        if language == "bash":
-            for line in code.splitlines():
-                if line.startswith(INSTALLING):
-                    continue
-                printed[line] = printed_by(["bash", "-eu", "-o", "pipefail", "-c", line], folder, warm_and_short)
-        elif language == "python" and "def make_model" in code:
-            (folder / "gait.py").write_text(code)
-        elif language == "python":
-            calls = ("LiquidNeuralNetwork", "export_model", "save_checkpoint", "load")
-            call = next(name for name in calls if f"lnn_edge.{name}(" in code)
-            printed[call] = printed_by(["python", "-c", code], folder, warm_and_short)
+    """Run every block in order; what each printed."""
+    return run_page(ROOT / "README.md", tmp_path_factory.mktemp("readme"), warm_and_short)
+
+
+def printed_by(outputs, part):
+    """What the only block printed that holds a text."""
+    (printed,) = [printed for text, printed in outputs if part in text]
     return printed
 
 
 def test_every_block_runs(outputs):
-    assert {"python gait.py", "lnn-edge doctor", "load", "save_checkpoint"} <= set(outputs)
-    assert outputs["export_model"] == "True\n"
-    assert outputs["LiquidNeuralNetwork"] == "(300, 1)\nTrue\n"
+    assert printed_by(outputs, "python gait.py") == ""
+    assert "left,right\n" in printed_by(outputs, "lnn-edge run")
+    assert printed_by(outputs, "LiquidNeuralNetwork(") == "(300, 1)\nTrue\n"
 
 
 def test_shown_output_is_real(outputs):
-    shown = next(code for language, code in BLOCKS if language == "text")
-    assert_same_output(outputs["load"], shown)
+    shown = next(code for language, code, _ in BLOCKS if language == "text")
+    assert_same_output(printed_by(outputs, "lnn_edge.load("), shown)
+
+
+def test_what_a_block_may_import_is_what_was_installed_above_it(tmp_path, warm):
+    after_demo = BLOCKS[1][2]
+    assert "sklearn" in after_demo
+    assert "torch" not in after_demo
+    (tmp_path / "page.md").write_text("```python\nimport sklearn\n```\n")
+    with pytest.raises(AssertionError, match="No module named 'sklearn'"):
+        run_page(tmp_path / "page.md", tmp_path, warm)
+    (tmp_path / "page.md").write_text("pip install '.[train]'\n```python\nimport sklearn\n```\n")
+    run_page(tmp_path / "page.md", tmp_path, warm)
 
 
 @pytest.mark.parametrize(
@@ -96,14 +89,14 @@ def test_training_times_are_of_as_many_runs_as_the_benchmark_makes():
 
 
 def test_snippet_is_short():
-    snippet = next(code for language, code in BLOCKS if language == "python" and "lnn_edge.load" in code)
+    snippet = next(code for language, code, _ in BLOCKS if language == "python" and "lnn_edge.load" in code)
     assert len([line for line in snippet.splitlines() if line.strip()]) <= 12
 
 
 def test_make_lines_are_what_ci_runs():
     steps = (ROOT / ".ci" / "run").read_text()
     targets = (ROOT / "Makefile").read_text()
-    for language, code in BLOCKS:
+    for language, code, _ in BLOCKS:
         for line in code.splitlines():
             if language == "bash" and line.startswith("make "):
                 typed = line.partition("#")[0].strip()
@@ -112,4 +105,8 @@ def test_make_lines_are_what_ci_runs():
 
 
 def test_every_language_is_known():
-    assert {language for language, _ in BLOCKS} == {"bash", "python", "text"}
+    assert {language for language, _, _ in BLOCKS} == {"bash", "python", "text"}
+
+
+def test_it_is_short():
+    assert len(README.splitlines()) <= 220

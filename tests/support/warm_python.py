@@ -2,7 +2,8 @@
 
 A program that exports spends 6 s on such imports. Here it is started as typed, by name, in its folder, with its own
 streams, environment and exit code, and imports all of lnn_edge itself; only what other people wrote is there before.
-Its proofs are short if `short_proofs.ASKED_FOR` is in its environment.
+Its proofs are short if `short_proofs.ASKED_FOR` is in its environment; `hidden_packages.HIDDEN` there names packages
+that it does not find.
 
 Run as a program, with the path of a socket, it is that process; it ends with its standard input.
 """
@@ -28,6 +29,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
+from hidden_packages import HIDDEN, hide
 from short_proofs import ASKED_FOR, ShortProofs
 
 __all__ = ["warm_python"]
@@ -99,6 +101,7 @@ def _answer(connection: socket.socket) -> NoReturn:
         os.environ.update(environment)
         if os.environ.pop(ASKED_FOR, None):
             sys.meta_path.insert(0, ShortProofs())
+        hide(os.environ.pop(HIDDEN, ""))
         os._exit(_exit_code(arguments))
     ended = os.pidfd_open(program)
     if ended not in select.select([ended, connection], [], [])[0]:  # who asked is gone

@@ -1,0 +1,59 @@
+"""The pages of docs: their blocks run as written, their links lead somewhere, and that of the API is up to date."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import subprocess
+
+import pytest
+from pages import ROOT, gait_script, run_page
+
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+LINKS = re.compile(r"\[[^]]*\]\(([^)#]+)(?:#([^)]*))?\)")
+
+
+@pytest.fixture
+def trained(tmp_path, warm_and_short):
+    """A folder with the README's script and what it trained, from which the other pages go on."""
+    (tmp_path / "gait.py").write_text(gait_script())
+    subprocess.run(["python", "gait.py"], cwd=tmp_path, env=warm_and_short, check=True)
+    return tmp_path
+
+
+def test_models(trained, warm_and_short):
+    printed = [text for _, text in run_page(DOCS / "models.md", trained, warm_and_short)]
+    assert printed[:2] == ["True\n", "True\n"]
+    assert printed[-1] == "29 (2,)\n34 (2,)\n39 (2,)\n"
+
+
+def test_step_in_another_runtime(trained, warm_and_short):
+    *_, (_, printed), (_, equal) = run_page(DOCS / "step.md", trained, warm_and_short)
+    assert equal == "True\n"
+    stepped = "import lnn_edge, numpy as np\nstream = lnn_edge.load('gait.lnn').stream()\nfor k in range(3):\n"
+    stepped += "    print(stream.step(np.sin(np.float32(k) * np.array([0.1, 0.2, 0.3], np.float32))))\n"
+    (trained / "stepped.py").write_text(stepped)
+    done = subprocess.run(["python", "stepped.py"], cwd=trained, env=warm_and_short, check=True, capture_output=True)
+    assert printed == done.stdout.decode()  # as the page says, bit for bit
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.name)
+def test_links(page):
+    for path, place in LINKS.findall(page.read_text()):
+        if "://" in path:
+            continue
+        assert (page.parent / path).exists(), path
+        titles = re.findall(r"^#+ (.*)$", (page.parent / path).read_text(), re.M) if place else ()
+        assert not place or place in {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+
+
+def test_the_index_names_every_page():
+    named = {path for path, _ in LINKS.findall((DOCS / "README.md").read_text())}
+    assert {page.name for page in PAGES} - {"README.md"} <= named
+
+
+def test_the_page_of_the_api_is_up_to_date():
+    """What to type if it is not: python docs/make_api.py."""
+    page = runpy.run_path(str(DOCS / "make_api.py"))["page"]
+    assert page() == (DOCS / "api.md").read_text()
