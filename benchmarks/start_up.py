@@ -1,7 +1,8 @@
 """How long `import lnn_edge` and `lnn-edge --help` take in a fresh process, here and in another checkout, in turns.
 
 Times are those of `python -X importtime` for the package, and of the whole process for the help; a ratio is that of the
-medians. Type: python benchmarks/start_up.py --against ../lnn-edge-before
+medians. With a bundle also what a robot's program needs until it has stepped once, and its memory then.
+Type: python benchmarks/start_up.py --bundle gait.lnn --against ../lnn-edge-before
 """
 
 from __future__ import annotations
@@ -42,9 +43,34 @@ def help_ms(root: Path) -> float:
     return (time.perf_counter() - started) * 1e3
 
 
+STEPPED = """
+import resource, sys
+import numpy as np
+import lnn_edge
+model = lnn_edge.load(sys.argv[1])
+model.stream().step({t.name: np.zeros(t.shape[1:], np.float32) for t in model.inputs})
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss, file=sys.stderr)
+"""
+
+
+def ready(root: Path, bundle: Path) -> tuple[float, float]:
+    """What a program takes from its start to its first step: CPU milliseconds, and MB of resident memory at most."""
+    seconds, kilobytes = python(root, "-c", STEPPED, str(bundle)).split()
+    return float(seconds) * 1e3, int(kilobytes) / 1e3
+
+
+def show_ready(bundle: Path, runs: int) -> dict[str, float]:
+    taken = [ready(HERE, bundle) for _ in range(runs)]
+    cpu, memory = (statistics.median(column) for column in zip(*taken, strict=True))
+    print(f"from start to the first step of {bundle.name}: {cpu:.0f} ms of one CPU, {memory:.0f} MB resident")
+    return {"median_cpu_ms": cpu, "median_resident_mb": memory}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--against", type=Path, metavar="DIR", help="another checkout, measured in turns with this one")
+    parser.add_argument("--bundle", type=Path, metavar="NAME.lnn", help="also load it and step it once")
     parser.add_argument("--runs", type=int, default=20, help="runs of each (default 20)")
     parser.add_argument("--json", metavar="FILE", help="where the figures go")
     arguments = parser.parse_args()
@@ -57,6 +83,8 @@ def main() -> None:
         result["figures"][name] = {"median_ms": medians, "ratio": ratio}
         against = f", {medians[1]:.1f} ms there: ratio {ratio:.2f}" if ratio else ""
         print(f"{name}: {medians[0]:.1f} ms here{against} (medians of {arguments.runs} runs in turns)")
+    if arguments.bundle:
+        result["ready"] = show_ready(arguments.bundle.resolve(), arguments.runs)
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(result, indent=2) + "\n")
 
