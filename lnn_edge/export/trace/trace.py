@@ -98,16 +98,25 @@ def _without_writes(program: torch.export.ExportedProgram) -> torch.export.Expor
 
     What is written through a view would be lost; torch makes a value of it while it decomposes, if only nothing.
     """
-    if any(operation._schema.is_mutable for operation in _operations(program)):
+    _without_detaching(program)
+    if any(operation._schema.is_mutable for _, operation in _operations(program)):
         changed: torch.export.ExportedProgram = program.run_decompositions({})
         return changed
     return program
 
 
-def _operations(program: torch.export.ExportedProgram) -> list[torch._ops.OpOverload]:
+def _without_detaching(program: torch.export.ExportedProgram) -> None:
+    """torch.tensor(...) in a forward detaches in place, which writes nothing: to decompose it takes half a second."""
+    for node, operation in _operations(program):
+        if operation is torch.ops.aten.detach_.default:
+            node.target = torch.ops.aten.detach.default
+
+
+def _operations(program: torch.export.ExportedProgram) -> Iterator[tuple[torch.fx.Node, torch._ops.OpOverload]]:
     parts = [part for part in program.graph_module.modules() if isinstance(part, torch.fx.GraphModule)]
-    targets = [node.target for part in parts for node in part.graph.nodes if node.op == "call_function"]
-    return [target for target in targets if isinstance(target, torch._ops.OpOverload)]
+    for node in [node for part in parts for node in part.graph.nodes]:
+        if isinstance(node.target, torch._ops.OpOverload):
+            yield node, node.target
 
 
 def users_line(error: Exception) -> str:
