@@ -277,12 +277,16 @@ def _recording(name: str, value: Any, features: int | None) -> Array:
     """One array of samples, checked; `features` is known for a single layer."""
     if isinstance(value, Mapping):
         raise ValueError(f"`{name}` is a dict of {sorted(value)}, but the model takes one input: pass its array alone")
+    takes = "samples" if features is None else f"{features} features"
+    wanted = "(batch, time, ...)" if features is None else f"(time, {features}) or a batch of such recordings"
+    wrong = f"`{name}` has shape {{}}, but the model takes {takes}: expected {wanted}"
+    axes = shape_of(name, value)
+    if features is not None and axes and (len(axes) > 3 or axes[-1] != features):
+        raise ValueError(wrong.format(axes))  # before what may be large is converted
     array = _numbers(name, value)
     tokens = array.ndim == 1 and array.dtype.kind != "f" and features is None
-    if (array.ndim < 2 and not tokens) or (features is not None and (array.ndim > 3 or array.shape[-1] != features)):
-        takes = "samples" if features is None else f"{features} features"
-        wanted = "(batch, time, ...)" if features is None else f"(time, {features}) or a batch of such recordings"
-        raise ValueError(f"`{name}` has shape {array.shape}, but the model takes {takes}: expected {wanted}")
+    if array.ndim < 2 and not tokens:
+        raise ValueError(wrong.format(axes))
     return array
 
 

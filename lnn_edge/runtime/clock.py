@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..arrays import Array
+from ..arrays import Array, shape_of
 from ..bundle.manifest import Manifest
 from ..times import Stamp, seconds_between, span_seconds, stamp_array, stamp_seconds, unit_advice
 from ..wording import chosen
@@ -116,13 +116,19 @@ class _UnrollClock:
         return last_s + float(np.broadcast_to(dt, self._buffer.shape).sum())
 
     def _times(self, t_s: Any) -> Array:
+        shape = shape_of("t_s", t_s)
+        if shape != self._buffer.shape[1:]:  # before what may be large is converted
+            raise ValueError(self._refusal(f"has shape {shape}"))
         times = stamp_array(t_s, "t_s")
-        if times.shape != self._buffer.shape[1:] or not (times.dtype.kind == "M" or np.isfinite(times).all()):
-            raise ValueError(
-                f"`t_s` is {np.array2string(times, threshold=8)}, but model '{self._name}' takes blocks: expected the "
-                f"times in seconds of all {self._buffer.shape[1]} samples. The state is unchanged"
-            )
+        if times.dtype.kind != "M" and not np.isfinite(times).all():
+            raise ValueError(self._refusal(f"is {np.array2string(times, threshold=8)}"))
         return times
+
+    def _refusal(self, what: str) -> str:
+        return (
+            f"`t_s` {what}, but model '{self._name}' takes blocks: expected the times in seconds of all "
+            f"{self._buffer.shape[1]} samples. The state is unchanged"
+        )
 
     def _since(self, times: Array, last_s: float | None) -> Array:
         instants = list(map(_instant, times))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array
+from ..arrays import Array, shape_of
 from ..bundle.manifest import Manifest
 from ..named import column_names, is_permuted, row_labels
 from ..times import are_stamps, span_seconds, stamp_array
@@ -16,6 +16,7 @@ from .input_port import by_name, named_values
 __all__ = [
     "check_lengths",
     "check_recording",
+    "check_time_shapes",
     "named_recording",
     "recording_in_unroll_blocks",
     "samples_from_unroll_blocks",
@@ -105,6 +106,19 @@ def _check_recording(name: str, value: Any, sample: tuple[int, ...], manifest: M
     elif shape[2:] == sample:
         advice = " For several recordings type: [model.stream().run(x) for x in xs]"
     raise ValueError(f"`{name}` has shape {tuple(shape)}, but {wanted}, T samples one after the other.{advice}")
+
+
+def check_time_shapes(batch: int, dt_s: Any, t_s: Any) -> None:
+    """Refuse times of a recording by their shape, before what may be large is converted.
+
+    Raises:
+        ValueError: If they are more than one for each sample, and are not one for each sample and row either.
+    """
+    for name, times, rows in (("dt_s", dt_s, (batch, 1)), ("t_s", t_s, None)):
+        shape = shape_of(name, times)
+        if len(shape) > 1 and shape[1:] != rows:
+            also = "" if rows is None else f" or (T, {batch}, 1)"
+            raise ValueError(f"`{name}` has shape {shape}, expected one for each of the T samples, shape (T,){also}")
 
 
 def check_lengths(xs: Any, **times: Any) -> int:

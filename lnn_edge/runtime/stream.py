@@ -17,6 +17,7 @@ from .readouts import label_of
 from .sequence import (
     check_lengths,
     check_recording,
+    check_time_shapes,
     named_recording,
     recording_in_unroll_blocks,
     samples_from_unroll_blocks,
@@ -205,6 +206,7 @@ class Stream:
         check_recording(manifest, xs)
         if isinstance(xs, Mapping):  # a constant among them has no length of its own
             by_name(xs, {t.name: None for t in manifest.streamed}, [t.name for t in manifest.constants])
+        check_time_shapes(manifest.batch, dt_s, t_s)
         check_lengths(xs, dt_s=dt_s, t_s=t_s)
         dt_s, t_s = times_as_arrays(given, dt_s, t_s)
         if manifest.unroll > 1:

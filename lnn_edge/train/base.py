@@ -217,7 +217,7 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
     def _outputs(self, X: Any, timespans: Any, state: State | None) -> tuple[Sequences, list[Array]]:  # noqa: N803
         """Per sequence values or probabilities, (steps or 1, outputs)."""
         sequences = self._read(X, timespans)
-        check_state(state, len(sequences.samples), self.network_.state_count)
+        check_state(state, len(sequences.samples), self.network_.state_widths)
         outputs = run_sequences(self.network_, sequences, self._metadata.time_unit, state)
         if self._metadata.readout is not None:
             outputs = averaged_outputs(outputs, self._metadata.readout)
@@ -263,7 +263,7 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         """
         check_is_fitted(self, "network_")
         check_timed(self._metadata, timespan)
-        check_state(state, 1, self.network_.state_count)
+        check_state(state, 1, self.network_.state_widths)
         names = getattr(self, "feature_names_in_", None)
         sample = read_sample(x, names, self.n_features_in_, self._arrays.get("x_center"))
         span = None if timespan is None else read_timespan(timespan, self._metadata.time_unit)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array
+from ..arrays import Array, shape_of
 from ..named import matched
 from ..times import span_seconds
 from ..wording import choices, plural
@@ -105,13 +105,15 @@ def _rows(name: str, values: Any, count: int, width: int, why: str) -> Array:
         return np.zeros((count, width), np.float32)
     if values is None:
         raise ValueError(f"`{name}` is missing: {why}, for {count} samples to come")
-    array: Array = np.asarray(as_array(values), np.float64)
-    array = array[:, None] if array.ndim == 1 else array
-    if array.ndim != 2 or array.shape[1] != width or len(array) < count:
-        raise ValueError(f"`{name}` has shape {array.shape}, expected ({count} or more, {width})")
-    if not np.isfinite(array[:count]).all():
+    values = as_array(values)
+    shape = shape_of(name, values)
+    shape = (*shape, 1) if len(shape) == 1 else shape
+    if len(shape) != 2 or shape[1] != width or shape[0] < count:
+        raise ValueError(f"`{name}` has shape {shape}, expected ({count} or more, {width})")
+    array: Array = np.asarray(values[:count], np.float64).reshape(count, width)
+    if not np.isfinite(array).all():
         raise ValueError(f"`{name}` contains NaN or infinity")
-    return array[:count]
+    return array
 
 
 def _spans(metadata: Metadata, values: Any, count: int) -> Array | None:

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from ..arrays import Array
+from ..arrays import Array, plain_array, shape_of
 from ..named import matched
 from ..times import span_seconds
 from .data.metadata import Metadata
 from .data.sequences import Sequences, as_array
+from .data.shapes import part_shapes, shown_shapes
 from .network.module import LiquidModule
 
 __all__ = [
@@ -54,27 +55,38 @@ def check_timed(metadata: Metadata, timespans: Any) -> None:
         raise ValueError("`timespans` was passed, but the model was fitted without: leave it out, or fit with some")
 
 
-def check_state(state: Any, rows: int, count: int) -> None:
+def check_state(state: Any, rows: int, widths: Sequence[int]) -> None:
     """Refuse a state that does not fit; `None` does.
 
     Args:
         state: As the user passes it.
         rows: Number of sequences.
-        count: Number of tensors that a state of the network has.
+        widths: Units of each tensor that a state of the network has.
 
     Raises:
+        TypeError: If it is no list of arrays of real numbers.
         ValueError: If it does not fit, or is not finite.
     """
     if state is None:
         return
-    shapes = [np.shape(part) for part in state]
-    if len(shapes) != count or any(len(shape) != 2 or shape[0] != rows for shape in shapes):
-        raise ValueError(
-            f"`state` has parts of shapes {shapes}, expected {count} of ({rows}, units), as `warm_up` and "
-            "`predict_step` return them"
+    given = "as `warm_up` and `predict_step` return them"
+    if not isinstance(state, (tuple, list)) and not getattr(state, "shape", None):
+        raise TypeError(
+            f"`state` is a {type(state).__name__}, expected {len(widths)} arrays of ({rows}, units), {given}"
         )
-    if not all(np.isfinite(part).all() for part in state):
-        raise ValueError("`state` contains NaN or infinity: pass what `warm_up` or `predict_step` returned")
+    shapes = part_shapes("state", state)
+    if len(shapes) != len(widths) or any(len(shape) != 2 or shape[0] != rows for shape in shapes):
+        raise ValueError(
+            f"`state` has parts of shapes {shown_shapes(shapes)}, expected {len(widths)} of ({rows}, units), {given}"
+        )
+    if [shape[1] for shape in shapes] != list(widths):
+        fitting = [(rows, width) for width in widths]
+        raise ValueError(f"`state` has parts of shapes {shown_shapes(shapes)}, expected {fitting}, {given}")
+    for part in state:
+        if plain_array("state", part).dtype.kind not in "fiu":
+            raise TypeError(f"`state` has a part of dtype {plain_array('state', part).dtype}, expected real numbers")
+        if not np.isfinite(plain_array("state", part)).all():
+            raise ValueError("`state` contains NaN or infinity: pass what `warm_up` or `predict_step` returned")
 
 
 def raw_outputs(outputs: Array, arrays: Mapping[str, Array]) -> Array:
@@ -94,17 +106,15 @@ def read_sample(x: Any, names: Sequence[Any] | None, features: int, center: Arra
     Raises:
         ValueError: If it has another shape or other columns, or is not finite.
     """
-    with np.errstate(over="ignore"):
-        given: Array = np.asarray(
-            as_array(matched(x, _plain(names), "x")), np.float32 if center is None else np.float64
-        )
-        if center is not None and given.shape == (features,):
-            given = given - center
-        sample: Array = np.asarray(given, np.float32)
-    if sample.shape != (features,):
+    own = as_array(matched(x, _plain(names), "x"))
+    shape = shape_of("x", own)
+    if shape != (features,):  # before what may be large is converted
         raise ValueError(
-            f"`x` has shape {sample.shape}, expected one sample: ({features},). Type: predict(...) for more of them"
+            f"`x` has shape {shape}, expected one sample: ({features},). Type: predict(...) for more of them"
         )
+    with np.errstate(over="ignore"):
+        given: Array = np.asarray(own, np.float32 if center is None else np.float64)
+        sample: Array = np.asarray(given if center is None else given - center, np.float32)
     if not np.isfinite(sample).all():
         raise ValueError(f"`x` contains NaN or infinity, first in column {int(np.argmin(np.isfinite(sample)))}")
     return sample

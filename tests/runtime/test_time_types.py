@@ -6,6 +6,7 @@ import copy
 import datetime
 import itertools
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -180,3 +181,23 @@ def test_a_stamp_keeps_its_nanoseconds():
 )  # fmt: skip
 def test_the_unit_that_a_name_tells(name, unit):
     assert unit_of_name(name) == unit
+
+
+@pytest.mark.parametrize("unit", ["m8[ms]", "M8[ms]", np.int64])
+def test_times_of_a_wrong_shape_are_refused_before_they_are_converted(model, unit):
+    """A view of a stranger's shape costs nothing; its conversion would take gigabytes."""
+    count, stream = 2_000_000, model.stream()
+    name = "dt_s" if unit == "m8[ms]" else "t_s"
+    wide, long = (np.broadcast_to(np.zeros((), unit), shape) for shape in ((len(XS), count), (count,)))
+    sample = XS[: model.manifest.unroll] if model.manifest.unroll > 1 else XS[0]
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=rf"`{name}` has shape \(8, 2000000\), expected one for each of the T"):
+            stream.run(XS, **{name: wide})
+        with pytest.raises(ValueError, match=rf"`{name}` has 2000000 entries for 8 samples"):
+            stream.run(XS, **{name: long})
+        with pytest.raises(ValueError, match=rf"`{name}` has shape \(2000000,\)"):
+            stream.step(sample, **{name: long})
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()

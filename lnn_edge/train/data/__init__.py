@@ -1,6 +1,7 @@
 """Training data: sequences, targets and metadata from what a user passes to `fit`.
 
 sequences   X and timespans, read as sequences of float32 samples
+shapes      axes, columns and counts, looked at before anything is converted
 row_order   what the labels of rows say of their order
 targets     y and sample weights, read per sequence
 prepare     both together, checked, scaled and split

@@ -20,7 +20,8 @@ from ...wording import CONTROL
 from ..settings import Settings
 from .dataset import Augmentation, Dataset, seed_of
 from .metadata import CENTERS, Metadata, example_of, numbered, range_of, weighted_moments
-from .sequences import Sequences, read_sequences, read_timespans
+from .sequences import Sequences, as_array, read_sequences, read_timespans
+from .shapes import check_counts
 from .targets import (
     Targets,
     codes_of,
@@ -110,6 +111,7 @@ def prepare(estimator: Any, settings: Settings, data: Given, task: str) -> Prepa
     """
     y = data.y
     timed = data.timespans is not None
+    check_counts(as_array(data.X), as_array(y), rows=settings.rows, targets=settings.targets)
     read = read_sequences(estimator, data.X, rows=settings.rows, reset=True, timed=timed)
     given = read_timespans(data.timespans, read)
     names = getattr(estimator, "feature_names_in_", None)

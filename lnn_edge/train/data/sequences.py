@@ -13,6 +13,7 @@ from ...arrays import Array
 from ...named import column_names, is_permuted, matched, refuse_masked, row_labels
 from ...times import are_stamps, span_seconds
 from .row_order import index_of_each, warn_of_axes, warn_of_other_order, warn_of_times
+from .shapes import check_columns, part_shapes
 
 __all__ = ["Sequences", "as_array", "by_label", "read_sequences", "read_timespans"]
 
@@ -216,6 +217,7 @@ def _listed(estimator: Any, parts: Sequence[Any], reset: bool) -> list[Array]:
 
 def _batch(estimator: Any, X: Any, reset: bool) -> Array:  # noqa: N803
     array = np.asarray(X)
+    check_columns(estimator, array, axes=3, reset=reset)
     (count, steps), features = array.shape[:2], array.shape[2:]
     if count * steps == 0:
         raise ValueError(f"X has shape {array.shape}: it holds no sample, expected (sequences, time, features)")
@@ -230,6 +232,7 @@ def _checked(estimator: Any, X: Any, reset: bool) -> Array:  # noqa: N803
     names = _own_names(X)
     if names is not None:
         return _checked_by_name(estimator, X, names, reset)
+    check_columns(estimator, X, axes=2, reset=reset)
     array: Array = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32], order="C")
     return array
 
@@ -275,24 +278,13 @@ def read_timespans(timespans: Any, sequences: Sequences) -> Sequences:
     timespans = as_array(by_label(timespans, sequences, "timespans"))
     if not isinstance(timespans, (list, tuple)) and np.ndim(timespans) == 0:
         raise ValueError(
-            f"`timespans` is {timespans!r}, expected {_shapes(sequences.samples, 1)}: one number per sample of X. "
+            f"`timespans` is {timespans!r}, expected {_shapes(_per_step(sequences))}: one number per sample of X. "
             "Where all are the same, leave it out: that is what period_s of the export is for"
         )
-    if sequences.form == "one":
-        given = [timespans]
-    elif sequences.form == "rows":
-        given = list(np.reshape(_seconds(timespans), (-1, 1)))
-    else:
-        given = list(timespans)
-    exact = [_seconds(part) for part in given]
-    exact = [part[:, 0] if part.ndim == 2 and part.shape[1] == 1 else part for part in exact]
+    given = _span_parts(timespans, sequences)
+    exact = [_seconds(part).reshape(-1) for part in given]
     with np.errstate(over="ignore", under="ignore"):  # what float32 makes 0 or infinite is refused below
         parts = [part.astype(np.float32) for part in exact]
-    if [part.shape for part in parts] != [(length,) for length in sequences.lengths]:
-        raise ValueError(
-            f"`timespans` has {_shapes(parts)}, expected {_shapes(sequences.samples, 1)}: one number per sample of X, "
-            "the time since the sample before it"
-        )
     for k, part in enumerate(parts):
         if not (np.isfinite(part).all() and (part > 0).all()):
             worst = part[~(np.isfinite(part) & (part > 0))][0]
@@ -306,12 +298,31 @@ def read_timespans(timespans: Any, sequences: Sequences) -> Sequences:
     return replace(sequences, spans=tuple(parts))
 
 
+def _span_parts(timespans: Any, sequences: Sequences) -> list[Any]:
+    """What there is for each sequence, (time,) or (time, 1) each; refused by its shape before it is converted."""
+    rows = sequences.form == "rows" and np.ndim(timespans) == 1
+    given = [timespans] if sequences.form == "one" else timespans
+    found = [shape[:-1] if len(shape) == 2 and shape[1] == 1 else shape for shape in part_shapes("timespans", given)]
+    wanted = [() if rows else (length,) for length in sequences.lengths]
+    if found != wanted:
+        raise ValueError(
+            f"`timespans` has {_shapes(found, len(given))}, expected {_shapes(_per_step(sequences))}: one number per "
+            "sample of X, the time since the sample before it"
+        )
+    return list(given)
+
+
 def _seconds(values: Any) -> Array:
     return np.asarray(span_seconds(as_array(values), "timespans"), np.float64)
 
 
-def _shapes(parts: Sequence[Array], axes: int | None = None) -> str:
-    shapes = [part.shape[:axes] for part in parts]
+def _per_step(sequences: Sequences) -> list[tuple[int, ...]]:
+    return [(length,) for length in sequences.lengths]
+
+
+def _shapes(shapes: Sequence[tuple[int, ...]], count: int | None = None) -> str:
+    """What there is, by the shapes of all parts or of the first of `count`."""
+    count = len(shapes) if count is None else count
     if len(set(shapes)) == 1:
-        return f"{len(shapes)} of shape {shapes[0]}"
-    return f"{len(shapes)} of shapes {', '.join(map(str, shapes[:3]))}..."
+        return f"{count} of shape {shapes[0]}"
+    return f"{count} of shapes {', '.join(map(str, shapes[:3]))}..."

@@ -16,6 +16,7 @@ from ...named import column_names, matched, names_differ, refuse_masked
 from ...remarks import warn_caller
 from .row_order import warn_of_other_order
 from .sequences import Sequences, as_array, by_label
+from .shapes import part_shapes
 
 __all__ = [
     "Targets",
@@ -179,8 +180,8 @@ def _parts(y: Any, sequences: Sequences) -> list[Array]:
     """The part of y that belongs to each sequence."""
     nested = isinstance(y, (list, tuple)) and len(y) > 0 and np.ndim(as_array(y[0])) > 0
     ragged = isinstance(y, np.ndarray) and y.dtype == object and y.ndim == 1 and len(y) > 0 and np.ndim(y[0]) > 0
+    check_consistent_length(sequences.samples, y)
     parts = [_checked(as_array(part)) for part in y] if nested or ragged else list(_checked(y))
-    check_consistent_length(sequences.samples, parts)
     return [np.asarray(part) for part in parts]
 
 
@@ -291,13 +292,13 @@ def read_weights(sample_weight: Any, sequences: Sequences, level: Level) -> tupl
         raise ValueError(f"sample_weight is {sample_weight!r}, expected one number per sequence or per answer of y")
     if sequences.form == "one" and level == "step":
         sample_weight = [sample_weight]
-    given = [_without_columns(np.asarray(as_array(part), np.float64)) for part in sample_weight]
-    shapes = [part.shape for part in given]
-    if len(given) != len(counts) or any(s not in ((), (n,)) for s, n in zip(shapes, counts, strict=True)):
+    shapes = [shape[:-1] if shape[-1:] == (1,) else shape for shape in part_shapes("sample_weight", sample_weight)]
+    if len(shapes) != len(counts) or any(s not in ((), (n,)) for s, n in zip(shapes, counts, strict=True)):
         raise ValueError(
-            f"sample_weight has {len(given)} entries of shape {sorted(set(shapes))}, expected one number per answer "
-            f"of y, or one per sequence: {len(counts)}"
+            f"sample_weight has {len(sample_weight)} entries of shape {sorted(set(shapes))}, expected one number per "
+            f"answer of y, or one per sequence: {len(counts)}"
         )
+    given = [_without_columns(np.asarray(as_array(part), np.float64)) for part in sample_weight]
     weights = [np.broadcast_to(part, (n,)).astype(np.float32) for part, n in zip(given, counts, strict=True)]
     joined = np.concatenate(weights)
     if not np.isfinite(joined).all() or (joined < 0).any():

@@ -139,9 +139,10 @@ class LiquidModule(nn.Module):
         ]
 
     @property
-    def state_count(self) -> int:
-        """Number of state tensors."""
-        return sum(2 if core.use_mixed else 1 for branch in self.each_branch() for core in branch.cores)
+    def state_widths(self) -> list[int]:
+        """Units of each state tensor, those of a core with mixed memory twice."""
+        cores: list[Any] = [core for branch in self.each_branch() for core in branch.cores]
+        return [int(core.state_size) for core in cores for _ in range(2 if core.use_mixed else 1)]
 
 
 def _leaves(nested: Any) -> list[torch.Tensor]:
