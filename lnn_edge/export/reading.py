@@ -16,7 +16,7 @@ from .forward.example import Example, first_that_works
 from .proof.truth import check_causal
 from .recordings import examples, warn_of_coarse_outputs, warn_of_spacing
 from .request import ExportRequest
-from .trained.open import OpenedModule
+from .trained.open import OpenedModule, in_its_layout
 from .trained.probabilities import WithProbabilities, checked_probabilities
 from .trained.protocol import Trained
 from .whole_numbers import with_legal_numbers
@@ -68,8 +68,13 @@ def read_model(request: ExportRequest, opened: OpenedModule, example: Any) -> Re
     Raises:
         TypeError, ValueError: If the model takes the example in no way, or an argument does not fit the model.
     """
-    ways = examples(opened, check_batch(request.batch), example, request.constants, *request.scaling)
-    way = first_that_works(ways, partial(_read_in_this_way, request, opened))
+    batch = check_batch(request.batch)
+
+    def read(laid_out: OpenedModule) -> _Way:
+        ways = examples(laid_out, batch, example, request.constants, *request.scaling)
+        return first_that_works(ways, partial(_read_in_this_way, request, laid_out))
+
+    way = in_its_layout(opened, read)
     warn_of_spacing(way.inputs, way.recorded, example)
     warn_of_drifted_masks(opened.module)
     readout = check_readout(request.readout, way.trained.readout, request.windows)

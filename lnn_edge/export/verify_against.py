@@ -31,7 +31,7 @@ from .proof.prove import prove
 from .proof.truth import interpret_where_finite, truth_from_model
 from .recordings import examples
 from .torch_settings import usual_torch
-from .trained.open import open_module
+from .trained.open import OpenedModule, in_its_layout, open_module
 from .trained.probabilities import WithProbabilities
 from .trained.protocol import Results, Trained
 
@@ -88,20 +88,25 @@ def verify_against(
     scaling = {name: dataclasses.replace(own, centred=centred[name]) for name, own in scaling.items()}
     raw = parse_scaling("scale_outputs", scale_outputs, results)
     scaled = bool(scaling) or raw is not None
-    opened = open_module(model, step=step, initial_state=initial_state, example=example, scaled=scaled)
+    named = dict.fromkeys(t.name for t in manifest.inputs) if len(manifest.inputs) > 1 else None
+    shown = named if example is None else example  # the names alone are looked at
+    opened = open_module(model, step=step, initial_state=initial_state, example=shown, scaled=scaled)
 
-    def open_as(read: Example | None) -> tuple[Trained, Example | None]:
+    def open_as(laid_out: OpenedModule, read: Example | None) -> tuple[Trained, Example | None]:
         read_as = [read] if read else _zeros(manifest, scaling, raw)
-        own: Trained = first_that_works(read_as, partial(opened.trained, manifest.batch))
+        own: Trained = first_that_works(read_as, partial(laid_out.trained, manifest.batch))
         if manifest.probabilities is not None:
             own = WithProbabilities(own, manifest.probabilities)
         _check_same(own, manifest)
         return own, read
 
-    ways: Sequence[Example | None] = [None]
-    if example is not None:
-        ways = examples(opened, manifest.batch, example, constants, scaling or None, raw)
-    trained, read = first_that_works(ways, open_as)
+    def in_any_way(laid_out: OpenedModule) -> tuple[Trained, Example | None]:
+        ways: Sequence[Example | None] = [None]
+        if example is not None:
+            ways = examples(laid_out, manifest.batch, example, constants, scaling or None, raw)
+        return first_that_works(ways, partial(open_as, laid_out))
+
+    trained, read = in_its_layout(opened, in_any_way)
     recorded = None if read is None else {name: list(rows) for name, rows in read.rows.items()}
     for name, rows in (recorded or {}).items():  # a proof would clip what the limits of a column forbid
         tensor = next(t for t in manifest.inputs if t.name == name)

@@ -366,7 +366,7 @@ def on_the_whole_sequence(module):
 def test_an_observation_among_others_is_one_if_it_is_recorded(tmp_path):
     module = built(ObservedBesideAGoal)
     example = {"hidden": X[None], "goal": 0.1 * X[None]}
-    with pytest.raises(TypeError, match=r"needs `hidden` in every call.*an observation, record it in the example"):
+    with pytest.raises(ValueError, match=r"needs `hidden` in every call.*an observation, record it in the example"):
         quick_export(module, tmp_path / "m.lnn", example=X[None])
     quick_export(module, tmp_path / "m.lnn", example=example)
     got = lnn_edge.load(tmp_path / "m.lnn").stream().run({"hidden": X, "goal": 0.1 * X})

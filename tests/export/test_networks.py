@@ -423,13 +423,13 @@ class TestRefusals:
 
         self.refuse(built(Spare), tmp_path, ValueError, "never calls the core spare")
 
-    def test_state_needed_in_every_call(self, tmp_path):
+    def test_state_needed_in_every_call_that_is_no_none(self, tmp_path):
         class Needs(AroundOne):
             def forward(self, x, hx):
-                return self.rnn(x, hx)
+                return self.rnn(x, hx * 1.0)
 
         self.refuse(
-            built(Needs), tmp_path, TypeError, "the forward needs `hx` in every call.*Give it a default: hx=None"
+            built(Needs), tmp_path, ValueError, "needs `hx` in every call, and was given None.*give it a default"
         )
 
     def test_no_example(self, tmp_path):

@@ -1,6 +1,7 @@
 """The user's forward: called as its author calls it, whatever it checks, keeps and returns.
 
 forward     on whole sequences, with what it returns taken apart
+returned    what it returns, opened: dataclasses and distributions
 example     the user's example in one way of reading it
 scaling     a network's own normalisation
 checks      checks in the user's code that only raise

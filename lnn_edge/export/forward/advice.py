@@ -18,6 +18,10 @@ _ANY_LENGTH = (
     "Export calls it with one row and with any number of samples, one as well: write it for any length, or "
     "export what it does with one sample as {}"
 )
+_STATE = (
+    "The forward needs `{}` in every call, and was given None, as at the start of a sequence: give it a default, and let "
+    "it make zeros of None, or pass None on to its cores. If it is an observation, record it in the example as well"
+)
 _WHOLE_NUMBERS = "Places in a table are whole numbers: pass them as integers, example.astype(int), or cast here"
 _TABLE = "If these are places in a table, it is smaller: correct the example, or say how far the column goes, {}"
 _DEVICE = (
@@ -35,8 +39,14 @@ _OTHER_DEVICE = (
 )
 
 
-def advice_on(error: Exception, length: int | None = None) -> str:
-    """What to write instead of code that raised an error, called with a sequence of `length` samples or with one."""
+def advice_on(error: Exception, length: int | None = None, state: str | None = None) -> str:
+    """What to write instead of code that raised an error.
+
+    Args:
+        error: What it raised.
+        length: The samples of the sequence it was called with, unless it was a single one.
+        state: The argument that it was given None for, as at the start of a sequence.
+    """
     told = str(error)
     if re.search(_OTHER_DEVICE, told):
         return _DEVICE
@@ -46,6 +56,8 @@ def advice_on(error: Exception, length: int | None = None) -> str:
         return _TABLE.format(typed("inputs=[..., 'kind::0:6']", "--inputs ...,kind::0:6"))
     if re.search(_TOO_FEW.format(length), told):
         return FEWER
+    if "NoneType" in told and state:
+        return _STATE.format(state)
     if "Long, Int" in told:
         return _WHOLE_NUMBERS
     return _ANY_LENGTH.format(typed("step=function", "--step NAME"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +25,7 @@ from ..trace.trace import raised_by_us, users_line
 from .advice import FEWER, advice_on
 from .checks import Checks
 from .example import Example, ForwardError
+from .returned import opened
 from .scaling import Scale, Scaling, by_tensor
 
 __all__ = [
@@ -37,12 +38,17 @@ __all__ = [
     "leaf_name",
     "needed_arguments",
     "raw_outputs",
+    "returned_state",
+    "takes_one_dict",
 ]
 
 Known = dict[str, tuple[Array, Array]]  # per output the steps whose value is known, and the values (known, *shape)
 Around = Callable[[torch.Tensor | None], AbstractContextManager[Any]]
 
-STATE_NAMES = ("hx", "h", "hidden", "hidden_state", "state", "states", "h0", "hc", "hxs", "rnn_state", "rnn_states")
+STATE_NAMES = (
+    *("hx", "h", "hidden", "hidden_state", "hidden_states", "state", "states", "h0", "hc", "hxs", "rnn_state"),
+    *("rnn_states", "rnn_hx", "rnn_hxs", "prev_state", "prev_hidden", "h_prev", "h_in", "core_state", "carry"),
+)
 TIME_NAMES = ("timespans", "timespan", "dt", "dts", "delta_t", "elapsed", "elapsed_time", "ts")
 # Steps at which a network that returns only its last output is called whole, and whether on a whole recording too.
 _PREFIXES = (1, 2, 3, 5, 8, 16, 32, 64)
@@ -111,7 +117,13 @@ class Forward:
         self.time_argument = next((name for name in parameters if name in TIME_NAMES), None)
         needed = timed or (self.time_argument and parameters[self.time_argument].default is inspect.Parameter.empty)
         self._needs_time = self.time_argument is not None and bool(needed)
-        self.takes_state = any(name in STATE_NAMES for name in parameters)
+        given = {t.name for t in inputs} | (
+            _alone(parameters.values()) if "input" in {t.name for t in inputs} else set()
+        )
+        states = [p for name, p in parameters.items() if name in STATE_NAMES and name not in given]
+        self.state_argument = states[0].name if states else None
+        self._begins: dict[str, Any] = {p.name: None for p in states if p.default is p.empty}  # sequences, with None
+        self._packed = _packing([t.name for t in inputs], parameters, self._begins)
         self.before_each_call: Callable[[], None] | None = None  # puts back what calls leave in the module
         self.checks = Checks()  # until somebody finds some
 
@@ -123,14 +135,21 @@ class Forward:
         """The leaves of what a module returns."""
         return list(pytree.tree_leaves(self._tried(module, inputs, spans)))
 
-    def result(self, module: nn.Module, inputs: Sequence[torch.Tensor], spans: torch.Tensor | None) -> Any:
-        """What a module returns; several inputs go in by name."""
-        keywords = {} if self.time_argument is None or spans is None else {self.time_argument: spans}
+    def result(
+        self, module: nn.Module, inputs: Sequence[torch.Tensor], spans: torch.Tensor | None, state: Any = None
+    ) -> Any:
+        """What a module returns; several inputs go in by name, and a state that an earlier call returned."""
+        keywords = dict(self._begins)
+        if self.time_argument is not None and spans is not None:
+            keywords[self.time_argument] = spans
+        if self.state_argument is not None and state is not None:
+            keywords[self.state_argument] = state
         named = dict(zip((t.name for t in self._inputs), inputs, strict=True))
         if self.before_each_call is not None:
             self.before_each_call()
         with self.checks.passed():
-            return module(*inputs, **keywords) if "input" in named else module(**named, **keywords)
+            places, names = self._packed(named)
+            return opened(module(*places, **names, **keywords))
 
     def _tried(self, module: nn.Module, inputs: Sequence[torch.Tensor], spans: torch.Tensor | None) -> Any:
         """What a module returns; an error of the user's own code is told with what it was called with."""
@@ -150,7 +169,7 @@ class Forward:
         length = max(x.shape[self.axis] for x in inputs.values() if x.dim() > self.axis)
         return (
             f"the model's own forward failed with {type(error).__name__}: {error}{users_line(error)}. It was called "
-            f"with {shapes} ({order}, ...){timed}. {advice_on(error, length)}"
+            f"with {shapes} ({order}, ...){timed}. {advice_on(error, length, next(iter(self._begins), None))}"
         )
 
     def on(self, module: nn.Module, samples: Mapping[str, Array]) -> Any:
@@ -166,6 +185,22 @@ class Forward:
                 result = self._tried_with_time(module, inputs, spans)
         self._needs_time = True  # its default is none that it can be called with
         return result
+
+    def handed_on(self, module: nn.Module, samples: Sequence[Mapping[str, Array]]) -> list[Any]:
+        """What a module returns for samples of one row, one per call, (1, ...) each, with the state handed on.
+
+        Raises:
+            ValueError: If a call returns nothing that is a state.
+            Exception: Whatever the user's code raises, given what it returned.
+        """
+        results, state = [], None
+        for sample in samples:
+            inputs = [self._sequence(t, sample[t.name]) for t in self._inputs]
+            spans = torch.ones(1, 1) if self._needs_time else None
+            with torch.no_grad():
+                results.append(self.result(module, inputs, spans, state))
+            state = returned_state(results[-1])
+        return results
 
     def accepts(self, module: nn.Module, samples: Mapping[str, Array]) -> bool:
         """Whether a module takes a few samples of one row, (steps, *shape) by input, or raises."""
@@ -264,6 +299,47 @@ def leaf_from_shapes(index: int, name: str, two: tuple[int, ...], three: tuple[i
     return Leaf(index, name, grown[0] if grown else None, tuple(rest[1:]) or (1,))
 
 
+_Packing = Callable[[Mapping[str, Any]], tuple[tuple[Any, ...], Mapping[str, Any]]]
+
+
+def _packing(names: Sequence[str], parameters: Mapping[str, inspect.Parameter], states: Iterable[str]) -> _Packing:
+    """How inputs of these names go into a forward: by place, by name, or all of them as one dict."""
+    single = list(names) == ["input"]
+    if not single and not takes_one_dict(names, parameters):
+        return lambda given: ((), given)
+    needed = [name for name in _needed(parameters.values()) if name not in states]
+    places = [name for name, p in parameters.items() if p.kind is not p.KEYWORD_ONLY]
+    by_name = bool(needed) and places[:1] != needed[:1]  # by keyword alone, or behind a state
+
+    def packed(given: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        value = given["input"] if single else dict(given)
+        return ((), {needed[0]: value}) if by_name else ((value,), {})
+
+    return packed
+
+
+def takes_one_dict(names: Iterable[str], parameters: Mapping[str, inspect.Parameter]) -> bool:
+    """Whether inputs of these names are the content of one argument, as the observations of a gym are."""
+    kinds = {p.kind for p in parameters.values()}
+    return inspect.Parameter.VAR_KEYWORD not in kinds and not any(name in parameters for name in names)
+
+
+def returned_state(result: Any) -> Any:
+    """The state in what a forward returns: what is called so, else the last of several.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    named = result._asdict() if hasattr(result, "_asdict") else result
+    if isinstance(named, Mapping):
+        found = [value for name, value in named.items() if name in STATE_NAMES and value is not None]
+    else:
+        found = [value for value in result[1:] if value is not None] if isinstance(result, (tuple, list)) else []
+    if not found:
+        raise ValueError("the forward returns no state")
+    return found[-1]
+
+
 def raw_outputs(leaves: Sequence[Leaf], batch: int, scale: Scale) -> tuple[tuple[Tensor, ...], list[Leaf]]:
     """The outputs of a step, and the leaves with the scaling that leads to raw units.
 
@@ -284,8 +360,15 @@ def leaf_name(path: Sequence[Any], place: int) -> str:
 
 def needed_arguments(module: nn.Module) -> list[str]:
     """Arguments that the forward cannot be called without, time aside."""
-    return [
-        p.name
-        for p in inspect.signature(module.forward).parameters.values()
-        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name not in TIME_NAMES
-    ]
+    return _needed(inspect.signature(module.forward).parameters.values())
+
+
+def _needed(parameters: Iterable[inspect.Parameter]) -> list[str]:
+    every = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in every and p.name not in TIME_NAMES]
+
+
+def _alone(parameters: Iterable[inspect.Parameter]) -> set[str]:
+    """The only argument that a forward needs: its input, whatever it is called."""
+    needed = _needed(parameters)
+    return set(needed) if len(needed) == 1 else set()

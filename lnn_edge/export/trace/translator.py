@@ -19,6 +19,7 @@ import ncps
 import numpy as np
 import torch
 from torch.export import ExportedProgram
+from torch.export.graph_signature import OutputKind
 
 from ...arrays import Array
 from ...bundle.operations import Shape
@@ -103,7 +104,10 @@ class Translator:
         places |= dict(signature.inputs_to_lifted_tensor_constants)
         names = [node.name for node in self._program.graph.nodes if node.op == "placeholder"]
         given = [inputs.pop(0) if name in users else stored[places[name]].detach() for name in names]
-        results = (self.value(value) for value in self._walked(self._program.graph_module, given))
+        # what the user's code writes into an input or buffer comes before what it returns
+        returned = [spec.kind is OutputKind.USER_OUTPUT for spec in signature.output_specs]
+        walked = self._walked(self._program.graph_module, given)
+        results = (self.value(value) for value, own in zip(walked, returned, strict=True) if own)
         return [value.written() if isinstance(value, Unwritten) else value for value in results]
 
     def _walked(self, program: torch.fx.GraphModule, given: list[Any]) -> Any:

@@ -16,7 +16,7 @@ from ..cores.maths import CoreMaths
 from ..cores.timespans import check_timespans
 from .patching import After, CorePatcher, Part, States, one_span_per_row, opaque
 
-__all__ = ["KeptStates", "RunCore", "changing_start"]
+__all__ = ["KeptStates", "RunCore", "changed_on_the_way", "changing_start"]
 
 # Runs a core on one sample (rows, features) with a timespan (rows, 1) or that of the step: its output and new states.
 RunCore = Callable[[Part, torch.Tensor, torch.Tensor | None], tuple[torch.Tensor, States]]
@@ -191,4 +191,17 @@ def changing_start(name: str) -> str:
         f"the forward starts the core '{name}' from a state that differs from call to call: it is random, or computed "
         "from the samples or from a constant input. A stream starts every sequence from one state: pass zeros or a "
         "parameter, and what is constant beside each sample, torch.cat([x, goal.unsqueeze(1).expand(-1, T, -1)], -1)"
+    )
+
+
+def changed_on_the_way(argument: str, axis: int) -> str:
+    """What is wrong with a forward that changes the states of its cores between two calls; `axis` is that of time."""
+    return (
+        f"called sample by sample, each time with the state that it returned as `{argument}`, the model gives "
+        "something else than on the whole sequence: it changes the state on the way, or hands on those of some cores "
+        "only, and a stream is one of both. For samples with the state handed on, say that this is the step, hidden "
+        "from the forward, with which it would be compared: export torch.nn.ModuleDict({'net': model}) with "
+        f"step=lambda m, x, state: m['net'](x.unsqueeze({axis}), state) (--step NAME). For whole sequences, write a "
+        f"forward that takes no `{argument}` and returns the outputs alone, or hand on the states of all cores as they "
+        "are"
     )

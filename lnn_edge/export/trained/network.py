@@ -32,7 +32,7 @@ from ..forward.example import Example, varied
 from ..forward.forward import Forward, Known, Leaf, leaf_from_shapes, leaf_name, raw_outputs
 from ..trace.trace import decides, takes_out
 from .closed_loop import closed_loop
-from .kept_states import KeptStates, changing_start
+from .kept_states import KeptStates, changed_on_the_way, changing_start
 from .look_back.kept import LookBack, possible_starts
 from .look_back.sight import Looking
 from .patching import After, States
@@ -42,23 +42,41 @@ from .states import state_pair
 from .traced import TracedStep
 from .weights import quick_lookup
 
-__all__ = ["TrainedNetwork"]
+__all__ = ["TrainedNetwork", "TurnedError"]
 
 
 _CALLS = 48  # of a forward that keeps state in attributes, sample by sample
+_HANDED_ON = 8  # samples over which a state that is not handed on as it is shows
+
+
+class TurnedError(Exception):
+    """The forward turns (batch, time, ...) into (time, batch, ...) before its cores, or the other way around."""
 
 
 class TrainedNetwork:
-    """A module that holds ncps layers. Works on a float32 copy on the CPU in eval mode; the user's is left alone."""
+    """A module that holds ncps layers. Works on a float32 copy on the CPU in eval mode; the user's is left alone.
 
-    def __init__(self, module: nn.Module, cores: Sequence[ReadCore], batch: int, example: Example) -> None:
+    `batch_first` is how it is given samples; `None` for as its cores take them.
+
+    Raises:
+        TurnedError: If it is `None`, and they take them the other way around.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        cores: Sequence[ReadCore],
+        batch: int,
+        example: Example,
+        batch_first: bool | None = None,
+    ) -> None:
         duplicate: Any = unwrap_parts(copied_module(module))
         self._module = duplicate.to("cpu", torch.float32).eval()
         self.batch = batch
         self._layers = find_cores(self._module)
         self.core_maths = [core.maths for core in cores]
         self.cores: tuple[Core, ...] = tuple(core.described for core in cores)
-        self.batch_first = is_batch_first(self._layers)
+        self.batch_first = is_batch_first(self._layers) if batch_first is None else batch_first
         self.inputs = example.tensors(batch)
         self._forward = Forward(module, self.inputs, batch=batch, batch_first=self.batch_first, example=example)
         first = {name: rows[0][:3, 0] for name, rows in example.rows.items()}
@@ -69,11 +87,9 @@ class TrainedNetwork:
         self._starts = self._find_starts(first)
         self._core_states: tuple[StatePair, ...] = tuple(self._state_pairs())
         self._kept = KeptStates(self._layers, self.core_maths, self._starts)
-        self._leaves = self._find_outputs(first)
+        self._leaves = self._find_outputs(first, checked=batch_first is None)
         if attributes.names:
-            recorded = {name: rows[0][:, 0] for name, rows in example.rows.items()}
-            many = {name: np.resize(rows, (_CALLS, *rows.shape[1:])) for name, rows in recorded.items()}
-            self._refuse_state_in(attributes, [{n: v[k : k + 1] for n, v in many.items()} for k in range(_CALLS)])
+            self._refuse_state_in(attributes, self._single_samples(example, _CALLS))
         self.outputs, self._leaves = raw_outputs(self._leaves, batch, example.outputs)
         self._recording = {name: rows[0] for name, rows in example.rows.items()}
         self.states = self._core_states
@@ -82,6 +98,8 @@ class TrainedNetwork:
         self._look_back: LookBack | None = None
         if not attributes.names:
             self._find_look_back()
+        if self._look_back is None and self._forward.state_argument is not None:
+            self._refuse_changed_states(self._single_samples(example, _HANDED_ON))
         named = dict(zip(self._layers, self.core_maths, strict=True))
         taken = [example.taken(t, rows[t.name]) for t in self.inputs]
         self._traced = TracedStep(self._module, self._traced_sample, self.inputs, self.states, named, taken)
@@ -223,16 +241,11 @@ class TrainedNetwork:
         """
 
         def called(sample: Mapping[str, Array]) -> list[torch.Tensor]:
-            leaves = pytree.tree_leaves(self._forward.on(self._module, sample))
-            return [leaves[leaf.index].detach().clone() for leaf in self._leaves]
+            return self._outputs_of(self._forward.on(self._module, sample))
 
-        kept, states = KeptStates(self._layers, self.core_maths), list(self._starts)
+        kept = KeptStates(self._layers, self.core_maths)
         alone = [called(sample) for sample in samples]
-        stepped = []
-        for sample in samples:
-            with kept.stepping(states, None) as after:
-                stepped.append(called(sample))
-            states = kept.collected(after)
+        stepped = self._stepped_with_states(samples)
         attributes.put_back()
         self._forward.before_each_call = None  # as its author calls it
         by_author = []
@@ -248,11 +261,42 @@ class TrainedNetwork:
                 f"keeps no attribute: let one turn of the loop take and return it, {step_advice()}"
             )
 
+    def _refuse_changed_states(self, samples: Sequence[Mapping[str, Array]]) -> None:
+        """Refuse a forward that, given the state that it returned, computes something else than on a whole sequence."""
+        try:
+            with self._kept.whole(None):
+                results = self._forward.handed_on(self._module, samples)
+            by_author = [self._outputs_of(result) for result in results]
+        except Exception:  # the user's own code: what it returns is no state that it takes
+            return
+        if not _close(by_author, self._stepped_with_states(samples)):
+            raise ValueError(changed_on_the_way(str(self._forward.state_argument), self._forward.axis))
+
+    def _stepped_with_states(self, samples: Sequence[Mapping[str, Array]]) -> list[list[torch.Tensor]]:
+        """Outputs of samples, one per call, with the states of the cores kept for them."""
+        kept, states, stepped = KeptStates(self._layers, self.core_maths), list(self._starts), []
+        for sample in samples:
+            with kept.stepping(states, None) as after:
+                stepped.append(self._outputs_of(self._forward.on(self._module, sample)))
+            states = kept.collected(after)
+        return stepped
+
+    def _outputs_of(self, result: Any) -> list[torch.Tensor]:
+        leaves = pytree.tree_leaves(result)
+        return [leaves[leaf.index].detach().clone() for leaf in self._leaves]
+
+    @staticmethod
+    def _single_samples(example: Example, count: int) -> list[dict[str, Array]]:
+        """So many samples of the first recording, each (1, ...) by input."""
+        recorded = {name: rows[0][:, 0] for name, rows in example.rows.items()}
+        many = {name: np.resize(rows, (count, *rows.shape[1:])) for name, rows in recorded.items()}
+        return [{name: own[k : k + 1] for name, own in many.items()} for k in range(count)]
+
     def _is_state(self, leaf: torch.Tensor, states: list[torch.Tensor]) -> bool:
         """Whether an output is a new state, handed through; or copied, stacked or joined, if the forward takes one."""
         if any(_handed_through(leaf, state) for state in states):
             return True
-        if not self._forward.takes_state:
+        if self._forward.state_argument is None:
             return False
         flat = [state.reshape(-1) for state in states]
         runs = (torch.cat(flat[a:b]) for a in range(len(flat)) for b in range(a + 1, len(flat) + 1))
@@ -266,7 +310,7 @@ class TrainedNetwork:
         kept.collected(starts)
         return starts
 
-    def _find_outputs(self, sample: Mapping[str, Array]) -> list[Leaf]:
+    def _find_outputs(self, sample: Mapping[str, Array], *, checked: bool) -> list[Leaf]:
         """Call the forward on two and on three samples: the axis that grows is time; new states are no outputs."""
 
         def called(length: int) -> tuple[list[tuple[Any, Any]], list[torch.Tensor]]:
@@ -275,7 +319,9 @@ class TrainedNetwork:
                 result = self._forward.on(self._module, few)
             return pytree.tree_leaves_with_path(result), self._kept.collected(states)
 
-        (two, _), (three, states) = called(2), called(3)
+        (two, twice), (three, states) = called(2), called(3)
+        if checked and _rows(twice) == {2} and _rows(states) == {3}:
+            raise TurnedError
         kept = [
             k
             for k, (_, leaf) in enumerate(three)
@@ -290,6 +336,11 @@ class TrainedNetwork:
             _check_output(name, leaf)
             leaves.append(leaf_from_shapes(k, name, tuple(two[k][1].shape), tuple(leaf.shape)))
         return leaves
+
+
+def _rows(states: Sequence[torch.Tensor]) -> set[int]:
+    """How many rows the cores were given, by their states."""
+    return {len(state) if state.dim() == 2 else 1 for state in states}
 
 
 def _check_output(name: str, leaf: torch.Tensor) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -17,13 +18,15 @@ from ..cores.find import ReadCore, find_cores, find_parts, is_batch_first, is_li
 from ..cores.liquid import LoopedCell, core_from_module, is_core
 from ..cores.wrappers import plain_names, unwrapped
 from ..forward.example import Example
-from ..forward.forward import STATE_NAMES, TIME_NAMES, needed_arguments
+from ..forward.forward import STATE_NAMES, TIME_NAMES, needed_arguments, takes_one_dict
 from .layer import TrainedLayer
-from .network import TrainedNetwork
+from .network import TrainedNetwork, TurnedError
 from .protocol import Trained
 from .user_step import TrainedStep
 
-__all__ = ["OpenedModule", "open_module"]
+__all__ = ["OpenedModule", "in_its_layout", "open_module"]
+
+_Found = TypeVar("_Found")
 
 Recordings = Mapping[str, Sequence[Array]]
 
@@ -43,7 +46,8 @@ class OpenedModule:
     names: tuple[str, ...]
     features: int | None
     batch_first: bool
-    _freeze: Callable[[int, Example | None], Trained] = field(repr=False)
+    _freeze: Callable[[int, Example | None, bool | None], Trained] = field(repr=False)
+    _layout: bool | None = None
 
     def trained(self, batch: int, example: Example | Recordings | None) -> Trained:
         """Freeze the module for export.
@@ -56,7 +60,25 @@ class OpenedModule:
         Raises:
             ValueError, TypeError: If the module cannot be exported, by name.
         """
-        return self._freeze(batch, Example(example) if isinstance(example, Mapping) else example)
+        return self._freeze(batch, Example(example) if isinstance(example, Mapping) else example, self._layout)
+
+    def laid_out(self, batch_first: bool) -> OpenedModule:
+        """The same, taken to be given recordings so, whatever its cores see of them."""
+        return replace(self, batch_first=batch_first, _layout=batch_first)
+
+
+def in_its_layout(opened: OpenedModule, read: Callable[[OpenedModule], _Found]) -> _Found:
+    """Read a module as its cores are laid out; the other way around where its forward turns samples before them.
+
+    Raises:
+        TypeError, ValueError: As `read`, of the layout of the cores if it takes neither.
+    """
+    try:
+        return read(opened)
+    except TurnedError:
+        with contextlib.suppress(TypeError, ValueError):
+            return read(opened.laid_out(not opened.batch_first))
+        return read(opened.laid_out(opened.batch_first))
 
 
 def open_module(
@@ -116,7 +138,7 @@ def _open_step(module: nn.Module, step: Callable[..., Any], initial_state: objec
     names = [str(name) for name in example] if isinstance(example, Mapping) else ["input"]
     cores = _read(module, find_parts(module))
 
-    def freeze(batch: int, recorded: Example | None) -> Trained:
+    def freeze(batch: int, recorded: Example | None, _layout: bool | None) -> Trained:
         shapes = _needed(recorded, "as its step takes them, one after the other")
         return TrainedStep(module, cores, step, batch, shapes, initial_state)
 
@@ -131,7 +153,7 @@ def _open_layer(module: nn.Module, layer: nn.Module) -> OpenedModule:
         ("input",),
         maths.cell.inputs,
         bool(layer.batch_first),
-        lambda batch, _: TrainedLayer(layer, core, batch),
+        lambda batch, _example, _layout: TrainedLayer(layer, core, batch),
     )
 
 
@@ -140,8 +162,8 @@ def _open_network(module: nn.Module, example: object) -> OpenedModule:
     names = _network_inputs(module, example)
     cores = _read(module, found)
 
-    def freeze(batch: int, recorded: Example | None) -> Trained:
-        return TrainedNetwork(module, cores, batch, _needed(recorded, "as its forward takes them"))
+    def freeze(batch: int, recorded: Example | None, layout: bool | None) -> Trained:
+        return TrainedNetwork(module, cores, batch, _needed(recorded, "as its forward takes them"), layout)
 
     return OpenedModule(module, tuple(names), None, is_batch_first(found), freeze)
 
@@ -149,23 +171,25 @@ def _open_network(module: nn.Module, example: object) -> OpenedModule:
 def _network_inputs(module: nn.Module, example: object) -> list[str]:
     """Arguments of the forward that it needs, or that the example holds.
 
-    What is called like a state is an input if it is the only one, or in the example.
+    What is called like a state is an input if it is the only one, or in the example; else it begins as None.
     """
     needed = needed_arguments(module)
     recorded = [str(name) for name in example] if isinstance(example, Mapping) else []
-    states = [name for name in needed if name in STATE_NAMES and name not in recorded]
-    if states and len(needed) > 1:
-        raise TypeError(
-            f"the forward needs `{states[0]}` in every call, and export cannot know what to pass at the start of a "
-            f"sequence. Give it a default: {states[0]}=None. If the forward is one step, type: "
-            f"{typed('step=lambda model, x, state: model(x, state)', '--step forward')}. If it is an observation, "
-            "record it in the example as well"
-        )
+    if len(needed) > 1:
+        needed = [name for name in needed if name not in STATE_NAMES or name in recorded]
     names = inspect.signature(module.forward).parameters
     optional = [name for name in recorded if name in names and name not in needed and name not in TIME_NAMES]
     if optional and set(needed) <= set(recorded):  # what has a default, and is recorded, is given
         return [name for name in names if name in recorded]
+    several = len(recorded) > 1 and len(needed) <= 1
+    if several and (takes_one_dict(recorded, names) or (not needed and _takes_any_name(names))):
+        return recorded
     return ["input"] if len(needed) == 1 or _hands_on(module) else needed
+
+
+def _takes_any_name(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    """Whether the forward is `forward(self, **batch)`."""
+    return [p.kind for p in parameters.values()] == [inspect.Parameter.VAR_KEYWORD]
 
 
 def _hands_on(module: nn.Module) -> bool:

@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 from ..cores.wrappers import unwrapped
 from ..forward.checks import Checks
 from ..forward.forward import TIME_NAMES
+from ..forward.returned import opened
 
 __all__ = ["StateTree", "StepFunction", "resolved", "same_tensors", "zeros_like"]
 
@@ -62,7 +63,8 @@ class StepFunction:
         if not isinstance(result, tuple) or len(result) != 2:
             got = f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
             raise TypeError(f"the step returned {got}, expected (output, new_state)")
-        return result
+        output, state = result
+        return opened(output), state
 
     def is_forward_of(self, module: nn.Module) -> bool:
         """Whether the step is the module's own forward, which then is no loop over sequences."""

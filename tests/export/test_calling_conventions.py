@@ -1,0 +1,125 @@
+"""How a forward is called: with states that have no default, by keywords alone, with a dict of observations, turned."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from exports import quick_export, short_verifications
+from ncps.torch import LTC, CfC
+from ncps.wirings import AutoNCP
+from torch import nn
+
+import lnn_edge
+from lnn_edge.export.verify_against import verify_against
+from lnn_edge.progress import silent
+
+LIMIT = 1e-5  # the promise of the proof, absolute; outputs of these models are of order 1
+X = np.random.default_rng(1).standard_normal((3, 20, 4)).astype(np.float32)
+IMU = np.random.default_rng(2).standard_normal((3, 20, 2)).astype(np.float32)
+
+
+class Around(nn.Module):
+    def __init__(self, inputs=4, **options):
+        super().__init__()
+        self.rnn = CfC(inputs, 6, **options)
+
+
+class NeedsState(Around):
+    def forward(self, x, hidden):
+        return self.rnn(x, hidden)
+
+
+class KeywordsAlone(Around):
+    def forward(self, *, obs, deterministic=True):
+        return self.rnn(obs)[0]
+
+
+class NeedsMixedState(Around):
+    def __init__(self):
+        super().__init__(mixed_memory=True)
+
+    def forward(self, obs, rnn_hxs):
+        return self.rnn(obs, rnn_hxs)
+
+
+@pytest.mark.parametrize(
+    ("kind", "by_author"),
+    [
+        (NeedsState, lambda m, x: m(x, torch.zeros(1, 6))[0]),
+        (KeywordsAlone, lambda m, x: m(obs=x)),
+        (NeedsMixedState, lambda m, x: m(x, (torch.zeros(1, 6), torch.zeros(1, 6)))[0]),
+    ],
+)
+def test_one_input_is_passed_as_the_forward_asks(tmp_path, kind, by_author):
+    torch.manual_seed(0)
+    model = kind().eval()
+    quick_export(model, tmp_path / "m.lnn", example=X)
+    with torch.no_grad():
+        expected = by_author(model, torch.from_numpy(X[:1]))[0].numpy()
+    np.testing.assert_allclose(lnn_edge.load(tmp_path / "m.lnn").stream().run(X[0]), expected, rtol=0, atol=LIMIT)
+
+
+class DictOfObservations(Around):
+    def forward(self, obs, hx=None):
+        return self.rnn(torch.cat([obs["pos"], obs["imu"]], dim=-1), hx)
+
+
+class NeedsDictAndState(Around):
+    def forward(self, observations, h):
+        return self.rnn(torch.cat(list(observations.values()), dim=-1), h)
+
+
+class AnyNames(Around):
+    def forward(self, **batch):
+        return self.rnn(torch.cat([batch["pos"], batch["imu"]], dim=-1))
+
+
+class KeywordsOfSeveral(Around):
+    def forward(self, *, pos, imu, training=False):
+        return self.rnn(torch.cat([pos, imu], dim=-1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "by_author"),
+    [
+        (DictOfObservations, lambda m, samples: m(samples)),
+        (NeedsDictAndState, lambda m, samples: m(samples, torch.zeros(1, 6))),
+        (AnyNames, lambda m, samples: m(**samples)),
+        (KeywordsOfSeveral, lambda m, samples: m(**samples)),
+    ],
+)
+def test_several_inputs_are_passed_as_the_forward_asks(tmp_path, kind, by_author):
+    torch.manual_seed(0)
+    model = kind(6).eval()
+    quick_export(model, tmp_path / "m.lnn", example={"pos": X, "imu": IMU})
+    with torch.no_grad():
+        expected = by_author(model, {"pos": torch.from_numpy(X[:1]), "imu": torch.from_numpy(IMU[:1])})[0][0].numpy()
+    got = lnn_edge.load(tmp_path / "m.lnn").stream().run({"pos": X[0], "imu": IMU[0]})
+    np.testing.assert_allclose(got, expected, rtol=0, atol=LIMIT)
+
+
+class Turns(nn.Module):
+    """Takes samples in one layout, and its core in the other."""
+
+    def __init__(self, batch_first):
+        super().__init__()
+        self.rnn = LTC(4, AutoNCP(8, 2), batch_first=batch_first)
+
+    def forward(self, x, hx=None):
+        y, hx = self.rnn(x.transpose(0, 1), hx)
+        return y.transpose(0, 1), hx
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_a_forward_may_turn_samples_before_its_cores(tmp_path, monkeypatch, batch_first):
+    short_verifications(monkeypatch)
+    torch.manual_seed(0)
+    model = Turns(batch_first).eval()
+    x = X.swapaxes(0, 1) if batch_first else X  # as its author calls it
+    quick_export(model, tmp_path / "m.lnn", example=x)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(np.ascontiguousarray(x)))[0]
+    expected = expected[:, 0] if batch_first else expected[0]
+    np.testing.assert_allclose(lnn_edge.load(tmp_path / "m.lnn").stream().run(X[0]), expected, rtol=0, atol=LIMIT)
+    assert verify_against(model, tmp_path / "m.lnn", example=x, steps=1000, progress=silent).passed
