@@ -61,7 +61,8 @@ class Feature(Frozen, frozen=True):
     """One column of an input or output.
 
     Args:
-        name: Column name, as in the CSV file or the sensor driver.
+        name: Column name, as in the CSV file or the sensor driver. An export reads `name:unit:low:high` here as it does
+            in a text; a colon that belongs to the name has a backslash before it.
         unit: Physical unit, for people; `None` when unknown.
         range: Lowest and highest value seen when the bundle was exported; information only.
         limits: Lowest and highest legal value; a sample outside is refused by the runtime. `None`: any finite value.

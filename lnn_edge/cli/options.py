@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from ..arrays import Array
     from ..bundle.spec import Feature
     from ..export.checkpoint.source import Source
+
+    Columns = list[Feature] | dict[str, list[Feature]]
 
 __all__ = [
     "BackendChoice",
@@ -43,6 +46,9 @@ __all__ = [
 _MOMENTS = {"mean", "std"}
 _SHOWN = 40  # characters of what was typed, in a message
 _N = TypeVar("_N", int, float)
+_NAMED = re.compile(r"((?:\\.|[^=:,\\])+)=")  # what stands before the columns of one of several inputs or outputs
+_COMMA = re.compile(r"(?<!\\),")
+_ESCAPED = re.compile(r"\\([,=])")
 
 
 def add_backend_arguments(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
@@ -208,8 +214,18 @@ class ExampleChoice(Struct, frozen=True):
     reset_column: str | None
 
 
-def load_example(choice: ExampleChoice, names: list[str] | None) -> Array | list[Array] | dict[str, Array] | None:
-    """The recorded samples, by input of a .npz file, or `None`; `names` are the columns to take from a .csv file."""
+def load_example(
+    choice: ExampleChoice, names: Columns | None
+) -> Array | list[Array] | dict[str, list[Array]] | dict[str, Array] | None:
+    """The recorded samples, or `None`; by input of a .npz file, and where the columns of a .csv file are given so.
+
+    Args:
+        choice: The file.
+        names: The columns to take from a .csv file, or those of each input.
+
+    Raises:
+        ValueError, OSError: If it cannot be read, or a column is missing.
+    """
     if choice.path is None:
         if choice.reset_column is not None:
             raise ValueError("--reset-column belongs to --example FILE.csv")
@@ -225,7 +241,30 @@ def load_example(choice: ExampleChoice, names: list[str] | None) -> Array | list
         raise ValueError("--example with a .csv file needs --inputs, the columns that are the model's inputs")
     from ..runtime.transport.csv_file import load_recordings
 
-    return load_recordings(path, names, choice.reset_column)
+    by_input = names if isinstance(names, dict) else {"": names}
+    columns = [feature.name for own in by_input.values() for feature in own]
+    _check_colons(path, columns)
+    recordings = load_recordings(path, columns, choice.reset_column)
+    if not isinstance(names, dict):
+        return recordings
+    places = {name: [columns.index(feature.name) for feature in own] for name, own in names.items()}
+    return {name: [recording[:, own] for recording in recordings] for name, own in places.items()}
+
+
+def _check_colons(path: Path, names: Sequence[str]) -> None:
+    """Say how a colon is written that belongs to a column's name."""
+    from ..runtime.transport.csv_file import open_table
+
+    with open_table(path) as file:
+        header = [name.strip() for name in file.readline().split(",")]
+    for name in names:
+        whole = next((column for column in header if column.startswith(f"{name}:")), None)
+        if name not in header and whole is not None:
+            escaped = whole.replace(":", "\\:")
+            raise ValueError(
+                f"'{path}' has no column '{name}', but '{whole}'. A colon ends a name in --inputs; one that belongs to "
+                f"it is written with a backslash: --inputs '{escaped}'"
+            )
 
 
 def _load_npz(path: Path) -> dict[str, Array]:
@@ -337,26 +376,36 @@ def load_source(source: str, choice: SourceChoice) -> Source:
         )
 
 
-def names_list(text: str | None) -> list[Feature] | None:
-    """`acc_x:m/s2,acc_y,gap:s:0.001:0.5` as features: a name, and behind colons its unit and its limits.
+def names_list(option: str, given: Sequence[str] | None) -> Columns | None:
+    """`acc_x:m/s2,acc_y,gap:s:0.001:0.5` as features; or of several inputs or outputs `x=acc_x,acc_y` for each of them.
+
+    Args:
+        option: Its name, for messages.
+        given: What was typed, once for each time; `None` for nothing. Lists without a name go on where the last ended.
 
     Raises:
-        ValueError: If a column has another number of parts, or limits that are no numbers.
+        ValueError: If one is no column, a name is given twice, or some lists have a name and others none.
     """
-    return None if text is None else [_feature(item) for item in text.split(",")]
+    if given is None:
+        return None
+    lists = [_named_list(text) for text in given]
+    names = [name for name, _ in lists]
+    if set(names) == {None}:
+        return [feature for _, features in lists for feature in features]
+    shown = f"{option} NAME=column,column for each: {option} velocity=vx:m/s,vy:m/s {option} heading=sin,cos"
+    if None in names:
+        raise ValueError(f"{option} is given with a name and without one. Type {shown}")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{option} names '{twice}' {names.count(twice)} times. Type {shown}")
+    return {str(name): features for name, features in lists}
 
 
-def _feature(item: str) -> Feature:
-    from ..bundle.spec import Feature
+def _named_list(text: str) -> tuple[str | None, list[Feature]]:
+    """The columns, and what stands before an equals sign; commas and equals signs of names have a backslash."""
+    from ..bundle.columns import parse_column
 
-    name, *rest = (part.strip() for part in item.split(":"))
-    unit, *limits = rest or [""]
-    try:
-        if not limits:
-            return Feature(name, unit or None)
-        low, high = map(float, limits)
-    except ValueError as error:
-        raise ValueError(
-            f"'{item.strip()}' is no column: expected name, name:unit or name:unit:low:high, as gap:s:0.001:0.5"
-        ) from error
-    return Feature(name, unit or None, limits=(low, high))
+    named = _NAMED.match(text)
+    name, columns = (None, text) if named is None else (named[1], text[named.end() :])
+    items = [_ESCAPED.sub(r"\1", item.strip()) for item in _COMMA.split(columns)]
+    return name, [parse_column(item) for item in items]

@@ -19,7 +19,7 @@ from ..progress import Progress
 from ..runtime.modes.windows import check_window
 from ..runtime.readouts import parse_readout, readout_text
 from ..times import span_seconds
-from ..wording import choices
+from ..wording import choices, listed, plural, typed
 
 __all__ = [
     "check_batch",
@@ -247,7 +247,8 @@ def named_tensors(
     Args:
         what: "inputs" or "outputs", for messages.
         tensors: The tensors.
-        names: As the caller gave them: one list for one tensor, a dict of lists by tensor name for several, or `None`.
+        names: As the caller gave them: one list for one tensor; for several a dict of lists by tensor name, or all
+            names in a row; or `None`.
         recorded: Recordings by tensor name, (T, *shape) each.
 
     Raises:
@@ -260,11 +261,11 @@ def named_tensors(
 
 
 def _names_for(what: str, tensors: Sequence[Tensor], names: object) -> list[_Names]:
-    """The column names of each tensor: one list for one tensor, a dict of lists by tensor name for several.
+    """The column names of each tensor: one list for one tensor; for several a dict of lists, or all names in a row.
 
     Raises:
-        TypeError: If there are several tensors and no dict.
-        ValueError: If the dict has a name that no tensor has.
+        TypeError: If there are several tensors and no names of this kind.
+        ValueError: If the dict has a name that no tensor has, or the row is no name for each column.
     """
     if names is None:
         return [None] * len(tensors)
@@ -276,9 +277,32 @@ def _names_for(what: str, tensors: Sequence[Tensor], names: object) -> list[_Nam
         return [cast(_Names, names.get(name)) for name in known]
     streamed = [tensor for tensor in tensors if not tensor.constant]
     if len(streamed) > 1:
-        raise TypeError(f"the model has the {what} {known}: pass `{what}` as a dict of lists of names")
+        names = _in_parts(what, streamed, names)
+        return [None if tensor.constant else names[tensor.name] for tensor in tensors]
     # `name_features` looks at it
     return [None if tensor.constant else cast(_Names, names) for tensor in tensors]
+
+
+def _in_parts(what: str, tensors: Sequence[Tensor], names: object) -> dict[str, _Names]:
+    """Names of all columns in a row, as a list for each tensor.
+
+    Raises:
+        TypeError: If they are no list.
+        ValueError: If they are not as many as the tensors have columns, or one has none.
+    """
+    columns = {tensor.name: tensor.shape[-1] if len(tensor.shape) == 2 else 0 for tensor in tensors}
+    held = listed(f"{name} ({plural(count, 'column') if count else 'no columns'})" for name, count in columns.items())
+    form = {name: [f"{name}_{k}" for k in range(count)] for name, count in columns.items() if count}
+    flags = " ".join(f"--{what} {name}={','.join(own)}" for name, own in form.items())
+    advice = f"name the columns of each: {typed(f'{what}={form}', flags)}"
+    if isinstance(names, (str, bytes)) or not isinstance(names, (Sequence, np.ndarray)):
+        raise TypeError(f"the model has the {what} {held}: pass `{what}` as a dict of lists of names, or {advice}")
+    if not all(columns.values()) or len(names) != sum(columns.values()):
+        raise ValueError(
+            f"`{what}` has {plural(len(names), 'name')} for {held}: name all of them in a row, or {advice}"
+        )
+    stops = np.cumsum([0, *columns.values()])
+    return {name: list(names[stops[k] : stops[k + 1]]) for k, name in enumerate(columns)}
 
 
 def _check_limits(tensor: Tensor, values: Array) -> None:

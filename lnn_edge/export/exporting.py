@@ -14,6 +14,7 @@ import onnx
 from torch import nn
 
 from ..arrays import Array
+from ..bundle.columns import parse_columns
 from ..bundle.disk.writing import check_target, staged_directory
 from ..bundle.manifest import Manifest, Schema
 from ..bundle.program import StepProgram
@@ -134,9 +135,10 @@ def export_model(
         probabilities: The only output, or the one of that name, holds logits and the step is to give the probabilities
             of the classes: the softmax is part of the step, and proven with it. One logit becomes two columns, the
             probability that it is not so and that it is. A mean is then one of probabilities.
-        inputs: Name or `Feature` per input column, as in the CSV file or the driver; a dict by input if there are
-            several. The proof and the runtime keep to the limits of a `Feature`; a column from which the model takes
-            timespans by itself needs them.
+        inputs: Name, `"name:unit:low:high"` or `Feature` per input column, as in the CSV file or the driver; unit and
+            limits may be left out (`"ax:m/s"`, `"gap::0.001:0.5"`), and a colon that belongs to a name has a backslash
+            before it. Of several inputs a dict of such lists by input, or the columns of all in a row. The proof and
+            the runtime keep to the limits; a column from which the model takes timespans by itself needs them.
         outputs: Name or `Feature` per output column, likewise.
         overwrite: Replace an existing bundle. Another file or directory of that name is never replaced.
         steps: Closed-loop steps of the recorded and of the random part of the proof, at least 1000.
@@ -163,6 +165,7 @@ def export_model(
     check_precision(precision)
     windows = check_windows(window, every, unroll)
     check_steps(steps, length.least)
+    inputs, outputs = parse_columns("inputs", inputs), parse_columns("outputs", outputs)
     example, inputs = example_by_names(example, inputs, constants)
     request = ExportRequest(
         target=target,

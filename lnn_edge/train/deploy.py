@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from ..arrays import Array
+from ..bundle.columns import escaped, parse_column
 from ..bundle.spec import MAX_WINDOW, Feature
 from ..export import ExportReport, export_model
 from ..export.forward.scaling import Scaling
@@ -34,8 +35,9 @@ def export_fitted(
     options: dict[str, Any],
 ) -> ExportReport:
     """Export; see `LiquidNeuralNetwork.export`."""
-    seen = make_features("inputs", names if inputs is None else inputs, arrays["x_range"], margin)
-    given = make_features("outputs", metadata.output_names if outputs is None else outputs, arrays["y_range"], None)
+    seen = make_features("inputs", _known(names) if inputs is None else inputs, arrays["x_range"], margin)
+    results = _known(metadata.output_names) if outputs is None else outputs
+    given = make_features("outputs", results, arrays["y_range"], None)
     example, center = metadata.example(arrays), arrays.get("x_center")
     if center is not None:
         example = [rows.astype(np.float64) + center for rows in example]
@@ -50,12 +52,17 @@ def export_fitted(
     return export_model(network, path, inputs=seen, outputs=given, **_timed(metadata, options))
 
 
+def _known(names: Sequence[str]) -> list[Feature]:
+    """Names that came with the data, colons and all."""
+    return [escaped(Feature(name)) for name in names]
+
+
 def make_features(what: str, names: Sequence[str | Feature], seen: Array, margin: float | None) -> list[Feature]:
-    """Columns with the range that training saw, and that range widened as limits.
+    """Columns with the range that training saw, and that range widened as limits, as `export_model` takes them.
 
     Args:
         what: "inputs" or "outputs", for messages.
-        names: Names, or features that know some of it themselves.
+        names: Names, `name:unit:low:high`, or features that know some of it themselves.
         seen: Lowest and highest of each column, (2, columns).
         margin: How far limits lie outside, in widths of the range; `None` for no limits.
 
@@ -67,11 +74,13 @@ def make_features(what: str, names: Sequence[str | Feature], seen: Array, margin
         raise ValueError(f"`margin` is {margin!r}, expected a number of at least 0, or None for no limits")
     if isinstance(names, str) or len(names) != seen.shape[1]:
         raise ValueError(f"`{what}` is {names!r}, expected {seen.shape[1]} names, one per column")
-    return [_feature(name, float(low), float(high), margin) for name, low, high in zip(names, *seen, strict=True)]
+    return [
+        escaped(_feature(name, float(low), float(high), margin)) for name, low, high in zip(names, *seen, strict=True)
+    ]
 
 
 def _feature(name: str | Feature, low: float, high: float, margin: float | None) -> Feature:
-    feature = name if isinstance(name, Feature) else Feature(str(name))
+    feature = parse_column(name if isinstance(name, Feature) else str(name))
     if feature.range is None:
         feature = msgspec.structs.replace(feature, range=(low, high))
     if feature.limits is None and margin is not None and high > low:

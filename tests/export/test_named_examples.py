@@ -131,3 +131,105 @@ def test_a_scaling_of_other_columns(tmp_path):
     scaler = StandardScaler().fit(FRAME.rename(columns={"hip": "Hip"}))
     with pytest.raises(ValueError, match=r"`scale_inputs` has its columns by name.*'hip' is missing"):
         quick_export(Net(), tmp_path / "m.lnn", example=FRAME, inputs=NAMES, scale_inputs=scaler)
+
+
+class Heads(nn.Module):
+    """Two heads behind one core."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.velocity, self.heading = small_cfc(), nn.Linear(2, 2), nn.Linear(2, 2)
+
+    def forward(self, x):
+        y, _ = self.rnn(x)
+        return {"velocity": self.velocity(y), "heading": self.heading(y)}
+
+
+def names_of(tensors):
+    return {tensor.name: [(f.name, f.unit, f.limits) for f in tensor.features] for tensor in tensors}
+
+
+def test_one_grammar_for_columns_in_python(tmp_path):
+    inputs = ["hip:rad", "knee:rad:-9:9", Feature("ankle:rad::")]
+    quick_export(small_cfc(), tmp_path / "m.lnn", example=FRAME[MIXED], inputs=inputs, outputs=["l:m/s", r"r\:raw"])
+    manifest = read_bundle(tmp_path / "m.lnn").manifest
+    known = [("hip", "rad", None), ("knee", "rad", (-9.0, 9.0)), ("ankle", "rad", None)]
+    assert names_of(manifest.inputs) == {"input": known}
+    assert names_of(manifest.outputs) == {"output": [("l", "m/s", None), ("r:raw", None, None)]}
+    assert lnn_edge.load(tmp_path / "m.lnn").stream().step(dict.fromkeys(NAMES, 0.5)).shape == (2,)
+
+
+def test_columns_with_a_colon_in_their_names(tmp_path):
+    own = FRAME.set_axis(["hip:rad", "knee", "ankle"], axis=1)
+    told = r"`example` has no column 'hip', but 'hip:rad'\. .* has a backslash before it: r'hip\\:rad'"
+    with pytest.raises(ValueError, match=told):
+        quick_export(small_cfc(), tmp_path / "m.lnn", example=own, inputs=list(own.columns))
+    quick_export(small_cfc(), tmp_path / "m.lnn", example=own, inputs=[r"hip\:rad", "knee", "ankle"])
+    quick_export(small_cfc(), tmp_path / "n.lnn", example=own)  # the names of data are names
+    for name in ("m.lnn", "n.lnn"):
+        assert list(ranges(tmp_path / name)) == ["hip:rad", "knee", "ankle"]
+        assert short_verified(tmp_path / name, own)
+
+
+def short_verified(path, example):
+    return verify_against(small_cfc(), path, example=example, progress=silent).passed
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [["vx:m/s", "vy:m/s", "sin", "cos"], {"heading": ["sin", "cos"], "velocity": ["vx:m/s", "vy:m/s"]}],
+    ids=["in a row", "by name"],
+)
+def test_two_heads_are_named(tmp_path, outputs):
+    quick_export(Heads(), tmp_path / "m.lnn", example=XS[None].astype(np.float32), outputs=outputs)
+    velocity, heading = [("vx", "m/s", None), ("vy", "m/s", None)], [("sin", None, None), ("cos", None, None)]
+    got = names_of(read_bundle(tmp_path / "m.lnn").manifest.outputs)
+    assert got == {"velocity": velocity, "heading": heading}
+
+
+@pytest.mark.parametrize(
+    ("outputs", "kind", "told"),
+    [
+        (["a", "b", "c"], ValueError, r"has 3 names for velocity \(2 columns\), heading \(2 columns\): name all of"),
+        (
+            ["a", "b"],
+            ValueError,
+            r"or name the columns of each: outputs=\{'velocity': \['velocity_0', 'velocity_1'\], ",
+        ),
+        ("abcd", TypeError, "pass `outputs` as a dict of lists of names"),
+        ({"velocty": ["a", "b"]}, ValueError, "`outputs` names 'velocty'.*Did you mean 'velocity'"),
+        (["a", "a", "b", "b"], ValueError, r"names \['a', 'a'\], expected 2 different names"),
+    ],
+)
+def test_names_that_do_not_fit_two_heads_are_told_with_the_form(tmp_path, outputs, kind, told):
+    with pytest.raises(kind, match=told):
+        quick_export(Heads(), tmp_path / "m.lnn", example=XS[None].astype(np.float32), outputs=outputs)
+
+
+def test_inputs_in_a_row_go_to_the_example_that_has_them(tmp_path):
+    lidar = np.random.default_rng(0).normal(size=(40, 3, 4)).astype(np.float32)
+    with pytest.raises(ValueError, match=r"lidar \(no columns\), speed \(2 columns\).*inputs=\{'speed': \['speed_0', "):
+        quick_export(
+            TwoInputs(),
+            tmp_path / "m.lnn",
+            example={"lidar": lidar[None], "speed": np.ones((1, 40, 2))},
+            inputs=["vx", "vy"],
+        )
+
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = small_cfc()
+
+        def forward(self, a, b):
+            return self.rnn(torch.cat([a, b], -1))[0]
+
+    example = {"a": FRAME[["knee", "hip"]], "b": FRAME[["ankle"]]}
+    quick_export(Two(), tmp_path / "m.lnn", example=example, inputs=["ankle", "hip", "knee"])
+    tensors = read_bundle(tmp_path / "m.lnn").manifest.inputs
+    assert {t.name: [f.name for f in t.features] for t in tensors} == {"a": ["hip", "knee"], "b": ["ankle"]}
+    assert tensors[0].features[0].range == pytest.approx(RANGES["hip"], abs=1e-5)
+    plain = {name: frame.to_numpy() for name, frame in example.items()}
+    quick_export(Two(), tmp_path / "n.lnn", example=plain, inputs=["knee", "hip", "ankle"])
+    tensors = read_bundle(tmp_path / "n.lnn").manifest.inputs
+    assert {t.name: [f.name for f in t.features] for t in tensors} == {"a": ["knee", "hip"], "b": ["ankle"]}

@@ -132,9 +132,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--inputs",
         metavar="NAMES",
-        help="input columns: name, name:unit or name:unit:low:high (what is legal), separated by commas",
+        action="append",
+        help="input columns: name, name:unit or name:unit:low:high (what is legal), separated by commas; of several "
+        "inputs the columns of all in a row, or --inputs NAME=... once for each. A colon, comma or equals sign that "
+        "belongs to a name has a backslash before it",
     )
-    parser.add_argument("--outputs", metavar="NAMES", help="output columns, likewise")
+    parser.add_argument(
+        "--outputs",
+        metavar="NAMES",
+        action="append",
+        help="output columns, likewise, as in --outputs velocity=vx:m/s,vy:m/s --outputs heading=sin,cos",
+    )
     add_example_arguments(parser, "columns from --inputs")
     add_scaling_arguments(parser)
     parser.add_argument(
@@ -167,8 +175,8 @@ class _Choices(Struct, frozen=True):
     scale_inputs: str | None
     scale_outputs: str | None
     probabilities: bool | str
-    inputs: str | None
-    outputs: str | None
+    inputs: list[str] | None
+    outputs: list[str] | None
     steps: int
     overwrite: bool
     view: ProofView
@@ -230,14 +238,15 @@ def _check_time(choices: _Choices) -> None:
 
 
 def _export(choices: _Choices) -> int:
+    from ...bundle.columns import escaped_columns
     from ...bundle.disk.writing import check_target
 
     check_plot_path(choices.view.plot)
     check_target(Path(choices.bundle), choices.overwrite)
     _check_time(choices)
-    inputs, outputs = names_list(choices.inputs), names_list(choices.outputs)
+    inputs, outputs = names_list("--inputs", choices.inputs), names_list("--outputs", choices.outputs)
     check_source(choices.source, choices.beside)
-    example = load_example(choices.example, None if inputs is None else [feature.name for feature in inputs])
+    example = load_example(choices.example, inputs)
     scale_inputs = load_scaling("--scale-inputs", choices.scale_inputs)
     scale_outputs = load_scaling("--scale-outputs", choices.scale_outputs)
 
@@ -269,8 +278,8 @@ def _export(choices: _Choices) -> int:
             scale_inputs=scale_inputs,
             scale_outputs=scale_outputs,
             probabilities=choices.probabilities,
-            inputs=inputs,
-            outputs=outputs,
+            inputs=escaped_columns(inputs),
+            outputs=escaped_columns(outputs),
             overwrite=choices.overwrite,
             steps=choices.steps,
             checkpoint_sha256=source.checkpoint_sha256,

@@ -183,7 +183,8 @@ def _against_model(choices: _Choices, against: str, progress: Progress) -> tuple
 
     check_source(against, choices.source)
     bundle = read_bundle(choices.bundle)
-    columns = [feature.name for feature in bundle.manifest.streamed[0].features]
+    streamed = {tensor.name: list(tensor.features) for tensor in bundle.manifest.streamed}
+    columns = streamed if len(streamed) > 1 else next(iter(streamed.values()))
     example = load_example(choices.example, columns)
     scale_inputs = load_scaling("--scale-inputs", choices.scale_inputs)
     scale_outputs = load_scaling("--scale-outputs", choices.scale_outputs)
