@@ -117,6 +117,7 @@ class Feed:
         self._write = write
         self._ahead = ahead
         self._name = model.name
+        self._inputs = model.manifest.streamed
         self._measured = model.time.mode == "measured"
         self._unroll = model.manifest.unroll
         self._check = RowCheck(model)
@@ -259,6 +260,41 @@ class Feed:
             else unit_question(self._handling.time_column, unit)
         )
         return f"warning: by '{self._handling.time_column}' {off}. {advice}"
+
+    @property
+    def outside(self) -> dict[str, int]:
+        """Values beyond the range that the export's example had, by column."""
+        return self._stream.outside
+
+    def facts(self, steps: int) -> dict[str, object]:
+        """What came and went, for `--json`; see `counts`."""
+        return {
+            "samples": self._stepped if self._handling.window else steps,
+            "recordings": self._recordings,
+            "results": steps,
+            "resets_after_gaps": self._gaps.resets,
+            "resets_at_late_rows": 0 if self._late is None else self._late.resets,
+            "late_rows_dropped": 0 if self._late is None else self._late.dropped,
+            "values_held": 0 if self._holding is None else self._holding.held,
+            "bad_rows_skipped": self._bad.skipped,
+            "samples_left": self._left + len(self._rows),
+            "outside_seen_range": self.outside,
+        }
+
+    def outside_text(self) -> str | None:
+        """What the user should know about values that nothing was proven for, if there are any."""
+        if not self.outside:
+            return None
+        seen = {feature.name: feature.range for tensor in self._inputs for feature in tensor.features}
+        found = sorted(self.outside.items(), key=lambda own: -own[1])
+        told = (
+            f"{name} {count:,}" + (f" (seen {own[0]:.4g} to {own[1]:.4g})" if (own := seen.get(name)) else "")
+            for name, count in found
+        )
+        return (
+            f"warning: values outside the range of the example that '{self._name}' was exported with, among "
+            f"{plural(self._stepped, 'sample')}: {listed(told)}. To refuse such values, export it with --margin"
+        )
 
     def conclude(self, results: int) -> None:
         """Say that the rows gave nothing that could be used, if it is so; `results` were written.

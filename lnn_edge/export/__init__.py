@@ -6,6 +6,7 @@ arguments       its arguments, checked
 reading         what the example shows of the model
 named_example   the example's named columns, in the order of the inputs
 recordings      the example, as recordings of each input
+limits          limits of inputs around the range of the example
 whole_numbers   how far whole numbers may go
 cores           the recurrent cores in a model
 forward         the user's forward

@@ -37,6 +37,7 @@ from .arguments import (
 )
 from .forward.scaling import parse_scaling
 from .graph.builder import graph_facts
+from .limits import check_margin
 from .named_example import example_by_names
 from .proof.length import FULL_PROOF, ProofLength
 from .proof.sensitivity import FEWEST_STEPS, samples_that_hold, sensitivity
@@ -82,6 +83,7 @@ def export_model(
     probabilities: bool | str = False,
     inputs: Names | Mapping[str, Names] | None = None,
     outputs: Names | Mapping[str, Names] | None = None,
+    margin: float | None = None,
     overwrite: bool = False,
     steps: int = 1024,
     checkpoint_sha256: str | None = None,
@@ -140,6 +142,9 @@ def export_model(
             before it. Of several inputs a dict of such lists by input, or the columns of all in a row. The proof and
             the runtime keep to the limits; a column from which the model takes timespans by itself needs them.
         outputs: Name or `Feature` per output column, likewise.
+        margin: Give each input column that has no limits those of the example's range, widened on either side by this
+            many widths of it; 1.0 is what an estimator's export takes. A column that never changes gets none. `None`:
+            any finite value is legal, and a stream counts what lies outside the range, `stream.outside`.
         overwrite: Replace an existing bundle. Another file or directory of that name is never replaced.
         steps: Closed-loop steps of the recorded and of the random part of the proof, at least 1000.
         checkpoint_sha256: Hash of the checkpoint that the weights come from, for the manifest.
@@ -186,6 +191,7 @@ def export_model(
         probabilities=probabilities,
         inputs=inputs,
         outputs=outputs,
+        margin=check_margin(margin),
         checkpoint_sha256=checkpoint_sha256,
         length=length,
         progress=note,

@@ -13,6 +13,7 @@ from ..verify.samples import SampleRequest
 from .arguments import check_batch, check_labels, check_one_line, check_readout, named_tensors
 from .cores.masks import warn_of_drifted_masks
 from .forward.example import Example, first_that_works
+from .limits import with_margin
 from .proof.truth import check_causal
 from .recordings import examples, warn_of_coarse_outputs, warn_of_spacing
 from .request import ExportRequest
@@ -90,7 +91,8 @@ def _read_in_this_way(request: ExportRequest, opened: OpenedModule, example: Exa
     """Step the model through the first samples of an example read so."""
     own = opened.trained(request.batch, example)
     recorded = None if example is None else {name: list(rows) for name, rows in example.rows.items()}
-    inputs = with_legal_numbers(named_tensors("inputs", own.inputs, request.inputs, recorded), own, recorded)
+    named = with_margin(named_tensors("inputs", own.inputs, request.inputs, recorded), recorded, request.margin)
+    inputs = with_legal_numbers(named, own, recorded)
     first = excite(SampleRequest(inputs, request.time, request.length.causal, recorded))
     classified = checked_probabilities(request.probabilities, own, first, request.time, request.scaling[1])
     trained = own if classified is None else WithProbabilities(own, classified)

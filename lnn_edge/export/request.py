@@ -43,6 +43,7 @@ class ExportRequest:
     probabilities: bool | str
     inputs: Names | Mapping[str, Names] | None
     outputs: Names | Mapping[str, Names] | None
+    margin: float | None
     checkpoint_sha256: str | None
     length: ProofLength
     progress: Progress

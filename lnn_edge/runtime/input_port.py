@@ -7,27 +7,26 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
-from numpy import isfinite, ndarray  # names of their own: two attribute look-ups less in every step
+from numpy import greater_equal, isfinite, less_equal, ndarray  # names of their own: look-ups less in every step
 
 from ..arrays import Array, plain_array
 from ..bundle.spec import Tensor
 from ..errors import ModelWarning, NonFiniteError
 from ..named import column_names, matched
 from ..remarks import warn_caller
-from ..wording import choices, listed
+from ..wording import choices, limits_advice, listed, typed
 
 __all__ = ["InputPort", "by_name", "describe_shape", "feature_label", "input_port", "named_values"]
 
 _REAL = "fiu"  # NumPy kinds that a sensor may deliver: floating, signed and unsigned integers
 
-_WIDER = (
-    "If such values are genuine, export again with wider limits: Feature(limits=(low, high)), or `margin` of an "
-    "estimator's export"
-)
-
 
 class InputPort:
     """Checks samples for one input and copies them into the backend's buffer.
+
+    Attributes:
+        outside: Per column how many values of the newest sample lay outside the range that the export's example had;
+            `None` for none.
 
     With batch 1 the caller's shape drops the batch axis: (features,) instead of (1, features), and (unroll, features)
     instead of (1, unroll, features) where a call takes a block of samples.
@@ -45,6 +44,11 @@ class InputPort:
         limited = any(f.limits for f in tensor.features)
         kind = np.float32 if tensor.dtype == "float32" else np.float64  # which holds every int32
         self._limits = _limits(tensor, kind) if limited else None
+        self._usual = _usual(tensor, kind, self._flat.size)
+        self._usual_flags = bytearray(2 * buffer.size)
+        flags = np.frombuffer(self._usual_flags, np.bool_)
+        self._above, self._below = flags[: buffer.size], flags[buffer.size :]
+        self.outside: Array | None = None
 
     def put(self, value: Any) -> None:
         """Check one sample and copy it into the buffer; named columns are matched with those of the features.
@@ -61,11 +65,20 @@ class InputPort:
         if value.shape != self.shape:
             value = self._with_feature(value)
         self._view[...] = value
+        self.outside = None
+        if self._usual is not None:  # what lies there is finite and legal, so that nothing else needs to be asked
+            low, high = self._usual
+            greater_equal(self._flat, low, self._above)
+            less_equal(self._flat, high, self._below)
+            if 0 not in self._usual_flags:
+                return
         isfinite(self._flat, self._flat_flags)
         if 0 in self._flags:
             raise NonFiniteError(self._not_finite_message(given))
         if self._limits is not None:
             self._check_limits(*self._limits)
+        if self._usual is not None:
+            self.outside = self._unseen()
 
     def by_place(self, value: Any) -> Any:
         """What a caller has for this input, with named columns in the order of its features.
@@ -164,11 +177,23 @@ class InputPort:
             column = int(np.argwhere(bad)[0][-1])
             kind = float if self.tensor.dtype == "float32" else int
             allowed = [kind(side) for side in self.tensor.features[column].limits or ()]
-            raise ValueError(f"{self._value_message(bad, f'its legal range is {allowed}', values)}. {_WIDER}")
+            raise ValueError(f"{self._value_message(bad, f'its legal range is {allowed}', values)}. {_wider()}")
+
+    def _unseen(self) -> Array | None:
+        """Per column how many values of the sample lie outside the range of the export's example; `None` for none."""
+        values = self._compared().reshape(-1, self.tensor.shape[-1])
+        low, high = _ranges(self.tensor, values.dtype)
+        counts: Array = ((values < low) | (values > high)).sum(axis=0)
+        return counts if counts.any() else None
 
     def _compared(self) -> Array:
         """The sample in its own units."""
         return self._view
+
+
+def _wider() -> str:
+    margin = typed("a larger `margin`", "a larger --margin")
+    return f"If such values are genuine, export again with wider limits, {limits_advice()}, or {margin}"
 
 
 def feature_label(tensor: Tensor, index: tuple[int, ...]) -> str:
@@ -209,6 +234,7 @@ class _CentredPort(InputPort):
             raise NonFiniteError(self._not_finite_message(value))
         if self._ends is not None:
             self._check_limits(*self._ends)
+        self.outside = self._unseen() if self._usual is not None else None
 
     def read(self) -> Array:
         """See `InputPort.read`: as it was passed, in float64."""
@@ -241,6 +267,28 @@ def _limits(tensor: Tensor, kind: Any) -> tuple[Array, Array]:
     with np.errstate(over="ignore"):
         low, high = (np.array(side, kind) for side in zip(*limits, strict=True))
     return low, high
+
+
+def _ranges(tensor: Tensor, kind: Any) -> tuple[Array, Array]:
+    """Lowest and highest value of each column that the export's example had; infinite where none is known."""
+    ranges = [f.range or (-np.inf, np.inf) for f in tensor.features]
+    with np.errstate(over="ignore"):
+        low, high = (np.array(side, kind) for side in zip(*ranges, strict=True))
+    return low, high
+
+
+def _usual(tensor: Tensor, kind: Any, size: int) -> tuple[Array, Array] | None:
+    """Between what each number of a sample is finite, legal and seen before; `None` where nothing was seen."""
+    if not any(feature.range for feature in tensor.features):
+        return None
+    most = np.finfo(np.float32).max
+    ends = zip(_ranges(tensor, kind), _limits(tensor, kind), strict=True)
+    (low, lowest), (high, highest) = ends
+    repeats = size // len(tensor.features)
+    return (
+        np.tile(np.maximum(np.maximum(low, lowest), -most), repeats).astype(kind),
+        np.tile(np.minimum(np.minimum(high, highest), most), repeats).astype(kind),
+    )
 
 
 def named_values(value: Any, tensor: Tensor) -> Any:

@@ -12,7 +12,7 @@ from ..arrays import Array
 from ..bundle.manifest import Manifest
 from .alone import Held, claimed, is_interrupted
 from .input_port import by_name
-from .modes.mode import Mode, Moment, copied
+from .modes.mode import Mode, Moment, Outside, copied
 from .readouts import label_of
 from .sequence import (
     check_lengths,
@@ -41,6 +41,8 @@ class Stream:
     def __init__(self, manifest: Manifest, mode: Mode, start: Moment, *, reuse: bool = False) -> None:
         self._manifest, self._mode = manifest, mode
         self._advance, self._result = mode.advance, mode.result  # a look-up less in every step
+        self._seen_outside = mode.outside
+        self._outside: dict[str, int] = {}
         self._as_it_is = reuse or mode.new_results
         self._held: Held = {}
         # The one reference that a step replaces: an exception arrives before that or after it, and never in between.
@@ -96,12 +98,24 @@ class Stream:
             now = self._advance(self._now, x, dt_s, t_s)
             result = self._result(now) if self._as_it_is else copied(self._result(now))
             self._now = now
+            outside = self._seen_outside()
+            if outside is not None:
+                self._count(outside)
         except BaseException:
             if held.get(0) is me:
                 del held[0]
             raise
         del held[0]
         return result
+
+    @property
+    def outside(self) -> dict[str, int]:
+        """By column the number of values, since the stream was made, beyond the range of the export's example.
+
+        They are legal where no limits forbid them, and nothing was proven for them. Only columns that had some are
+        there, those of several inputs as `input.column`; empty where the bundle knows no ranges.
+        """
+        return dict(self._outside)
 
     @property
     def label(self) -> str | tuple[str, ...] | None:
@@ -211,7 +225,7 @@ class Stream:
         dt_s, t_s = times_as_arrays(given, dt_s, t_s)
         if manifest.unroll > 1:
             xs, dt_s, t_s = recording_in_unroll_blocks(manifest, xs, dt_s, t_s)
-        calls, results = _calls(xs), list[Any]()
+        calls, results, outside = _calls(xs), list[Any](), list[Outside]()
         self._now = now = self._mode.parked(self._now)
         for k, sample in enumerate(calls):
             try:
@@ -222,8 +236,23 @@ class Stream:
                     error.add_note(f"in {what} {k} of {len(calls)}; the stream is back at the state before `run`")
                 raise
             results.append(copied(self._result(now)))
+            found = self._seen_outside()
+            if found is not None:
+                outside.append(found)
         self._now = now
+        for found in outside:
+            self._count(found)
         return results
+
+    def _count(self, outside: Outside) -> None:
+        """Add what the samples of a call that went through had outside the ranges."""
+        several = len(self._manifest.streamed) > 1
+        for tensor in self._manifest.streamed:
+            counts = outside.get(tensor.name, ())
+            for feature, count in zip(tensor.features, counts, strict=False):
+                if count:
+                    name = f"{tensor.name}.{feature.name}" if several else feature.name
+                    self._outside[name] = self._outside.get(name, 0) + int(count)
 
     def _begin(self, rows: Sequence[int] | None, constants: Mapping[str, Any] | None) -> None:
         self._now = self._mode.begun(self._now, rows, constants)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +14,7 @@ from ..bundle.columns import escaped, parse_column
 from ..bundle.spec import MAX_WINDOW, Feature
 from ..export import ExportReport, export_model
 from ..export.forward.scaling import Scaling
+from ..export.limits import check_margin, widened
 from .data.metadata import Metadata
 from .network.module import LiquidModule
 
@@ -69,9 +68,7 @@ def make_features(what: str, names: Sequence[str | Feature], seen: Array, margin
     Raises:
         ValueError: If the number of names or the margin is wrong.
     """
-    real = isinstance(margin, numbers.Real) and not isinstance(margin, bool)
-    if margin is not None and not (real and math.isfinite(margin) and margin >= 0):
-        raise ValueError(f"`margin` is {margin!r}, expected a number of at least 0, or None for no limits")
+    margin = check_margin(margin)
     if isinstance(names, str) or len(names) != seen.shape[1]:
         raise ValueError(f"`{what}` is {names!r}, expected {seen.shape[1]} names, one per column")
     return [
@@ -83,11 +80,7 @@ def _feature(name: str | Feature, low: float, high: float, margin: float | None)
     feature = parse_column(name if isinstance(name, Feature) else str(name))
     if feature.range is None:
         feature = msgspec.structs.replace(feature, range=(low, high))
-    if feature.limits is None and margin is not None and high > low:
-        beyond = margin * (high - low)
-        limits = tuple(float(np.float32(side)) for side in (low - beyond, high + beyond))
-        feature = msgspec.structs.replace(feature, limits=(min(low, limits[0]), max(high, limits[1])))
-    return feature
+    return widened(feature, low, high, margin)
 
 
 def _timed(metadata: Metadata, options: dict[str, Any]) -> dict[str, Any]:

@@ -86,8 +86,9 @@ def test_several_inputs_are_named_and_their_columns_come_of_one_table(call, nets
         (
             ["--outputs", "vx,vy,sin"],
             (
-                "--outputs has 3 names for velocity (2 columns), heading (2 columns): name all of them in a row, or name "
-                "the columns of each: --outputs velocity=velocity_0,velocity_1 --outputs heading=heading_0,heading_1\n"
+                "--outputs has 3 names for velocity (2 columns), heading (2 columns): name all of them in a row, or "
+                "name the columns of each: --outputs velocity=velocity_0,velocity_1 --outputs "
+                "heading=heading_0,heading_1\n"
             ),
         ),
         (["--outputs", "vx,vy", "--outputs", "sin"], "--outputs has 3 names for velocity (2 columns), heading"),

@@ -349,3 +349,43 @@ def test_run_prints_labels_and_readouts(call, cfc_copy):
     assert (code, header) == (0, ["walk", "run", "label"])
     np.testing.assert_allclose(np.array([row[:2] for row in rows], np.float32), expected, atol=1e-6)
     assert [row[2] for row in rows] == [("on foot", "running")[k] for k in expected.argmax(axis=1)]
+
+
+def test_values_outside_the_seen_range_are_counted(call, work, short_commands):
+    xs = samples(40)
+    (work / "seen.csv").write_text(csv_text(xs))
+    export = ["export", "train.py:ready", "m.lnn", "--example", "seen.csv", "--inputs", ",".join(INPUTS)]
+    assert call(*export)[0] == 0
+    assert "outside" not in call("run", "m.lnn", "--input", "seen.csv")[2]
+    far = xs.copy()
+    far[[3, 9], 1] = 1e9
+    far[5, 0] = -50
+    (work / "far.csv").write_text(csv_text(far))
+    code, _, err = call("run", "m.lnn", "--input", "far.csv", "--output", "y.csv", "--json", "-")
+    assert code == 0
+    assert (
+        "warning: values outside the range of the example that 'm' was exported with, among 40 samples: acc_y 2 ("
+        in err
+    )
+    assert "), acc_x 1 (seen " in err
+    assert "To refuse such values, export it with --margin\n" in err
+    code, out, err = call("run", "m.lnn", "--input", "far.csv", "--output", "y.csv", "--json", "-")
+    told = json.loads(out)
+    assert told["outside_seen_range"] == {"acc_x": 1, "acc_y": 2}
+    assert (told["ended"], told["samples"], told["recordings"], told["results"]) == ("done", 40, 1, 40)
+    code, out, err = call("run", "m.lnn", "--input", "far.csv", "--json", "-")
+    assert (code, out) == (2, "")
+    assert "--json - and the results would both go to standard output: name a file, --output FILE" in err
+    assert call(*export, "--overwrite", "--margin", "0.5")[0] == 0
+    code, _, err = call("run", "m.lnn", "--input", "far.csv", "--on-bad", "skip", "--json", "s.json")
+    assert code == 0
+    assert "wider limits, --inputs NAME:unit:low:high,..., or a larger --margin" in err
+    told = json.loads((work / "s.json").read_text())
+    assert (told["samples"], told["bad_rows_skipped"], told["outside_seen_range"]) == (37, 3, {})
+
+
+def test_an_interrupted_run_has_its_summary_as_json(call, cfc_bundle, tmp_path):
+    (tmp_path / "x.csv").write_text(csv_text([*samples(4), ["x", 0, 0]]))
+    code, *_ = call("run", cfc_bundle, "--input", tmp_path / "x.csv", "--json", tmp_path / "s.json")
+    told = json.loads((tmp_path / "s.json").read_text())
+    assert (code, told["ended"], told["samples"]) == (2, "stopped", 4)

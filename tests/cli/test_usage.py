@@ -112,7 +112,7 @@ def test_threads_that_no_machine_has_are_refused(command, threads, call, cfc_bun
     assert f"argument --threads: expected a whole number from 1 to {os.cpu_count()}, got '{threads}'" in err
 
 
-@pytest.mark.parametrize("command", ["inspect", "verify", "bench", "doctor"])
+@pytest.mark.parametrize("command", ["inspect", "verify", "bench", "doctor", "run"])
 @pytest.mark.parametrize("place", ["none/x.json", "."])
 def test_json_that_cannot_be_written_is_refused_before_any_work(call, tmp_path, monkeypatch, command, place):
     monkeypatch.chdir(tmp_path)

@@ -24,6 +24,7 @@ from ..options import (
     load_scaling,
     load_source,
     names_list,
+    number,
     positive,
     whole,
 )
@@ -144,6 +145,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="output columns, likewise, as in --outputs velocity=vx:m/s,vy:m/s --outputs heading=sin,cos",
     )
     add_example_arguments(parser, "columns from --inputs")
+    parser.add_argument(
+        "--margin",
+        type=number(0.0, 1e9),
+        metavar="WIDTHS",
+        help="refuse samples on the device that lie further outside the range of the example than this many widths of "
+        "it, in columns without limits of their own, as in --margin 1 (default: any finite value is legal)",
+    )
     add_scaling_arguments(parser)
     parser.add_argument(
         "--steps", type=whole(1, MOST_STEPS), default=1024, help="closed-loop steps of the proof, at least 1000"
@@ -178,6 +186,7 @@ class _Choices(Struct, frozen=True):
     inputs: list[str] | None
     outputs: list[str] | None
     steps: int
+    margin: float | None
     overwrite: bool
     view: ProofView
 
@@ -211,6 +220,7 @@ def _choices(arguments: argparse.Namespace) -> _Choices:
         inputs=arguments.inputs,
         outputs=arguments.outputs,
         steps=arguments.steps,
+        margin=arguments.margin,
         overwrite=arguments.overwrite,
         view=ProofView(arguments.verbose, arguments.plot, arguments.json),
     )
@@ -280,6 +290,7 @@ def _export(choices: _Choices) -> int:
             probabilities=choices.probabilities,
             inputs=escaped_columns(inputs),
             outputs=escaped_columns(outputs),
+            margin=choices.margin,
             overwrite=choices.overwrite,
             steps=choices.steps,
             checkpoint_sha256=source.checkpoint_sha256,

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from ...bundle.spec import MAX_WINDOW
 from ...wording import plural
-from ..console import note
+from ..console import emit_json, note
 from ..exit_codes import OK
 from ..feeding import Ahead, Feed, Handling, Unsuccessful
 from ..options import BackendChoice, add_backend_arguments, backend_options, positive, whole
@@ -35,6 +35,7 @@ as it comes. Columns are matched to the model's inputs by name; other columns ar
 another value in the reset column start a new recording. A bundle exported with --unroll is stepped
 once per block of rows; rows at the end of a recording that fill no block are counted and left out.
 One that makes a single result of several outputs (a readout) prints that, and one with labels the label.
+Values outside the range of the example that the bundle was exported with are counted, and told at the end.
 
 Whatever ends the command before the input does (Ctrl-C, a signal, a row that cannot be used, a full
 disk), the --output file then holds the results of all rows before that."""
@@ -116,6 +117,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "each of them",
     )
     add_backend_arguments(parser)
+    parser.add_argument(
+        "--json",
+        metavar="FILE",
+        help="write the summary as JSON to FILE: what came, was skipped, and lay outside the range of the example; "
+        "with - to standard output, if the results go elsewhere",
+    )
 
 
 class _Choices(Struct, frozen=True):
@@ -127,6 +134,7 @@ class _Choices(Struct, frozen=True):
     output: str
     layout: Layout
     handling: Handling
+    json: str | None
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -135,6 +143,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _choices(arguments: argparse.Namespace) -> _Choices:
+    if arguments.json == "-" and arguments.output == "-":
+        raise ValueError("--json - and the results would both go to standard output: name a file, --output FILE")
     source = "standard input" if arguments.input == "-" else f"'{arguments.input}'"
     return _Choices(
         arguments.bundle,
@@ -153,6 +163,7 @@ def _choices(arguments: argparse.Namespace) -> _Choices:
             on_late=arguments.on_late,
             hold_for_s=arguments.hold_for,
         ),
+        arguments.json,
     )
 
 
@@ -184,7 +195,7 @@ def _run(choices: _Choices) -> int:
             f"remark: '{model.name}' was trained on windows of {trained.length} samples, and its state is kept here. "
             f"To run windows, pass --window {trained.length}"
         )
-    summary = _Summary(choices.output)
+    summary = _Summary(choices.output, choices.json)
     with stoppable() as stop:
         try:
             with _lines(choices.input) as lines, open_results(choices.output, stop) as results:
@@ -229,8 +240,8 @@ def _lines(name: str) -> AbstractContextManager[IO[str]]:
 class _Summary:
     """The last line: how much was done, and whether it is saved. `results` and `feed` are there once they exist."""
 
-    def __init__(self, output: str) -> None:
-        self._output = output
+    def __init__(self, output: str, json: str | None) -> None:
+        self._output, self._json = output, json
         self.results: Results | None = None
         self.feed: Feed | None = None
 
@@ -239,8 +250,11 @@ class _Summary:
         steps = 0 if self.results is None else self.results.rows
         counts = f"{plural(steps, 'sample')} in 0 recordings" if self.feed is None else self.feed.counts(steps)
         warning = None if self.feed is None else self.feed.warning()
-        if warning:
-            note(warning)
+        outside = None if self.feed is None else self.feed.outside_text()
+        for remark in filter(None, (warning, outside)):
+            note(remark)
+        if self.feed is not None:
+            emit_json({"ended": before.strip(" after") or "done", **self.feed.facts(steps)}, self._json)
         note(f"{before}{counts}{behind}{self._saved()}")
 
     def _saved(self) -> str:

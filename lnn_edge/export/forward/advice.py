@@ -19,8 +19,8 @@ _ANY_LENGTH = (
     "export what it does with one sample as {}"
 )
 _STATE = (
-    "The forward needs `{}` in every call, and was given None, as at the start of a sequence: give it a default, and let "
-    "it make zeros of None, or pass None on to its cores. If it is an observation, record it in the example as well"
+    "The forward needs `{}` in every call, and was given None, as at the start of a sequence: give it a default, and "
+    "let it make zeros of None, or pass None on to its cores. If it is an observation, record it in the example as well"
 )
 _WHOLE_NUMBERS = "Places in a table are whole numbers: pass them as integers, example.astype(int), or cast here"
 _TABLE = "If these are places in a table, it is smaller: correct the example, or say how far the column goes, {}"

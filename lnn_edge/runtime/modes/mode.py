@@ -9,13 +9,15 @@ from ...arrays import Array
 from ..constants import Constants
 from ..state import State
 
-__all__ = ["Mode", "Moment", "Outputs", "as_result", "copied"]
+__all__ = ["Mode", "Moment", "Outputs", "Outside", "as_result", "copied"]
 
 # What a stream stands at, which a step replaces as a whole: what its mode keeps of the samples, the time of the last
 # one, how many there were, the constants, and whether the last one has a result. A tuple, as each step makes one.
 Moment = tuple[Any, float | None, int, Constants | None, bool]
 
 Outputs = Mapping[str, Array]
+
+Outside = Mapping[str, Array]  # by input: how many values of each column
 
 
 class Mode(Protocol):
@@ -62,6 +64,9 @@ class Mode(Protocol):
 
     def checked(self, x: Any) -> Any:
         """A copy of a call's samples as `advance` takes them, checked."""
+
+    def outside(self) -> Outside | None:
+        """What the samples of the last `advance` had outside the ranges of the export's example; `None` for nothing."""
 
 
 def as_result(outputs: Outputs) -> Any:

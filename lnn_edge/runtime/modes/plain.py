@@ -15,7 +15,7 @@ from ..clock import make_clock
 from ..constants import CONSTANT, ConstantInputs, Constants, kept_constants
 from ..input_port import by_name, feature_label, input_port
 from ..state import State, check_state, initial_state
-from .mode import Moment, Outputs, as_result, copied
+from .mode import Moment, Outputs, Outside, as_result, copied
 
 if TYPE_CHECKING:
     from ...backends import Stepper
@@ -48,6 +48,7 @@ class Plain:
         self._unroll = manifest.unroll
         only = next(iter(self._ports.values())) if len(self._ports) == 1 else None
         self._put: Callable[[Any], None] = only.put if only and not self.constants.names else self._put_named
+        self._only = only
         self._clock = make_clock(manifest, stepper.sample.get(DT_INPUT))
         self._results = tuple(self._shown(place) for place in stepper.places)
         self._initial = _Parked(initial_state(manifest).tensors)
@@ -122,6 +123,13 @@ class Plain:
         """See `Mode.checked`."""
         self._put(x)
         return as_result({name: port.read() for name, port in self._ports.items()})
+
+    def outside(self) -> Outside | None:
+        """See `Mode.outside`."""
+        if self._only is not None:
+            return None if self._only.outside is None else {self._only.tensor.name: self._only.outside}
+        found = {name: port.outside for name, port in self._ports.items() if port.outside is not None}
+        return found or None
 
     def _put_named(self, x: Any) -> None:
         if len(self._ports) == 1 and (not isinstance(x, Mapping) or not self._is_by_input(x)):

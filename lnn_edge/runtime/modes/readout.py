@@ -18,7 +18,7 @@ from ..clock import make_clock
 from ..constants import CONSTANT, ConstantInputs, Constants, kept_constants
 from ..readouts import RecentOutputs
 from ..state import State, check_state
-from .mode import Moment, as_result
+from .mode import Moment, Outside, as_result
 from .plain import Plain
 
 __all__ = ["FROM_ANOTHER", "ReadoutMode", "Row", "RowMoment", "Sequences"]
@@ -86,6 +86,9 @@ class Sequences(Protocol):
 
     def checked(self, x: Any) -> Any:
         """A copy of a sample, checked."""
+
+    def outside(self) -> Outside | None:
+        """See `Mode.outside`."""
 
 
 class ReadoutMode:
@@ -169,6 +172,10 @@ class ReadoutMode:
     def checked(self, x: Any) -> Any:
         """See `Mode.checked`."""
         return self._sequences.checked(x)
+
+    def outside(self) -> Outside | None:
+        """See `Mode.outside`."""
+        return self._sequences.outside()
 
     def _beginning(self, steps: int, constants: Constants | None) -> Moment:
         return (self._sequences.beginning(constants), None), None, steps, constants, False

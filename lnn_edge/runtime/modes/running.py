@@ -10,6 +10,7 @@ import numpy as np
 from ...arrays import Array
 from ..constants import Constants
 from ..state import State
+from .mode import Outside
 from .readout import FROM_ANOTHER, Row, RowMoment
 
 __all__ = ["Running"]
@@ -50,3 +51,7 @@ class Running:
     def checked(self, x: Any) -> Any:
         """See `Sequences.checked`."""
         return self._row.plain.checked(x)
+
+    def outside(self) -> Outside | None:
+        """See `Mode.outside`."""
+        return self._row.plain.outside()
