@@ -537,7 +537,7 @@ def test_the_command_line_names_what_it_misses(names, match, work, capsys):
 def test_initial_state_without_a_step(work, capsys):
     code, _, err = call(capsys, "export", "train.py:make_layer", "m.lnn", "--initial-state", "begin")
     assert code == 2
-    assert "`initial_state` has a meaning only with `step`" in err
+    assert "--initial-state has a meaning only with --step" in err
 
 
 def test_verify_wants_a_model_for_a_step(capsys, cfc_bundle):
