@@ -20,6 +20,7 @@ from safetensors.numpy import load, save
 from .arrays import Array
 from .files import given_path, read_whole, whole_file
 from .format_version import newer_version
+from .wording import one_line
 
 __all__ = [
     "TORCH_KINDS",
@@ -109,7 +110,7 @@ def read_tensors(path: Path, entry: str, kind: type[_T], version: int) -> tuple[
         raise ValueError(f"'{path}' is not a safetensors file of lnn-edge: {reason_of(data, error)}") from error
     metadata = header_metadata(data)
     if _PREFIX + entry not in metadata:
-        raise ValueError(f"'{path}' holds no {entry} of lnn-edge; it has the entries {sorted(metadata)}")
+        raise ValueError(f"'{path}' holds no {entry} of lnn-edge; it has the entries {one_line(sorted(metadata))}")
     text = metadata[_PREFIX + entry].encode()
     described = decode_description(f"'{path}'", text, kind, version)
     if _digest(text, tensors) != metadata.get(_DIGEST):
@@ -128,7 +129,7 @@ def header_metadata(data: bytes) -> dict[str, str]:
 def reason_of(data: bytes, error: Exception) -> str:
     """Why a file is none in the format safetensors: what it is instead, where its first bytes tell, else its fault."""
     kind = kind_of_file(data[:512])
-    return f"it is {kind}" if kind else f"{error}"
+    return f"it is {kind}" if kind else one_line(error)
 
 
 def kind_of_file(beginning: bytes) -> str | None:
@@ -162,7 +163,7 @@ def decode_description(what: str, text: bytes | str, kind: type[_T], version: in
             raise ValueError(f"{what} {newer}")
         return msgspec.json.decode(text, type=kind)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise ValueError(f"{what} is damaged: its description is not valid: {error}") from error
+        raise ValueError(f"{what} is damaged: its description is not valid: {one_line(error)}") from error
 
 
 def content_digest(text: bytes, tensors: Iterable[TensorBytes]) -> str:

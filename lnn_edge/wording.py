@@ -16,6 +16,7 @@ __all__ = [
     "limits_advice",
     "listed",
     "nearest",
+    "one_line",
     "other_backend_advice",
     "plural",
     "step_advice",
@@ -90,3 +91,9 @@ def limits_advice() -> str:
 def other_backend_advice(name: str) -> str:
     """How another backend is named."""
     return f"Type: {chosen('backend', name)}"
+
+
+def one_line(text: object, most: int = 300) -> str:
+    """Words of a library, or of a file of unknown origin, as part of a sentence: on one line, a long one cut."""
+    line = " ".join(CONTROL.sub(" ", str(text)).split())
+    return line if len(line) <= most else f"{line[:most]}..."

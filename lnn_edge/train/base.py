@@ -16,6 +16,7 @@ from ..arrays import Array
 from ..bundle.spec import Feature
 from ..export import ExportReport
 from ..export.torch_settings import usual_torch
+from ..wording import one_line
 from .data.prepare import Given, prepare
 from .data.sequences import Sequences, read_sequences, read_timespans
 from .deploy import export_fitted
@@ -389,7 +390,7 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         try:
             estimator = cls(**saved.params)
         except TypeError as error:  # a parameter that this class has not
-            raise ValueError(f"'{path}' is damaged: it contradicts itself: {error}") from error
+            raise ValueError(f"'{path}' is damaged: it contradicts itself: {one_line(error)}") from error
         estimator.n_features_in_ = saved.columns
         if saved.features is not None:
             estimator.feature_names_in_ = np.array(saved.features, object)

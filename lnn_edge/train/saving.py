@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from ..export.cores.config import CoreConfig, WiringConfig, problems
 from ..export.cores.rebuild import SavedWiring, config_from_core, core_from_config
 from ..files import check_output, given_path
 from ..tensor_file import check_name, read_tensors, write_tensors
-from .data.metadata import Metadata
+from ..wording import one_line
+from .data.metadata import Metadata, numbered
+from .fit.checkpoint import mismatches
 from .fit.progress import Record
 from .network.module import Branch, LiquidModule, Output
 
@@ -85,7 +87,7 @@ def save_estimator(
     check_output(target)
     tensors = {f"network.{name}": value.numpy() for name, value in network.state_dict().items()}
     branches = [_describe_branch(branch) for branch in network.each_branch()]
-    wiring = getattr(branches[0].cores[-1].cell, "wiring", None)
+    wiring = _own_wiring(branches)
     own = isinstance(estimator.params.get("wiring"), Wiring)
     described = msgspec.structs.replace(
         estimator, params=_plain_params(estimator.params), wiring=wiring if own else None, branches=branches
@@ -113,6 +115,11 @@ def _plain_params(params: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
+def _own_wiring(branches: Sequence[_BranchConfig]) -> WiringConfig | None:
+    """Of the layer that a user's wiring is for; a copy of it is in every branch."""
+    return getattr(branches[0].cores[-1].cell, "wiring", None) if branches[0].cores else None
+
+
 def _describe_branch(branch: Branch) -> _BranchConfig:
     cores = [config_from_core(str(k), core) for k, core in enumerate(branch.cores)]
     return _BranchConfig(cores, _HEADS[type(branch.head).__name__])
@@ -135,18 +142,21 @@ def load_estimator(path: str | os.PathLike[str], name: str) -> tuple[SavedEstima
     source = given_path(path, "the file that `save` wrote")
     described, arrays = read_tensors(source, "estimator", SavedEstimator, _VERSION)
     if described.estimator != name:
-        raise ValueError(
-            f"'{source}' holds a {described.estimator}, not a {name}. Type: {described.estimator}.load('{source}')"
-        )
+        held = one_line(described.estimator, 40)
+        raise ValueError(f"'{source}' holds a {held}, not a {name}. Type: {held}.load('{source}')")
     _check_sizes(source, described, arrays)
     if described.wiring is not None:
+        if not described.branches or described.wiring != _own_wiring(described.branches):
+            raise ValueError(f"'{source}' is damaged: it contradicts itself: its `wiring` is not that of its layers")
         params = {**described.params, "wiring": SavedWiring(described.wiring)}
         described = msgspec.structs.replace(described, params=params)
     try:
-        network, own = _network(described, arrays), described.metadata.named(arrays)
-        described.metadata.class_array()
+        network = _network(described, arrays)
+        _check_outputs(described.metadata, len(network.state_widths) + 1)
+        own = described.metadata.named(arrays)
+        _check_arrays(described, network, own)
     except (KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"'{source}' is damaged: it contradicts itself: {error}") from error
+        raise ValueError(f"'{source}' is damaged: it contradicts itself: {one_line(error)}") from error
     return described, network, own
 
 
@@ -163,6 +173,38 @@ def _check_sizes(path: Path, described: SavedEstimator, arrays: Mapping[str, Arr
                 raise ValueError(f"'{path}' is damaged: it describes {problem}")
 
 
+def _check_outputs(metadata: Metadata, tails: int) -> None:
+    """Refuse classes or names that are not those of the outputs, and an end that is not of so many arrays.
+
+    Raises:
+        ValueError, TypeError, OverflowError: If so.
+    """
+    classes = metadata.class_array()
+    if metadata.labels != (classes is not None) or (classes is not None and classes.shape != (metadata.outputs,)):
+        raise ValueError(f"its classes are not those of {metadata.outputs} outputs of a {metadata.task}")
+    if len(metadata.output_names) != metadata.outputs:
+        raise ValueError(f"it names {len(metadata.output_names)} outputs of {metadata.outputs}")
+    if metadata.tails not in (0, tails):
+        raise ValueError(f"it has {metadata.tails} tails, expected {tails}")
+
+
+def _check_arrays(described: SavedEstimator, network: LiquidModule, own: Mapping[str, Array]) -> None:
+    """Refuse arrays of metadata that would be broadcast, or fail in some later use.
+
+    Raises:
+        ValueError: If one has another shape than described, or holds what is no finite number.
+    """
+    columns, outputs = described.columns, described.metadata.outputs
+    wanted: dict[str, tuple[int, ...]] = {"x_range": (2, columns), "y_range": (2, outputs)}
+    wanted |= {"x_center": (columns,), "y_center": (outputs,)}
+    ends = [(1, width) for width in [*network.state_widths, outputs]]
+    wanted |= numbered("tail", ends)
+    for name, array in own.items():
+        shape = wanted.get(name, (*array.shape[:1], columns))
+        if array.shape != shape or array.dtype.kind != "f" or not np.isfinite(array).all():
+            raise ValueError(f"its {name} is {array.dtype} {array.shape}, expected finite numbers of shape {shape}")
+
+
 def _network(described: SavedEstimator, arrays: Mapping[str, Array]) -> LiquidModule:
     labels = described.metadata.labels
     with torch.random.fork_rng(devices=[]):
@@ -170,6 +212,8 @@ def _network(described: SavedEstimator, arrays: Mapping[str, Array]) -> LiquidMo
     network = LiquidModule(built, described.columns, described.metadata.outputs, labels)
     prefix = "network."
     state = {n.removeprefix(prefix): torch.from_numpy(v.copy()) for n, v in arrays.items() if n.startswith(prefix)}
+    for wrong in mismatches(network.state_dict(), state):
+        raise ValueError(wrong)
     network.load_state_dict(state)
     return network.eval()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hostile
 import pytest
-from hostile import run_cases, table
+from hostile import FILES, run_cases, table
 from shared_bundles import shared_bundle
 
 pytestmark = pytest.mark.workstation  # onnx makes the graphs
@@ -35,6 +35,15 @@ def test_what_is_signed_again_is_refused_or_runs(sources):
     assert happened.total() == 160
     assert happened["refused"] > 100
     assert happened["ran"] > 5
+
+
+def test_estimators_that_are_signed_again_are_refused_or_load():
+    """Whatever of them is changed, their description or a tensor: a sentence that names the file, or a model to use."""
+    happened = run_cases("estimators", 200, FILES)
+    assert not wrong(happened), happened
+    assert happened.total() == 200
+    assert happened["refused"] > 100
+    assert happened["ran"] > 20
 
 
 # ---- the counting itself --------------------------------------------------------------------------------------------

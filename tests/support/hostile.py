@@ -1,9 +1,11 @@
 """Everything hostile that bundles, kills and signals can do, in child processes, with a table of what happened.
 
-    python tests/support/hostile.py FOLDER [--mutations 24000] [--nodes 12000] [--kills 600] [--signals 20000]
+    python tests/support/hostile.py FOLDER [--mutations 24000] [--nodes 12000] [--estimators 6000] [--kills 600]
+        [--signals 20000]
 
-FOLDER holds the bundles of `shared_bundles.py`. A case that ends its process, or does not return within a minute, is
-counted and named, and the next process goes on behind it. Exit code 1 if anything is wrong.
+FOLDER holds the bundles of `shared_bundles.py`; estimators are left out where there is no torch. A case that ends its
+process, or does not return within a minute, is counted and named, and the next process goes on behind it. Exit code 1
+if anything is wrong.
 """
 
 from __future__ import annotations
@@ -21,14 +23,27 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 import onnxruntime
 from bundles import ROOT
 
-__all__ = ["run_cases", "run_kills"]
+__all__ = ["FILES", "run_cases", "run_kills"]
 
 SUPPORT = ROOT / "tests" / "support"
+SCRIPTS = {"estimators": "hostile_estimators.py"}
+# Files that older versions wrote: estimators, a checkpoint of a layer, and one of a training run.
+FILES = tuple(
+    ROOT / "tests" / "fixtures" / f"{name}.safetensors"
+    for name in (
+        "estimators/classifier",
+        "estimators/network",
+        "estimators/regressor",
+        "checkpoints/layer",
+        "training/run",
+    )
+)
 BUNDLES = ("gait.lnn", "drift.lnn", "blocks.lnn")
 _CHUNK = 1500  # cases of one process: enough to be worth its imports
 _LIMIT_S = 60  # for one case; the slowest take a tenth of a second
@@ -82,7 +97,8 @@ def _lines(kind: str, numbers: range, seed: int, sources: list[Path]) -> Iterato
     expected = numbers.start
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as errors:
         arguments = [kind, folder, numbers.start, len(numbers), seed, *sources]
-        command = [sys.executable, str(SUPPORT / "hostile_bundles.py"), *map(str, arguments)]
+        script = SCRIPTS.get(kind, "hostile_bundles.py")
+        command = [sys.executable, str(SUPPORT / script), *map(str, arguments)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as process:
             for line in _timely(process):
                 number, _, what = line.partition(" ")
@@ -148,14 +164,17 @@ def main() -> int:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    for name, usual in (("mutations", 24_000), ("nodes", 12_000), ("kills", 600), ("signals", 20_000)):
-        parser.add_argument(f"--{name}", type=int, default=usual)
+    usual = {"mutations": 24_000, "nodes": 12_000, "estimators": 6_000, "kills": 600, "signals": 20_000}
+    for name, count in usual.items():
+        parser.add_argument(f"--{name}", type=int, default=count)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=18)
     choices = parser.parse_args()
     sources, started = [choices.folder / name for name in BUNDLES], time.monotonic()
     counts = {"unsigned": choices.mutations // 2, "signed": -(-choices.mutations // 2), "nodes": choices.nodes}
     found = {k: run_cases(k, n, sources, seed=choices.seed, jobs=choices.jobs) for k, n in counts.items()}
+    if find_spec("torch"):
+        found["estimators"] = run_cases("estimators", choices.estimators, FILES, seed=choices.seed, jobs=choices.jobs)
     killed = run_kills(choices.kills, sources[0], seed=choices.seed)
     signalled = run_signals(choices.signals, choices.folder)
     minutes = (time.monotonic() - started) / 60

@@ -33,7 +33,7 @@ import lnn_edge
 from lnn_edge.bundle.directory import MANIFEST, file_entry, read_bundle
 from lnn_edge.errors import BundleError, LnnEdgeError, ModelWarning
 
-__all__ = ["KINDS", "OUTSIDE", "outcomes"]
+__all__ = ["KINDS", "OUTSIDE", "changed_json", "outcomes"]
 
 OUTSIDE = "outside.bin"  # a file beside the bundles, which nothing may read
 _MEMORY = 2 << 30  # more than this process has when it has loaded a bundle
@@ -63,8 +63,8 @@ def signed(files: Files, rng: random.Random) -> Files:
     name = rng.choice(("model.onnx", "step.json", "step.safetensors", "golden.safetensors", MANIFEST, MANIFEST))
     change = {
         "model.onnx": rng.choice((mutated, _outside)) if rng.random() < 0.1 else mutated,
-        "step.json": rng.choice((mutated, _json, _json)),
-        MANIFEST: _json,
+        "step.json": rng.choice((mutated, changed_json, changed_json)),
+        MANIFEST: changed_json,
     }.get(name, rng.choice((mutated, _header, _numbers)))
     return _sign(files | {name: change(files[name], rng)})
 
@@ -92,7 +92,7 @@ def _encoded(plain: Any) -> bytes:
     return json.dumps(plain, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
 
 
-def _json(data: bytes, rng: random.Random) -> bytes:
+def changed_json(data: bytes, rng: random.Random) -> bytes:
     """JSON with one to three other values, keys or lengths."""
     plain = json.loads(data)
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
@@ -130,7 +130,7 @@ def _change(holder: Any, key: Any, rng: random.Random, another: tuple[Any, Any])
 def _header(data: bytes, rng: random.Random) -> bytes:
     """A safetensors file that describes its tensors otherwise, with the right length of what it says."""
     length = int.from_bytes(data[:8], "little")
-    header = _json(data[8 : 8 + length], rng)
+    header = changed_json(data[8 : 8 + length], rng)
     return len(header).to_bytes(8, "little") + header + data[8 + length :]
 
 

@@ -10,7 +10,7 @@ forecast next.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -21,6 +21,7 @@ from .sequences import Sequences
 __all__ = ["CENTERS", "EXAMPLE_STEPS", "Metadata", "example_of", "numbered", "range_of", "weighted_moments"]
 
 CENTERS = ("x_center", "y_center")
+_T = TypeVar("_T")
 EXAMPLE_STEPS = 2048  # samples kept for the proof of an export, which steps through at most about a thousand
 
 
@@ -87,8 +88,8 @@ class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return ranges | numbered("example", self.example(arrays)) | numbered("tail", self.tail(arrays))
 
 
-def numbered(name: str, parts: Sequence[Array]) -> dict[str, Array]:
-    """Arrays by name and number."""
+def numbered(name: str, parts: Sequence[_T]) -> dict[str, _T]:
+    """Arrays, or what is said of them, by name and number."""
     return {f"{name}.{k}": part for k, part in enumerate(parts)}
 
 

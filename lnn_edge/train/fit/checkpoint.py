@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -13,13 +14,15 @@ from ncps.wirings import Wiring
 from torch import nn
 
 from ...tensor_file import read_tensors, write_tensors
+from ...wording import one_line
 from ..data.dataset import Dataset
 from ..settings import Settings
 from .progress import Record
 
-__all__ = ["TrainingState", "load_progress", "run_fingerprint", "save_progress"]
+__all__ = ["TrainingState", "load_progress", "mismatches", "run_fingerprint", "save_progress"]
 
 _VERSION = 1
+_DIGITS = 9  # of the number of a parameter
 _FREE = {"epochs", "patience", "n_jobs", "verbose", "device", "checkpoint", "checkpoint_every"}
 
 
@@ -67,10 +70,38 @@ class TrainingState:
             self.best, self.best_epoch = self.weights, len(self.history)
 
     def restore(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Put a network and an optimizer where this run is."""
+        """Put a network and an optimizer where this run is.
+
+        Raises:
+            ValueError: If its tensors are not those of the network.
+        """
+        for wrong in self._faults(network.state_dict(), optimizer):
+            raise ValueError(f"the checkpoint is damaged: it contradicts itself: {wrong}. Remove it to begin anew")
         network.load_state_dict(self.weights)
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": self.optimizer, "param_groups": groups})
+
+    def _faults(self, own: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> Iterator[str]:
+        yield from mismatches(own, self.weights)
+        yield from mismatches(own, self.best) if self.best_epoch else ()
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        for k, kept in self.optimizer.items():
+            if not 0 <= k < len(parameters) or set(kept) != {"step", "exp_avg", "exp_avg_sq"}:
+                yield f"Adam's state {k} is of no parameter, or not whole"
+            elif any(kept[name].shape != parameters[k].shape for name in ("exp_avg", "exp_avg_sq")):
+                yield f"Adam's state {k} has another shape than its parameter"
+            elif kept["step"].numel() != 1:
+                yield f"Adam's state {k} counts its steps by an array"
+
+
+def mismatches(own: Mapping[str, torch.Tensor], held: Mapping[str, torch.Tensor]) -> Iterator[str]:
+    """Where tensors from a file are not those of a network: their names, shapes or dtypes."""
+    for name in (*own, *(name for name in held if name not in own)):
+        if name not in held or name not in own:
+            yield f"tensor '{one_line(name, 80)}' is {'missing' if name in own else 'unknown'}"
+        elif (held[name].shape, held[name].dtype) != (own[name].shape, own[name].dtype):
+            got, expected = (f"{own.dtype} {list(own.shape)}" for own in (held[name], own[name]))
+            yield f"tensor '{name}' is {got}, expected {expected}"
 
 
 def run_fingerprint(settings: Settings, owner: str, dataset: Dataset, held_out: Dataset | None) -> str:
@@ -115,13 +146,27 @@ def load_progress(path: Path, fingerprint: str) -> TrainingState:
             f"checkpoint '{path}' is of another run: other data or other parameters. Pass what that run was given, "
             f"another name, or type: rm {path}"
         )
-    tensors = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
     run = TrainingState(described.seed, described.history, described.best_epoch)
-    for name, value in tensors.items():
-        kind, _, rest = name.partition(".")
-        if kind == "optimizer":
-            number, _, key = rest.partition(".")
-            run.optimizer.setdefault(int(number), {})[key] = value
-        else:
-            getattr(run, kind)[rest] = value
+    for name, value in arrays.items():
+        _put(path, run, name, torch.from_numpy(np.array(value)))
+    if not 0 <= run.best_epoch <= len(run.history) or not run.history:
+        raise ValueError(_damaged(path, f"epoch {run.best_epoch} was the best of {len(run.history)}"))
+    if not 0 <= run.seed < 2**32:
+        raise ValueError(_damaged(path, f"its seed is {run.seed}"))
     return run
+
+
+def _put(path: Path, run: TrainingState, name: str, value: torch.Tensor) -> None:
+    """A tensor of the file in its place."""
+    kind, _, rest = name.partition(".")
+    number, _, key = rest.partition(".")
+    if kind == "optimizer" and number.isdecimal() and len(number) < _DIGITS:
+        run.optimizer.setdefault(int(number), {})[key] = value
+    elif kind in ("weights", "best"):
+        getattr(run, kind)[rest] = value
+    else:
+        raise ValueError(_damaged(path, f"tensor '{one_line(name, 80)}' is none of a run"))
+
+
+def _damaged(path: Path, what: str) -> str:
+    return f"checkpoint '{path}' is damaged: it contradicts itself: {what}. Remove it to begin anew"
