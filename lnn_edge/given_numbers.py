@@ -9,6 +9,7 @@ from typing import Any
 __all__ = [
     "MOST_STEPS",
     "given_flag",
+    "is_real",
     "is_whole",
     "number_text",
     "real_number",
@@ -21,8 +22,13 @@ _SHOWN = 40  # digits of a number in a message
 
 
 def is_whole(value: object) -> bool:
-    """Whether it is a whole number by its type, Python's or NumPy's; True and False are none."""
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    """Whether it is a whole number by its type, Python's or NumPy's; True and False are none, nor are spans of time."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and not _is_span(value)
+
+
+def is_real(value: object) -> bool:
+    """Whether it is a real number by its type, likewise."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and not _is_span(value)
 
 
 def whole_number(name: str, value: Any, least: int, most: int | None = None) -> int:
@@ -54,7 +60,7 @@ def real_number(name: str, value: Any, *, above: float, unit: str = "") -> float
         ValueError: If it is not above, not finite, or more than a float can hold.
     """
     wanted = f"a number above {above:g}{unit}"
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    if not is_real(value):
         hint = f". Type: {name}={value}" if isinstance(value, str) and _is_number_text(value) else ""
         raise TypeError(f"`{name}` is {number_text(value)}, expected {wanted}{hint}")
     try:
@@ -64,6 +70,11 @@ def real_number(name: str, value: Any, *, above: float, unit: str = "") -> float
     if not above < number < math.inf:
         raise ValueError(f"`{name}` is {number_text(value)}, expected {wanted}")
     return number
+
+
+def _is_span(value: object) -> bool:
+    """Whether it is NumPy's timedelta64, which counts as a whole number by its type."""
+    return type(value).__name__ == "timedelta64"
 
 
 def _is_number_text(text: str) -> bool:

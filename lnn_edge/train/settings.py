@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -14,6 +13,7 @@ import torch
 from ncps.wirings import Wiring
 
 from ..files import check_output
+from ..given_numbers import is_real, is_whole, number_text
 from ..wording import choices, nearest
 
 __all__ = ["CELLS", "SCHEDULES", "Settings", "make_settings"]
@@ -29,25 +29,27 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "task": ("auto", "regression", "classification"),
 }
 _INF = float("inf")
+_LARGEST = float(np.finfo(np.float64).max)
+_MOST = 10**9  # of what is counted: beyond it is a slip, and far beyond no float holds it
 # name: kind of number, lowest, highest, whether the ends themselves are legal, whether `None` is
 _NUMBERS: dict[str, tuple[type, float, float, bool, bool]] = {
-    "n_neurons": (int, 1, _INF, True, False),
+    "n_neurons": (int, 1, 1 << 16, True, False),
     "sparsity": (float, 0.1, 0.9, True, False),
     "wiring_seed": (int, 0, 2**32 - 1, True, False),
-    "epochs": (int, 1, _INF, True, False),
-    "batch_size": (int, 1, _INF, True, False),
+    "epochs": (int, 1, _MOST, True, False),
+    "batch_size": (int, 1, _MOST, True, False),
     "learning_rate": (float, 0.0, _INF, False, False),
     "weight_decay": (float, 0.0, _INF, True, False),
     "clip_value": (float, 0.0, _INF, False, True),
-    "window": (int, 1, _INF, True, True),
+    "window": (int, 1, _MOST, True, True),
     "validation_split": (float, 0.0, 0.9, True, False),
-    "patience": (int, 1, _INF, True, True),
+    "patience": (int, 1, _MOST, True, True),
     "noise": (float, 0.0, _INF, True, False),
     "gain": (float, 0.0, 1.0, True, False),
     "crop": (float, 0.01, 1.0, True, False),
-    "n_jobs": (int, -_INF, _INF, True, True),
+    "n_jobs": (int, -_MOST, _MOST, True, True),
     "verbose": (int, 0, 2, True, False),
-    "checkpoint_every": (int, 1, _INF, True, False),
+    "checkpoint_every": (int, 1, _MOST, True, False),
 }
 _FLAGS = ("stacked", "per_target", "mixed_memory", "scale_inputs", "scale_targets")
 
@@ -133,7 +135,7 @@ def make_settings(params: Mapping[str, Any], overrides: Mapping[str, Any], owner
         _check_number(name, getattr(settings, name))
     for name in _FLAGS:
         if not isinstance(getattr(settings, name), bool):
-            raise TypeError(f"`{name}` is {getattr(settings, name)!r}, expected True or False")
+            raise TypeError(f"`{name}` is {number_text(getattr(settings, name))}, expected True or False")
     _check_wiring(settings.wiring)
     _check_readout(settings.readout)
     _check_device(settings.device)
@@ -141,7 +143,9 @@ def make_settings(params: Mapping[str, Any], overrides: Mapping[str, Any], owner
     if settings.n_jobs == 0:
         raise ValueError("`n_jobs` is 0, expected a number of threads, -1 for all CPU cores, or None")
     if settings.cell_options is not None and not isinstance(settings.cell_options, Mapping):
-        raise TypeError(f"`cell_options` is {settings.cell_options!r}, expected a dict of arguments of the ncps layer")
+        raise TypeError(
+            f"`cell_options` is {number_text(settings.cell_options)}, expected a dict of arguments of the ncps layer"
+        )
     if settings.checkpoint is not None:
         _check_checkpoint(settings.checkpoint)
     return settings
@@ -155,81 +159,75 @@ def _as_known(name: str, value: Any) -> Any:
 
 
 def _check_choice(name: str, value: Any, valid: tuple[str, ...]) -> None:
-    if value not in valid:
-        raise ValueError(f"`{name}` is {value!r}. {choices(str(value), valid)}")
+    if not isinstance(value, str) or value not in valid:
+        raise ValueError(f"`{name}` is {number_text(value)}. {choices(number_text(value).strip(chr(39)), valid)}")
 
 
 def _check_number(name: str, value: Any) -> None:
     kind, low, high, ends, optional = _NUMBERS[name]
     if value is None and optional:
         return
-    wanted = numbers.Integral if kind is int else numbers.Real
     what = ("a whole number" if kind is int else "a number") + (" or None" if optional else "")
-    if isinstance(value, bool) or not isinstance(value, wanted):
-        raise TypeError(f"`{name}` is {value!r}, expected {what}")
-    number = float(value)
-    if not (low <= number <= high and number < _INF and (ends or number > low)):
-        raise ValueError(f"`{name}` is {value!r}, expected {what} {_interval(low, high, ends)}")
+    if not is_whole(value) and (kind is int or not is_real(value)):
+        raise TypeError(f"`{name}` is {number_text(value)}, expected {what}")
+    if not (low <= value <= high and value < _INF and (ends or value > low)) or value > _LARGEST:
+        raise ValueError(f"`{name}` is {number_text(value)}, expected {what} {_interval(low, high, ends)}")
 
 
 def _interval(low: float, high: float, ends: bool) -> str:
-    bottom = f"of at least {low:g}" if ends else f"above {low:g}"
-    return bottom if high == _INF else f"from {low:g} to {high:g}"
+    if high == _INF:
+        return f"of at least {low:g}" if ends else f"above {low:g}"
+    return f"from {low:,} to {high:,}"
 
 
 def _check_wiring(wiring: Any) -> None:
     if isinstance(wiring, Wiring):
         return
     if not isinstance(wiring, str):
-        raise TypeError(f"`wiring` is {wiring!r}, expected 'auto', 'full' or a wiring from ncps.wirings")
+        raise TypeError(f"`wiring` is {number_text(wiring)}, expected 'auto', 'full' or a wiring from ncps.wirings")
     if wiring not in ("auto", "full"):
         raise ValueError(
-            f"`wiring` is {wiring!r}. {choices(wiring, ['auto', 'full'])} Or pass an object of ncps.wirings"
+            f"`wiring` is {number_text(wiring)}. {choices(wiring, ['auto', 'full'])} Or pass an object of ncps.wirings"
         )
 
 
 def _check_readout(readout: Any) -> None:
-    whole = isinstance(readout, numbers.Integral) and not isinstance(readout, bool)
-    if readout not in ("auto", "last", "mean") and not (whole and readout >= 1):
-        raise ValueError(f"`readout` is {readout!r}, expected 'auto', 'last', 'mean' or a number of steps above 0")
+    named = isinstance(readout, str) and readout in ("auto", "last", "mean")
+    if not named and not (is_whole(readout) and 1 <= readout <= _MOST):
+        raise ValueError(
+            f"`readout` is {number_text(readout)}, expected 'auto', 'last', 'mean' or a number of steps above 0"
+        )
 
 
 def _check_device(device: Any) -> None:
-    if device == "auto":
+    if isinstance(device, str) and device == "auto":
         return
+    shown = number_text(device)
     try:
-        named = torch.device(device)
+        named = torch.device(device if isinstance(device, (str, torch.device)) else shown)
     except (RuntimeError, TypeError) as error:
-        got = str(device).lower()
-        likely = "cuda" if "gpu" in got else got
-        raise ValueError(f"`device` is {device!r}. {choices(likely, _DEVICES)}") from error
+        got = shown.strip("'").lower()
+        raise ValueError(f"`device` is {shown}. {choices('cuda' if 'gpu' in got else got, _DEVICES)}") from error
+    wrong = f"`device` is {shown}, which torch cannot use here"
     try:
         torch.empty(0, device=named)
     except NotImplementedError as error:  # whose text is about operators
-        raise ValueError(
-            f"`device` is {device!r}, which torch cannot use here: it was built without it. Type: device='auto'"
-        ) from error
+        raise ValueError(f"{wrong}: it was built without it. Type: device='auto'") from error
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"`device` is {device!r}, which torch cannot use here: {reason}. Type: device='auto'"
-        ) from error
+        raise ValueError(f"{wrong}: {str(error).splitlines()[0]}. Type: device='auto'") from error
 
 
 def _check_seed(seed: Any) -> None:
     if seed is None or isinstance(seed, np.random.RandomState):
         return
-    whole = isinstance(seed, numbers.Integral) and not isinstance(seed, bool)
-    if not whole or not 0 <= int(seed) < 2**32:
-        raise ValueError(
-            f"`random_state` is {seed!r}, expected a whole number from 0 to {2**32 - 1}, a numpy.random.RandomState, "
-            "or None"
-        )
+    if not is_whole(seed) or not 0 <= int(seed) < 2**32:
+        expected = f"a whole number from 0 to {2**32 - 1}, a numpy.random.RandomState, or None"
+        raise ValueError(f"`random_state` is {number_text(seed)}, expected {expected}")
 
 
 def _check_checkpoint(checkpoint: Any) -> None:
     if not isinstance(checkpoint, (str, os.PathLike)):
-        raise TypeError(f"`checkpoint` is {checkpoint!r}, expected the name of a file")
+        raise TypeError(f"`checkpoint` is {number_text(checkpoint)}, expected the name of a file")
     path = Path(checkpoint)
     if path.suffix != ".safetensors":
         raise ValueError(f"`checkpoint` is '{path}', expected a name that ends in '.safetensors'")

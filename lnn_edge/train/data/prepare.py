@@ -66,7 +66,7 @@ class Prepared:
 
     def augmentation(self, settings: Settings) -> Augmentation:
         """The augmentation in raw units."""
-        noise = torch.from_numpy(settings.noise * self.x_spread).float() if settings.noise else None
+        noise = torch.from_numpy(float(settings.noise) * self.x_spread).float() if settings.noise else None
         return Augmentation(noise, settings.gain, settings.crop)
 
     def split(self, share: float, seed: int) -> tuple[Dataset, Dataset | None]:

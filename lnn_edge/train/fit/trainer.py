@@ -72,7 +72,8 @@ class Trainer:
         # without implicit constraints it is the trainer that keeps conductances and capacitances at 0 or above
         self._constrained = [m for m in network.modules() if isinstance(m, LTCCell)]
         trainable = [p for p in network.parameters() if p.requires_grad]  # the masks of a wiring are not
-        self._optimizer = torch.optim.Adam(trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        rate, decay = float(settings.learning_rate), float(settings.weight_decay)
+        self._optimizer = torch.optim.Adam(trainable, lr=rate, weight_decay=decay)
         if run.history:
             run.restore(network, self._optimizer)
 
