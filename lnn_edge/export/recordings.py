@@ -134,7 +134,8 @@ def _by_name(opened: OpenedModule, example: Any) -> dict[str, Any]:
         got = sorted(example) if isinstance(example, Mapping) else type(example).__name__
         raise ValueError(
             f"`example` is {got}, but the model takes the inputs {list(opened.names)}: pass "
-            f"{typed('a dict of arrays', '--example FILE.npz, made with np.savez')}. {_TIME}"
+            f"{typed('a dict of arrays', '--example FILE.npz, made with np.savez')}. {_TIME}. If one is "
+            "a state that calls hand on, give it a default: hx=None"
         )
     return {name: example[name] for name in opened.names}
 
@@ -247,7 +248,7 @@ def _with_constants(way: Mapping[str, _Reading], constants: Mapping[str, Any], b
 def _constant(name: str, value: Any, beside: _Reading) -> _Reading:
     """One input that is given once per recording, (*shape) each."""
     count = len(beside.rows)
-    array = _numbers(f"example['{name}']", value)
+    array = _once_per_recording(name, _numbers(f"example['{name}']", value), beside)
     if array.ndim == 0:
         rows = [array] * count
     elif beside.batched:
@@ -261,6 +262,24 @@ def _constant(name: str, value: Any, beside: _Reading) -> _Reading:
         rows = [array[0] if array.ndim > 1 and len(array) == 1 else array]
     scalar = rows[0].ndim == 0
     return _Reading([np.atleast_1d(row) for row in rows], scalar)
+
+
+def _once_per_recording(name: str, array: Array, beside: _Reading) -> Array:
+    """A constant that was recorded with each sample, (recordings, T, ...), without that axis."""
+    lengths = {len(row) for row in beside.rows}
+    axis = 1 if beside.batched else 0
+    repeated = (
+        array.ndim > axis + 1 and lengths == {array.shape[axis]} and (axis == 0 or len(array) == len(beside.rows))
+    )
+    if not repeated:
+        return array
+    first = array.take([0], axis)
+    if (array != first).any():
+        raise ValueError(
+            f"constant `example['{name}']` has shape {array.shape} and changes within a recording, from sample to "
+            "sample, so it is none: pass one for each recording, or leave it out of `constants`"
+        )
+    return first[:, 0] if axis else first[0]
 
 
 def _in_batches(rows: Sequence[Array], batch: int) -> list[Array]:
@@ -294,12 +313,17 @@ def _numbers(name: str, value: Any) -> Array:
     """An array of float64, float32, int32 or uint8, none of them NaN or infinite."""
     array = plain_array(name, value)
     if array.dtype.kind not in "fiu":
-        advice = f": as 0.0 and 1.0, {name}.astype('float32')" if array.dtype.kind == "b" else ""
+        advice = (
+            f": as 0.0 and 1.0, {name}.astype('float32'), and .bool() in the forward" if array.dtype.kind == "b" else ""
+        )
         raise TypeError(f"`{name}` has dtype {array.dtype}, expected real numbers{advice}")
     if array.size == 0:
         raise ValueError(f"`{name}` has shape {array.shape}: it holds no sample")
     if not np.isfinite(array).all():
-        raise ValueError(f"`{name}` holds NaN or infinity, first at {np.argwhere(~np.isfinite(array))[0].tolist()}")
+        raise ValueError(
+            f"`{name}` holds NaN or infinity, first at {np.argwhere(~np.isfinite(array))[0].tolist()}: a stream takes "
+            "finite samples. Fill gaps as the training did, and give where they were as an input of its own"
+        )
     if array.dtype == np.uint8:
         return array
     held = np.iinfo(np.int32)

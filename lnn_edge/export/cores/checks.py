@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from ...arrays import Array
 
@@ -66,14 +67,21 @@ def check_methods(
     for part in module.modules():
         if part._forward_hooks or part._forward_pre_hooks:
             old = [h for h in part._forward_pre_hooks.values() if type(h).__name__ in ("WeightNorm", "SpectralNorm")]
-            advice = "Remove them"
+            pruned = [h for h in part._forward_pre_hooks.values() if isinstance(h, prune.BasePruningMethod)]
+            advice = "Remove them, and compute what they do in a module around the core"
+            if pruned:
+                advice = (
+                    f"They are those of pruning. Type: torch.nn.utils.prune.remove(layer, {pruned[0]._tensor_name!r})"
+                )
             if old:
                 name = "weight_norm" if type(old[0]).__name__ == "WeightNorm" else "spectral_norm"
                 advice = f"They are those of {name}. Type: torch.nn.utils.remove_{name}(layer)"
             raise TypeError(f"{type_name(part)} has forward hooks, which an exported step cannot run. {advice}")
         if torch.nn.utils.parametrize.is_parametrized(part):
+            first = next(iter(part.parametrizations))  # type: ignore[arg-type]
             raise TypeError(
-                f"{type_name(part)} is parametrised. Type: torch.nn.utils.parametrize.remove_parametrizations(...)"
+                f"{type_name(part)} is parametrised. Type: "
+                f"torch.nn.utils.parametrize.remove_parametrizations(layer, {first!r})"
             )
 
 

@@ -6,7 +6,7 @@ import re
 
 from ...wording import typed
 
-__all__ = ["FEWER", "advice_on"]
+__all__ = ["FEWER", "advice_on", "any_length"]
 
 FEWER = (
     "A convolution over time that is not padded, or has a stride, and a pooling over time give fewer outputs than they "
@@ -14,14 +14,11 @@ FEWER = (
     "along time before it, with stride=1, and train it so; or make one sample of those that belong together, "
     "x.reshape(batch, time // n, n * features), before the model"
 )
-_ANY_LENGTH = (
-    "Export calls it with one row and with any number of samples, one as well: write it for any length, or "
-    "export what it does with one sample as {}"
-)
 _STATE = (
     "The forward needs `{}` in every call, and was given None, as at the start of a sequence: give it a default, and "
     "let it make zeros of None, or pass None on to its cores. If it is an observation, record it in the example as well"
 )
+_FLOAT32 = "Export computes in float32 throughout: leave casts such as x.double() and x.half() out of the forward"
 _WHOLE_NUMBERS = "Places in a table are whole numbers: pass them as integers, example.astype(int), or cast here"
 _TABLE = "If these are places in a table, it is smaller: correct the example, or say how far the column goes, {}"
 _DEVICE = (
@@ -40,7 +37,7 @@ _OTHER_DEVICE = (
 
 
 def advice_on(error: Exception, length: int | None = None, state: str | None = None) -> str:
-    """What to write instead of code that raised an error.
+    """What to write instead of code that raised an error; nothing, where the error alone does not say.
 
     Args:
         error: What it raised.
@@ -60,4 +57,12 @@ def advice_on(error: Exception, length: int | None = None, state: str | None = N
         return _STATE.format(state)
     if "Long, Int" in told:
         return _WHOLE_NUMBERS
-    return _ANY_LENGTH.format(typed("step=function", "--step NAME"))
+    return _FLOAT32 if re.search("Double|Half|BFloat16", told) else ""
+
+
+def any_length() -> str:
+    """What to write where nothing more is known of the error."""
+    return (
+        "Export calls it with one row and with any number of samples, one as well: write it for any length, or "
+        f"export what it does with one sample as {typed('step=function', '--step NAME')}"
+    )

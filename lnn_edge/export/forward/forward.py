@@ -18,11 +18,12 @@ from torch.utils import _pytree as pytree
 from ...arrays import Array
 from ...bundle.spec import Tensor, Time
 from ...verify.samples import Excitation
+from ...wording import typed
 from ..cores.calling import forward_signature
 from ..cores.liquid import is_core
 from ..cores.timespans import timespans_from_dt
 from ..trace.trace import raised_by_us, users_line
-from .advice import FEWER, advice_on
+from .advice import FEWER, advice_on, any_length
 from .checks import Checks
 from .example import Example, ForwardError
 from .returned import opened
@@ -124,6 +125,7 @@ class Forward:
         self.state_argument = states[0].name if states else None
         self._begins: dict[str, Any] = {p.name: None for p in states if p.default is p.empty}  # sequences, with None
         self._packed = _packing([t.name for t in inputs], parameters, self._begins)
+        self._spans_of_one_feature = False  # until a forward takes them as (batch, time, 1) alone
         self.before_each_call: Callable[[], None] | None = None  # puts back what calls leave in the module
         self.checks = Checks()  # until somebody finds some
 
@@ -141,7 +143,7 @@ class Forward:
         """What a module returns; several inputs go in by name, and a state that an earlier call returned."""
         keywords = dict(self._begins)
         if self.time_argument is not None and spans is not None:
-            keywords[self.time_argument] = spans
+            keywords[self.time_argument] = spans.unsqueeze(-1) if self._spans_of_one_feature else spans
         if self.state_argument is not None and state is not None:
             keywords[self.state_argument] = state
         named = dict(zip((t.name for t in self._inputs), inputs, strict=True))
@@ -158,24 +160,71 @@ class Forward:
         except Exception as error:
             if raised_by_us(error):
                 raise
+            if spans is not None and (found := self._with_one_feature(module, inputs, spans)) is not None:
+                return found
             named = dict(zip((t.name for t in self._inputs), inputs, strict=True))
-            raise ForwardError(self._what_failed(error, named, spans)) from error
+            raise ForwardError(self._what_failed(module, error, named, spans)) from error
 
-    def _what_failed(self, error: Exception, inputs: Mapping[str, torch.Tensor], spans: torch.Tensor | None) -> str:
+    def _with_one_feature(self, module: nn.Module, inputs: Sequence[torch.Tensor], spans: torch.Tensor) -> Any:
+        """What a forward returns that takes timespans as a feature, (batch, time, 1); `None` if it does not."""
+        if self._spans_of_one_feature:
+            return None
+        self._spans_of_one_feature = True
+        try:
+            return self.result(module, inputs, spans)
+        except Exception:  # the first error is the one to tell
+            self._spans_of_one_feature = False
+            return None
+
+    def _what_failed(
+        self, module: nn.Module, error: Exception, inputs: Mapping[str, torch.Tensor], spans: torch.Tensor | None
+    ) -> str:
         """The user's own code raised: what it was called with, and that it is called with other lengths too."""
         order = "batch, time" if self.axis == 1 else "time, batch"
         shapes = ", ".join(f"{name} {list(x.shape)}" for name, x in inputs.items())
         timed = "" if self.time_argument is None or spans is None else f" and {self.time_argument} {list(spans.shape)}"
         length = max(x.shape[self.axis] for x in inputs.values() if x.dim() > self.axis)
+        advice = advice_on(error, length, next(iter(self._begins), None)) or self._whole_recording(module)
         return (
             f"the model's own forward failed with {type(error).__name__}: {error}{users_line(error)}. It was called "
-            f"with {shapes} ({order}, ...){timed}. {advice_on(error, length, next(iter(self._begins), None))}"
+            f"with {shapes} ({order}, ...){timed}. {advice}"
         )
+
+    def _whole_recording(self, module: nn.Module) -> str:
+        """What to do, once it is known whether the recording as it is fails as well, and one sample."""
+        rows = {t.name: self._example.rows[t.name][0][:, 0] for t in self._inputs if t.name in self._example.rows}
+        if len(rows) != len(self._inputs):
+            return any_length()
+        whole = [self._sequence(t, rows[t.name]) for t in self._inputs]
+        shapes = ", ".join(f"{t.name} {list(x.shape)}" for t, x in zip(self._inputs, whole, strict=True))
+        spans = self._ones(len(next(iter(rows.values())))) if self._needs_time else None
+        if self._runs(module, whole, spans):
+            return (
+                f"The recording as it is, {shapes}, it takes: it computes with several samples at once (a norm or a "
+                f"layer over all of them, a length that it checks), and a step has one. {any_length()}"
+            )
+        sample = [x if t.constant else x.select(self.axis, 0) for t, x in zip(self._inputs, whole, strict=True)]
+        if self._runs(module, sample, None):
+            return "It takes one sample, and no sequence: that is the step. Type: " + typed(
+                "step=lambda model, x, state: model(x, state)", "--step forward"
+            )
+        return f"The recording as it is, {shapes}, fails as well: pass an example as the forward takes it"
+
+    def _runs(self, module: nn.Module, inputs: Sequence[torch.Tensor], spans: torch.Tensor | None) -> bool:
+        try:
+            with torch.no_grad():
+                self.result(module, inputs, spans)
+        except Exception:  # the user's own code
+            return False
+        return True
+
+    def _ones(self, steps: int) -> torch.Tensor:
+        return torch.ones(steps).unsqueeze(1 - self.axis)
 
     def on(self, module: nn.Module, samples: Mapping[str, Array]) -> Any:
         """What a module returns for one row of a few samples, (steps, ...) each, one timespan apart."""
         inputs = [self._sequence(t, samples[t.name]) for t in self._inputs]
-        spans = torch.ones(len(samples[self._inputs[0].name])).unsqueeze(1 - self.axis)
+        spans = self._ones(len(samples[self._inputs[0].name]))
         with torch.no_grad():
             try:
                 return self._tried(module, inputs, spans if self._needs_time else None)

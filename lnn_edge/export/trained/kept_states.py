@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -16,10 +16,27 @@ from ..cores.maths import CoreMaths
 from ..cores.timespans import check_timespans
 from .patching import After, CorePatcher, Part, States, one_span_per_row, opaque
 
-__all__ = ["KeptStates", "RunCore", "changed_on_the_way", "changing_start"]
+__all__ = [
+    "Call",
+    "KeptStates",
+    "RunCore",
+    "changed_in_the_loop",
+    "changed_on_the_way",
+    "changing_start",
+    "spans_of_a_length",
+]
 
 # Runs a core on one sample (rows, features) with a timespan (rows, 1) or that of the step: its output and new states.
 RunCore = Callable[[Part, torch.Tensor, torch.Tensor | None], tuple[torch.Tensor, States]]
+
+
+class Call(NamedTuple):
+    """One call of a core: states before, timespans and states after; `None` for what it was not given."""
+
+    core: str
+    before: States | None
+    timespans: torch.Tensor | None
+    after: States
 
 
 class KeptStates:
@@ -91,15 +108,15 @@ class KeptStates:
 
         return self.patcher.patched(forward)
 
-    def memoryless(self, inputs: list[torch.Tensor]) -> AbstractContextManager[After]:
+    def memoryless(self, inputs: dict[str, list[torch.Tensor]]) -> AbstractContextManager[After]:
         """Sequences run; in place of each core is what depends on each sample and its timespan alone.
 
         Args:
-            inputs: Gets what each core is given.
+            inputs: Gets what each core is given in each call, by its name.
         """
 
         def forward(part: Part, _seen: States | None, x: Any, _hx: Any, timespans: Any) -> tuple[Any, States]:
-            inputs.append(x.detach())
+            inputs.setdefault(part.name, []).append(x.detach())
             batched, draws = part.batched(x), torch.Generator().manual_seed(part.index)
             y = torch.tanh(x @ torch.randn(x.shape[-1], part.maths.outputs, generator=draws))
             if timespans is not None and timespans.numel() % y[..., 0].numel() == 0:
@@ -109,6 +126,17 @@ class KeptStates:
             alone = not getattr(part.module, "return_sequences", True)
             result = (last if batched else last[0]) if alone else y
             return (result, self._conventions[part.index].packed(states, batched)), states
+
+        return self.patcher.patched(forward)
+
+    def watching(self, calls: list[Call]) -> AbstractContextManager[After]:
+        """Sequences run as always; `calls` gets what each call of a core was given and gave."""
+
+        def forward(part: Part, _seen: States | None, x: Any, hx: Any, timespans: Any) -> tuple[Any, States]:
+            y, state = self._conventions[part.index].call(x, hx, timespans)
+            given = None if hx is None else _first_rows(part, hx, part.batched(x))
+            calls.append(Call(part.name, given, timespans, _first_rows(part, state, part.batched(x))))
+            return (y, state), pytree.tree_leaves(state)
 
         return self.patcher.patched(forward)
 
@@ -167,6 +195,13 @@ def _spans(part: Part, own: torch.Tensor | None, spans: torch.Tensor | None) -> 
 
 def _check_step(part: Part, seen: States | None, x: torch.Tensor) -> None:
     part.check_once(seen)
+    rows = len(part.sample(x))
+    if rows > 1:
+        raise ValueError(
+            f"the forward gives the core '{part.name}' {rows} rows for one: it folds channels into the rows, and each "
+            "has a state of its own. Call the core for each, with a state for each call: step=function, called as "
+            "step(model, x, state) -> (output, state) (--step NAME), with a tuple of states"
+        )
     length = part.length(x)
     if length != 1:
         raise ValueError(
@@ -190,7 +225,9 @@ def changing_start(name: str) -> str:
     return (
         f"the forward starts the core '{name}' from a state that differs from call to call: it is random, or computed "
         "from the samples or from a constant input. A stream starts every sequence from one state: pass zeros or a "
-        "parameter, and what is constant beside each sample, torch.cat([x, goal.unsqueeze(1).expand(-1, T, -1)], -1)"
+        "parameter, and what is constant beside each sample, torch.cat([x, goal.unsqueeze(1).expand(-1, T, -1)], -1); "
+        "or let one turn of the loop begin, step=function (--step NAME), with a number in its state that is 0 at first "
+        "and 1 ever after: h = torch.where(began > 0, h, begin)"
     )
 
 
@@ -205,3 +242,24 @@ def changed_on_the_way(argument: str, axis: int) -> str:
         f"forward that takes no `{argument}` and returns the outputs alone, or hand on the states of all cores as they "
         "are"
     )
+
+
+def changed_in_the_loop(core: str) -> str:
+    """What is wrong with a forward that loops over samples and changes the state of a core between them."""
+    return (
+        f"its loop over samples does not hand the state of the core '{core}' on as it is: it resets, masks or scales "
+        "it, or begins anew. Say what one turn of that loop is: step=function, called as step(model, x, state) -> "
+        "(output, state) (--step NAME)"
+    )
+
+
+def spans_of_a_length(argument: str | None) -> str:
+    """What is wrong with timespans that are made of the number of samples, 1/T; `argument` is that of time."""
+    how = (
+        f"say what they are for the recordings of the training, as `{argument}` then gets it: timespan=1 / 24 "
+        "(--timespan 0.0417) where those have 24 samples"
+        if argument
+        else "give the forward an argument `timespans`, pass it on to the cores, and say what it was in training: "
+        "timespan=1 / 24 (--timespan 0.0417) where recordings have 24 samples"
+    )
+    return f"the forward makes timespans of the number of samples in a call, and a stream has no end: {how}"

@@ -9,6 +9,7 @@ passes; and when the step is traced they become one opaque operation, in whose p
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -32,7 +33,14 @@ from ..forward.example import Example, varied
 from ..forward.forward import Forward, Known, Leaf, leaf_from_shapes, leaf_name, raw_outputs
 from ..trace.trace import decides, takes_out
 from .closed_loop import closed_loop
-from .kept_states import KeptStates, changed_on_the_way, changing_start
+from .kept_states import (
+    Call,
+    KeptStates,
+    changed_in_the_loop,
+    changed_on_the_way,
+    changing_start,
+    spans_of_a_length,
+)
 from .look_back.kept import LookBack, possible_starts
 from .look_back.sight import Looking
 from .patching import After, States
@@ -46,6 +54,8 @@ __all__ = ["TrainedNetwork", "TurnedError"]
 
 
 _CALLS = 48  # of a forward that keeps state in attributes, sample by sample
+_FEW, _MORE = 3, 6  # samples of two calls that tell what is made of their number
+_LOOPED = 48  # samples of a recording, over which a forward that loops shows what it does to states
 _HANDED_ON = 8  # samples over which a state that is not handed on as it is shows
 
 
@@ -118,6 +128,8 @@ class TrainedNetwork:
         if self._forward.checks.number:
             return takes_out(self._forward.checks.number)
         try:
+            if told := self._watched():
+                return told
             sight = self._looking.sight()
             pooled = any(leaf.time_axis is None for leaf in self._leaves)
             return (
@@ -127,6 +139,30 @@ class TrainedNetwork:
             )
         except Exception:  # the user's own code, called on other samples and lengths than it is made for
             return NOT_CAUSAL
+
+    def _watched(self) -> str:
+        """What its cores are given that no step of theirs can: states changed in a loop, timespans made of a length."""
+        recorded = self._calls_of({name: own[:_LOOPED, 0] for name, own in self._recording.items()})
+        for core in self._layers:
+            own = [call for call in recorded if call.core == core]
+            if len(own) > 1 and not all(_same_states(a.after, b.before) for a, b in itertools.pairwise(own)):
+                return changed_in_the_loop(core)
+        few, many = self._calls_of(self._repeated(_FEW)), self._calls_of(self._repeated(_MORE))
+        second = [_second(call.timespans, length) for call, length in ((few[0], _FEW), (many[0], _MORE))]
+        if second[0] is not None and second[1] is not None and not torch.equal(second[0], second[1]):
+            return spans_of_a_length(self._forward.time_argument)
+        return ""
+
+    def _repeated(self, length: int) -> dict[str, Array]:
+        """So many samples, all of them the first."""
+        return {name: np.repeat(own[:1, 0], length, axis=0) for name, own in self._recording.items()}
+
+    def _calls_of(self, rows: Mapping[str, Array]) -> list[Call]:
+        """The calls of the cores in one call of the forward on these samples."""
+        calls: list[Call] = []
+        with self._kept.watching(calls):
+            self._forward.on(self._module, rows)
+        return calls
 
     def program(self, time: Time) -> StepProgram:
         """See `Steppable.program`."""
@@ -270,7 +306,8 @@ class TrainedNetwork:
         except Exception:  # the user's own code: what it returns is no state that it takes
             return
         if not _close(by_author, self._stepped_with_states(samples)):
-            raise ValueError(changed_on_the_way(str(self._forward.state_argument), self._forward.axis))
+            argument = str(self._forward.state_argument)
+            raise ValueError(self._watched() or changed_on_the_way(argument, self._forward.axis))
 
     def _stepped_with_states(self, samples: Sequence[Mapping[str, Array]]) -> list[list[torch.Tensor]]:
         """Outputs of samples, one per call, with the states of the cores kept for them."""
@@ -338,6 +375,17 @@ class TrainedNetwork:
         return leaves
 
 
+def _same_states(one: States, other: States | None) -> bool:
+    return other is not None and all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def _second(spans: torch.Tensor | None, length: int) -> torch.Tensor | None:
+    """The timespans of the second sample of one row; `None` where there are none for each."""
+    if spans is None or spans.numel() % length:
+        return None
+    return spans.reshape(length, -1)[1]
+
+
 def _rows(states: Sequence[torch.Tensor]) -> set[int]:
     """How many rows the cores were given, by their states."""
     return {len(state) if state.dim() == 2 else 1 for state in states}
@@ -349,8 +397,16 @@ def _check_output(name: str, leaf: torch.Tensor) -> None:
         raise TypeError(
             f"output '{name}' is {kind}, expected dense real numbers: return torch.view_as_real(y), or y.to_dense()"
         )
+    if leaf.dtype in (torch.bfloat16, torch.float16):
+        raise TypeError(
+            f"output '{name}' is {leaf.dtype}, which the forward computes in by itself, as under an autocast: export "
+            "computes in float32. Put the autocast around the calls in training, and not into the forward"
+        )
     if not leaf.numel():
-        raise ValueError(f"output '{name}' has shape {list(leaf.shape)}: it holds no number; leave it out")
+        raise ValueError(
+            f"output '{name}' has shape {list(leaf.shape)} for few samples: it holds no number. Leave it out, or "
+            "return the output of each sample, also of those of a burn-in"
+        )
 
 
 def _close(one: Sequence[Sequence[torch.Tensor]], other: Sequence[Sequence[torch.Tensor]]) -> bool:

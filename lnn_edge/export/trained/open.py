@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from ...arrays import Array
@@ -131,6 +132,13 @@ def _checked(module: object) -> nn.Module:
     lazy = [name for name, p in module.named_parameters() if isinstance(p, nn.parameter.UninitializedParameter)]
     if lazy:
         raise ValueError(f"the model has parameters without a shape yet ({lazy[0]}); call it once on a sample first")
+    scripted = [name for name, part in module.named_modules() if isinstance(part, torch.jit.ScriptModule)]
+    if scripted:
+        where = f"its part '{scripted[0]}'" if scripted[0] else "it"
+        raise TypeError(
+            f"{where} is TorchScript, which hides what it computes: build the model from its Python classes, and load "
+            "the weights into that, model.load_state_dict(scripted.state_dict())"
+        )
     return module
 
 

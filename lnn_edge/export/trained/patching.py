@@ -63,7 +63,9 @@ class Part:
         """Refuse a forward that calls it again: `seen` are its new states, if it was called before."""
         if seen is not None:
             raise ValueError(
-                f"the forward calls the core '{self.name}' more than once per sample, so it has no single state"
+                f"the forward calls the core '{self.name}' more than once per sample, so it has no single state. Keep "
+                "one for each call: step=function, called as step(model, x, state) -> (output, state) (--step NAME), "
+                "with a state that is a tuple of as many, (batch, units) each"
             )
 
     def lengthened(self, y: torch.Tensor, length: int, batched: bool) -> torch.Tensor:

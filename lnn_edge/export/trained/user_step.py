@@ -26,8 +26,9 @@ from ..cores.find import ReadCore, find_parts, is_cell
 from ..cores.liquid import is_core
 from ..cores.timespans import timespans_from_dt
 from ..cores.wrappers import unwrap_parts
+from ..forward.attributes import CallAttributes
 from ..forward.checks import find_checks
-from ..forward.example import Example, varied
+from ..forward.example import Example, ForwardError, varied
 from ..forward.forward import STATE_NAMES, Forward, Known, Leaf, leaf_from_shapes, needed_arguments, raw_outputs
 from ..trace.trace import raised_by_us, users_line
 from .closed_loop import closed_loop
@@ -197,6 +198,15 @@ class TrainedStep:
             timed=self._step.takes_time,
         )
 
+    def _put_back_attributes(self, forward: Forward, few: Mapping[str, Array]) -> None:
+        """Let every call of a forward that keeps state in attributes begin a sequence, as the step does."""
+        try:
+            attributes = CallAttributes(self._module, lambda: forward.on(self._module, few))
+        except ForwardError:  # which the call behind this one tells
+            return
+        if attributes.names:
+            forward.before_each_call = attributes.put_back
+
     def _forward_leaves(self, forward: Forward, few: Mapping[str, Array]) -> list[Leaf]:
         """Where the outputs of the step are in what the forward returns for a sequence: they come first."""
 
@@ -206,6 +216,7 @@ class TrainedStep:
             )
 
         three_samples = {name: np.resize(v, (3, *v.shape[1:])) for name, v in few.items()}
+        self._put_back_attributes(forward, three_samples)
         forward.checks = find_checks(
             lambda factor: forward.on(
                 self._module, {t.name: varied(three_samples[t.name], factor, t.center) for t in self.inputs}
@@ -220,6 +231,9 @@ class TrainedStep:
                 for k, own in enumerate(self._leaves)
             ]
         except Exception as error:
+            if _takes_one_sample(forward, self._module, self._given({n: v[:1] for n, v in few.items()})):
+                self._forward = None
+                return []
             raise ValueError(
                 "the model's own forward, which the step is compared with, cannot be called on sequences, (batch, "
                 f"time, ...): {type(error).__name__}: {error}. {_HIDE}"
@@ -231,6 +245,18 @@ class TrainedStep:
                     f"where the step gives '{own.name}' as {list(own.shape)}. {_HIDE}"
                 )
         return leaves
+
+
+def _takes_one_sample(forward: Forward, module: nn.Module, sample: Sequence[torch.Tensor]) -> bool:
+    """Whether a forward that fails on a sequence takes one sample, with or without an axis of time: it is no loop."""
+    for given in (sample, [x.unsqueeze(1) for x in sample]):
+        try:
+            with torch.no_grad():
+                forward.result(copied_module(module), given, None)
+        except Exception:  # the user's own code
+            continue
+        return True
+    return False
 
 
 def _span(samples: Excitation, time: Time, k: int, rows: slice) -> torch.Tensor:

@@ -56,7 +56,8 @@ class Sight:
                 "left, functional.pad(x, (n, 0)) along time before a convolution with padding=0, and train it so"
             )
         if self.pools:
-            return f"{_POOLS} {chosen('readout', 'mean')}, or compute it from the stream"
+            kept = "Or keep what it needs, a maximum or a sum and a count, in the state"
+            return f"{_POOLS} {chosen('readout', 'mean')}. {kept}: {step_advice()}"
         if self.back is None:
             return f"{_PAST} {step_advice()}"
         if self.counts:
@@ -206,12 +207,12 @@ class Looking:
 
     def _values(self, samples: Mapping[str, Array]) -> tuple[list[Array], list[Array]]:
         """Of outputs and of the inputs of cores, (T or 1, width) each."""
-        inputs: list[torch.Tensor] = []
+        inputs: dict[str, list[torch.Tensor]] = {}
         with self._kept.memoryless(inputs):
             leaves = pytree.tree_leaves(self._called(samples))
         outputs = [leaf.by_step(leaves[leaf.index]) for leaf in self._leaves]
         return [own.reshape(len(own), -1) for own in outputs], [
-            own.reshape(-1, own.shape[-1]).numpy() for own in inputs
+            own.reshape(-1, own.shape[-1]).numpy() for calls in inputs.values() for own in _joined(calls)
         ]
 
     def _samples(self, length: int) -> dict[str, Array]:
@@ -230,6 +231,12 @@ class Looking:
                 own = folded(own, rows) if self._inside else own
             samples[tensor.name] = own
         return samples
+
+
+def _joined(calls: list[torch.Tensor]) -> list[torch.Tensor]:
+    """What a core is given, as one sequence where the forward loops over its samples by itself."""
+    looped = len(calls) > 1 and all(own.numel() == own.shape[-1] for own in calls)
+    return [torch.cat([own.reshape(1, -1) for own in calls])] if looped else calls
 
 
 def _another(tensor: Tensor, values: Array, recorded: Array) -> Array:
