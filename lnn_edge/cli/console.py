@@ -187,15 +187,17 @@ def output_file(path: str) -> Iterator[IO[str]]:
         yield file
 
 
-def grid(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> str:
-    """Lay out a table as plain text; the first column is left-aligned, the others right-aligned."""
+def grid(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None, left: Sequence[int] = (0,)
+) -> str:
+    """Lay out a table as plain text; the columns named in `left` hold words and are left-aligned, the others right."""
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title, box=SIMPLE, title_justify="left", pad_edge=False)
     for k, header in enumerate(headers):
-        table.add_column(header, justify="left" if k == 0 else "right", overflow="fold")
+        table.add_column(header, justify="left" if k in left else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
     console = Console(width=_WIDTH, no_color=True, highlight=False, markup=False)

@@ -1,8 +1,9 @@
-"""Text of a proof: the verdict, a table of one row per tensor, the samples; and on demand JSON and a picture."""
+"""Text of a proof: the verdict, a row per tensor, the samples and a legend; on demand all of it, JSON, a picture."""
 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ _HEADERS = ("max abs", "rel", "ULP", "p50", "p99", "growth", "allowed", "over at
 
 def add_proof_arguments(parser: argparse.ArgumentParser) -> None:
     """Add `--verbose` and `--plot`."""
-    parser.add_argument("--verbose", action="store_true", help="print every comparison, not only the worst per tensor")
+    parser.add_argument("--verbose", action="store_true", help="print every comparison too, with quantiles and growth")
     parser.add_argument(
         "--plot", metavar="FILE", help="draw the error over time: .svg, .png or .pdf (needs the extra `plot`)"
     )
@@ -77,10 +78,9 @@ def _save(report: ExportReport, view: ProofView) -> None:
 
 
 def proof_text(report: ExportReport, verbose: bool) -> str:
-    """The verdict in a line, then the tables."""
-    parts = [_verdict(report), _all_rows(report) if verbose else _tensor_rows(report)]
-    if not verbose:
-        parts.append(_compared(report))
+    """The verdict in a line, then a row per tensor with a legend; `verbose`: and every comparison."""
+    parts = [_verdict(report), _tensor_rows(report), _legend(report)]
+    parts.append(_all_rows(report) if verbose else "quantiles, growth and every comparison: --verbose")
     parts.append(_samples(report, verbose))
     if report.distinct is not None:
         parts.append(str(report.distinct))
@@ -128,17 +128,59 @@ def _steps(report: ExportReport, reference: str) -> int:
 
 def _tensor_rows(report: ExportReport) -> str:
     """One row per tensor: where a backend comes nearest to what is allowed, or the comparison that failed."""
+    backends = _backends(report)
+    rows = []
+    for tensor in report.tensors:
+        worst = _worst(report, tensor)
+        where = f"{worst.segment} samples"
+        if not worst.passed:
+            where = f"{worst.against}, {where}"
+        elif {worst.subject} != backends:
+            where = f"{where}, {worst.subject}"
+        rows.append((tensor, f"{worst.max_abs:.1e}", f"{worst.limit:.1e}", _margin(worst), where))
+    return grid(("tensor", "largest error", "allowed", "", "where"), rows, left=(0, 4))
+
+
+def _backends(report: ExportReport) -> set[str]:
     from ..verify.comparison import TORCH
 
-    backends = {curve.subject for curve in report.timeline.curves} - {TORCH}
-    rows = []
-    for tensor in dict.fromkeys(c.tensor for c in report.comparisons):
-        judged = [c for c in report.comparisons if c.tensor == tensor]
-        mine = [c for c in judged if not c.passed] or [c for c in judged if c.reference == TORCH]
-        worst = max((c for c in mine if c.subject in backends or not c.passed), key=lambda c: c.max_abs / c.limit)
-        place = worst.segment if {worst.subject} == backends else f"{worst.segment}, {worst.subject}"
-        rows.append((tensor, place, *_figures(worst)))
-    return grid(("tensor", "worst on", *_HEADERS), rows)
+    return {curve.subject for curve in report.timeline.curves} - {TORCH}
+
+
+def _worst(report: ExportReport, tensor: str) -> Comparison:
+    """Of what failed; else of the backends beside torch, and beside float64 where torch was not stepped."""
+    from ..verify.comparison import TORCH
+
+    judged = [c for c in report.comparisons if c.tensor == tensor]
+    failed = [c for c in judged if not c.passed]
+    own = [c for c in judged if c.subject in _backends(report)]
+    by_torch = {c.segment for c in own if c.reference == TORCH}
+    usual = [c for c in own if c.reference == TORCH or c.segment not in by_torch]
+    return max(failed or usual, key=lambda c: c.max_abs / c.limit)
+
+
+def _margin(c: Comparison) -> str:
+    """How far an error is from what is allowed, in words."""
+    if c.max_abs == 0.0:
+        return "no error"
+    ratio, side = (c.limit / c.max_abs, "below") if c.passed else (c.max_abs / c.limit, "above")
+    if not math.isfinite(ratio):
+        return f"not finite, from step {c.first_over}"
+    times = f"{ratio:.1f}" if ratio < 10 else f"{float(f'{ratio:.2g}'):,.0f}" if ratio < 1e6 else f"{ratio:.0e}"
+    return f"{times} times {side}" + ("" if c.passed else f", from step {c.first_over}")
+
+
+def _legend(report: ExportReport) -> str:
+    """What the words of the table mean."""
+    from ..verify.comparison import EXACT, TORCH, tolerance_of
+
+    judges = {_worst(report, tensor).reference for tensor in report.tensors}
+    beside = f"of the bundle beside {TORCH}" + (f", or {EXACT} where torch is not known" if judges - {TORCH} else "")
+    what = beside if report.passed else "of the comparison named under `where`"
+    size = f"{tolerance_of(report.precision):.0e} of the tensor's size".replace("e-0", "e-")
+    if report.precision == "float32":
+        size += ", at least of 1; more only where torch rounds as coarsely"
+    return f"largest error: {what}, at any step\nallowed: {size}"
 
 
 def _all_rows(report: ExportReport) -> str:
@@ -169,15 +211,6 @@ def _figures(c: Comparison) -> tuple[str, ...]:
         "-" if c.first_over is None else f"step {c.first_over}",
         f"{c.own:.1e}" if c.own else "-",
     )
-
-
-def _compared(report: ExportReport) -> str:
-    """What was compared with what, over how many steps, and the largest error."""
-    steps: dict[str, dict[str, int]] = {}
-    for c in report.comparisons:
-        steps.setdefault(c.against, {})[c.segment] = c.steps
-    rows = [(name, f"{sum(steps[name].values()):,}", f"{error:.1e}") for name, error in report.errors().items()]
-    return grid(("compared", "steps", "largest error"), rows)
 
 
 def _samples(report: ExportReport, verbose: bool) -> str:

@@ -9,12 +9,15 @@ import numpy as np
 
 from ..arrays import Array
 from ..bundle.directory import Bundle
+from ..bundle.manifest import Manifest
 from ..verify.comparison import EXACT, TORCH, Comparison, compare, largest_error, tolerance_of, versus
-from ..verify.report import Curve, ExportReport, Segment, Timeline
+from ..verify.report import Curve, ExportReport, Segment, Signal, Timeline
 from ..verify.samples import Distinct
 from .model import Model
 
 __all__ = ["compare_results", "report_from_proof"]
+
+_COLUMNS = 3  # of an output that are drawn: more than these nobody tells apart
 
 
 def compare_results(
@@ -67,6 +70,7 @@ def report_from_proof(
     regimes: Mapping[str, str],
     started: float,
     distinct: Distinct | None = None,
+    results: Mapping[str, Mapping[str, Array]] | None = None,
 ) -> ExportReport:
     """Put together what a proof found.
 
@@ -81,7 +85,9 @@ def report_from_proof(
         regimes: How the dt of each segment was chosen, by its name.
         started: When the work began, by `time.monotonic`.
         distinct: How many samples differ, if they come over and over.
+        results: What each gave, torch float32 and the backends, per output (steps, *shape).
     """
+    places = {name: k for k, name in enumerate(bundle.manifest.results())}
     return ExportReport(
         path=bundle.path,
         backends=tuple(model.description for model in models),
@@ -93,12 +99,27 @@ def report_from_proof(
         parameters=bundle.manifest.graph.parameters,
         seconds=monotonic() - started,
         timeline=Timeline(
-            curves=tuple(curves),
+            curves=tuple(sorted(curves, key=lambda curve: places.get(curve.tensor, len(places)))),
             reset=reset,
             dt_s=None if dt_s is None else dt_s.reshape(len(reset), -1)[:, 0],
             period_s=bundle.manifest.time.period_s,
+            signals=_signals(bundle.manifest, results or {}),
         ),
         distinct=distinct,
+    )
+
+
+def _signals(manifest: Manifest, results: Mapping[str, Mapping[str, Array]]) -> tuple[Signal, ...]:
+    """The first columns of the first output, of its first row."""
+    tensor = manifest.outputs[0]
+    size = int(np.prod(tensor.shape[1:]))
+    names = [f.name for f in tensor.features] or [
+        tensor.name if size == 1 else f"{tensor.name} {k}" for k in range(size)
+    ]
+    return tuple(
+        Signal(column, subject, np.asarray(given[tensor.name], np.float32).reshape(len(given[tensor.name]), -1)[:, k])
+        for k, column in enumerate(names[:_COLUMNS])
+        for subject, given in results.items()
     )
 
 

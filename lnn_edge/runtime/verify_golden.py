@@ -90,10 +90,12 @@ def verify_golden(
     else:
         run = _GoingOn(golden, bundle, bundle.step, total, progress)
     comparisons, curves = _program_of(bundle, golden), run.curves()
+    each = {TORCH: {name: value[:once] for name, value in golden.float32.items()}}
     for model in models:
         results = replay_golden(model, run.samples, replay_progress(progress, model, total), run.order)
         comparisons += run.compare(model, results) + compare_readouts(model, golden, bundle.step)
         curves += curves_from_results(model.backend, results, run.samples.float64)
+        each[model.backend] = results
     return report_from_proof(
         bundle,
         models,
@@ -105,6 +107,7 @@ def verify_golden(
         regimes=DT_REGIMES | dict.fromkeys(("golden", "repeated"), "as in the proof of the export"),
         started=started,
         distinct=run.distinct(),
+        results=each,
     )
 
 

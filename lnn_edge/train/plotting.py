@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_losses", "plot_synapses"]
 
 _TRAINING, _VALIDATION, _EXCITING, _INHIBITING, _NEUTRAL = "black", "#0072b2", "#009e73", "#d55e00", "#0072b2"
+_DECADES = 4.0  # largest loss over the smallest, from which on a logarithmic axis shows more than a plain one
 _LABELLED = 16  # neurons or inputs in a column that still have room for their names
 
 
@@ -37,19 +38,35 @@ def plot_losses(history: Sequence[Record], best: int, path: str | os.PathLike[st
     axes = figure.subplots()
     epochs = np.arange(1, len(history) + 1)
     style: dict[str, Any] = {"marker": "."} if len(history) < 3 else {}
-    axes.semilogy(epochs, [r.loss for r in history], color=_TRAINING, lw=1.2, label="training", **style)
+    axes.plot(epochs, [r.loss for r in history], color=_TRAINING, lw=1.2, label="training", **style)
     if history[0].validation_loss is not None:
         losses = [np.nan if r.validation_loss is None else r.validation_loss for r in history]
-        axes.semilogy(epochs, losses, color=_VALIDATION, lw=1.2, ls="--", label="validation", **style)
+        axes.plot(epochs, losses, color=_VALIDATION, lw=1.2, ls="--", label="validation", **style)
     axes.axvline(best, color="#808080", lw=0.8, ls=":")
     axes.plot([best], [history[best - 1].watched], "o", color="#d55e00", ms=5, label=f"kept, epoch {best}")
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel("loss")
-    axes.grid(visible=True, which="both", color="#e8e8e8", lw=0.6)
+    _scale_losses(axes, [r.loss for r in history] + [r.validation_loss or np.nan for r in history])
+    axes.grid(visible=True, color="#e8e8e8", lw=0.6)
     axes.set_axisbelow(True)
-    axes.legend(frameon=False)
+    axes.set_title("loss by epoch", fontsize=11, loc="left")
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False, borderaxespad=0.2)
     return _saved(figure, path)
+
+
+def _scale_losses(axes: Axes, losses: Sequence[float]) -> None:
+    """By decades where the losses span some, with ticks that read as numbers: 0.5, 0.2, 0.1."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    known = np.array([loss for loss in losses if np.isfinite(loss)])
+    if len(known) == 0 or known.min() <= 0 or known.max() < _DECADES * known.min():
+        return
+    axes.set_yscale("log")
+    subs = (1.0, 2.0, 5.0) if known.max() < 1e3 * known.min() else (1.0,)
+    axes.yaxis.set_major_locator(LogLocator(subs=subs))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def plot_synapses(

@@ -1,9 +1,10 @@
-"""The picture of a proof: error over time, the bundle's and torch float32's own, under what is allowed."""
+"""The picture of a proof: the signals, torch's and the stream's, and their error over time under what is allowed."""
 
 from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +19,21 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from .comparison import Comparison
     from .report import Curve, ExportReport, Segment
 
 __all__ = ["check_plot", "plot_report", "rendered"]
 
 
+_PATH = re.compile(rb' d="[^"]*"')
+_DIGITS = re.compile(rb"(\.\d)\d+")  # a tenth of a point is finer than the lines are wide
 _SUFFIXES = (".svg", ".png", ".pdf")
 _PANELS = 6  # tensors; more do not fit on a page
-_POINTS = 1200  # along the axis, about two per pixel of the printed width; longer runs show the largest error per bin
+_POINTS = 600  # along the axis, about one per two pixels; longer runs show the largest error per bin
+_ALL_POINTS = 1500  # of the panels together, so that no picture of many tensors is large
+_SIGNAL_STEPS = 160  # of the signals: enough to see their shape, few enough to see two lines beside one another
+_DPI = 100
+_COLORS = 64  # of a .png: what is drawn has ten, and their edges
 _FLOOR = 1e-12  # where no error at all is drawn: below the float64 reference's own rounding
 # Of backends: told apart without colour too.
 _STYLES = (
@@ -35,6 +43,18 @@ _STYLES = (
     ("#009e73", ":"),
 )
 _OWN_COLOR, _EDGE_COLOR = "#b8b8b8", "#808080"
+_SIGNAL_COLORS = ("#56b4e9", "#e69f00", "#009e73")  # of columns, torch's below the thin black line of the stream
+_MEANINGS = {
+    "recorded": "recorded: your example",
+    "windows": "windows: each from a reset",
+    "random": "random: anywhere in the range of each input",
+    "constant": "constant: held, so that states settle",
+    "step": "step: jumps from value to value",
+    "extreme": "extreme: ten times the range",
+    "golden": "golden: samples and results that the bundle ships",
+    "repeated": "repeated: the golden samples again",
+    "single steps": "single steps: each from a state that is known exactly",
+}
 
 
 def check_plot(path: str | os.PathLike[str]) -> None:
@@ -70,23 +90,41 @@ def rendered(figure: Figure, form: str) -> bytes:
     """The figure as a file; the same report gives the same bytes."""
     import matplotlib
 
+    form = form.lower()
     undated: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "lnn-edge", "svg.fonttype": "none"}):
-        figure.savefig(buffer, format=form, dpi=120, metadata=undated[form])
-    return buffer.getvalue()
+        figure.savefig(buffer, format=form, dpi=_DPI, metadata=undated[form])
+    if form == "svg":
+        return _PATH.sub(lambda path: _DIGITS.sub(rb"\1", path[0]).replace(b" \nL ", b" "), buffer.getvalue())
+    return _few_colors(buffer) if form == "png" else buffer.getvalue()
+
+
+def _few_colors(picture: io.BytesIO) -> bytes:
+    """A .png with a palette, a third as large."""
+    from PIL import Image
+
+    smaller = io.BytesIO()
+    with Image.open(picture) as image:
+        image.convert("RGB").quantize(_COLORS, dither=Image.Dither.NONE).save(smaller, "png", optimize=True)
+    return smaller.getvalue()
 
 
 def _drawn(report: ExportReport) -> Figure:
     from matplotlib.figure import Figure
 
-    tensors = _shown(report)
-    dt_s = report.timeline.dt_s
-    heights = [1.0] * len(tensors) + ([0.6] if dt_s is not None else [])
-    figure = Figure(figsize=(10.0, 1.3 + 2.0 * sum(heights)), layout="constrained")
-    axes = list(
-        figure.subplots(len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
-    )
+    tensors, dt_s = _shown(report), report.timeline.dt_s
+    above = [1.3] if report.timeline.signals else []
+    heights = [*above, *[1.0] * len(tensors), *([0.6] if dt_s is not None else [])]
+    figure = Figure(figsize=(10.0, 1.6 + 1.9 * sum(heights)), layout="constrained")
+    grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
+    if above:
+        _draw_signals(figure.add_subplot(grid[0]), report)
+    axes = [figure.add_subplot(grid[k]) for k in range(len(above), len(heights))]
+    for panel in axes[1:]:
+        panel.sharex(axes[0])
+    for panel in axes[:-1]:
+        panel.tick_params(labelbottom=False)
     for panel, tensor in zip(axes, tensors, strict=False):
         _draw_tensor(panel, report, tensor)
     if dt_s is not None:
@@ -102,12 +140,59 @@ def _drawn(report: ExportReport) -> Figure:
     return figure
 
 
+def _draw_signals(panel: Axes, report: ExportReport) -> None:
+    """Torch's columns and, over them, the stream's: the beginning, or where they part."""
+    signals = report.timeline.signals
+    start, stop, where = _signal_part(report)
+    columns = list(dict.fromkeys(signal.column for signal in signals))
+    lines = iter(_STYLES * len(signals))
+    styles = {subject: next(lines)[1] for subject in dict.fromkeys(s.subject for s in signals) if subject != TORCH}
+    for signal in signals:
+        steps = np.arange(start, min(stop, len(signal.values)))
+        values = signal.values[start:stop]
+        if signal.subject == TORCH:
+            color = _SIGNAL_COLORS[columns.index(signal.column)]
+            panel.plot(steps, values, color=color, linewidth=4.0, alpha=0.6, label=f"{signal.column}, {TORCH}")
+        else:
+            label = f"the stream on {signal.subject}" if signal.column == columns[0] else ""
+            panel.plot(steps, values, styles[signal.subject], color="black", linewidth=0.9, label=label)
+    panel.set_xlim(start, stop)
+    panel.tick_params(labelsize=8)
+    panel.set_ylabel("value", fontsize=9)
+    panel.set_xlabel("step", fontsize=9)
+    panel.grid(axis="y", color="#e4e4e4", linewidth=0.6)
+    panel.set_axisbelow(True)
+    panel.set_title(f"the first output, {where}", fontsize=9, loc="left")
+    named = sorted(zip(*panel.get_legend_handles_labels(), strict=True), key=lambda pair: TORCH not in pair[1])
+    panel.legend(
+        *zip(*named, strict=True),
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.0),
+        ncols=4,
+        frameon=False,
+        fontsize=8,
+        borderaxespad=0.2,
+    )
+
+
+def _signal_part(report: ExportReport) -> tuple[int, int, str]:
+    """First and last step of the signals that are drawn, and what is to be seen there."""
+    over = _failures(report, {signal.subject for signal in report.timeline.signals})
+    first = min((step for step, _ in over), default=None)
+    start = 0 if first is None else max(0, first - _SIGNAL_STEPS // 4)
+    segment = next(s for s in report.segments if s.start + s.steps > start)
+    stop = min(start + _SIGNAL_STEPS, report.steps if first is not None else segment.start + segment.steps)
+    where = "around the first step over what is allowed" if first is not None else f"at the first of the {segment.name}"
+    return start, stop, f"{where} samples" if first is None else where
+
+
 def _shown(report: ExportReport) -> list[str]:
-    """The tensors to draw, in the bundle's order: all, or the ones nearest to their limits."""
-    tensors = list(dict.fromkeys(curve.tensor for curve in report.timeline.curves))
+    """The tensors to draw, in the order of the table: all, or the ones nearest to their limits."""
+    drawn = {curve.tensor for curve in report.timeline.curves}
+    tensors = [name for name in report.tensors if name in drawn]
     nearness = dict.fromkeys(tensors, 0.0)
     for c in report.comparisons:
-        nearness[c.tensor] = max(nearness[c.tensor], c.max_abs / c.limit)
+        nearness[c.tensor] = max(nearness.get(c.tensor, 0.0), c.max_abs / c.limit)
     kept = sorted(tensors, key=lambda name: -nearness[name])[:_PANELS]
     return [name for name in tensors if name in kept]
 
@@ -118,11 +203,12 @@ def _titles(report: ExportReport, tensors: list[str]) -> tuple[str, str]:
     verdict = f"equal to {judge}" if report.passed else f"NOT equal to {judge}"
     total = len({curve.tensor for curve in report.timeline.curves})
     shown = "" if len(tensors) == total else f"; the {len(tensors)} of {total} tensors nearest to their limits"
-    width = _bin_width(report.steps)
+    width = _bin_width(report)
     binned = "" if width == 1 else f"; each point the largest of {width} steps"
+    drawn = f"largest difference to {EXACT} at each step{binned}{shown}, on {', '.join(report.backends)}"
     return (
         f"{report.path.name}: {verdict} over {plural(report.steps, 'closed-loop step')}",
-        f"largest absolute difference to {EXACT} at each step{binned}{shown}\non {', '.join(report.backends)}",
+        f"{drawn}\n{_meanings(report)}",
     )
 
 
@@ -132,11 +218,11 @@ def _draw_tensor(panel: Axes, report: ExportReport, tensor: str) -> None:
     for curve in curves:
         steps, error = _thinned(curve, report)
         if curve.subject == TORCH:
-            label = f"{TORCH}'s own error"
-            panel.fill_between(steps, _FLOOR, error, color=_OWN_COLOR, linewidth=0, step="post", label=label)
+            across, up = np.r_[steps[0], steps, steps[-1]], np.r_[_FLOOR, error, _FLOOR]
+            panel.fill(across, up, color=_OWN_COLOR, linewidth=0, label=f"{TORCH}'s own error")
         else:
             color, line = next(styles)
-            panel.plot(steps, error, line, color=color, linewidth=0.8, drawstyle="steps-post", label=curve.subject)
+            panel.plot(steps, error, line, color=color, linewidth=0.8, label=curve.subject)
     for k, (segment, limit) in enumerate(_limits(report, tensor)):
         ends = (segment.start, segment.start + segment.steps)
         panel.plot(ends, (limit, limit), ":", color="black", linewidth=1.6, label="" if k else "allowed")
@@ -151,14 +237,16 @@ def _draw_tensor(panel: Axes, report: ExportReport, tensor: str) -> None:
     panel.set_axisbelow(True)
 
 
-def _bin_width(steps: int) -> int:
-    return max(1, -(-steps // _POINTS))
+def _bin_width(report: ExportReport) -> int:
+    """Steps of a point."""
+    points = min(_POINTS, _ALL_POINTS // len(_shown(report)))
+    return max(1, -(-report.steps // points))
 
 
 def _thinned(curve: Curve, report: ExportReport) -> tuple[Array, Array]:
     """Where and how high to draw: the largest error of each bin, so that no peak is lost. The last edge closes it."""
     steps = len(curve.error)
-    starts = np.arange(0, steps, _bin_width(report.steps))
+    starts = np.arange(0, steps, _bin_width(report))
     worst = np.maximum.reduceat(curve.error.astype(np.float64), starts)
     _, top = _span(report, curve.tensor)
     return np.append(starts, steps), np.clip(np.append(worst, worst[-1]), _FLOOR, top)
@@ -186,15 +274,19 @@ def _limits(report: ExportReport, tensor: str) -> Iterator[tuple[Segment, float]
         yield segment, max(found)
 
 
-def _mark_failure(panel: Axes, report: ExportReport, tensor: str) -> None:
-    """Point at the first step over the limit."""
+def _failures(report: ExportReport, subjects: set[str], tensor: str | None = None) -> list[tuple[int, Comparison]]:
+    """The first step over the limit of each comparison that failed, of these subjects and perhaps of one tensor."""
     starts = {segment.name: segment.start for segment in report.segments}
-    drawn = {curve.subject for curve in report.timeline.curves}
-    over = [
+    return [
         (starts[c.segment] + c.first_over, c)
         for c in report.comparisons
-        if c.tensor == tensor and c.first_over is not None and c.subject in drawn
+        if tensor in (None, c.tensor) and c.first_over is not None and c.subject in subjects and c.segment in starts
     ]
+
+
+def _mark_failure(panel: Axes, report: ExportReport, tensor: str) -> None:
+    """Point at the first step over the limit."""
+    over = _failures(report, {curve.subject for curve in report.timeline.curves}, tensor)
     if over:
         step, first = min(over, key=lambda pair: pair[0])
         note = f"over at step {step}: {first.against}"
@@ -213,7 +305,10 @@ def _mark_failure(panel: Axes, report: ExportReport, tensor: str) -> None:
 
 
 def _draw_dt(panel: Axes, report: ExportReport, dt_s: Array) -> None:
-    panel.plot(np.arange(report.steps), dt_s, ".", color="black", markersize=1.2)
+    """The shortest and the longest of each bin, a line between them."""
+    starts = np.arange(0, report.steps, _bin_width(report))
+    ends = np.stack([np.minimum.reduceat(dt_s, starts), np.maximum.reduceat(dt_s, starts)], axis=1)
+    panel.plot(np.repeat(starts, 2), ends.ravel(), color="black", linewidth=0.6)
     panel.set_yscale("log")
     panel.set_ylabel("dt\nseconds", fontsize=9)
     panel.grid(axis="y", color="#e4e4e4", linewidth=0.6)
@@ -224,9 +319,12 @@ def _draw_boundaries(panel: Axes, report: ExportReport) -> None:
         panel.axvline(segment.start, color=_EDGE_COLOR, linewidth=0.8)
     panel.set_xlim(0, report.steps)
     panel.tick_params(labelsize=8)
+    panel.minorticks_off()
 
 
 def _label_segments(panel: Axes, report: ExportReport) -> None:
+    """The name of each segment above its part of the axis; what the names mean stands in the title."""
+    narrow = min(segment.steps for segment in report.segments) < 0.07 * report.steps
     for segment in report.segments:
         panel.annotate(
             segment.name,
@@ -234,9 +332,16 @@ def _label_segments(panel: Axes, report: ExportReport) -> None:
             xycoords=panel.get_xaxis_transform(),
             xytext=(0, 3),
             textcoords="offset points",
-            ha="center",
+            ha="left" if narrow else "center",
+            rotation=25 if narrow else 0,
             fontsize=9,
         )
+
+
+def _meanings(report: ExportReport) -> str:
+    """What the names of the segments mean, a line for three of them."""
+    known = [_MEANINGS[s.name] for s in report.segments if s.name in _MEANINGS]
+    return "\n".join("; ".join(known[k : k + 3]) for k in range(0, len(known), 3))
 
 
 def _label_time(axes: list[Axes], report: ExportReport) -> None:

@@ -17,7 +17,7 @@ from ..wording import chosen, listed, plural, typed
 from .comparison import TORCH, Comparison, errors_by_step, tolerance_of, tolerance_reason
 from .samples import Distinct
 
-__all__ = ["Curve", "ExportReport", "Segment", "Timeline", "WindowFinding", "curves_from_results"]
+__all__ = ["Curve", "ExportReport", "Segment", "Signal", "Timeline", "WindowFinding", "curves_from_results"]
 
 _NO_CHANGE = 0.01  # of an output's spread
 
@@ -59,6 +59,21 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Signal:
+    """One column of the first output over time.
+
+    Args:
+        column: Its name.
+        subject: Whose: a backend's, or torch float32's.
+        values: Of the first row of a batch, float32 (steps,).
+    """
+
+    column: str
+    subject: str
+    values: Array
+
+
+@dataclass(frozen=True)
 class Timeline:
     """The steps of a proof one after the other, for pictures; too long for JSON.
 
@@ -67,12 +82,14 @@ class Timeline:
         reset: uint8 (steps,); 1 where the state starts anew.
         dt_s: Seconds between samples, those of the first row, (steps,); `None` with fixed time.
         period_s: Nominal time between samples, seconds; `None` if unknown.
+        signals: Some columns of the first output by subject.
     """
 
     curves: tuple[Curve, ...]
     reset: Array
     dt_s: Array | None
     period_s: float | None
+    signals: tuple[Signal, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -146,6 +163,13 @@ class ExportReport:
     def passed(self) -> bool:
         """Whether every comparison is within its limit."""
         return all(c.passed for c in self.comparisons)
+
+    @property
+    def tensors(self) -> list[str]:
+        """The outputs and states that were compared, in the bundle's order."""
+        return list(
+            dict.fromkeys([curve.tensor for curve in self.timeline.curves] + [c.tensor for c in self.comparisons])
+        )
 
     @property
     def max_abs_error(self) -> float:

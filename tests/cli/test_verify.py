@@ -13,7 +13,7 @@ from old_files import FIXTURES
 
 def test_verify_replays_the_golden_sequences(call):
     bundle = FIXTURES / "bundles" / "measured.lnn"
-    code, out, _ = call("verify", bundle)
+    code, out, _ = call("verify", bundle, "--verbose")
     assert code == 0
     assert "onnxruntime vs torch float32" in out
     assert f"{bundle}: equal over 1,020 closed-loop steps on onnxruntime" in out
@@ -57,7 +57,7 @@ def test_verify_json_goes_to_standard_output_alone(call, cfc_bundle):
 
 @pytest.mark.workstation
 def test_verify_against_the_trained_model(call, work, cfc_bundle, short_commands):
-    code, out, _ = call("verify", cfc_bundle, "--against", "train.py:make_model", "--steps", 1000)
+    code, out, _ = call("verify", cfc_bundle, "--against", "train.py:make_model", "--steps", 1000, "--verbose")
     assert code == 0
     assert "torch stepped vs" in out  # what the golden replay alone cannot compare
     first, *_, last = out.splitlines()

@@ -12,6 +12,7 @@ from ncps.wirings import NCP, Random
 
 import lnn_edge
 from lnn_edge import LiquidNeuralRegressor
+from lnn_edge.train.fit.progress import Record
 
 X = np.random.default_rng(0).normal(size=(6, 12, 3)).astype(np.float32)
 Y = X[..., :1]
@@ -86,3 +87,19 @@ def test_the_epoch_that_is_marked_is_the_one_that_was_kept():
     training, validation = axes.lines[:2]
     np.testing.assert_allclose(training.get_ydata(), [record.loss for record in model.history_])
     np.testing.assert_allclose(validation.get_ydata(), [record.validation_loss for record in model.history_])
+
+
+def test_losses_have_ticks_that_read_as_numbers():
+    """And no legend over the curves; losses that hardly change are on a plain axis."""
+    model = fitted("CfC")
+    (axes,) = model.plot_loss().axes
+    axes.figure.draw_without_rendering()
+    assert axes.get_title(loc="left") == "loss by epoch"
+    assert axes.get_legend().get_window_extent().y0 >= axes.get_window_extent().y1
+    model.history_ = [Record(1.1 / epoch**2, None, 0.01) for epoch in range(1, 13)]
+    model.best_epoch_ = 12
+    (axes,) = model.plot_loss().axes
+    axes.figure.draw_without_rendering()
+    low, high = axes.get_ylim()
+    shown = [t.get_text() for t in axes.get_yticklabels() if low <= t.get_position()[1] <= high]
+    assert (axes.get_yscale(), shown) == ("log", ["0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1"])

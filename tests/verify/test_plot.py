@@ -14,11 +14,12 @@ from bundles import ROOT, chaotic_cfc, small_cfc
 from exports import quick_export
 
 from lnn_edge.cli.program import main
+from lnn_edge.cli.proof_text import proof_text
 from lnn_edge.errors import VerificationError
 from lnn_edge.runtime.verify_golden import verify_golden
 from lnn_edge.verify import plot
 from lnn_edge.verify.comparison import EXACT, TORCH, compare, versus
-from lnn_edge.verify.report import Curve, ExportReport, Segment, Timeline
+from lnn_edge.verify.report import Curve, ExportReport, Segment, Signal, Timeline
 
 
 def report_of(errors, *, steps=1000, dt_s=None, period_s=0.1) -> ExportReport:
@@ -116,8 +117,8 @@ def test_long_run_keeps_its_peaks(drawn):
     peak = int(shown.argmax())
     assert steps[peak] <= 77_777 < steps[peak + 1]
     text = drawn(report)
-    assert "each point the largest of 84 steps" in text
-    assert len(text) < 400_000
+    assert "each point the largest of 167 steps" in text
+    assert len(text) < 150_000
 
 
 def test_picture_of_an_export(tmp_path):
@@ -132,6 +133,75 @@ def test_picture_of_an_export(tmp_path):
 
     pixels = imread(io.BytesIO((tmp_path / "p.png").read_bytes()))[..., :3].mean(axis=2)
     assert 0.001 < (pixels < 0.2).mean() < 0.2
+
+
+def with_signals(report, apart=0.0):
+    """The report, with two columns of torch's and of a stream that leaves it after step 700."""
+    t = np.arange(report.steps)
+    off = np.where(t < 700, 0.0, apart)
+    signals = tuple(
+        Signal(column, subject, np.float32(np.sin(t / slow) + (subject != TORCH) * off))
+        for column, slow in (("left", 9), ("right", 30))
+        for subject in (TORCH, "some")
+    )
+    return replace(report, timeline=replace(report.timeline, signals=signals))
+
+
+def test_begins_with_the_signals(drawn):
+    text = drawn(with_signals(report_of({"output": np.full(1000, 1e-7)})))
+    for words in (
+        "the first output, at the first of the first samples",
+        ">the stream on some<",
+        ">left, torch float32<",
+    ):
+        assert words in text
+    assert text.index(">the stream on some<") < text.index("largest difference to float64 at each step")
+
+
+def test_signals_where_they_part():
+    error = np.full(1000, 1e-7)
+    error[700:] = 1e-3
+    report = with_signals(report_of({"output": error}), apart=1e-3)
+    start, stop, where = plot._signal_part(report)
+    assert start < 700 < stop
+    assert where == "around the first step over what is allowed"
+
+
+def test_signals_of_an_export_are_those_of_torch_and_of_the_stream(tmp_path):
+    report = quick_export(small_cfc(), tmp_path / "gait.lnn", outputs=["walk", "run"])
+    own = {(signal.column, signal.subject): signal.values for signal in report.timeline.signals}
+    assert set(own) == {(column, subject) for column in ("walk", "run") for subject in (TORCH, "onnxruntime")}
+    assert all(len(values) == report.steps for values in own.values())
+    for column in ("walk", "run"):
+        np.testing.assert_allclose(own[column, "onnxruntime"], own[column, TORCH], atol=report.max_abs_error)
+        assert own[column, TORCH].std() > 1e-3
+
+
+def test_says_which_segment_is_which(ltc_bundle, tmp_path):
+    verify_golden(ltc_bundle, steps=3000, progress=lambda *_: None).plot(tmp_path / "p.svg")
+    text = (tmp_path / "p.svg").read_text()
+    for words in ("golden: samples and results that the bundle ships", "random: anywhere in the range of each input"):
+        assert words in text
+
+
+def test_order_is_that_of_the_table(ltc_bundle):
+    """And of the bundle, though a file of tensors sorts its names."""
+    report = verify_golden(ltc_bundle, progress=lambda *_: None)
+    assert plot._shown(report) == report.tensors == ["output", "h_out"]
+    rows = [
+        line.split()[0] for line in proof_text(report, False).splitlines() if line.startswith((" output", " h_out"))
+    ]
+    assert rows == report.tensors
+
+
+@pytest.mark.parametrize("suffix", ["svg", "png"])
+def test_no_picture_is_large(tmp_path, suffix):
+    """Six tensors with measured time, signals that never rest, over many steps."""
+    rng = np.random.default_rng(0)
+    errors = {f"core{k}.h_out": 1e-7 * rng.lognormal(size=20_000) for k in range(6)}
+    report = with_signals(report_of(errors, steps=20_000, dt_s=10 ** rng.uniform(-3, 0, 20_000)))
+    report.plot(tmp_path / f"p.{suffix}")
+    assert (tmp_path / f"p.{suffix}").stat().st_size < 150_000
 
 
 def test_picture_of_a_failed_export(tmp_path):

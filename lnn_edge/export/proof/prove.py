@@ -60,12 +60,14 @@ def prove(
     """
     samples, float32 = truth.samples, truth.float32
     comparisons, curves = truth.comparisons(), curves_from_results(TORCH, truth.stepped, truth.float64)
+    each = {TORCH: float32}
     for model in models:
         if samples.order is not None:
             comparisons += _at_beginnings(model, truth)
         name, results = _replayed(bundle, model, samples, progress)
         comparisons += compare_results(model, results, float32, truth.float64, samples.segments, name=name)
         curves += curves_from_results(name, results, truth.float64)
+        each[name] = results
     if bundle.manifest.precision != "float32":  # onnxruntime's CPU kernels compute in float32 between their casts
         comparisons += _evaluated(bundle, truth, progress, length)
     return report_from_proof(
@@ -79,6 +81,7 @@ def prove(
         regimes=DT_REGIMES,
         started=started,
         distinct=samples.distinct(bundle.manifest.unroll),
+        results=each,
     )
 
 

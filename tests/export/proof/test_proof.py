@@ -24,7 +24,7 @@ from lnn_edge.bundle.directory import read_bundle
 from lnn_edge.bundle.golden import golden_from_bundle
 from lnn_edge.bundle.spec import Time
 from lnn_edge.cli.program import main
-from lnn_edge.cli.proof_text import proof_text
+from lnn_edge.cli.proof_text import _margin, proof_text
 from lnn_edge.errors import VerificationError
 from lnn_edge.export.proof.onnx_reference import open_evaluator
 from lnn_edge.export.proof.truth import truth_from_model
@@ -33,6 +33,7 @@ from lnn_edge.export.verify_against import verify_against
 from lnn_edge.reference.closed_loop import interpreted
 from lnn_edge.reference.interpreter import Interpreter
 from lnn_edge.runtime.verify_golden import verify_golden
+from lnn_edge.verify.comparison import compare, versus
 from lnn_edge.verify.excitation import DT_REGIMES, excite
 from lnn_edge.verify.samples import SampleRequest
 
@@ -144,11 +145,11 @@ class TestEveryBackend:
 
     def test_verify_takes_all_by_default(self, call, cfc_bundle, monkeypatch):
         put_into_the_table(monkeypatch, row(Second))
-        code, out, _ = call("verify", cfc_bundle)
+        code, out, _ = call("verify", cfc_bundle, "--verbose")
         assert code == 0
-        assert re.search(r"^ second vs torch float32 +1,0\d\d ", out, re.M)
+        assert re.search(r"^second vs torch float32, 1,0\d\d steps$", out, re.M)
         assert ", second backend" in out.splitlines()[-1]
-        assert re.search(r"^ output +golden, (onnxruntime|second) ", out, re.M)
+        assert re.search(r"^ output .* golden samples, (onnxruntime|second)$", out, re.M)
 
     def test_verify_takes_one(self, call, cfc_bundle, monkeypatch):
         put_into_the_table(monkeypatch, row(Second))
@@ -171,9 +172,11 @@ class TestEveryBackend:
 class TestLongRuns:
     def test_golden_sequences_of_an_old_bundle_again_and_again(self, call):
         """Schema 1 holds no step program that would know further samples."""
-        code, out, _ = call("verify", FIXTURES / "bundles" / "measured.lnn", "--steps", 5000)
+        code, out, _ = call("verify", FIXTURES / "bundles" / "measured.lnn", "--steps", 5000, "--verbose")
         assert code == 0
-        assert re.search(r"^ onnxruntime repeated vs its first pass +3,980 +0.0e\+00$", out, re.M)
+        assert re.search(
+            r"^onnxruntime repeated vs its first pass, 3,980 steps\n\n.*\n.*\n output +repeated +0.0e\+00", out, re.M
+        )
         assert "equal over 5,000 closed-loop steps" in out.splitlines()[-1]
 
     @pytest.mark.parametrize("unroll", [1, 3])
@@ -354,9 +357,34 @@ class TestTheReport:
         ]
         assert len(lines) < 20
 
+    def test_a_row_speaks_to_its_reader(self, exported):
+        """The error, what is allowed and how far it is from that; what only its authors read is behind --verbose."""
+        text = proof_text(exported, False)
+        assert re.search(r"^ h_out +\d\.\de-\d\d +1\.\de-05 +[\d.,]+ times below +\w+ samples$", text, re.M)
+        assert "largest error: of the bundle beside torch float32, at any step\n" in text
+        assert "allowed: 1e-5 of the tensor's size, at least of 1; more only where torch rounds as coarsely" in text
+        assert not re.search("ULP|p50|growth [^a]|over at", text)
+
+    @pytest.mark.parametrize(
+        ("error", "expected"),
+        [
+            (0.0, "no error"),
+            (1.2e-6, "8.3 times below"),
+            (1e-9, "10,000 times below"),
+            (1e-13, "1e+08 times below"),
+            (3e-4, "30 times above, from step 3"),
+            (np.inf, "not finite, from step 3"),
+        ],
+    )
+    def test_margin_in_words(self, error, expected):
+        got = np.zeros((9, 1))
+        got[3] = error
+        compared = compare("y", versus("some", "torch float32"), "random", got, np.zeros((9, 1)))
+        assert _margin(compared) == expected
+
     def test_verbose_shows_every_comparison(self, exported):
         text = proof_text(exported, True)
-        rows = re.findall(r"^ (?:output|h_out) +(?:random|constant|step|extreme) ", text, re.M)
+        rows = re.findall(r"^ (?:output|h_out) +(?:random|constant|step|extreme) +\d", text, re.M)
         assert len(rows) == len(exported.comparisons)
         assert "torch float32 vs step program, 1,750 steps" in text
 
@@ -377,7 +405,7 @@ class TestTheReport:
         code, out, err = call("export", *arguments, "--json", "report.json")
         assert (code, out) == (3, "")
         assert "NOT equal: " in err
-        assert re.search(r"^ output +(random|extreme|step|constant),? .* step \d+ ", err, re.M)
+        assert re.search(r"^ output .* times above, from step \d+ .*(random|extreme|step|constant) samples$", err, re.M)
         assert err.splitlines()[-1].startswith("lnn-edge: the exported step does not equal the trained model")
         assert json.loads(Path("report.json").read_text())["passed"] is False
         assert not Path("c.lnn").exists()
