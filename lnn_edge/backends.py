@@ -131,10 +131,12 @@ class BackendChecks:
     Args:
         software: What must be installed for it.
         device: What it finds to run on, and what it keeps.
+        not_needed: Why it has no business on this machine, if it has none.
     """
 
     software: tuple[Finding, ...] = ()
     device: tuple[Finding, ...] = ()
+    not_needed: str = ""
 
 
 @dataclass(frozen=True)

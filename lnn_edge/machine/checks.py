@@ -7,9 +7,11 @@ from importlib.util import find_spec
 
 from .describe import package_version, scaling_governor
 
-__all__ = ["EXTRAS", "HERE", "Finding", "extra_check", "governor_check"]
+__all__ = ["EXTRAS", "HERE", "NOT_NEEDED", "Finding", "extra_check", "governor_check"]
 
 HERE = "lnn-edge doctor"  # what errors advise; in its own report another line says more
+
+NOT_NEEDED = "not needed"  # here, and nothing that would have to be mended
 
 EXTRAS = {  # module and package of each; on a device all of these may be missing
     "export": (("torch", "torch"), ("ncps", "ncps"), ("onnx", "onnx")),
@@ -20,7 +22,7 @@ EXTRAS = {  # module and package of each; on a device all of these may be missin
 
 @dataclass(frozen=True)
 class Finding:
-    """A line: what was looked at, "ready", "missing" or "note", what was found, and what to type."""
+    """A line: what was looked at, "ready", "missing", "note" or "not needed", what was found, and what to type."""
 
     what: str
     status: str
@@ -33,7 +35,9 @@ def extra_check(name: str) -> Finding:
     missing = [package for module, package in EXTRAS[name] if find_spec(module) is None]
     if missing:
         fix = f"pip install 'lnn-edge[{name}]'"
-        return Finding(name, "missing", f"no {', '.join(missing)}; only the workstation needs them", fix)
+        some = len(missing) < len(EXTRAS[name])
+        status, where = ("missing", "") if some else (NOT_NEEDED, " to run bundles: a workstation has them")
+        return Finding(name, status, f"no {', '.join(missing)}{where}", fix)
     return Finding(name, "ready", ", ".join(f"{package} {package_version(package)}" for _, package in EXTRAS[name]))
 
 
@@ -43,6 +47,6 @@ def governor_check() -> Finding:
     if governor == "performance":
         return Finding("CPU clock", "ready", governor)
     if not governor:
-        return Finding("CPU clock", "note", "no frequency governor visible here", "lscpu")
+        return Finding("CPU clock", NOT_NEEDED, "no governor is visible, as in virtual machines: nothing to set here")
     fix = "sudo cpupower frequency-set -g performance"
     return Finding("CPU clock", "note", f"governor '{governor}' changes the clock, so latencies vary", fix)

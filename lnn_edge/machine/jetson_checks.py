@@ -14,7 +14,7 @@ def release_check(board: Board) -> Finding:
     if board.jetpack:
         return Finding("JetPack", "ready", f"{board.jetpack} (L4T {board.l4t}) {where}")
     known = f"L4T {board.l4t}" if board.l4t else "no L4T release found"
-    return Finding("JetPack", "note", f"{known} {where}: not in our table", "cat /etc/nv_tegra_release")
+    return Finding("JetPack", "note", f"{known} {where}: not in our table", "sudo apt install nvidia-jetpack")
 
 
 def clock_checks(board: Board) -> list[Finding]:

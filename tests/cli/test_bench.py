@@ -14,6 +14,9 @@ import pytest
 from bundles import edit_golden
 
 import lnn_edge
+from lnn_edge.cli.commands.bench import _why
+from lnn_edge.runtime.durations import Distribution, distribution
+from lnn_edge.runtime.measure.timing import Paced
 
 QUICK = ("--steps", "50", "--warmup", "5")
 
@@ -25,7 +28,33 @@ def test_bench_prints_figures_with_their_samples(call, cfc_bundle):
     assert "paced 50 Hz: response        10" in out
     assert "deadline 20000 us: " in out
     assert "machine: " in out
-    assert f"{cfc_bundle}: one step takes median " in out.splitlines()[-1]
+    why, last = out.splitlines()[-2:]
+    assert re.match(
+        rf"{re.escape(str(cfc_bundle))}: one step takes median [\d.]+ us back to back \(50 samples\); ", last
+    )
+    assert re.search(r"; at 50 Hz the robot sees max [\d.]+ us, max [\d.]+ us \(10 samples\) on onnxruntime", last)
+    assert "the back-to-back step" in why or "slower than back to back" in why
+
+
+def durations(us: float) -> Distribution:
+    return distribution(np.full(100, int(us * 1000)))
+
+
+REST = "caches and clocks have gone to rest between two, so that a step takes 400 us"
+
+
+@pytest.mark.parametrize(
+    ("response", "wait", "expected"),
+    [
+        (45.0, "sleep", ["the paced response and the back-to-back step are about the same here"]),
+        (600.0, "sleep", [f"wakes 200 us late, and {REST}", "type: lnn-edge bench 'a b.lnn' --wait spin"]),
+        (600.0, "spin", [f"back to back: {REST}. For what changes the clocks, type: lnn-edge doctor"]),
+    ],
+)
+def test_why_the_two_differ(response, wait, expected):
+    run = Paced(50.0, 2e4, wait, durations(200), durations(400), durations(response), 100, 0, False)
+    text = _why("a b.lnn", durations(40), run)
+    assert all(words in text for words in expected)
 
 
 def test_bench_gives_no_percentile_from_too_few_samples(call, ltc_bundle):

@@ -13,7 +13,7 @@ from second_backend import Second, row
 
 import lnn_edge
 from lnn_edge.backends import BACKENDS, BackendChecks, unfinished
-from lnn_edge.machine.checks import Finding
+from lnn_edge.machine.checks import EXTRAS, Finding, extra_check
 
 
 @pytest.mark.workstation
@@ -42,11 +42,14 @@ def test_doctor_says_what_is_missing_and_what_to_type(bare):
     rows = {f["what"]: (f["status"], f["found"], f["fix"]) for f in json.loads(done.stdout)["findings"]}
     found = "no module onnxruntime; needs base install"
     assert rows["backend onnxruntime"] == ("missing", found, "pip install lnn-edge")
-    found = "no torch, ncps, onnx; only the workstation needs them"
-    assert rows["export"] == ("missing", found, "pip install 'lnn-edge[export]'")
-    found = "no scikit-learn, torch, ncps, onnx; only the workstation needs them"
-    assert rows["train"] == ("missing", found, "pip install 'lnn-edge[train]'")
-    assert rows["plot"] == ("missing", "no matplotlib; only the workstation needs them", "pip install 'lnn-edge[plot]'")
+    for extra, packages in {
+        "export": "torch, ncps, onnx",
+        "train": "scikit-learn, torch, ncps, onnx",
+        "plot": "matplotlib",
+    }.items():
+        found = f"no {packages} to run bundles: a workstation has them"
+        assert rows[extra] == ("not needed", found, f"pip install 'lnn-edge[{extra}]'")
+    assert re.search(r"^ *export +not needed here +no torch", done.stderr, re.M)
     assert re.search(r"backend onnxruntime +missing +no module onnxruntime; needs base install", done.stderr)
     assert done.stderr.endswith(": no backend is ready; type: pip install lnn-edge\n")
 
@@ -96,3 +99,28 @@ def test_a_backend_says_whether_it_still_works(monkeypatch, running, expected):
 def test_a_backend_that_was_never_used_is_not_imported_to_be_asked():
     assert unfinished(dataclasses.replace(row(Second), unfinished="never_imported:unfinished")) is False
     assert "never_imported" not in sys.modules
+
+
+def test_a_part_of_an_extra_is_missing(monkeypatch):
+    """Where some of its packages are there, somebody wants it."""
+    monkeypatch.setitem(EXTRAS, "export", (("json", "json"), ("no_such_module", "onnx")))
+    assert extra_check("export") == Finding("export", "missing", "no onnx", "pip install 'lnn-edge[export]'")
+
+
+def test_a_backend_is_not_needed_where_its_hardware_is_not(call, monkeypatch):
+    monkeypatch.setattr("second_backend.checks", lambda board: BackendChecks(not_needed="no box here"), raising=False)
+    own = dataclasses.replace(row(Second, ("no_such_module",)), checks="second_backend:checks", library="box")
+    monkeypatch.setattr("lnn_edge.cli.commands.doctor.BACKENDS", (own, *BACKENDS))
+    code, out, _ = call("doctor")
+    assert code == 0
+    assert re.search(r"^ *backend second +not needed here +no box here; it is for .* -$", out, re.M)
+
+
+@pytest.mark.parametrize("driver", [True, False])
+def test_tensorrt_is_for_computers_with_a_driver(monkeypatch, driver, tmp_path):
+    from lnn_edge.runtime.backends.trt import checks
+
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+    monkeypatch.setattr(checks.shutil, "which", lambda name: None)
+    monkeypatch.setattr(checks, "_DRIVER", (str(tmp_path if driver else tmp_path / "none"),))
+    assert checks.checks(None) == BackendChecks(not_needed="" if driver else "no NVIDIA driver found here")

@@ -212,7 +212,10 @@ def test_export_from_a_package_with_measured_time(call, work, short_commands):
     assert json.loads(out)["passed"] is True
     assert "no --weights: exporting the model as the factory returns it" in err
     assert err.endswith("; untrained? No --weights FILE was given\n")
-    assert "; untrained? No --weights FILE was given: as the function builds them" in call("inspect", "drift.lnn")[1]
+    assert (
+        "weights     untrained? No --weights FILE was given: they are as the function built them"
+        in call("inspect", "drift.lnn")[1]
+    )
     assert lnn_edge.load("drift.lnn").manifest.provenance.weights == "as built"
     when = lnn_edge.load("drift.lnn").time
     assert (when.mode, when.dt_range_s, when.timespan) == ("measured", (0.05, 0.5), 2.0)

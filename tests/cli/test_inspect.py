@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from old_files import FIXTURES
 
@@ -13,6 +14,15 @@ def test_inspect_shows_the_bundle(call, cfc_bundle):
     for text in ("gait: fixed time, period 0.02 s", "acc_x", "m/s2", "-8 to 8", "h_in <- h_out", "CfC (default)"):
         assert text in out
     assert out.splitlines()[-1].startswith(f"{cfc_bundle}: valid, ")
+
+
+def test_inspect_has_a_line_for_each_comparison(call, cfc_bundle):
+    out = call("inspect", cfc_bundle)[1]
+    assert re.search(
+        r"^proof: passed, [\d,]+ closed-loop steps; largest differences:\n  torch stepped vs torch on", out, re.M
+    )
+    assert re.search(r"^  onnxruntime vs torch float32 +\d\.\de-\d\d$", out, re.M)
+    assert re.search(r"^  versions +python 3", out, re.M)
 
 
 def test_inspect_shows_measured_time(call, ltc_bundle):

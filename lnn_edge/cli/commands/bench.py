@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 import time
 from typing import TYPE_CHECKING, Literal
 
@@ -37,6 +38,7 @@ EPILOG = """examples:
 
 _RATES_HZ = (1e-3, 1e9)  # beyond them a period is no number of nanoseconds that a clock could wait for
 _LONGEST_S = 1e9
+_ALIKE = 1.5  # times the back-to-back step: nearer than that, a paced response needs no explanation
 _DEVICE_STEPS = 2000  # of each device figure: enough for a p99, and over in a second
 
 
@@ -161,6 +163,8 @@ def _verdict(result: _Result, choices: _Choices, interrupted: bool) -> int:
     if interrupted:
         print_result("interrupted: the figures are of the part that ran", choices.json)
         return INTERRUPTED
+    if result.paced is not None:
+        print_result(_why(choices.bundle, result.back_to_back, result.paced), choices.json)
     print_result(f"{choices.bundle}: {_summary(result)}", choices.json)
     failures = _failures(result, choices)
     for failure in failures:  # last, where the reason of an exit code is looked for
@@ -324,8 +328,31 @@ def _row(label: str, d: Distribution) -> tuple[str, ...]:
     return (label, f"{d.samples:,}", f"{d.min_us:.1f}", *picks, f"{d.max_us:.1f}")
 
 
+def _typical(d: Distribution) -> tuple[float, str]:
+    """The median, or the longest where there are too few samples for one, and what that is called."""
+    median = d.percentiles_us["p50"]
+    return (d.max_us, "max") if median is None else (median, "median")
+
+
+def _why(bundle: str, whole: Distribution, run: Paced) -> str:
+    """Why a paced response is not the back-to-back step, and what to type."""
+    step, response, late, service = (_typical(d)[0] for d in (whole, run.response, run.lateness, run.service))
+    if response < _ALIKE * step:
+        return "the paced response and the back-to-back step are about the same here"
+    slower = "paced steps are slower than back to back"
+    rest = f"caches and clocks have gone to rest between two, so that a step takes {service:.0f} us"
+    if run.wait == "spin":
+        return f"{slower}: {rest}. For what changes the clocks, type: lnn-edge doctor"
+    awake = f"To keep the CPU awake, type: lnn-edge bench {shlex.quote(bundle)} --wait spin"
+    return f"{slower}: the system's timer wakes {late:.0f} us late, and {rest}. {awake}"
+
+
 def _summary(result: _Result) -> str:
-    whole = result.back_to_back
-    median = whole.percentiles_us["p50"]
-    shown = f"median {median:.1f} us" if median is not None else f"max {whole.max_us:.1f} us"
-    return f"one step takes {shown} back to back ({whole.samples:,} samples) on {result.backend}"
+    median, name = _typical(result.back_to_back)
+    step = f"one step takes {name} {median:.1f} us back to back ({result.back_to_back.samples:,} samples)"
+    run = result.paced
+    if run is None:
+        return f"{step} on {result.backend}"
+    response, kind = _typical(run.response)
+    sees = f"at {run.rate_hz:g} Hz the robot sees {kind} {response:.1f} us, max {run.response.max_us:.1f} us"
+    return f"{step}; {sees} ({run.response.samples:,} samples) on {result.backend}"

@@ -17,7 +17,7 @@ from ...backends import (
     why_not_ready,
 )
 from ...errors import BackendUnavailable
-from ...machine.checks import EXTRAS, HERE, Finding, extra_check, governor_check
+from ...machine.checks import EXTRAS, HERE, NOT_NEEDED, Finding, extra_check, governor_check
 from ...machine.describe import machine, package_version
 from ...machine.jetson import Board, read_board
 from ...machine.jetson_checks import clock_checks, release_check
@@ -53,9 +53,8 @@ def _doctor(json: str | None) -> int:
     findings = [*backends, *_device(board, checks), *map(extra_check, EXTRAS), governor_check()]
     usable = any(f.status == "ready" for f in backends)
     emit_json({"version": __version__, "machine": machine(), "findings": findings, "ready": usable}, json)
-    print_result(
-        grid(("what", "status", "found", "type this"), [(f.what, f.status, f.found, f.fix) for f in findings]), json
-    )
+    rows = [(f.what, _shown(f), f.found, f.fix or "-") for f in findings]
+    print_result(grid(("what", "status", "found", "type this"), rows, left=range(4)), json)
     print_result("machine: " + "; ".join(f"{name} {value}" for name, value in machine().items()), json)
     if not usable:
         print_result(f"lnn-edge {__version__}: no backend is ready; type: {base_install()}", json)
@@ -63,6 +62,10 @@ def _doctor(json: str | None) -> int:
     ready = ", ".join(entry.name for entry, f in zip(BACKENDS, backends, strict=True) if f.status == "ready")
     print_result(f"lnn-edge {__version__}: ready to run bundles on {ready}", json)
     return OK
+
+
+def _shown(finding: Finding) -> str:
+    return "not needed here" if finding.status == NOT_NEEDED else finding.status
 
 
 def _device(board: Board | None, checks: Sequence[BackendChecks]) -> list[Finding]:
@@ -89,6 +92,8 @@ def _backend(entry: BackendEntry, checks: BackendChecks) -> Finding:
 
 
 def _not_ready(entry: BackendEntry, reason: str, checks: BackendChecks) -> Finding:
+    if checks.not_needed:
+        return Finding(f"backend {entry.name}", NOT_NEEDED, f"{checks.not_needed}; it is for {entry.needs}")
     found, _, fix = reason.partition(" Type: ")
     if missing_modules(entry):
         fix = entry.install_all if checks == BackendChecks() else _BELOW

@@ -156,16 +156,21 @@ def _graph(graph: Graph) -> str:
 
 
 def _proof(v: Verification) -> str:
-    worst = ", ".join(f"{name} {error:.1e}" for name, error in v.max_abs_error.items())
     few = ""
     if v.distinct_samples is not None:
         few = f" of {v.distinct_samples} different samples, the whole graph over {v.whole_steps} of them"
-    return f"proof: {v.status}, {v.steps:,} closed-loop steps{few}; largest difference: {worst}"
+    width = max(map(len, v.max_abs_error), default=0)
+    errors = [f"  {name:<{width}}  {error:.1e}" for name, error in v.max_abs_error.items()]
+    return "\n".join([f"proof: {v.status}, {v.steps:,} closed-loop steps{few}; largest differences:", *errors])
 
 
 def _origin(p: Provenance) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in p.versions.items())
-    commit = f", commit {p.git_commit[:12]}" if p.git_commit else ""
-    checkpoint = f", checkpoint {p.checkpoint_sha256[:12]}" if p.checkpoint_sha256 else ""
-    built = "; untrained? No --weights FILE was given: as the function builds them" if p.weights == "as built" else ""
-    return f"origin: {p.created}{commit}{checkpoint}{built}; {versions}"
+    lines = [f"origin: {p.created}"]
+    if p.git_commit:
+        lines.append(f"  commit      {p.git_commit[:12]}")
+    if p.checkpoint_sha256:
+        lines.append(f"  checkpoint  {p.checkpoint_sha256[:12]} (sha256)")
+    if p.weights == "as built":
+        lines.append("  weights     untrained? No --weights FILE was given: they are as the function built them")
+    versions = [f"{name} {version}" for name, version in p.versions.items()]
+    return "\n".join([*lines, f"  versions    {', '.join(versions)}"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 from ....backends import BackendChecks
 from ....errors import BackendUnavailable
@@ -16,12 +18,15 @@ __all__ = ["checks"]
 
 _INSTALL_JETPACK = "sudo apt update && sudo apt install nvidia-jetpack"
 _OLDEST = (8, 6)
+_DRIVER = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg")
 
 
 def checks(board: Board | None) -> BackendChecks:
     """What this backend has to say; nothing on a computer that is no Jetson and has no TensorRT."""
     if board is None:
-        return BackendChecks(device=(_gpu(None), _engines())) if _module_is_visible() else BackendChecks()
+        if _module_is_visible():
+            return BackendChecks(device=(_gpu(None), _engines()))
+        return BackendChecks() if _driver_is_here() else BackendChecks(not_needed="no NVIDIA driver found here")
     return BackendChecks((_tensorrt(board), _module(board), _cuda(board)), (_gpu(board), _engines()))
 
 
@@ -44,6 +49,11 @@ def _tensorrt(board: Board) -> Finding:
 
 def _module_is_visible() -> bool:
     return find_spec("tensorrt") is not None
+
+
+def _driver_is_here() -> bool:
+    """Whether this computer, which is no Jetson, has what every NVIDIA driver brings, in WSL as well."""
+    return any(Path(place).exists() for place in _DRIVER) or shutil.which("nvidia-smi") is not None
 
 
 def _module(board: Board) -> Finding:
@@ -74,7 +84,7 @@ def _gpu(board: Board | None) -> Finding:
     except BackendUnavailable as error:
         found, _, fix = str(error).partition(" Type: ")
         if fix == HERE:
-            fix = _INSTALL_JETPACK if board else "nvidia-smi"
+            fix = _INSTALL_JETPACK if board else "install the NVIDIA driver of this GPU"
         return Finding("GPU", "missing", found, fix)
     facts = device.facts
     memory = "memory shared with the CPU" if facts.integrated else "memory of its own"
