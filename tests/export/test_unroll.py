@@ -15,7 +15,6 @@ import lnn_edge
 from lnn_edge.errors import BundleError, NonFiniteError
 
 BLOCK = 5
-STEPS = 1200
 TIMED = {"time": "measured", "period_s": PERIOD_S, "timespan": TIMESPAN}
 
 

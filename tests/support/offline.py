@@ -10,7 +10,7 @@ from exports import locked, shared_folder
 from lnn_edge.export.trained.weights import quick_lookup
 
 PERIOD_S, TIMESPAN = 0.05, 2.0
-STEPS = 1200
+STEPS = 1000
 LIMIT = 1e-5  # the promise of the issue, absolute; states and outputs of these models are of order 1
 
 

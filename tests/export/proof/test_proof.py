@@ -147,7 +147,7 @@ class TestEveryBackend:
         put_into_the_table(monkeypatch, row(Second))
         code, out, _ = call("verify", cfc_bundle, "--verbose")
         assert code == 0
-        assert re.search(r"^second vs torch float32, 1,0\d\d steps$", out, re.M)
+        assert re.search(r"^second vs torch float32, \d+ steps$", out, re.M)
         assert ", second backend" in out.splitlines()[-1]
         assert re.search(r"^ output .* golden samples, (onnxruntime|second)$", out, re.M)
 
@@ -223,7 +223,7 @@ class TestLongRuns:
         assert code == 2
         assert "`steps` is 10, but the golden sequences of" in err
 
-    def test_ten_thousand_steps_against_the_model(self, tmp_path):
+    def test_as_many_steps_as_are_asked_for_against_the_model(self, tmp_path):
         phases, model = {}, BY_NAME["cfc-pure"].build()
         quick_export(model, tmp_path / "m.lnn")
 
@@ -231,9 +231,9 @@ class TestLongRuns:
             assert 0 <= done < total
             phases.setdefault(phase, []).append(done)
 
-        report = verify_against(model, tmp_path / "m.lnn", steps=10_000, progress=progress)
+        report = verify_against(model, tmp_path / "m.lnn", steps=2000, progress=progress)
         assert report.passed
-        assert report.steps == 17_500
+        assert report.steps == 3500
         assert list(phases) == [
             "step program, float64",
             "step program, float32",
@@ -242,7 +242,7 @@ class TestLongRuns:
             "onnxruntime, closed loop",
         ]
         assert all(done == sorted(set(done)) for done in phases.values())
-        assert len(phases["onnxruntime, closed loop"]) > 100
+        assert len(phases["onnxruntime, closed loop"]) > 20
 
     def test_segment_by_segment_is_what_it_is_at_once(self):
         """Progress is told between segments; the truth must not know."""
@@ -268,19 +268,22 @@ def _shifted(program, samples, progress=None):
 class TestAgainstWithAnExample:
     @pytest.fixture
     def recordings(self, work):
-        xs = np.random.default_rng(5).standard_normal((90, 3))
+        xs = np.random.default_rng(5).standard_normal((10, 3))
         with open("x.csv", "w", newline="") as file:
-            csv.writer(file).writerows([["who", *INPUTS], *([k // 30, *x] for k, x in enumerate(xs))])
+            csv.writer(file).writerows([["who", *INPUTS], *([k // 5, *x] for k, x in enumerate(xs))])
         np.save("x.npy", xs)
         return work
 
-    def test_recorded_samples_come_first(self, call, recordings, cfc_bundle):
+    def test_recorded_samples_come_first(self, call, recordings, cfc_bundle, short_commands):
+        """Sequence by sequence, again and again until there are enough."""
         example = ["--example", "x.csv", "--reset-column", "who"]
-        arguments = ["--against", "source_of_tests.py:small_cfc", "--steps", 1000, *example]
-        code, out, _ = call("verify", cfc_bundle, *arguments, "--json", "v.json")
+        code, out, _ = call(
+            "verify", cfc_bundle, "--against", "source_of_tests.py:small_cfc", *example, "--json", "v.json"
+        )
         assert code == 0, out
         first = json.loads(Path("v.json").read_text())["segments"][0]
-        assert (first["name"], first["steps"], first["sequences"]) == ("recorded", 1000, 34)
+        sequences = -(-SHORT_PROOF.least // 5)
+        assert (first["name"], first["steps"], first["sequences"]) == ("recorded", SHORT_PROOF.least, sequences)
 
     def test_recorded_samples_in_an_array_come_first(self, call, recordings, cfc_bundle, short_commands):
         np.save("x.npy", np.load("x.npy")[:5])
