@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from ..backends import ALL, AUTO, BACKENDS
+from ..files import read_whole
 from ..given_numbers import wanted_number
 from .console import remarks
 
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 _MOMENTS = {"mean", "std"}
+_MOST_SCALING = 1 << 24  # bytes of a file with mean and std: those of an input of some million values
 _SHOWN = 40  # characters of what was typed, in a message
 _N = TypeVar("_N", int, float)
 _NAMED = re.compile(r"((?:\\.|[^=:,\\])+)=")  # what stands before the columns of one of several inputs or outputs
@@ -172,10 +174,10 @@ def load_scaling(option: str, name: str | None) -> tuple[Any, Any] | dict[str, t
         return None
     path = Path(name)
     if path.suffix == ".npz":
-        held: Any = _by_tensor(_load_npz(path))
+        held: Any = _by_tensor(_load_npz(option, path, _MOST_SCALING))
     elif path.suffix == ".json":
         try:
-            held = msgspec.json.decode(path.read_bytes())
+            held = msgspec.json.decode(read_whole(path, "mean and std", _MOST_SCALING))
         except msgspec.DecodeError as error:
             raise ValueError(f"{option} '{path}' is no JSON: {error}") from error
     else:
@@ -234,7 +236,7 @@ def load_example(
     if path.suffix == ".npy":
         return _load_npy(path)
     if path.suffix == ".npz":
-        return _load_npz(path)
+        return _load_npz("--example", path)
     if path.suffix != ".csv":
         raise ValueError(f"--example is '{path}', expected a .npy, .npz or .csv file")
     if names is None:
@@ -267,18 +269,22 @@ def _check_colons(path: Path, names: Sequence[str]) -> None:
             )
 
 
-def _load_npz(path: Path) -> dict[str, Array]:
-    """Arrays of numbers by name."""
+def _load_npz(option: str, path: Path, most: int | None = None) -> dict[str, Array]:
+    """Arrays of numbers by name, of at most so many bytes."""
     import zipfile
 
     import numpy as np
 
-    wanted = f"In Python type: np.savez('{path}', x=..., goal=...), with the names of the model's inputs"
+    names = "x=..., goal=...), with the names of the model's inputs" if most is None else "mean=..., std=...)"
+    wanted = f"In Python type: np.savez('{path}', {names}"
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            size = sum(entry.file_size for entry in archive.zip.infolist())  # before anything is unpacked
+            if most is not None and size > most:
+                raise ValueError(f"it holds {size:,} bytes, expected at most {most:,}")
             return {name: np.asarray(archive[name]) for name in archive.files}
     except (ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"--example '{path}' is no archive of arrays of numbers: {error}. {wanted}") from error
+        raise ValueError(f"{option} '{path}' is no archive of arrays of numbers: {error}. {wanted}") from error
 
 
 def _load_npy(path: Path) -> Array:

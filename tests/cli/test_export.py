@@ -179,6 +179,11 @@ def test_scaling_by_name_from_a_file(name, tmp_path):
         ("s.json", "{", "--scale-inputs 's.json' is no JSON"),
         ("s.json", '{"mean": 1}', r"--scale-inputs 's.json' holds ['mean'], expected mean and std"),
         ("s.json", "[1, 2]", "--scale-inputs 's.json' holds list, expected mean and std"),
+        (
+            "s.json",
+            " " * (1 << 24) + "{}",
+            "'s.json' has 16,777,218 bytes, expected mean and std of at most",
+        ),
         ("s.txt", "", "--scale-inputs is 's.txt', expected a .json or .npz file with mean and std"),
         ("s.json", '{"mean": 0, "std": 0}', "--scale-inputs has a std of 0"),
     ],
@@ -504,3 +509,11 @@ def test_errors_of_python_name_its_arguments(tmp_path):
     (tmp_path / "m.lnn" / "manifest.json").write_text("")
     with pytest.raises(ValueError, match=r"or pass overwrite=True$"):
         lnn_edge.export_model(small_cfc(), tmp_path / "m.lnn")
+
+
+def test_a_scaling_that_unpacks_to_very_much_is_refused_before_it_is_unpacked(call, work):
+    np.savez_compressed("s.npz", mean=np.zeros(1 << 22), std=np.ones(3))
+    code, _, err = call("export", "train.py:make_model", "gait.lnn", "--scale-inputs", "s.npz")
+    assert code == 2
+    assert "--scale-inputs 's.npz' is no archive of arrays of numbers: it holds 33,554,7" in err
+    assert "In Python type: np.savez('s.npz', mean=..., std=...)" in err

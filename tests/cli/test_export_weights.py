@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from pathlib import Path
 
@@ -211,3 +212,22 @@ def test_help_says_what_a_trusted_pickle_may_be(call):
     assert (
         "unpickle a whole saved module, torch.save(model), given as --weights or as SOURCE; this RUNS WHATEVER" in text
     )
+
+
+@pytest.mark.parametrize(
+    ("source", "weights", "trusted"),
+    [("train.py:make_model", "w.pt", False), ("train.py:make_model", "w.pt", True), ("w.pt", None, True)],
+    ids=["state_dict", "module as weights", "module"],
+)
+def test_the_hash_is_of_what_was_loaded(work, monkeypatch, source, weights, trusted):
+    """A training script writes its next checkpoint the moment after: the file is read once."""
+    torch.save(small_cfc() if trusted else small_cfc().state_dict(), "w.pt")
+    expected = hashlib.sha256(Path("w.pt").read_bytes()).hexdigest()
+    usual = torch.load
+
+    def load(file, **options):
+        Path("w.pt").write_bytes(b"the next")
+        return usual(file, **options)
+
+    monkeypatch.setattr(torch, "load", load)
+    assert load_trained(source, weights=weights, trust_pickle=trusted).checkpoint_sha256 == expected

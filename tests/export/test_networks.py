@@ -33,6 +33,7 @@ from torch.nn import functional
 import lnn_edge
 from lnn_edge.bundle.spec import Time
 from lnn_edge.errors import VerificationError
+from lnn_edge.export.forward.checks import find_checks
 from lnn_edge.export.step_graph import step_graph
 from lnn_edge.export.trained.open import open_module
 from lnn_edge.export.trained.weights import quick_lookup
@@ -704,6 +705,27 @@ def test_checks_that_only_raise_and_constants_are_no_decisions(before, tmp_path)
         expected = module.eval()(torch.from_numpy(x[:1]))[0].numpy()
     got = lnn_edge.load(tmp_path / "m.lnn").stream().run(x[0])
     np.testing.assert_allclose(got, expected, rtol=0, atol=LIMIT)
+
+
+def test_a_probe_that_raises_decides_nothing():
+    """A forward for positive samples alone keeps its constants; one that takes no others at all has none to be seen."""
+    scale = torch.tensor(2.0)
+
+    def constant(factor):
+        torch.linalg.cholesky(torch.full((3,), factor).diag())
+        return float(scale)
+
+    def of_samples(factor):
+        torch.linalg.cholesky(torch.full((3,), factor).diag())
+        return float(torch.tensor(factor))
+
+    def of_this_sample_alone(factor):
+        torch.linalg.cholesky(torch.full((3,), 1.0 - abs(factor - 1.0) * 1e9).diag())
+        return float(scale)
+
+    assert list(find_checks(constant).values.values()) == [2.0]
+    assert not find_checks(of_samples).values
+    assert not find_checks(of_this_sample_alone).values
 
 
 def returns_by_sign(y):

@@ -17,10 +17,18 @@ from ...files import read_whole
 from ...tensor_file import TORCH_KINDS, content_digest, decode_description, header_metadata, kind_of_file, reason_of
 from ..cores.config import CoreConfig, problems
 
-__all__ = ["CHECKPOINT_VERSION", "DESCRIPTION_ENTRY", "Description", "Format", "WeightsFile", "read_weights"]
+__all__ = [
+    "CHECKPOINT_VERSION",
+    "DESCRIPTION_ENTRY",
+    "MOST_BYTES",
+    "Description",
+    "Format",
+    "WeightsFile",
+    "read_weights",
+]
 
 CHECKPOINT_VERSION = 1
-_MOST_BYTES = 1 << 34  # of weights: more than a device that runs them holds
+MOST_BYTES = 1 << 34  # of weights: more than a device that runs them holds
 DESCRIPTION_ENTRY = "lnn_edge.checkpoint"
 
 
@@ -77,7 +85,7 @@ def read_weights(path: Path) -> WeightsFile:
     """
     if not path.exists():
         raise FileNotFoundError(f"no weights file '{path}'")
-    data = read_whole(path, "a file of weights", _MOST_BYTES)
+    data = read_whole(path, "a file of weights", MOST_BYTES)
     try:
         tensors: dict[str, torch.Tensor] = load(data)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:

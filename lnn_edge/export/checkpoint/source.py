@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -200,13 +199,13 @@ def _load_weights(code: ModuleType, module: nn.Module, path: Path, trust_pickle:
         file = read_weights(path)
         load_state(module, file.tensors, path, None if file.description is None else file.description.cores)
         return file.sha256
-    weights = loaded_weights(path, trust_pickle=trust_pickle, code=code)
+    weights, sha256 = loaded_weights(path, trust_pickle=trust_pickle, code=code)
     if isinstance(weights, nn.Module):  # it says more than its state_dict: how its cores were built
         tensors, cores = described(weights)
         load_state(module, tensors, path, cores)
     else:
         load_state(module, weights, path)
-    return _sha256(path)
+    return sha256
 
 
 def _checkpoint(path: Path, weights: str | None) -> tuple[nn.Module, str]:
@@ -224,16 +223,10 @@ def _unpickled(path: Path, weights: str | None, trust_pickle: bool) -> tuple[nn.
         )
     if weights is not None:
         raise ValueError(f"--weights has no place beside the pickled module '{path}'")
-    if path.is_dir():
-        raise IsADirectoryError(f"'{path}' is a directory, expected a file that torch.save wrote. Type: ls {path}")
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"no file '{path}'")
     sys.path.insert(0, os.getcwd())
-    module = unpickled(path)
+    module, sha256 = unpickled(path)
     if not isinstance(module, nn.Module):
         raise TypeError(f"'{path}' holds {type(module).__name__}, expected a torch.nn.Module")
-    return module, _sha256(path)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return module, sha256

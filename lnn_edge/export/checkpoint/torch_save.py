@@ -5,6 +5,8 @@ Without that trust nothing but tensors and plain values is read, by torch's own 
 
 from __future__ import annotations
 
+import hashlib
+import io
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +16,10 @@ from typing import Any, TypeGuard
 import torch
 from torch import nn
 
+from ...files import read_whole
 from ...tensor_file import TORCH_KINDS, kind_of_file
 from ...wording import listed
+from .file import MOST_BYTES
 
 __all__ = ["loaded_weights", "unpickled"]
 
@@ -25,35 +29,55 @@ _SAVE = "In the training script type: torch.save(model.state_dict(), 'weights.pt
 
 def loaded_weights(
     path: Path, *, trust_pickle: bool, code: ModuleType | None = None
-) -> Mapping[str, torch.Tensor] | nn.Module:
-    """What holds the weights in a file: a state_dict, or with `trust_pickle` perhaps a whole module.
+) -> tuple[Mapping[str, torch.Tensor] | nn.Module, str]:
+    """What holds the weights in a file, a state_dict or with `trust_pickle` perhaps a whole module, and its SHA-256.
 
     Args:
         path: The file.
         trust_pickle: Whether a file that holds more than tensors may be unpickled, which runs whatever code is in it.
-        code: Where to look for the classes of a script that was run, see `unpickled`.
+        code: Where to look for the classes of a script that was run.
 
     Raises:
         ValueError: If torch.save did not write it, it is damaged, not to be trusted, or holds no weights.
         OSError: If it cannot be read.
     """
-    return _weights_among(_read(path, trust_pickle, code), path)
+    if not path.exists():
+        raise FileNotFoundError(f"no weights file '{path}'")
+    data = _data(path)
+    return _weights_among(_read(path, data, trust_pickle, code), path), _sha256(data)
 
 
-def unpickled(path: Path, code: ModuleType | None = None) -> Any:
-    """Whatever a file holds. This runs the code in it.
-
-    Args:
-        path: The file.
-        code: Where to look for the classes that were defined in the script that saved it: in the file they are known
-            under `__main__`, which is our own program now.
+def unpickled(path: Path) -> tuple[Any, str]:
+    """Whatever a file holds, and its SHA-256. This runs the code in it.
 
     Raises:
         ValueError: If it cannot be unpickled.
         OSError: If it cannot be read.
     """
+    data = _data(path)
+    return _unpickled(path, data, None), _sha256(data)
+
+
+def _data(path: Path) -> bytes:
+    """Read once, so that the hash is of what was loaded, whatever takes its place meanwhile."""
+    return read_whole(path, "a file of weights", MOST_BYTES)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _unpickled(path: Path, data: bytes, code: ModuleType | None) -> Any:
+    """What was read from a file. This runs the code in it.
+
+    Args:
+        path: The file.
+        data: All of it.
+        code: Where to look for the classes that were defined in the script that saved it: in the file they are known
+            under `__main__`, which is our own program now.
+    """
     try:
-        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=_pickle(code))
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=False, pickle_module=_pickle(code))
     except OSError:
         raise
     except Exception as error:  # a damaged pickle raises anything; and the classes of a module may be missing here
@@ -75,23 +99,17 @@ def _pickle(code: ModuleType | None) -> Any:
     return SimpleNamespace(**{**vars(pickle), "Unpickler": Unpickler})
 
 
-def _read(path: Path, trust_pickle: bool, code: ModuleType | None) -> Any:
-    if not path.exists():
-        raise FileNotFoundError(f"no weights file '{path}'")
-    if path.is_dir():
-        raise IsADirectoryError(f"'{path}' is a directory, expected a file of weights. Type: ls {path}")
-    if not path.is_file():
-        raise ValueError(f"'{path}' is a pipe or a device, expected a file of weights")
+def _read(path: Path, data: bytes, trust_pickle: bool, code: ModuleType | None) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception as error:  # what a damaged pickle makes torch raise has no common base
-        wrong = _wrong_beginning(path)
+        wrong = _wrong_beginning(data[:512])
         if wrong:
             raise ValueError(f"'{path}' is not a torch checkpoint: {wrong}. {_SAVE}") from error
         if trust_pickle:
-            return unpickled(path, code)
+            return _unpickled(path, data, code)
         if isinstance(error, pickle.UnpicklingError):
             raise ValueError(
                 f"'{path}' is damaged, or holds more than tensors, say a whole model, and loading it would run code "
@@ -100,10 +118,8 @@ def _read(path: Path, trust_pickle: bool, code: ModuleType | None) -> Any:
         raise ValueError(f"'{path}' is not a torch checkpoint, or damaged: {_brief(error)}. {_SAVE}") from error
 
 
-def _wrong_beginning(path: Path) -> str | None:
+def _wrong_beginning(beginning: bytes) -> str | None:
     """Why torch.save cannot have written a file, `None` if it can have."""
-    with path.open("rb") as file:
-        beginning = file.read(512)
     kind = kind_of_file(beginning)
     if kind in TORCH_KINDS:
         return None

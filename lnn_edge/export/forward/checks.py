@@ -25,7 +25,8 @@ __all__ = ["Checks", "find_checks"]
 _Place = tuple[str, object, str]  # a file, an expression or line in it, and what is asked for there
 
 _NOT_THE_USERS = (str(Path(__file__).parents[2]), str(Path(torch.__file__).parent), "<frozen")
-_FACTORS = (-0.5, 0.0, 300.0)  # of the samples, at which a value must be the same to be one of the model's own
+# Of the samples, at which a value must be the same to be one of the model's own, as far as the forward takes them.
+_FACTORS = (-0.5, 0.0, 300.0, 0.5)
 _NUMBERS = {"__float__": float, "__int__": int, "__index__": int, "item": None, "nonzero": None}
 
 
@@ -109,22 +110,21 @@ def _only_raises(call: Callable[[float], Any], place: _Place, answer: bool) -> b
 
 def _constants(call: Callable[[float], Any], checks: Checks, first: _Seen) -> dict[_Place, Any]:
     """Values that are the same at every call and for other samples, such as a mask of the model's own."""
-    found = {place: values[0] for place, values in first.values.items()}
+    found, others = {place: values[0] for place, values in first.values.items()}, 0
     for factor in (1.0, *_FACTORS):
         again = _Seen()
         try:
             with _Answering(checks, again):
                 call(factor)
-        except Exception:  # the user's own code, called on samples of another size
-            if factor == _FACTORS[0]:
-                return {}
+        except Exception:  # the user's own code, on samples as it never has them: that says nothing of its values
             continue
+        others += factor not in (1.0, 0.0)
         found = {
             place: value
             for place, value in found.items()
             if place in again.values and all(_same(value, other) for other in again.values[place])
         }
-    return found
+    return found if others else {}
 
 
 def _same(one: Any, other: Any) -> bool:
