@@ -300,14 +300,19 @@ class TrainedNetwork:
     def _refuse_changed_states(self, samples: Sequence[Mapping[str, Array]]) -> None:
         """Refuse a forward that, given the state that it returned, computes something else than on a whole sequence."""
         try:
-            with self._kept.whole(None):
-                results = self._forward.handed_on(self._module, samples)
-            by_author = [self._outputs_of(result) for result in results]
+            by_author, again = (self._handed_on(samples) for _ in range(2))
         except Exception:  # the user's own code: what it returns is no state that it takes
             return
+        if not all(map(torch.equal, itertools.chain(*by_author), itertools.chain(*again))):
+            return  # it draws random numbers, which is told of whole sequences
         if not _close(by_author, self._stepped_with_states(samples)):
             argument = str(self._forward.state_argument)
             raise ValueError(self._watched() or changed_on_the_way(argument, self._forward.axis))
+
+    def _handed_on(self, samples: Sequence[Mapping[str, Array]]) -> list[list[torch.Tensor]]:
+        """Outputs of samples, one per call, with the state that the forward returns handed on."""
+        with self._kept.whole(None):
+            return [self._outputs_of(result) for result in self._forward.handed_on(self._module, samples)]
 
     def _stepped_with_states(self, samples: Sequence[Mapping[str, Array]]) -> list[list[torch.Tensor]]:
         """Outputs of samples, one per call, with the states of the cores kept for them."""
@@ -404,7 +409,7 @@ def _check_output(name: str, leaf: torch.Tensor) -> None:
         )
     if not leaf.numel():
         raise ValueError(
-            f"output '{name}' has shape {list(leaf.shape)} for few samples: it holds no number. Leave it out, or "
+            f"output '{name}' has shape {list(leaf.shape)}: it holds no number for few samples. Leave it out, or "
             "return the output of each sample, also of those of a burn-in"
         )
 

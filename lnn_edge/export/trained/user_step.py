@@ -231,7 +231,8 @@ class TrainedStep:
                 for k, own in enumerate(self._leaves)
             ]
         except Exception as error:
-            if _takes_one_sample(forward, self._module, self._given({n: v[:1] for n, v in few.items()})):
+            single = self._given({name: rows[:1] for name, rows in few.items()})
+            if isinstance(error, ForwardError) and _takes_one_sample(forward, self._module, single):
                 self._forward = None
                 return []
             raise ValueError(
