@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .bundle.spec import Feature
     from .export import ExportReport, export_model, load_checkpoint, save_checkpoint
     from .runtime import Model, State, Stream, load
+    from .runtime.transport.recordings import read_recordings
     from .train import LiquidNeuralClassifier, LiquidNeuralNetwork, LiquidNeuralRegressor
 
 __version__ = "0.1.0"
@@ -56,6 +57,7 @@ __all__ = [
     "export_model",
     "load",
     "load_checkpoint",
+    "read_recordings",
     "save_checkpoint",
 ]
 
@@ -71,6 +73,7 @@ _HOMES = {
     "export_model": "export",
     "load": "runtime",
     "load_checkpoint": "export",
+    "read_recordings": "runtime.transport.recordings",
     "save_checkpoint": "export",
 }
 

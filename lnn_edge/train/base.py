@@ -17,6 +17,7 @@ from ..bundle.spec import Feature
 from ..export import ExportReport
 from ..export.torch_settings import usual_torch
 from ..wording import one_line
+from .data.frames import Rows, in_frames, is_framed, rows_of_each, warn_of_parts
 from .data.prepare import Given, prepare
 from .data.sequences import Sequences, read_sequences, read_timespans
 from .deploy import export_fitted
@@ -56,6 +57,8 @@ def _has_classes(estimator: LiquidEstimator) -> bool:
 
 class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has no types
     """Base class of the three estimators. Their parameters are explained at `LiquidNeuralNetwork`."""
+
+    _fitted_rows: Rows
 
     def __init__(
         self,
@@ -141,7 +144,8 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         Args:
             X: Samples in raw units, as NumPy array, torch tensor or pandas frame: (sequences, time, features); a list
                 of (time, features) of any lengths; one (time, features), see the parameter `rows`; or a frame whose
-                index has two levels, the first of which tells the sequences apart.
+                index has two levels, the first of which tells the sequences apart. Columns with names are put in the
+                order of the fit's everywhere else. An index that starts again is refused: recordings glued together.
             y: Answers per step, (sequences, time) or (sequences, time, outputs) or a list likewise; per sequence,
                 (sequences,) or (sequences, outputs); labels instead of numbers in the same shapes without outputs.
                 `None`: the next sample is the answer, which `forecast` needs.
@@ -168,6 +172,7 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         task = parameters.get("task", self._task())
         prepared = prepare(fresh, settings, Given(X, y, sample_weight, timespans, validation), task)
         fresh._take(train_network(settings, type(self).__name__, prepared))
+        fresh._fitted_rows = rows_of_each(X)
         self.__dict__ = fresh.__dict__
         return self
 
@@ -196,7 +201,8 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
 
         Returns:
             Values (float64) or labels, in the shape of the y of the fit: per step in the form of X, or one
-            per sequence.
+            per sequence. If X and that y are frames or series of pandas, so is this, with the index of X; of one answer
+            per sequence that index's first level. So scikit-learn's metrics take it beside y.
         """
         sequences, results = self._outputs(X, timespans, state)
         labels = self._metadata.class_array()
@@ -206,13 +212,13 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
             results = [part[:, 0].astype(np.float64) for part in results]
         else:
             results = [part.astype(np.float64) for part in results]
-        return self._shaped(sequences, results)
+        return self._shaped(X, sequences, results, self._answer_names())
 
     @available_if(_has_classes)  # type: ignore[untyped-decorator] # scikit-learn has no types
     def predict_proba(self, X: Any, timespans: Any = None, *, state: State | None = None) -> Any:  # noqa: N803
-        """Probability of each class of `classes_`: as `predict`, with a last axis for the classes."""
+        """Probability of each class of `classes_`: as `predict`, with a last axis, or columns, for the classes."""
         sequences, results = self._outputs(X, timespans, state)
-        return self._shaped(sequences, results)
+        return self._shaped(X, sequences, results, np.asarray(self.classes_).tolist())
 
     @usual_torch()
     def _outputs(self, X: Any, timespans: Any, state: State | None) -> tuple[Sequences, list[Array]]:  # noqa: N803
@@ -224,7 +230,18 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
             outputs = averaged_outputs(outputs, self._metadata.readout)
         return sequences, [raw_outputs(part, self._arrays) for part in outputs]
 
-    def _shaped(self, sequences: Sequences, results: Sequence[Array]) -> Any:
+    def _answer_names(self) -> Sequence[str]:
+        """Names of the columns of predictions; none where y had none."""
+        if self._metadata.labels or (self._metadata.flat and self.output_names_ == ("output",)):
+            return ()
+        return self.output_names_
+
+    def _shaped(self, X: Any, sequences: Sequences, results: Sequence[Array], names: Sequence[Any]) -> Any:  # noqa: N803
+        per_step = self._metadata.level == "step"
+        if self._metadata.framed and is_framed(X, series=False):
+            framed = in_frames(X, results, names, per_step=per_step)
+            if framed is not None:
+                return framed
         if self._metadata.level == "sequence":
             return np.concatenate(results)
         return sequences.per_step(results)
@@ -233,6 +250,7 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         check_is_fitted(self, "network_")
         check_timed(self._metadata, timespans)
         read = read_timespans(timespans, read_sequences(self, X, rows=self._metadata.rows, reset=False))
+        warn_of_parts(getattr(self, "_fitted_rows", {}), rows_of_each(X))
         return read.centred(self._arrays.get("x_center"))
 
     @usual_torch()

@@ -154,7 +154,10 @@ def test_answers_in_another_order_are_told(index):
 ORDERS = {
     "unsorted": (lambda frame: frame.sample(frac=1.0, random_state=0), "not in order.*X.sort_index"),
     "backwards": (lambda frame: frame[::-1], "not in order"),
-    "one recording after the other": (lambda frame: pd.concat([frame, frame]), "not in order.*a list of them"),
+    "one after a later one": (
+        lambda frame: pd.concat([frame[30:35], frame[20:], frame[32:]]),
+        "not in order.*a list of",
+    ),
     "equal": (lambda frame: pd.concat([frame[:20], frame[19:]]), "same label for two rows: .* in row 20.*duplicated"),
     "gapped": (lambda frame: pd.concat([frame[:20], frame[30:]]), "gaps: .* in row 20, 11 times the usual.*timespans"),
     "a sample lost": (lambda frame: frame.drop(frame.index[7]), "gaps: .* in row 7, 2 times the usual"),
@@ -256,7 +259,7 @@ def test_names_that_fit_takes_are_exported(tmp_path):
     assert [feature.name for feature in loaded.inputs[0].features] == names
     stream = loaded.stream()
     with pytest.raises(
-        ValueError, match=r"legal range.*unchanged.*Feature\(limits=.*`margin` of an estimator's export"
+        ValueError, match=r"legal range.*unchanged.*wider limits, inputs=\['NAME:unit:low:high'.*a larger `margin`"
     ):
         stream.step(XS[0] + 100.0)
     fitted.export(tmp_path / "m.lnn", period_s=0.02, margin=None, overwrite=True)

@@ -43,6 +43,7 @@ class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         next_sample: Whether it was trained without y, on the next sample.
         examples: Number of arrays "example".
         tails: Number of arrays "tail"; 0 if there were several sequences, or targets.
+        framed: Whether the targets came in frames or series, and predictions for frames are such.
     """
 
     task: Literal["regression", "classification"]
@@ -59,6 +60,7 @@ class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     next_sample: bool
     examples: int
     tails: int = 0
+    framed: bool = False
 
     @property
     def labels(self) -> bool:

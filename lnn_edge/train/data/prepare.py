@@ -19,6 +19,7 @@ from ...spacing import coarse_columns, spacing_remark
 from ...wording import CONTROL
 from ..settings import Settings
 from .dataset import Augmentation, Dataset, seed_of
+from .frames import is_framed
 from .metadata import CENTERS, Metadata, example_of, numbered, range_of, weighted_moments
 from .sequences import Sequences, as_array, read_sequences, read_timespans
 from .shapes import check_counts
@@ -136,7 +137,8 @@ def prepare(estimator: Any, settings: Settings, data: Given, task: str) -> Prepa
     arrays = _arrays(sequences, counted, classes, center, y_center)
     if y is not None and y_center is not None:  # samples to come are centred already
         values = tuple(part - y_center for part in values)
-    metadata = _metadata(sequences, targets, classes, settings, next_sample=y is None)
+    framed = is_framed(data.X if y is None else y)
+    metadata = _metadata(sequences, targets, classes, settings, next_sample=y is None, framed=framed)
     _check_names("y has the label" if metadata.labels else "y has the column", metadata.output_names, _STRIP_Y)
     x_moments = _moments(sequences.samples, weights, settings.scale_inputs)
     y_moments = _moments(values, weights, settings.scale_targets and classes is None, metadata.outputs)
@@ -311,7 +313,13 @@ def _arrays(
 
 
 def _metadata(
-    sequences: Sequences, targets: Targets, classes: Array | None, settings: Settings, *, next_sample: bool
+    sequences: Sequences,
+    targets: Targets,
+    classes: Array | None,
+    settings: Settings,
+    *,
+    next_sample: bool,
+    framed: bool,
 ) -> Metadata:
     outputs = targets.outputs if classes is None else len(classes)
     spans = None if sequences.spans is None else np.concatenate(sequences.spans).astype(np.float64)
@@ -332,6 +340,7 @@ def _metadata(
         rows=settings.rows,
         next_sample=next_sample,
         examples=len(example_of(sequences)),
+        framed=framed,
     )
 
 

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_array, validate_data
 from ...arrays import Array
 from ...named import column_names, is_permuted, matched, refuse_masked, row_labels
 from ...times import are_stamps, span_seconds
+from .frames import refuse_glued
 from .row_order import index_of_each, warn_of_axes, warn_of_other_order, warn_of_times
 from .shapes import check_columns, part_shapes
 
@@ -102,9 +103,11 @@ def read_sequences(
     """
     refuse_masked(X, "X")
     read = _read_sequences(estimator, as_array(X), rows, reset)
-    if reset and rows == "steps":
-        labels = list(_groups(X).values()) if read.index is not None else X
-        warn_of_times(index_of_each(labels), timed=timed)
+    if rows == "steps":
+        labels = index_of_each(list(_groups(X).values()) if read.index is not None else X)
+        refuse_glued(labels)
+        if reset:
+            warn_of_times(labels, timed=timed)
     return read
 
 
@@ -232,9 +235,18 @@ def _checked(estimator: Any, X: Any, reset: bool) -> Array:  # noqa: N803
     names = _own_names(X)
     if names is not None:
         return _checked_by_name(estimator, X, names, reset)
+    X = X if reset else _in_order_of_fit(X, getattr(estimator, "feature_names_in_", None))  # noqa: N806
     check_columns(estimator, X, axes=2, reset=reset)
     array: Array = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32], order="C")
     return array
+
+
+def _in_order_of_fit(X: Any, known: Any) -> Any:  # noqa: N803
+    """A frame with its columns in the order of the fit's, if it has just these; scikit-learn refuses any other."""
+    columns = None if known is None or row_labels(X) is None else getattr(X, "columns", None)
+    if columns is None or not columns.is_unique or set(columns) != set(known):
+        return X
+    return X[list(known)]
 
 
 def _own_names(X: Any) -> list[Any] | None:  # noqa: N803
