@@ -19,7 +19,7 @@ PAGE = Path(__file__).with_name("api.md")
 ROOMS = {
     "Workstation": ["export_model", "ExportReport", "Feature", "save_checkpoint", "load_checkpoint"],
     "Device": ["load", "Model", "Stream", "State"],
-    "Training": ["LiquidNeuralNetwork", "LiquidNeuralRegressor", "LiquidNeuralClassifier"],
+    "Training": ["LiquidNeuralNetwork", "read_recordings", "LiquidNeuralRegressor", "LiquidNeuralClassifier"],
     "Errors": ["errors"],
 }
 HEAD = """# API
