@@ -341,12 +341,13 @@ def draw(path: Path, runs: dict[str, Episode]) -> None:
     sampled = runs["policy, measured dt"]
     gaps.step(np.array(sampled.sampled_at) * STEP_S, 1000 * np.array(sampled.dts_s), where="pre", color="0.4", lw=0.8)
     gaps.axhline(1000 * PERIOD_S, color="tab:green", ls="--", lw=1, label=f"{1000 * PERIOD_S:.0f} ms, on paper")
-    gaps.legend(loc="upper right")
-    pole.set(ylabel="pole, degrees", title="The same start and the same sensor, each with another driver")
-    pole.legend(loc="upper right")
+    gaps.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False, borderaxespad=0.1)
+    pole.set_ylabel("pole, degrees")
+    figure.legend(*pole.get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
+    pole.set_title("The same start and the same sensor, each with another driver", loc="left", fontsize=11)
     cart.set(ylabel="cart, cm")
     gaps.set(ylabel="dt, ms", xlabel="time, s")
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=100)
     plt.close(figure)
 
 

@@ -123,24 +123,29 @@ def evaluate(
 def draw(
     path: Path, models: Sequence[lnn_edge.LiquidNeuralRegressor], factor: np.ndarray, recordings: Sequence[Recording]
 ) -> None:
-    """Some recordings, their forecasts and intervals."""
+    """Some recordings, their forecasts and intervals; all on the same axes, time from where each forecast begins."""
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(len(recordings), figsize=(9, 2.4 * len(recordings)), layout="constrained")
+    count = len(recordings)
+    figure, axes = plt.subplots(count, figsize=(9, 2.3 * count), layout="constrained", sharex=True, sharey=True)
     for axis, recording in zip(axes, recordings, strict=True):
         x, t = recording
+        t = t - t[-HORIZON - 1]  # the last sample that is known
         found = forecast(models, recording)
         mean, width, ahead = found.mean(axis=0), factor * spread(found), t[-HORIZON:]
-        axis.fill_between(ahead, mean - width, mean + width, color="tab:orange", alpha=0.25, label=f"{COVERAGE:.0%}")
+        held = f"should hold {COVERAGE:.0%} of them"
+        axis.fill_between(ahead, mean - width, mean + width, color="tab:orange", alpha=0.25, label=held)
         axis.plot(ahead, found.T, color="tab:orange", lw=0.6)
         axis.plot(ahead, mean, color="tab:orange", label="forecast")
         axis.plot(t, x, ".", color="tab:blue", ms=4, label="samples")
-        axis.axvline((t[-HORIZON - 1] + t[-HORIZON]) / 2, color="0.4", ls="--", lw=1)
-        axis.set(ylabel="position", xlim=(t[-3 * HORIZON], t[-1]))
-    axes[0].legend(loc="upper left", ncols=3)
-    axes[-1].set(xlabel="time, s")
-    figure.savefig(path, dpi=110)
+        axis.axvline(0, color="0.4", ls="--", lw=1)
+        axis.set(ylabel="position", xlim=(-12, 8), ylim=(-4, 4), xticks=range(-12, 9, 2), yticks=range(-4, 5, 2))
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=3, frameon=False)
+    axes[0].set_title(f"{count} recordings that no model has seen", loc="left", fontsize=11)
+    axes[-1].set(xlabel="seconds from the last known sample")
+    figure.savefig(path, dpi=100)
     plt.close(figure)
 
 

@@ -27,6 +27,7 @@ SIZE = 24  # pixels each way
 WALL = (9, 15)  # columns that hide the ball
 STEPS = 48  # frames per recording
 PERIOD_S = 1 / 30
+UPDATES, QUICK_UPDATES = 400, 30
 
 
 def film(rng: np.random.Generator, recordings: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -126,7 +127,7 @@ def main() -> None:
 
     print("1. train in plain PyTorch", flush=True)
     model = Tracker()
-    train(model, rng, updates=30 if arguments.quick else 400)
+    train(model, rng, updates=QUICK_UPDATES if arguments.quick else UPDATES)
     model.eval()
 
     print("\n2. export one step and prove it equal to torch", flush=True)
@@ -135,6 +136,11 @@ def main() -> None:
 
     print("\n3. stream recordings that it has not seen, frame by frame", flush=True)
     report(model, bundle, film(rng, 2 if arguments.quick else 20))
+    if arguments.quick:
+        print(
+            f"\n{QUICK_UPDATES} updates are too few to learn anything: the figures show that every stage runs, and not "
+            f"how good such a network gets. For that leave out --quick, which takes {UPDATES} updates."
+        )
 
 
 if __name__ == "__main__":

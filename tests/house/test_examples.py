@@ -84,6 +84,8 @@ def test_closed_loop(tmp_path, warm_and_short):
 def test_own_model(tmp_path, warm_and_short):
     printed = run_quick(warm_and_short, "own_model.py", tmp_path)
     assert float(re.search(r"bundle and torch (\S+) apart", printed).group(1)) < 1e-5
+    assert "\n30 updates are too few to learn anything: " in printed
+    assert printed.endswith("leave out --quick, which takes 400 updates.\n")
     assert re.search(r"off by +0\.\d+ of the room while it can be seen\n +0\.\d+ while it is hidden", printed)
 
 
