@@ -172,6 +172,7 @@ class BackendEntry:
         checks: "module:function" that takes the board, or `None`, and returns `BackendChecks`.
         unfinished: "module:function" that says whether something it began is still running and would hold up the end of
             the program.
+        only_named: Whether it runs only where it is named; `auto` and what runs on all backends leave it out.
     """
 
     name: str
@@ -185,6 +186,7 @@ class BackendEntry:
     library: str | None = None
     checks: str | None = None
     unfinished: str | None = None
+    only_named: bool = False
 
     @property
     def install(self) -> str:
@@ -224,6 +226,16 @@ BACKENDS = (
         extra=None,
         modules=("onnxruntime",),
         target="lnn_edge.runtime.backends.ort:CpuBackend",
+    ),
+    BackendEntry(
+        name="native",
+        runs="C generated from the step, compiled on this machine",
+        needs="a C compiler",
+        extra=None,
+        modules=(),
+        target="lnn_edge.runtime.backends.native.backend:NativeBackend",
+        probe="lnn_edge.runtime.backends.native.backend:why_not_ready",
+        only_named=True,
     ),
 )
 

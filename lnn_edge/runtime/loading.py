@@ -131,7 +131,7 @@ def _fastest(bundle: Bundle, threads: int) -> Model:
 
 def _ready_entries() -> Iterator[BackendEntry]:
     for entry in BACKENDS:
-        if missing_modules(entry):
+        if entry.only_named or missing_modules(entry):
             continue
         reason = why_not_ready(entry)
         if reason is None:

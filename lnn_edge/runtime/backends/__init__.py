@@ -1,7 +1,8 @@
 """Backends: one file or folder for each row of the table in `lnn_edge/backends.py`.
 
 ort           onnxruntime on the CPU
+native        C, compiled on this machine
 trt           TensorRT on an NVIDIA GPU
 layout        size and place of each tensor in memory
-build_cache   engines that were built on this device
+build_cache   engines and libraries that were built on this device
 """

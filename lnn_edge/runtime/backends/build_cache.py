@@ -1,6 +1,6 @@
-"""Cache of engines that were built on this device, in the user's folder.
+"""Cache of what was built on this device, engines and libraries, in the user's folder.
 
-An engine is native code: loading one from elsewhere is running a stranger's program. So the folder is the user's alone
+Either is native code: loading one from elsewhere is running a stranger's program. So the folder is the user's alone
 (0700), every engine has a record beside it with everything it depends on, its hash, and a keyed signature whose secret
 never leaves the folder, and what does not match in every point is not loaded but built again.
 """
@@ -25,13 +25,30 @@ from ...bundle.manifest import encode_json
 from ...errors import BackendUnavailable
 from ...staging import staged
 
-__all__ = ["CacheContents", "EngineCache", "EngineRefused", "cache_contents", "cache_folder"]
+__all__ = ["ENGINES", "CacheContents", "EngineCache", "EngineRefused", "Kind", "cache_contents", "cache_folder"]
 
-_LOGGER = logging.getLogger("lnn_edge.tensorrt")
 _SCHEMA = 1  # of the record; a change makes every older engine unreadable, which is what it should do
 _SECRET_BYTES = 32
 
 Facts = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a cache holds.
+
+    Args:
+        folder: Name of its folder in that of lnn-edge.
+        noun: What one of them is called.
+        suffix: How the names of their files end.
+    """
+
+    folder: str
+    noun: str
+    suffix: str
+
+
+ENGINES = Kind("tensorrt", "engine", ".engine")
 
 
 class EngineRefused(Exception):
@@ -49,10 +66,10 @@ class _Record:
     signature: str = ""
 
 
-def cache_folder() -> Path:
-    """`lnn-edge/tensorrt` in the user's cache folder: $XDG_CACHE_HOME, else ~/.cache."""
+def cache_folder(kind: Kind = ENGINES) -> Path:
+    """`lnn-edge/tensorrt` or the like in the user's cache folder: $XDG_CACHE_HOME, else ~/.cache."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(base) / "lnn-edge" / "tensorrt"
+    return Path(base) / "lnn-edge" / kind.folder
 
 
 @dataclass(frozen=True)
@@ -68,21 +85,21 @@ class CacheContents:
     nbytes: int
 
 
-def cache_contents(folder: Path) -> CacheContents:
+def cache_contents(folder: Path, kind: Kind = ENGINES) -> CacheContents:
     """Look into a cache; none is made where there is none.
 
     Raises:
         BackendUnavailable: If it cannot be used as it is.
     """
     try:
-        _check_private(folder)
-        sizes = [path.stat().st_size for path in folder.glob("*.engine")]
+        _check_private(folder, kind)
+        sizes = [path.stat().st_size for path in folder.glob(f"*{kind.suffix}")]
     except FileNotFoundError:
         return CacheContents(0, 0)
     except OSError as error:
         raise BackendUnavailable(
-            f"the engine cache '{folder}' cannot be looked into: {error.strerror}. It must lie in a folder of yours. "
-            "Type: export XDG_CACHE_HOME=FOLDER"
+            f"the {kind.noun} cache '{folder}' cannot be looked into: {error.strerror}. It must lie in a folder of "
+            "yours. Type: export XDG_CACHE_HOME=FOLDER"
         ) from error
     return CacheContents(len(sizes), sum(sizes))
 
@@ -94,11 +111,12 @@ class EngineCache:
         BackendUnavailable: If the folder cannot be made, is not the user's, or is open to others.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, kind: Kind = ENGINES) -> None:
+        self.folder, self._kind = folder, kind
+        self._logger = logging.getLogger(f"lnn_edge.{kind.folder}")
         with self._usable():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _check_private(folder)
+            _check_private(folder, kind)
         secret = _secret(folder / "secret")
         if secret is None:
             with self.building(), self._usable():  # another process may be at it as well: its secret is as good
@@ -107,7 +125,7 @@ class EngineCache:
 
     def path(self, facts: Facts) -> Path:
         """Where the engine for these facts lies or would lie."""
-        return self.folder / f"{_key(facts)}.engine"
+        return self.folder / f"{_key(facts)}{self._kind.suffix}"
 
     def read(self, facts: Facts) -> bytes | None:
         """Load an engine; `None` if there is none.
@@ -156,7 +174,7 @@ class EngineCache:
             _replace(path.with_suffix(".json"), encode_json(record))
         except OSError as error:
             raise BackendUnavailable(
-                f"the engine cannot be saved in '{self.folder}': {error.strerror}. Free some space, or set "
+                f"the {self._kind.noun} cannot be saved in '{self.folder}': {error.strerror}. Free some space, or set "
                 "XDG_CACHE_HOME to a folder elsewhere"
             ) from error
 
@@ -180,10 +198,10 @@ class EngineCache:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _LOGGER.warning("waiting for another process that builds an engine")
+            self._logger.warning("waiting for another process that builds %s", _one(self._kind.noun))
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError as error:
-            _LOGGER.info("the engine cache '%s' cannot be locked: %s", self.folder, error.strerror)
+            self._logger.info("the %s cache '%s' cannot be locked: %s", self._kind.noun, self.folder, error.strerror)
 
     @contextmanager
     def _usable(self) -> Iterator[None]:
@@ -191,7 +209,7 @@ class EngineCache:
             yield
         except OSError as error:
             raise BackendUnavailable(
-                f"the engine cache '{self.folder}' cannot be used: {error.strerror or error}. "
+                f"the {self._kind.noun} cache '{self.folder}' cannot be used: {error.strerror or error}. "
                 "Set XDG_CACHE_HOME to a folder of yours"
             ) from error
 
@@ -210,7 +228,11 @@ def _difference(built: Facts, here: Facts) -> str:
     return f"it was built for {names[0]} {built.get(names[0])}, here it is {here.get(names[0])}" if names else ""
 
 
-def _check_private(folder: Path) -> None:
+def _one(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def _check_private(folder: Path, kind: Kind) -> None:
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode):
         advice = f"It is none. Type: rm {folder}"
@@ -221,7 +243,7 @@ def _check_private(folder: Path) -> None:
     else:
         return
     raise BackendUnavailable(
-        f"the engine cache '{folder}' must be a folder that only you can enter, because what lies there is run. "
+        f"the {kind.noun} cache '{folder}' must be a folder that only you can enter, because what lies there is run. "
         + advice
     )
 

@@ -1,0 +1,7 @@
+"""The `native` backend: C from the step program, compiled on this machine by its own compiler.
+
+backend    the library of a bundle, from the cache or new
+compiler   the compiler of this machine, and what it is given
+library    a compiled step, called through ctypes
+stepper    the buffers of one stream
+"""

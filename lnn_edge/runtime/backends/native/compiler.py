@@ -1,0 +1,168 @@
+"""This machine's C compiler: `CC`, `cc`, `gcc` or `clang`, given two files in a folder of its own, and watched.
+
+It gets no shell, 120 seconds and 2 GB of memory, and is ended with everything that it started when its time is over, or
+when whoever waits for it is interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from ....codegen.c_source import Source
+from ....errors import BackendUnavailable
+
+__all__ = ["FLAGS", "Compiler", "compiled", "find_compiler", "machine_flag"]
+
+# No -ffast-math: results that are not finite must be seen. These two keep every value; `errno` and traps nobody reads.
+FLAGS = ("-std=gnu99", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
+_TIMEOUT_S = 120.0
+_MEMORY_BYTES = 2 << 30
+_CANDIDATES = ("cc", "gcc", "clang")
+_INSTALL = "Type: sudo apt install gcc, or name yours: export CC=..."
+_LONGEST = 300  # characters of the first error
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """A compiler.
+
+    Args:
+        command: What starts it, `CC` taken apart.
+        identity: What it says of itself, and of what it compiles for.
+    """
+
+    command: tuple[str, ...]
+    identity: str
+
+
+def find_compiler() -> Compiler:
+    """The compiler of this machine.
+
+    Raises:
+        BackendUnavailable: If there is none, or what `CC` names cannot be run.
+    """
+    given = os.environ.get("CC", "").strip()
+    if given:
+        try:
+            command = shlex.split(given)
+        except ValueError as error:
+            raise BackendUnavailable(f"CC is '{given}', which is no command: {error}. Type: unset CC") from error
+        if shutil.which(command[0]) is None:
+            raise BackendUnavailable(f"CC is '{given}', and there is no program '{command[0]}'. Type: unset CC")
+        return _identified(tuple(command))
+    for name in _CANDIDATES:
+        if shutil.which(name):
+            return _identified((name,))
+    raise BackendUnavailable(f"no C compiler: neither {', '.join(_CANDIDATES[:-1])} nor {_CANDIDATES[-1]}. {_INSTALL}")
+
+
+def _identified(command: tuple[str, ...]) -> Compiler:
+    paths = tuple(filter(None, (shutil.which(part) for part in command)))
+    return _asked(command, tuple((path, os.stat(path).st_mtime_ns) for path in paths))
+
+
+@lru_cache(maxsize=8)  # by the programs and when they were changed: asking takes tens of milliseconds
+def _asked(command: tuple[str, ...], _programs: tuple[tuple[str, int], ...]) -> Compiler:
+    try:
+        said = subprocess.run(
+            [*command, "--version"], capture_output=True, text=True, timeout=20, check=True, stdin=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise BackendUnavailable(f"the C compiler '{shlex.join(command)}' does not run: {error}. {_INSTALL}") from error
+    return Compiler(command, said.stdout.strip().partition("\n")[0][:200] or shlex.join(command))
+
+
+def machine_flag(machine: str) -> tuple[str, ...]:
+    """What asks for all that this processor can do."""
+    return ("-mcpu=native",) if machine in ("aarch64", "arm64") else ("-march=native",)
+
+
+def compiled(compiler: Compiler, source: Source, prefix: str, flags: tuple[str, ...], keep: Path) -> bytes:
+    """Compile a source to a shared library.
+
+    Args:
+        compiler: What with.
+        source: The two files.
+        prefix: Of their names.
+        flags: For the compiler.
+        keep: A folder of the user's, where the source and what the compiler said stay if it fails.
+
+    Returns:
+        The library.
+
+    Raises:
+        BackendUnavailable: With the first error and the path of the rest.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="lnn-edge-"))  # 0700
+    try:
+        (folder / f"{prefix}.h").write_text(source.header)
+        (folder / f"{prefix}.c").write_text(source.source)
+        command = [*compiler.command, *flags, f"{prefix}.c", "-o", f"{prefix}.so", "-lm"]
+        said, status = _watched(command, folder)
+        if status != 0:
+            raise _failed(compiler, said, status, folder / f"{prefix}.c", keep)
+        return (folder / f"{prefix}.so").read_bytes()
+    except OSError as error:
+        raise BackendUnavailable(
+            f"nothing can be compiled in '{folder}': {error.strerror or error}. Set TMPDIR to a folder elsewhere"
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _watched(command: list[str], folder: Path) -> tuple[str, int]:
+    """Run a command to its end; returns what it said and its status, below 0 for a signal."""
+    environment = os.environ | {"LC_ALL": "C", "TMPDIR": str(folder)}
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # a Ctrl-C is ours to pass on, and what it starts ends with it
+    ) as process:
+        try:
+            _limit(process.pid)
+            said, _ = process.communicate(timeout=_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            _end(process)
+            return f"error: it took more than {_TIMEOUT_S:.0f} seconds", -signal.SIGKILL
+        except BaseException:
+            _end(process)
+            raise
+    return said.decode(errors="replace"), process.returncode
+
+
+def _limit(pid: int) -> None:
+    """Memory of what was just started and of what it starts; a system that cannot limit it compiles all the same."""
+    with suppress(OSError, AttributeError, ValueError):
+        resource.prlimit(pid, resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def _failed(compiler: Compiler, said: str, status: int, source: Path, keep: Path) -> BackendUnavailable:
+    first = next((line for line in said.splitlines() if "error" in line), f"it ended with status {status}")
+    where = ""
+    with suppress(OSError):
+        shutil.copyfile(source, keep / "failed.c")
+        (keep / "failed.txt").write_text(said)
+        where = f" All of it: {keep / 'failed.txt'}"
+    return BackendUnavailable(
+        f"the C compiler '{shlex.join(compiler.command)}' ({compiler.identity}) failed: {first[:_LONGEST]}.{where}"
+    )

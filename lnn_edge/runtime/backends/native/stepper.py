@@ -1,0 +1,65 @@
+"""The buffers of one stream on the `native` backend: samples, two places for results, scratch memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+
+from ....arrays import Array
+from ....bundle.manifest import Manifest
+from ....errors import BackendUnavailable
+from ..layout import Slab, slab
+from .library import DONE, Library
+
+__all__ = ["NativeStepper"]
+
+_CACHE_LINE = 64
+_ALIGNMENT = 4  # of the members of the generated structs, which hold numbers of four bytes, or are rounded up to them
+
+
+class NativeStepper:
+    """See `lnn_edge.backends.Stepper`. A run writes to the other place and to the scratch memory, and nowhere else."""
+
+    def __init__(self, library: Library, manifest: Manifest) -> None:
+        self._states = [(s.input, s.output) for s in manifest.states]
+        inputs = slab(manifest.sample_inputs(), _ALIGNMENT, manifest.sample_dtypes())
+        results = slab(manifest.results(), _ALIGNMENT)
+        facts = library.facts
+        if (inputs.nbytes, results.nbytes) != (facts.input, facts.results):
+            raise BackendUnavailable(
+                f"the compiled step takes {facts.input} bytes and gives {facts.results}, expected {inputs.nbytes} and "
+                f"{results.nbytes}"
+            )
+        self._work = _zeros(facts.work)
+        memory, self.sample = _arena(inputs)
+        arenas = _arena(results), _arena(results)
+        self.places: tuple[Mapping[str, Array], Mapping[str, Array]] = (arenas[0][1], arenas[1][1])
+        fixed = partial(library.advance, self._work.ctypes.data, memory.ctypes.data)
+        ends = [arena.ctypes.data for arena, _ in arenas]
+        self._runs = partial(fixed, ends[0], ends[1]), partial(fixed, ends[1], ends[0])
+        self._memory = memory, *(arena for arena, _ in arenas)  # which the addresses above do not keep
+
+    def run(self, source: int) -> bool:
+        """See `lnn_edge.backends.Stepper.run`."""
+        done: bool = self._runs[source]() == DONE
+        return done
+
+    def write_state(self, place: int, state: Mapping[str, Array]) -> None:
+        """See `lnn_edge.backends.Stepper.write_state`."""
+        arrays = self.places[place]
+        for name, output in self._states:
+            arrays[output][...] = state[name]
+
+
+def _arena(places: Slab) -> tuple[Array, dict[str, Array]]:
+    memory = _zeros(places.nbytes)
+    return memory, places.views(memory.view(np.float32))
+
+
+def _zeros(nbytes: int) -> Array:
+    """Zeroed memory that begins on a cache line."""
+    raw = np.zeros(nbytes + _CACHE_LINE, np.uint8)
+    start = -raw.ctypes.data % _CACHE_LINE
+    return raw[start : start + nbytes]
