@@ -43,8 +43,7 @@ def followed(step, c, inputs, dt_s=None, rows=1):
 
 def excitation(name, time, steps=STEPS):
     samples = excite(SampleRequest(trained_of(name).inputs, TIMES[time], steps))
-    inputs = dict(samples.inputs)
-    return inputs, inputs.pop("dt", None)
+    return samples.inputs, samples.dt
 
 
 @pytest.mark.parametrize("time", TIMES)
