@@ -178,10 +178,19 @@ typedef uint16_t VH __attribute__((vector_size({half})));
 typedef float VU __attribute__((vector_size({size}), aligned(4), may_alias));
 typedef int32_t VIU __attribute__((vector_size({size}), aligned(4), may_alias));
 typedef uint16_t VHU __attribute__((vector_size({half}), aligned(2), may_alias));
+/* built-in functions: the header of the intrinsics takes longer to read than all the rest */
 #if defined(__AVX512F__) && LANES == 16
-#include <immintrin.h>
 #define USE_AVX512
-#elif defined(__AVX2__) && LANES == 8 /* with built-in functions: the header takes longer to read than all the rest */
+#if defined(__clang__)
+#define smallest512(a, b) __builtin_ia32_minps512(a, b, 4)
+#define largest512(a, b) __builtin_ia32_maxps512(a, b, 4)
+#define permuted512(v, i) __builtin_ia32_permvarsf512(v, i)
+#else
+#define smallest512(a, b) __builtin_ia32_minps512_mask(a, b, a, (uint16_t)0xffff, 4)
+#define largest512(a, b) __builtin_ia32_maxps512_mask(a, b, a, (uint16_t)0xffff, 4)
+#define permuted512(v, i) __builtin_ia32_permvarsf512_mask(v, i, v, (uint16_t)0xffff)
+#endif
+#elif defined(__AVX2__) && LANES == 8
 #define USE_AVX2
 #endif
 INLINE VI bitsv(V x) {{ return (VI)x; }}
@@ -203,7 +212,7 @@ INLINE V get_half(const uint16_t *p, float scale) {{
 /* the numbers at base[i[0]], base[i[1]], ...; all within one vector where there are eight or more lanes */
 INLINE V pick_from(const float *base, const int32_t *i) {{
 #if defined(USE_AVX512)
-    return (V)_mm512_permutexvar_ps((__m512i)*(const VIU *)i, (__m512)get(base));
+    return permuted512(get(base), *(const VIU *)i);
 #elif defined(USE_AVX2)
     return __builtin_ia32_permvarsf256(get(base), *(const VIU *)i);
 #else
@@ -218,8 +227,8 @@ INLINE V pick_from(const float *base, const int32_t *i) {{
 # `pick` would do as well; it takes three instructions where these have one, which keeps NaN in this order of operands.
 _LIMITS = """
 #if defined(USE_AVX512)
-#define at_mostv(limit, x) ((V)_mm512_min_ps((__m512)allv(limit), (__m512)(x)))
-#define at_leastv(limit, x) ((V)_mm512_max_ps((__m512)allv(limit), (__m512)(x)))
+#define at_mostv(limit, x) smallest512(allv(limit), x)
+#define at_leastv(limit, x) largest512(allv(limit), x)
 #elif defined(USE_AVX2)
 #define at_mostv(limit, x) __builtin_ia32_minps256(allv(limit), x)
 #define at_leastv(limit, x) __builtin_ia32_maxps256(allv(limit), x)

@@ -54,7 +54,7 @@ def test_model_follows_the_interpreter(name, time):
     assert followed(step, Generated(step, LANES[-1]), inputs, dt_s) <= LIMIT
 
 
-@pytest.mark.parametrize("lanes", [1, 4, 8])
+@pytest.mark.parametrize("lanes", [1, 4, 8, 16])
 @pytest.mark.parametrize("name", ["ltc-autoncp", "ltc-explicit", "cfc-gelu", "cfc-mixed-autoncp", "cfc-pure"])
 def test_model_is_the_same_in_registers_of_any_width(name, lanes):
     """As wide as the machine's and wider: the compiler then takes several, and sources are loaded one by one."""

@@ -1,0 +1,288 @@
+"""The text of header and source: names that are bytes, compilers and languages that take it, its public functions."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+from generated import DIGEST, LANES, Generated, built, function_of, source_of
+from programs import decoded, everything
+from recorded import program_of
+
+from lnn_edge.bundle.program import StepProgram
+from lnn_edge.codegen import c_source as writing
+from lnn_edge.codegen.c_source import ABI, Form, c_source, why_not
+from lnn_edge.codegen.targets import TARGETS, named_target
+
+HOSTILE = [
+    "*/ int main(void) { return system(0); } /*",
+    '"\n#include "/etc/passwd"\n'.replace("\n", "\\n"),
+    "??/ ??=define x ??' ??!",
+    "%s%n\\x41\\",
+    "\N{LATIN SMALL LETTER O WITH DIAERESIS}\N{GRINNING FACE}" * 800,
+    '_Pragma("GCC poison memcpy") __attribute__((constructor)) //',
+]
+
+
+def renamed(names: list[str]) -> StepProgram:
+    """A program whose inputs, states, outputs, values and places have these names."""
+    step = program_of("cfc-units", "fixed")
+    program = step.program
+    inputs = (msgspec.structs.replace(program.inputs[0], name=names[0]),)
+    state = msgspec.structs.replace(program.states[0], name=names[1])
+    node = msgspec.structs.replace(program.nodes[0], input=names[0], state=names[1], name=names[2], where=names[3])
+    outputs = (msgspec.structs.replace(program.outputs[0], name=names[4]),)
+    changed = replace(program, inputs=inputs, states=(state,), nodes=(node, *program.nodes[1:]), outputs=outputs)
+    return StepProgram(changed, step.tensors)
+
+
+def test_names_of_a_bundle_are_bytes_and_nothing_else():
+    hostile, plain = (source_of(renamed(names)) for names in (HOSTILE[:5], list("abcde")))
+    for text in (hostile.header, hostile.source):
+        assert text.isascii()
+        assert not any(name[:6] in text for name in HOSTILE)
+
+    def without_names(text):
+        return re.sub(r"(name_\w+\[\] = )\{[^}]*\}", r"\1", text)
+
+    assert without_names(hostile.source) == without_names(plain.source)
+    assert hostile.header == plain.header
+
+
+def test_names_come_back_as_they_were():
+    library = built(source_of(renamed(HOSTILE[:5]))).whole
+    for function, expected in (
+        ("lnn_input_name", HOSTILE[0]),
+        ("lnn_state_name", HOSTILE[1]),
+        ("lnn_output_name", HOSTILE[4]),
+    ):
+        found = getattr(library, function)
+        found.restype = ctypes.c_char_p
+        assert found(0).decode() == expected
+        assert found(1) is None
+
+
+def said(*command, cwd):
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=100, check=True).stdout
+
+
+def test_text_is_the_same_whenever_it_is_written():
+    step = decoded(*everything())
+    first, second = (source_of(step, 8, batch=2) for _ in range(2))
+    assert first == second
+    assert source_of(decoded(*everything()), 8, batch=2) == first
+
+
+def test_target_by_name():
+    assert named_target("vector8").lanes == 8
+    with pytest.raises(ValueError, match=r"unknown target 'vector9'\. Valid: .*vector8"):
+        named_target("vector9")
+
+
+@pytest.mark.parametrize("prefix", ["", "9a", "a-b", "A", "a b", "int main(void);", "a" * 33, "a\n"])
+def test_prefix_that_is_no_name(prefix):
+    with pytest.raises(ValueError, match="cannot begin names in C"):
+        c_source(program_of("cfc-units", "fixed"), Form(DIGEST), TARGETS[0], prefix)
+
+
+def test_two_models_in_one_program(tmp_path):
+    """Everything public begins with the prefix, so nothing of one hides the other."""
+    for name in ("cfc-units", "ltc-autoncp"):
+        prefix = name[:3]
+        source = c_source(program_of(name, "fixed"), Form(DIGEST), TARGETS[0], prefix)
+        (tmp_path / f"{prefix}.h").write_text(source.header)
+        (tmp_path / f"{prefix}.c").write_text(source.source)
+    (tmp_path / "main.c").write_text(
+        '#include "cfc.h"\n#include "ltc.h"\nstatic cfc_model a;\nstatic ltc_model b;\n'
+        "int main(void) { static cfc_input x; static cfc_output y; static ltc_input u; static ltc_output v;\n"
+        "cfc_init(&a); ltc_init(&b); return cfc_step(&a, &x, &y) + ltc_step(&b, &u, &v); }\n"
+    )
+    command = ["cc", "-std=c99", "-O1", "main.c", "cfc.c", "ltc.c", "-o", "both", "-lm"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=100)
+    assert subprocess.run([tmp_path / "both"], check=False, timeout=100).returncode == 0
+    found = said("nm", "-g", "--defined-only", "both", cwd=tmp_path)
+    own = [line.split() for line in found.splitlines() if re.search(r" (cfc|ltc)_", line)]
+    assert len(own) == 2 * 11
+    assert {kind for _, kind, _ in own} == {"T", "R"}  # code and constants: nothing that could be written
+
+
+COMPILERS = [
+    ("gcc", "-std=c99"),
+    ("clang", "-std=c99"),
+    ("g++", "-std=c++11", "-x", "c++"),
+    ("clang++", "-std=c++11", "-x", "c++"),
+]
+WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Wvla", "-Wstack-usage=65536")
+
+
+@pytest.mark.parametrize("lanes", [1, 4, 8, 16])
+@pytest.mark.parametrize("compiler", COMPILERS, ids=lambda own: own[0])
+def test_compilers_have_nothing_to_say(compiler, lanes, tmp_path):
+    if shutil.which(compiler[0]) is None:
+        pytest.skip(f"no {compiler[0]}")
+    step = decoded(*everything())
+    source = source_of(step, lanes, batch=2, unroll=2, precision="float16" if lanes == 4 else "float32")
+    (tmp_path / "lnn.h").write_text(source.header)
+    (tmp_path / "lnn.c").write_text(source.source)
+    wide = {16: ["-mavx512f"], 8: ["-mavx2", "-mfma"]}.get(lanes, [])
+    if lanes > 4 and "x86" not in platform.machine():
+        pytest.skip("registers of x86-64")
+    warnings = [own for own in WARNINGS if "clang" not in compiler[0] or "stack" not in own]
+    command = [*compiler, *warnings, *wide, "-O2", "-c", "lnn.c", "-o", "lnn.o"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert (done.returncode, done.stderr) == (0, "")
+    if shutil.which("nm"):
+        names = {line.split()[-1] for line in said("nm", "-u", "lnn.o", cwd=tmp_path).splitlines()}
+        # What a compiler itself may ask for, and <math.h>: no heap, no input or output, nothing else.
+        assert names <= {"memcpy", "memset", "memmove", "atanf", "sqrtf", "__stack_chk_fail", "_GLOBAL_OFFSET_TABLE_"}
+
+
+@pytest.mark.parametrize("lanes", LANES)
+def test_sanitizers_find_nothing(lanes, tmp_path):
+    """Addresses and undefined behaviour, over steps, extremes, and samples that are refused."""
+    source = source_of(decoded(*everything()), lanes, batch=2, unroll=2)
+    (tmp_path / "lnn.h").write_text(source.header)
+    (tmp_path / "lnn.c").write_text(source.source)
+    (tmp_path / "main.c").write_text(_SANITIZED)
+    options = ["-std=gnu99", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    wide = ["-march=native"] if lanes > 1 else []
+    command = ["gcc", *options, *wide, "main.c", "lnn.c", "-o", "main", "-lm"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=200)
+    done = subprocess.run([tmp_path / "main"], capture_output=True, text=True, timeout=200, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
+_SANITIZED = """#include "lnn.h"
+#include <math.h>
+#include <stdlib.h>
+int main(void) {
+    lnn_model *m = malloc(sizeof *m);
+    lnn_input *x = malloc(sizeof *x);
+    lnn_output *y = malloc(sizeof *y);
+    lnn_state *before = malloc(sizeof *before), *after = malloc(sizeof *after);
+    float *p = (float *)x;
+    const float sizes[] = {1.0f, 1e4f, 1e-30f, 1e30f, 0.0f};
+    int refused = 0;
+    lnn_init(m);
+    for (int round = 0; round < 40; ++round) {
+        for (size_t i = 0; i < sizeof *x / 4; ++i)
+            p[i] = sizes[round % 5] * (float)(((round * 7919 + (int)i * 104729) % 2001) - 1000) / 1000.0f;
+        for (size_t i = 0; i < sizeof x->dt / 4; ++i) x->dt[i] = 0.05f;
+        lnn_get_state(m, before);
+        if (round % 7 == 3) p[round % 40] = round % 2 ? NAN : INFINITY;
+        if (lnn_step(m, x, y) != lnn_DONE) {
+            ++refused;
+            lnn_get_state(m, after);
+            for (size_t i = 0; i < sizeof *after / 4; ++i)
+                if (((float *)before)[i] != ((float *)after)[i]) return 1;
+        }
+        if (round == 20) lnn_reset(m);
+    }
+    if (refused < 6) return 2;
+    ((float *)before)[0] = NAN;
+    if (lnn_set_state(m, before) == lnn_DONE) return 3;
+    free(m), free(x), free(y), free(before), free(after);
+    return 0;
+}
+"""
+
+
+class Public:
+    """The public functions on a model of the caller's."""
+
+    def __init__(self, name):
+        step = program_of(name, "fixed")
+        self.c = Generated(step, LANES[-1])
+        self.library, facts = self.c.library, self.c.library.facts
+        self.memory = np.full(facts.model, 0xA5, np.uint8)  # `init` must not count on zeros
+        self.outputs = facts.output // 4
+        self.call("init")
+
+    def call(self, name, *arrays):
+        own = [array.ctypes.data if isinstance(array, np.ndarray) else array for array in arrays]
+        arguments = [ctypes.c_size_t(value) for value in (self.memory.ctypes.data, *own)]
+        return function_of(self.library, f"lnn_{name}")(*arguments)
+
+    def state(self):
+        values = np.zeros(self.library.facts.state // 4, np.float32)
+        self.call("get_state", values)
+        return values
+
+
+def test_public_functions_do_what_the_step_does():
+    own = Public("ltc-mixed")
+    x = np.random.default_rng(1).standard_normal((9, 5)).astype(np.float32)
+    states, expected = own.c.start(), []
+    for sample in x:
+        got, states = own.c.step({"input": sample}, states)
+        expected.append(got["output"][0])
+    y = np.zeros((9, own.outputs), np.float32)
+    assert [own.call("step", x[k], y[k]) for k in range(9)] == [0] * 9
+    np.testing.assert_array_equal(y, expected)
+    kept = own.state()
+    np.testing.assert_array_equal(kept, np.concatenate([states[name][0] for name in own.c.states]))
+    own.call("reset")
+    again = np.zeros_like(y)
+    assert own.call("run", 9, x, again) == 9
+    np.testing.assert_array_equal(again, y)
+    own.call("reset")
+    assert own.call("set_state", kept) == 0
+    np.testing.assert_array_equal(own.state(), kept)
+
+
+def test_recording_stops_before_a_sample_that_is_refused():
+    own = Public("cfc-units")
+    x = np.zeros((6, 5), np.float32)
+    x[4, 2] = np.nan
+    y = np.zeros((6, own.outputs), np.float32)
+    assert own.call("run", 6, x, y) == 4
+    before = own.state()
+    assert own.call("step", x[4], y[4]) == 1
+    np.testing.assert_array_equal(own.state(), before)
+    assert own.call("set_state", np.full_like(before, np.inf)) == 1
+    np.testing.assert_array_equal(own.state(), before)
+
+
+def test_result_that_is_not_finite_changes_nothing():
+    own = Public("cfc-proj")
+    own.c.step({"input": np.zeros(5)}, own.c.start())
+    assert own.c.status == 0
+    own.c.step({"input": np.full(5, 3e38)}, own.c.start())
+    assert own.c.status in (0, 2)  # whatever the weights make of it, it is said
+
+
+def test_library_says_what_it_is():
+    facts = Public("cfc-units").library.facts
+    assert (facts.abi, facts.lanes, facts.input, facts.output, facts.state) == (ABI, LANES[-1], 20, 32, 32)
+    assert facts.results == facts.output + facts.state
+    assert facts.model >= facts.work + 2 * facts.results
+
+
+# ---- what there is no C of ------------------------------------------------------------------------------------------
+
+
+def test_operation_that_c_lacks_is_named_with_its_place(monkeypatch):
+    text, tensors = everything()
+    step = decoded(text, tensors)
+    assert why_not(step) is None
+    known = {name: emit for name, emit in writing.EMITTED.items() if name not in ("Conv", "Relu")}
+    monkeypatch.setattr("lnn_edge.codegen.table.EMITTED", known)
+    assert why_not(step) == "C has no operation Conv (policy.py:7 conv) and 1 more"
+    with pytest.raises(ValueError, match=r"C has no operation Conv \(policy.py:7 conv\)"):
+        source_of(step)
+
+
+def test_program_with_too_many_weights_or_too_large_values(monkeypatch):
+    step = decoded(*everything())
+    monkeypatch.setattr(writing, "MAX_NUMBERS", 100)
+    assert re.match(r"it has \d+ weights, more than the 100 that a compiler is given", why_not(step))
+    monkeypatch.setattr(writing, "MAX_NUMBERS", 10_000)
+    monkeypatch.setattr(writing, "MAX_SCRATCH", 100)
+    assert re.match(r"it needs \d+ numbers of scratch memory, more than 100", why_not(step))
