@@ -5,6 +5,7 @@ Everything here is imported on first use, so `import lnn_edge` stays light and t
     bundle          the format
     backends        the one table of backends
     reference       float64 cells, equation by equation
+    codegen         the step program as C
     verify          what "equal" means
     machine         what this computer is
     export          workstation half: trained modules to proven bundles

@@ -46,6 +46,17 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_cache_of_libraries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests compile is kept for the run and for all its workers, and compiled in half the time: none is timed."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        patch.setattr("lnn_edge.runtime.backends.native.compiler.OPTIMIZATION", "-O1")
+        yield
+
+
 @pytest.fixture(scope="session")
 def cfc_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CfC with fixed time and a period; `gyro_z` has limits. Read-only: copy it before you change it."""

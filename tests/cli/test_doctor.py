@@ -22,7 +22,7 @@ def test_doctor_says_what_is_ready(call):
     assert code == 0
     for what in ("backend onnxruntime", "export", "train", "plot"):
         assert re.search(rf"^ *{what} +ready", out, flags=re.M)
-    assert out.splitlines()[-1] == f"lnn-edge {lnn_edge.__version__}: ready to run bundles on onnxruntime"
+    assert out.splitlines()[-1] == f"lnn-edge {lnn_edge.__version__}: ready to run bundles on onnxruntime, native"
 
 
 def test_doctor_json(call):

@@ -14,7 +14,7 @@ from generated import LANES
 
 from lnn_edge.codegen.c_math import SCALAR, vector
 from lnn_edge.codegen.c_source import Source
-from lnn_edge.runtime.backends.native.compiler import FLAGS, compiled, find_compiler, machine_flag
+from lnn_edge.runtime.backends.native.compiler import compiled, find_compiler, flags_for
 
 # Every 1021st bit pattern, which is prime, and those around what the functions decide by.
 BITS = np.concatenate(
@@ -63,7 +63,7 @@ def library():
     text.append(" for (int i = 0; i < n; ++i) y[i] = conductance1(x[i], a[i]); }\n")
     header = "#include <stddef.h>\n#include <stdint.h>\n"
     with TemporaryDirectory() as folder:
-        flags = (*FLAGS, *machine_flag(platform.machine()))
+        flags = (*flags_for(platform.machine()), "-O3")  # as where it runs
         data = compiled(find_compiler(), Source(header, "".join(text)), "math_of_lnn", flags, Path(folder))
         path = Path(folder) / "m.so"
         path.write_bytes(data)

@@ -16,7 +16,7 @@ from lnn_edge.codegen.c_source import Form, Source, c_source
 from lnn_edge.codegen.targets import TARGETS
 from lnn_edge.machine.cpu import vector_lanes
 from lnn_edge.runtime.backends.layout import slab
-from lnn_edge.runtime.backends.native.compiler import FLAGS, compiled, find_compiler, machine_flag
+from lnn_edge.runtime.backends.native.compiler import compiled, find_compiler, flags_for
 from lnn_edge.runtime.backends.native.library import Library, load_library
 
 DIGEST = "0" * 64
@@ -29,9 +29,10 @@ def source_of(step: StepProgram, lanes: int = 1, **form) -> Source:
 
 def built(source: Source, prefix: str = "lnn", digest: str = DIGEST) -> Library:
     """A library, compiled in half the time: nothing here is timed."""
-    flags = [*FLAGS, "-O1", *machine_flag(platform.machine())]
     with TemporaryDirectory() as folder:
-        return load_library(compiled(find_compiler(), source, prefix, tuple(flags), Path(folder)), prefix, digest)
+        return load_library(
+            compiled(find_compiler(), source, prefix, flags_for(platform.machine()), Path(folder)), prefix, digest
+        )
 
 
 class Generated:

@@ -824,5 +824,17 @@ MUTATIONS = (
             "c = cm.view(1, -1, 1) / (spans.flip(1).unsqueeze(1) / unfolds)",
         ),
     ),
+    _fault(
+        "generated-current",
+        "a synapse's sign",
+        "test_every_core_and_most_operations_in_one_program[1]",
+        ("{current} += g * {parts[3]};", "{current} -= g * {parts[3]};"),
+    ),
+    _fault(
+        "generated-state-of-a-refused-sample",
+        "state commit",
+        "test_recording_stops_before_a_sample_that_is_refused",
+        ("    if (status == P_DONE) {{", "    {{"),
+    ),
 )
 BY_NAME = {mutation.name: mutation for mutation in MUTATIONS}

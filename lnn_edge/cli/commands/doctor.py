@@ -51,7 +51,8 @@ def _doctor(json: str | None) -> int:
     checks = [backend_checks(entry, board) for entry in BACKENDS]
     backends = [_backend(entry, found) for entry, found in zip(BACKENDS, checks, strict=True)]
     findings = [*backends, *_device(board, checks), *map(extra_check, EXTRAS), governor_check()]
-    usable = any(f.status == "ready" for f in backends)
+    pairs = list(zip(BACKENDS, backends, strict=True))
+    usable = any(f.status == "ready" and not entry.only_named for entry, f in pairs)  # else `load` finds none by itself
     emit_json({"version": __version__, "machine": machine(), "findings": findings, "ready": usable}, json)
     rows = [(f.what, _shown(f), f.found, f.fix or "-") for f in findings]
     print_result(grid(("what", "status", "found", "type this"), rows, left=range(4)), json)
@@ -59,7 +60,7 @@ def _doctor(json: str | None) -> int:
     if not usable:
         print_result(f"lnn-edge {__version__}: no backend is ready; type: {base_install()}", json)
         return NOT_READY
-    ready = ", ".join(entry.name for entry, f in zip(BACKENDS, backends, strict=True) if f.status == "ready")
+    ready = ", ".join(entry.name for entry, f in pairs if f.status == "ready")
     print_result(f"lnn-edge {__version__}: ready to run bundles on {ready}", json)
     return OK
 
@@ -88,7 +89,7 @@ def _backend(entry: BackendEntry, checks: BackendChecks) -> Finding:
     if reason is not None:
         return _not_ready(entry, reason, checks)
     versions = ", ".join(f"{m} {package_version(m) or ''}".strip() for m in entry.modules)
-    return Finding(what, "ready", f"{versions}: {entry.runs}")
+    return Finding(what, "ready", f"{versions}: {entry.runs}" if versions else entry.runs)
 
 
 def _not_ready(entry: BackendEntry, reason: str, checks: BackendChecks) -> Finding:

@@ -29,7 +29,7 @@ _UNROLLED = 24  # rows that are written one by one; more are a loop
 
 @dataclass(frozen=True)
 class Curves:
-    """Synapses that exist, (synapses,) each: source, target, w, erev, and the line sigma (v - mu) = slope v - offset."""
+    """Synapses that exist, (synapses,) each: source, target, w, erev; sigma (v - mu) = slope v - offset."""
 
     source: Array
     target: Array

@@ -29,7 +29,7 @@ class _Space:
         self.inputs, self.outputs = math.prod(self.given), math.prod(self.made)
 
     def ends(self, axis: int) -> tuple[list[int], list[int]]:
-        """By place in the kernel: the first window along an axis that has it on the input, and the one behind the last."""
+        """By place in the kernel: the first window along an axis with it on the input, and the one behind the last."""
         reach = [self.dilations[axis] * k - self.pads[axis] for k in range(self.kernel[axis])]
         stride, given, made = self.strides[axis], self.given[axis], self.made[axis]
         first = [max(0, -(own // stride)) for own in reach]

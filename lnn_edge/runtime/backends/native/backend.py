@@ -18,8 +18,7 @@ from ....errors import BackendUnavailable, BundleError
 from ....machine.cpu import cpu_extensions, vector_lanes
 from ....progress import Progress
 from ..build_cache import EngineCache, EngineRefused, Kind, cache_folder
-from . import compiler as compilers
-from .compiler import compiled, find_compiler, machine_flag
+from .compiler import compiled, find_compiler, flags_for
 from .library import Library, load_library
 from .stepper import NativeStepper
 
@@ -83,7 +82,7 @@ class _Making:
             )
         self._bundle, self.compiler = bundle, find_compiler()
         self._target: Target = next(t for t in TARGETS if t.lanes == vector_lanes())
-        self._flags = (*compilers.FLAGS, *machine_flag(platform.machine()))
+        self._flags = flags_for(platform.machine())
         self._form = form_of(bundle.manifest, _digest(bundle))
 
     def ready(self, *, rebuild: bool) -> tuple[Library, Prepared]:

@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,10 +22,11 @@ from pathlib import Path
 from ....codegen.c_source import Source
 from ....errors import BackendUnavailable
 
-__all__ = ["FLAGS", "Compiler", "compiled", "find_compiler", "machine_flag"]
+__all__ = ["FLAGS", "OPTIMIZATION", "Compiler", "compiled", "find_compiler", "flags_for"]
 
 # No -ffast-math: results that are not finite must be seen. These two keep every value; `errno` and traps nobody reads.
-FLAGS = ("-std=gnu99", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
+FLAGS = ("-std=gnu99", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
+OPTIMIZATION = "-O3"
 _TIMEOUT_S = 120.0
 _MEMORY_BYTES = 2 << 30
 _CANDIDATES = ("cc", "gcc", "clang")
@@ -82,9 +84,10 @@ def _asked(command: tuple[str, ...], _programs: tuple[tuple[str, int], ...]) -> 
     return Compiler(command, said.stdout.strip().partition("\n")[0][:200] or shlex.join(command))
 
 
-def machine_flag(machine: str) -> tuple[str, ...]:
-    """What asks for all that this processor can do."""
-    return ("-mcpu=native",) if machine in ("aarch64", "arm64") else ("-march=native",)
+def flags_for(machine: str) -> tuple[str, ...]:
+    """All flags for this machine, as `platform.machine()` calls it: with all that its processor can do."""
+    native = "-mcpu=native" if machine in ("aarch64", "arm64") else "-march=native"
+    return (*FLAGS, OPTIMIZATION, native)
 
 
 def compiled(compiler: Compiler, source: Source, prefix: str, flags: tuple[str, ...], keep: Path) -> bytes:
@@ -122,25 +125,68 @@ def compiled(compiler: Compiler, source: Source, prefix: str, flags: tuple[str, 
 
 def _watched(command: list[str], folder: Path) -> tuple[str, int]:
     """Run a command to its end; returns what it said and its status, below 0 for a signal."""
-    environment = os.environ | {"LC_ALL": "C", "TMPDIR": str(folder)}
-    with subprocess.Popen(
+    running = _Running(command, folder)
+    try:
+        running.thread.start()
+        running.thread.join()
+    except BaseException:  # Ctrl-C as well, which comes to this thread alone: the other is never between two steps
+        running.stop()
+        running.thread.join()
+        raise
+    if isinstance(running.result, BaseException):
+        raise running.result
+    return running.result
+
+
+class _Running:
+    """A command in a thread of its own, where no signal's handler runs: what was started is always known."""
+
+    def __init__(self, command: list[str], folder: Path) -> None:
+        self.thread = threading.Thread(target=self._run, name="compiler")
+        self.result: tuple[str, int] | BaseException = ("error: it was stopped", -signal.SIGKILL)
+        self._command, self._folder = command, folder
+        self._lock, self._stopped = threading.Lock(), False
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def stop(self) -> None:
+        """End it, and what it started."""
+        with self._lock:
+            self._stopped = True
+            if self._process is not None:
+                _end(self._process)
+
+    def _run(self) -> None:
+        try:
+            with self._lock:
+                if self._stopped:
+                    return
+                self._process = _started(self._command, self._folder)
+            self.result = _finished(self._process)
+        except BaseException as error:
+            self.result = error
+
+
+def _started(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
         command,
         cwd=folder,
-        env=environment,
+        env=os.environ | {"LC_ALL": "C", "TMPDIR": str(folder)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        start_new_session=True,  # a Ctrl-C is ours to pass on, and what it starts ends with it
-    ) as process:
-        try:
-            _limit(process.pid)
-            said, _ = process.communicate(timeout=_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            _end(process)
-            return f"error: it took more than {_TIMEOUT_S:.0f} seconds", -signal.SIGKILL
-        except BaseException:
-            _end(process)
-            raise
+        start_new_session=True,  # what it starts ends with it, and a Ctrl-C at the terminal is ours to pass on
+    )
+    _limit(process.pid)
+    return process
+
+
+def _finished(process: subprocess.Popen[bytes]) -> tuple[str, int]:
+    try:
+        said, _ = process.communicate(timeout=_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        _end(process)
+        process.communicate()
+        return f"error: it took more than {_TIMEOUT_S:.0f} seconds", -signal.SIGKILL
     return said.decode(errors="replace"), process.returncode
 
 
@@ -153,7 +199,6 @@ def _limit(pid: int) -> None:
 def _end(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
 
 
 def _failed(compiler: Compiler, said: str, status: int, source: Path, keep: Path) -> BackendUnavailable:

@@ -1,0 +1,340 @@
+"""The `native` backend: what it compiles with, what it keeps, and what it says where it cannot run.
+
+What every backend must do is tested with the others, in tests/runtime/test_streams.py and test_interrupted_steps.py.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundles import resign
+from old_files import FIXTURES, FLOAT16, FLOAT32, assert_near, group, recorded
+
+import lnn_edge
+from lnn_edge.backends import BACKENDS, named_backend, why_not_ready
+from lnn_edge.bundle.directory import read_bundle
+from lnn_edge.cli.program import main
+from lnn_edge.errors import BackendUnavailable, NonFiniteError
+from lnn_edge.runtime.backends.native import compiler as compilers
+from lnn_edge.runtime.backends.native.backend import NativeBackend
+from lnn_edge.runtime.backends.native.compiler import compiled, find_compiler
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "lnn-edge" / "native"
+
+
+@pytest.fixture
+def compilations(monkeypatch):
+    """What was compiled."""
+    found = []
+
+    def counted(*arguments):
+        found.append(arguments)
+        return compiled(*arguments)
+
+    monkeypatch.setattr("lnn_edge.runtime.backends.native.backend.compiled", counted)
+    return found
+
+
+def load(bundle, **options):
+    return lnn_edge.load(bundle, backend="native", **options)
+
+
+def put_program(folder, name, text):
+    path = folder / name
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+# ---- what it runs ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["fixed_2", "float16_2", "measured_2", "unroll_2", "two_cores_2"])
+def test_bundles_of_older_versions(name):
+    stream, kept = load(FIXTURES / "bundles" / f"{name}.lnn").stream(), recorded(f"bundles/{name}.lnn")
+    tolerance = FLOAT16 if "float16" in name else FLOAT32
+    y = stream.run(kept["x"], **{key: kept[key] for key in ("dt_s",) if key in kept})
+    outputs = group(kept, "output.")
+    y = y if isinstance(y, dict) else {"y": y}
+    for key, value in outputs.items():
+        assert_near(y[key], value, tolerance)
+
+
+def test_description_names_compiler_and_build(cfc_bundle):
+    first, second = load(cfc_bundle), load(cfc_bundle)
+    assert first.description == second.description
+    assert find_compiler().identity in first.description
+    assert " lanes, build " in first.description
+
+
+def test_results_that_are_not_finite_are_refused(cfc_bundle, ltc_bundle):
+    for bundle in (cfc_bundle, ltc_bundle):
+        model = load(bundle)
+        stream = model.stream()
+        own = {"dt_s": 0.1} if model.time.mode == "measured" else {}
+        stream.step(np.zeros(3), **own)
+        before = stream.snapshot()
+        stepper = stream._mode._stepper
+        stepper.write_state(0, {name: np.full(array.shape, np.nan) for name, array in before.tensors.items()})
+        assert stepper.run(0) is False
+        with pytest.raises(NonFiniteError):
+            stream.step(np.full(3, np.nan), **own)
+        for name, array in stream.snapshot().tensors.items():
+            assert array.shape == before.tensors[name].shape
+
+
+def test_it_runs_only_where_it_is_named(cfc_bundle, compilations):
+    """For now: `auto` and proofs would compile for every bundle."""
+    assert named_backend("native").only_named
+    assert lnn_edge.load(cfc_bundle).backend != "native"
+    assert main(["verify", str(cfc_bundle)]) == 0
+    assert compilations == []
+
+
+def test_verify_and_bench_take_it_by_name(cfc_bundle, capsys):
+    assert main(["verify", str(cfc_bundle), "--backend", "native"]) == 0
+    assert "native" in capsys.readouterr().out
+    arguments = ["--backend", "native", "--steps", "50", "--warmup", "0", "--seconds", "0"]
+    assert main(["bench", str(cfc_bundle), *arguments]) == 0
+    assert "C compiled by" in capsys.readouterr().out
+
+
+def test_windows_and_readouts(cfc_bundle):
+    ours, theirs = (lnn_edge.load(cfc_bundle, backend=own) for own in ("native", "onnxruntime"))
+    x = np.random.default_rng(3).uniform(-2, 2, (30, 3)).astype(np.float32)
+    for options in ({"window": 4, "every": 2}, {"window": 5}):
+        got, expected = (model.stream(**options).run(x) for model in (ours, theirs))
+        np.testing.assert_allclose(got, expected, rtol=0, atol=2e-6)  # float32, two orders of summation
+
+
+# ---- bundles that it cannot run -------------------------------------------------------------------------------------
+
+
+def test_bundle_without_a_program_says_so():
+    with pytest.raises(BackendUnavailable, match=r"backend 'native' cannot run bundle .*schema 1, which holds no step"):
+        load(FIXTURES / "bundles" / "fixed.lnn")
+
+
+def test_operation_that_c_lacks(cfc_bundle, monkeypatch):
+    monkeypatch.setattr("lnn_edge.codegen.table.EMITTED", {})
+    assert NativeBackend.why_not_bundle(read_bundle(cfc_bundle)).startswith("C has no operation cfc (")
+    with pytest.raises(BackendUnavailable, match=r"C has no operation cfc .*Type: --backend onnxruntime"):
+        load(cfc_bundle)
+
+
+# ---- the cache ------------------------------------------------------------------------------------------------------
+
+
+def test_the_second_load_compiles_nothing(cfc_bundle, cache, compilations):
+    first = load(cfc_bundle)
+    assert load(cfc_bundle).description == first.description
+    assert len(compilations) == 1
+    assert cache.stat().st_mode & 0o777 == 0o700
+    (library,) = cache.glob("*.so")
+    assert library.stat().st_mode & 0o777 == 0o600  # loaded from memory: no file there must be executable
+
+
+def test_what_a_bundle_says_about_itself_does_not_matter(cfc_copy, cache, compilations):
+    load(cfc_copy)
+    resign(cfc_copy, name="other")
+    load(cfc_copy)
+    assert len(compilations) == 1
+
+
+def test_other_flags_or_another_compiler_build_again(cfc_bundle, cache, compilations, monkeypatch):
+    load(cfc_bundle)
+    monkeypatch.setattr(compilers, "OPTIMIZATION", "-O2")
+    load(cfc_bundle)
+    monkeypatch.setenv("CC", "gcc")
+    load(cfc_bundle)
+    monkeypatch.setattr("lnn_edge.runtime.backends.native.backend.cpu_extensions", lambda: frozenset({"other"}))
+    load(cfc_bundle)
+    assert len(compilations) == 4
+
+
+def test_build_makes_it_ready(cfc_bundle, cache, compilations, capsys):
+    assert main(["build", str(cfc_bundle), "--backend", "native"]) == 0
+    assert f"saved {cache}" in capsys.readouterr().out
+    load(cfc_bundle)
+    assert main(["build", str(cfc_bundle), "--backend", "native"]) == 0
+    assert "already built for this device" in capsys.readouterr().out
+    assert len(compilations) == 1
+    assert main(["build", str(cfc_bundle), "--backend", "native", "--rebuild"]) == 0
+    assert len(compilations) == 2
+
+
+def test_damaged_library_is_built_again_with_a_message(cfc_bundle, cache, compilations, caplog):
+    load(cfc_bundle)
+    (library,) = cache.glob("*.so")
+    library.write_bytes(library.read_bytes()[:-1] + b"x")
+    load(cfc_bundle)
+    assert "is not used and built again: its bytes were changed" in caplog.text
+    assert len(compilations) == 2
+
+
+def test_several_at_once_compile_once(cfc_bundle, cache, compilations):
+    with ThreadPoolExecutor(4) as pool:
+        models = list(pool.map(load, [cfc_bundle] * 4))
+    assert len({model.description for model in models}) == 1
+    assert len(compilations) == 1
+
+
+def test_two_processes_at_once(cfc_bundle, cache, python):
+    """Each finds its own or the other's; neither sees a part of one."""
+    program = f"import lnn_edge; print(lnn_edge.load({str(cfc_bundle)!r}, backend='native').description)"
+    environment = os.environ | {"PYTHONPATH": str(FIXTURES.parents[1])}
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(lambda _: python("-c", program, env=environment), range(2)))
+    assert [own.returncode for own in done] == [0, 0], [own.stderr for own in done]
+    assert len({own.stdout for own in done}) == 1
+    assert len(list(cache.glob("*.so"))) == 1
+
+
+def test_cache_that_others_may_enter(cfc_bundle, cache):
+    cache.mkdir(parents=True, mode=0o755)
+    cache.chmod(0o755)
+    with pytest.raises(BackendUnavailable, match=r"the library cache .* only you can enter.*chmod 700"):
+        load(cfc_bundle)
+
+
+# ---- the compiler ---------------------------------------------------------------------------------------------------
+
+
+def test_no_compiler(monkeypatch, tmp_path, cfc_bundle, cache):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    assert why_not_ready(named_backend("native")).startswith("no C compiler: neither cc, gcc nor clang.")
+    with pytest.raises(BackendUnavailable, match=r"no C compiler.*sudo apt install gcc"):
+        load(cfc_bundle)
+
+
+def test_clang_alone(monkeypatch, tmp_path):
+    put_program(tmp_path, "clang", "#!/bin/sh\necho clang version 99\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/nonexistent")
+    monkeypatch.delenv("CC", raising=False)
+    put_program(tmp_path, "sh", "")
+    assert find_compiler().command == ("clang",)
+
+
+def test_cc_with_arguments(monkeypatch, tmp_path, cfc_bundle, cache):
+    """As `CC="ccache gcc"`: a program and what it is given; no shell sees it."""
+    put_program(tmp_path, "wrap", f'#!/bin/sh\necho "$@" >> {tmp_path}/log\nexec "$@"\n')
+    monkeypatch.setenv("CC", f"'{tmp_path}/wrap' gcc")
+    load(cfc_bundle)
+    assert "lnn.c -o lnn.so" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            "no-such-compiler -x",
+            "CC is 'no-such-compiler -x', and there is no program 'no-such-compiler'. Type: unset CC",
+        ),
+        ("'gcc", "CC is ''gcc', which is no command"),
+        ("false", "the C compiler 'false' does not run"),
+    ],
+)
+def test_cc_that_is_none(given, message, monkeypatch, cfc_bundle, cache):
+    monkeypatch.setenv("CC", given)
+    with pytest.raises(BackendUnavailable, match=message):
+        load(cfc_bundle)
+
+
+def failing(folder, text):
+    return put_program(folder, "cc-of-test", f'#!/bin/sh\ncase "$1" in --version) echo own 1; exit 0;; esac\n{text}\n')
+
+
+def test_first_error_and_the_path_of_the_rest(monkeypatch, tmp_path, cfc_bundle, cache):
+    text = "echo 'note: before'; echo 'lnn.c:3: error: first'; echo 'lnn.c:4: error: second'; exit 1"
+    monkeypatch.setenv("CC", str(failing(tmp_path, text)))
+    with pytest.raises(
+        BackendUnavailable, match=r"\(own 1\) failed: lnn.c:3: error: first\. All of it: .*failed\.txt$"
+    ):
+        load(cfc_bundle)
+    assert "second" in (cache / "failed.txt").read_text()
+    assert "lnn_advance" in (cache / "failed.c").read_text()
+    assert list(cache.glob("*.so")) == []
+
+
+def test_a_compiler_that_never_ends(monkeypatch, tmp_path, cfc_bundle, cache):
+    monkeypatch.setenv("CC", str(failing(tmp_path, f"sleep 100 & echo $! > {tmp_path}/child; wait")))
+    monkeypatch.setattr(compilers, "_TIMEOUT_S", 0.5)
+    with pytest.raises(BackendUnavailable, match="it took more than 0 seconds"):
+        load(cfc_bundle)
+    assert_gone(int((tmp_path / "child").read_text()))
+
+
+def test_interrupted_while_it_compiles(monkeypatch, tmp_path, cfc_bundle, cache):
+    """Ctrl-C ends the compiler and what it started, and leaves no folder behind."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "t"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    (tmp_path / "t").mkdir()
+    monkeypatch.setenv("CC", str(failing(tmp_path, f"sleep 100 & echo $! > {tmp_path}/child; wait")))
+
+    def interrupt():
+        while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text().strip():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        load(cfc_bundle)
+    thread.join()
+    assert_gone(int((tmp_path / "child").read_text()))
+    assert list((tmp_path / "t").iterdir()) == []
+    monkeypatch.delenv("CC")
+    load(cfc_bundle)  # the lock is free
+
+
+def assert_gone(process):
+    for _ in range(500):
+        try:
+            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return
+        if state == "Z":  # ended, and nobody has asked how
+            return
+        time.sleep(0.01)
+    raise AssertionError("a process that the compiler started is still there")
+
+
+def test_memory_of_the_compiler_is_limited(monkeypatch, tmp_path, cfc_bundle, cache):
+    text = f"sleep 0.2; ulimit -v > {tmp_path}/limit; exit 1"
+    monkeypatch.setenv("CC", str(failing(tmp_path, text)))
+    with pytest.raises(BackendUnavailable, match="it ended with status 1"):
+        load(cfc_bundle)
+    assert (tmp_path / "limit").read_text().strip() == str(2 << 20)  # KiB
+
+
+def test_library_of_another_bundle_is_refused(cfc_bundle, ltc_bundle, cache, monkeypatch):
+    load(cfc_bundle)
+    (library,) = cache.glob("*.so")
+    monkeypatch.setattr("lnn_edge.runtime.backends.native.backend.compiled", lambda *_: library.read_bytes())
+    with pytest.raises(BackendUnavailable, match="the compiled step is of another bundle or version"):
+        load(ltc_bundle)
+
+
+def test_what_is_no_library(cfc_bundle, cache, monkeypatch):
+    monkeypatch.setattr("lnn_edge.runtime.backends.native.backend.compiled", lambda *_: b"no library")
+    with pytest.raises(BackendUnavailable, match="the compiled step cannot be loaded"):
+        load(cfc_bundle)
+
+
+def test_the_row_of_the_table():
+    (entry,) = [own for own in BACKENDS if own.name == "native"]
+    assert entry.modules == ()
+    assert entry.install == "pip install lnn-edge"
