@@ -7,7 +7,7 @@ import runpy
 import subprocess
 
 import pytest
-from pages import ROOT, gait_script, run_page
+from pages import ROOT, blocks, gait_script, run_page
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
@@ -46,6 +46,13 @@ def test_links(page):
         assert (page.parent / path).exists(), path
         titles = re.findall(r"^#+ (.*)$", (page.parent / path).read_text(), re.M) if place else ()
         assert not place or place in {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+
+
+def test_installing_is_typed_by_ci():
+    """With pip and a network, so not here; every block of the page, in a copy of the checkout."""
+    languages = {language for language, _, _ in blocks(DOCS / "install.md")}
+    assert languages == {"bash"}
+    assert "docs/install.md >" in (ROOT / ".ci" / "run").read_text()
 
 
 def test_the_index_names_every_page():
