@@ -7,7 +7,7 @@ here as well, since `numpy.asarray` gives what lies under the mask.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,17 @@ from .arrays import Array
 from .errors import NonFiniteError
 from .wording import listed, nearest
 
-__all__ = ["column_names", "is_permuted", "is_time_name", "matched", "names_differ", "refuse_masked", "row_labels"]
+__all__ = [
+    "column_names",
+    "is_permuted",
+    "is_time_name",
+    "matched",
+    "names_differ",
+    "refuse_lazy",
+    "refuse_masked",
+    "refuse_other_axis",
+    "row_labels",
+]
 
 _TIME = re.compile(
     r"(?:^|[\s_.])(?:t|ts|time|times|timestamp|timestamps|date|datetime|dt|clock|stamp)(?:$|[\s_.,:\[(])", re.I
@@ -44,6 +54,8 @@ def _labels(value: Any) -> list[Any] | None:
     if own is None:
         own = getattr(value, "columns", None)
     own = row_labels(value) if own is None else own
+    if own is None and _has_axes(value):
+        return next((labels for dim, labels in _axes(value) if dim == value.dims[-1]), None)
     if own is None or callable(own):
         return None
     labels = list(own)
@@ -53,6 +65,20 @@ def _labels(value: Any) -> list[Any] | None:
             "name each. Type: frame.columns = ['_'.join(map(str, c)) for c in frame.columns]"
         )
     return labels if any(isinstance(label, str) for label in labels) or _is_shuffled(labels) else None
+
+
+def _has_axes(value: Any) -> bool:
+    """Whether it is an array with named axes, and no dict of such."""
+    return isinstance(getattr(value, "dims", None), tuple) and not isinstance(value, Mapping)
+
+
+def _axes(value: Any) -> Iterator[tuple[Any, list[Any]]]:
+    """Axes of an array with named axes, as those of xarray, whose entries have names: the axis, and the names."""
+    coords: Any = getattr(value, "coords", None)
+    for dim in value.dims if coords is not None else ():
+        labels = np.asarray(coords[dim]).tolist() if dim in coords else []
+        if any(isinstance(label, str) for label in labels):
+            yield dim, labels
 
 
 def _is_shuffled(labels: list[Any]) -> bool:
@@ -104,9 +130,11 @@ def matched(value: Any, wanted: Sequence[str], what: str) -> Any:
     """
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields") and any(map(_is_named, value)):
         return np.stack([np.asarray(matched(row, wanted, f"{what}[{k}]")) for k, row in enumerate(value)])
+    refuse_lazy(value, what)
     names = column_names(value)
     if names is None or _are_rows(value, names, wanted):
         refuse_masked(value, what)
+        refuse_other_axis(value, wanted, what)
         return _unlabelled(value)
     difference = names_differ(names, wanted) if wanted else "those of the model have no names"
     if difference is not None:
@@ -115,6 +143,25 @@ def matched(value: Any, wanted: Sequence[str], what: str) -> Any:
             f"{_way_out(value, names, wanted)}"
         )
     return np.stack([_column(value, name, what) for name in wanted], axis=-1)
+
+
+def refuse_lazy(value: Any, what: str) -> None:
+    """Refuse the plan of a table, as polars has: it holds no values, and every look at it would compute all of them."""
+    if hasattr(value, "collect") and not hasattr(value, "__len__"):
+        raise TypeError(f"`{what}` is a {type(value).__name__}, which holds no values yet. Type: x.collect()")
+
+
+def refuse_other_axis(value: Any, wanted: Sequence[str], what: str) -> None:
+    """Refuse what has the names on an axis that is not that of the columns: by place, a square one would pass."""
+    rows = row_labels(value) if hasattr(value, "columns") else None
+    if rows is not None and len(wanted) > 1 and set(rows) == set(wanted):
+        raise ValueError(f"`{what}` has {listed(wanted)} as the names of its rows, expected columns. Type: x.T")
+    for dim, labels in _axes(value) if _has_axes(value) else ():
+        if len(wanted) > 1 and set(labels) == set(wanted):
+            raise ValueError(
+                f"`{what}` has {listed(wanted)} along '{dim}', expected them along its last axis. Type: "
+                f"x.transpose(..., '{dim}')"
+            )
 
 
 def _are_rows(value: Any, names: Sequence[Any], wanted: Sequence[str]) -> bool:
@@ -135,6 +182,8 @@ def _way_out(value: Any, names: Sequence[Any], wanted: Sequence[str]) -> str:
     extra = [name for name in names if name not in wanted]
     times = [name for name in extra if is_time_name(name)]
     if wanted and all(name in names for name in wanted):
+        if _has_axes(value):
+            return f"Type: x.sel({{{value.dims[-1]!r}: {list(wanted)}}})"
         pick = f"x[{list(wanted)}]" if not isinstance(value, (Mapping, tuple)) else f"[x[n] for n in {list(wanted)}]"
         timed = f", with the times as t_s=x[{times[0]!r}] if the model measures time" if times else ""
         return f"Type: {pick}{timed}"
@@ -144,7 +193,11 @@ def _way_out(value: Any, names: Sequence[Any], wanted: Sequence[str]) -> str:
 
 
 def _column(value: Any, name: str, what: str) -> Array:
-    column = getattr(value, name) if isinstance(value, tuple) else value[name]
+    if isinstance(value, tuple):
+        column = getattr(value, name)
+    else:
+        labelled = _has_axes(value)
+        column = value.sel({value.dims[-1]: name}) if labelled else value[name]
     refuse_masked(column, f"{what}['{name}']")
     numbers = _numbers(column)
     if numbers.dtype.kind not in "fiub":

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array
+from .arrays import Array, plain_array
 from .named import refuse_masked
 
 __all__ = [
@@ -131,7 +131,7 @@ def stamp_array(value: Any, name: str) -> Array:
 
 
 def span_seconds(value: Any, name: str) -> Any:
-    """A time between samples, or an array of them, in seconds; numbers come back as they are.
+    """A time between samples, or an array of them, in seconds; a float comes back as it is.
 
     Args:
         value: Real numbers, `numpy.timedelta64`, `datetime.timedelta`, pandas `Timedelta`, or arrays of them.
@@ -148,7 +148,7 @@ def span_seconds(value: Any, name: str) -> Any:
             "one for the first sample"
         )
     if array.dtype.kind != "m":
-        return array if isinstance(value, int) else value  # a whole number may be more than a float holds
+        return value if isinstance(value, float) else array  # a whole number may be more than a float holds
     seconds: Array = _whole_ns(array, name).astype(np.int64) / _NS
     return seconds if seconds.ndim else float(seconds)
 
@@ -188,7 +188,7 @@ def _whole_ns(array: Array, name: str) -> Array:
 def _time_array(value: Any, name: str) -> Array:
     """Numbers, datetime64 or timedelta64; anything else is refused by its name, and so are masked values."""
     refuse_masked(value, name)
-    array = np.asarray(value)
+    array = plain_array(name, value)
     if array.dtype == object:
         items = [_time_item(item) for item in array.ravel()]
         array = np.array(items).reshape(array.shape) if items else array.astype(float)

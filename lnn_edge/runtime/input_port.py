@@ -20,6 +20,8 @@ __all__ = ["InputPort", "by_name", "describe_shape", "feature_label", "input_por
 
 _REAL = "fiu"  # NumPy kinds that a sensor may deliver: floating, signed and unsigned integers
 
+_NO_NUMBERS = "cmMV"  # which conversion would make something else of: complex, times, bytes
+
 
 class InputPort:
     """Checks samples for one input and copies them into the backend's buffer.
@@ -116,11 +118,14 @@ class InputPort:
             array = plain_array(self.tensor.name, value)
         except ValueError as error:  # rows of different lengths
             raise ValueError(f"{error}. Expected {self._expected()}") from error
+        if array.dtype == object and not array.ndim:
+            raise TypeError(f"`{self.tensor.name}` is a {type(value).__name__}, expected {self._expected()}")
         if array.dtype.kind not in _REAL:
+            convert = "" if array.dtype.kind in _NO_NUMBERS else f". Type: np.asarray(x, dtype=np.{best})"
             takes = "whole" if self.tensor.dtype != "float32" else "real"
             raise TypeError(
                 f"`{self.tensor.name}` has dtype {array.dtype}, but model '{self._model_name}' takes {takes} numbers "
-                f"({best} best). Type: np.asarray(x, dtype=np.{best})"
+                f"({best} best){convert}"
             )
         if array.shape != self.shape and (*array.shape, 1) != self.shape:
             raise ValueError(self._shape_message(array.shape))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, shape_of
+from ..arrays import Array, plain_array, shape_of
 from ..bundle.manifest import Manifest
 from ..named import column_names, is_permuted, row_labels
 from ..times import are_stamps, span_seconds, stamp_array
@@ -91,9 +91,9 @@ def check_recording(manifest: Manifest, xs: Any) -> None:
 def _check_recording(name: str, value: Any, sample: tuple[int, ...], manifest: Manifest) -> None:
     wanted = f"model '{manifest.name}' takes a recording of shape ({', '.join(['T', *map(str, sample)])})"
     try:
-        shape = np.shape(value)
+        shape = shape_of(name, value)
     except ValueError as error:  # rows of different lengths
-        raise ValueError(f"`{name}` is no array: {error}. But {wanted}") from error
+        raise ValueError(f"{error}. But {wanted}") from error
     if shape in ((), (0,)) or shape[1:] == sample:  # a single value, which is refused by its length, or an empty list
         return
     if (*shape[1:], 1) == sample:  # a number for each sample and row
@@ -134,12 +134,12 @@ def check_lengths(xs: Any, **times: Any) -> int:
         if len(set(lengths.values())) > 1:
             raise ValueError(f"inputs have different numbers of samples: {lengths}")
         count = next(iter(lengths.values()), 0)
-    elif np.ndim(xs) == 0:
+    elif not shape_of("xs", xs):
         raise ValueError(f"`xs` is a single value, expected samples of shape (T, features). Got {xs!r}")
     else:
         count = len(xs)
     for name, value in times.items():
-        if np.ndim(value) > 0 and len(value) != count:
+        if shape_of(name, value) and len(value) != count:
             raise ValueError(f"`{name}` has {len(value)} entries for {count} samples")
     if times["t_s"] is not None and np.ndim(times["t_s"]) == 0:
         raise ValueError(f"`t_s` is {times['t_s']!r}, expected one time for each of the {count} samples")
@@ -178,7 +178,7 @@ def recording_in_unroll_blocks(manifest: Manifest, xs: Any, dt_s: Any, t_s: Any)
     t_s = None if t_s is None else stamp_array(t_s, "t_s")
 
     def grouped(values: Any) -> Array:
-        array = np.asarray(values)
+        array = plain_array("xs", values)
         rows = array.reshape(-1, unroll, *array.shape[1:])
         return rows if batch == 1 or rows.ndim < 3 else np.swapaxes(rows, 1, 2)
 

@@ -7,6 +7,7 @@ from collections import namedtuple
 
 import numpy as np
 import pytest
+from labelled_array import Labelled
 from shared_bundles import shared_bundle
 
 import lnn_edge
@@ -247,3 +248,61 @@ def test_times_of_the_same_samples_in_another_order(timed):
     frame = pandas_frame(columns_of(NAMES))
     with pytest.raises(ValueError, match=r"the index of `dt_s`.*dt_s.loc\[x.index\]"):
         timed.stream().run(frame, dt_s=pytest.importorskip("pandas").Series(0.1 + T / 100).iloc[::-1])
+
+
+MOVED = Labelled(XS[:, [NAMES.index(name) for name in MIXED]], ("t", "f"), {"f": MIXED})
+
+
+def test_coordinates_of_the_last_axis_are_names(gait):
+    np.testing.assert_array_equal(gait.stream().run(MOVED), gait.stream().run(XS))
+    np.testing.assert_array_equal(gait.stream().step(MOVED[0]), gait.stream().step(XS[0]))
+    plain = Labelled(XS, ("t", "f"), {"t": list(range(8))})
+    np.testing.assert_array_equal(gait.stream().run(plain), gait.stream().run(XS))
+
+
+def test_unknown_coordinates_are_refused_with_what_to_type(gait):
+    more = Labelled(np.zeros((8, 4)), ("t", "f"), {"f": [*NAMES, "t"]})
+    with pytest.raises(ValueError, match=r"'t' is none of them. Type: x.sel\(\{'f': \['acc_x', 'acc_y', "):
+        gait.stream().run(more)
+
+
+def test_names_on_another_axis_are_refused_though_the_shape_would_fit(gait):
+    square = Labelled(MOVED.values[:3], ("f", "t"), {"f": MIXED})
+    with pytest.raises(ValueError, match=r"along 'f', expected them along its last axis. Type: x.tr"):
+        gait.stream().run(square)
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(ValueError, match=r"as the names of its rows, expected columns. Type: x.T"):
+        gait.stream().run(pandas.DataFrame(XS[:3], columns=NAMES).T)
+
+
+def test_a_plan_of_a_table_is_refused_in_words(gait):
+    class LazyFrame:
+        columns = NAMES
+
+        def collect(self):
+            raise AssertionError
+
+    for call in (gait.stream().run, gait.stream().step):
+        with pytest.raises(TypeError, match=r"is a LazyFrame, which holds no values yet. Type: x.collect"):
+            call(LazyFrame())
+
+
+@pytest.mark.parametrize("value", [None, {1.0, 2.0}, iter([1.0])], ids=["none", "set", "iterator"])
+def test_what_is_no_sample_at_all_is_named(gait, value):
+    """`np.asarray(None, dtype=np.float32)`, which was the advice, is not a number but NaN."""
+    with pytest.raises(TypeError, match=rf"`input` is a {type(value).__name__}, expected shape \(3,\) per sample"):
+        gait.stream().step(value)
+
+
+@pytest.mark.workstation
+def test_tensors_are_taken_as_they_are(gait, ltc_bundle):
+    import torch
+
+    given = torch.tensor(XS, requires_grad=True)
+    for xs in (given, list(given), torch._neg_view(torch.tensor(-XS))):
+        np.testing.assert_array_equal(gait.stream().run(xs), gait.stream().run(XS))
+    drift = lnn_edge.load(ltc_bundle)
+    times, spans = torch.tensor(T, requires_grad=True), torch.full((8,), 0.1, requires_grad=True, dtype=torch.float64)
+    np.testing.assert_array_equal(drift.stream().run(XS, t_s=times), drift.stream().run(XS, t_s=T))
+    np.testing.assert_array_equal(drift.stream().run(XS, dt_s=spans), drift.stream().run(XS, dt_s=0.1))
+    np.testing.assert_array_equal(drift.stream().step(XS[0], dt_s=spans[0]), drift.stream().step(XS[0], dt_s=0.1))

@@ -7,6 +7,8 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from labelled_array import Labelled
 
 import lnn_edge
 from lnn_edge import LiquidNeuralClassifier, LiquidNeuralNetwork, LiquidNeuralRegressor
@@ -264,3 +266,53 @@ def test_names_that_fit_takes_are_exported(tmp_path):
         stream.step(XS[0] + 100.0)
     fitted.export(tmp_path / "m.lnn", period_s=0.02, margin=None, overwrite=True)
     assert np.isfinite(lnn_edge.load(tmp_path / "m.lnn").stream().step(XS[0] + 100.0)).all()
+
+
+@pytest.mark.parametrize("shape", [XS, XS.reshape(3, 20, 3)], ids=["one", "several"])
+def test_coordinates_are_names_that_scikit_learn_does_not_see(shape):
+    given = Labelled(shape, ("case", "t", "f")[-shape.ndim :], {"f": NAMES})
+    for call in (
+        lambda: quick().fit(given, y),
+        lambda: quick().fit([given], [Y]),
+        lambda: quick().fit(XS, Y).predict(given),
+    ):
+        with pytest.raises(ValueError, match=r"X is a Labelled with its columns by name, hip, knee, ankle. Type: X.t"):
+            call()
+
+
+def test_a_frame_that_lies_on_its_side_is_refused_though_its_shape_would_fit():
+    with pytest.raises(ValueError, match=r"`X` has hip, knee, ankle as the names of its rows, expected columns"):
+        quick().fit(FRAME, Y).predict(FRAME[:3].T)
+
+
+def test_plans_of_tables_are_refused_in_words():
+    class LazyFrame:
+        columns = NAMES
+
+        def collect(self):
+            raise AssertionError
+
+    for call in (lambda: quick().fit(LazyFrame(), Y), lambda: quick().fit(XS, LazyFrame())):
+        with pytest.raises(TypeError, match=r"is a LazyFrame, which holds no values yet. Type: x.collect\(\)"):
+            call()
+
+
+def test_dates_are_no_features_and_no_targets():
+    """NumPy counts them: nanoseconds since 1970 became a feature of 1.7e18."""
+    stamps = np.broadcast_to(TIMES.to_numpy()[:, None], (60, 3))
+    for X in (stamps, pd.DataFrame(stamps), FRAME.assign(knee=TIMES - TIMES[0])):
+        with pytest.raises(TypeError, match="X holds dates or spans of time, expected real numbers"):
+            quick().fit(X, Y)
+    with pytest.raises(TypeError, match="y holds dates or spans of time, expected numbers or labels"):
+        quick().fit(XS, stamps[:, 0] - stamps[0, 0])
+
+
+def test_tensors_that_numpy_does_not_take():
+    x = torch.tensor(XS)
+    expected = quick().fit(XS, Y).predict(XS)
+    np.testing.assert_array_equal(quick().fit(torch._neg_view(-x), Y).predict(XS), expected)
+    assert quick().fit(x.bfloat16(), Y).n_epochs_ == 1
+    with pytest.raises(TypeError, match=r"`X` is a sparse tensor, expected a plain one. Type: X.to_dense\(\)"):
+        quick().fit(x.to_sparse(), Y)
+    with pytest.raises(TypeError, match="`y` is a tensor on the device 'meta', which holds no values"):
+        quick().fit(x, torch.empty(60, device="meta"))

@@ -112,7 +112,7 @@ def prepare(estimator: Any, settings: Settings, data: Given, task: str) -> Prepa
     """
     y = data.y
     timed = data.timespans is not None
-    check_counts(as_array(data.X), as_array(y), rows=settings.rows, targets=settings.targets)
+    check_counts(as_array(data.X), as_array(y, "y"), rows=settings.rows, targets=settings.targets)
     read = read_sequences(estimator, data.X, rows=settings.rows, reset=True, timed=timed)
     given = read_timespans(data.timespans, read)
     names = getattr(estimator, "feature_names_in_", None)

@@ -9,14 +9,15 @@ from typing import Any, Literal
 import numpy as np
 from sklearn.utils.validation import check_array, validate_data
 
-from ...arrays import Array
-from ...named import column_names, is_permuted, matched, refuse_masked, row_labels
+from ...arrays import Array, plain_array
+from ...named import column_names, is_permuted, matched, refuse_masked, refuse_other_axis, row_labels
 from ...times import are_stamps, span_seconds
+from ...wording import listed
 from .frames import refuse_glued
 from .row_order import index_of_each, warn_of_axes, warn_of_other_order, warn_of_times
 from .shapes import check_columns, part_shapes
 
-__all__ = ["Sequences", "as_array", "by_label", "read_sequences", "read_timespans"]
+__all__ = ["Sequences", "as_array", "by_label", "is_of_times", "read_sequences", "read_timespans"]
 
 Form = Literal["batch", "list", "one", "rows"]
 
@@ -70,10 +71,14 @@ class Sequences:
         return stacked if self.form == "batch" else stacked[:, 0]
 
 
-def as_array(value: Any) -> Any:
-    """A torch tensor, or what else can become an array, as NumPy array; frames, lists and the like as they are."""
+def as_array(value: Any, name: str = "X") -> Any:
+    """A torch tensor, or what else can become an array, as NumPy array; frames, lists and the like as they are.
+
+    Raises:
+        TypeError: If it is a tensor that holds no plain values.
+    """
     if hasattr(value, "detach"):
-        return value.detach().cpu().numpy()
+        return plain_array(name, value)
     framed = hasattr(value, "index") or hasattr(value, "columns")
     return np.asarray(value) if hasattr(value, "__array__") and not framed else value
 
@@ -102,6 +107,8 @@ def read_sequences(
         ModelWarning: In a fit, if its labels or its shape tell of another order of samples.
     """
     refuse_masked(X, "X")
+    for part in X if isinstance(X, list) else [X]:
+        _refuse_named_axes(part)
     read = _read_sequences(estimator, as_array(X), rows, reset)
     if rows == "steps":
         labels = index_of_each(list(_groups(X).values()) if read.index is not None else X)
@@ -109,6 +116,20 @@ def read_sequences(
         if reset:
             warn_of_times(labels, timed=timed)
     return read
+
+
+def _refuse_named_axes(X: Any) -> None:  # noqa: N803
+    """Refuse arrays with names along their last axis, as xarray has: scikit-learn would go by the place.
+
+    Raises:
+        ValueError: If it is one.
+    """
+    names = column_names(X) if isinstance(getattr(X, "dims", None), tuple) and not isinstance(X, Mapping) else None
+    if names is not None:
+        raise ValueError(
+            f"X is a {type(X).__name__} with its columns by name, {listed(map(str, names))}. Type: X.to_pandas() for a "
+            "frame, or X.to_numpy() to go by their place"
+        )
 
 
 def _read_sequences(estimator: Any, X: Any, rows: str, reset: bool) -> Sequences:  # noqa: N803
@@ -232,6 +253,11 @@ def _batch(estimator: Any, X: Any, reset: bool) -> Array:  # noqa: N803
 
 def _checked(estimator: Any, X: Any, reset: bool) -> Array:  # noqa: N803
     """A 2-D array of finite real numbers as float32 or float64, with the columns learnt or checked."""
+    if is_of_times(X):
+        raise TypeError(
+            "X holds dates or spans of time, expected real numbers. Type: x.astype(float) for a number of them"
+        )
+    refuse_other_axis(X, [] if reset else list(getattr(estimator, "feature_names_in_", [])), "X")
     names = _own_names(X)
     if names is not None:
         return _checked_by_name(estimator, X, names, reset)
@@ -247,6 +273,13 @@ def _in_order_of_fit(X: Any, known: Any) -> Any:  # noqa: N803
     if columns is None or not columns.is_unique or set(columns) != set(known):
         return X
     return X[list(known)]
+
+
+def is_of_times(value: Any) -> bool:
+    """Whether an array, or a column of a frame, is of datetime64 or timedelta64, which NumPy would count."""
+    framed = hasattr(value, "columns") and hasattr(value, "dtypes")
+    dtypes = list(value.dtypes) if framed else [getattr(value, "dtype", None)]
+    return any(getattr(dtype, "kind", "") in ("m", "M") for dtype in dtypes)
 
 
 def _own_names(X: Any) -> list[Any] | None:  # noqa: N803
@@ -287,7 +320,7 @@ def read_timespans(timespans: Any, sequences: Sequences) -> Sequences:
     if timespans is None:
         return sequences
     refuse_masked(timespans, "timespans")
-    timespans = as_array(by_label(timespans, sequences, "timespans"))
+    timespans = as_array(by_label(timespans, sequences, "timespans"), "timespans")
     if not isinstance(timespans, (list, tuple)) and np.ndim(timespans) == 0:
         raise ValueError(
             f"`timespans` is {timespans!r}, expected {_shapes(_per_step(sequences))}: one number per sample of X. "

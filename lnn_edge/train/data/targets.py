@@ -12,10 +12,10 @@ from sklearn.utils.validation import check_array, check_consistent_length, colum
 
 from ...arrays import Array
 from ...errors import ModelWarning
-from ...named import column_names, matched, names_differ, refuse_masked
+from ...named import column_names, matched, names_differ, refuse_lazy, refuse_masked
 from ...remarks import warn_caller
 from .row_order import warn_of_other_order
-from .sequences import Sequences, as_array, by_label
+from .sequences import Sequences, as_array, by_label, is_of_times
 from .shapes import part_shapes
 
 __all__ = [
@@ -88,12 +88,13 @@ def read_targets(y: Any, sequences: Sequences, per: str) -> Targets:
     Raises:
         ValueError: If its shape does not fit, or it holds NaN or infinity.
     """
+    refuse_lazy(y, "y")
     refuse_masked(y, "y")
     names, y = _names(y), _with_numpy_dtype(_without_fields(y))
     if sequences.form in ("one", "rows"):
         warn_of_other_order(y, sequences.rows, "y")
-        return _flat_rows(as_array(y), sequences, names, per)
-    parts = _parts(as_array(by_label(y, sequences, "y")), sequences)
+        return _flat_rows(as_array(y, "y"), sequences, names, per)
+    parts = _parts(as_array(by_label(y, sequences, "y"), "y"), sequences)
     per_step = _is_per_step(parts, sequences, per)
     if per_step:
         wrong = next((k for k, p in enumerate(parts) if p.shape[:1] != (sequences.lengths[k],)), None)
@@ -111,7 +112,8 @@ def read_targets(y: Any, sequences: Sequences, per: str) -> Targets:
 
 
 def _names(y: Any) -> tuple[str, ...] | None:
-    columns = column_names(y) if isinstance(y, (Mapping, np.ndarray)) else getattr(y, "columns", None)
+    labelled = isinstance(y, (Mapping, np.ndarray)) or isinstance(getattr(y, "dims", None), tuple)
+    columns = column_names(y) if labelled else getattr(y, "columns", None)
     if columns is not None:
         return tuple(map(str, columns))
     name = getattr(y, "name", None)
@@ -155,6 +157,10 @@ def _with_numpy_dtype(y: Any) -> Any:
 
 
 def _checked(y: Any) -> Array:
+    if is_of_times(y):
+        raise TypeError(
+            "y holds dates or spans of time, expected numbers or labels. Type: y.astype(float) for a number"
+        )
     checked: Array = check_array(y, input_name="y", ensure_2d=False, dtype=None, allow_nd=True, ensure_min_samples=0)
     return checked
 
@@ -181,7 +187,7 @@ def _parts(y: Any, sequences: Sequences) -> list[Array]:
     nested = isinstance(y, (list, tuple)) and len(y) > 0 and np.ndim(as_array(y[0])) > 0
     ragged = isinstance(y, np.ndarray) and y.dtype == object and y.ndim == 1 and len(y) > 0 and np.ndim(y[0]) > 0
     check_consistent_length(sequences.samples, y)
-    parts = [_checked(as_array(part)) for part in y] if nested or ragged else list(_checked(y))
+    parts = [_checked(as_array(part, "y")) for part in y] if nested or ragged else list(_checked(y))
     return [np.asarray(part) for part in parts]
 
 
@@ -287,7 +293,7 @@ def read_weights(sample_weight: Any, sequences: Sequences, level: Level) -> tupl
     if sample_weight is None:
         return tuple(np.ones(count, np.float32) for count in counts)
     refuse_masked(sample_weight, "sample_weight")
-    sample_weight = as_array(by_label(sample_weight, sequences, "sample_weight"))
+    sample_weight = as_array(by_label(sample_weight, sequences, "sample_weight"), "sample_weight")
     if not isinstance(sample_weight, (list, tuple)) and np.ndim(sample_weight) == 0:
         raise ValueError(f"sample_weight is {sample_weight!r}, expected one number per sequence or per answer of y")
     if sequences.form == "one" and level == "step":
