@@ -6,10 +6,11 @@ from collections import Counter
 
 import pytest
 from public_shapes.check import check_shape
+from public_shapes.conventions import CONVENTIONS
 from public_shapes.robots import ROBOTS
 from public_shapes.sensors import SENSORS
 
-SHAPES = {**SENSORS, **ROBOTS}
+SHAPES = {**SENSORS, **ROBOTS, **CONVENTIONS}
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -18,6 +19,6 @@ def test_a_shape_streams_what_its_author_computes(name, tmp_path):
 
 
 def test_the_table_is_broad():
-    assert len(SHAPES) == len(SENSORS) + len(ROBOTS) >= 60
+    assert len(SHAPES) == len(SENSORS) + len(ROBOTS) + len(CONVENTIONS) >= 60
     assert max(Counter(shape.made_of for shape in SHAPES.values()).values()) <= 3
     assert len({shape.habit for shape in SHAPES.values()}) == len(SHAPES)

@@ -108,6 +108,7 @@ class TrainedNetwork:
         self._look_back: LookBack | None = None
         if not attributes.names:
             self._find_look_back()
+        self._refuse_changed_loops()
         if self._look_back is None and self._forward.state_argument is not None:
             self._refuse_changed_states(self._single_samples(example, _HANDED_ON))
         named = dict(zip(self._layers, self.core_maths, strict=True))
@@ -128,7 +129,7 @@ class TrainedNetwork:
         if self._forward.checks.number:
             return takes_out(self._forward.checks.number)
         try:
-            if told := self._watched():
+            if told := self._made_of_a_length():
                 return told
             sight = self._looking.sight()
             pooled = any(leaf.time_axis is None for leaf in self._leaves)
@@ -140,18 +141,40 @@ class TrainedNetwork:
         except Exception:  # the user's own code, called on other samples and lengths than it is made for
             return NOT_CAUSAL
 
-    def _watched(self) -> str:
-        """What its cores are given that no step of theirs can: states changed in a loop, timespans made of a length."""
-        recorded = self._calls_of({name: own[:_LOOPED, 0] for name, own in self._recording.items()})
-        for core in self._layers:
-            own = [call for call in recorded if call.core == core]
-            if len(own) > 1 and not all(_same_states(a.after, b.before) for a, b in itertools.pairwise(own)):
-                return changed_in_the_loop(core)
+    def _made_of_a_length(self) -> str:
+        """What is wrong if cores are given timespans that are made of the number of samples; "" if they are not."""
         few, many = self._calls_of(self._repeated(_FEW)), self._calls_of(self._repeated(_MORE))
         second = [_second(call.timespans, length) for call, length in ((few[0], _FEW), (many[0], _MORE))]
         if second[0] is not None and second[1] is not None and not torch.equal(second[0], second[1]):
             return spans_of_a_length(self._forward.time_argument)
         return ""
+
+    def _refuse_changed_loops(self) -> None:
+        """Refuse a forward that loops over samples and changes states between them, also if no sample here shows it."""
+        if not self._looped(self._recorded(_MORE)):
+            return
+        recorded = self._recorded(_LOOPED)
+        moved = {
+            t.name: recorded[t.name] + np.float32(not t.constant) if t.dtype == "float32" else recorded[t.name]
+            for t in self.inputs
+        }
+        for rows in (recorded, moved):
+            for core, calls in self._looped(rows).items():
+                if not all(_same_states(a.after, b.before) for a, b in itertools.pairwise(calls)):
+                    raise ValueError(changed_in_the_loop(core))
+
+    def _looped(self, rows: Mapping[str, Array]) -> dict[str, list[Call]]:
+        """The calls of the cores that are called once for each of these samples, in a loop of the forward's own."""
+        try:
+            calls = self._calls_of(rows)
+        except Exception:  # the user's own code, called on other samples and lengths than it is made for
+            return {}
+        own = {core: [call for call in calls if call.core == core] for core in self._layers}
+        length = len(next(iter(rows.values())))
+        return {core: found for core, found in own.items() if len(found) == length > 1}
+
+    def _recorded(self, most: int) -> dict[str, Array]:
+        return {name: own[:most, 0] for name, own in self._recording.items()}
 
     def _repeated(self, length: int) -> dict[str, Array]:
         """So many samples, all of them the first."""
@@ -307,7 +330,7 @@ class TrainedNetwork:
             return  # it draws random numbers, which is told of whole sequences
         if not _close(by_author, self._stepped_with_states(samples)):
             argument = str(self._forward.state_argument)
-            raise ValueError(self._watched() or changed_on_the_way(argument, self._forward.axis))
+            raise ValueError(changed_on_the_way(argument, self._forward.axis))
 
     def _handed_on(self, samples: Sequence[Mapping[str, Array]]) -> list[list[torch.Tensor]]:
         """Outputs of samples, one per call, with the state that the forward returns handed on."""
