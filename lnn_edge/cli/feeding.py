@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +17,7 @@ from .time_unit import longer_unit, unit_question
 if TYPE_CHECKING:
     from ..runtime.guard.dt_policy import Gap
     from ..runtime.guard.late_samples import OnLate
+    from ..runtime.input_port import Beyond
     from ..runtime.model import Model
     from ..runtime.stream import Stream
     from ..runtime.transport.row import BadRowError, Row
@@ -28,6 +30,8 @@ _LATE_ADVICE = (
     "Samples must come in order of time; a column that tells recordings apart goes into --reset-column. To leave late "
     "rows out, pass --on-late drop; to begin anew with each, --on-late reset"
 )
+_USUAL = 1.0  # width of the range that the example had: an estimator's export allows for as much outside it
+_SHOWN = 4  # columns
 
 
 class Handling(Struct, frozen=True):
@@ -117,7 +121,7 @@ class Feed:
         self._write = write
         self._ahead = ahead
         self._name = model.name
-        self._inputs = model.manifest.streamed
+        self._seen = {f.name: f.range for tensor in model.manifest.streamed for f in tensor.features if f.range}
         self._measured = model.time.mode == "measured"
         self._unroll = model.manifest.unroll
         self._check = RowCheck(model)
@@ -262,8 +266,8 @@ class Feed:
         return f"warning: by '{self._handling.time_column}' {off}. {advice}"
 
     @property
-    def outside(self) -> dict[str, int]:
-        """Values beyond the range that the export's example had, by column."""
+    def outside(self) -> dict[str, Beyond]:
+        """Values outside the range that the export's example had, by column."""
         return self._stream.outside
 
     def facts(self, steps: int) -> dict[str, object]:
@@ -278,23 +282,26 @@ class Feed:
             "values_held": 0 if self._holding is None else self._holding.held,
             "bad_rows_skipped": self._bad.skipped,
             "samples_left": self._left + len(self._rows),
-            "outside_seen_range": self.outside,
+            "outside_seen_range": {name: own._asdict() for name, own in self.outside.items()},
         }
 
     def outside_text(self) -> str | None:
         """What the user should know about values that nothing was proven for, if there are any."""
         if not self.outside:
             return None
-        seen = {feature.name: feature.range for tensor in self._inputs for feature in tensor.features}
-        found = sorted(self.outside.items(), key=lambda own: -own[1])
-        told = (
-            f"{name} {count:,}" + (f" (seen {own[0]:.4g} to {own[1]:.4g})" if (own := seen.get(name)) else "")
-            for name, count in found
-        )
-        return (
-            f"warning: values outside the range of the example that '{self._name}' was exported with, among "
-            f"{plural(self._stepped, 'sample')}: {listed(told)}. To refuse such values, export it with --margin"
-        )
+        far = {name: self._widths_outside(name, own.farthest) for name, own in self.outside.items()}
+        names = sorted(far, key=lambda name: -far[name])
+        count = plural(sum(own.number for own in self.outside.values()), "value")
+        what = f"{count} in {plural(self._stepped, 'sample')} outside the range of the example of the export"
+        if far[names[0]] <= _USUAL:
+            return f"remark: {what}, at most by {far[names[0]]:.0%} of that range, in '{names[0]}'"
+        told = (f"'{name}' {self.outside[name].number:,}, up to {self.outside[name].farthest:.4g}" for name in names)
+        return f"warning: {what}: {listed(told, _SHOWN)}. To refuse such values, export it with --margin {_USUAL:g}"
+
+    def _widths_outside(self, name: str, value: float) -> float:
+        """How far a value of a column lies outside the range that the example had, in widths of it."""
+        low, high = self._seen[name]
+        return max(low - value, value - high) / (high - low) if high > low else math.inf
 
     def conclude(self, results: int) -> None:
         """Say that the rows gave nothing that could be used, if it is so; `results` were written.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import greater_equal, isfinite, less_equal, ndarray  # names of their own: look-ups less in every step
@@ -16,19 +16,31 @@ from ..named import column_names, matched
 from ..remarks import warn_caller
 from ..wording import choices, limits_advice, listed, typed
 
-__all__ = ["InputPort", "by_name", "describe_shape", "feature_label", "input_port", "named_values"]
+__all__ = ["Beyond", "InputPort", "by_name", "describe_shape", "feature_label", "input_port", "named_values"]
 
 _REAL = "fiu"  # NumPy kinds that a sensor may deliver: floating, signed and unsigned integers
 
 _NO_NUMBERS = "cmMV"  # which conversion would make something else of: complex, times, bytes
 
 
+class Beyond(NamedTuple):
+    """Values of a column outside the range that the export's example had.
+
+    Args:
+        number: How many.
+        farthest: The one that lies farthest outside.
+    """
+
+    number: int
+    farthest: float
+
+
 class InputPort:
     """Checks samples for one input and copies them into the backend's buffer.
 
     Attributes:
-        outside: Per column how many values of the newest sample lay outside the range that the export's example had;
-            `None` for none.
+        outside: By column what of the newest sample lay outside the range that the export's example had; `None` for
+            nothing.
 
     With batch 1 the caller's shape drops the batch axis: (features,) instead of (1, features), and (unroll, features)
     instead of (1, unroll, features) where a call takes a block of samples.
@@ -50,7 +62,7 @@ class InputPort:
         self._usual_flags = bytearray(2 * buffer.size)
         flags = np.frombuffer(self._usual_flags, np.bool_)
         self._above, self._below = flags[: buffer.size], flags[buffer.size :]
-        self.outside: Array | None = None
+        self.outside: dict[str, Beyond] | None = None
 
     def put(self, value: Any) -> None:
         """Check one sample and copy it into the buffer; named columns are matched with those of the features.
@@ -184,12 +196,19 @@ class InputPort:
             allowed = [kind(side) for side in self.tensor.features[column].limits or ()]
             raise ValueError(f"{self._value_message(bad, f'its legal range is {allowed}', values)}. {_wider()}")
 
-    def _unseen(self) -> Array | None:
-        """Per column how many values of the sample lie outside the range of the export's example; `None` for none."""
+    def _unseen(self) -> dict[str, Beyond] | None:
+        """By column what of the sample lies outside the range of the export's example; `None` for nothing."""
         values = self._compared().reshape(-1, self.tensor.shape[-1])
         low, high = _ranges(self.tensor, values.dtype)
-        counts: Array = ((values < low) | (values > high)).sum(axis=0)
-        return counts if counts.any() else None
+        bad = (values < low) | (values > high)
+        if not bad.any():
+            return None
+        ends = zip(self.tensor.features, values.T, bad.T, low.tolist(), high.tolist(), strict=True)
+        return {
+            feature.name: Beyond(int(wrong.sum()), max(own[wrong].tolist(), key=lambda v: max(least - v, v - most)))
+            for feature, own, wrong, least, most in ends
+            if wrong.any()
+        }
 
     def _compared(self) -> Array:
         """The sample in its own units."""

@@ -11,7 +11,7 @@ import numpy as np
 from ..arrays import Array
 from ..bundle.manifest import Manifest
 from .alone import Held, claimed, is_interrupted
-from .input_port import by_name
+from .input_port import Beyond, by_name
 from .modes.mode import Mode, Moment, Outside, copied
 from .readouts import label_of
 from .sequence import (
@@ -42,7 +42,8 @@ class Stream:
         self._manifest, self._mode = manifest, mode
         self._advance, self._result = mode.advance, mode.result  # a look-up less in every step
         self._seen_outside = mode.outside
-        self._outside: dict[str, int] = {}
+        self._outside: dict[str, Beyond] = {}
+        self._ranges = _ranges(manifest)
         self._as_it_is = reuse or mode.new_results
         self._held: Held = {}
         # The one reference that a step replaces: an exception arrives before that or after it, and never in between.
@@ -109,11 +110,12 @@ class Stream:
         return result
 
     @property
-    def outside(self) -> dict[str, int]:
-        """By column the number of values, since the stream was made, beyond the range of the export's example.
+    def outside(self) -> dict[str, Beyond]:
+        """By column the values, since the stream was made, outside the range that the export's example had.
 
-        They are legal where no limits forbid them, and nothing was proven for them. Only columns that had some are
-        there, those of several inputs as `input.column`; empty where the bundle knows no ranges.
+        How many there were, `number`, and the one farthest outside, `farthest`. They are legal where no limits forbid
+        them, and the example shows nothing of them. Only columns that had some are there, those of several inputs as
+        `input.column`; none where the bundle knows no ranges.
         """
         return dict(self._outside)
 
@@ -247,12 +249,13 @@ class Stream:
     def _count(self, outside: Outside) -> None:
         """Add what the samples of a call that went through had outside the ranges."""
         several = len(self._manifest.streamed) > 1
-        for tensor in self._manifest.streamed:
-            counts = outside.get(tensor.name, ())
-            for feature, count in zip(tensor.features, counts, strict=False):
-                if count:
-                    name = f"{tensor.name}.{feature.name}" if several else feature.name
-                    self._outside[name] = self._outside.get(name, 0) + int(count)
+        for tensor, columns in outside.items():
+            for column, new in columns.items():
+                name = f"{tensor}.{column}" if several else column
+                low, high = self._ranges[tensor, column]
+                old = self._outside.get(name, Beyond(0, new.farthest))
+                farthest = max(old.farthest, new.farthest, key=lambda v: max(low - v, v - high))
+                self._outside[name] = Beyond(old.number + new.number, farthest)
 
     def _begin(self, rows: Sequence[int] | None, constants: Mapping[str, Any] | None) -> None:
         self._now = self._mode.begun(self._now, rows, constants)
@@ -290,6 +293,11 @@ def _calls(xs: Any) -> Any:
     if isinstance(xs, dict):
         return [{name: value[k] for name, value in xs.items()} for k in range(len(next(iter(xs.values()), ())))]
     return xs
+
+
+def _ranges(manifest: Manifest) -> dict[tuple[str, str], tuple[float, float]]:
+    """Of each input and column the range that the export's example had, where one is known."""
+    return {(t.name, f.name): f.range for t in manifest.streamed for f in t.features if f.range}
 
 
 def _at(times: Any, k: int) -> Any:

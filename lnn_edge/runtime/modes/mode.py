@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from ...arrays import Array
 from ..constants import Constants
+from ..input_port import Beyond
 from ..state import State
 
 __all__ = ["Mode", "Moment", "Outputs", "Outside", "as_result", "copied"]
@@ -17,7 +18,7 @@ Moment = tuple[Any, float | None, int, Constants | None, bool]
 
 Outputs = Mapping[str, Array]
 
-Outside = Mapping[str, Array]  # by input: how many values of each column
+Outside = Mapping[str, Mapping[str, Beyond]]  # by input and column
 
 
 class Mode(Protocol):
