@@ -116,12 +116,20 @@ def python(environment: dict[str, str]) -> Callable[..., subprocess.CompletedPro
 
 
 @pytest.fixture(scope="session")
-def warm() -> Iterator[dict[str, str]]:
-    """An environment whose `python` and `lnn-edge` start with torch imported, for whole programs; see `warm_python`."""
+def warm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment whose `python` and `lnn-edge` start with torch imported, for whole programs; see `warm_python`.
+
+    One process imports it for all workers of a run.
+    """
+    from exports import locked, shared_folder  # which need torch
     from warm_python import warm_python
 
-    with tempfile.TemporaryDirectory() as name, warm_python(Path(name)) as folder:
-        yield os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+    folder = shared_folder(tmp_path_factory) / "warm"
+    with locked(folder.with_suffix(".lock")):
+        if not folder.exists():
+            folder.mkdir()
+            warm_python(folder, os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid())
+    return os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
 
 
 @pytest.fixture(scope="session")

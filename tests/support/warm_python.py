@@ -5,7 +5,7 @@ streams, environment and exit code, and imports all of lnn_edge itself; only wha
 Its proofs are short if `short_proofs.ASKED_FOR` is in its environment; `hidden_packages.HIDDEN` there names packages
 that it does not find.
 
-Run as a program, with the path of a socket, it is that process; it ends with its standard input.
+Run as a program, with the path of a socket and the id of a process, it is that process; it ends with that other one.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ import subprocess
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -36,6 +34,7 @@ __all__ = ["warm_python"]
 
 # Not onnxruntime: it looks at the environment when it is imported, and lnn_edge sees to that.
 _IMPORTED = ("torch", "torch.export._trace", "ncps.torch", "onnx.reference", "rich.progress", "sklearn.model_selection")
+_SERVERS: list[subprocess.Popen[bytes]] = []  # nobody waits for them: they outlive who started them
 _CLIENT = """#!{python} -IS
 import json, os, socket, sys
 with socket.socket(socket.AF_UNIX) as server:
@@ -48,36 +47,42 @@ sys.exit(int(answer) if answer else "the warm Python is gone")
 """
 
 
-@contextmanager
-def warm_python(folder: Path) -> Iterator[Path]:
-    """Programs in an empty folder, which stands in front of `PATH`: `python`, and `lnn-edge` as it is installed."""
+def warm_python(folder: Path, whose: int) -> None:
+    """Put programs into an empty folder, which may stand in front of `PATH`: `python`, and `lnn-edge` as installed.
+
+    Args:
+        folder: Where they are put, and the socket.
+        whose: The id of the process that they are for; they work until it ends.
+    """
     path = folder / "socket"
     for name, first in (("python", []), ("lnn-edge", [str(Path(sys.executable).with_name("lnn-edge"))])):
         (folder / name).write_text(_CLIENT.format(python=sys.executable, path=str(path), first=first))
         (folder / name).chmod(0o755)
-    command = [sys.executable, __file__, str(path)]
+    command = [sys.executable, __file__, str(path), str(whose)]
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as the models are tiny, more of them only cost
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=one_thread) as server:
-        assert server.stdout
-        assert server.stdout.readline(), "the warm Python did not start"
-        yield folder
-        server.communicate()
+    with open(os.devnull) as nothing:
+        server = subprocess.Popen(command, stdin=nothing, stdout=subprocess.PIPE, env=one_thread)
+    _SERVERS.append(server)
+    assert server.stdout
+    with server.stdout as told:
+        assert told.readline(), "the warm Python did not start"
 
 
-def main(path: str) -> None:
-    """Import, then fork for every connection until standard input ends."""
+def main(path: str, whose: int) -> None:
+    """Import, then fork for every connection until the process ends that all is for."""
     for name in _IMPORTED:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()  # else each program's collector writes to all of it, and so copies it
+    ended = os.pidfd_open(whose)
     with socket.socket(socket.AF_UNIX) as listening, selectors.DefaultSelector() as selector:
         listening.bind(path)
         listening.listen()
         print("ready", flush=True)
         selector.register(listening, selectors.EVENT_READ)
-        selector.register(sys.stdin, selectors.EVENT_READ)
+        selector.register(ended, selectors.EVENT_READ)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that answer
-        while all(key.fileobj is not sys.stdin for key, _ in selector.select()):
+        while all(key.fileobj != ended for key, _ in selector.select()):
             connection, _ = listening.accept()
             with connection:
                 if os.fork() == 0:
@@ -148,4 +153,4 @@ def _run(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]))
