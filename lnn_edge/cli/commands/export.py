@@ -105,13 +105,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--every",
         type=whole(1, MAX_WINDOW),
         metavar="K",
-        help="with --window, samples from one window to the next (default N)",
+        help="with --window, samples from one window to the next (default N), as in --window 30 --every 5",
     )
     parser.add_argument(
         "--readout",
         metavar="HOW",
         help="how one result comes out of the outputs of a window or recording: last (default), mean, mean:5 (of the "
-        "last five), vote or vote:5",
+        "last five), vote or vote:5, as in --readout mean:5",
     )
     parser.add_argument(
         "--labels", metavar="NAMES", help="names of the classes, one per output column, as in --labels walk,run,stand"
@@ -128,7 +128,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const=True,
         default=False,
         metavar="OUTPUT",
-        help="the output, or the one of that name, holds logits: give the probabilities of its classes, their softmax",
+        help="the output, or the one of that name, holds logits: give the probabilities of its classes, their softmax, "
+        "as in --probabilities policy",
     )
     parser.add_argument(
         "--inputs",

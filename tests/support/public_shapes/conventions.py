@@ -312,7 +312,7 @@ CONVENTIONS = {
     "episodes-alone": Shape(
         "the same loop of episodes, and nothing said of its turn", "none", "LTC AutoNCP", "linear", "forward(x, done)",
         "none", Episodes, samples=episodes,
-        refused="its loop over samples does not hand the state of the core 'core' on",
+        refused="its loop over samples does not hand the state of the core .* on",
     ),
     "decoder": Shape(
         "the last prediction is fed back, the truth in training", "none", "CfC AutoNCP", "linear", "step(x, (h, last))",
