@@ -93,6 +93,10 @@ class Unsuccessful(ValueError):
     """All rows went through, and what came out is no result."""
 
 
+class _Untimely(ValueError):
+    """A row whose time alone is wrong."""
+
+
 class Feed:
     """Steps a model with one row after the other and writes what comes out.
 
@@ -138,6 +142,7 @@ class Feed:
         self._last: Row | None = None  # that was stepped since the state was reset
         self._to_begin = False  # the row with which a recording begins was refused, so the next one does
         self._came = self._recordings = self._left = 0
+        self._untimely = 0  # rows refused for their time alone
         self._on_time = self._unit_gaps = 0  # rows that came in time, and those a power of a thousand too late
         self._first_fault: ValueError | None = None
 
@@ -158,6 +163,7 @@ class Feed:
         whole, fault = self._whole(row, begins)
         fault = fault or self._fault(whole, last)
         if fault is not None:
+            self._untimely += isinstance(fault, _Untimely)
             self._to_begin = begins
             self._refuse(fault, 1)
             return
@@ -307,25 +313,36 @@ class Feed:
         """Say that the rows gave nothing that could be used, if it is so; `results` were written.
 
         Raises:
-            Unsuccessful: If rows came and none became a result, or the state was reset at most of them.
+            Unsuccessful: If rows came and none became a result, most were refused for their time, or the state was
+                reset at most of them.
         """
         if self._came and not results:
             raise Unsuccessful(self._nothing())
-        late = (0, 0) if self._late is None else (self._late.resets, self._late.dropped)
-        for count, of, what in (
-            (
-                self._gaps.resets + late[0],
-                self._stepped,
-                "the state was reset at {} of {}, so hardly two belong together",
-            ),
-            (late[1], self._came, "{} of {} came late and were left out"),
-        ):
-            if 2 * count > of:
-                found = what.format(f"{count:,}", plural(of, "sample"))
-                raise Unsuccessful(
-                    f"{found}: see whether '{self._handling.time_column}' is the time of each sample, and in which "
-                    "unit: --time-column NAME:ms, NAME:us or NAME:ns"
-                )
+        if 2 * self._untimely > self._came:
+            raise Unsuccessful(
+                f"{self._untimely:,} of {plural(self._came, 'row')} are not in time after the one before: see whether "
+                f"{self._time_question()}; the first: {self._first_fault}"
+            )
+        begun, dropped = (0, 0) if self._late is None else (self._late.resets, self._late.dropped)
+        if 2 * dropped > self._came:
+            raise Unsuccessful(
+                f"{dropped:,} of {plural(self._came, 'sample')} came late and were left out: see whether "
+                f"{self._time_question()}"
+            )
+        resets = self._gaps.resets + begun + self._recordings - 1
+        if 2 * resets > self._stepped:
+            timed = self._gaps.resets or begun
+            hint = self._time_question() if timed else "--reset-column is one that tells recordings apart"
+            raise Unsuccessful(
+                f"the state was reset at {resets:,} of {plural(self._stepped, 'sample')}, so hardly two belong "
+                f"together: see whether {hint}"
+            )
+
+    def _time_question(self) -> str:
+        return (
+            f"'{self._handling.time_column}' is the time of each sample, and in which unit: --time-column NAME:ms, "
+            "NAME:us or NAME:ns"
+        )
 
     def _nothing(self) -> str:
         came = f"{plural(self._came, 'row')} came from {self._handling.source}"
@@ -352,7 +369,7 @@ class Feed:
         shortest_s = self._check.too_early(between_s)
         if shortest_s is None:
             return None
-        return self._fault_of(
+        return self._untimely_row(
             row,
             f"{shown}, {between_s:g} s after the previous sample at {last.time}, but '{self._name}' was proven for at "
             f"least {shortest_s:g} s between samples{self._taken_as()}",
@@ -363,6 +380,9 @@ class Feed:
             return ""
         name = self._handling.time_column
         return f". '{name}' is taken in {self._handling.unit}; for seconds type: --time-column '{name}:s'"
+
+    def _untimely_row(self, row: Row, text: str) -> ValueError:
+        return _Untimely(f"{self._handling.source}, line {row.line}: {text}")
 
     def _fault_of(self, row: Row, text: str) -> ValueError:
         return ValueError(f"{self._handling.source}, line {row.line}: {text}")

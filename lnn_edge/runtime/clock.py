@@ -18,6 +18,8 @@ from ..wording import chosen
 
 __all__ = ["Clock", "make_clock"]
 
+_ALIKE = (0.3, 3.0)  # of the period: what a clock goes on by from sample to sample, give or take jitter and a lost one
+
 
 class Clock(Protocol):
     """See the module's text."""
@@ -85,9 +87,9 @@ class _MeasuredClock:
         low, high = self._range
         if isinstance(dt_s, float):  # the fast path; everything else goes through NumPy
             if not low <= dt_s <= high:
-                raise ValueError(_range_message(self._name, dt_s, self._range, self._period_s))
+                raise ValueError(_range_message(self._name, dt_s, self._range, self._period_s, self._buffer))
             return dt_s
-        return _legal_array(self._name, dt_s, [(), self._buffer.shape], self._range, self._period_s)
+        return _legal_array(self._name, dt_s, [(), self._buffer.shape], self._range, self._period_s, self._buffer)
 
 
 class _UnrollClock:
@@ -109,7 +111,7 @@ class _UnrollClock:
             since = self._since(times, last_s)
             self._buffer[...] = _legal_array(self._name, since, [times.shape], self._range, self._period_s)
             return _instant(times[-1])
-        dt = _legal_array(self._name, dt_s, self._shapes, self._range, self._period_s)
+        dt = _legal_array(self._name, dt_s, self._shapes, self._range, self._period_s, self._buffer)
         self._buffer[...] = dt
         if last_s is None or (len(self._buffer) > 1 and dt.ndim):
             return None
@@ -150,15 +152,20 @@ def _instant(time: Any) -> float:
 
 
 def _legal_array(
-    name: str, dt_s: Any, shapes: list[tuple[int, ...]], legal: tuple[float, float], period_s: float
+    name: str,
+    dt_s: Any,
+    shapes: list[tuple[int, ...]],
+    legal: tuple[float, float],
+    period_s: float,
+    before: Array | None = None,
 ) -> Array:
-    """A dt that is no plain float, checked."""
+    """A dt that is no plain float, checked; `before` holds those of the call before."""
     if isinstance(getattr(dt_s, "shape", None), tuple):  # before what may be large is converted
         _check_shape(tuple(dt_s.shape), shapes)
     array = np.asarray(span_seconds(dt_s, "dt_s"))
     _check_shape(array.shape, shapes)
     if not bool(((array >= legal[0]) & (array <= legal[1])).all()):
-        raise ValueError(_range_message(name, array, legal, period_s))
+        raise ValueError(_range_message(name, array, legal, period_s, before))
     return array
 
 
@@ -182,13 +189,28 @@ def _order_message(now: Any, last: Any) -> str:
     )
 
 
-def _range_message(name: str, dt_s: Any, legal: tuple[float, float], period_s: float) -> str:
+def _range_message(
+    name: str, dt_s: Any, legal: tuple[float, float], period_s: float, before: Array | None = None
+) -> str:
     array = np.asarray(dt_s)
     first_bad = array[~((array >= legal[0]) & (array <= legal[1]))].flat[0]
+    clock = "" if before is None else _clock_advice(array, before, period_s)
     return (
         f"`dt_s` is {np.array2string(array, threshold=8)}, but model '{name}' was proven for {legal[0]:g} to "
-        f"{legal[1]:g} seconds. {_dt_advice(float(first_bad), legal[0], period_s)}. The state is unchanged"
+        f"{legal[1]:g} seconds. {clock or _dt_advice(float(first_bad), legal[0], period_s)}. The state is unchanged"
     )
+
+
+def _clock_advice(dt_s: Array, before: Array, period_s: float) -> str:
+    """What to say of a dt that is about a period more than the one before it, as the times of samples are.
+
+    Within the legal range nobody can tell: there, a dt that grows is what a sensor that slows down has.
+    """
+    last = np.append(before.reshape(-1)[-1:], dt_s.reshape(-1)).astype(np.float64)
+    grown = np.diff(last) / period_s
+    if not (last[0] > 0 and (_ALIKE[0] <= grown).all() and (grown <= _ALIKE[1]).all()):
+        return ""
+    return "It grows from sample to sample by about a period, as the time of a sample does. Pass times as `t_s`"
 
 
 def _dt_advice(dt_s: float, low: float, period_s: float) -> str:

@@ -244,3 +244,32 @@ def test_dates_among_numbers_are_bad_rows(call, ltc_bundle):
     code, _, err = call("run", ltc_bundle, *T, stdin=timed(["2024-05-01T12:00:00", 0.2]))
     assert code == 2
     assert "line 3: 't' is '0.2', expected a date and time as before" in err
+
+
+UNTIMELY = {
+    "spans": lambda k: 0.1,
+    "backwards": lambda k: -0.1 * k,
+    "days": lambda k: 45413.5 + 0.1 * k / 86400,
+}
+
+
+@pytest.mark.parametrize("time", UNTIMELY.values(), ids=UNTIMELY)
+def test_rows_that_are_skipped_for_their_time_are_no_success(call, ltc_bundle, tmp_path, time):
+    """The first row of each recording is always in time: one result of eight rows is none."""
+    rows = [[*x, time(k)] for k, x in enumerate(samples(8))]
+    (tmp_path / "x.csv").write_text(csv_text(rows, [*INPUTS, "t"]))
+    code, out, err = call("run", ltc_bundle, "--input", tmp_path / "x.csv", "--time-column", "t", "--on-bad", "skip")
+    assert code == 2
+    assert len(out.splitlines()) == 2
+    assert "7 of 8 rows are not in time after the one before: see whether 't' is the time of each sample" in err
+
+
+def test_a_recording_for_each_row_is_no_success(call, cfc_bundle, tmp_path):
+    """As with the time for a reset column: each result was that of a first sample."""
+    rows = [[*x, k // size] for size in (1, 2) for k, x in enumerate(samples(6))]
+    for part, expected in ((rows[:6], 2), (rows[6:], 0)):
+        (tmp_path / "x.csv").write_text(csv_text(part, [*INPUTS, "r"]))
+        code, _, err = call("run", cfc_bundle, "--input", tmp_path / "x.csv", "--reset-column", "r")
+        assert code == expected
+        assert ("the state was reset at 5 of 6 samples" in err) == (expected == 2)
+    assert "see whether --reset-column is one that tells recordings apart" not in err

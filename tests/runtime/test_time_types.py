@@ -201,3 +201,26 @@ def test_times_of_a_wrong_shape_are_refused_before_they_are_converted(model, uni
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()
+
+
+def test_times_passed_as_dt_are_told_where_the_range_refuses_them(model):
+    """Each call knows the dt of the one before and can say what it looks like; within the range it is like any."""
+    size, stream = model.manifest.unroll, model.stream()
+    times = 0.1 * np.arange(1, 101).reshape(-1, size)
+    sample = np.zeros((size, 3)) if size > 1 else np.zeros(3)
+
+    def step_all():
+        for part in times:
+            stream.step(sample, dt_s=part if size > 1 else float(part[0]))
+
+    with pytest.raises(ValueError, match=r"`dt_s` is .*grows from sample to sample by about a period.*as `t_s`"):
+        step_all()
+    assert 15 < stream.steps <= 20  # up to 20 periods are legal
+
+
+def test_a_gap_is_none_of_that(model):
+    size, stream = model.manifest.unroll, model.stream()
+    sample = np.zeros((size, 3)) if size > 1 else np.zeros(3)
+    stream.step(sample, dt_s=0.1)
+    with pytest.raises(ValueError, match=r"proven for .*After a longer gap call stream.reset\(\)"):
+        stream.step(sample, dt_s=5.0)

@@ -271,8 +271,9 @@ def test_names_that_fit_takes_are_exported(tmp_path):
 @pytest.mark.parametrize("shape", [XS, XS.reshape(3, 20, 3)], ids=["one", "several"])
 def test_coordinates_are_names_that_scikit_learn_does_not_see(shape):
     given = Labelled(shape, ("case", "t", "f")[-shape.ndim :], {"f": NAMES})
+    y = Y.reshape(shape.shape[:-1])
     for call in (
-        lambda: quick().fit(given, Y),
+        lambda: quick().fit(given, y),
         lambda: quick().fit([given], [Y]),
         lambda: quick().fit(XS, Y).predict(given),
     ):
