@@ -32,8 +32,8 @@ MODELS = {
     "LTC(20, 64)": (20, lambda: LTC(20, 64)),
     "CfC(8, AutoNCP(19, 1))": (8, lambda: CfC(8, AutoNCP(19, 1))),
 }
-CALLS, ROUNDS = 500, 200
-_CHAIN_ROUNDS = 20_000  # long beside what a call through ctypes takes
+CALLS, ROUNDS = 200, 1500
+_CHAIN_ROUNDS = 5_000  # long beside what a call through ctypes takes
 _CHAIN = """#include "chain.h"
 uint64_t chain(uint64_t rounds) {
     uint64_t v = 1;

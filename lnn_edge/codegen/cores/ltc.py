@@ -14,6 +14,7 @@ from ...bundle import step_cores as records
 from ...reference.cells import ltc_cell
 from ..c_text import number
 from ..emission import Emission
+from .split_rows import SplitRows, split_rows
 from .synapses import Curves, Rows, emit_rows, rows_of_targets
 from .timespan import fixed_timespan
 
@@ -31,8 +32,9 @@ def emit_ltc(emission: Emission, node: records.Ltc) -> None:
     with emission.block(emission.loop("k", cell.unfolds)):
         emission.line("const float *p = v[k & 1];")
         emission.line("float *q = v[1 - (k & 1)];")
-        for first, rows in _rows(emission, Curves.of(cell.synapses), units):
-            _emit_unfold(emission, first, rows)
+        split = _split(emission, Curves.of(cell.synapses), units, "p")
+        for first, rows in _rows(emission, Curves.of(cell.synapses), units, split):
+            _emit_unfold(emission, first, rows, split)
     last = f"v[{cell.unfolds & 1}]"
     emission.line(f"copy({emission.at(node.next)}, {last}, {units});")
     _emit_motor(emission, cell, last, emission.at(node.output), emission.is_padded(node.output))
@@ -60,20 +62,22 @@ def _emit_shared(emission: Emission, cell: reference.LtcCell, rate: float | None
     current = emission.table(_padded(cell.gleak * cell.vleak, units))
     # A lane without a neuron gets a conductance of 1, so that it stays 0 and finite.
     conductance = emission.table(_padded(cell.gleak + cell.epsilon, units, 1.0))
-    for first, rows in _rows(emission, Curves.of(cell.sensory, cell.input_map), cell.units):
+    mapped = Curves.of(cell.sensory, cell.input_map)
+    split = _split(emission, mapped, cell.units, "u")
+    for first, rows in _rows(emission, mapped, cell.units, split):
         with emission.block():
             emission.line(f"V a = get({current} + {first}), b = get({conductance} + {first});")
             emission.line(f"const V r = get({capacitance} + {first}){' * rate' if rate is None else ''};")
-            emit_rows(emission, rows, "u", "a", "b")
+            _emit_sums(emission, first, rows, split, "u")
             emission.line(f"put(N + {first}, a);")
             emission.line(f"put(D + {first}, b + r);")
             emission.line(f"put(R + {first}, r);")
 
 
-def _emit_unfold(emission: Emission, first: int, rows: Rows) -> None:
+def _emit_unfold(emission: Emission, first: int, rows: Rows, split: SplitRows | None) -> None:
     with emission.block():
         emission.line(f"V a = get(R + {first}) * get(p + {first}) + get(N + {first}), b = get(D + {first});")
-        emit_rows(emission, rows, "p", "a", "b")
+        _emit_sums(emission, first, rows, split, "p")
         emission.line(f"put(q + {first}, a / b);")
 
 
@@ -88,9 +92,25 @@ def _emit_motor(emission: Emission, cell: reference.LtcCell, v: str, to: str, pa
         emission.store(f"{to} + {first}", [f"({text})"], cell.motor - first, padded=padded)
 
 
-def _rows(emission: Emission, curves: Curves, units: int) -> list[tuple[int, Rows]]:
+def _split(emission: Emission, curves: Curves, units: int, base: str) -> SplitRows | None:
+    """Runs of rows where they cost less, already summed."""
+    split = split_rows(curves, units, emission.lanes, emission.fresh("e"), half=emission.half)
+    if split is not None:
+        split.emit_runs(emission, base)
+    return split
+
+
+def _rows(emission: Emission, curves: Curves, units: int, split: SplitRows | None) -> list[tuple[int, Rows]]:
+    """The rows of each vector of targets; none where they are split."""
+    own = Curves.none() if split is not None else curves
     firsts = range(0, units, emission.lanes)
-    return [(first, rows_of_targets(curves, first, emission.lanes, half=emission.half)) for first in firsts]
+    return [(first, rows_of_targets(own, first, emission.lanes, half=emission.half)) for first in firsts]
+
+
+def _emit_sums(emission: Emission, first: int, rows: Rows, split: SplitRows | None, base: str) -> None:
+    emit_rows(emission, rows, base, "a", "b")
+    if split is not None:
+        split.emit_picks(emission, first, "a", "b")
 
 
 def _padded(values: Array, width: int, filler: float = 0.0) -> Array:

@@ -19,7 +19,7 @@ from ... import reference
 from ...arrays import Array
 from ..emission import Emission
 
-__all__ = ["Curves", "Rows", "emit_rows", "rows_of_targets"]
+__all__ = ["Curves", "Rows", "emit_rows", "rows_of", "rows_of_targets"]
 
 _LOG2_E = float(np.log2(np.e))
 _NOTHING = 1e38  # 1 / A of a lane without a synapse: below every float32 that is not 0
@@ -48,6 +48,11 @@ class Curves:
         offset = sigma * (own.mu[pick] if shift is None else own.mu[pick] - shift[source])
         return cls(source, own.target[pick], own.w[pick], own.erev[pick], slope, offset)
 
+    @classmethod
+    def none(cls) -> Curves:
+        """No synapses."""
+        return cls(*np.zeros((2, 0), np.int64), *np.zeros((4, 0)))
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -69,7 +74,6 @@ class Rows:
 def rows_of_targets(curves: Curves, first: int, lanes: int, *, half: bool) -> Rows:
     """The rows of the targets `first` to `first + lanes`."""
     chunk = lanes if lanes >= 8 else 1 << 30  # with fewer lanes a source is loaded by itself, wherever it is
-    folded = not half and bool(np.all(curves.w > _SMALLEST))
     starts, rows = list[int](), list[list[int]]()
     for start in np.unique(curves.source // chunk * chunk).tolist():
         near = curves.source // chunk * chunk == start
@@ -77,10 +81,14 @@ def rows_of_targets(curves: Curves, first: int, lanes: int, *, half: bool) -> Ro
         longest = max(map(len, lists))
         rows += [[own[k] if k < len(own) else -1 for own in lists] for k in range(longest)]
         starts += [start] * longest
-    picks = np.array(rows, np.int64).reshape(-1, lanes)
-    begins = np.array(starts, np.int64)
-    sources = np.where(picks < 0, 0, curves.source[picks] - begins[:, None]) if len(picks) else picks
-    return Rows(begins, sources, _numbers(curves, picks, folded), folded)
+    return rows_of(curves, np.array(rows, np.int64).reshape(-1, lanes), np.array(starts, np.int64), half=half)
+
+
+def rows_of(curves: Curves, picks: Array, starts: Array, *, half: bool) -> Rows:
+    """The rows of synapses by number, (rows, lanes), -1 for none; `starts` are those of `Rows`."""
+    folded = not half and bool(np.all(curves.w > _SMALLEST))
+    sources = np.where(picks < 0, 0, curves.source[picks] - starts[:, None]) if len(picks) else picks
+    return Rows(starts, sources, _numbers(curves, picks, folded), folded)
 
 
 def _numbers(curves: Curves, picks: Array, folded: bool) -> Array:
