@@ -11,7 +11,8 @@ names: `1` for one number, `v` for a vector. All are right on every finite float
 
 2^f on [-1/2, 1/2] is a polynomial of degree 5 (minimax, relative 7.5e-8), or (E + h) / (E - h) with E = f^2 + 25.04 and
 h = 8.678 f (relative 4.4e-7), which shares its division with what it is used in. 2^f - 1 has a polynomial of its own,
-so that tanh is accurate near 0. Rounding is done by adding 1.5 2^23, whose low bits are then the exponent.
+so that tanh is accurate near 0. Rounding is done by adding 1.5 2^23, whose low bits are then the exponent, or 127 more,
+and they are the exponent as float32 has it.
 """
 
 from __future__ import annotations
@@ -94,8 +95,8 @@ INLINE F gelu@(F x) { return x * 0.5f * (erf@(x * 0.707106781f) + 1.0f); }
 /* 1 / (a + 2^t): the conductance of a synapse for a = 1 / w and log2 a in t, or for a = 1 */
 INLINE F conductance@(F given, F a) {
     const F t = at_most@(128.0f, at_least@(-126.0f, given));
-    const F n = t + 12582912.0f, f = t - (n - 12582912.0f), e = f * f + 25.0391064f, h = f * 8.67783928f, d = e - h;
-    return d / (a * d + power@(bits@(n)) * (e + h));
+    const F n = t + 12583039.0f, f = t - (n - 12583039.0f), e = f * f + 25.0391064f, h = f * 8.67783928f, d = e - h;
+    return d / (a * d + biased@(bits@(n)) * (e + h));
 }
 """
 
@@ -115,6 +116,7 @@ INLINE int32_t less1(float a, float b) { return a < b; }
 INLINE float pick1(int32_t mask, float a, float b) { return mask ? a : b; }
 INLINE float all1(float x) { return x; }
 INLINE float power1(int32_t n) { return value1((int32_t)(((uint32_t)n << 23) + 0x3f800000u)); }
+INLINE float biased1(int32_t n) { return value1((int32_t)((uint32_t)n << 23)); }
 INLINE float half1(const uint16_t *p, float scale) {
     const float size = value1((int32_t)(*p & 0x7fff) << 13) * scale;
     return *p & 0x8000 ? -size : size;
@@ -197,6 +199,7 @@ INLINE VI bitsv(V x) {{ return (VI)x; }}
 INLINE V valuev(VI i) {{ return (V)i; }}
 INLINE VI lessv(V a, V b) {{ return (VI)(a < b); }}
 INLINE V pickv(VI mask, V a, V b) {{ return (V)(((VI)a & mask) | ((VI)b & ~mask)); }}
+INLINE V biasedv(VI n) {{ return (V)((VW)n << 23); }}
 INLINE V powerv(VI n) {{ return (V)(((VW)n << 23) + 0x3f800000u); }}
 INLINE V allv(float x) {{ const V zero = {{0}}; return zero + x; }}
 INLINE V get(const float *p) {{ return *(const VU *)p; }}

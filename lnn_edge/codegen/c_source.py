@@ -23,7 +23,7 @@ from .targets import Target
 __all__ = ["ABI", "GENERATOR", "MAX_NUMBERS", "MAX_SCRATCH", "Form", "Source", "c_source", "form_of", "why_not"]
 
 ABI = 1  # of what the source exports
-GENERATOR = 2  # of the text: a change of it is a change of every library that was built
+GENERATOR = 4  # of the text: a change of it is a change of every library that was built
 MAX_NUMBERS = 1 << 21  # in tables; a compiler takes some hundred bytes of memory and a microsecond for each
 MAX_SCRATCH = 1 << 24  # numbers of scratch memory, 64 MB
 

@@ -2,8 +2,9 @@
 
 Rows with a target in each lane (`synapses`) are as many as the longest list of a target, and stay half empty where
 lists differ. Here a run of rows takes sources from one vector, as many synapses as there are lanes in each row,
-whatever their targets: a long list is cut over several lanes. What its lanes have summed is then picked by permutations into the lanes
-of the targets. A pick costs about half a row.
+whatever their targets: a long list is cut over several lanes. What its lanes have summed is then picked by permutations
+into the lanes of the targets, which costs about half a row. The first of an NCP's neurons do not wait for the others,
+but taking them through all unfolds first gained nothing: 28 units were 4 % slower, as their rows then fill less well.
 """
 
 from __future__ import annotations
