@@ -1,5 +1,7 @@
 """The pictures and tables of the documentation, made anew: what the commands print and draw for one small network.
 
+What `bench` prints is not among them: its figures are of one machine at one moment.
+
     python docs/pictures.py
     python docs/pictures.py --quick --output build/pictures
 
@@ -66,18 +68,16 @@ def printed(*arguments: str) -> str:
     return f"$ lnn-edge {' '.join(arguments)}\n{told}"
 
 
-def tables(quick: bool) -> dict[str, str]:
+def tables() -> dict[str, str]:
     """What each command prints about one network, by file name."""
     names = ["--inputs", ",".join(COLUMNS), "--outputs", "left,right"]
     trained = ["--weights", "gait.pt", "--period-s", str(PERIOD_S), "--example", "walk.csv"]
     other = ["--against", "gait.py:make_model"]
-    paced = ["--seconds", "0.2"] if quick else ["--seconds", "5"]
     return {
         "export.txt": printed("export", "gait.py:make_model", "gait.lnn", *trained, *names, "--plot", "proof.png"),
         "verify.txt": printed("verify", "gait.lnn"),
         "verify_untrained.txt": printed("verify", "gait.lnn", *other, "--plot", "proof_untrained.png"),
         "inspect.txt": printed("inspect", "gait.lnn"),
-        "bench.txt": printed("bench", "gait.lnn", *paced),
         "doctor.txt": printed("doctor"),
     }
 
@@ -99,7 +99,7 @@ def make(folder: Path, quick: bool) -> None:
         os.chdir(made)
         try:
             train(3 if quick else 60)
-            for name, text in tables(quick).items():
+            for name, text in tables().items():
                 Path(name).write_text(text, encoding="utf-8")
             training_pictures(3 if quick else 30)
         finally:

@@ -39,6 +39,7 @@ EPILOG = """examples:
 _RATES_HZ = (1e-3, 1e9)  # beyond them a period is no number of nanoseconds that a clock could wait for
 _LONGEST_S = 1e9
 _ALIKE = 1.5  # times the back-to-back step: nearer than that, a paced response needs no explanation
+_TIMER_US = 2000.0  # late: more than any timer by itself
 _DEVICE_STEPS = 2000  # of each device figure: enough for a p99, and over in a second
 
 
@@ -343,6 +344,9 @@ def _why(bundle: str, whole: Distribution, run: Paced) -> str:
     rest = f"caches and clocks have gone to rest between two, so that a step takes {service:.0f} us"
     if run.wait == "spin":
         return f"{slower}: {rest}. For what changes the clocks, type: lnn-edge doctor"
+    if late > _TIMER_US:
+        busy = f"other programs hold the CPU, so that a step begins {late:.0f} us after it is due"
+        return f"{slower}: {busy}. For what else slows this machine down, type: lnn-edge doctor"
     awake = f"To keep the CPU awake, type: lnn-edge bench {shlex.quote(bundle)} --wait spin"
     return f"{slower}: the system's timer wakes {late:.0f} us late, and {rest}. {awake}"
 
