@@ -33,7 +33,7 @@ class TextLines:
         self._bytes: Any = getattr(file, "buffer", None)
         self._text = iter(file) if self._bytes is None else None  # in a notebook, for instance
         self._lines: deque[bytes] = deque()
-        self._begun = b""
+        self._begun = bytearray()  # of a line whose end has not come; only what is new is searched for one
         self._ended = False
         self._after_return = False
         self._first = True
@@ -50,7 +50,7 @@ class TextLines:
             return self._decoded(self._lines.popleft())
         if not self._begun:
             raise StopIteration
-        last, self._begun = self._begun, b""
+        last, self._begun = bytes(self._begun), bytearray()
         self.cut = not self._is_file()
         return self._decoded(last)
 
@@ -68,7 +68,7 @@ class TextLines:
         return self._ended and not self._lines and not self._begun
 
     def _unended(self) -> list[bytes]:
-        return [self._begun] if self._ended and self._begun else []
+        return [bytes(self._begun)] if self._ended and self._begun else []
 
     def _fill(self) -> None:
         """Read what there is, or wait for the next bytes."""
@@ -77,9 +77,12 @@ class TextLines:
         if self._after_return and chunk.startswith(b"\n"):  # the line ended with the chunk before
             chunk = chunk[1:]
         self._after_return = chunk.endswith(b"\r")
-        lines = (self._begun + chunk).splitlines(keepends=True)
-        whole = not lines or lines[-1].endswith((b"\n", b"\r"))
-        self._begun = b"" if whole else lines.pop()
+        lines = chunk.splitlines(keepends=True)
+        rest = lines.pop() if lines and not lines[-1].endswith((b"\n", b"\r")) else b""
+        if lines:
+            lines[0] = bytes(self._begun) + lines[0]
+            self._begun.clear()
+        self._begun += rest
         self._lines.extend(lines)
         if len(self._begun) > _LONGEST:
             raise ValueError(f"there is no line end in {_LONGEST >> 20} MiB: expected a table, a line for each sample")
