@@ -86,7 +86,7 @@ class KeptStates:
         """One sample, with the states given, through the layers' own code."""
 
         def forward(part: Part, seen: States | None, x: Any, hx: Any, timespans: Any) -> tuple[Any, States]:
-            _check_step(part, seen, x)
+            _check_step(part, seen, x, len(self._own(states, part)[0]))
             batched = part.batched(x)
             self._check_start(part, hx, batched)
             convention = self._conventions[part.index]
@@ -100,7 +100,7 @@ class KeptStates:
         """One sample of one row; each core becomes one opaque operation."""
 
         def forward(part: Part, seen: States | None, x: Any, _hx: Any, timespans: Any) -> tuple[Any, States]:
-            _check_step(part, seen, x)
+            _check_step(part, seen, x, len(self._own(states, part)[0]))
             sample = part.sample(x)
             spans = None if timespans is None else one_span_per_row(timespans, len(sample))
             y, *new = opaque(part, sample, self._own(states, part), spans)
@@ -193,14 +193,15 @@ def _spans(part: Part, own: torch.Tensor | None, spans: torch.Tensor | None) -> 
     return own
 
 
-def _check_step(part: Part, seen: States | None, x: torch.Tensor) -> None:
+def _check_step(part: Part, seen: States | None, x: torch.Tensor, rows: int) -> None:
     part.check_once(seen)
-    rows = len(part.sample(x))
-    if rows > 1:
+    given = len(part.sample(x))
+    if given > rows:
         raise ValueError(
-            f"the forward gives the core '{part.name}' {rows} rows for one: it folds channels into the rows, and each "
-            "has a state of its own. Call the core for each, with a state for each call: step=function, called as "
-            "step(model, x, state) -> (output, state) (--step NAME), with a tuple of states"
+            f"the forward gives the core '{part.name}' {given} rows for {'one' if rows == 1 else rows}: it folds "
+            "channels into the rows, and each has a state of its own. Call the core for each, with a state for each "
+            "call: step=function, called as step(model, x, state) -> (output, state) (--step NAME), with a tuple of "
+            "states"
         )
     length = part.length(x)
     if length != 1:
