@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -12,7 +13,16 @@ from typing import IO, Any
 from .given_numbers import number_text
 from .staging import keep_rights, staged
 
-__all__ = ["Lines", "check_output", "given_path", "growing_file", "named_in_errors", "read_whole", "whole_file"]
+__all__ = [
+    "Lines",
+    "check_output",
+    "given_path",
+    "growing_file",
+    "named_in_errors",
+    "read_whole",
+    "real_place",
+    "whole_file",
+]
 
 
 def check_output(target: Path) -> None:
@@ -25,6 +35,18 @@ def check_output(target: Path) -> None:
         raise FileNotFoundError(f"directory '{target.parent}' does not exist. Type: mkdir -p {target.parent}")
     if target.is_dir():
         raise IsADirectoryError(f"'{target}' is a directory, expected a file name")
+
+
+def real_place(target: Path) -> Path:
+    """Where a name leads through all links.
+
+    Raises:
+        OSError: If its links lead in a circle, which `resolve` tells by another error before Python 3.13.
+    """
+    try:
+        return target.resolve()
+    except RuntimeError as error:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(target)) from error
 
 
 def given_path(path: Any, what: str) -> Path:
@@ -114,7 +136,7 @@ def whole_file(target: Path, mode: str = "wb", **options: Any) -> Iterator[IO[An
         options: As for `open`.
     """
     check_output(target)
-    place = target.resolve()
+    place = real_place(target)
     with named_in_errors(target), _staged(place, mode, **options) as (file, temporary):
         yield file
         file.flush()
@@ -166,7 +188,7 @@ def growing_file(target: Path) -> Iterator[Lines]:
     is no heading, there is no file, and one that was there stays as it was. A link stays a link.
     """
     check_output(target)
-    place = target.resolve()
+    place = real_place(target)
     with ExitStack() as stack:
         with named_in_errors(target):
             file, temporary = stack.enter_context(_staged(place, "wb", buffering=0))

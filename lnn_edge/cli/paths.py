@@ -52,6 +52,7 @@ def check_paths(arguments: argparse.Namespace) -> None:
     Raises:
         ValueError: Naming both.
     """
+    _check_names(arguments)
     reads, writes = list(_reads(arguments)), list(_writes(arguments))
     for k, own in enumerate(writes):
         for read in reads:
@@ -65,6 +66,16 @@ def check_paths(arguments: argparse.Namespace) -> None:
         for read in reads:
             if printed.file == read.file:
                 raise ValueError(f"{printed.what} goes to {read.what}, which is read: send it to another file")
+
+
+def _check_names(arguments: argparse.Namespace) -> None:
+    """Refuse what no file is named: nothing at all would be the folder, and a folder is no file to be written."""
+    for name, what in (READS | WRITES).items():
+        given = getattr(arguments, name, None)
+        if given == "":
+            raise ValueError(f"{what} is empty, expected the name of a file")
+        if name in WRITES and name != "new_bundle" and given is not None and given.endswith(os.sep):
+            raise ValueError(f"{what} '{given}' is the name of a folder, expected that of a file in it")
 
 
 def _another(place: _Place) -> str:

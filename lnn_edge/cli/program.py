@@ -215,7 +215,7 @@ def _abandon_output() -> None:
 def _sweep_beside(bundle: str | None) -> None:
     """Remove what a killed command left beside a bundle, whatever this one does."""
     if bundle is not None:
-        with suppress(OSError, ValueError):  # of such a path the command itself says what is wrong
+        with suppress(OSError, ValueError, RuntimeError):  # of such a path the command itself says what is wrong
             sweep(Path(bundle).resolve().parent)
 
 

@@ -145,3 +145,37 @@ def test_every_path_of_a_command_is_known(module):
 def test_a_name_that_is_none_is_left_to_who_opens_it(capfd, place):
     assert main(["inspect", "no\0name.lnn"]) != 0
     assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ([*RUN, "--input", "s.csv", "--output", ""], "--output is empty, expected the name of a file"),
+        ([*RUN, "--input", ""], "--input is empty, expected the name of a file"),
+        (["inspect", ""], "the bundle is empty, expected the name of a file"),
+        ([*RUN, "--input", "s.csv", "--output", "new/"], "--output 'new/' is the name of a folder, expected "),
+        (
+            [*RUN, "--input", "s.csv", "--output", "loop"],
+            "'loop': Too many levels of symbolic links. Its links lead in",
+        ),
+        (["doctor", "--json", "loop"], "'loop': Too many levels of symbolic links. Its links lead in a circle"),
+    ],
+)
+def test_what_names_no_file_is_refused_in_words(call, place, command, expected):
+    if not (place / "loop").is_symlink():
+        (place / "loop").symlink_to("loop")
+    code, _, err = call(*command)
+    assert code == 2
+    assert expected in err
+    assert "Traceback" not in err
+    assert not (place / "new").exists()
+
+
+@pytest.mark.parametrize("command", [["inspect", "loop.lnn"], ["verify", "loop.lnn"], ["run", "loop.lnn"]])
+def test_a_bundle_whose_links_lead_in_a_circle(call, place, command):
+    if not (place / "loop.lnn").is_symlink():
+        (place / "loop.lnn").symlink_to("loop.lnn")
+    code, _, err = call(*command)
+    assert code == 6
+    assert "Too many levels of symbolic links" in err
+    assert "Traceback" not in err

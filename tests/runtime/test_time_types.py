@@ -204,7 +204,7 @@ def test_times_of_a_wrong_shape_are_refused_before_they_are_converted(model, uni
 
 
 def test_times_passed_as_dt_are_told_where_the_range_refuses_them(model):
-    """Each call knows the dt of the one before and can say what it looks like; within the range it is like any."""
+    """Each call knows the dt of the one before, and can say what it looks like; within the range it is any dt."""
     size, stream = model.manifest.unroll, model.stream()
     times = 0.1 * np.arange(1, 101).reshape(-1, size)
     sample = np.zeros((size, 3)) if size > 1 else np.zeros(3)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import BundleError
+from ...files import real_place
 from ...staging import OLD, free, leftovers, settle
 
 __all__ = ["OpenBundle", "opened_bundle"]
@@ -112,7 +113,7 @@ def _directory(root: Path, end: float) -> int:
 
 def _is_on_its_way(root: Path) -> bool:
     """Whether it is worth to look again: a bundle was moved out of the way for another, or has come since."""
-    place = root.resolve()
+    place = real_place(root)
     olds = [path for path, target, kind in leftovers(place.parent) if kind == OLD and target == place]
     for old in olds:
         with free(old) as unused:

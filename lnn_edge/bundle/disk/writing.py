@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from ...files import named_in_errors
+from ...files import named_in_errors, real_place
 from ...staging import OLD, beside, keep_rights, lock, moved, settle, staged
 from ...wording import typed
 from ..directory import MANIFEST
@@ -34,7 +34,7 @@ def check_target(path: Path, overwrite: bool) -> None:
         raise ValueError(f"a bundle's name ends in '{SUFFIX}', got '{path}'. Type: {path.stem or 'model'}{SUFFIX}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"directory '{path.parent}' does not exist. Type: mkdir -p {path.parent}")
-    place = path.resolve() if path.exists() else path
+    place = real_place(path) if path.exists() else path
     if not os.access(place.parent, os.W_OK | os.X_OK, effective_ids=True):
         raise PermissionError(f"directory '{place.parent}' is not writable")
     if path.exists() or path.is_symlink():
@@ -52,7 +52,7 @@ def staged_directory(target: Path, overwrite: bool) -> Iterator[Path]:
     replaced. The directory has the rights of the one that it replaces, or else those that the umask leaves.
     """
     check_target(target, overwrite)
-    place = target.resolve()
+    place = real_place(target)
     ours = place.with_name(f".{place.name}.")  # as every staged name begins
     with named_in_errors(target, ours), staged(place, _make_directory) as (stage, descriptor):
         yield stage
