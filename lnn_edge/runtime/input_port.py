@@ -200,10 +200,10 @@ class InputPort:
         """By column what of the sample lies outside the range of the export's example; `None` for nothing."""
         values = self._compared().reshape(-1, self.tensor.shape[-1])
         low, high = _ranges(self.tensor, values.dtype)
-        bad = (values < low) | (values > high)
-        if not bad.any():
+        unseen = (values < low) | (values > high)
+        if not unseen.any():
             return None
-        ends = zip(self.tensor.features, values.T, bad.T, low.tolist(), high.tolist(), strict=True)
+        ends = zip(self.tensor.features, values.T, unseen.T, low.tolist(), high.tolist(), strict=True)
         return {
             feature.name: Beyond(int(wrong.sum()), max(own[wrong].tolist(), key=lambda v: max(least - v, v - most)))
             for feature, own, wrong, least, most in ends

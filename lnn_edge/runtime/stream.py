@@ -98,10 +98,10 @@ class Stream:
                 self._held = held = claimed(held, me)
             now = self._advance(self._now, x, dt_s, t_s)
             result = self._result(now) if self._as_it_is else copied(self._result(now))
-            self._now = now
             outside = self._seen_outside()
             if outside is not None:
                 self._count(outside)
+            self._now = now
         except BaseException:
             if held.get(0) is me:
                 del held[0]
@@ -241,9 +241,9 @@ class Stream:
             found = self._seen_outside()
             if found is not None:
                 outside.append(found)
-        self._now = now
         for found in outside:
             self._count(found)
+        self._now = now
         return results
 
     def _count(self, outside: Outside) -> None:
