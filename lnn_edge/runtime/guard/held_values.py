@@ -74,6 +74,8 @@ class HeldValues:
         name, last_s = self._columns[column], self._times_s[column]
         if np.isnan(last_s):
             raise ValueError(f"'{name}' is missing, and no good value came before it that could be held")
+        if at_s < last_s:
+            raise ValueError(f"'{name}' is missing, and its last good value is of a time after this sample's")
         if at_s - last_s > self._hold_for_s * (1 + 1e-9):
             raise ValueError(
                 f"'{name}' is missing, and its last good value is {at_s - last_s:g} s old: values are held for "

@@ -125,6 +125,12 @@ class TestHeld:
             held.fill(np.array([np.nan]), 0.4)
         assert held.held == 3
 
+    def test_a_clock_that_was_set_back_makes_no_value_young(self):
+        held = HeldValues(["a"], 9.0)
+        held.keep(held.fill(np.array([1.0]), 50.0), 50.0)
+        with pytest.raises(ValueError, match="its last good value is of a time after this sample's"):
+            held.fill(np.array([np.nan]), 0.1)
+
     def test_a_new_sequence_begins_with_nothing(self):
         held = HeldValues(["a"], 9.0)
         held.keep(held.fill(np.array([1.0]), 0.0), 0.0)
