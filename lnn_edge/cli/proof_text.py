@@ -80,6 +80,7 @@ def _save(report: ExportReport, view: ProofView) -> None:
 def proof_text(report: ExportReport, verbose: bool) -> str:
     """The verdict in a line, then a row per tensor with a legend; `verbose`: and every comparison."""
     parts = [_verdict(report), _tensor_rows(report), _legend(report)]
+    parts += _streamed(report)
     parts.append(_all_rows(report) if verbose else "quantiles, growth and every comparison: --verbose")
     parts.append(_samples(report, verbose))
     if report.distinct is not None:
@@ -89,6 +90,15 @@ def proof_text(report: ExportReport, verbose: bool) -> str:
     if report.window is not None:
         parts.append(str(report.window))
     return "\n".join(parts)
+
+
+def _streamed(report: ExportReport) -> list[str]:
+    """A line for windows and readouts each, which are compared as a robot program has them."""
+    largest: dict[str, float] = {}
+    for row in report.comparisons:
+        if row.reference == "the truth offline":
+            largest[row.subject] = max(row.max_abs, largest.get(row.subject, 0.0))
+    return [f"{subject}: within {error:.1e} of the truth computed offline" for subject, error in largest.items()]
 
 
 def _verdict(report: ExportReport) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -160,9 +161,10 @@ def test_against_the_model(bundles, tmp_path, monkeypatch):
 
 def test_it_is_told(bundles, tmp_path, capsys):
     path = said(bundles, tmp_path, "plain", "windows-of-means")
-    assert main(["verify", str(path), "--json", str(tmp_path / "v.json")]) == 0
+    assert main(["verify", str(path), "--verbose", "--json", str(tmp_path / "v.json")]) == 0
     out = capsys.readouterr().out
     assert "onnxruntime, windows of 12 every 12 vs the truth offline" in out
     assert "onnxruntime, mean of the last 5 outputs vs the truth offline" in out
+    assert re.search(r"^onnxruntime, windows of 12 every 12: within \S+ of the truth computed offline$", out, re.M)
     stored = json.loads((tmp_path / "v.json").read_text())
     assert {c["segment"] for c in stored["comparisons"]} == {"golden", "readout", "windows"}

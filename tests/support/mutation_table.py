@@ -539,8 +539,8 @@ MUTATIONS = (
         "all or nothing",
         "test_interrupted_steps.py::test_step[onnxruntime-fixed]",
         (
-            "            self._now = now\n            outside =",
-            "            self._now = now[:1] + self._now[1:]\n            self._now = now\n            outside =",
+            "            self._now = now\n        except",
+            "            self._now = now[:1] + self._now[1:]\n            self._now = now\n        except",
         ),
     ),
     _fault(

@@ -376,7 +376,7 @@ def test_weights_have_no_place_beside_a_checkpoint(work, capsys):
 
 
 def test_missing_checkpoint(work, capsys):
-    assert "no weights file 'none.safetensors'" in refused(capsys, "none.safetensors")
+    assert "no file 'none.safetensors'" in refused(capsys, "none.safetensors")
 
 
 # ---- another model is never taken for the saved one -----------------------------------------------------------------
