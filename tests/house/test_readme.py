@@ -44,7 +44,8 @@ def printed_by(outputs, part):
 def test_every_block_runs(outputs):
     assert printed_by(outputs, "python gait.py") == ""
     assert "left,right\n" in printed_by(outputs, "lnn-edge run")
-    assert printed_by(outputs, "LiquidNeuralNetwork(") == "(300, 1)\nTrue\n"
+    assert printed_by(outputs, "model.fit(x, y") == "(300, 1)\nTrue\n"
+    assert printed_by(outputs, "GroupKFold(2)") == "(2,)\n"
 
 
 def test_shown_output_is_real(outputs):

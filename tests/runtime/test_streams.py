@@ -93,7 +93,7 @@ def test_step_takes_what_sensors_give(bundles):
         ("12345", TypeError, "has dtype <U5, but model 'fixed' takes real numbers"),
         (np.zeros(5, complex), TypeError, "has dtype complex128"),
         (np.zeros(5, bool), TypeError, "has dtype bool"),
-        (None, TypeError, "has dtype object"),
+        (None, TypeError, "`input` is a NoneType, expected shape"),
         ([1.0, [2.0]], ValueError, "`input` is no array"),
         ([0, 0, np.inf, 0, 0], NonFiniteError, r"holds inf at 'input_2' \(index \[2\]\); expected finite numbers"),
         (
