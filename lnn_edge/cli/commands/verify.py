@@ -181,13 +181,13 @@ def _refuse_what_belongs_to_against(choices: _Choices) -> None:
 def _against_model(choices: _Choices, against: str, progress: Progress) -> tuple[ExportReport, _Weights]:
     from ...bundle.directory import read_bundle
 
-    check_source(against, choices.source)
     bundle = read_bundle(choices.bundle)
     streamed = {tensor.name: list(tensor.features) for tensor in bundle.manifest.streamed}
     columns = streamed if len(streamed) > 1 else next(iter(streamed.values()))
     example = load_example(choices.example, columns)
     scale_inputs = load_scaling("--scale-inputs", choices.scale_inputs)
     scale_outputs = load_scaling("--scale-outputs", choices.scale_outputs)
+    check_source(against, choices.source)
 
     from ...export.verify_against import verify_against  # only now: torch takes seconds
 

@@ -31,9 +31,10 @@ RunCore = Callable[[Part, torch.Tensor, torch.Tensor | None], tuple[torch.Tensor
 
 
 class Call(NamedTuple):
-    """One call of a core: states before, timespans and states after; `None` for what it was not given."""
+    """One call of a core: samples, states before, timespans and states after; `None` for what it was not given."""
 
     core: str
+    length: int
     before: States | None
     timespans: torch.Tensor | None
     after: States
@@ -135,7 +136,7 @@ class KeptStates:
         def forward(part: Part, _seen: States | None, x: Any, hx: Any, timespans: Any) -> tuple[Any, States]:
             y, state = self._conventions[part.index].call(x, hx, timespans)
             given = None if hx is None else _first_rows(part, hx, part.batched(x))
-            calls.append(Call(part.name, given, timespans, _first_rows(part, state, part.batched(x))))
+            calls.append(Call(part.name, part.length(x), given, timespans, _first_rows(part, state, part.batched(x))))
             return (y, state), pytree.tree_leaves(state)
 
         return self.patcher.patched(forward)

@@ -171,7 +171,11 @@ class TrainedNetwork:
             return {}
         own = {core: [call for call in calls if call.core == core] for core in self._layers}
         length = len(next(iter(rows.values())))
-        return {core: found for core, found in own.items() if len(found) == length > 1}
+        return {
+            core: found
+            for core, found in own.items()
+            if len(found) == length > 1 and all(call.length == 1 for call in found)
+        }
 
     def _recorded(self, most: int) -> dict[str, Array]:
         return {name: own[:most, 0] for name, own in self._recording.items()}

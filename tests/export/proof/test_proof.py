@@ -221,7 +221,7 @@ class TestLongRuns:
     def test_golden_steps_below_one_pass(self, call, cfc_bundle):
         code, _, err = call("verify", cfc_bundle, "--steps", 10)
         assert code == 2
-        assert "`steps` is 10, but the golden sequences of" in err
+        assert "--steps is 10, but the golden sequences of" in err
 
     def test_as_many_steps_as_are_asked_for_against_the_model(self, tmp_path):
         phases, model = {}, BY_NAME["cfc-pure"].build()
