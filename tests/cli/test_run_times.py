@@ -262,8 +262,8 @@ def test_rows_that_are_skipped_for_their_time_are_no_success(call, ltc_bundle, t
     code, out, err = call("run", ltc_bundle, "--input", tmp_path / "x.csv", "--time-column", "t", "--on-bad", "skip")
     assert code == 2
     assert len(out.splitlines()) == 2
-    found = r"7 of 8 (rows are not in time after the one before|samples came late and were left out): see whether 't' is the"
-    assert re.search(found, err)
+    untimely = "rows are not in time after the one before|samples came late and were left out"
+    assert re.search(rf"7 of 8 ({untimely}): see whether 't' is the time of each sample", err)
 
 
 def test_a_recording_for_each_row_is_no_success(call, cfc_bundle, tmp_path):
