@@ -283,12 +283,12 @@ def _names_for(what: str, tensors: Sequence[Tensor], names: object) -> list[_Nam
     return [None if tensor.constant else cast(_Names, names) for tensor in tensors]
 
 
-def _in_parts(what: str, tensors: Sequence[Tensor], names: object) -> dict[str, _Names]:
-    """Names of all columns in a row, as a list for each tensor.
+def _in_parts(what: str, tensors: Sequence[Tensor], names: object) -> dict[str, _Names | None]:
+    """Names of all columns in a row, as a list for each tensor that has some.
 
     Raises:
         TypeError: If they are no list.
-        ValueError: If they are not as many as the tensors have columns, or one has none.
+        ValueError: If they are not as many as the tensors have columns.
     """
     columns = {tensor.name: tensor.shape[-1] if len(tensor.shape) == 2 else 0 for tensor in tensors}
     held = listed(f"{name} ({plural(count, 'column') if count else 'no columns'})" for name, count in columns.items())
@@ -297,12 +297,12 @@ def _in_parts(what: str, tensors: Sequence[Tensor], names: object) -> dict[str, 
     advice = f"name the columns of each: {typed(f'{what}={form}', flags)}"
     if isinstance(names, (str, bytes)) or not isinstance(names, (Sequence, np.ndarray)):
         raise TypeError(f"the model has the {what} {held}: pass `{what}` as a dict of lists of names, or {advice}")
-    if not all(columns.values()) or len(names) != sum(columns.values()):
+    if len(names) != sum(columns.values()):
         raise ValueError(
             f"`{what}` has {plural(len(names), 'name')} for {held}: name all of them in a row, or {advice}"
         )
     stops = np.cumsum([0, *columns.values()])
-    return {name: list(names[stops[k] : stops[k + 1]]) for k, name in enumerate(columns)}
+    return {name: list(names[stops[k] : stops[k + 1]]) or None for k, name in enumerate(columns)}
 
 
 def _check_limits(tensor: Tensor, values: Array) -> None:

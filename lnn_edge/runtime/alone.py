@@ -37,7 +37,8 @@ def claimed(held: Held, me: int) -> Held:
     while (holder := held.setdefault(0, me)) is not me:
         if _is_at_work(holder):
             raise RuntimeError(_IN_THE_MIDDLE if holder == get_ident() else _SECOND_THREAD)
-        held = held.setdefault(1, {})
+        if held.get(0) is holder:  # left by a call that has ended; else it was given back while this one looked
+            held = held.setdefault(1, {})
     return held
 
 

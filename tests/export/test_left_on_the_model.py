@@ -77,7 +77,7 @@ class OneStep(Policy):
 
 
 def test_a_forward_of_one_step_is_pointed_to_step(tmp_path):
-    with pytest.raises(TypeError, match="If the forward is one step, type: step=lambda model, x, state"):
+    with pytest.raises(ValueError, match=r"that is the step\. Type: step=lambda model, x, state"):
         export_model(OneStep(), tmp_path / "m.lnn", example=SAMPLES)
     assert export_model(
         OneStep(), tmp_path / "m.lnn", example=SAMPLES, step=lambda model, x, state: OneStep.forward(model, x, state)

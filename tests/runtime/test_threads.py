@@ -13,6 +13,7 @@ from exports import quick_export
 from interruptions import bytecodes, interrupt, same, standing
 
 import lnn_edge
+from lnn_edge.runtime import alone
 
 CALLS = {
     "step": lambda stream, model: stream.step(sample(model, 9)),
@@ -134,3 +135,18 @@ def test_a_thread_that_ended_in_the_middle_of_a_call_locks_nothing(options, mode
         thread.join()
         assert standing(stream) == standing(twin), place
     assert same(stream.step(sample(model, 6)), twin.step(sample(model, 6)))
+
+
+def test_a_token_that_is_given_back_while_another_looks_is_the_one_that_it_takes(monkeypatch):
+    """Its successor would be a second token beside it, and two calls at work at once."""
+    first, second = object(), object()
+    held = {0: first}
+
+    def ended_just_now(holder):
+        assert holder is first
+        del held[0]
+        return False
+
+    monkeypatch.setattr(alone, "_is_at_work", ended_just_now)
+    assert alone.claimed(held, second) is held
+    assert held == {0: second}
