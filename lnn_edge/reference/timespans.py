@@ -26,5 +26,6 @@ def check_timespan(name: str, shortest: float, divides: bool) -> None:
             f"{limited}. The proof and "
             "the robot then keep to it. If it is the time between samples, call that argument `timespans` in the "
             "forward, and leave it out of the example. If it comes from time stamps, give it an argument `timespans` "
-            f"in their place and export with {chosen('time', 'measured')}: the stream takes stamps"
+            f"in their place and export with {chosen('time', 'measured')}: "
+            f"{typed('stream.step(x, t_s=...)', 'lnn-edge run --time-column NAME')} takes stamps"
         )

@@ -213,7 +213,7 @@ def test_inputs_in_a_row_go_to_the_example_that_has_them(tmp_path):
             TwoInputs(),
             tmp_path / "m.lnn",
             example={"lidar": lidar[None], "speed": np.ones((1, 40, 2))},
-            inputs=["vx", "vy"],
+            inputs=["vx", "vy", "vz"],
         )
 
     class Two(nn.Module):

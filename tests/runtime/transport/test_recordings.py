@@ -50,6 +50,7 @@ def test_a_reset_column_begins_new_recordings(folder):
 
 
 def test_what_is_read_can_be_fitted_and_exported(folder):
+    pytest.importorskip("ncps")
     rng = np.random.default_rng(0)
     for k in (1, 2, 10):
         rows = "".join(f"{a},{b},{a - b}\n" for a, b in rng.normal(size=(20 + k, 2)))

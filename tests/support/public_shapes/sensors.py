@@ -527,7 +527,7 @@ SENSORS = {
     "stamps": Shape(
         "gaps computed from time stamps in the forward", "none", "CfC AutoNCP", "linear", "forward(x)", "stamps",
         Stamps, None, stamps, {"inputs": [lnn_edge.Feature("t", limits=(0.0, 60.0)), "a", "b", "c"]},
-        refused="from time stamps, give it an argument `timespans` .*step.x, t_s=",
+        refused="from time stamps, give it an argument `timespans` .*stream.step.x, t_s=.* takes stamps",
     ),
     "dt-default": Shape(
         "a period as a default argument", "none", "LTC AutoNCP", "linear", "forward(x, dt=0.1)", "default argument",
