@@ -56,7 +56,7 @@ endef
 HOSTILE ?=
 
 test-hostile: build/bundles build/wheel
-	$(call installed,build/hostile-310,'onnxruntime==1.23.2' onnx)
+	$(call installed,build/hostile-310,'onnxruntime==1.23.2' onnx pytest)
 	$(BIN)/python tests/support/hostile.py build/bundles $(HOSTILE)
 	build/hostile-310/bin/python tests/support/hostile.py build/bundles $(HOSTILE)
 

@@ -72,7 +72,7 @@ def run_cases(kind: str, count: int, sources: Iterable[Path], *, seed: int = 18,
     Returns:
         How often each thing happened. What begins with "wrong" ends with the number of its case.
     """
-    tell, chunk = _Progress(kind, count), min(_CHUNK, -(-count // jobs))
+    tell, chunk = _Progress(kind, count), max(1, min(_CHUNK, -(-count // jobs)))
     happened: Counter[str] = Counter()
     with ThreadPoolExecutor(jobs) as pool:
         parts = [range(first, min(first + chunk, count)) for first in range(0, count, chunk)]
