@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ...wording import choices, listed
 
-__all__ = ["blank_lines", "comment_fault", "encoding_fault", "header_fault", "too_many_cells"]
+__all__ = ["blank_lines", "comment_fault", "encoding_fault", "header_fault", "is_number", "too_many_cells"]
 
 _COMMENTS = ("#", "%", "//")
 _UNREADABLE = "\ufffd"  # what stands for a byte that is not UTF-8
@@ -102,7 +102,7 @@ def _without_comments(mark: str, source: str) -> str:
 def too_many_cells(cells: Sequence[str], columns: int) -> str:
     """Why a row has not as many cells as the header."""
     message = f"{len(cells)} cells, but the header has {columns}"
-    if 1 < columns < len(cells) <= 2 * columns and all(_is_number(cell) for cell in cells if cell.strip()):
+    if 1 < columns < len(cells) <= 2 * columns and all(is_number(cell) for cell in cells if cell.strip()):
         return f"{message}. If they are decimal commas, save the table with points, or with ';' between cells"
     return message
 
@@ -124,7 +124,7 @@ def _to_commas(separator: str) -> str:
 
 
 def _no_header(columns: Sequence[str], names: Sequence[str], source: str) -> str | None:
-    if not all(_is_number(cell) for cell in columns):
+    if not all(is_number(cell) for cell in columns):
         return None
     message = f"begins with numbers, expected a header with the columns {listed(names)}"
     if len(names) != len(columns):
@@ -140,7 +140,8 @@ def _filtered(source: str, change: str) -> str:
     return f"type: {' | '.join([f'{first} < {source}', *others])} > new.csv"
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Whether a cell holds a number, as Python reads one."""
     try:
         float(cell)
     except ValueError:

@@ -16,7 +16,7 @@ from ...arrays import Array
 from ...named import names_differ
 from ...wording import choices, listed
 from .csv_file import Table, open_table, reader
-from .header_faults import blank_lines, comment_fault, encoding_fault, header_fault, too_many_cells
+from .header_faults import blank_lines, comment_fault, encoding_fault, header_fault, is_number, too_many_cells
 from .text_lines import TextLines
 from .time_column import number
 
@@ -119,9 +119,9 @@ def _header(table: Table, source: str) -> list[str]:
     if not any(cell.strip() for cell in cells):
         raise ValueError(f"{source} {blank_lines(source)}")
     header = [name.strip() for name in cells]
-    odd = next((name for name in header if not name or header.count(name) > 1 or _is_number(name)), None)
+    odd = next((name for name in header if not name or header.count(name) > 1 or is_number(name)), None)
     if odd is not None:
-        if _is_number(odd):
+        if is_number(odd):
             raise ValueError(f"{source} begins with numbers, expected a header with the names of its columns")
         what = f"the column '{odd}' {header.count(odd)} times" if odd else "a column without a name"
         raise ValueError(f"{source} has {what}; expected different names")
@@ -195,7 +195,7 @@ def _recording(path: Path, header: Sequence[str], rows: Sequence[_Row], names: S
 def _column(path: Path, name: str, at: int, rows: Sequence[_Row]) -> Array:
     """Numbers, or text if no cell is a number; what is among numbers and none of them is told."""
     cells = [cells[at].strip() for _, cells in rows]
-    if not any(map(_is_number, cells)):
+    if not any(map(is_number, cells)):
         return np.array(cells)
     values = np.empty(len(cells))
     for k, cell in enumerate(cells):
@@ -211,11 +211,3 @@ def _check_kinds(recordings: Sequence[Array]) -> None:
         kinds = {recording.dtype[name].kind for recording in recordings}
         if len(kinds) > 1:
             raise ValueError(f"the column '{name}' holds numbers in some recordings and text in others")
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
