@@ -1,15 +1,21 @@
-"""Arrays: their type in signatures, where docstrings give shapes and dtypes, and what callers pass made into one."""
+"""Arrays: their type in signatures, what callers pass made into one, and the check that a buffer is finite."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy import isfinite
 
-__all__ = ["Array", "plain_array", "shape_of"]
+__all__ = ["Array", "finite_check", "plain_array", "shape_of"]
 
 Array = npt.NDArray[Any]
+
+_FEW = 128  # numbers whose bytes are read sooner than NumPy is called
+_HIGHEST = 3 if sys.byteorder == "little" else 0  # of the bytes of a float32: its sign and most of its exponent
 
 
 def plain_array(name: str, value: Any) -> Array:
@@ -46,6 +52,34 @@ def shape_of(name: str, value: Any) -> tuple[int, ...]:
     """
     shape = getattr(value, "shape", None)
     return tuple(shape) if isinstance(shape, tuple) else plain_array(name, value).shape
+
+
+def finite_check(numbers: Array) -> Callable[[], bool]:
+    """What tells, at any time, whether all numbers of a flat array in memory are finite.
+
+    A call of NumPy costs half a microsecond whatever the size. The highest byte of a float32 that is NaN or infinite is
+    0x7f or 0xff, and else only that of one of 2^127 (1.7e38) or more: where no such byte is there, nothing else needs
+    to be asked.
+
+    Args:
+        numbers: One-dimensional and contiguous, of any dtype that NumPy can call finite; the buffer that is checked.
+    """
+    flags = bytearray(numbers.size)
+    shown = np.frombuffer(flags, np.bool_)
+
+    def by_numpy() -> bool:
+        isfinite(numbers, shown)
+        return 0 not in flags  # one memchr; ndarray.all() costs four times as much as the comparison itself
+
+    if numbers.dtype != np.float32 or numbers.size > _FEW:
+        return by_numpy
+    read = numbers.data.tobytes
+
+    def by_bytes() -> bool:
+        highest = read()[_HIGHEST::4]
+        return (0x7F not in highest and 0xFF not in highest) or by_numpy()
+
+    return by_bytes
 
 
 def _from_torch(name: str, tensor: Any) -> Array:

@@ -17,8 +17,8 @@ from .time_unit import longer_unit, unit_question
 if TYPE_CHECKING:
     from ..runtime.guard.dt_policy import Gap
     from ..runtime.guard.late_samples import OnLate
-    from ..runtime.input_port import Beyond
     from ..runtime.model import Model
+    from ..runtime.seen_ranges import Beyond
     from ..runtime.stream import Stream
     from ..runtime.transport.row import BadRowError, Row
     from .results import Outputs

@@ -8,6 +8,7 @@ modes          what a stream makes of its samples: outputs, readouts, windows
 readouts       one result out of several outputs
 state          the state as a value
 input_port     a sample, checked
+seen_ranges    values outside the range of the example, counted
 constants      inputs that are given once per sequence
 clock          dt, checked
 sequence       recordings and unroll blocks
@@ -16,11 +17,10 @@ proof          results compared, and the report of it
 self_test      golden sequences, before a model is handed out
 verify_golden  `verify` without the trained model
 verify_readouts  `verify` of windows and readouts
-durations      durations summarised
 backends       what runs a step
 guard          policies on what can go wrong
 transport      where samples come from
-measure        latency, measured
+measure        latency, measured, and durations summarised
 """
 
 from __future__ import annotations

@@ -4,43 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy import greater_equal, isfinite, less_equal, ndarray  # names of their own: look-ups less in every step
+from numpy import greater_equal, less_equal, ndarray  # names of their own: look-ups less in every step
 
-from ..arrays import Array, plain_array
+from ..arrays import Array, finite_check, plain_array
 from ..bundle.spec import Tensor
 from ..errors import ModelWarning, NonFiniteError
 from ..named import column_names, matched
 from ..remarks import warn_caller
 from ..wording import choices, limits_advice, listed, typed
 
-__all__ = ["Beyond", "InputPort", "by_name", "describe_shape", "feature_label", "input_port", "named_values"]
+__all__ = ["InputPort", "by_name", "describe_shape", "feature_label", "input_port", "named_values"]
 
 _REAL = "fiu"  # NumPy kinds that a sensor may deliver: floating, signed and unsigned integers
 
 _NO_NUMBERS = "cmMV"  # which conversion would make something else of: complex, times, bytes
 
 
-class Beyond(NamedTuple):
-    """Values of a column outside the range that the export's example had.
-
-    Args:
-        number: How many.
-        farthest: The one that lies farthest outside.
-    """
-
-    number: int
-    farthest: float
-
-
 class InputPort:
     """Checks samples for one input and copies them into the backend's buffer.
 
     Attributes:
-        outside: By column what of the newest sample lay outside the range that the export's example had; `None` for
-            nothing.
+        sample: The newest sample's numbers in memory, in its own units.
 
     With batch 1 the caller's shape drops the batch axis: (features,) instead of (1, features), and (unroll, features)
     instead of (1, unroll, features) where a call takes a block of samples.
@@ -53,16 +40,14 @@ class InputPort:
         self._view = buffer[0] if tensor.shape[0] == 1 else buffer
         self.shape: tuple[int, ...] = self._view.shape
         self._flat = buffer.reshape(-1)
-        self._flags = bytearray(buffer.size)
-        self._flat_flags = np.frombuffer(self._flags, np.bool_)
-        limited = any(f.limits for f in tensor.features)
+        self._is_finite = finite_check(self._flat)
         kind = np.float32 if tensor.dtype == "float32" else np.float64  # which holds every int32
-        self._limits = _limits(tensor, kind) if limited else None
-        self._usual = _usual(tensor, kind, self._flat.size)
-        self._usual_flags = bytearray(2 * buffer.size)
-        flags = np.frombuffer(self._usual_flags, np.bool_)
+        self._limits = _limits(tensor, kind) if any(f.limits for f in tensor.features) else None
+        self._legal = None if self._limits is None else _legal(*self._limits, self._flat.size)
+        self._legal_flags = bytearray(2 * buffer.size)
+        flags = np.frombuffer(self._legal_flags, np.bool_)
         self._above, self._below = flags[: buffer.size], flags[buffer.size :]
-        self.outside: dict[str, Beyond] | None = None
+        self.sample: memoryview[Any] = self._flat.data
 
     def put(self, value: Any) -> None:
         """Check one sample and copy it into the buffer; named columns are matched with those of the features.
@@ -79,20 +64,16 @@ class InputPort:
         if value.shape != self.shape:
             value = self._with_feature(value)
         self._view[...] = value
-        self.outside = None
-        if self._usual is not None:  # what lies there is finite and legal, so that nothing else needs to be asked
-            low, high = self._usual
+        if self._legal is not None:  # what lies there is finite as well, so that nothing else needs to be asked
+            low, high = self._legal
             greater_equal(self._flat, low, self._above)
             less_equal(self._flat, high, self._below)
-            if 0 not in self._usual_flags:
+            if 0 not in self._legal_flags:
                 return
-        isfinite(self._flat, self._flat_flags)
-        if 0 in self._flags:
+        if not self._is_finite():
             raise NonFiniteError(self._not_finite_message(given))
         if self._limits is not None:
             self._check_limits(*self._limits)
-        if self._usual is not None:
-            self.outside = self._unseen()
 
     def by_place(self, value: Any) -> Any:
         """What a caller has for this input, with named columns in the order of its features.
@@ -196,20 +177,6 @@ class InputPort:
             allowed = [kind(side) for side in self.tensor.features[column].limits or ()]
             raise ValueError(f"{self._value_message(bad, f'its legal range is {allowed}', values)}. {_wider()}")
 
-    def _unseen(self) -> dict[str, Beyond] | None:
-        """By column what of the sample lies outside the range of the export's example; `None` for nothing."""
-        values = self._compared().reshape(-1, self.tensor.shape[-1])
-        low, high = _ranges(self.tensor, values.dtype)
-        unseen = (values < low) | (values > high)
-        if not unseen.any():
-            return None
-        ends = zip(self.tensor.features, values.T, unseen.T, low.tolist(), high.tolist(), strict=True)
-        return {
-            feature.name: Beyond(int(wrong.sum()), max(own[wrong].tolist(), key=lambda v: max(least - v, v - most)))
-            for feature, own, wrong, least, most in ends
-            if wrong.any()
-        }
-
     def _compared(self) -> Array:
         """The sample in its own units."""
         return self._view
@@ -239,6 +206,7 @@ class _CentredPort(InputPort):
         super().__init__(tensor, buffer, model_name)
         self._center = np.array(tensor.center)
         self._raw = np.zeros(self.shape)
+        self.sample = self._raw.reshape(-1).data
         self._ends = None if self._limits is None else _limits(tensor, np.float64)
         self._told = False
 
@@ -254,11 +222,10 @@ class _CentredPort(InputPort):
         self._raw[...] = raw
         with np.errstate(over="ignore", invalid="ignore"):
             np.subtract(self._raw, self._center, out=self._view, casting="same_kind")
-        if not isfinite(self._view).all():
+        if not self._is_finite():
             raise NonFiniteError(self._not_finite_message(value))
         if self._ends is not None:
             self._check_limits(*self._ends)
-        self.outside = self._unseen() if self._usual is not None else None
 
     def read(self) -> Array:
         """See `InputPort.read`: as it was passed, in float64."""
@@ -293,26 +260,11 @@ def _limits(tensor: Tensor, kind: Any) -> tuple[Array, Array]:
     return low, high
 
 
-def _ranges(tensor: Tensor, kind: Any) -> tuple[Array, Array]:
-    """Lowest and highest value of each column that the export's example had; infinite where none is known."""
-    ranges = [f.range or (-np.inf, np.inf) for f in tensor.features]
-    with np.errstate(over="ignore"):
-        low, high = (np.array(side, kind) for side in zip(*ranges, strict=True))
-    return low, high
-
-
-def _usual(tensor: Tensor, kind: Any, size: int) -> tuple[Array, Array] | None:
-    """Between what each number of a sample is finite, legal and seen before; `None` where nothing was seen."""
-    if not any(feature.range for feature in tensor.features):
-        return None
-    most = np.finfo(np.float32).max
-    ends = zip(_ranges(tensor, kind), _limits(tensor, kind), strict=True)
-    (low, lowest), (high, highest) = ends
-    repeats = size // len(tensor.features)
-    return (
-        np.tile(np.maximum(np.maximum(low, lowest), -most), repeats).astype(kind),
-        np.tile(np.minimum(np.minimum(high, highest), most), repeats).astype(kind),
-    )
+def _legal(low: Array, high: Array, size: int) -> tuple[Array, Array]:
+    """Between what each of the `size` numbers of a sample is finite and within its column's limits."""
+    most, repeats = np.finfo(np.float32).max, size // len(low)
+    lowest, highest = np.maximum(low, -most), np.minimum(high, most)
+    return np.tile(lowest, repeats).astype(low.dtype), np.tile(highest, repeats).astype(high.dtype)
 
 
 def named_values(value: Any, tensor: Tensor) -> Any:

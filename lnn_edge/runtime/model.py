@@ -20,7 +20,7 @@ from .stream import Stream
 
 if TYPE_CHECKING:
     from ..backends import Backend
-    from .durations import DeviceFigures
+    from .measure.durations import DeviceFigures
 
 __all__ = ["Model"]
 

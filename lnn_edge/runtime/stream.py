@@ -11,9 +11,10 @@ import numpy as np
 from ..arrays import Array
 from ..bundle.manifest import Manifest
 from .alone import Held, claimed, is_interrupted
-from .input_port import Beyond, by_name
-from .modes.mode import Mode, Moment, Outside, copied
+from .input_port import by_name
+from .modes.mode import Mode, Moment, copied
 from .readouts import label_of
+from .seen_ranges import RECENT, Beyond, SeenRanges, Tally
 from .sequence import (
     check_lengths,
     check_recording,
@@ -29,6 +30,8 @@ __all__ = ["Stream"]
 
 _T = TypeVar("_T")
 
+_LAST = RECENT - 1
+
 
 class Stream:
     """Steps a model once per sample and keeps its state. Made by `Model.stream()`.
@@ -41,9 +44,9 @@ class Stream:
     def __init__(self, manifest: Manifest, mode: Mode, start: Moment, *, reuse: bool = False) -> None:
         self._manifest, self._mode = manifest, mode
         self._advance, self._result = mode.advance, mode.result  # a look-up less in every step
-        self._seen_outside = mode.outside
-        self._outside: dict[str, Beyond] = {}
-        self._ranges = _ranges(manifest)
+        self._seen = SeenRanges(manifest)
+        self._sample = mode.sample if self._seen.known else None
+        self._recent: list[Any] = [None] * RECENT  # by step; a call that is interrupted writes there again
         self._as_it_is = reuse or mode.new_results
         self._held: Held = {}
         # The one reference that a step replaces: an exception arrives before that or after it, and never in between.
@@ -98,9 +101,11 @@ class Stream:
                 self._held = held = claimed(held, me)
             now = self._advance(self._now, x, dt_s, t_s)
             result = self._result(now) if self._as_it_is else copied(self._result(now))
-            outside = self._seen_outside()
-            if outside is not None:
-                self._count(outside)
+            if self._sample is not None:
+                place = now[2] & _LAST
+                self._recent[place] = self._sample()
+                if not place:
+                    now = self._tallied(now)
             self._now = now
         except BaseException:
             if held.get(0) is me:
@@ -117,7 +122,10 @@ class Stream:
         them, and the example shows nothing of them. Only columns that had some are there, those of several inputs as
         `input.column`; none where the bundle knows no ranges.
         """
-        return dict(self._outside)
+        now, recent = self._now, list(self._recent)
+        while now is not self._now:  # a step of another thread came between
+            now, recent = self._now, list(self._recent)
+        return dict(self._seen.up_to(now[2], now[5], recent).counts) if self._seen.known else {}
 
     @property
     def label(self) -> str | tuple[str, ...] | None:
@@ -227,7 +235,7 @@ class Stream:
         dt_s, t_s = times_as_arrays(given, dt_s, t_s)
         if manifest.unroll > 1:
             xs, dt_s, t_s = recording_in_unroll_blocks(manifest, xs, dt_s, t_s)
-        calls, results, outside = _calls(xs), list[Any](), list[Outside]()
+        calls, results, samples = _calls(xs), list[Any](), list[Any]()
         self._now = now = self._mode.parked(self._now)
         for k, sample in enumerate(calls):
             try:
@@ -238,24 +246,17 @@ class Stream:
                     error.add_note(f"in {what} {k} of {len(calls)}; the stream is back at the state before `run`")
                 raise
             results.append(copied(self._result(now)))
-            found = self._seen_outside()
-            if found is not None:
-                outside.append(found)
-        for found in outside:
-            self._count(found)
+            if self._sample is not None:
+                samples.append(self._sample())
+        if samples:
+            counts = self._seen.counted(self.outside, samples)
+            now = *now[:5], Tally(now[2], counts)
         self._now = now
         return results
 
-    def _count(self, outside: Outside) -> None:
-        """Add what the samples of a call that went through had outside the ranges."""
-        several = len(self._manifest.streamed) > 1
-        for tensor, columns in outside.items():
-            for column, new in columns.items():
-                name = f"{tensor}.{column}" if several else column
-                low, high = self._ranges[tensor, column]
-                old = self._outside.get(name, Beyond(0, new.farthest))
-                farthest = max(old.farthest, new.farthest, key=lambda v: max(low - v, v - high))
-                self._outside[name] = Beyond(old.number + new.number, farthest)
+    def _tallied(self, now: Moment) -> Moment:
+        """A moment with all that was counted until then."""
+        return *now[:5], self._seen.up_to(now[2], now[5], self._recent)
 
     def _begin(self, rows: Sequence[int] | None, constants: Mapping[str, Any] | None) -> None:
         self._now = self._mode.begun(self._now, rows, constants)
@@ -293,11 +294,6 @@ def _calls(xs: Any) -> Any:
     if isinstance(xs, dict):
         return [{name: value[k] for name, value in xs.items()} for k in range(len(next(iter(xs.values()), ())))]
     return xs
-
-
-def _ranges(manifest: Manifest) -> dict[tuple[str, str], tuple[float, float]]:
-    """Of each input and column the range that the export's example had, where one is known."""
-    return {(t.name, f.name): f.range for t in manifest.streamed for f in t.features if f.range}
 
 
 def _at(times: Any, k: int) -> Any:

@@ -119,7 +119,7 @@ def test_generated_c_needs_the_shared_vocabulary_alone_and_one_backend_generates
 # Who may use whom: a room, what it may import of its neighbourhood, and the neighbourhood. What is not in the
 # neighbourhood is the business of the rules above.
 ROOMS = [
-    ("runtime/backends", ["backends", "clock", "durations", "input_port", "sequence", "state"], "runtime"),
+    ("runtime/backends", ["backends", "clock", "measure", "input_port", "sequence", "state"], "runtime"),
     ("runtime/transport", ["transport"], "runtime"),
     ("runtime/guard", ["guard", "stream", "state", "model", "input_port"], "runtime"),
     ("export/cores", ["cores"], "export"),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from functools import partial
+
 import numpy as np
 import pytest
 from bundles import small_cfc
 from exports import quick_export
+from interruptions import bytecodes, interrupt
 
 import lnn_edge
 from lnn_edge import Feature
@@ -115,3 +119,64 @@ def test_a_bundle_without_ranges_counts_nothing(tmp_path):
     stream = lnn_edge.load(tmp_path / "m.lnn").stream()
     stream.step(FAR)
     assert stream.outside == {}
+
+
+@pytest.mark.parametrize("unroll", [1, 3, 8])
+def test_long_runs_of_steps_count_all(tmp_path, unroll):
+    """Samples are counted some hundred at a time: at no number of them is one lost or counted twice."""
+    example = XS if unroll == 1 else np.resize(XS, (4 * unroll, 3))
+    quick_export(small_cfc(), tmp_path / "m.lnn", example=example, inputs=list("abc"), unroll=unroll)
+    model = lnn_edge.load(tmp_path / "m.lnn")
+    xs = np.random.default_rng(1).normal(0, 1, (600, unroll, 3)).astype(np.float32)
+    low, high = (np.array([f.range[k] for f in model.inputs[0].features], np.float32) for k in range(2))
+    wrong = (xs < low) | (xs > high)
+    stream, whole = model.stream(), model.stream()
+    for k, x in enumerate(xs):
+        stream.step(x[0] if unroll == 1 else x)
+        if k % 97 == 0 or k in (254, 255, 256, 257, 511, 512):
+            expected = zip("abc", wrong[: k + 1].sum((0, 1)).tolist(), strict=True)
+            assert counts(stream) == {name: number for name, number in expected if number}
+    whole.run(xs.reshape(-1, 3))
+    assert stream.outside == whole.outside
+    farthest = [max(xs[..., k][wrong[..., k]], key=lambda v: max(low[k] - v, v - high[k])) for k in range(3)]
+    assert [own.farthest for own in whole.outside.values()] == farthest
+
+
+def test_an_interrupted_call_is_counted_once_or_not_at_all(path):
+    """Before every bytecode of a step that counts those before it, and of a run; the caller goes on after it."""
+    model = lnn_edge.load(path)
+
+    def prepared():
+        stream = model.stream()
+        stream.run(np.tile(FAR, (100, 1)))
+        for _ in range(155):
+            stream.step(FAR)
+        return stream
+
+    for call, samples in ((lambda stream: stream.step(FAR), 1), (lambda stream: stream.run([FAR, FAR]), 2)):
+        for place in range(0, bytecodes(partial(call, prepared())), 19):
+            stream = prepared()
+            interrupt(partial(call, stream), place)
+            assert counts(stream) == {"a": stream.steps}
+            assert stream.steps in (255, 255 + samples)
+            stream.step(FAR)
+            assert counts(stream) == {"a": stream.steps}
+
+
+def test_another_thread_may_look(path):
+    """It gets what was counted at some time, and disturbs no step."""
+    stream = lnn_edge.load(path).stream()
+    seen, stop = [0], threading.Event()
+
+    def look():
+        while not stop.is_set():
+            seen.append(counts(stream).get("a", 0))
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    for _ in range(3000):
+        stream.step(FAR)
+    stop.set()
+    watcher.join()
+    assert seen == sorted(seen)
+    assert counts(stream) == {"a": 3000}

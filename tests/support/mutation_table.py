@@ -508,7 +508,7 @@ MUTATIONS = (
         "bad-result-moves-the-state",
         "all or nothing",
         "test_a_result_that_is_not_finite_is_refused",
-        ("return 0 not in self._flags", "return True"),
+        ("return is_finite()", "return is_finite() or True"),
     ),
     _fault(
         "failed-run-moves-the-state",

@@ -1,4 +1,5 @@
 """Measurement of the latency of a step.
 
-timing   steps back to back and at a rate
+timing      steps back to back and at a rate
+durations   durations summarised
 """

@@ -21,7 +21,7 @@ import numpy as np
 
 from ...wording import choices
 from ..closed_loop import Step
-from ..durations import Distribution, distribution
+from .durations import Distribution, distribution
 
 __all__ = [
     "Paced",

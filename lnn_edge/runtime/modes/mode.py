@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ...arrays import Array
 from ..constants import Constants
-from ..input_port import Beyond
+from ..seen_ranges import Sample, Tally
 from ..state import State
 
-__all__ = ["Mode", "Moment", "Outputs", "Outside", "as_result", "copied"]
+__all__ = ["Mode", "Moment", "Outputs", "as_result", "copied"]
 
 # What a stream stands at, which a step replaces as a whole: what its mode keeps of the samples, the time of the last
-# one, how many there were, the constants, and whether the last one has a result. A tuple, as each step makes one.
-Moment = tuple[Any, float | None, int, Constants | None, bool]
+# one, how many there were, the constants, whether the last one has a result, and what was counted in them, which modes
+# pass on. A tuple, as each step makes one.
+Moment = tuple[Any, float | None, int, Constants | None, bool, Tally | None]
 
 Outputs = Mapping[str, Array]
-
-Outside = Mapping[str, Mapping[str, Beyond]]  # by input and column
 
 
 class Mode(Protocol):
@@ -66,8 +65,9 @@ class Mode(Protocol):
     def checked(self, x: Any) -> Any:
         """A copy of a call's samples as `advance` takes them, checked."""
 
-    def outside(self) -> Outside | None:
-        """What the samples of the last `advance` had outside the ranges of the export's example; `None` for nothing."""
+    @property
+    def sample(self) -> Callable[[], Sample]:
+        """What gives the samples of the last `advance`."""
 
 
 def as_result(outputs: Outputs) -> Any:

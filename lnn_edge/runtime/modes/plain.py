@@ -14,8 +14,9 @@ from ...errors import NonFiniteError
 from ..clock import make_clock
 from ..constants import CONSTANT, ConstantInputs, Constants, kept_constants
 from ..input_port import by_name, feature_label, input_port
+from ..seen_ranges import Sample
 from ..state import State, check_state, initial_state
-from .mode import Moment, Outputs, Outside, as_result, copied
+from .mode import Moment, Outputs, as_result, copied
 
 if TYPE_CHECKING:
     from ...backends import Stepper
@@ -35,6 +36,7 @@ class Plain:
 
     Attributes:
         constants: Checks the constant inputs.
+        sample: See `Mode.sample`.
     """
 
     one_per_call = False
@@ -48,7 +50,7 @@ class Plain:
         self._unroll = manifest.unroll
         only = next(iter(self._ports.values())) if len(self._ports) == 1 else None
         self._put: Callable[[Any], None] = only.put if only and not self.constants.names else self._put_named
-        self._only = only
+        self.sample: Callable[[], Sample] = only.sample.tobytes if only else self._samples
         self._clock = make_clock(manifest, stepper.sample.get(DT_INPUT))
         self._results = tuple(self._shown(place) for place in stepper.places)
         self._initial = _Parked(initial_state(manifest).tensors)
@@ -60,11 +62,11 @@ class Plain:
 
     def beginning(self, constants: Constants | None) -> Moment:
         """The moment before the first sample with constants that are checked; `None` where they come with a state."""
-        return self._initial, None, 0, constants, False
+        return self._initial, None, 0, constants, False, None
 
     def advance(self, now: Moment, x: Any, dt_s: Any, t_s: Any) -> Moment:
         """See `Mode.advance`."""
-        place, last_s, steps, constants, _ = now
+        place, last_s, steps, constants, _, tally = now
         self._put(x)
         last_s = self._clock.put(dt_s, t_s, last_s)
         if constants is not self._in_place:
@@ -74,7 +76,7 @@ class Plain:
             place = 0
         if not self._stepper.run(place):
             raise NonFiniteError(self._not_finite_message(self._stepper.places[1 - place]))
-        return 1 - place, last_s, steps + self._unroll, constants, True
+        return 1 - place, last_s, steps + self._unroll, constants, True, tally
 
     def result(self, now: Moment) -> Any:
         """See `Mode.result`."""
@@ -93,14 +95,14 @@ class Plain:
     def begun(self, now: Moment, rows: Sequence[int] | None, constants: Mapping[str, Any] | None) -> Moment:
         """See `Mode.begun`."""
         index = None if rows is None else _checked_rows(rows, self._manifest.batch)
-        _, last_s, steps, before, _ = now
+        _, last_s, steps, before, _, tally = now
         kept = self.constants.checked(constants, before, index if self._manifest.batch > 1 else None)
         if index is None:
-            return self._initial, None, steps, kept, False
+            return self._initial, None, steps, kept, False, tally
         arrays = self._arrays(now)
         for name, value in self._initial.state.items():
             arrays[name][index] = value[index]
-        return _Parked(arrays), last_s, steps, kept, False
+        return _Parked(arrays), last_s, steps, kept, False, tally
 
     def state(self, now: Moment) -> State:
         """See `Mode.state`."""
@@ -117,19 +119,15 @@ class Plain:
             )
         constants = self.constants.restored(state.kept, now[3])
         arrays = {name: array.copy() for name, array in state.tensors.items()}
-        return _Parked(arrays), state.t_s, now[2], constants, False
+        return _Parked(arrays), state.t_s, now[2], constants, False, now[5]
 
     def checked(self, x: Any) -> Any:
         """See `Mode.checked`."""
         self._put(x)
         return as_result({name: port.read() for name, port in self._ports.items()})
 
-    def outside(self) -> Outside | None:
-        """See `Mode.outside`."""
-        if self._only is not None:
-            return None if self._only.outside is None else {self._only.tensor.name: self._only.outside}
-        found = {name: port.outside for name, port in self._ports.items() if port.outside is not None}
-        return found or None
+    def _samples(self) -> Sample:
+        return tuple(port.sample.tobytes() for port in self._ports.values())
 
     def _put_named(self, x: Any) -> None:
         if len(self._ports) == 1 and (not isinstance(x, Mapping) or not self._is_by_input(x)):

@@ -6,7 +6,7 @@ gets what its author's call gave it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,8 +17,9 @@ from ...bundle.spec import Readout
 from ..clock import make_clock
 from ..constants import CONSTANT, ConstantInputs, Constants, kept_constants
 from ..readouts import RecentOutputs
+from ..seen_ranges import Sample, Tally
 from ..state import State, check_state
-from .mode import Moment, Outside, as_result
+from .mode import Moment, as_result
 from .plain import Plain
 
 __all__ = ["FROM_ANOTHER", "ReadoutMode", "Row", "RowMoment", "Sequences"]
@@ -87,8 +88,9 @@ class Sequences(Protocol):
     def checked(self, x: Any) -> Any:
         """A copy of a sample, checked."""
 
-    def outside(self) -> Outside | None:
-        """See `Mode.outside`."""
+    @property
+    def sample(self) -> Callable[[], Sample]:
+        """See `Mode.sample`."""
 
 
 class ReadoutMode:
@@ -99,6 +101,7 @@ class ReadoutMode:
 
     def __init__(self, manifest: Manifest, sequences: Sequences) -> None:
         self._manifest, self._sequences = manifest, sequences
+        self.sample = sequences.sample
         measured = manifest.time.mode == "measured"
         self._dt = np.zeros((manifest.batch, manifest.unroll), np.float32) if measured else None
         self._clock = make_clock(manifest, self._dt)
@@ -111,10 +114,10 @@ class ReadoutMode:
 
     def advance(self, now: Moment, x: Any, dt_s: Any, t_s: Any) -> Moment:
         """See `Mode.advance`."""
-        (kept, newest), last_s, steps, constants, _ = now
+        (kept, newest), last_s, steps, constants, _, tally = now
         last_s = self._clock.put(dt_s, t_s, last_s)
         kept, done = self._sequences.take(kept, x, self._dt)
-        return (kept, done or newest), last_s, steps + self._manifest.unroll, constants, done is not None
+        return (kept, done or newest), last_s, steps + self._manifest.unroll, constants, done is not None, tally
 
     def result(self, now: Moment) -> Any:
         """The readout of the newest complete window, NaN before the first; a new array."""
@@ -146,11 +149,11 @@ class ReadoutMode:
                 "windows and readouts are of all rows together, so single rows cannot begin anew. Leave `rows` out, "
                 "or give each row a stream of its own, of a bundle with batch=1"
             )
-        return self._beginning(now[2], self._constants.checked(constants, now[3]))
+        return self._beginning(now[2], self._constants.checked(constants, now[3]), now[5])
 
     def state(self, now: Moment) -> State:
         """The state, the samples of windows that are not complete, and the newest result."""
-        (kept, newest), last_s, _, constants, _ = now
+        (kept, newest), last_s, _, constants, _, _ = now
         tensors, own = self._sequences.read(kept)
         results = {f"newest.{name}": value.copy() for name, value in (newest or {}).items()}
         return State(tensors, last_s, own | kept_constants(constants) | results)
@@ -167,15 +170,11 @@ class ReadoutMode:
         constants = self._constants.restored(state.kept, now[3])
         own = {name: value for name, value in state.kept.items() if not name.startswith((CONSTANT, "newest."))}
         kept = self._sequences.restored(state.tensors, own, constants)
-        return (kept, newest or None), state.t_s, now[2], constants, False
+        return (kept, newest or None), state.t_s, now[2], constants, False, now[5]
 
     def checked(self, x: Any) -> Any:
         """See `Mode.checked`."""
         return self._sequences.checked(x)
 
-    def outside(self) -> Outside | None:
-        """See `Mode.outside`."""
-        return self._sequences.outside()
-
-    def _beginning(self, steps: int, constants: Constants | None) -> Moment:
-        return (self._sequences.beginning(constants), None), None, steps, constants, False
+    def _beginning(self, steps: int, constants: Constants | None, tally: Tally | None = None) -> Moment:
+        return (self._sequences.beginning(constants), None), None, steps, constants, False, tally

@@ -10,7 +10,6 @@ import numpy as np
 from ...arrays import Array
 from ..constants import Constants
 from ..state import State
-from .mode import Outside
 from .readout import FROM_ANOTHER, Row, RowMoment
 
 __all__ = ["Running"]
@@ -21,6 +20,7 @@ class Running:
 
     def __init__(self, row: Row) -> None:
         self._row = row
+        self.sample = row.plain.sample
 
     def beginning(self, constants: Constants | None) -> RowMoment:
         """See `Sequences.beginning`."""
@@ -51,7 +51,3 @@ class Running:
     def checked(self, x: Any) -> Any:
         """See `Sequences.checked`."""
         return self._row.plain.checked(x)
-
-    def outside(self) -> Outside | None:
-        """See `Mode.outside`."""
-        return self._row.plain.outside()

@@ -12,8 +12,8 @@ from ...bundle.manifest import Manifest
 from ...bundle.spec import DT_INPUT, MAX_WINDOW, Readout
 from ..constants import Constants
 from ..readouts import LAST
+from ..seen_ranges import Sample
 from ..state import initial_state
-from .mode import Outside
 from .plain import Plain
 from .readout import FROM_ANOTHER, ReadoutMode, Row, RowMoment
 from .running import Running
@@ -53,7 +53,7 @@ class Windows:
         self._rows = [make() for _ in range(count if self._abreast else 1)]
         # One place more than a window has calls: one that is being taken overwrites none of them.
         self._ring: list[_Call | None] = [None] * (length + 1)
-        self._outside: Outside | None = None
+        self._sample: Sample = b""
 
     def beginning(self, constants: Constants | None) -> _Kept:
         """See `Sequences.beginning`."""
@@ -62,7 +62,7 @@ class Windows:
     def take(self, kept: _Kept, x: Any, dt: Array | None) -> tuple[_Kept, dict[str, Array] | None]:
         """See `Sequences.take`."""
         sample = self.checked(x)
-        self._outside = self._rows[0].plain.outside()  # as long as the newest sample stands there
+        self._sample = self._rows[0].plain.sample()  # as long as the newest one stands there
         return self._taken(kept, (sample, None if dt is None else dt.copy()))
 
     def parked(self, kept: _Kept) -> _Kept:
@@ -102,9 +102,9 @@ class Windows:
         """See `Sequences.checked`."""
         return self._rows[0].plain.checked(x)
 
-    def outside(self) -> Outside | None:
-        """See `Mode.outside`."""
-        return self._outside
+    def sample(self) -> Sample:
+        """See `Mode.sample`."""
+        return self._sample
 
     def _taken(self, kept: _Kept, call: _Call, first: int = 0) -> tuple[_Kept, dict[str, Array] | None]:
         """Take a call, for windows that began at call `first` or later."""

@@ -15,8 +15,8 @@ import lnn_edge
 from lnn_edge.bundle.directory import read_bundle
 from lnn_edge.bundle.golden import golden_from_bundle
 from lnn_edge.runtime.closed_loop import golden_steps
-from lnn_edge.runtime.durations import PERCENTILES, distribution
 from lnn_edge.runtime.measure import timing
+from lnn_edge.runtime.measure.durations import PERCENTILES, distribution
 from lnn_edge.runtime.measure.timing import back_to_back, first_step, paced
 
 

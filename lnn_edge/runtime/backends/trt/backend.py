@@ -13,7 +13,7 @@ from ....bundle.directory import Bundle
 from ....errors import BackendError, BackendUnavailable
 from ....machine.jetson import system_facts
 from ....progress import Progress
-from ...durations import DeviceFigures
+from ...measure.durations import DeviceFigures
 from ..build_cache import EngineCache, EngineRefused, cache_folder
 from ..layout import layout_from_manifest
 from .build_watch import Watch, watched

@@ -25,10 +25,9 @@ from contextlib import ExitStack
 from typing import Any
 from weakref import finalize
 
-import numpy as np
-from numpy import copyto, isfinite
+from numpy import copyto
 
-from ....arrays import Array
+from ....arrays import Array, finite_check
 from ....errors import BackendError, BackendUnavailable
 from ..layout import Layout
 from .cuda_stream import CudaStream
@@ -163,8 +162,7 @@ class GpuStepper:
         one, two = (memory.views(layout.results) for memory in self._buffers.places)
         self.places: tuple[Mapping[str, Array], Mapping[str, Array]] = (one, two)
         self._shown = self._buffers.shown.array
-        self._flags = bytearray(self._shown.size)
-        self._flags_view = np.frombuffer(self._flags, np.bool_)
+        self._is_finite = finite_check(self._shown)
         self._feed(0)
 
     def _allocate(self, device: Device, engine: Engine, options: Options, stack: ExitStack) -> None:
@@ -226,8 +224,7 @@ class GpuStepper:
             raise BackendError(f"the GPU refused the step, the state is untouched: {error}") from error
         self._finish()
         copyto(self._buffers.places[1 - source].array, self._shown)
-        isfinite(self._shown, self._flags_view)
-        if 0 in self._flags:
+        if not self._is_finite():
             return False
         self._turn = (self._turn + 1) % len(self._programs)
         self._fed = 1 - source
