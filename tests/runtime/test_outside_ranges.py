@@ -142,25 +142,28 @@ def test_long_runs_of_steps_count_all(tmp_path, unroll):
     assert [own.farthest for own in whole.outside.values()] == farthest
 
 
-def test_an_interrupted_call_is_counted_once_or_not_at_all(path):
-    """Before every bytecode of a step that counts those before it, and of a run; the caller goes on after it."""
+@pytest.mark.parametrize(("samples", "every"), [(1, 11), (2, 53)], ids=["step", "run"])
+def test_an_interrupted_call_is_counted_once_or_not_at_all(path, samples, every):
+    """Before many bytecodes of a step that counts those before it, and of a run; the caller goes on after it."""
     model = lnn_edge.load(path)
 
     def prepared():
         stream = model.stream()
-        stream.run(np.tile(FAR, (100, 1)))
-        for _ in range(155):
+        stream.run(np.tile(FAR, (250, 1)))
+        for _ in range(5):
             stream.step(FAR)
         return stream
 
-    for call, samples in ((lambda stream: stream.step(FAR), 1), (lambda stream: stream.run([FAR, FAR]), 2)):
-        for place in range(0, bytecodes(partial(call, prepared())), 19):
-            stream = prepared()
-            interrupt(partial(call, stream), place)
-            assert counts(stream) == {"a": stream.steps}
-            assert stream.steps in (255, 255 + samples)
-            stream.step(FAR)
-            assert counts(stream) == {"a": stream.steps}
+    def call(stream):
+        return stream.step(FAR) if samples == 1 else stream.run([FAR] * samples)
+
+    for place in range(0, bytecodes(partial(call, prepared())), every):
+        stream = prepared()
+        interrupt(partial(call, stream), place)
+        assert counts(stream) == {"a": stream.steps}
+        assert stream.steps in (255, 255 + samples)
+        stream.step(FAR)
+        assert counts(stream) == {"a": stream.steps}
 
 
 def test_another_thread_may_look(path):
