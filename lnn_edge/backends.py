@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -28,6 +28,8 @@ __all__ = [
     "BackendEntry",
     "BackendOption",
     "Builds",
+    "BuildsForMinutes",
+    "ChoosesBundles",
     "MeasuresDevice",
     "Prepared",
     "Stepper",
@@ -39,6 +41,7 @@ __all__ = [
     "named_backend",
     "refuse_options",
     "unfinished",
+    "why_not_bundle",
     "why_not_ready",
 ]
 
@@ -117,6 +120,24 @@ class Builds(Protocol):
 
 
 @runtime_checkable
+class BuildsForMinutes(Protocol):
+    """A backend whose build takes minutes: `auto` takes what was built before, and never starts one."""
+
+    @classmethod
+    def is_built(cls, bundle: Bundle, options: Mapping[str, str]) -> bool:
+        """Whether `prepare` would find what it needs in the cache."""
+
+
+@runtime_checkable
+class ChoosesBundles(Protocol):
+    """A backend that cannot run every bundle."""
+
+    @classmethod
+    def why_not_bundle(cls, bundle: Bundle) -> str | None:
+        """Why it cannot run this one, or `None`; nothing is built to be asked."""
+
+
+@runtime_checkable
 class MeasuresDevice(Protocol):
     """A backend that can say where the time of a step goes on its device."""
 
@@ -172,7 +193,9 @@ class BackendEntry:
         checks: "module:function" that takes the board, or `None`, and returns `BackendChecks`.
         unfinished: "module:function" that says whether something it began is still running and would hold up the end of
             the program.
-        only_named: Whether it runs only where it is named; `auto` and what runs on all backends leave it out.
+        proof_options: What an export chooses for its proof: what is quick to make ready and computes the same.
+        steps_whole: Whether it runs on the CPU and a step only as a whole: a proof that takes a costly step apart, to
+            come back to few samples, has no time for it.
     """
 
     name: str
@@ -186,7 +209,8 @@ class BackendEntry:
     library: str | None = None
     checks: str | None = None
     unfinished: str | None = None
-    only_named: bool = False
+    proof_options: Mapping[str, str] = field(default_factory=dict)
+    steps_whole: bool = False
 
     @property
     def install(self) -> str:
@@ -235,7 +259,7 @@ BACKENDS = (
         modules=(),
         target="lnn_edge.runtime.backends.native.backend:NativeBackend",
         probe="lnn_edge.runtime.backends.native.backend:why_not_ready",
-        only_named=True,
+        steps_whole=True,
     ),
 )
 
@@ -278,6 +302,12 @@ def why_not_ready(entry: BackendEntry) -> str | None:
         return None
     reason: str | None = _imported(entry, entry.probe)()
     return reason
+
+
+def why_not_bundle(entry: BackendEntry, bundle: Bundle) -> str | None:
+    """Say why a backend that is ready cannot run a bundle, or `None` if it can."""
+    kind = backend_class(entry)
+    return kind.why_not_bundle(bundle) if issubclass(kind, ChoosesBundles) else None
 
 
 def backend_checks(entry: BackendEntry, board: Board | None) -> BackendChecks:

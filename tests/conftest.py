@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from bundles import ROOT, copied
+from compilations import NO_COMPILER, counting, summary
 from shared_bundles import shared_bundle
 
 if TYPE_CHECKING:
@@ -48,13 +49,31 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_cache_of_libraries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What tests compile is kept for the run and for all its workers, and compiled in half the time: none is timed."""
+    """What tests compile is kept for the run and for all its workers, and compiled in half the time: none is timed.
+
+    Only tests that ask for `compiler` find one.
+    """
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder))
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.setenv("CC", NO_COMPILER)
         patch.setattr("lnn_edge.runtime.backends.native.compiler.OPTIMIZATION", "-O1")
+        counting(patch, folder)
         yield
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Compilers cost a run more than most of what it tests."""
+    factory = getattr(config, "_tmp_path_factory", None)  # of the process that gathers what workers report
+    if said := factory and summary(factory.getbasetemp()):
+        terminalreporter.write_line(said)
+
+
+@pytest.fixture
+def compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine's own compiler: with it, loads and exports compile."""
+    monkeypatch.delenv("CC", raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["ProofView", "add_proof_arguments", "check_plot_path", "proof_text", "show_proof", "shown_when_it_fails"]
 
 _HEADERS = ("max abs", "rel", "ULP", "p50", "p99", "growth", "allowed", "over at", "own")  # fit in 100 columns
+_WIDTH = 100
 
 
 def add_proof_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +85,7 @@ def proof_text(report: ExportReport, verbose: bool) -> str:
     parts += _streamed(report)
     parts.append(_all_rows(report) if verbose else "quantiles, growth and every comparison: --verbose")
     parts.append(_samples(report, verbose))
+    parts += [_wrapped(f"not run: {name}: {reason}") for name, reason in report.not_run.items()]
     if report.distinct is not None:
         parts.append(str(report.distinct))
     if report.sensitive is not None and report.passed:
@@ -90,6 +93,11 @@ def proof_text(report: ExportReport, verbose: bool) -> str:
     if report.window is not None:
         parts.append(str(report.window))
     return "\n".join(parts)
+
+
+def _wrapped(text: str) -> str:
+    """A sentence as wide as the tables."""
+    return textwrap.fill(text, _WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _streamed(report: ExportReport) -> list[str]:

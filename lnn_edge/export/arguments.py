@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from ..arrays import Array
+from ..backends import named_backend
 from ..bundle.manifest import control_characters
 from ..bundle.spec import MAX_BATCH, MAX_UNROLL, Feature, Precision, Readout, Tensor, Time
 from ..given_numbers import is_whole, number_text, real_number, whole_number
@@ -22,6 +23,7 @@ from ..times import span_seconds
 from ..wording import choices, listed, plural, typed
 
 __all__ = [
+    "check_backends",
     "check_batch",
     "check_hash",
     "check_labels",
@@ -40,6 +42,27 @@ __all__ = [
 _Names = Sequence[str | Feature] | None
 
 _DT_SPAN = 20.0  # default legal dt: from the period divided by this to the period times this
+
+
+def check_backends(backends: Any) -> tuple[str, ...] | None:
+    """Check the names of the backends that must run the proof.
+
+    Raises:
+        TypeError: If they are no list of names.
+        ValueError: If there is none, or one is unknown or comes twice.
+    """
+    if backends is None:
+        return None
+    if isinstance(backends, str) or not isinstance(backends, Sequence):
+        raise TypeError(f"`backends` is {number_text(backends)}, expected a list of names: backends=['onnxruntime']")
+    for name in backends:
+        try:
+            named_backend(name)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"`backends` holds {number_text(name)}: {error}") from error
+    if not backends or len(set(backends)) < len(backends):
+        raise ValueError(f"`backends` is {backends!r}, expected at least one name, and each once")
+    return tuple(backends)
 
 
 def check_batch(batch: Any) -> int:

@@ -27,6 +27,7 @@ from ..verify.few_samples import excite_affordably
 from ..verify.report import ExportReport, WindowFinding
 from ..verify.samples import Excitation, SampleRequest
 from .arguments import (
+    check_backends,
     check_hash,
     check_precision,
     check_progress,
@@ -86,6 +87,7 @@ def export_model(
     margin: float | None = None,
     overwrite: bool = False,
     steps: int = 1024,
+    backends: Sequence[str] | None = None,
     checkpoint_sha256: str | None = None,
     progress: Progress | None = None,
 ) -> ExportReport:
@@ -147,6 +149,8 @@ def export_model(
             any finite value is legal, and a stream counts what lies outside the range, `stream.outside`.
         overwrite: Replace an existing bundle. Another file or directory of that name is never replaced.
         steps: Closed-loop steps of the recorded and of the random part of the proof, at least 1000.
+        backends: Names of those that must run the proof, as in ("onnxruntime",). By default all that can run the bundle
+            on this machine; the report says of the others why not.
         checkpoint_sha256: Hash of the checkpoint that the weights come from, for the manifest.
         progress: Called with (phase, done, total) while the proof runs.
 
@@ -156,6 +160,7 @@ def export_model(
     Raises:
         TypeError, ValueError: If an argument or a part of the model cannot be exported; the message names it.
         VerificationError: If the bundle does not equal the model. Nothing is left on disk.
+        BackendUnavailable: If a backend that `backends` names cannot run the bundle here.
         OSError: If the bundle cannot be written.
 
     Warns:
@@ -192,6 +197,7 @@ def export_model(
         inputs=inputs,
         outputs=outputs,
         margin=check_margin(margin),
+        backends=check_backends(backends),
         checkpoint_sha256=checkpoint_sha256,
         length=length,
         progress=note,

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import onnx
 
+from ..backends import named_backend
 from ..bundle.directory import file_entry, read_bundle, write_manifest, write_synced
 from ..bundle.golden import encode_golden
 from ..bundle.manifest import Manifest, encode_json
@@ -17,10 +18,11 @@ from ..bundle.program import StepProgram
 from ..bundle.program_files import decode_program
 from ..bundle.spec import PROGRAM_JSON, PROGRAM_WEIGHTS, Sensitive, Verification
 from ..errors import ModelWarning, VerificationError
-from ..runtime.loading import load, open_each
+from ..runtime.loading import load, open_for_proof
 from ..verify.comparison import OWN_FACTOR, TOLERANCE, TOLERANCE_REASON, Comparison, largest_error
 from ..verify.report import ExportReport
 from ..wording import chosen, limits_advice, typed
+from .proof.few_samples import why_not_over_few
 from .proof.prove import golden_from_truth, prove
 from .proof.sensitivity import FEWEST_STEPS
 from .proof.truth import EXTRACTED, STEPPED_WHOLE, TORCH_EXACT, Truth
@@ -77,15 +79,18 @@ def write_proven(stage: Path, draft: Draft, request: ExportRequest) -> ExportRep
     files = _files(draft)
     staged = _store(stage, draft.manifest, files | {"report.json": b"{}\n"})
     bundle = read_bundle(stage)
-    models = open_each(bundle)
-    report = prove(bundle, models, draft.truth, request.progress, request.started, request.length)
+    few = draft.truth.samples.order is not None
+    opened = open_for_proof(bundle, request.backends, why_not_over_few if few else None)
+    how = request.progress, request.started, request.length
+    report = prove(bundle, opened.models, draft.truth, *how, opened.not_run)
     report = dataclasses.replace(report, path=request.target, sensitive=draft.sensitive)
     _require_equal(report, draft.step, draft.truth)
     proven = msgspec.structs.replace(staged, verification=report.verification())
     _store(stage, proven, files | {"report.json": encode_json(report.to_dict())})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ModelWarning)  # the report says it
-        load(stage, backend=models[0].backend)
+        first = named_backend(opened.models[0].backend)
+        load(stage, backend=first.name, options=first.proof_options)
     return report
 
 

@@ -24,6 +24,7 @@ class ExportRequest:
     Attributes:
         target: Where the bundle goes.
         scaling: Of the inputs and of the outputs.
+        backends: That must run the proof; `None` for every one that can.
         length: How long the proof is.
         started: When the work began, by `time.monotonic`.
     """
@@ -44,6 +45,7 @@ class ExportRequest:
     inputs: Names | Mapping[str, Names] | None
     outputs: Names | Mapping[str, Names] | None
     margin: float | None
+    backends: tuple[str, ...] | None
     checkpoint_sha256: str | None
     length: ProofLength
     progress: Progress

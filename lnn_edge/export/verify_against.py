@@ -14,6 +14,7 @@ from torch import nn
 
 from ..backends import ALL
 from ..bundle.directory import Bundle, read_bundle
+from ..bundle.encoder import is_costly
 from ..bundle.golden import golden_from_bundle
 from ..bundle.manifest import Manifest
 from ..bundle.spec import StatePair, Tensor
@@ -26,6 +27,7 @@ from .arguments import name_features
 from .forward.example import Example, first_that_works
 from .forward.scaling import Scale, Scaling, by_tensor, parse_scaling
 from .named_example import columns_of, example_by_names
+from .proof.few_samples import why_not_over_few
 from .proof.length import FULL_PROOF
 from .proof.prove import prove
 from .proof.truth import interpret_where_finite, truth_from_model
@@ -111,9 +113,10 @@ def verify_against(
     for name, rows in (recorded or {}).items():  # a proof would clip what the limits of a column forbid
         tensor = next(t for t in manifest.inputs if t.name == name)
         name_features("inputs", tensor, tensor.features or None, np.concatenate(rows))
-    models = open_each(bundle, backend=backend, threads=threads, options=options)
     # An old bundle holds no program; what the model is now stands in for it.
     program = bundle.step or trained.program(manifest.time)
+    left_out = why_not_over_few if is_costly(program) else None
+    ready = open_each(bundle, backend=backend, threads=threads, options=options, left_out=left_out)
     wanted = SampleRequest(
         manifest.inputs, manifest.time, steps, recorded, unroll=manifest.unroll, least=FULL_PROOF.least
     )
@@ -124,9 +127,9 @@ def verify_against(
         samples = samples.cut(manifest.sensitive.holds_steps // manifest.unroll * manifest.unroll)
         computed = None
     truth = truth_from_model(trained, program, samples, manifest.time, progress, computed)
-    report = prove(bundle, models, truth, progress, started)
+    report = prove(bundle, ready.models, truth, progress, started, not_run=ready.not_run)
     golden = golden_from_bundle(bundle)
-    readouts = [row for model in models for row in compare_readouts(model, golden, program)]
+    readouts = [row for model in ready.models for row in compare_readouts(model, golden, program)]
     return dataclasses.replace(report, comparisons=(*report.comparisons, *readouts))
 
 

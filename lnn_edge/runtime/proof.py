@@ -71,6 +71,7 @@ def report_from_proof(
     started: float,
     distinct: Distinct | None = None,
     results: Mapping[str, Mapping[str, Array]] | None = None,
+    not_run: Mapping[str, str] | None = None,
 ) -> ExportReport:
     """Put together what a proof found.
 
@@ -86,6 +87,7 @@ def report_from_proof(
         started: When the work began, by `time.monotonic`.
         distinct: How many samples differ, if they come over and over.
         results: What each gave, torch float32 and the backends, per output (steps, *shape).
+        not_run: Why other backends did not run it, by name.
     """
     places = {name: k for k, name in enumerate(bundle.manifest.results())}
     return ExportReport(
@@ -106,6 +108,7 @@ def report_from_proof(
             signals=_signals(bundle.manifest, results or {}),
         ),
         distinct=distinct,
+        not_run=not_run or {},
     )
 
 

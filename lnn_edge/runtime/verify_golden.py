@@ -83,7 +83,7 @@ def verify_golden(
     if steps is not None:
         whole_number("steps", steps, once, MOST_STEPS)
     total = -(-(steps or once) // unroll) * unroll
-    models = open_each(bundle, backend=backend, threads=threads, options=options)
+    opened = open_each(bundle, backend=backend, threads=threads, options=options)
     run: _Repeated | _GoingOn
     if bundle.step is None or total == once:
         run = _Repeated(golden, total)
@@ -91,14 +91,14 @@ def verify_golden(
         run = _GoingOn(golden, bundle, bundle.step, total, progress)
     comparisons, curves = _program_of(bundle, golden), run.curves()
     each = {TORCH: {name: value[:once] for name, value in golden.float32.items()}}
-    for model in models:
+    for model in opened.models:
         results = replay_golden(model, run.samples, replay_progress(progress, model, total), run.order)
         comparisons += run.compare(model, results) + compare_readouts(model, golden, bundle.step)
         curves += curves_from_results(model.backend, results, run.samples.float64)
         each[model.backend] = results
     return report_from_proof(
         bundle,
-        models,
+        opened.models,
         comparisons,
         curves,
         parts=run.parts,
@@ -108,6 +108,7 @@ def verify_golden(
         started=started,
         distinct=run.distinct(),
         results=each,
+        not_run=opened.not_run,
     )
 
 

@@ -143,6 +143,7 @@ class ExportReport:
         sensitive: How fast the model amplifies disturbances, if float32 cannot follow it for ever.
         window: What a kept state changes, if the model is evaluated on windows or seems to be.
         distinct: How many samples differ, where the encoder is so costly that few come over and over.
+        not_run: Why the other backends that are installed did not run the bundle, by name.
     """
 
     path: Path
@@ -158,6 +159,7 @@ class ExportReport:
     window: WindowFinding | None = None
     sensitive: Sensitive | None = None
     distinct: Distinct | None = None
+    not_run: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -213,7 +215,8 @@ class ExportReport:
         values |= {name: [asdict(row) for row in values[name]] for name in ("segments", "comparisons")}
         values["sensitive"] = None if self.sensitive is None else msgspec.to_builtins(self.sensitive)
         values |= {n: None if values[n] is None else asdict(values[n]) for n in ("window", "distinct")}
-        values |= {"path": self.path.name, "backends": list(self.backends), "passed": self.passed}
+        values |= {"path": self.path.name, "backends": list(self.backends), "not_run": dict(self.not_run)}
+        values["passed"] = self.passed
         reason = tolerance_reason(self.precision)
         return values | {"tolerance": tolerance_of(self.precision), "tolerance_reason": reason}
 

@@ -45,7 +45,8 @@ def called(monkeypatch) -> list[str]:
 
     for place in ("lnn_edge.backends.backend_class", "lnn_edge.runtime.loading.backend_class"):
         monkeypatch.setattr(place, lambda _entry: Spy)
-    monkeypatch.setattr("lnn_edge.runtime.loading._ready_entries", lambda: iter(BACKENDS))
+    monkeypatch.setattr("lnn_edge.runtime.loading.missing_modules", lambda _entry: [])
+    monkeypatch.setattr("lnn_edge.runtime.loading.why_not_ready", lambda _entry: None)
     return calls
 
 

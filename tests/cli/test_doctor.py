@@ -17,6 +17,7 @@ from lnn_edge.machine.checks import EXTRAS, Finding, extra_check
 
 
 @pytest.mark.workstation
+@pytest.mark.usefixtures("compiler")
 def test_doctor_says_what_is_ready(call):
     code, out, _ = call("doctor")
     assert code == 0

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from compilations import usual_compiler
 from generated import LANES
 
 from lnn_edge.codegen.c_math import SCALAR, vector
@@ -62,7 +63,7 @@ def library():
     text.append("void conductance_one(const float *x, const float *a, float *y, int n) {")
     text.append(" for (int i = 0; i < n; ++i) y[i] = conductance1(x[i], a[i]); }\n")
     header = "#include <stddef.h>\n#include <stdint.h>\n"
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, usual_compiler():
         flags = (*flags_for(platform.machine()), "-O3")  # as where it runs
         data = compiled(find_compiler(), Source(header, "".join(text)), "math_of_lnn", flags, Path(folder))
         path = Path(folder) / "m.so"

@@ -12,7 +12,8 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
-from generated import DIGEST, LANES, Generated, built, function_of, source_of
+from compilations import counted
+from generated import DIGEST, LANES, Family, Wanted, built, function_of, source_of
 from programs import decoded, everything
 from recorded import program_of
 
@@ -57,7 +58,7 @@ def test_names_of_a_bundle_are_bytes_and_nothing_else():
 
 
 def test_names_come_back_as_they_were():
-    library = built(source_of(renamed(HOSTILE[:5]))).whole
+    library = built({"lnn": source_of(renamed(HOSTILE[:5]))})["lnn"].whole
     for function, expected in (
         ("lnn_input_name", HOSTILE[0]),
         ("lnn_state_name", HOSTILE[1]),
@@ -67,6 +68,13 @@ def test_names_come_back_as_they_were():
         found.restype = ctypes.c_char_p
         assert found(0).decode() == expected
         assert found(1) is None
+
+
+def compile_with(*command, cwd):
+    """Call a compiler, which must have nothing to say."""
+    with counted(command[0]):
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=200, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
 
 
 def said(*command, cwd):
@@ -104,8 +112,7 @@ def test_two_models_in_one_program(tmp_path):
         "int main(void) { static cfc_input x; static cfc_output y; static ltc_input u; static ltc_output v;\n"
         "cfc_init(&a); ltc_init(&b); return cfc_step(&a, &x, &y) + ltc_step(&b, &u, &v); }\n"
     )
-    command = ["cc", "-std=c99", "-O1", "main.c", "cfc.c", "ltc.c", "-o", "both", "-lm"]
-    subprocess.run(command, cwd=tmp_path, check=True, timeout=100)
+    compile_with("cc", "-std=c99", "-O1", "main.c", "cfc.c", "ltc.c", "-o", "both", "-lm", cwd=tmp_path)
     assert subprocess.run([tmp_path / "both"], check=False, timeout=100).returncode == 0
     found = said("nm", "-g", "--defined-only", "both", cwd=tmp_path)
     own = [line.split() for line in found.splitlines() if re.search(r" (cfc|ltc)_", line)]
@@ -113,48 +120,49 @@ def test_two_models_in_one_program(tmp_path):
     assert {kind for _, kind, _ in own} == {"T", "R"}  # code and constants: nothing that could be written
 
 
-COMPILERS = [
-    ("gcc", "-std=c99"),
-    ("clang", "-std=c99"),
-    ("g++", "-std=c++11", "-x", "c++"),
-    ("clang++", "-std=c++11", "-x", "c++"),
-]
+# To C++ it is only read: what is made of it is the same.
+COMPILERS = {
+    "gcc": ("-std=c99", "-O2"),
+    "clang": ("-std=c99", "-O1"),
+    "g++": ("-std=c++11", "-x", "c++", "-fsyntax-only"),
+    "clang++": ("-std=c++11", "-x", "c++", "-fsyntax-only"),
+}
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Wvla", "-Wstack-usage=65536")
+# What a compiler itself may ask for, and <math.h>: no heap, no input or output, nothing else.
+ASKED_FOR = {"memcpy", "memset", "memmove", "atanf", "sqrtf", "__stack_chk_fail", "_GLOBAL_OFFSET_TABLE_"}
 
 
-@pytest.mark.parametrize("lanes", [1, 4, 8, 16])
-@pytest.mark.parametrize("compiler", COMPILERS, ids=lambda own: own[0])
-def test_compilers_have_nothing_to_say(compiler, lanes, tmp_path):
-    if shutil.which(compiler[0]) is None:
-        pytest.skip(f"no {compiler[0]}")
-    step = decoded(*everything())
-    source = source_of(step, lanes, batch=2, unroll=2, precision="float16" if lanes == 4 else "float32")
-    (tmp_path / "lnn.h").write_text(source.header)
-    (tmp_path / "lnn.c").write_text(source.source)
-    wide = {16: ["-mavx512f"], 8: ["-mavx2", "-mfma"]}.get(lanes, [])
-    if lanes > 4 and "x86" not in platform.machine():
-        pytest.skip("registers of x86-64")
-    warnings = [own for own in WARNINGS if "clang" not in compiler[0] or "stack" not in own]
-    command = [*compiler, *warnings, *wide, "-O2", "-c", "lnn.c", "-o", "lnn.o"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
-    assert (done.returncode, done.stderr) == (0, "")
-    if shutil.which("nm"):
-        names = {line.split()[-1] for line in said("nm", "-u", "lnn.o", cwd=tmp_path).splitlines()}
-        # What a compiler itself may ask for, and <math.h>: no heap, no input or output, nothing else.
-        assert names <= {"memcpy", "memset", "memmove", "atanf", "sqrtf", "__stack_chk_fail", "_GLOBAL_OFFSET_TABLE_"}
+def put_everything(folder, name, lanes, **form):
+    """The program with every core, as two files of that name."""
+    source = source_of(decoded(*everything()), lanes, name, batch=2, unroll=2, **form)
+    (folder / f"{name}.h").write_text(source.header)
+    (folder / f"{name}.c").write_text(source.source)
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_compilers_have_nothing_to_say(compiler, tmp_path):
+    if shutil.which(compiler) is None:
+        pytest.skip(f"no {compiler}")
+    widths = (1, 4, 8, 16) if "x86" in platform.machine() else (1, 4)
+    for lanes in widths:
+        put_everything(tmp_path, f"w{lanes}", lanes, precision="float16" if lanes == 4 else "float32")
+    wide = ["-mavx512f", "-mfma"] if 16 in widths else []
+    warnings = [own for own in WARNINGS if "clang" not in compiler or "stack" not in own]
+    files = [f"w{lanes}.c" for lanes in widths]
+    compile_with(compiler, *COMPILERS[compiler], *warnings, *wide, "-c", *files, cwd=tmp_path)
+    for own in tmp_path.glob("*.o"):
+        names = {line.split()[-1] for line in said("nm", "-u", own.name, cwd=tmp_path).splitlines()}
+        assert names <= ASKED_FOR
 
 
 @pytest.mark.parametrize("lanes", LANES)
 def test_sanitizers_find_nothing(lanes, tmp_path):
     """Addresses and undefined behaviour, over steps, extremes, and samples that are refused."""
-    source = source_of(decoded(*everything()), lanes, batch=2, unroll=2)
-    (tmp_path / "lnn.h").write_text(source.header)
-    (tmp_path / "lnn.c").write_text(source.source)
+    put_everything(tmp_path, "lnn", lanes)
     (tmp_path / "main.c").write_text(_SANITIZED)
     options = ["-std=gnu99", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     wide = ["-march=native"] if lanes > 1 else []
-    command = ["gcc", *options, *wide, "main.c", "lnn.c", "-o", "main", "-lm"]
-    subprocess.run(command, cwd=tmp_path, check=True, timeout=200)
+    compile_with("gcc", *options, *wide, "main.c", "lnn.c", "-o", "main", "-lm", cwd=tmp_path)
     done = subprocess.run([tmp_path / "main"], capture_output=True, text=True, timeout=200, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
 
@@ -194,12 +202,17 @@ int main(void) {
 """
 
 
+MODELS = ["ltc-mixed", "cfc-units", "cfc-proj"]
+TOGETHER = Family(
+    "public", LANES[-1], {name: lambda name=name: Wanted(program_of(name, "fixed"), {}) for name in MODELS}
+)
+
+
 class Public:
     """The public functions on a model of the caller's."""
 
     def __init__(self, name):
-        step = program_of(name, "fixed")
-        self.c = Generated(step, LANES[-1])
+        self.c, self.prefix = TOGETHER[name], f"m{MODELS.index(name)}"
         self.library, facts = self.c.library, self.c.library.facts
         self.memory = np.full(facts.model, 0xA5, np.uint8)  # `init` must not count on zeros
         self.outputs = facts.output // 4
@@ -208,7 +221,7 @@ class Public:
     def call(self, name, *arrays):
         own = [array.ctypes.data if isinstance(array, np.ndarray) else array for array in arrays]
         arguments = [ctypes.c_size_t(value) for value in (self.memory.ctypes.data, *own)]
-        return function_of(self.library, f"lnn_{name}")(*arguments)
+        return function_of(self.library, f"{self.prefix}_{name}")(*arguments)
 
     def state(self):
         values = np.zeros(self.library.facts.state // 4, np.float32)

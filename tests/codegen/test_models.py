@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from cases import BY_NAME
-from generated import LANES, Generated
+from generated import LANES, Family, Wanted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ncps.torch import LTC, CfC
@@ -46,25 +48,49 @@ def excitation(name, time, steps=STEPS):
     return samples.inputs, samples.dt
 
 
-# Each is compiled: cells with measured time, which takes the longer way, and each third with fixed time as well.
+def wanted(name, time, **form):
+    return Wanted(program_of(name, time), form)
+
+
+def everything_wanted(**form):
+    return Wanted(decoded(*everything()), form)
+
+
+# Cells with measured time, which takes the longer way, and each third with fixed time as well.
 FOLLOWED = [(name, "measured") for name in BY_NAME]
 FOLLOWED += [(name, "fixed") for name in (*list(BY_NAME)[::3], *NETWORKS)]
+TOGETHER = 6  # models in a file to compile: that is then over in seconds
+FAMILIES = [
+    Family(f"models {place}", LANES[-1], {own: partial(wanted, *own) for own in FOLLOWED[place : place + TOGETHER]})
+    for place in range(0, len(FOLLOWED), TOGETHER)
+]
 
 
 @pytest.mark.parametrize(("name", "time"), FOLLOWED)
 def test_model_follows_the_interpreter(name, time):
-    step = program_of(name, time)
     inputs, dt_s = excitation(name, time)
-    assert followed(step, Generated(step, LANES[-1]), inputs, dt_s) <= LIMIT
+    c = FAMILIES[FOLLOWED.index((name, time)) // TOGETHER][name, time]
+    assert followed(program_of(name, time), c, inputs, dt_s) <= LIMIT
 
 
-@pytest.mark.parametrize("lanes", [1, 4, 8, 16])
-@pytest.mark.parametrize("name", ["ltc-autoncp", "ltc-explicit", "cfc-gelu", "cfc-mixed-autoncp", "cfc-pure"])
+OF_ANY_WIDTH = ["ltc-autoncp", "ltc-explicit", "cfc-gelu", "cfc-mixed-autoncp", "cfc-pure"]
+WIDTHS = {
+    lanes: Family(
+        "widths",
+        lanes,
+        {name: partial(wanted, name, "measured") for name in OF_ANY_WIDTH}
+        | {"everything": partial(everything_wanted, batch=2)},
+    )
+    for lanes in (1, 4, 8, 16)
+}
+
+
+@pytest.mark.parametrize("lanes", WIDTHS)
+@pytest.mark.parametrize("name", OF_ANY_WIDTH)
 def test_model_is_the_same_in_registers_of_any_width(name, lanes):
     """As wide as the machine's and wider: the compiler then takes several, and sources are loaded one by one."""
-    step = program_of(name, "measured")
     inputs, dt_s = excitation(name, "measured", 24)
-    assert followed(step, Generated(step, lanes), inputs, dt_s) <= LIMIT
+    assert followed(program_of(name, "measured"), WIDTHS[lanes][name], inputs, dt_s) <= LIMIT
 
 
 @pytest.mark.parametrize("lanes", LANES)
@@ -72,14 +98,22 @@ def test_every_core_and_most_operations_in_one_program(lanes):
     step = decoded(*everything())
     draw = np.random.default_rng(3)
     inputs = {own.name: draw.standard_normal((STEPS, 2, *own.shape)).astype(np.float32) for own in step.program.inputs}
-    c = Generated(step, lanes, batch=2)
+    c = WIDTHS[lanes]["everything"]
     assert followed(step, c, inputs, draw.uniform(0.02, 0.2, (STEPS, 2, 1)).astype(np.float32), rows=2) <= LIMIT
 
 
+LONG = ["ltc-autoncp", "cfc-units", "cfc-mixed", "ltc-units-large"]
+OTHER_FORMS = Family(
+    "other forms",
+    LANES[-1],
+    {name: partial(wanted, name, "fixed") for name in LONG}
+    | {unroll: partial(wanted, "ltc-mixed", "measured", unroll=unroll) for unroll in (1, 3)},
+)
+
+
 def test_samples_of_a_call_are_steps_one_after_the_other():
-    step = program_of("ltc-mixed", "measured")
     inputs, dt_s = excitation("ltc-mixed", "measured", 24)
-    one, three = Generated(step, LANES[-1]), Generated(step, LANES[-1], unroll=3)
+    one, three = OTHER_FORMS[1], OTHER_FORMS[3]
     states, together = one.start(), three.start()
     for k in range(0, 24, 3):
         outputs = []
@@ -117,25 +151,34 @@ def small_models(draw):
     return CfC(inputs, AutoNCP(units, draw(st.integers(1, units - 3)), seed=seed), mode=mode)
 
 
-@given(small_models(), st.sampled_from([1, LANES[-1]]), st.sampled_from(["fixed", "measured"]))
-@settings(max_examples=12, deadline=None, derandomize=True)
-def test_models_of_any_wiring_and_size(module, lanes, time):
-    trained = open_module(module.eval()).trained(1, None)
-    step = trained.program(TIMES[time])
-    draw = np.random.default_rng(1)
-    inputs = {own.name: draw.standard_normal((12, 1, *own.shape)).astype(np.float32) for own in step.program.inputs}
-    dt_s = draw.uniform(0.02, 0.2, (12, 1, 1)).astype(np.float32) if time == "measured" else None
-    assert followed(step, Generated(step, lanes), inputs, dt_s) <= LIMIT
+@pytest.mark.parametrize("lanes", LANES)
+def test_models_of_any_wiring_and_size(lanes):
+    """Drawn first, and compiled together."""
+    drawn = {}
+
+    @given(small_models(), st.sampled_from(["fixed", "measured"]))
+    @settings(max_examples=8, deadline=None, derandomize=True)
+    def draw_one(module, time):
+        step = open_module(module.eval()).trained(1, None).program(TIMES[time])
+        drawn[f"{module} {time} {len(drawn)}"] = Wanted(step, {})
+
+    draw_one()
+    family = Family("any wiring", lanes, {name: (lambda own=own: own) for name, own in drawn.items()})
+    for name, own in drawn.items():
+        draw, program = np.random.default_rng(1), own.step.program
+        inputs = {one.name: draw.standard_normal((12, 1, *one.shape)).astype(np.float32) for one in program.inputs}
+        dt_s = draw.uniform(0.02, 0.2, (12, 1, 1)).astype(np.float32) if program.elapsed.dt else None
+        assert followed(own.step, family[name], inputs, dt_s) <= LIMIT, name
 
 
-@pytest.mark.parametrize("name", ["ltc-autoncp", "cfc-units", "cfc-mixed", "ltc-units-large"])
+@pytest.mark.parametrize("name", LONG)
 def test_error_of_ten_thousand_steps_is_at_most_twice_that_of_float32(name):
     """Against float64, closed loop; the interpreter in float32 is what torch computes, in another order."""
     step = program_of(name, "fixed")
     draw = np.random.default_rng(7)
     x = draw.standard_normal((10_000, 1, 5)).astype(np.float32)
     exact, single = Interpreter(step), Interpreter(step, np.float32)
-    c = Generated(step, LANES[-1])
+    c = OTHER_FORMS[name]
     states, rounded, own, worst = exact.start(1), single.start(1), c.start(), np.zeros(2)
     for sample in x:
         expected, states = exact.step({"input": sample}, states)
@@ -145,10 +188,14 @@ def test_error_of_ten_thousand_steps_is_at_most_twice_that_of_float32(name):
     assert worst[0] <= 2 * worst[1], worst
 
 
-@pytest.mark.parametrize("name", ["ltc-autoncp", "ltc-mixed", "cfc-units", "cfc-gelu", "cfc-mixed-autoncp", "cfc-pure"])
+OF_HALVES = ["ltc-autoncp", "ltc-mixed", "cfc-units", "cfc-gelu", "cfc-mixed-autoncp", "cfc-pure"]
+HALVES = Family("halves", LANES[-1], {name: partial(wanted, name, "fixed", precision="float16") for name in OF_HALVES})
+
+
+@pytest.mark.parametrize("name", OF_HALVES)
 def test_half_precision_stays_within_its_bound(name):
     """Weights rounded to 11 bits, 5e-4 of each; what is proven of an export in float16 allows a hundredth."""
     step = program_of(name, "fixed")
     inputs, _ = excitation(name, "fixed")
-    found = followed(step, Generated(step, LANES[-1], precision="float16"), inputs)
+    found = followed(step, HALVES[name], inputs)
     assert 1e-6 < found <= 1e-2

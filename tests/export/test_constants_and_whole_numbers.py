@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from cases import BY_NAME
+from checks import make_ready
 from exports import quick_export
 from ncps.torch import LTC, CfC
 from ncps.wirings import AutoNCP
@@ -327,8 +328,7 @@ def test_tokens_beside_numbers(tmp_path):
 @pytest.mark.parametrize("backend", [entry.name for entry in BACKENDS])
 @pytest.mark.parametrize("options", [{}, {"unroll": 2}], ids=["samples", "blocks"])
 def test_frames_tokens_and_constants_on_every_backend(backend, options, tmp_path, request):
-    if backend == "tensorrt":
-        request.getfixturevalue("gpu")()
+    make_ready(backend, request)
     camera, device = made(Camera), made(PerDevice)
     for module, example, constants, given in (
         (camera, FRAMES, None, (FRAMES[:1],)),

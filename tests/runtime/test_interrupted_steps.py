@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from cases import BY_NAME
-from checks import recording, sample, timing
+from checks import make_ready, recording, sample, timing
 from exports import quick_export
 from interrupted_steps import hammer
 from interruptions import bytecodes, interrupt, same, standing
@@ -46,8 +46,7 @@ def bundles(tmp_path_factory):
 @pytest.fixture(params=[entry.name for entry in BACKENDS])
 def load(request, bundles):
     """Load a bundle on a backend."""
-    if request.param == "tensorrt":
-        request.getfixturevalue("gpu")()
+    make_ready(request.param, request)
     return lambda name: lnn_edge.load(bundles / f"{name}.lnn", backend=request.param)
 
 

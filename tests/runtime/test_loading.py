@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from second_backend import Second, Slow, Unavailable, put_into_the_table, row
+from second_backend import Choosy, Second, Slow, Unavailable, put_into_the_table, row
 
 import lnn_edge
 from lnn_edge.backends import BACKENDS, BackendOption
@@ -76,6 +76,7 @@ def test_the_fastest_is_taken_wherever_it_stands(rows, monkeypatch, cfc_bundle):
 def test_a_gpu_is_measured_like_any_other(gpu, cfc_bundle, capsys):
     """The simulated one is slower than the CPU: each step computes on the CPU and is then copied about."""
     gpu("10.3")
+    assert main(["build", str(cfc_bundle), "--backend", "tensorrt"]) == 0
     model = lnn_edge.load(cfc_bundle)
     assert model.backend == "onnxruntime"
     assert re.search(r"on the CPU, 1 thread; the fastest here: \d+ us a step, \d+ us on tensorrt$", model.description)
@@ -87,10 +88,33 @@ def test_alone_it_is_not_measured(cfc_bundle):
     assert "fastest" not in lnn_edge.load(cfc_bundle).description
 
 
-def test_one_that_is_ready_and_cannot_run_is_not_passed_over(monkeypatch, cfc_bundle):
+def test_one_that_is_ready_and_fails_is_left_out_with_a_line(monkeypatch, cfc_bundle, caplog):
+    """It is an error only where it is named."""
     put_into_the_table(monkeypatch, row(Unavailable))
+    assert lnn_edge.load(cfc_bundle).backend == "onnxruntime"
+    assert [record.message for record in caplog.records] == [
+        "backend 'unavailable' is left out: backend 'unavailable' finds no device"
+    ]
     with pytest.raises(BackendUnavailable, match="backend 'unavailable' finds no device"):
-        lnn_edge.load(cfc_bundle)
+        lnn_edge.load(cfc_bundle, backend="unavailable")
+
+
+def test_none_is_left(monkeypatch, cfc_bundle):
+    monkeypatch.setattr("lnn_edge.runtime.loading.BACKENDS", (row(Unavailable), row(Choosy)))
+    message = "no backend is ready on this machine: choosy: it takes no model called gait; unavailable: backend 'unava"
+    for backend in ("auto", "all"):
+        with pytest.raises(BackendUnavailable, match=message):
+            open_each(read_bundle(cfc_bundle), backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["auto", "all"])
+def test_one_that_cannot_run_this_bundle(backend, monkeypatch, cfc_bundle, caplog):
+    put_into_the_table(monkeypatch, row(Choosy))
+    caplog.set_level("INFO")
+    opened = open_each(read_bundle(cfc_bundle), backend=backend)
+    assert [model.backend for model in opened.models] == ["onnxruntime"]
+    said = [record.message for record in caplog.records if "choosy" in record.message]
+    assert said == ["backend 'choosy' is left out: it takes no model called gait"]
 
 
 def test_a_proof_of_all_says_which_it_leaves_out(gpu, cfc_bundle, capfd, caplog):

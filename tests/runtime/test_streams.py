@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from cases import BY_NAME, INPUTS
-from checks import CHECKS, sample, timing
+from checks import CHECKS, make_ready, sample, timing
 from exports import quick_export
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -60,8 +60,7 @@ def loaded():
 @pytest.mark.parametrize("backend", [entry.name for entry in BACKENDS])
 def test_conformance(check, bundle, backend, bundles, loaded, request):
     if (bundle, backend) not in loaded:
-        if backend == "tensorrt":  # more of it in tests/runtime/trt/test_tensorrt.py
-            request.getfixturevalue("gpu")()
+        make_ready(backend, request)  # more of tensorrt in tests/runtime/trt/test_tensorrt.py
         loaded[bundle, backend] = lnn_edge.load(bundles[bundle], backend=backend)
     CHECKS[check](loaded[bundle, backend])
 

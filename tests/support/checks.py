@@ -16,6 +16,15 @@ import pytest
 from lnn_edge.errors import NonFiniteError
 
 
+def make_ready(backend, request):
+    """Give a test what a backend of the table needs and a machine may lack, or tests go without."""
+    fixture = {"tensorrt": "gpu", "native": "compiler"}.get(backend)
+    if fixture is not None:
+        given = request.getfixturevalue(fixture)
+        if given is not None:
+            given()
+
+
 def sample(model, seed=0):
     """What one call takes: a sample, or a block of them."""
     shape = model.manifest.sample_inputs()[model.inputs[0].name]

@@ -1,47 +1,134 @@
-"""A step program as C, compiled for this machine and stepped like the interpreter: for tests of the generator."""
+"""Step programs as C, compiled for this machine and stepped like the interpreter: for tests of the generator."""
 
 from __future__ import annotations
 
 import ctypes
+import hashlib
+import os
 import platform
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
+from compilations import usual_compiler
+from exports import locked
 
 from lnn_edge.bundle.program import StepProgram
 from lnn_edge.bundle.spec import DT_INPUT
+from lnn_edge.codegen.c_math import SCALAR, vector
 from lnn_edge.codegen.c_source import Form, Source, c_source
 from lnn_edge.codegen.targets import TARGETS
 from lnn_edge.machine.cpu import vector_lanes
 from lnn_edge.runtime.backends.layout import slab
 from lnn_edge.runtime.backends.native.compiler import compiled, find_compiler, flags_for
-from lnn_edge.runtime.backends.native.library import Library, load_library
+from lnn_edge.runtime.backends.native.library import Library
 
 DIGEST = "0" * 64
 LANES = (1, vector_lanes())  # without vectors, and as wide as this machine is
 
 
-def source_of(step: StepProgram, lanes: int = 1, **form) -> Source:
-    return c_source(step, Form(DIGEST, **form), next(own for own in TARGETS if own.lanes == lanes))
+def source_of(step: StepProgram, lanes: int = 1, prefix: str = "lnn", **form) -> Source:
+    return c_source(step, Form(DIGEST, **form), next(own for own in TARGETS if own.lanes == lanes), prefix)
 
 
-def built(source: Source, prefix: str = "lnn", digest: str = DIGEST) -> Library:
-    """A library, compiled in half the time: nothing here is timed."""
-    with TemporaryDirectory() as folder:
-        return load_library(
-            compiled(find_compiler(), source, prefix, flags_for(platform.machine()), Path(folder)), prefix, digest
-        )
+def built(sources: Mapping[str, Source], lanes: int = 1) -> dict[str, Library]:
+    """Libraries by prefix, out of one file that is compiled once in a run for all its workers."""
+    path = _shared(repr(sorted(sources.items(), key=str)), lambda: sources, lanes)
+    return {prefix: Library(ctypes.CDLL(str(path)), prefix) for prefix in sources}
+
+
+def _shared(key: str, sources: Callable[[], Mapping[str, Source]], lanes: int) -> Path:
+    """A library in the folder of the run, compiled by whoever comes first, in half the time: nothing here is timed."""
+    folder = Path(os.environ["XDG_CACHE_HOME"]) / "generated"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.so"
+    with locked(path.with_suffix(".lock")), usual_compiler():
+        if not path.exists():
+            data = compiled(find_compiler(), _joined(sources(), lanes), "lnn", flags_for(platform.machine()), folder)
+            path.write_bytes(data)
+    return path
+
+
+def _joined(sources: Mapping[str, Source], lanes: int) -> Source:
+    """Several models as one, each with names of its own: what all begin with is there once."""
+    math = f"#include <math.h>\n\n{SCALAR}\n{vector(lanes)}\n"
+    headers, bodies = [], []
+    for prefix, source in sources.items():
+        head = f'#include "{prefix}.h"\n{math}'
+        assert source.source.startswith(head), "sources no longer begin with what several could share"
+        header, body = source.header, source.source[len(head) :]
+        if len(sources) > 1:
+            own = dict.fromkeys(_OF_A_FILE.findall(body))
+            renamed = re.compile(rf"(?<![.>\w])({'|'.join(own)})\b")
+            header, body = (renamed.sub(rf"{prefix}_\1", text) for text in (header, body))
+        headers.append(header)
+        bodies.append(body)
+    return Source("\n".join(headers), f'#include "lnn.h"\n{math}' + "\n".join(bodies))
+
+
+_OF_A_FILE = re.compile(r"^(?:static|INLINE\w*)\b[^;{}=(]*?\b(\w+)\s*(?:\[[^=;]*=|\()", re.M)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A model to generate.
+
+    Args:
+        step: Its program.
+        form: How it is called.
+    """
+
+    step: StepProgram
+    form: Mapping[str, Any]
+
+
+class Family:
+    """Models that are compiled as one file: a compiler takes longer to start and to read than for most of them.
+
+    Args:
+        name: Of the family, of all the runs' families.
+        lanes: Of all of them.
+        members: Their names, and what makes each; only who compiles makes all of them.
+    """
+
+    def __init__(self, name: str, lanes: int, members: Mapping[str, Callable[[], Wanted]]) -> None:
+        self._name, self._lanes, self._members = f"{name} {lanes}", lanes, members
+        self._prefixes = {member: f"m{place}" for place, member in enumerate(members)}
+
+    def __getitem__(self, member: str) -> Generated:
+        own = self._members[member]()
+        path = _shared(self._name, self._sources, self._lanes)
+        library = Library(ctypes.CDLL(str(path)), self._prefixes[member])
+        return Generated(own.step, self._lanes, library=library, **own.form)
+
+    def _sources(self) -> Mapping[str, Source]:
+        made = {member: make() for member, make in self._members.items()}
+        return {
+            self._prefixes[member]: source_of(own.step, self._lanes, self._prefixes[member], **own.form)
+            for member, own in made.items()
+        }
 
 
 class Generated:
     """Stepped like `lnn_edge.reference.interpreter.Interpreter`, with as many rows and samples as it was made for."""
 
-    def __init__(self, step: StepProgram, lanes: int = 1, *, batch: int = 1, unroll: int = 1, **form) -> None:
+    def __init__(
+        self,
+        step: StepProgram,
+        lanes: int = 1,
+        *,
+        batch: int = 1,
+        unroll: int = 1,
+        library: Library | None = None,
+        **form,
+    ) -> None:
         self.program, self.batch, self.unroll = step.program, batch, unroll
         self.tensors = step.tensors
-        self.library = built(source_of(step, lanes, batch=batch, unroll=unroll, **form))
+        source = None if library else source_of(step, lanes, batch=batch, unroll=unroll, **form)
+        self.library = library or built({"lnn": source}, lanes)["lnn"]
         inputs = {own.name: self._shape(own.shape) for own in step.program.inputs}
         dtypes = {own.name: own.dtype for own in step.program.inputs}
         if step.program.elapsed.dt:

@@ -55,6 +55,14 @@ class Unavailable(Second):
         raise BackendUnavailable("backend 'unavailable' finds no device")
 
 
+class Choosy(Second):
+    """Right, and not for every bundle."""
+
+    @classmethod
+    def why_not_bundle(cls, bundle):
+        return f"it takes no model called {bundle.manifest.name}"
+
+
 def row(kind: type, modules=()) -> BackendEntry:
     name = kind.__name__.lower()
     return BackendEntry(name, "tests", "nothing", None, modules, f"second_backend:{kind.__name__}")

@@ -52,7 +52,7 @@ def _doctor(json: str | None) -> int:
     backends = [_backend(entry, found) for entry, found in zip(BACKENDS, checks, strict=True)]
     findings = [*backends, *_device(board, checks), *map(extra_check, EXTRAS), governor_check()]
     pairs = list(zip(BACKENDS, backends, strict=True))
-    usable = any(f.status == "ready" and not entry.only_named for entry, f in pairs)  # else `load` finds none by itself
+    usable = any(finding.status == "ready" for finding in backends)
     emit_json({"version": __version__, "machine": machine(), "findings": findings, "ready": usable}, json)
     rows = [(f.what, _shown(f), f.found, f.fix or "-") for f in findings]
     print_result(grid(("what", "status", "found", "type this"), rows, left=range(4)), json)

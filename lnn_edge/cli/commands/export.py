@@ -157,6 +157,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps", type=whole(1, MOST_STEPS), default=1024, help="closed-loop steps of the proof, at least 1000"
     )
+    parser.add_argument(
+        "--backends",
+        metavar="NAMES",
+        help="prove it on these, as in --backends onnxruntime (default: on all that can run it on this machine)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
     add_proof_arguments(parser)
     add_json_argument(parser)
@@ -187,6 +192,7 @@ class _Choices(Struct, frozen=True):
     inputs: list[str] | None
     outputs: list[str] | None
     steps: int
+    backends: str | None
     margin: float | None
     overwrite: bool
     view: ProofView
@@ -221,6 +227,7 @@ def _choices(arguments: argparse.Namespace) -> _Choices:
         inputs=arguments.inputs,
         outputs=arguments.outputs,
         steps=arguments.steps,
+        backends=arguments.backends,
         margin=arguments.margin,
         overwrite=arguments.overwrite,
         view=ProofView(arguments.verbose, arguments.plot, arguments.json),
@@ -239,6 +246,14 @@ def _period_s(period_s: float | None, rate_hz: float | None) -> float | None:
     return 1 / rate_hz if period_s is None else period_s
 
 
+def _check_backends(names: str | None) -> None:
+    """Unknown ones are refused before torch is imported."""
+    from ...backends import named_backend
+
+    for name in _words(names) or ():
+        named_backend(name)
+
+
 def _check_time(choices: _Choices) -> None:
     if choices.time == "measured" and choices.period_s is None:
         raise ValueError(
@@ -253,6 +268,7 @@ def _export(choices: _Choices) -> int:
     from ...bundle.disk.writing import check_target
 
     check_plot_path(choices.view.plot)
+    _check_backends(choices.backends)
     check_target(Path(choices.bundle), choices.overwrite)
     _check_time(choices)
     inputs, outputs = names_list("--inputs", choices.inputs), names_list("--outputs", choices.outputs)
@@ -294,6 +310,7 @@ def _export(choices: _Choices) -> int:
             margin=choices.margin,
             overwrite=choices.overwrite,
             steps=choices.steps,
+            backends=_words(choices.backends),
             checkpoint_sha256=source.checkpoint_sha256,
             progress=progress,
         )

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import onnx
 
-from ...backends import Builds, backend_class, named_backend
+from ...backends import BackendEntry, Builds, backend_class, named_backend
 from ...bundle.directory import Bundle
 from ...bundle.manifest import Manifest
 from ...bundle.spec import DT_INPUT, Tensor, Time
@@ -27,7 +27,7 @@ from ..graph.parts import GraphParts, cut_graph
 from ..trained.protocol import Results, Trained
 from .remembered import RememberedProducts
 
-__all__ = ["IN_PARTS", "graph_parts", "replay_in_parts", "stepped_over_few"]
+__all__ = ["IN_PARTS", "graph_parts", "replay_in_parts", "stepped_over_few", "why_not_over_few"]
 
 IN_PARTS = "{} in two parts"
 
@@ -50,6 +50,16 @@ def stepped_over_few(model: Trained, samples: Excitation, time: Time) -> Results
                 results.append(model.stepped(dataclasses.replace(part, reset=first, start=start), time))
                 start = {pair.input: results[-1][pair.output][-1:] for pair in model.states}
     return {name: np.concatenate([own[name] for own in results]) for name in results[0]}
+
+
+def why_not_over_few(entry: BackendEntry) -> str | None:
+    """Why a proof of samples that come over and over has no time for a backend, or `None`."""
+    if not entry.steps_whole:
+        return None
+    return (
+        "it would compute the costly encoder of this model anew at each step of the proof. On the golden sequences: "
+        f"lnn-edge verify BUNDLE --backend {entry.name}"
+    )
 
 
 def graph_parts(bundle: Bundle, model: Model) -> GraphParts | None:
@@ -123,7 +133,7 @@ def _opened(bundle: Bundle, graph: onnx.ModelProto, model: Model, *, stateless: 
         labels=(),
     )
     files = bundle.files | {"model.onnx": graph.SerializeToString()}
-    return open_each(Bundle(bundle.path, part, files), backend=model.backend)[0]
+    return open_each(Bundle(bundle.path, part, files), backend=model.backend).models[0]
 
 
 def _tensor(value: onnx.ValueInfoProto, center: tuple[float, ...] = ()) -> Tensor:

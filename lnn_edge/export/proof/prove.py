@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -43,6 +43,7 @@ def prove(
     progress: Progress,
     started: float,
     length: ProofLength = FULL_PROOF,
+    not_run: Mapping[str, str] | None = None,
 ) -> ExportReport:
     """Step a bundle through the same samples and compare every output and state at every step.
 
@@ -53,6 +54,7 @@ def prove(
         progress: Called with (phase, done, total).
         started: When the work began, by `time.monotonic`.
         length: How long the proof is.
+        not_run: Why other backends do not run it, by name.
 
     Returns:
         The report, which also holds what torch and the step program differ by, and in half precision what ONNX's own
@@ -82,6 +84,7 @@ def prove(
         started=started,
         distinct=samples.distinct(bundle.manifest.unroll),
         results=each,
+        not_run=not_run,
     )
 
 

@@ -445,3 +445,16 @@ def test_an_encoder_alone_centres_as_the_whole_graph_does(options, tmp_path):
     with torch.no_grad():
         expected = module(torch.tensor(far - 5.4e6, dtype=torch.float32))[0].numpy()
     np.testing.assert_allclose(got[:, 0] if options else got, expected, rtol=0, atol=1e-5)  # the promise of the proof
+
+
+@pytest.mark.usefixtures("compiler")
+def test_c_has_no_part_in_it(tmp_path, monkeypatch):
+    """It would compute the encoder at each step; the golden sequences it runs like any backend."""
+    short_verifications(monkeypatch)
+    report = quick_export(pictures(), tmp_path / "m.lnn", example=frames(), **PERIOD)
+    assert report.not_run["native"].startswith("it would compute the costly encoder of this model anew")
+    own = verify_against(pictures(), tmp_path / "m.lnn", example=frames(), progress=lambda *_: None)
+    assert own.not_run == report.not_run
+    golden = verify_golden(tmp_path / "m.lnn", backend="native", progress=lambda *_: None)
+    assert golden.passed
+    assert golden.backends[0].startswith("C compiled by")

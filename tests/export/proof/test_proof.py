@@ -143,6 +143,42 @@ class TestEveryBackend:
             quick_export(small_cfc(), tmp_path / "gait.lnn")
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.mark.usefixtures("compiler")
+    def test_export_proves_the_step_as_c(self, tmp_path):
+        report = quick_export(small_cfc(), tmp_path / "gait.lnn")
+        assert [text.partition(" ")[0] for text in report.backends] == ["onnxruntime", "C"]
+        assert {"native vs torch float32", "native vs float64"} <= {c.against for c in report.comparisons}
+        assert report.not_run == {}
+        assert "native vs torch float32" in read_bundle(tmp_path / "gait.lnn").manifest.verification.max_abs_error
+
+    def test_without_a_compiler_it_stands_and_says_so(self, call, work):
+        """As wherever tests do not ask for one."""
+        code, out, _ = call("export", "source_of_tests.py:small_cfc", "gait.lnn", "--json", "r.json")
+        assert code == 0
+        reason = json.loads(Path("r.json").read_text())["not_run"]["native"]
+        assert f"not run: native: {reason}" in re.sub(r"\n  ", " ", out)
+        assert reason.startswith("CC is 'no-compiler-for-this-test', and there is no program")
+
+    def test_that_are_named_and_no_other(self, call, work, monkeypatch):
+        put_into_the_table(monkeypatch, row(Second))
+        report = quick_export(small_cfc(), work / "a.lnn", backends=("onnxruntime",))
+        assert (len(report.backends), report.not_run) == (1, {})
+        code, _, _ = call("export", "source_of_tests.py:small_cfc", "b.lnn", "--backends", "second, onnxruntime")
+        assert code == 0
+        errors = read_bundle(work / "b.lnn").manifest.verification.max_abs_error
+        assert [name for name in errors if name.endswith("vs float64")][-2:] == [
+            "second vs float64",
+            "onnxruntime vs float64",
+        ]
+
+    def test_one_that_is_named_and_cannot_run_it(self, call, work):
+        code, _, err = call("export", "source_of_tests.py:small_cfc", "gait.lnn", "--backends", "native")
+        assert code == 5
+        assert "CC is 'no-compiler-for-this-test'" in err
+        assert not Path("gait.lnn").exists()
+        code, _, err = call("export", "source_of_tests.py:small_cfc", "gait.lnn", "--backends", "nativ")
+        assert (code, "Did you mean 'native'?" in err) == (2, True)
+
     def test_verify_takes_all_by_default(self, call, cfc_bundle, monkeypatch):
         put_into_the_table(monkeypatch, row(Second))
         code, out, _ = call("verify", cfc_bundle, "--verbose")
@@ -354,7 +390,8 @@ class TestTheReport:
         lines = proof_text(exported, False).splitlines()
         assert lines[0].startswith("equal: outputs and states within ")
         assert [line.split()[0] for line in lines if re.match(r" (output|h_out) ", line)] == ["output", "h_out"]
-        assert lines[-2:] == [
+        samples = next(place for place, line in enumerate(lines) if line.startswith("samples: "))
+        assert lines[samples : samples + 2] == [
             "samples: 1,000 random, 250 constant, 250 step, 250 extreme",
             "4 sequences, each from a reset",
         ]

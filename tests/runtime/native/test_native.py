@@ -6,6 +6,7 @@ What every backend must do is tested with the others, in tests/runtime/test_stre
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -25,6 +26,9 @@ from lnn_edge.errors import BackendUnavailable, NonFiniteError
 from lnn_edge.runtime.backends.native import compiler as compilers
 from lnn_edge.runtime.backends.native.backend import NativeBackend
 from lnn_edge.runtime.backends.native.compiler import compiled, find_compiler
+from lnn_edge.runtime.loading import open_each
+
+pytestmark = pytest.mark.usefixtures("compiler")
 
 
 @pytest.fixture
@@ -95,14 +99,6 @@ def test_results_that_are_not_finite_are_refused(cfc_bundle, ltc_bundle):
             assert array.shape == before.tensors[name].shape
 
 
-def test_it_runs_only_where_it_is_named(cfc_bundle, compilations):
-    """For now: `auto` and proofs would compile for every bundle."""
-    assert named_backend("native").only_named
-    assert lnn_edge.load(cfc_bundle).backend != "native"
-    assert main(["verify", str(cfc_bundle)]) == 0
-    assert compilations == []
-
-
 def test_verify_and_bench_take_it_by_name(cfc_bundle, capsys):
     assert main(["verify", str(cfc_bundle), "--backend", "native"]) == 0
     assert "C compiled by" in capsys.readouterr().out
@@ -117,6 +113,62 @@ def test_windows_and_readouts(cfc_bundle):
     for options in ({"window": 4, "every": 2}, {"window": 5}):
         got, expected = (model.stream(**options).run(x) for model in (ours, theirs))
         np.testing.assert_allclose(got, expected, rtol=0, atol=2e-6)  # float32, two orders of summation
+
+
+# ---- where nobody names it -------------------------------------------------------------------------------------------
+
+
+def faster(monkeypatch, *medians):
+    """Let `auto` find these medians, in the order of the table."""
+    monkeypatch.setattr("lnn_edge.runtime.loading.step_medians_us", lambda _steps: list(medians))
+
+
+def test_auto_compiles_it_and_says_so_in_a_line(cfc_bundle, cache, compilations, caplog, monkeypatch):
+    caplog.set_level("INFO")
+    faster(monkeypatch, 9.0, 3.0)
+    model = lnn_edge.load(cfc_bundle)
+    assert model.backend == "native"
+    assert model.description.endswith("; the fastest here: 3 us a step, 9 us on onnxruntime")
+    assert [record.message.partition(" with ")[0] for record in caplog.records] == ["compiling 'gait'"]
+    faster(monkeypatch, 3.0, 9.0)
+    assert lnn_edge.load(cfc_bundle).backend == "onnxruntime"
+    assert len(compilations) == len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("backend", ["auto", "all"])
+def test_machine_or_bundle_that_it_has_nothing_for(backend, cfc_bundle, cache, caplog, monkeypatch):
+    """Noted, and no warning: nobody asked for it."""
+    caplog.set_level("INFO")
+    monkeypatch.setenv("CC", "no-such-compiler")
+    for bundle, reason in (
+        (cfc_bundle, "CC is 'no-such-compiler', and there is no program 'no-such-compiler'. Type: unset CC"),
+        (FIXTURES / "bundles" / "fixed.lnn", "schema 1, which holds no step program"),
+    ):
+        caplog.clear()
+        opened = open_each(read_bundle(bundle), backend=backend)
+        assert [model.backend for model in opened.models] == ["onnxruntime"]
+        (record,) = caplog.records
+        assert record.levelname == "INFO"
+        assert record.message.startswith("backend 'native' is left out: ")
+        assert reason in record.message
+        monkeypatch.delenv("CC", raising=False)
+
+
+def test_compiler_that_fails_and_cache_that_cannot_be_used(cfc_bundle, cache, caplog, monkeypatch, tmp_path):
+    """It was there and did not do: a warning, and the model runs."""
+    monkeypatch.setenv("CC", str(failing(tmp_path, "echo 'lnn.h:4: error: no stdint.h'; exit 1")))
+    assert lnn_edge.load(cfc_bundle).backend == "onnxruntime"
+    monkeypatch.delenv("CC")
+    cache.chmod(0o755)
+    assert lnn_edge.load(cfc_bundle).backend == "onnxruntime"
+    first, second = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert re.match(r"backend 'native' is left out: the C compiler .* failed: lnn.h:4: error: no stdint.h\.", first)
+    assert re.match(r"backend 'native' is left out: the library cache .* only you can enter", second)
+
+
+def test_verify_runs_it_with_the_others(cfc_bundle, cache, capsys):
+    assert main(["verify", str(cfc_bundle)]) == 0
+    assert re.search(r"on onnxruntime .*, C compiled by .* lanes, build \w{8}, 1 thread", capsys.readouterr().out)
 
 
 # ---- bundles that it cannot run -------------------------------------------------------------------------------------

@@ -81,6 +81,17 @@ class TensorRTBackend:
         device, trt = _open()
         return _ready_engine(bundle, device, trt, options_from_table(options), progress, rebuild=rebuild)[1]
 
+    @classmethod
+    def is_built(cls, bundle: Bundle, options: Mapping[str, str]) -> bool:
+        """Whether the cache holds an engine for this device.
+
+        Raises:
+            BackendUnavailable: If the cache cannot be used.
+        """
+        device, trt = _open()
+        cache = EngineCache(cache_folder())
+        return _cached(cache, _facts(bundle, device, trt, options_from_table(options)))[0] is not None
+
     def _make(self) -> GpuStepper:
         try:
             stepper = GpuStepper(self._device, self._engine, self._layout, self._options)

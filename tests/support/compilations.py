@@ -1,0 +1,63 @@
+"""How often a run of the tests starts a C compiler: counted by all its processes, and said at its end.
+
+Where tests do not ask for it, `CC` names a compiler that is not there, for this process and for what it starts: exports
+and loads then leave the backend `native` out, as on a machine without a compiler, and none of them compiles.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+__all__ = ["NO_COMPILER", "counted", "counting", "summary", "usual_compiler"]
+
+NO_COMPILER = "no-compiler-for-this-test"
+_file: list[Path] = []  # to which this process writes
+
+
+@contextmanager
+def counted(what: str) -> Iterator[None]:
+    """One call of a compiler."""
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        for path in _file:
+            with path.open("a") as file:
+                file.write(f"{time.monotonic() - started:.2f} {what}\n")
+
+
+def counting(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Count what the backend compiles, in a file of this folder, which all workers share."""
+    from lnn_edge.runtime.backends.native import compiler
+
+    _file[:] = [folder / "compilations.txt"]
+    watched: Callable[[list[str], Path], tuple[str, int]] = compiler._watched
+
+    def run(command: list[str], where: Path) -> tuple[str, int]:
+        with counted(" ".join(command[-4:])):
+            return watched(command, where)
+
+    patch.setattr(compiler, "_watched", run)
+
+
+@contextmanager
+def usual_compiler() -> Iterator[None]:
+    """A block in which this machine's own compiler is there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("CC", raising=False)
+        yield
+
+
+def summary(folder: Path) -> str:
+    """What a run has compiled."""
+    try:
+        lines = (folder / "compilations.txt").read_text().splitlines()
+    except FileNotFoundError:
+        return ""
+    seconds = sum(float(line.partition(" ")[0]) for line in lines)
+    return f"{len(lines)} calls of a C compiler, {seconds:.0f} s"
