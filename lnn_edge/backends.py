@@ -258,7 +258,7 @@ BACKENDS = (
         extra=None,
         modules=(),
         target="lnn_edge.runtime.backends.native.backend:NativeBackend",
-        probe="lnn_edge.runtime.backends.native.backend:why_not_ready",
+        probe="lnn_edge.runtime.backends.native.compiler:why_not_ready",
         steps_whole=True,
     ),
 )

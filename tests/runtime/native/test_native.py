@@ -32,23 +32,29 @@ pytestmark = pytest.mark.usefixtures("compiler")
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """An empty cache."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "lnn-edge" / "native"
+def compilations(monkeypatch):
+    """What was compiled, in the order; what is the same in all points is compiled once for all tests."""
+    found = []
+
+    def remembered(*arguments):
+        *asked, _folder = arguments
+        found.append(arguments)
+        if repr(asked) not in _COMPILED:
+            _COMPILED[repr(asked)] = compiled(*arguments)
+        return _COMPILED[repr(asked)]
+
+    monkeypatch.setattr("lnn_edge.runtime.backends.native.backend.compiled", remembered)
+    return found
+
+
+_COMPILED = {}
 
 
 @pytest.fixture
-def compilations(monkeypatch):
-    """What was compiled."""
-    found = []
-
-    def counted(*arguments):
-        found.append(arguments)
-        return compiled(*arguments)
-
-    monkeypatch.setattr("lnn_edge.runtime.backends.native.backend.compiled", counted)
-    return found
+def cache(tmp_path, monkeypatch, compilations):
+    """An empty cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "lnn-edge" / "native"
 
 
 def load(bundle, **options):

@@ -22,7 +22,7 @@ from .compiler import compiled, find_compiler, flags_for
 from .library import Library, load_library
 from .stepper import NativeStepper
 
-__all__ = ["LIBRARIES", "NativeBackend", "why_not_ready"]
+__all__ = ["LIBRARIES", "NativeBackend"]
 
 LIBRARIES = Kind("native", "library", ".so")
 _LOGGER = logging.getLogger("lnn_edge.native")
@@ -60,15 +60,6 @@ class NativeBackend:
             return why_not(bundle.program())
         except BundleError as error:
             return str(error)
-
-
-def why_not_ready() -> str | None:
-    """Say why nothing can be compiled here, or `None` if it can."""
-    try:
-        find_compiler()
-    except BackendUnavailable as error:
-        return str(error)
-    return None
 
 
 class _Making:

@@ -11,18 +11,21 @@ import resource
 import shlex
 import shutil
 import signal
-import subprocess
-import tempfile
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ....codegen.c_source import Source
 from ....errors import BackendUnavailable
 
-__all__ = ["FLAGS", "OPTIMIZATION", "Compiler", "compiled", "find_compiler", "flags_for"]
+if TYPE_CHECKING:  # here and below: a machine without a compiler must not wait for what it has no use for
+    import subprocess
+
+    from ....codegen.c_source import Source
+
+__all__ = ["FLAGS", "OPTIMIZATION", "Compiler", "compiled", "find_compiler", "flags_for", "why_not_ready"]
 
 # No -ffast-math: results that are not finite must be seen. These two keep every value; `errno` and traps nobody reads.
 FLAGS = ("-std=gnu99", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
@@ -68,6 +71,15 @@ def find_compiler() -> Compiler:
     raise BackendUnavailable(f"no C compiler: neither {', '.join(_CANDIDATES[:-1])} nor {_CANDIDATES[-1]}. {_INSTALL}")
 
 
+def why_not_ready() -> str | None:
+    """Say why nothing can be compiled here, or `None` if it can."""
+    try:
+        find_compiler()
+    except BackendUnavailable as error:
+        return str(error)
+    return None
+
+
 def _identified(command: tuple[str, ...]) -> Compiler:
     paths = tuple(filter(None, (shutil.which(part) for part in command)))
     return _asked(command, tuple((path, os.stat(path).st_mtime_ns) for path in paths))
@@ -75,6 +87,8 @@ def _identified(command: tuple[str, ...]) -> Compiler:
 
 @lru_cache(maxsize=8)  # by the programs and when they were changed: asking takes tens of milliseconds
 def _asked(command: tuple[str, ...], _programs: tuple[tuple[str, int], ...]) -> Compiler:
+    import subprocess
+
     try:
         said = subprocess.run(
             [*command, "--version"], capture_output=True, text=True, timeout=20, check=True, stdin=subprocess.DEVNULL
@@ -106,6 +120,8 @@ def compiled(compiler: Compiler, source: Source, prefix: str, flags: tuple[str, 
     Raises:
         BackendUnavailable: With the first error and the path of the rest.
     """
+    import tempfile
+
     folder = Path(tempfile.mkdtemp(prefix="lnn-edge-"))  # 0700
     try:
         (folder / f"{prefix}.h").write_text(source.header)
@@ -167,6 +183,8 @@ class _Running:
 
 
 def _started(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
+    import subprocess
+
     process = subprocess.Popen(
         command,
         cwd=folder,
@@ -181,6 +199,8 @@ def _started(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
 
 
 def _finished(process: subprocess.Popen[bytes]) -> tuple[str, int]:
+    import subprocess
+
     try:
         said, _ = process.communicate(timeout=_TIMEOUT_S)
     except subprocess.TimeoutExpired:
