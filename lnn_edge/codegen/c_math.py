@@ -201,7 +201,7 @@ INLINE VI lessv(V a, V b) {{ return (VI)(a < b); }}
 INLINE V pickv(VI mask, V a, V b) {{ return (V)(((VI)a & mask) | ((VI)b & ~mask)); }}
 INLINE V biasedv(VI n) {{ return (V)((VW)n << 23); }}
 INLINE V powerv(VI n) {{ return (V)(((VW)n << 23) + 0x3f800000u); }}
-INLINE V allv(float x) {{ const V zero = {{0}}; return zero + x; }}
+INLINE V allv(float x) {{ return (V){{{every}}}; }} /* from a sum with 0 a compiler must make 0 of -0 */
 INLINE V get(const float *p) {{ return *(const VU *)p; }}
 INLINE void put(float *p, V x) {{ *(VU *)p = x; }}
 INLINE void put_part(float *p, V x, int count) {{
@@ -276,4 +276,4 @@ def vector(lanes: int) -> str:
     if lanes == 1:
         return _NO_VECTOR
     text = _for("V", "VI", "v", _EACH[_EACH.index("/* 2^t for") :])
-    return _VECTOR.format(lanes=lanes, size=4 * lanes, half=2 * lanes) + _LIMITS + text
+    return _VECTOR.format(lanes=lanes, size=4 * lanes, half=2 * lanes, every=", ".join("x" * lanes)) + _LIMITS + text
