@@ -20,8 +20,10 @@ from __future__ import annotations
 __all__ = ["SCALAR", "vector"]
 
 _EACH = """
-INLINE F at_most@(float limit, F x) { return pick@(less@(all@(limit), x), all@(limit), x); }
-INLINE F at_least@(float limit, F x) { return pick@(less@(x, all@(limit)), all@(limit), x); }
+INLINE F smallest@(F limit, F x) { return pick@(less@(limit, x), limit, x); }
+INLINE F largest@(F limit, F x) { return pick@(less@(x, limit), limit, x); }
+INLINE F at_most@(float limit, F x) { return smallest@(all@(limit), x); }
+INLINE F at_least@(float limit, F x) { return largest@(all@(limit), x); }
 
 /* 2^t for t within -126 and 127, and infinity at 128 */
 INLINE F two_to@(F t) {
@@ -92,12 +94,33 @@ INLINE F erf@(F x) {
 
 INLINE F gelu@(F x) { return x * 0.5f * (erf@(x * 0.707106781f) + 1.0f); }
 
-/* 1 / (a + 2^t): the conductance of a synapse for a = 1 / w and log2 a in t, or for a = 1 */
-INLINE F conductance@(F given, F a) {
-    const F t = at_most@(128.0f, at_least@(-126.0f, given));
+/* 1 / (a + 2^t): the conductance of a synapse for a = 1 / w and log2 a in t, or for a = 1; near: |t| below 126 */
+INLINE F conductance_near@(F t, F a) {
     const F n = t + 12583039.0f, f = t - (n - 12583039.0f), e = f * f + 25.0391064f, h = f * 8.67783928f, d = e - h;
     return d / (a * d + biased@(bits@(n)) * (e + h));
 }
+
+INLINE F conductance@(F t, F a) { return conductance_near@(at_most@(128.0f, at_least@(-126.0f, t)), a); }
+
+/* two at a time, step by step: each step waits some cycles for the one before */
+INLINE void two_conductances_near@(F t, F a, F u, F b, F *g, F *h) {
+    const F n = t + 12583039.0f, m = u + 12583039.0f, v = n - 12583039.0f, w = m - 12583039.0f;
+    const F f = t - v, k = u - w;
+    const F e = f * f + 25.0391064f, i = k * k + 25.0391064f, p = f * 8.67783928f, q = k * 8.67783928f;
+    const F c = e - p, d = i - q, r = e + p, s = i + q;
+    const F x = biased@(bits@(n)) * r, y = biased@(bits@(m)) * s;
+    *g = c / (a * c + x);
+    *h = d / (b * d + y);
+}
+
+INLINE void two_conductances@(F t, F a, F u, F b, F *g, F *h) {
+    t = at_most@(128.0f, at_least@(-126.0f, t));
+    u = at_most@(128.0f, at_least@(-126.0f, u));
+    two_conductances_near@(t, a, u, b, g, h);
+}
+
+/* x where it is within limits, and else the limit; NaN stays NaN */
+INLINE F within@(F x, F limit) { return smallest@(limit, largest@(-limit, x)); }
 """
 
 _ONE = """
@@ -212,6 +235,34 @@ INLINE V get_half(const uint16_t *p, float scale) {{
     const VI b = __builtin_convertvector(*(const VHU *)p, VI);
     return (V)((VI)((V)((b & 0x7fff) << 13) * scale) | ((b & 0x8000) << 16));
 }}
+/* the numbers of x at i[0], i[1], ... */
+INLINE V permuted(V x, const int32_t *i) {{
+#if defined(USE_AVX512)
+    return permuted512(x, *(const VIU *)i);
+#elif defined(USE_AVX2)
+    return __builtin_ia32_permvarsf256(x, *(const VIU *)i);
+#else
+    V y = {{0}};
+    int k;
+    for (k = 0; k < LANES; ++k) y[k] = x[i[k]];
+    return y;
+#endif
+}}
+/* whether a number of x is infinite or none: all bits of a lane, or no bit */
+INLINE VI unusualv(V x) {{ return ((VI)x & 0x7f800000) == 0x7f800000; }}
+INLINE int anyv(VI x) {{
+#if defined(USE_AVX512)
+    typedef float half __attribute__((vector_size({half}), may_alias));
+    const half *part = (const half *)&x;
+    return __builtin_ia32_movmskps256(part[0]) | __builtin_ia32_movmskps256(part[1]);
+#elif defined(USE_AVX2)
+    return __builtin_ia32_movmskps256((V)x);
+#else
+    int k, found = 0;
+    for (k = 0; k < LANES; ++k) found |= x[k];
+    return found;
+#endif
+}}
 /* the numbers at base[i[0]], base[i[1]], ...; all within one vector where there are eight or more lanes */
 INLINE V pick_from(const float *base, const int32_t *i) {{
 #if defined(USE_AVX512)
@@ -230,15 +281,17 @@ INLINE V pick_from(const float *base, const int32_t *i) {{
 # `pick` would do as well; it takes three instructions where these have one, which keeps NaN in this order of operands.
 _LIMITS = """
 #if defined(USE_AVX512)
-#define at_mostv(limit, x) smallest512(allv(limit), x)
-#define at_leastv(limit, x) largest512(allv(limit), x)
+#define smallestv smallest512
+#define largestv largest512
 #elif defined(USE_AVX2)
-#define at_mostv(limit, x) __builtin_ia32_minps256(allv(limit), x)
-#define at_leastv(limit, x) __builtin_ia32_maxps256(allv(limit), x)
+#define smallestv __builtin_ia32_minps256
+#define largestv __builtin_ia32_maxps256
 #else
-INLINE V at_mostv(float limit, V x) { return pickv(lessv(allv(limit), x), allv(limit), x); }
-INLINE V at_leastv(float limit, V x) { return pickv(lessv(x, allv(limit)), allv(limit), x); }
+INLINE V smallestv(V limit, V x) { return pickv(lessv(limit, x), limit, x); }
+INLINE V largestv(V limit, V x) { return pickv(lessv(x, limit), limit, x); }
 #endif
+INLINE V at_mostv(float limit, V x) { return smallestv(allv(limit), x); }
+INLINE V at_leastv(float limit, V x) { return largestv(allv(limit), x); }
 """
 
 _NO_VECTOR = """
@@ -261,6 +314,13 @@ INLINE V pick_from(const float *base, const int32_t *i) { return base[*i]; }
 #define bitsv bits1
 #define valuev value1
 #define conductancev conductance1
+#define conductance_nearv conductance_near1
+#define two_conductancesv two_conductances1
+#define two_conductances_nearv two_conductances_near1
+#define withinv within1
+INLINE int32_t unusualv(float x) { return (bits1(x) & 0x7f800000) == 0x7f800000; }
+INLINE int anyv(int32_t x) { return x; }
+INLINE float permuted(float x, const int32_t *i) { (void)i; return x; }
 """
 
 

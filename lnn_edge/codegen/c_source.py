@@ -23,7 +23,7 @@ from .targets import Target
 __all__ = ["ABI", "GENERATOR", "MAX_NUMBERS", "MAX_SCRATCH", "Form", "Source", "c_source", "form_of", "why_not"]
 
 ABI = 1  # of what the source exports
-GENERATOR = 4  # of the text: a change of it is a change of every library that was built
+GENERATOR = 5  # of the text: a change of it is a change of every library that was built
 MAX_NUMBERS = 1 << 21  # in tables; a compiler takes some hundred bytes of memory and a microsecond for each
 MAX_SCRATCH = 1 << 24  # numbers of scratch memory, 64 MB
 
@@ -184,7 +184,7 @@ class _Writing:
         emission = self._emission
         EMITTED[node.kind](emission, node)
         body = emission.taken_lines()
-        return f"INLINE_ONCE void node{place}({_PARAMETERS}) {{\n{_UNUSED}{body}}}\n" if body else ""
+        return f"INLINE_ONCE int node{place}({_PARAMETERS}) {{\n{_UNUSED}{body}    return 0;\n}}\n" if body else ""
 
     def _sample(self) -> str:
         emission, program = self._emission, self._step.program
@@ -197,12 +197,13 @@ class _Writing:
             emission.line(f"{emission.at(program.elapsed.name)}[0] = {emission.measured()}[0] * {scale};")
         for place, node in enumerate(program.nodes):
             if node.kind != "Reshape":
-                emission.line(f"node{place}(w, x, s, n, y, row, k);")
+                emission.line(f"bad |= node{place}(w, x, s, n, y, row, k);")
         for place, state in enumerate(program.states):
             self._move(state.next, emission.state_after(place, math.prod(state.shape)))
         for place, output in enumerate(program.outputs):
             self._move(output.value, emission.output(place, math.prod(output.shape)))
-        return f"static void sample({_PARAMETERS}) {{\n{_UNUSED}{emission.taken_lines()}}}\n"
+        body = f"    int bad = 0;\n{_UNUSED}{emission.taken_lines()}    return bad;\n"
+        return f"static int sample({_PARAMETERS}) {{\n{body}}}\n"
 
     def _move(self, value: str, to: str) -> None:
         """Copy a result to where it belongs, if it was not made there."""
@@ -220,6 +221,7 @@ class _Writing:
         loop = _ONE_SAMPLE if form.unroll == 1 else _UNROLLED.replace("UNROLL", str(form.unroll))
         return _FUNCTIONS.format(
             checked=" && ".join(checked) or "1",
+            results=" && ".join(self._results_checked()) or "1",
             rows=loop.replace("BATCH", str(form.batch)),
             resets=resets,
             abi=ABI,
@@ -227,6 +229,16 @@ class _Writing:
             digest=byte_table(form.digest),
             names="".join(self._names()),
         )
+
+    def _results_checked(self) -> Iterator[str]:
+        """What is looked at after the step: results that no node has looked at."""
+        checked, program = self._emission.checked, self._step.program
+        for k, output in enumerate(program.outputs):
+            if output.value not in checked:
+                yield f"is_finite(to->output.out{k}, {_count('to->output.out', k)})"
+        for k, state in enumerate(program.states):
+            if state.next not in checked:
+                yield f"is_finite(to->state.s{k}, {_count('to->state.s', k)})"
 
     def _reset(self, place: int, size: int) -> str:
         head = f"    for (row = 0; row < {self._form.batch}; ++row)"
@@ -323,12 +335,13 @@ const unsigned char *P_state_name(int place);
 #endif
 """
 
-_ONE_SAMPLE = """    for (row = 0; row < BATCH; ++row) sample(work, x, &from->state, &to->state, &to->output, row, 0);
+_ONE_SAMPLE = """    for (row = 0; row < BATCH; ++row)
+        bad |= sample(work, x, &from->state, &to->state, &to->output, row, 0);
 """
 _UNROLLED = """    for (k = 0; k < UNROLL; ++k) {
         const P_state *s = k == 0 ? &from->state : &work->between[k & 1];
         P_state *n = k == UNROLL - 1 ? &to->state : &work->between[1 - (k & 1)];
-        for (row = 0; row < BATCH; ++row) sample(work, x, s, n, &to->output, row, k);
+        for (row = 0; row < BATCH; ++row) bad |= sample(work, x, s, n, &to->output, row, k);
     }
 """
 
@@ -337,10 +350,10 @@ const P_facts P_about = {{{abi}, {lanes}, sizeof(P_model), sizeof(P_input), size
     sizeof(P_results), sizeof(P_work), {digest}}};
 
 int P_advance(P_work *work, const P_input *x, const P_results *from, P_results *to) {{
-    int row, k = 0;
+    int row, k = 0, bad = 0;
     (void)k;
     if (!({checked})) return P_BAD_SAMPLE;
-{rows}    return is_finite((const float *)to, sizeof *to / 4) ? P_DONE : P_BAD_RESULT;
+{rows}    return !bad && {results} ? P_DONE : P_BAD_RESULT;
 }}
 
 void P_reset(P_model *m) {{

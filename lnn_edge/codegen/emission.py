@@ -64,6 +64,7 @@ class Emission:
         self._depth, self._names = 1, 0
         self.constant_inputs: frozenset[str] = frozenset()  # given once per call, and not with each sample
         self.numbers = 0  # in all tables
+        self.checked = set[str]()  # results whose node says by itself that they are finite
 
     # ---------------------------------------------------------------- lines
 

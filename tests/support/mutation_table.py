@@ -828,7 +828,7 @@ MUTATIONS = (
         "generated-current",
         "a synapse's sign",
         "test_every_core_and_most_operations_in_one_program[1]",
-        ("{current} += g * {parts[3]};", "{current} -= g * {parts[3]};"),
+        ("{part.current} += {name} * {own[3]};", "{part.current} -= {name} * {own[3]};"),
     ),
     _fault(
         "generated-state-of-a-refused-sample",

@@ -1,30 +1,36 @@
-"""Rows of synapses of an LTC: in each lane a target, and one synapse into it.
+"""Rows of synapses of an LTC as C: in each lane a synapse, whose contributions are added to those of its lane.
 
 A synapse contributes g = w sigmoid(sigma (v - mu)) to the conductance D of its target, and E g to its current N. With
 t = S v + B, where S = -sigma log2 e and B = sigma mu log2 e, it is w / (1 + 2^t); with A = 1 / w, and log2 A in B, it
 is 1 / (A + 2^t), which needs no product more. That takes positive weights; else, and in half precision, where A would
 not keep its digits, w stays a factor.
 
-Targets lie in lanes in the order of the state. A row takes its sources from one vector of the state by a permutation;
-where a target has no synapse left from that vector, its lane gets one that contributes nothing.
+t must stay within what 2^t is computed for. A source is limited once, where that changes nothing: where every synapse
+that it has is closed or open beyond the limit. Where its synapses differ too much for that, each t is limited.
+
+Rows are computed two at a time, step by step, as each step waits for the one before.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ... import reference
 from ...arrays import Array
-from ..emission import Emission
+from ..emission import Emission, Weights
+from .runs import Run
 
-__all__ = ["Curves", "Rows", "emit_rows", "rows_of", "rows_of_targets"]
+__all__ = ["Curves", "Part", "emit_in_loops", "emit_one_by_one", "limits_of", "part_of"]
 
 _LOG2_E = float(np.log2(np.e))
 _NOTHING = 1e38  # 1 / A of a lane without a synapse: below every float32 that is not 0
 _SMALLEST = 1e-30  # w of which float32 keeps 1 / w
-_UNROLLED = 24  # rows that are written one by one; more are a loop
+_WITHIN = 120.0  # of t, where 2^t and all that is made of it are finite
+_CLOSED = 25.0  # of t without the weight: 2^-25 is less than the error of w / (1 + 2^t)
+_SUMS = 4  # a long run is summed in so many parts, so that their rounding does not add up
 
 
 @dataclass(frozen=True)
@@ -54,76 +60,200 @@ class Curves:
         return cls(*np.zeros((2, 0), np.int64), *np.zeros((4, 0)))
 
 
+def limits_of(curves: Curves, sources: int, *, half: bool) -> Array | None:
+    """How far each source counts, (sources,); `None` if there is one whose synapses do not allow it."""
+    slope, offset = np.abs(curves.slope) * _LOG2_E, np.abs(curves.offset) * _LOG2_E
+    weight = np.abs(np.log2(curves.w)) if _folds(curves, half=half) else np.zeros_like(slope)
+    if np.any(offset + weight > _WITHIN):
+        return None
+    steep = slope > 0
+    source, slope, offset, weight = (own[steep] for own in (curves.source, slope, offset, weight))
+    limits: Array = np.full(sources, 1e30)
+    for k, limit in zip(source.tolist(), ((_WITHIN - offset - weight) / slope).tolist(), strict=True):
+        limits[k] = min(limits[k], limit)
+    return limits if np.all(slope * limits[source] - offset >= _CLOSED) else None
+
+
+def _folds(curves: Curves, *, half: bool) -> bool:
+    return not half and bool(np.all(curves.w > _SMALLEST))
+
+
 @dataclass(frozen=True)
-class Rows:
-    """The rows of the targets of one vector.
+class Part:
+    """The rows of a run, ready to be written.
 
     Args:
-        starts: Where the vector begins from which each row takes its sources, (rows,).
-        sources: Number of the source of each lane from there, (rows, lanes).
-        numbers: S, B, A or w, E of each lane, (rows, 4, lanes).
+        run: The run.
+        base: Where the sources begin; for registers their names without number.
+        registers: Whether the sources are registers, a vector each.
+        limited: Whether the sources are.
         folded: Whether A is 1 / w, and B holds its logarithm.
+        table: S, B, A or w, E of each lane, (rows, 4, lanes).
+        picks: Name of the table of the sources of each lane, of the rows that are permuted.
+        current, conductance: Registers to which the rows are added.
     """
 
-    starts: Array
-    sources: Array
-    numbers: Array
+    run: Run
+    base: str
+    registers: bool
+    limited: bool
     folded: bool
+    table: Weights
+    picks: str
+    current: str
+    conductance: str
+
+    def source(self, k: str, start: str, lanes: int, *, single: bool) -> str:
+        """The sources of a row."""
+        if single:
+            return f"allv({self.base}[{start}])"
+        pick = f"{self.picks} + {k} * {lanes}"
+        if self.registers:
+            return f"permuted({self.base}{int(start) // lanes}, {pick})"
+        return f"pick_from({self.base} + {start}, {pick})"
+
+    def numbers(self, k: str, lanes: int, *, single: bool) -> list[str]:
+        """S, B, A or w, and E of a row."""
+        before = 0 if single else self.run.single * 4 * lanes
+        return [self.table.vector(f"({k} * {4 * lanes} + {before + part * lanes})") for part in range(4)]
 
 
-def rows_of_targets(curves: Curves, first: int, lanes: int, *, half: bool) -> Rows:
-    """The rows of the targets `first` to `first + lanes`."""
-    chunk = lanes if lanes >= 8 else 1 << 30  # with fewer lanes a source is loaded by itself, wherever it is
-    starts, rows = list[int](), list[list[int]]()
-    for start in np.unique(curves.source // chunk * chunk).tolist():
-        near = curves.source // chunk * chunk == start
-        lists = [np.flatnonzero(near & (curves.target == first + lane)).tolist() for lane in range(lanes)]
-        longest = max(map(len, lists))
-        rows += [[own[k] if k < len(own) else -1 for own in lists] for k in range(longest)]
-        starts += [start] * longest
-    return rows_of(curves, np.array(rows, np.int64).reshape(-1, lanes), np.array(starts, np.int64), half=half)
+def part_of(
+    emission: Emission,
+    curves: Curves,
+    run: Run,
+    positions: Array,
+    base: str,
+    sums: tuple[str, str],
+    *,
+    limited: bool,
+    registers: bool = False,
+) -> Part:
+    """The tables of a run; `positions` are those of the sources."""
+    folded = _folds(curves, half=emission.half)
+    permuted = run.edges[run.single :]
+    sources = np.where(permuted < 0, 0, positions[curves.source[permuted]] - run.starts[run.single :, None])
+    table = emission.weights(_numbers(curves, run.edges, folded))
+    picks = emission.integers(sources) if sources.size else ""
+    return Part(run, base, registers, limited, folded, table, picks, *sums)
 
 
-def rows_of(curves: Curves, picks: Array, starts: Array, *, half: bool) -> Rows:
-    """The rows of synapses by number, (rows, lanes), -1 for none; `starts` are those of `Rows`."""
-    folded = not half and bool(np.all(curves.w > _SMALLEST))
-    sources = np.where(picks < 0, 0, curves.source[picks] - starts[:, None]) if len(picks) else picks
-    return Rows(starts, sources, _numbers(curves, picks, folded), folded)
-
-
-def _numbers(curves: Curves, picks: Array, folded: bool) -> Array:
+def _numbers(curves: Curves, edges: Array, folded: bool) -> Array:
     """S, B, A or w, and E; where there is no synapse, those of one that contributes nothing."""
-    if not picks.size:
-        return np.zeros((0, 4, picks.shape[1]))
-    w = curves.w[picks]
-    slope, offset = -curves.slope[picks] * _LOG2_E, curves.offset[picks] * _LOG2_E
+    w = curves.w[edges]
+    slope, offset = -curves.slope[edges] * _LOG2_E, curves.offset[edges] * _LOG2_E
     values = [slope, offset - np.log2(w), 1.0 / w] if folded else [slope, offset, w]
     filler = np.array([0.0, 0.0, _NOTHING if folded else 0.0, 0.0])[None, :, None]
-    return np.where(picks[:, None] < 0, filler, np.stack([*values, curves.erev[picks]], axis=1))
+    return np.where(edges[:, None] < 0, filler, np.stack([*values, curves.erev[edges]], axis=1))
 
 
-def emit_rows(emission: Emission, rows: Rows, base: str, current: str, conductance: str) -> None:
-    """Add the rows to two registers; `base` is where the sources lie."""
-    count, lanes = len(rows.starts), emission.lanes
-    if not count:
-        return
-    picks, width = emission.integers(rows.sources), 4 * lanes
-    table = emission.weights(rows.numbers)
+_Row = tuple[
+    Part, str, str, bool
+]  # part, number among its single or permuted rows, where its sources begin, which of both
 
-    def row(start: str, k: str) -> None:
-        parts = [table.vector(f"({k} * {width} + {part * lanes})") for part in range(4)]
-        emission.line(f"t = pick_from({base} + {start}, {picks} + {k} * {lanes}) * {parts[0]} + {parts[1]};")
-        gain = f"conductancev(t, {parts[2]})" if rows.folded else f"conductancev(t, allv(1.0f)) * {parts[2]}"
-        emission.line(f"g = {gain};")
-        emission.line(f"{current} += g * {parts[3]};")
-        emission.line(f"{conductance} += g;")
 
+def emit_one_by_one(emission: Emission, parts: Sequence[Part]) -> None:
+    """Add all rows, each written out."""
+    rows = _written_out(parts)
+    for k in range(0, len(rows), 2):
+        _emit_together(emission, rows[k : k + 2])
+
+
+def _emit_together(emission: Emission, rows: Sequence[_Row]) -> None:
+    """One row, or two, step by step."""
     with emission.block():
-        emission.line("V t, g;")
-        if count <= _UNROLLED:
-            for k, start in enumerate(rows.starts.tolist()):
-                row(str(start), str(k))
+        lanes, names = emission.lanes, ("g", "h")[: len(rows)]
+        numbers = [part.numbers(k, lanes, single=single) for part, k, _, single in rows]
+        for name, (part, k, start, single), (slope, offset, *_) in zip(names, rows, numbers, strict=True):
+            source = part.source(k, start, lanes, single=single)
+            emission.line(f"V t{name} = {source} * {slope} + {offset}, {name};")
+        factors = [own[2] if part.folded else "allv(1.0f)" for (part, *_), own in zip(rows, numbers, strict=True)]
+        end = "_near" if all(part.limited for part, *_ in rows) else ""
+        if len(rows) == 2:
+            emission.line(f"two_conductances{end}v(tg, {factors[0]}, th, {factors[1]}, &g, &h);")
         else:
-            starts = emission.integers(rows.starts)
-            with emission.block(emission.loop("i", count)):
-                row(f"{starts}[i]", "i")
+            emission.line(f"g = conductance{end}v(tg, {factors[0]});")
+        for name, (part, *_), own in zip(names, rows, numbers, strict=True):
+            if not part.folded:
+                emission.line(f"{name} *= {own[2]};")
+            emission.line(f"{part.current} += {name} * {own[3]};")
+            emission.line(f"{part.conductance} += {name};")
+
+
+def _written_out(parts: Sequence[Part]) -> list[_Row]:
+    return [
+        (part, str(k if k < part.run.single else k - part.run.single), str(start), k < part.run.single)
+        for part in parts
+        for k, start in enumerate(part.run.starts.tolist())
+    ]
+
+
+def emit_in_loops(emission: Emission, parts: Sequence[Part]) -> None:
+    """Add all rows in loops: those that take their sources from the same neurons together, each else by itself."""
+    for own in _alike(parts):
+        _emit_rows(emission, own, 0, own[0].run.single)
+        for part in own:
+            _emit_rows(emission, [part], part.run.single, len(part.run.starts))
+
+
+def _alike(parts: Sequence[Part]) -> Iterator[list[Part]]:
+    """Two at a time where they have the same single sources, else one by one."""
+    left = list(parts)
+    while left:
+        first, *left = left
+        same = [k for k, part in enumerate(left) if first.run.single and _singles(part) == _singles(first)]
+        yield [first, *([left.pop(same[0])] if same else [])]
+
+
+def _singles(part: Part) -> list[int]:
+    return [int(start) for start in part.run.starts[: part.run.single]]
+
+
+def _emit_rows(emission: Emission, parts: Sequence[Part], begin: int, end: int) -> None:
+    """Rows `begin` to `end`, which are all permuted or none, in a few sums of equal length."""
+    if begin == end:
+        return
+    own = _Loop(emission, parts, begin, end)
+    length = min(-(-(end - begin) // _SUMS) // 2 * 2 + 2, end - begin)
+    whole = (end - begin) // length * length
+    with emission.block(emission.loop("j", whole, length)):
+        own.emit("j", length)
+    if whole < end - begin:
+        with emission.block():
+            own.emit(str(whole), end - begin - whole)
+
+
+class _Loop:
+    """Loops over some rows of one part, or over the same of two."""
+
+    def __init__(self, emission: Emission, parts: Sequence[Part], begin: int, end: int) -> None:
+        self._emission, self._parts, self._begin = emission, parts, begin
+        starts = parts[0].run.starts[begin:end]
+        self._single, self._first = begin < parts[0].run.single, int(starts[0])
+        self._follow = self._single and bool(np.all(np.diff(starts) == 1))
+        self._starts = "" if self._follow else emission.integers(starts)
+
+    def emit(self, first: str, count: int) -> None:
+        """Sum so many rows, and add the sums."""
+        emission = self._emission
+        sums = [(emission.fresh("x"), emission.fresh("y")) for _ in self._parts]
+        for x, y in sums:
+            emission.line(f"V {x} = allv(0.0f), {y} = allv(0.0f);")
+        parts = [replace(part, current=x, conductance=y) for part, (x, y) in zip(self._parts, sums, strict=True)]
+        each = 2 // len(parts)
+        if count >= each:
+            with emission.block(f"for (int i = {first}; i < {first} + {count // each * each}; i += {each})"):
+                _emit_together(emission, [row for k in range(each) for row in self._row(parts, "i", k)])
+        if count % each:
+            with emission.block():
+                emission.line(f"const int i = {first} + {count - 1};")
+                _emit_together(emission, list(self._row(parts, "i", 0)))
+        for part, (x, y) in zip(self._parts, sums, strict=True):
+            emission.line(f"{part.current} += {x};")
+            emission.line(f"{part.conductance} += {y};")
+
+    def _row(self, parts: Sequence[Part], index: str, more: int) -> Iterator[_Row]:
+        place = f"({index} + {more})" if more else index
+        start = f"({self._first} + {place})" if self._follow else f"{self._starts}[{place}]"
+        for part in parts:
+            yield part, place, start, self._single

@@ -1,0 +1,186 @@
+"""The order in which an LTC's neurons lie in lanes: by levels of the wiring, and so that rows of synapses fill well.
+
+Neurons that no neuron reaches come first: their unfolds are products and sums. Then those on the chain, which reach
+others and are reached; then those that reach none. What the first give, and what the last get, waits for nothing, so
+that only the synapses among the second are passed through one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ...arrays import Array
+from .runs import Edges, Run, Sources, make_run
+
+__all__ = ["Groups", "Order", "Wiring", "order_of", "positions"]
+
+_SMALL = 64  # neurons of which several orders are tried
+_IDLE = 40  # exchanges that gain nothing, after which no more are tried
+_DIVISION = 0.5  # in rows
+
+Groups = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """Synapses that exist.
+
+    Args:
+        synapses: Between neurons.
+        sensory: From the inputs to neurons.
+        units, inputs: How many there are.
+        unfolds: How often the synapses between neurons are computed for one sample.
+        lanes: Of a vector.
+    """
+
+    synapses: Edges
+    sensory: Edges
+    units: int
+    inputs: int
+    unfolds: int
+    lanes: int
+
+    def of_inputs(self) -> Sources:
+        """Inputs where they lie."""
+        padded = -(-self.inputs // self.lanes) * self.lanes
+        return Sources(np.arange(self.inputs), max(self.inputs, self.lanes) if self.lanes >= 8 else padded, self.lanes)
+
+
+@dataclass(frozen=True)
+class Order:
+    """Neurons by vector.
+
+    Args:
+        free: Vectors of neurons that no neuron reaches.
+        chain: Vectors of those that reach neurons and are reached.
+        last: Vectors of those that reach none.
+    """
+
+    free: Groups
+    chain: Groups
+    last: Groups
+
+    @property
+    def groups(self) -> Groups:
+        """All vectors."""
+        return (*self.free, *self.chain, *self.last)
+
+
+def positions(groups: Groups, units: int, lanes: int, *, packed: bool) -> tuple[Array, list[int], int]:
+    """Where neurons lie when their vectors are stored one after the other.
+
+    Args:
+        groups: The vectors.
+        units: Of the model.
+        lanes: Of a vector.
+        packed: Whether the next begins where the neurons of one end, and not its lanes.
+
+    Returns:
+        Position of each neuron, -1 for those that are in none; where each vector begins; numbers that may be read.
+    """
+    found, starts, place = np.full(units, -1), list[int](), 0
+    for own in groups:
+        starts.append(place)
+        found[list(own)] = place + np.arange(len(own))
+        place += len(own) if packed else lanes
+    return found, starts, (starts[-1] if starts else 0) + lanes
+
+
+def order_of(wiring: Wiring) -> Order:
+    """The best order that is found; the same each time."""
+    search = _Search(wiring)
+    return search.small() if wiring.units <= _SMALL and wiring.lanes >= 8 else search.large()
+
+
+@dataclass
+class _Search:
+    wiring: Wiring
+    known: dict[tuple[object, ...], Run] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        own = self.wiring
+        reached, reaching = (
+            np.bincount(part, minlength=own.units) for part in (own.synapses.target, own.synapses.source)
+        )
+        fan_in = reached * own.unfolds + np.bincount(own.sensory.target, minlength=own.units)
+        kinds = (reached == 0, (reached > 0) & (reaching > 0), (reached > 0) & (reaching == 0))
+        self.levels = [np.flatnonzero(kind) for kind in kinds]
+        self.levels = [part[np.argsort(-fan_in[part], kind="stable")] for part in self.levels]
+        self.draw = np.random.default_rng(0)
+
+    def small(self) -> Order:
+        """Ways to share out a level over a few vectors, and then exchanges that lower the cost."""
+        found = min(self._shared(), key=self._cost)
+        best = self._cost(found)
+        idle = 0
+        while idle < _IDLE:
+            other = self._exchanged(found)
+            cost = self._cost(other)
+            idle = 0 if cost < best else idle + 1
+            if cost <= best:
+                found, best = other, cost
+        return found
+
+    def large(self) -> Order:
+        """Full vectors, the longest lists together."""
+        return Order(*(_filled(own, self._fewest(own), dealt=False) for own in self.levels))
+
+    def _fewest(self, units: Array) -> int:
+        return -(-len(units) // self.wiring.lanes)
+
+    def _shared(self) -> Iterator[Order]:
+        free, chain, last = self.levels
+        first = _filled(free, self._fewest(free), dealt=False)
+        for more in range(2 if len(chain) else 1):
+            for end in range(2 if len(last) else 1):
+                for dealt in (False, True):
+                    middle = _filled(chain, self._fewest(chain) + more, dealt=dealt)
+                    yield Order(first, middle, _filled(last, self._fewest(last) + end, dealt=dealt))
+
+    def _exchanged(self, order: Order) -> Order:
+        """With two neurons of a level exchanged; in the same vector that changes how they lie as sources."""
+        levels = [order.free, order.chain, order.last]
+        wide = [k for k, own in enumerate(levels) if sum(map(len, own)) > 1]
+        if not wide:
+            return order
+        level = wide[int(self.draw.integers(len(wide)))]
+        groups = [list(own) for own in levels[level]]
+        places = [(g, k) for g, own in enumerate(groups) for k in range(len(own))]
+        (a, i), (b, j) = (places[k] for k in self.draw.choice(len(places), 2, replace=False).tolist())
+        groups[a][i], groups[b][j] = groups[b][j], groups[a][i]
+        levels[level] = tuple(map(tuple, groups))
+        return Order(*levels)
+
+    def _cost(self, order: Order) -> float:
+        """Of a sample, in rows."""
+        own = self.wiring
+        total = sum(self._run("input", group, own.of_inputs(), ()) for group in order.groups)
+        each = 0.0
+        for part, targets, aligned in (
+            (order.free, (*order.chain, *order.last), False),
+            (order.chain, order.chain, True),
+            (order.chain, order.last, own.lanes >= 8),
+        ):
+            places, _, width = positions(part, own.units, own.lanes, packed=not aligned)
+            sources = Sources(places, width, own.lanes, aligned)
+            each += sum(self._run("unit", group, sources, part) for group in targets)
+        return total + own.unfolds * (each + _DIVISION * len((*order.chain, *order.last)))
+
+    def _run(self, kind: str, group: tuple[int, ...], sources: Sources, part: Groups) -> float:
+        key = (kind, group, part, sources.aligned)
+        if key not in self.known:
+            edges = self.wiring.sensory if kind == "input" else self.wiring.synapses
+            self.known[key] = make_run(edges, group, sources)
+        return self.known[key].cost
+
+
+def _filled(units: Array, count: int, *, dealt: bool) -> Groups:
+    """Units in so many vectors: one after the other, or dealt."""
+    if not len(units):
+        return ()
+    if dealt:
+        return tuple(tuple(units[k::count].tolist()) for k in range(count))
+    return tuple(tuple(own.tolist()) for own in np.array_split(units, count))
