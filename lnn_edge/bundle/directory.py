@@ -67,6 +67,11 @@ class Bundle:
             )
         return self.step
 
+    def program_digest(self) -> str:
+        """SHA-256, hexadecimal, of the step program and its weights, and of nothing else in the bundle."""
+        parts = [hashlib.sha256(self.files[name]).digest() for name in (PROGRAM_JSON, PROGRAM_WEIGHTS)]
+        return hashlib.sha256(b"".join(parts)).hexdigest()
+
 
 def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     """Read and check a bundle: manifest, sizes, hashes, names, path safety.

@@ -23,7 +23,8 @@ READS = {
     "scale_inputs": "--scale-inputs",
     "scale_outputs": "--scale-outputs",
 }
-WRITES = {"new_bundle": "the new bundle", "output": "--output", "json": "--json", "plot": "--plot"}
+WRITES = {"new_bundle": "the new bundle", "output": "--output", "json": "--json", "plot": "--plot", "folder": "-o"}
+_FOLDERS = ("new_bundle", "folder")
 _CODE = ("source", "against")  # FILE.py:FACTORY or package.module:FACTORY
 _STANDARD_OUTPUT = {"/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
 _SAME = (stat.S_ISREG, stat.S_ISFIFO, stat.S_ISDIR)  # a terminal, a socket or /dev/null may well be both
@@ -62,6 +63,8 @@ def check_paths(arguments: argparse.Namespace) -> None:
             if _covers(own, other) or _covers(other, own):
                 raise ValueError(f"{own.what} and {other.what} are one place: {_another(own)}")
         _check_in_no_bundle(own)
+    if getattr(arguments, "folder", None) is not None:  # of one that is there only new files are written
+        _check_in_no_bundle(_place(f"-o '{arguments.folder}'", os.path.join(arguments.folder, "main.c")))
     for printed in _printed():
         for read in reads:
             if printed.file == read.file:
@@ -74,7 +77,7 @@ def _check_names(arguments: argparse.Namespace) -> None:
         given = getattr(arguments, name, None)
         if given == "":
             raise ValueError(f"{what} is empty, expected the name of a file")
-        if name in WRITES and name != "new_bundle" and given is not None and given.endswith(os.sep):
+        if name in WRITES and name not in _FOLDERS and given is not None and given.endswith(os.sep):
             raise ValueError(f"{what} '{given}' is the name of a folder, expected that of a file in it")
 
 

@@ -11,4 +11,5 @@ ops           the operations, a file for each kind
 cores         the cores, a file for each
 table         which function writes which node
 c_source      header and source
+replay        a program around it, with recorded samples
 """

@@ -18,11 +18,17 @@ class Target:
         lanes: float32 numbers computed together: 1, 4, 8 or 16. Above 1 the C needs the vector extensions of GCC and
             clang, and is right, if slow, where the processor has narrower registers.
         runs_on: Where, in a few words.
+        flags: That a compiler needs to compile for it.
+        triple: Of a target that is no computer of its own, which `lnn-edge codegen --compile` makes an object for.
+        gcc: The program of GCC's that compiles for it alone.
     """
 
     name: str
     lanes: int
     runs_on: str
+    flags: tuple[str, ...] = ()
+    triple: str | None = None
+    gcc: str | None = None
 
 
 TARGETS = (
@@ -30,6 +36,14 @@ TARGETS = (
     Target("vector4", 4, "SSE2, NEON"),
     Target("vector8", 8, "AVX2"),
     Target("vector16", 16, "AVX-512"),
+    Target(
+        "cortex-m4f",
+        1,
+        "Cortex-M4F, and M7 and M33 with a floating-point unit",
+        ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"),
+        "thumb-freestanding-eabihf",
+        "arm-none-eabi-gcc",
+    ),
 )
 
 
