@@ -101,6 +101,7 @@ class Prepared:
         seconds: How long that took.
         size: Bytes.
         remark: Why one that was there could not be used, or "".
+        how: What was chosen for this device, or "".
     """
 
     path: str
@@ -108,6 +109,7 @@ class Prepared:
     seconds: float
     size: int
     remark: str
+    how: str = ""
 
 
 @runtime_checkable
@@ -259,6 +261,8 @@ BACKENDS = (
         modules=(),
         target="lnn_edge.runtime.backends.native.backend:NativeBackend",
         probe="lnn_edge.runtime.backends.native.compiler:why_not_ready",
+        options=(BackendOption("tune", ("on", "off"), "measure once which registers and flags are the fastest here"),),
+        proof_options={"tune": "off"},
         steps_whole=True,
     ),
 )

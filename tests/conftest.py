@@ -59,6 +59,7 @@ def one_cache_of_libraries(tmp_path_factory: pytest.TempPathFactory) -> Iterator
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         patch.setenv("CC", NO_COMPILER)
         patch.setattr("lnn_edge.runtime.backends.native.compiler.OPTIMIZATION", "-O1")
+        patch.setattr("lnn_edge.runtime.backends.native.tuning.BUDGET_S", 0.0)
         counting(patch, folder)
         yield
 

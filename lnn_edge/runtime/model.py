@@ -15,7 +15,7 @@ from .constants import ConstantInputs, kept_constants
 from .modes.mode import copied
 from .modes.plain import Plain
 from .modes.windows import readout_mode
-from .state import State, initial_state
+from .state import State, check_build, initial_state, of_build
 from .stream import Stream
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Model:
         self.backend = backend_name
         self.description = backend.description
         self._backend = backend
+        self._build: str = getattr(backend, "build", "")  # a backend that runs the bundle as it is has none
         self._local = threading.local()
 
     @property
@@ -107,7 +108,7 @@ class Model:
         if every is None and known is not None and known.length == window:
             every = known.every
         mode = readout_mode(self.manifest, self._plain, own, window, every)
-        return Stream(self.manifest, mode, mode.start(constants), reuse=reuse)
+        return Stream(self.manifest, mode, mode.start(constants), reuse=reuse, build=self._build)
 
     def plain_stream(self, constants: Mapping[str, Any] | None = None, *, reuse: bool = False) -> Stream:
         """Start a stream that gives the output of each sample, with a state that is kept.
@@ -116,7 +117,7 @@ class Model:
             TypeError, ValueError, NonFiniteError: If a constant is missing, unknown or does not fit.
         """
         mode = self._plain()
-        return Stream(self.manifest, mode, mode.start(constants), reuse=reuse)
+        return Stream(self.manifest, mode, mode.start(constants), reuse=reuse, build=self._build)
 
     def _plain(self) -> Plain:
         """A plain mode with buffers of its own."""
@@ -151,11 +152,12 @@ class Model:
         # Out of reach while it is in use: a signal's handler that interrupts this and steps the model gets another one.
         plain: Plain = self._local.__dict__.pop("plain", None) or self._plain()
         try:
+            check_build(state, self._build)
             start = plain.restored(plain.beginning(None), state)
             if self.manifest.constants and not state.kept:
                 raise ValueError(self._missing_constants())
             now = plain.advance(start, x, dt_s, t_s)
-            return copied(plain.result(now)), plain.state(now)
+            return copied(plain.result(now)), of_build(plain.state(now), self._build)
         finally:
             self._local.plain = plain
 

@@ -17,7 +17,7 @@ from ..bundle.spec import StatePair
 from ..errors import NonFiniteError
 from ..wording import listed
 
-__all__ = ["State", "check_state", "initial_state", "initial_value"]
+__all__ = ["State", "check_build", "check_state", "initial_state", "initial_value", "of_build"]
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,14 @@ class State:
         t_s: Time of the last sample in seconds if the stream was stepped with `t_s=`, else `None`.
         kept: What a stream of windows or readouts keeps beside it: samples of windows that are not complete yet, and
             outputs that a readout is made of.
+        build: Name of the build that gave it, where a backend builds the step for the device, else "". Another build
+            of the same step gives other last bits, so its model refuses the state.
     """
 
     tensors: Mapping[str, Array]
     t_s: float | None = None
     kept: Mapping[str, Array] = field(default_factory=dict)
+    build: str = ""
 
     def __post_init__(self) -> None:
         for name, array in (*self.tensors.items(), *self.kept.items()):
@@ -48,7 +51,13 @@ class State:
 
     def __reduce__(self) -> tuple[type[State], tuple[Any, ...]]:
         """For `pickle` and `copy`, which cannot take the read-only mapping; the constructor freezes again."""
-        return State, (dict(self.tensors), self.t_s, *([dict(self.kept)] if self.kept else []))
+        more = (dict(self.kept), self.build) if self.build else (dict(self.kept),) if self.kept else ()
+        return State, (dict(self.tensors), self.t_s, *more)
+
+
+def of_build(state: State, build: str) -> State:
+    """The state with the name of the build that gave it."""
+    return State(state.tensors, state.t_s, state.kept, build) if build else state
 
 
 def initial_state(manifest: Manifest) -> State:
@@ -67,6 +76,21 @@ def initial_value(pair: StatePair) -> Array:
 def _check_array(name: str, array: Any) -> None:
     if not isinstance(array, np.ndarray):
         raise TypeError(f"state '{name}' is a {type(array).__name__}, expected a NumPy array of float32")
+
+
+def check_build(state: State, build: str) -> None:
+    """Refuse a state of another build; one of a backend that builds nothing goes everywhere.
+
+    Raises:
+        ValueError: With what to type.
+    """
+    theirs = getattr(state, "build", "")  # what is no state is refused later, in its own words
+    if theirs and build and theirs != build:
+        raise ValueError(
+            f"the state comes from build {theirs} of the step, but this model runs build {build}, whose results differ "
+            "in the last bits. To go on with its values all the same, take its build away: "
+            "State(state.tensors, state.t_s, state.kept)"
+        )
 
 
 def check_state(state: State, manifest: Manifest) -> None:

@@ -24,7 +24,7 @@ from .sequence import (
     samples_from_unroll_blocks,
     times_as_arrays,
 )
-from .state import State
+from .state import State, check_build, of_build
 
 __all__ = ["Stream"]
 
@@ -41,8 +41,8 @@ class Stream:
     gets a RuntimeError and changes nothing. Several streams of one model may run in several threads.
     """
 
-    def __init__(self, manifest: Manifest, mode: Mode, start: Moment, *, reuse: bool = False) -> None:
-        self._manifest, self._mode = manifest, mode
+    def __init__(self, manifest: Manifest, mode: Mode, start: Moment, *, reuse: bool = False, build: str = "") -> None:
+        self._manifest, self._mode, self._build = manifest, mode, build
         self._advance, self._result = mode.advance, mode.result  # a look-up less in every step
         self._seen = SeenRanges(manifest)
         self._sample = mode.sample if self._seen.known else None
@@ -262,9 +262,10 @@ class Stream:
         self._now = self._mode.begun(self._now, rows, constants)
 
     def _state(self) -> State:
-        return self._mode.state(self._now)
+        return of_build(self._mode.state(self._now), self._build)
 
     def _go_on(self, state: State) -> None:
+        check_build(state, self._build)
         self._now = self._mode.parked(self._now)  # the samples of windows are stepped again
         self._now = self._mode.restored(self._now, state)
 

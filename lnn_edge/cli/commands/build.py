@@ -25,7 +25,8 @@ anything else is built anew. The bundle itself is not changed."""
 EPILOG = """examples:
   lnn-edge build gait.lnn --backend tensorrt
   lnn-edge build gait.lnn --backend tensorrt --option optimization_level=5
-  lnn-edge build gait.lnn --backend tensorrt --rebuild"""
+  lnn-edge build gait.lnn --backend tensorrt --rebuild
+  lnn-edge build gait.lnn --backend native"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +75,7 @@ def _build(choices: _Choices) -> int:
 
 
 def _outcome(prepared: Prepared) -> str:
-    size = f"{prepared.size / 1024:.0f} KiB"
+    size = f"{prepared.size / 1024:.0f} KiB" + (f", {prepared.how}" if prepared.how else "")
     if not prepared.built:
         return f"already built for this device, {prepared.path} ({size})"
     again = f" (the one in the cache was refused: {prepared.remark})" if prepared.remark else ""

@@ -6,6 +6,8 @@ What every backend must do is tested with the others, in tests/runtime/test_stre
 from __future__ import annotations
 
 import os
+import pickle
+import platform
 import re
 import signal
 import threading
@@ -21,11 +23,16 @@ from old_files import FIXTURES, FLOAT16, FLOAT32, assert_near, group, recorded
 import lnn_edge
 from lnn_edge.backends import BACKENDS, named_backend, why_not_ready
 from lnn_edge.bundle.directory import read_bundle
+from lnn_edge.bundle.golden import golden_from_bundle
 from lnn_edge.cli.program import main
+from lnn_edge.codegen.targets import TARGETS
 from lnn_edge.errors import BackendUnavailable, NonFiniteError
+from lnn_edge.machine.cpu import vector_lanes
 from lnn_edge.runtime.backends.native import compiler as compilers
+from lnn_edge.runtime.backends.native import tuning
 from lnn_edge.runtime.backends.native.backend import NativeBackend
-from lnn_edge.runtime.backends.native.compiler import compiled, find_compiler
+from lnn_edge.runtime.backends.native.compiler import Compiler, compiled, find_compiler
+from lnn_edge.runtime.backends.native.tuning import Way, ways
 from lnn_edge.runtime.loading import open_each
 
 pytestmark = pytest.mark.usefixtures("compiler")
@@ -121,7 +128,7 @@ def test_windows_and_readouts(cfc_bundle):
         np.testing.assert_allclose(got, expected, rtol=0, atol=2e-6)  # float32, two orders of summation
 
 
-# ---- where nobody names it -------------------------------------------------------------------------------------------
+# ---- where nobody names it ------------------------------------------------------------------------------------------
 
 
 def faster(monkeypatch, *medians):
@@ -174,7 +181,7 @@ def test_compiler_that_fails_and_cache_that_cannot_be_used(cfc_bundle, cache, ca
 
 def test_verify_runs_it_with_the_others(cfc_bundle, cache, capsys):
     assert main(["verify", str(cfc_bundle)]) == 0
-    assert re.search(r"on onnxruntime .*, C compiled by .* lanes, build \w{8}, 1 thread", capsys.readouterr().out)
+    assert re.search(r"on onnxruntime .*, C compiled by .* lanes, build \w{12}, 1 thread", capsys.readouterr().out)
 
 
 # ---- bundles that it cannot run -------------------------------------------------------------------------------------
@@ -257,7 +264,7 @@ def test_two_processes_at_once(cfc_bundle, cache, python):
         done = list(pool.map(lambda _: python("-c", program, env=environment), range(2)))
     assert [own.returncode for own in done] == [0, 0], [own.stderr for own in done]
     assert len({own.stdout for own in done}) == 1
-    assert len(list(cache.glob("*.so"))) == 1
+    assert len(list(cache.glob("*.so"))) == len(ways(find_compiler(), vector_lanes(), platform.machine()))
 
 
 def test_cache_that_others_may_enter(cfc_bundle, cache):
@@ -265,6 +272,148 @@ def test_cache_that_others_may_enter(cfc_bundle, cache):
     cache.chmod(0o755)
     with pytest.raises(BackendUnavailable, match=r"the library cache .* only you can enter.*chmod 700"):
         load(cfc_bundle)
+
+
+# ---- which build it is ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tuned(monkeypatch):
+    """Let two ways be tried, 4 lanes after the usual one, and give their microseconds a step."""
+    found = [Way(TARGETS[0]), Way(TARGETS[1])]
+
+    def choose(*measured):
+        monkeypatch.setattr("lnn_edge.runtime.backends.native.backend.ways", lambda *_: tuple(found))
+        monkeypatch.setattr(tuning, "BUDGET_S", 60.0)
+        monkeypatch.setattr(tuning, "step_us", lambda *_: list(measured))
+
+    return choose
+
+
+@pytest.mark.parametrize(("measured", "lanes"), [((2.0, 1.0), 4), ((1.0, 2.0), 1), ((1.0, 0.99), 1)])
+def test_the_fastest_way_is_chosen_once(measured, lanes, cfc_bundle, cache, compilations, tuned, caplog):
+    """Another one must gain more than a run differs from the next."""
+    caplog.set_level("INFO")
+    tuned(*measured)
+    model = load(cfc_bundle)
+    assert f", {lanes} lanes, build " in model.description
+    assert len(compilations) == 2
+    assert len([record for record in caplog.records if "compiling" in record.message]) == 1
+    tuned(*reversed(measured))
+    assert load(cfc_bundle).description == model.description
+    assert len(compilations) == 2
+
+
+def test_build_says_what_was_measured_and_keeps_it(cfc_bundle, cache, compilations, tuned, capsys):
+    tuned(2.0, 1.0)
+    assert main(["build", str(cfc_bundle), "--backend", "native"]) == 0
+    shown = "KiB, 4 lanes (measured: 1 lanes: 2.00 us a step; 4 lanes: 1.00 us a step))"
+    assert shown in capsys.readouterr().out
+    before = load(cfc_bundle).description
+    tuned(1.0, 2.0)
+    assert main(["build", str(cfc_bundle), "--backend", "native"]) == 0
+    assert re.search(r"already built .* KiB, 4 lanes\)$", capsys.readouterr().out, re.M)
+    assert main(["build", str(cfc_bundle), "--backend", "native", "--rebuild"]) == 0
+    assert load(cfc_bundle).description != before
+
+
+def test_library_of_the_choice_that_is_gone_is_built_as_it_was(cfc_bundle, cache, compilations, tuned):
+    tuned(2.0, 1.0)
+    before = load(cfc_bundle).description
+    for library in cache.glob("*.so"):
+        library.unlink()
+    tuned(1.0, 2.0)
+    assert load(cfc_bundle).description == before
+    assert len(compilations) == 3
+
+
+def test_choice_that_was_changed_is_made_again(cfc_bundle, cache, compilations, tuned):
+    tuned(2.0, 1.0)
+    load(cfc_bundle)
+    (choice,) = cache.glob("*.choice")
+    choice.write_text("999 lanes")
+    tuned(1.0, 2.0)
+    assert " 1 lanes, build" in load(cfc_bundle).description
+    assert len(compilations) == 2
+
+
+def test_way_that_does_not_compile_is_none(cfc_bundle, cache, tuned, monkeypatch):
+    tuned(1.0)
+    real = NativeBackend.__init__.__globals__["compiled"]
+
+    def compile_one(compiler, source, prefix, flags, keep):
+        if "LANES 4" in source.source:
+            raise BackendUnavailable("not this one")
+        return real(compiler, source, prefix, flags, keep)
+
+    monkeypatch.setattr("lnn_edge.runtime.backends.native.backend.compiled", compile_one)
+    assert " 1 lanes, build" in load(cfc_bundle).description
+
+
+def test_without_tuning_the_usual_way_is_taken(cfc_bundle, cache, compilations, tuned):
+    tuned(2.0, 1.0)
+    assert " 1 lanes, build" in load(cfc_bundle, options={"tune": "off"}).description
+    assert len(compilations) == 1
+    assert " 4 lanes, build" in load(cfc_bundle).description
+    assert " 1 lanes, build" in load(cfc_bundle, options={"tune": "off"}).description
+    assert len(compilations) == 2
+
+
+def test_time_for_other_ways_is_limited(cfc_bundle, cache, compilations, tuned, monkeypatch):
+    tuned(1.0)
+    monkeypatch.setattr(tuning, "BUDGET_S", 0.0)
+    load(cfc_bundle)
+    assert len(compilations) == 1
+
+
+@pytest.mark.parametrize("bundle", ["cfc_bundle", "ltc_bundle"])
+def test_steps_of_libraries_are_measured(bundle, request, cache):
+    """Both libraries do all the calls, whatever they take."""
+    read = read_bundle(request.getfixturevalue(bundle))
+    libraries = [NativeBackend(read, 1, {"tune": "off"})._library] * 2
+    found = tuning.step_us(libraries, read.manifest, golden_from_bundle(read))
+    assert all(0 < us < 1e5 for us in found)
+
+
+def test_ways_worth_a_try():
+    gcc, clang = Compiler(("cc",), "cc (Debian) 12"), Compiler(("cc",), "Debian clang version 14")
+    shown = [[str(way) for way in ways(*own)] for own in ((gcc, 16, ""), (clang, 16, ""), (gcc, 8, ""), (gcc, 1, ""))]
+    assert shown == [
+        ["16 lanes", "16 lanes, -fschedule-insns", "8 lanes"],
+        ["16 lanes", "8 lanes"],
+        ["8 lanes", "4 lanes"],
+        ["1 lanes"],
+    ]
+    assert [str(way) for way in ways(gcc, 4, "aarch64")] == ["4 lanes", "4 lanes, -fschedule-insns"]
+
+
+def test_state_of_another_build_is_refused(cfc_bundle, cache, tuned):
+    """One of the same build goes on to the bit; one of a backend without builds goes everywhere."""
+    tuned(2.0, 1.0)
+    one, other = load(cfc_bundle, options={"tune": "off"}), load(cfc_bundle)
+    stream, x = one.stream(), np.ones(3, np.float32)
+    stream.step(x)
+    kept = pickle.loads(pickle.dumps(stream.snapshot()))
+    assert f"build {kept.build}, " in one.description
+    again = load(cfc_bundle, options={"tune": "off"}).stream()
+    again.restore(kept)
+    np.testing.assert_array_equal(again.step(x), stream.step(x))
+    refused = other.stream()
+    before = refused.snapshot()
+    message = (
+        f"comes from build {kept.build} of the step, but this model runs build {before.build}, .*State\\(state.tens"
+    )
+    with pytest.raises(ValueError, match=message):
+        refused.restore(kept)
+    with pytest.raises(ValueError, match=message):
+        other.step(x, kept)
+    np.testing.assert_array_equal(refused.snapshot().tensors["h_in"], before.tensors["h_in"])
+    refused.restore(lnn_edge.State(kept.tensors, kept.t_s, kept.kept))
+    elsewhere = lnn_edge.load(cfc_bundle, backend="onnxruntime").stream()
+    elsewhere.restore(kept)
+    refused.restore(elsewhere.snapshot())
+    _, after = one.step(x, one.initial_state())
+    assert after.build == kept.build
 
 
 # ---- the compiler ---------------------------------------------------------------------------------------------------

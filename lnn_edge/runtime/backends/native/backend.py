@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import platform
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 from ....backends import Prepared
 from ....bundle.directory import Bundle
+from ....bundle.golden import golden_from_bundle
 from ....bundle.spec import PROGRAM_JSON, PROGRAM_WEIGHTS
 from ....codegen.c_source import ABI, GENERATOR, Form, c_source, form_of, why_not
-from ....codegen.targets import TARGETS, Target
 from ....errors import BackendUnavailable, BundleError
 from ....machine.cpu import cpu_extensions, vector_lanes
 from ....progress import Progress
@@ -21,24 +21,30 @@ from ..build_cache import EngineCache, EngineRefused, Kind, cache_folder
 from .compiler import compiled, find_compiler, flags_for
 from .library import Library, load_library
 from .stepper import NativeStepper
+from .tuning import Way, fastest, ways
 
 __all__ = ["LIBRARIES", "NativeBackend"]
 
 LIBRARIES = Kind("native", "library", ".so")
+_CHOICES = Kind("native", "choice", ".choice")
 _LOGGER = logging.getLogger("lnn_edge.native")
 _PREFIX = "lnn"
 
 
 class NativeBackend:
-    """One library, shared by all streams; see `lnn_edge.backends.Backend`."""
+    """One library, shared by all streams; see `lnn_edge.backends.Backend`.
+
+    Attributes:
+        build: Its name, which snapshots carry: another build of the same step gives other last bits.
+    """
 
     def __init__(self, bundle: Bundle, threads: int, options: Mapping[str, str]) -> None:  # noqa: ARG002
-        made = _Making(bundle)
+        made = _Making(bundle, options)
         self._manifest = bundle.manifest
-        self._library, prepared = made.ready(rebuild=False)
-        name = os.path.basename(prepared.path).partition(".")[0][:8]
+        self._library, _ = made.ready(rebuild=False)
+        self.build = self._library.build
         lanes = self._library.facts.lanes
-        self.description = f"C compiled by {made.compiler.identity}, {lanes} lanes, build {name}, 1 thread"
+        self.description = f"C compiled by {made.compiler.identity}, {lanes} lanes, build {self.build}, 1 thread"
 
     def stepper(self) -> NativeStepper:
         """Make the buffers for one stream."""
@@ -51,7 +57,7 @@ class NativeBackend:
         Raises:
             BackendUnavailable: If it cannot be compiled here.
         """
-        return _Making(bundle).ready(rebuild=rebuild)[1]
+        return _Making(bundle, options).ready(rebuild=rebuild)[1]
 
     @classmethod
     def why_not_bundle(cls, bundle: Bundle) -> str | None:
@@ -65,49 +71,102 @@ class NativeBackend:
 class _Making:
     """A bundle's library on its way from the program to the process."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, options: Mapping[str, str]) -> None:
         problem = NativeBackend.why_not_bundle(bundle)
         if problem:
             raise BackendUnavailable(
                 f"backend 'native' cannot run bundle '{bundle.path}': {problem}. Type: --backend onnxruntime"
             )
         self._bundle, self.compiler = bundle, find_compiler()
-        self._target: Target = next(t for t in TARGETS if t.lanes == vector_lanes())
+        self._ways = ways(self.compiler, vector_lanes(), platform.machine())
+        if options["tune"] == "off":
+            self._ways = self._ways[:1]
         self._flags = flags_for(platform.machine())
         self._form = form_of(bundle.manifest, _digest(bundle))
+        self._cache = EngineCache(cache_folder(LIBRARIES), LIBRARIES)
+        self._choices = EngineCache(cache_folder(_CHOICES), _CHOICES)
+        self._remark = ""
 
     def ready(self, *, rebuild: bool) -> tuple[Library, Prepared]:
         """The library and where it lies. What is there already is read without waiting for others that compile."""
-        cache, started = EngineCache(cache_folder(LIBRARIES), LIBRARIES), time.monotonic()
-        facts, built, remark = self._facts(), False, ""
-        data = None if rebuild else _cached(cache, facts)[0]
-        if data is None:
-            with cache.building():
-                if not rebuild:
-                    data, remark = _cached(cache, facts)
-                if data is None:
-                    data, built = self._build(cache, facts, remark), True
+        started = time.monotonic()
+        way, data = (None, None) if rebuild else self._kept()
+        how, built = "", False
+        if way is None or data is None:
+            with self._cache.building():
+                way, data = (None, None) if rebuild else self._kept()
+                if way is None or data is None:
+                    self._say()
+                    way, data, how = self._choose(fresh=rebuild) if way is None else (way, self._build(way), "")
+                    built = True
         library = load_library(data, _PREFIX, self._form.digest)
         seconds = time.monotonic() - started
-        return library, Prepared(str(cache.path(facts)), built, seconds, len(data), remark)
+        path = str(self._cache.path(self._facts(way)))
+        return library, Prepared(path, built, seconds, len(data), self._remark, how or str(way))
 
-    def _build(self, cache: EngineCache, facts: dict[str, str], remark: str) -> bytes:
+    def _kept(self) -> tuple[Way | None, bytes | None]:
+        """What is there: the choice that was made before, and its library."""
+        way = self._chosen()
+        return way, None if way is None else self._cached(way)
+
+    # ---------------------------------------------------------------- the choice
+
+    def _chosen(self) -> Way | None:
+        """The way that was chosen before, or the only one there is."""
+        if len(self._ways) == 1:
+            return self._ways[0]
+        with suppress(EngineRefused):  # it is only a choice: another one is made
+            name = (self._choices.read(self._common() | {"choice": "way"}) or b"").decode()
+            return next((way for way in self._ways if str(way) == name), None)
+        return None
+
+    def _choose(self, *, fresh: bool) -> tuple[Way, bytes, str]:
+        """Choose a way and keep the choice, and what was compiled for it; `fresh`: compile all of them again."""
+        made: dict[Way, bytes] = {}
+
+        def build(way: Way) -> Library:
+            made[way] = (None if fresh else self._cached(way)) or self._build(way)
+            return load_library(made[way], _PREFIX, self._form.digest)
+
+        way, measured = fastest(self._ways, build, self._bundle.manifest, golden_from_bundle(self._bundle))
+        if len(self._ways) > 1:
+            self._choices.write(self._common() | {"choice": "way"}, str(way).encode())
+        taken = "; ".join(f"{own}: {us:.2f} us a step" for own, us in measured.items())
+        return way, made[way], f"{way} (measured: {taken})" if taken else str(way)
+
+    # ---------------------------------------------------------------- a build
+
+    def _say(self) -> None:
+        """Once, however many ways are tried."""
         name = self._bundle.manifest.name
-        if remark:
-            _LOGGER.warning("the cached library for '%s' is not used and built again: %s", name, remark)
+        if self._remark:
+            _LOGGER.warning("the cached library for '%s' is not used and built again: %s", name, self._remark)
         _LOGGER.info("compiling '%s' with %s; kept for the next time", name, self.compiler.identity)
-        source = c_source(self._bundle.program(), self._form, self._target, _PREFIX)
-        data = compiled(self.compiler, source, _PREFIX, self._flags, cache.folder)
-        cache.write(facts, data)
+
+    def _build(self, way: Way) -> bytes:
+        source = c_source(self._bundle.program(), self._form, way.target, _PREFIX)
+        data = compiled(self.compiler, source, _PREFIX, (*self._flags, *way.flags), self._cache.folder)
+        self._cache.write(self._facts(way), data)
         return data
 
-    def _facts(self) -> dict[str, str]:
+    def _cached(self, way: Way) -> bytes | None:
+        """The library that is there; why one that is there cannot be used goes into the remark."""
+        try:
+            return self._cache.read(self._facts(way))
+        except EngineRefused as error:
+            self._remark = str(error)
+            return None
+
+    def _facts(self, way: Way) -> dict[str, str]:
         """Everything a library depends on. What else a bundle holds does not change it."""
+        return self._common() | {"lanes": str(way.target.lanes), "more flags": " ".join(way.flags)}
+
+    def _common(self) -> dict[str, str]:
+        """What all ways have in common."""
         return {
             "program": self._form.digest,
             "form": _form_text(self._form),
             "generator": f"{GENERATOR}.{ABI}",
-            "lanes": str(self._target.lanes),
             "compiler": f"{' '.join(self.compiler.command)}: {self.compiler.identity}",
             "flags": " ".join(self._flags),
             "processor": platform.machine(),
@@ -126,11 +185,3 @@ def _form_text(form: Form) -> str:
         hashlib.sha256("\0".join(sorted(form.constants)).encode()).hexdigest()[:16] if form.constants else "none"
     )
     return f"batch {form.batch}, unroll {form.unroll}, {form.precision}, constants {constants}"
-
-
-def _cached(cache: EngineCache, facts: dict[str, str]) -> tuple[bytes | None, str]:
-    """The library that is there, or why one that is there cannot be used."""
-    try:
-        return cache.read(facts), ""
-    except EngineRefused as error:
-        return None, str(error)

@@ -19,6 +19,7 @@ from ....errors import BackendUnavailable
 
 __all__ = ["DONE", "Facts", "Library", "load_library"]
 
+_SHOWN = 12  # digits of a build's name
 DONE = 0  # what a call returns that was done
 
 
@@ -44,16 +45,24 @@ class Library:
     Attributes:
         facts: What it says of itself.
         digest: What it was made from.
+        build: Its name: what its bytes are, so that another one gives other last bits, and this one never does.
         advance: The step: scratch memory, sample, place with the state, place for the results.
     """
 
-    def __init__(self, library: ctypes.CDLL, prefix: str) -> None:
+    def __init__(self, library: ctypes.CDLL, prefix: str, build: str = "") -> None:
+        self.build, self._prefix = build, prefix
         self.facts = Facts.in_dll(library, f"{prefix}_about")
         self.digest = bytes(self.facts.digest).rstrip(b"\0").decode()
         self.advance: Any = getattr(library, f"{prefix}_advance")
         self.advance.restype = ctypes.c_int
         self.advance.argtypes = [ctypes.c_void_p] * 4
         self.whole = library
+
+    def function(self, name: str, result: Any, *arguments: Any) -> Any:
+        """A function of the public interface."""
+        found = self.whole[f"{self._prefix}_{name}"]  # with types of its own, unlike an attribute
+        found.restype, found.argtypes = result, arguments
+        return found
 
 
 _loaded: dict[str, Library] = {}  # by SHA-256; a library is never unloaded, so each is loaded once
@@ -75,7 +84,7 @@ def load_library(data: bytes, prefix: str, digest: str) -> Library:
     with _loading:
         if name not in _loaded:
             try:
-                _loaded[name] = Library(_opened(data), prefix)
+                _loaded[name] = Library(_opened(data), prefix, name[:_SHOWN])
             except (OSError, AttributeError, ValueError) as error:
                 raise BackendUnavailable(f"the compiled step cannot be loaded: {error}") from error
     found = _loaded[name]

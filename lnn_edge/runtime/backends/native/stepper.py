@@ -13,10 +13,10 @@ from ....errors import BackendUnavailable
 from ..layout import Slab, slab
 from .library import DONE, Library
 
-__all__ = ["NativeStepper"]
+__all__ = ["ALIGNMENT", "NativeStepper", "zeros"]
 
 _CACHE_LINE = 64
-_ALIGNMENT = 4  # of the members of the generated structs, which hold numbers of four bytes, or are rounded up to them
+ALIGNMENT = 4  # of the members of the generated structs, which hold numbers of four bytes, or are rounded up to them
 
 
 class NativeStepper:
@@ -24,15 +24,15 @@ class NativeStepper:
 
     def __init__(self, library: Library, manifest: Manifest) -> None:
         self._states = [(s.input, s.output) for s in manifest.states]
-        inputs = slab(manifest.sample_inputs(), _ALIGNMENT, manifest.sample_dtypes())
-        results = slab(manifest.results(), _ALIGNMENT)
+        inputs = slab(manifest.sample_inputs(), ALIGNMENT, manifest.sample_dtypes())
+        results = slab(manifest.results(), ALIGNMENT)
         facts = library.facts
         if (inputs.nbytes, results.nbytes) != (facts.input, facts.results):
             raise BackendUnavailable(
                 f"the compiled step takes {facts.input} bytes and gives {facts.results}, expected {inputs.nbytes} and "
                 f"{results.nbytes}"
             )
-        self._work = _zeros(facts.work)
+        self._work = zeros(facts.work)
         memory, self.sample = _arena(inputs)
         arenas = _arena(results), _arena(results)
         self.places: tuple[Mapping[str, Array], Mapping[str, Array]] = (arenas[0][1], arenas[1][1])
@@ -54,11 +54,11 @@ class NativeStepper:
 
 
 def _arena(places: Slab) -> tuple[Array, dict[str, Array]]:
-    memory = _zeros(places.nbytes)
+    memory = zeros(places.nbytes)
     return memory, places.views(memory.view(np.float32))
 
 
-def _zeros(nbytes: int) -> Array:
+def zeros(nbytes: int) -> Array:
     """Zeroed memory that begins on a cache line."""
     raw = np.zeros(nbytes + _CACHE_LINE, np.uint8)
     start = -raw.ctypes.data % _CACHE_LINE

@@ -1,0 +1,142 @@
+"""The choice of a build: which width of registers and which flags make a step the fastest here, measured once.
+
+What is fastest is no matter of rules: of two models of one size one is best in registers half as wide, because its
+layers then fill them. Each way is compiled and steps the golden samples, taking turns with the others.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ....arrays import Array
+from ....bundle.golden import Golden
+from ....bundle.manifest import Manifest
+from ....codegen.targets import TARGETS, Target
+from ....errors import BackendUnavailable
+from ..layout import slab
+from .compiler import Compiler
+from .library import Library
+from .stepper import ALIGNMENT, zeros
+
+__all__ = ["BUDGET_S", "Way", "fastest", "step_us", "ways"]
+
+BUDGET_S = 4.0  # of compiling, after which no other way is tried: a first use waits for all of it
+_GAIN = 0.97  # of the usual way's time: what is nearer than that, another run would tell otherwise
+_BLOCK_NS = 2_000_000
+_MOST_CALLS, _ROUNDS = 256, 15
+_SCHEDULED = ("-fschedule-insns",)  # of GCC: better with 32 registers, much worse with 16
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to compile a step.
+
+    Args:
+        target: Whose registers.
+        flags: Besides the usual ones.
+    """
+
+    target: Target
+    flags: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return ", ".join([f"{self.target.lanes} lanes", *self.flags])
+
+
+def ways(compiler: Compiler, lanes: int, machine: str) -> tuple[Way, ...]:
+    """The ways worth a try on a processor, the usual one first.
+
+    Args:
+        compiler: What compiles.
+        lanes: How many numbers its widest registers hold.
+        machine: As `platform.machine()` says it.
+    """
+    by_lanes = {target.lanes: target for target in TARGETS}
+    found = [Way(by_lanes[lanes])]
+    many_registers = lanes == 16 or machine in ("aarch64", "arm64")
+    if many_registers and "clang" not in compiler.identity.lower():
+        found.append(Way(by_lanes[lanes], _SCHEDULED))
+    if lanes > 4:
+        found.append(Way(by_lanes[lanes // 2]))
+    return tuple(found)
+
+
+def fastest(
+    candidates: Sequence[Way], build: Callable[[Way], Library], manifest: Manifest, golden: Golden
+) -> tuple[Way, Mapping[Way, float]]:
+    """Compile each way, as long as there is time, and step it.
+
+    Args:
+        candidates: The usual one first, which must compile.
+        build: Compiles one; it may raise for others than the first.
+        manifest: The model.
+        golden: Samples of it.
+
+    Returns:
+        The way, and microseconds of a step of each that was measured.
+    """
+    libraries: dict[Way, Library] = {}
+    started, last = time.monotonic(), 0.0
+    for way in candidates:
+        begun = time.monotonic()
+        if libraries and begun - started + last > BUDGET_S:
+            break
+        try:
+            libraries[way] = build(way)
+        except BackendUnavailable:
+            if not libraries:
+                raise
+        last = time.monotonic() - begun
+    usual, *others = libraries
+    if not others:
+        return usual, {}
+    measured = dict(zip(libraries, step_us(list(libraries.values()), manifest, golden), strict=True))
+    best = min(others, key=lambda way: measured[way])
+    return (best if measured[best] < _GAIN * measured[usual] else usual), measured
+
+
+def step_us(libraries: Sequence[Library], manifest: Manifest, golden: Golden) -> list[float]:
+    """The shortest step of each library that a block of calls shows, microseconds."""
+    samples = _samples(manifest, golden)
+    runs = [_run(library, samples) for library in libraries]
+    calls = [min(_MOST_CALLS, max(1, int(_BLOCK_NS / max(_timed(run, 1), 1)))) for run in runs]  # the first is warm now
+    found = [float("inf")] * len(runs)
+    for _ in range(_ROUNDS):
+        for k, run in enumerate(runs):
+            found[k] = min(found[k], _timed(run, calls[k]) / calls[k] / 1e3)
+    return found
+
+
+def _timed(run: Callable[[int], None], calls: int) -> int:
+    started = time.perf_counter_ns()
+    run(calls)
+    return time.perf_counter_ns() - started
+
+
+def _run(library: Library, samples: Array) -> Callable[[int], None]:
+    """A function that runs the first samples, one after the other, from the state that the last call left."""
+    facts = library.facts
+    model, outputs = zeros(facts.model), zeros(facts.output * len(samples))
+    places = [ctypes.c_void_p(own.ctypes.data) for own in (model, samples, outputs)]
+    library.function("init", None, ctypes.c_void_p)(places[0])
+    recording = library.function("run", ctypes.c_size_t, ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_void_p] * 2)
+
+    def run(calls: int, _keep: tuple[Array, ...] = (model, samples, outputs)) -> None:
+        recording(places[0], calls, places[1], places[2])
+
+    return run
+
+
+def _samples(manifest: Manifest, golden: Golden) -> Array:
+    """Golden samples as the library takes them, uint8 (calls, bytes)."""
+    inputs = slab(manifest.sample_inputs(), ALIGNMENT, manifest.sample_dtypes())
+    memory = zeros(_MOST_CALLS * inputs.nbytes).reshape(_MOST_CALLS, inputs.nbytes)
+    for k, row in enumerate(memory):
+        for name, view in inputs.views(row.view(np.float32)).items():
+            view[...] = np.resize(golden.inputs[name][k % golden.steps], view.shape)
+    return memory
