@@ -261,6 +261,7 @@ BACKENDS = (
         modules=(),
         target="lnn_edge.runtime.backends.native.backend:NativeBackend",
         probe="lnn_edge.runtime.backends.native.compiler:why_not_ready",
+        checks="lnn_edge.runtime.backends.native.checks:checks",
         options=(BackendOption("tune", ("on", "off"), "measure once which registers and flags are the fastest here"),),
         proof_options={"tune": "off"},
         steps_whole=True,

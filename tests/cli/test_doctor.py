@@ -67,6 +67,25 @@ def test_doctor_finds_a_broken_installation(bare, tmp_path):
     )
 
 
+@pytest.mark.usefixtures("compiler")
+def test_doctor_tries_the_compiler(call, tmp_path, monkeypatch):
+    """One that is there may lack its headers or its linker."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    rows = {f["what"]: f for f in json.loads(call("doctor", "--json", "-")[1])["findings"]}
+    assert rows["C compiler"]["status"] == "ready"
+    assert re.fullmatch(r"cc: .*, registers of \d+ float32", rows["C compiler"]["found"])
+    assert rows["compiled steps"]["status"] == "note"
+    assert not list(tmp_path.iterdir())  # it changes nothing
+    broken = tmp_path / "cc-of-test"
+    broken.write_text("#!/bin/sh\ncase $1 in --version) echo own 1;; *) echo 'error: no stdint.h'; exit 1; esac\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CC", str(broken))
+    rows = {f["what"]: f for f in json.loads(call("doctor", "--json", "-")[1])["findings"]}
+    assert (rows["backend native"]["status"], rows["backend native"]["fix"]) == ("missing", "see below")
+    assert rows["C compiler"]["found"].endswith("(own 1) failed: error: no stdint.h.")
+    assert rows["C compiler"]["fix"] == "sudo apt install gcc libc6-dev"
+
+
 BOARD_LINES = BackendChecks(
     software=(Finding("tool", "ready", "1.0"),),
     device=(Finding("device", "missing", "is not plugged in", "plug it in"),),

@@ -88,6 +88,9 @@ def _backend(entry: BackendEntry, checks: BackendChecks) -> Finding:
         reason = str(error)
     if reason is not None:
         return _not_ready(entry, reason, checks)
+    lacking = next((finding for finding in checks.software if finding.status == "missing"), None)
+    if lacking is not None:
+        return Finding(what, "missing", f"no {lacking.what} that works", _BELOW)
     versions = ", ".join(f"{m} {package_version(m) or ''}".strip() for m in entry.modules)
     return Finding(what, "ready", f"{versions}: {entry.runs}" if versions else entry.runs)
 

@@ -5,10 +5,12 @@ What every backend must do is tested with the others, in tests/runtime/test_stre
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pickle
 import platform
 import re
+import shutil
 import signal
 import threading
 import time
@@ -274,6 +276,24 @@ def test_cache_that_others_may_enter(cfc_bundle, cache):
         load(cfc_bundle)
 
 
+def test_nothing_in_the_cache_is_loaded_from_there(cfc_bundle, cache, compilations, monkeypatch):
+    """A cache on a disk that allows no programs does no harm."""
+    opened, real = [], ctypes.CDLL
+    monkeypatch.setattr("lnn_edge.runtime.backends.native.library._loaded", {})
+    monkeypatch.setattr(ctypes, "CDLL", lambda path: opened.append(path) or real(path))
+    load(cfc_bundle)
+    assert [path.rpartition("/")[0] for path in opened] == ["/proc/self/fd"]
+
+
+def test_cache_of_another_user(cfc_bundle, cache, monkeypatch):
+    load(cfc_bundle)
+    me = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: me + 1)
+    with pytest.raises(BackendUnavailable, match=r"the library cache .* It belongs to another user\. Type: sudo chown"):
+        load(cfc_bundle)
+    assert lnn_edge.load(cfc_bundle).backend == "onnxruntime"
+
+
 # ---- which build it is ----------------------------------------------------------------------------------------------
 
 
@@ -433,6 +453,13 @@ def test_clang_alone(monkeypatch, tmp_path):
     monkeypatch.delenv("CC", raising=False)
     put_program(tmp_path, "sh", "")
     assert find_compiler().command == ("clang",)
+
+
+def test_clang_compiles_it_as_well(monkeypatch, cfc_bundle, cache):
+    if shutil.which("clang") is None:
+        pytest.skip("no clang")
+    monkeypatch.setenv("CC", "clang")
+    assert "clang version" in load(cfc_bundle).description
 
 
 def test_cc_with_arguments(monkeypatch, tmp_path, cfc_bundle, cache):

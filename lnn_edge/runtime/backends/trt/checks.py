@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import sys
 from importlib.util import find_spec
@@ -12,7 +11,8 @@ from ....backends import BackendChecks
 from ....errors import BackendUnavailable
 from ....machine.checks import HERE, Finding
 from ....machine.jetson import Board
-from ....wording import plural
+from ..build_cache import ENGINES
+from ..cache_check import cache_check
 
 __all__ = ["checks"]
 
@@ -96,18 +96,8 @@ def _gpu(board: Board | None) -> Finding:
 
 
 def _engines() -> Finding:
-    """What builds have left behind, and what would refuse the next one."""
-    from ..build_cache import cache_contents, cache_folder
-
-    folder = cache_folder()
-    try:
-        contents = cache_contents(folder)
-    except BackendUnavailable as error:
-        found, _, fix = str(error).partition(" Type: ")
-        return Finding("engines", "missing", found, fix)
-    if not contents.files:
-        return Finding(
-            "engines", "note", "none built yet: the first load does it", "lnn-edge build BUNDLE --backend tensorrt"
-        )
-    held = f"{plural(contents.files, 'engine and timing file')}, {contents.nbytes / 2**20:.1f} MiB"
-    return Finding("engines", "ready", f"{held}; to empty the cache: rm -r {shlex.quote(str(folder))}")
+    none, build = (
+        "none built yet, and only where it is named a load builds one",
+        "lnn-edge build BUNDLE --backend tensorrt",
+    )
+    return cache_check("engines", ENGINES, "engine and timing file", none, build)
