@@ -29,7 +29,7 @@ def wanted(name, **form):
 
 ALONE = ["gemm", "matmul-of-many", "conv-2-all", "log-softmax", "where"]
 KEEPING = ["relu", "tanh", "sigmoid", "exp", "max", "min", "reduce-max", "softplus", "erf", "elu"]
-PARTS = 3  # of the table, each a file to compile: that is then over in seconds
+PARTS = 2  # of the table, each a file to compile: that is then over in seconds
 OF_THREE_ROWS = [
     Family(f"operations {part}", LANES[-1], {name: partial(wanted, name, batch=3) for name in list(ROWS)[part::PARTS]})
     for part in range(PARTS)
