@@ -34,7 +34,7 @@ def stream_of(name, path, **options):
         ("ltc-autoncp", {"precision": "float16"}, HALF_TOLERANCE),
     ],
 )
-def test_fixed_time(name, options, limit, tmp_path, tmp_path_factory):
+def test_compiled_step_with_fixed_time(name, options, limit, tmp_path, tmp_path_factory):
     stream = stream_of(name, tmp_path / "m.lnn", **options)
     x, _, expected = whole_sequence(tmp_path_factory, name)
     np.testing.assert_allclose(stream.run(x[:400]), expected[:400], rtol=0, atol=limit)
@@ -43,13 +43,13 @@ def test_fixed_time(name, options, limit, tmp_path, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["ltc-mixed", "cfc-gelu"])
-def test_measured_time(name, tmp_path, tmp_path_factory):
+def test_compiled_step_with_measured_time(name, tmp_path, tmp_path_factory):
     stream = stream_of(name, tmp_path / "m.lnn", **MEASURED)
     x, dt_s, expected = whole_sequence(tmp_path_factory, name, measured=True)
     np.testing.assert_allclose(stream.run(x, dt_s=dt_s), expected, rtol=0, atol=LIMIT)
 
 
-def test_rows_of_a_batch(tmp_path):
+def test_compiled_rows_of_a_batch(tmp_path):
     """Each with a dt of its own."""
     stream = stream_of("cfc-autoncp", tmp_path / "m.lnn", batch=3, **MEASURED)
     x = np.stack([samples(10 + b, 200) for b in range(3)], axis=1)
