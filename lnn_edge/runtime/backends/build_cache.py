@@ -67,8 +67,16 @@ class _Record:
 
 
 def cache_folder(kind: Kind = ENGINES) -> Path:
-    """`lnn-edge/tensorrt` or the like in the user's cache folder: $XDG_CACHE_HOME, else ~/.cache."""
+    """`lnn-edge/tensorrt` or the like in the user's cache folder: $XDG_CACHE_HOME, else ~/.cache.
+
+    Raises:
+        BackendUnavailable: If the user has no home, as in a container whose system does not know them.
+    """
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if base.startswith("~"):
+        raise BackendUnavailable(
+            f"there is no folder for the {kind.noun} cache: this user has no home. Type: export XDG_CACHE_HOME=FOLDER"
+        )
     return Path(base) / "lnn-edge" / kind.folder
 
 

@@ -22,8 +22,8 @@ def cache_check(what: str, kind: Kind, noun: str, none: str, build: str) -> Find
         none: What to say where there are none.
         build: The command that makes one.
     """
-    folder = cache_folder(kind)
     try:
+        folder = cache_folder(kind)
         contents = cache_contents(folder, kind)
     except BackendUnavailable as error:
         found, _, fix = str(error).partition(" Type: ")

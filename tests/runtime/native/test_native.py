@@ -276,6 +276,28 @@ def test_cache_that_others_may_enter(cfc_bundle, cache):
         load(cfc_bundle)
 
 
+def test_user_without_a_home(cfc_bundle, monkeypatch, tmp_path):
+    """As in a container whose system does not know them: nothing is put where they stand."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    with pytest.raises(BackendUnavailable, match=r"this user has no home\. Type: export XDG_CACHE_HOME=FOLDER"):
+        load(cfc_bundle)
+    assert lnn_edge.load(cfc_bundle).backend == "onnxruntime"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nowhere_to_compile(cfc_bundle, cache, monkeypatch):
+    def refuse(**_options):
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    monkeypatch.setattr(compilers, "OPTIMIZATION", "-O0")  # which no test has compiled before
+    message = "nothing can be compiled in the folder for temporary files: No usable .*Set TMPDIR to a folder elsewhere"
+    with pytest.raises(BackendUnavailable, match=message):
+        load(cfc_bundle)
+
+
 def test_nothing_in_the_cache_is_loaded_from_there(cfc_bundle, cache, compilations, monkeypatch):
     """A cache on a disk that allows no programs does no harm."""
     opened, real = [], ctypes.CDLL

@@ -31,6 +31,7 @@ __all__ = ["FLAGS", "OPTIMIZATION", "Compiler", "compiled", "find_compiler", "fl
 FLAGS = ("-std=gnu99", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
 OPTIMIZATION = "-O3"
 _TIMEOUT_S = 120.0
+_TICK_S = 0.2
 _MEMORY_BYTES = 2 << 30
 _CANDIDATES = ("cc", "gcc", "clang")
 _INSTALL = "Type: sudo apt install gcc, or name yours: export CC=..."
@@ -120,10 +121,9 @@ def compiled(compiler: Compiler, source: Source, prefix: str, flags: tuple[str, 
     Raises:
         BackendUnavailable: With the first error and the path of the rest.
     """
-    import tempfile
-
-    folder = Path(tempfile.mkdtemp(prefix="lnn-edge-"))  # 0700
+    folder: Path | None = None
     try:
+        folder = _folder_of_its_own()
         (folder / f"{prefix}.h").write_text(source.header)
         (folder / f"{prefix}.c").write_text(source.source)
         command = [*compiler.command, *flags, f"{prefix}.c", "-o", f"{prefix}.so", "-lm"]
@@ -132,11 +132,19 @@ def compiled(compiler: Compiler, source: Source, prefix: str, flags: tuple[str, 
             raise _failed(compiler, said, status, folder / f"{prefix}.c", keep)
         return (folder / f"{prefix}.so").read_bytes()
     except OSError as error:
+        where = f"'{folder}'" if folder else "the folder for temporary files"
         raise BackendUnavailable(
-            f"nothing can be compiled in '{folder}': {error.strerror or error}. Set TMPDIR to a folder elsewhere"
+            f"nothing can be compiled in {where}: {error.strerror or error}. Set TMPDIR to a folder elsewhere"
         ) from error
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folder_of_its_own() -> Path:
+    import tempfile
+
+    return Path(tempfile.mkdtemp(prefix="lnn-edge-"))  # 0700
 
 
 def _watched(command: list[str], folder: Path) -> tuple[str, int]:
@@ -144,10 +152,12 @@ def _watched(command: list[str], folder: Path) -> tuple[str, int]:
     running = _Running(command, folder)
     try:
         running.thread.start()
-        running.thread.join()
+        while not running.ended.wait(_TICK_S):  # a signal that another thread received wakes nobody who waits
+            pass
     except BaseException:  # Ctrl-C as well, which comes to this thread alone: the other is never between two steps
         running.stop()
-        running.thread.join()
+        if running.thread.ident is not None:
+            running.ended.wait()
         raise
     if isinstance(running.result, BaseException):
         raise running.result
@@ -159,6 +169,7 @@ class _Running:
 
     def __init__(self, command: list[str], folder: Path) -> None:
         self.thread = threading.Thread(target=self._run, name="compiler")
+        self.ended = threading.Event()
         self.result: tuple[str, int] | BaseException = ("error: it was stopped", -signal.SIGKILL)
         self._command, self._folder = command, folder
         self._lock, self._stopped = threading.Lock(), False
@@ -180,6 +191,8 @@ class _Running:
             self.result = _finished(self._process)
         except BaseException as error:
             self.result = error
+        finally:
+            self.ended.set()
 
 
 def _started(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
