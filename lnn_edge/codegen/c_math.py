@@ -224,7 +224,7 @@ INLINE VI lessv(V a, V b) {{ return (VI)(a < b); }}
 INLINE V pickv(VI mask, V a, V b) {{ return (V)(((VI)a & mask) | ((VI)b & ~mask)); }}
 INLINE V biasedv(VI n) {{ return (V)((VW)n << 23); }}
 INLINE V powerv(VI n) {{ return (V)(((VW)n << 23) + 0x3f800000u); }}
-INLINE V allv(float x) {{ return (V){{{every}}}; }} /* from a sum with 0 a compiler must make 0 of -0 */
+INLINE V allv(float x) {{ const V y = {{{every}}}; return y; }} /* 0 + x takes longer: it makes 0 of -0 */
 INLINE V get(const float *p) {{ return *(const VU *)p; }}
 INLINE void put(float *p, V x) {{ *(VU *)p = x; }}
 INLINE void put_part(float *p, V x, int count) {{
@@ -262,6 +262,14 @@ INLINE int anyv(VI x) {{
     for (k = 0; k < LANES; ++k) found |= x[k];
     return found;
 #endif
+}}
+INLINE int all_finite(const float *p, size_t count) {{
+    VI bad = unusualv(allv(0.0f));
+    size_t i;
+    if (count < LANES) return is_finite(p, count);
+    for (i = 0; i + LANES <= count; i += LANES) bad |= unusualv(get(p + i));
+    if (count % LANES) bad |= unusualv(get(p + count - LANES));
+    return !anyv(bad);
 }}
 /* the numbers at base[i[0]], base[i[1]], ...; all within one vector where there are eight or more lanes */
 INLINE V pick_from(const float *base, const int32_t *i) {{
@@ -318,6 +326,7 @@ INLINE V pick_from(const float *base, const int32_t *i) { return base[*i]; }
 #define two_conductancesv two_conductances1
 #define two_conductances_nearv two_conductances_near1
 #define withinv within1
+#define all_finite is_finite
 INLINE int32_t unusualv(float x) { return (bits1(x) & 0x7f800000) == 0x7f800000; }
 INLINE int anyv(int32_t x) { return x; }
 INLINE float permuted(float x, const int32_t *i) { (void)i; return x; }

@@ -213,10 +213,10 @@ class _Writing:
     def _functions(self) -> str:
         form, program = self._form, self._step.program
         checked = [
-            f"is_finite(x->in{k}, {_count('x->in', k)})" for k, o in enumerate(program.inputs) if o.dtype == "float32"
+            f"all_finite(x->in{k}, {_count('x->in', k)})" for k, o in enumerate(program.inputs) if o.dtype == "float32"
         ]
         if program.elapsed.dt:
-            checked.append("is_finite(x->dt, sizeof x->dt / 4)")
+            checked.append("all_finite(x->dt, sizeof x->dt / 4)")
         resets = "".join(self._reset(k, math.prod(s.shape)) for k, s in enumerate(program.states))
         loop = _ONE_SAMPLE if form.unroll == 1 else _UNROLLED.replace("UNROLL", str(form.unroll))
         return _FUNCTIONS.format(
@@ -235,10 +235,10 @@ class _Writing:
         checked, program = self._emission.checked, self._step.program
         for k, output in enumerate(program.outputs):
             if output.value not in checked:
-                yield f"is_finite(to->output.out{k}, {_count('to->output.out', k)})"
+                yield f"all_finite(to->output.out{k}, {_count('to->output.out', k)})"
         for k, state in enumerate(program.states):
             if state.next not in checked:
-                yield f"is_finite(to->state.s{k}, {_count('to->state.s', k)})"
+                yield f"all_finite(to->state.s{k}, {_count('to->state.s', k)})"
 
     def _reset(self, place: int, size: int) -> str:
         head = f"    for (row = 0; row < {self._form.batch}; ++row)"

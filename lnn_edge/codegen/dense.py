@@ -18,6 +18,7 @@ __all__ = ["MOST_SUMS", "Source", "add_products", "begin_sums", "groups_of_units
 
 # AVX2 and SSE have 16 registers, two of which hold an input and a weight.
 MOST_SUMS = 12
+_WRITTEN_OUT = 128  # products of vectors; more are a loop
 _IN_FLIGHT = 8  # sums that keep both multipliers at work: four cycles each, two at a time
 
 
@@ -62,15 +63,25 @@ def add_products(emission: Emission, sums: Sequence[Sequence[str]], weights: Seq
     for name in (name for own in sets[1:] for name in own):
         emission.line(f"V {name} = allv(0.0f);")
     together = len(sets)
+    if source.count * len(registers) <= _WRITTEN_OUT:
+        for k in range(source.count):
+            _one_input(emission, sets[k % together], table, source, "", k, width)
+        _join(emission, sets)
+        return
     with emission.block(emission.loop("j", source.count // together * together, together)):
         for own, _ in enumerate(sets):
             _one_input(emission, sets[own], table, source, "j", own, width)
     for rest in range(source.count // together * together, source.count):
         _one_input(emission, sets[rest % together], table, source, "", rest, width)
-    for place, name in enumerate(registers):
-        others = [own[place] for own in sets[1:]]
-        if others:
-            emission.line(f"{name} = ({' + '.join([name, *others[:-1]])}) + {others[-1]};")
+    _join(emission, sets)
+
+
+def _join(emission: Emission, sets: Sequence[Sequence[str]]) -> None:
+    for names in zip(*sets, strict=True):
+        if len(names) == 4:
+            emission.line(f"{names[0]} = ({names[0]} + {names[1]}) + ({names[2]} + {names[3]});")
+        elif len(names) > 1:
+            emission.line(f"{names[0]} = {' + '.join(names)};")
 
 
 def _one_input(

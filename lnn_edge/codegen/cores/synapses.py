@@ -133,7 +133,7 @@ def part_of(
     folded = _folds(curves, half=emission.half)
     permuted = run.edges[run.single :]
     sources = np.where(permuted < 0, 0, positions[curves.source[permuted]] - run.starts[run.single :, None])
-    table = emission.weights(_numbers(curves, run.edges, folded))
+    table = emission.weights(_numbers(curves, run.edges, folded)) if run.edges.size else Weights("")
     picks = emission.integers(sources) if sources.size else ""
     return Part(run, base, registers, limited, folded, table, picks, *sums)
 
