@@ -18,7 +18,7 @@ from ...arrays import Array
 
 __all__ = ["Edges", "Run", "Sources", "make_run"]
 
-_PERMUTED = 1.1  # what a row with a permutation costs beside one that takes all from one neuron
+_PERMUTED = 1.35  # what a row with a permutation costs beside one that takes all from one neuron
 _JOIN = 0.5  # what a permutation of both sums costs
 _ANYWHERE = 1 << 30
 

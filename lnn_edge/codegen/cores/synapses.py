@@ -30,7 +30,7 @@ _NOTHING = 1e38  # 1 / A of a lane without a synapse: below every float32 that i
 _SMALLEST = 1e-30  # w of which float32 keeps 1 / w
 _WITHIN = 120.0  # of t, where 2^t and all that is made of it are finite
 _CLOSED = 25.0  # of t without the weight: 2^-25 is less than the error of w / (1 + 2^t)
-_SUMS = 4  # a long run is summed in so many parts, so that their rounding does not add up
+_SUMMED = 40  # rows of one sum: more are several sums, so that rounding does not add up
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,8 @@ def _emit_rows(emission: Emission, parts: Sequence[Part], begin: int, end: int) 
     if begin == end:
         return
     own = _Loop(emission, parts, begin, end)
-    length = min(-(-(end - begin) // _SUMS) // 2 * 2 + 2, end - begin)
+    sums = -(-(end - begin) // _SUMMED)
+    length = min(-(-(end - begin) // (2 * sums)) * 2, end - begin)
     whole = (end - begin) // length * length
     with emission.block(emission.loop("j", whole, length)):
         own.emit("j", length)
