@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,6 +23,7 @@ __all__ = [
     "read_whole",
     "real_place",
     "whole_file",
+    "write_all",
 ]
 
 
@@ -143,6 +145,22 @@ def whole_file(target: Path, mode: str = "wb", **options: Any) -> Iterator[IO[An
         _put_in_place(file, temporary, place)
 
 
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write every byte, and wait where a pipe or terminal that another program set not to block is full.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    written = 0
+    while written < len(data):
+        try:
+            written += os.write(descriptor, data[written:])
+        except BlockingIOError:
+            full = select.poll()
+            full.register(descriptor, select.POLLOUT)
+            full.poll()
+
+
 class Lines:
     """Writes lines of UTF-8 text to an open descriptor, each as it comes.
 
@@ -170,10 +188,8 @@ class Lines:
     def write(self, line: str, *, heading: bool = False) -> None:
         """Write one line with its line end."""
         data = line.encode()
-        written = 0
         try:
-            while written < len(data):
-                written += os.write(self._descriptor, data[written:])
+            write_all(self._descriptor, data)
         except OSError as error:  # not `named_in_errors`: this runs for every sample
             error.filename = self._name
             raise

@@ -15,7 +15,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ..bundle.manifest import encode_json
 from ..errors import ExportWarning, ModelWarning
-from ..files import check_output, named_in_errors, whole_file
+from ..files import check_output, named_in_errors, whole_file, write_all
+from ..progress import tell
 from .os_errors import STANDARD_OUTPUT
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ __all__ = [
     "note",
     "output_file",
     "print_result",
+    "print_text",
     "print_utf8",
     "progress_bar",
     "remarks",
@@ -54,12 +56,16 @@ def check_json_path(path: str | None) -> None:
 
 def print_result(text: str, json: str | None) -> None:
     """Print the result for people; to standard error if standard output carries JSON, as `json`, what `--json` says."""
-    (sys.stderr if json == "-" else sys.stdout).write(f"{text}\n")
+    if json == "-":
+        note(text)
+        return
+    with named_in_errors(STANDARD_OUTPUT):
+        print_text(f"{text}\n")
 
 
 def note(text: str) -> None:
     """Print a remark that is not the result."""
-    sys.stderr.write(f"{text}\n")
+    tell(f"{text}\n")
 
 
 class LiveNotes:
@@ -126,12 +132,18 @@ def remarks() -> Iterator[None]:
 
 def print_utf8(text: str) -> None:
     """Print what a program reads: in UTF-8 like every file, whatever the locale says, and at once."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.flush()
-        sys.stdout.buffer.write(text.encode())
+    print_text(text, "utf-8")
+
+
+def print_text(text: str, encoding: str | None = None) -> None:
+    """Print on standard output, at once and all of it, in the locale's encoding or another."""
+    stream = sys.stdout
+    if isinstance(stream, io.TextIOWrapper) and not isinstance(stream.buffer, io.BytesIO):
+        stream.flush()  # Python's own writing loses what a pipe that does not block cannot take at once
+        write_all(stream.fileno(), text.encode(encoding or stream.encoding, stream.errors or "strict"))
     else:  # in a notebook, for instance
-        sys.stdout.write(text)
-    sys.stdout.flush()
+        stream.write(text)
+        stream.flush()
 
 
 def replace_closed_streams() -> None:
@@ -200,10 +212,9 @@ def grid(
         table.add_column(header, justify="left" if k in left else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console = Console(width=_WIDTH, no_color=True, highlight=False, markup=False)
-    with console.capture() as captured:
-        console.print(table)
-    return "\n".join(line.rstrip() for line in captured.get().splitlines()).rstrip()
+    drawn = io.StringIO()  # its own `capture` writes to standard output as well, though nothing
+    Console(file=drawn, width=_WIDTH, no_color=True, highlight=False, markup=False).print(table)
+    return "\n".join(line.rstrip() for line in drawn.getvalue().splitlines()).rstrip()
 
 
 @contextmanager

@@ -6,9 +6,9 @@ import errno
 import os
 from pathlib import Path
 
-__all__ = ["STANDARD_OUTPUT", "is_of_the_machine", "os_error_text"]
+__all__ = ["STANDARD_INPUT", "STANDARD_OUTPUT", "is_of_the_machine", "os_error_text"]
 
-STANDARD_OUTPUT = "standard output"
+STANDARD_INPUT, STANDARD_OUTPUT = "standard input", "standard output"
 
 # What the machine cannot do whatever the user types.
 _OF_THE_MACHINE = {
@@ -64,7 +64,9 @@ def os_error_text(error: OSError) -> str:
         return str(error)
     name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
     hint = (_OF_THE_MACHINE | _OF_THE_NAME).get(error.errno, _NO_REASON)
-    if not name or name == STANDARD_OUTPUT:
+    if name == STANDARD_INPUT and error.errno == errno.EBADF:
+        return f"{name}: {error.strerror}. It is open for writing only. Name a file, --input FILE, or pipe the rows in"
+    if not name or name in (STANDARD_INPUT, STANDARD_OUTPUT):
         hint = hint.format(folder="", name="", number=error.errno).rstrip()
         return f"{name}{': ' if name else ''}{error.strerror}. {hint}"
     hint = hint.format(folder=Path(name).parent, name=name, number=error.errno)

@@ -17,10 +17,11 @@ from .. import __version__
 from ..backends import BACKENDS, unfinished
 from ..errors import BackendError, BackendUnavailable, BundleError, VerificationError
 from ..files import named_in_errors
+from ..progress import tell
 from ..staging import sweep
 from ..wording import choices, in_a_shell
 from .commands import bench, build, codegen, doctor, export, inspect, run, verify
-from .console import check_json_path, escape_what_is_unprintable, remarks, replace_closed_streams
+from .console import check_json_path, escape_what_is_unprintable, print_text, remarks, replace_closed_streams
 from .exit_codes import BAD_BUNDLE, FAILED, INTERRUPTED, NOT_EQUAL, NOT_READY, OK, USAGE
 from .os_errors import STANDARD_OUTPUT, is_of_the_machine, os_error_text
 from .paths import check_paths, use_standard_names
@@ -53,7 +54,11 @@ class _Parser(argparse.ArgumentParser):
 
     def _print_message(self, message: str, file: Any = None) -> None:
         """Argparse's own swallows what goes wrong, so that help on a full disk would be a success."""
-        (file or sys.stderr).write(message)
+        if file is sys.stdout:
+            with named_in_errors(STANDARD_OUTPUT):
+                print_text(message)
+        else:
+            tell(message)
 
     def error(self, message: str) -> NoReturn:
         bad = re.search(r"argument (\S+): invalid choice: '([^']*)' \(choose from (.*)\)", message)
@@ -64,7 +69,7 @@ class _Parser(argparse.ArgumentParser):
         elif unknown:
             options = [option for action in self._actions for option in action.option_strings]
             message = f"unknown option '{unknown.group(1)}'. {choices(unknown.group(1).split('=')[0], options)}"
-        sys.stderr.write(f"{self.prog}: {message}\nType: {self.prog} --help\n")
+        tell(f"{self.prog}: {message}\nType: {self.prog} --help\n")
         raise SystemExit(USAGE)
 
     def options(self) -> dict[str, str]:
@@ -228,7 +233,7 @@ def _interrupted(code: int) -> int:
 
 
 def _failed(reason: object, code: int) -> int:
-    sys.stderr.write(f"lnn-edge: {_told(reason)}\n")
+    tell(f"lnn-edge: {_told(reason)}\n")
     return code
 
 

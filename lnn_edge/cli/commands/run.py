@@ -19,6 +19,7 @@ from ..console import emit_json, note
 from ..exit_codes import OK
 from ..feeding import Ahead, Feed, Handling, Unsuccessful
 from ..options import BackendChoice, add_backend_arguments, backend_options, positive, whole
+from ..os_errors import STANDARD_INPUT
 from ..results import Layout, Results, make_writer, open_results
 from ..signals import stoppable
 
@@ -306,7 +307,7 @@ def _stream(model: Model, choices: _Choices, lines: IO[str], results: Results, s
 
     source = choices.handling.source
     names = [f.name for f in model.manifest.streamed[0].features]
-    table = reader(TextLines(lines))
+    table = reader(TextLines(lines, STANDARD_INPUT if choices.input == "-" else choices.input))
     columns = read_columns(table, names, choices.layout.reset_column, choices.layout.time_column, source)
     columns = dataclasses.replace(columns, holes=choices.handling.on_bad == "hold")
     layout, handling = _with_time(choices, columns)

@@ -23,13 +23,15 @@ class TextLines:
 
     Args:
         file: Open for reading, as text; nothing has been read yet.
+        name: What the user calls it, for errors of the system; `None` for the file's own.
 
     Attributes:
         cut: Whether the newest line came from a pipe that ended before the line did. In a file that is usual.
     """
 
-    def __init__(self, file: IO[str]) -> None:
+    def __init__(self, file: IO[str], name: str | None = None) -> None:
         self.cut = False
+        self._name = getattr(file, "name", None) if name is None else name
         self._bytes: Any = getattr(file, "buffer", None)
         self._text = iter(file) if self._bytes is None else None  # in a notebook, for instance
         self._lines: deque[bytes] = deque()
@@ -72,7 +74,7 @@ class TextLines:
 
     def _fill(self) -> None:
         """Read what there is, or wait for the next bytes."""
-        chunk = self._bytes.read1(_CHUNK)
+        chunk = self._read()
         self._ended = not chunk
         if self._after_return and chunk.startswith(b"\n"):  # the line ended with the chunk before
             chunk = chunk[1:]
@@ -86,6 +88,26 @@ class TextLines:
         self._lines.extend(lines)
         if len(self._begun) > _LONGEST:
             raise ValueError(f"there is no line end in {_LONGEST >> 20} MiB: expected a table, a line for each sample")
+
+    def _read(self) -> bytes:
+        """What there is; nothing at the end alone, though another program set the pipe or terminal not to block.
+
+        Raises:
+            OSError: If it cannot be read, naming what.
+        """
+        try:
+            while (chunk := self._read_once()) is None:
+                select.select([self._bytes], [], [])
+        except OSError as error:
+            error.filename = error.filename or self._name
+            raise
+        return chunk
+
+    def _read_once(self) -> bytes | None:
+        """What there is; `None` for a pause where reading does not wait, which a buffered file calls the end."""
+        raw = getattr(self._bytes, "raw", None)
+        found: bytes | None = self._bytes.read1(_CHUNK) if raw is None else raw.read(_CHUNK)
+        return found
 
     def _decoded(self, line: bytes) -> str:
         text = line.decode(errors="replace").rstrip("\r\n")

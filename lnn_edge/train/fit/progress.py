@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+from ...progress import tell
 
 __all__ = ["Note", "Record", "training_progress"]
 
@@ -77,7 +78,6 @@ def _lines(epochs: int, done: int) -> Note:
     def note(finished: int, record: Record) -> None:
         if finished * 10 // epochs > (finished - 1) * 10 // epochs:
             left = (time.monotonic() - started) / (finished - done) * (epochs - finished)
-            sys.stderr.write(f"epoch {finished}/{epochs}  {record}  {left:.0f} s left\n")
-            sys.stderr.flush()
+            tell(f"epoch {finished}/{epochs}  {record}  {left:.0f} s left\n")
 
     return note
