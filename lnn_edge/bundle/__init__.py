@@ -6,7 +6,7 @@ manifest    what a bundle says about itself, written, read and checked
 program     the step program: inputs, states, nodes, outputs
 operations  the operations that it may hold
 step_cores  the cores that it may hold
-encoder     its nodes that depend on samples alone, and what they cost
+encoder     what its nodes cost, and those that depend on samples alone
 program_checks   its names, operands, shapes and numbers, checked
 program_files    its two files, read
 program_weights  its weights, read in place

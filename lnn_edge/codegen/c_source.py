@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..bundle.encoder import step_multiplications
 from ..bundle.manifest import Manifest
 from ..bundle.operations import Node
 from ..bundle.program import StepProgram
@@ -20,11 +21,24 @@ from .plan import Plan, make_plan
 from .table import EMITTED, missing
 from .targets import Target
 
-__all__ = ["ABI", "GENERATOR", "MAX_NUMBERS", "MAX_SCRATCH", "Form", "Source", "c_source", "form_of", "why_not"]
+__all__ = [
+    "ABI",
+    "GENERATOR",
+    "MAX_MULTIPLICATIONS",
+    "MAX_NUMBERS",
+    "MAX_SCRATCH",
+    "Form",
+    "Source",
+    "c_source",
+    "form_of",
+    "why_not",
+]
 
 ABI = 1  # of what the source exports
 GENERATOR = 5  # of the text: a change of it is a change of every library that was built
 MAX_NUMBERS = 1 << 21  # in tables; a compiler takes some hundred bytes of memory and a microsecond for each
+# In a call: some seconds, in which no signal is heard. Forged cores that share their weights would take hours.
+MAX_MULTIPLICATIONS = 1 << 32
 MAX_SCRATCH = 1 << 24  # numbers of scratch memory, 64 MB
 
 _TYPES = {"float32": "float", "int32": "int32_t", "uint8": "uint8_t"}
@@ -68,8 +82,13 @@ def form_of(manifest: Manifest, digest: str) -> Form:
     return Form(digest, manifest.batch, manifest.unroll, manifest.precision, constants)
 
 
-def why_not(step: StepProgram) -> str | None:
-    """Why there is no C of a program, or `None`; nothing is written to be asked."""
+def why_not(step: StepProgram, turns: int = 1) -> str | None:
+    """Why there is no C of a program, or `None`; nothing is written to be asked.
+
+    Args:
+        step: The program.
+        turns: How often a call steps it: rows times samples.
+    """
     lacking = list(missing(step.program))
     if lacking:
         more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
@@ -80,6 +99,9 @@ def why_not(step: StepProgram) -> str | None:
     scratch = make_plan(step).size
     if scratch > MAX_SCRATCH:
         return f"it needs {scratch:,} numbers of scratch memory, more than {MAX_SCRATCH:,}"
+    work = turns * step_multiplications(step)
+    if work > MAX_MULTIPLICATIONS:
+        return f"a call has about {work:,} multiplications, more than {MAX_MULTIPLICATIONS:,}"
     return None
 
 
@@ -89,7 +111,7 @@ def c_source(step: StepProgram, form: Form, target: Target, prefix: str = "lnn")
     Raises:
         ValueError: If there is no C of it, or the prefix cannot begin a name.
     """
-    problem = why_not(step)
+    problem = why_not(step, form.batch * form.unroll)
     if problem:
         raise ValueError(problem)
     return _Writing(step, form, target, check_prefix(prefix)).source()

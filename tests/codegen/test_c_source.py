@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from compilations import counted
 from generated import DIGEST, LANES, Family, Wanted, built, function_of, source_of
-from programs import decoded, everything
+from programs import decoded, everything, node_of
 from recorded import program_of
 
+from lnn_edge.bundle.encoder import step_multiplications
 from lnn_edge.bundle.program import StepProgram
 from lnn_edge.codegen import c_source as writing
 from lnn_edge.codegen.c_source import ABI, Form, c_source, why_not
@@ -299,3 +300,20 @@ def test_program_with_too_many_weights_or_too_large_values(monkeypatch):
     monkeypatch.setattr(writing, "MAX_NUMBERS", 10_000)
     monkeypatch.setattr(writing, "MAX_SCRATCH", 100)
     assert re.match(r"it needs \d+ numbers of scratch memory, more than 100", why_not(step))
+
+
+def test_program_of_few_weights_and_endless_work():
+    """Cores may share tensors, and an LTC unfolds them as often as it says; whoever waits for C hears no signal."""
+    text, tensors = everything()
+    ltc = node_of(text, "ltc")
+    ltc["unfolds"] = 10_000
+    text["nodes"] += [ltc | {"name": f"x{k}", "output": f"x{k}.out", "next": f"x{k}.next"} for k in range(40)]
+    step = decoded(text, tensors)
+    once = step_multiplications(step)
+    assert once > 41 * 10_000 * 6  # numbers of a synapse
+    assert why_not(step) is None
+    rows = writing.MAX_MULTIPLICATIONS // once + 1
+    told = rf"a call has about [\d,]+ multiplications, more than {writing.MAX_MULTIPLICATIONS:,}"
+    assert re.fullmatch(told, why_not(step, rows))
+    with pytest.raises(ValueError, match=told):
+        c_source(step, Form("0" * 64, batch=rows), TARGETS[0])

@@ -63,7 +63,7 @@ class NativeBackend:
     def why_not_bundle(cls, bundle: Bundle) -> str | None:
         """Why there is no C of a bundle, or `None`."""
         try:
-            return why_not(bundle.program())
+            return why_not(bundle.program(), bundle.manifest.batch * bundle.manifest.unroll)
         except BundleError as error:
             return str(error)
 
