@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
 from .files import write_all
 
-__all__ = ["Progress", "silent", "tell"]
+__all__ = ["Progress", "now_and_then", "silent", "tell"]
 
 Progress = Callable[[str, int, int], None]  # phase, done, total
+_BETWEEN_LINES_S = 10.0
 
 
 def silent(_phase: str, _done: int, _total: int) -> None:
@@ -28,3 +30,20 @@ def tell(text: str) -> None:
         elif stream is not None:  # in a notebook, for instance
             stream.write(text)
             stream.flush()
+
+
+def now_and_then(now: Callable[[], float] = time.monotonic) -> Callable[[], bool]:
+    """Whether it is time for a line where nobody can see a bar: 10 s after the start or the line before.
+
+    Short work stays silent in a log, and long work shows that it is alive.
+    """
+    last = now()
+
+    def due() -> bool:
+        nonlocal last
+        if now() - last < _BETWEEN_LINES_S:
+            return False
+        last = now()
+        return True
+
+    return due

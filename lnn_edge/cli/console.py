@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 from ..bundle.manifest import encode_json
 from ..errors import ExportWarning, ModelWarning
 from ..files import check_output, named_in_errors, whole_file, write_all
-from ..progress import tell
+from ..progress import now_and_then, tell
 from .os_errors import STANDARD_OUTPUT
 
 if TYPE_CHECKING:
@@ -219,9 +219,9 @@ def grid(
 
 @contextmanager
 def progress_bar(description: str) -> Iterator[Progress]:
-    """Show progress on a terminal; elsewhere print nothing. Yields a function (phase, done, total)."""
+    """Show progress: a bar on a terminal, elsewhere a line every 10 s. Yields a function (phase, done, total)."""
     if not sys.stderr.isatty():
-        yield lambda _phase, _done, _total: None
+        yield _progress_lines(description)
         return
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -233,3 +233,13 @@ def progress_bar(description: str) -> Iterator[Progress]:
         yield lambda phase, done, total: progress.update(
             task, description=f"{description}: {phase}", completed=done, total=total or None
         )
+
+
+def _progress_lines(description: str) -> Progress:
+    due = now_and_then()
+
+    def show(phase: str, done: int, total: int) -> None:
+        if due():
+            note(f"{description}: {phase}" + (f", {done:,} of {total:,}" if total else ""))
+
+    return show

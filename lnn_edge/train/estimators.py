@@ -94,8 +94,10 @@ class LiquidNeuralNetwork(LiquidEstimator):
         device: "auto" trains on a GPU if there is one; or a device of torch: "cpu", "cuda", "cuda:1", "mps", ...
             Predictions are made on the CPU.
         n_jobs: Threads for torch, and for making the next batches meanwhile, at most one per CPU core; -1 for all;
-            `None` leaves torch's setting. It is put back after the fit. Small networks are fastest with 1.
-        verbose: 0 says nothing; 1 draws a progress bar on terminals; 2 writes a line for each tenth of the epochs.
+            `None` takes one for a small network, below 2**25 weights times rows of a batch, where threads would wait
+            for one another longer than they compute, and torch's setting for a larger one. That is put back afterwards.
+        verbose: 0 says nothing; 1 draws a progress bar on terminals, and elsewhere writes a line every 10 s; 2 writes
+            a line for each tenth of the epochs.
         checkpoint: File, `NAME.safetensors`, from which an interrupted fit with the same data and parameters goes on
             as if it had not been interrupted. Written whole or not at all. With more `epochs` it trains longer.
         checkpoint_every: Epochs between two checkpoints.

@@ -19,6 +19,7 @@ from .data.metadata import Metadata
 from .data.sequences import Sequences, as_array
 from .data.shapes import part_shapes, shown_shapes
 from .network.module import LiquidModule
+from .network.threads import fitting_threads
 
 __all__ = [
     "State",
@@ -160,7 +161,7 @@ def run_sequences(
             rows = [torch.from_numpy(span) / unit for span in sequences.spans[part]]
             spans = pad_sequence(rows, batch_first=True, padding_value=1.0)
         begin = None if states is None else _tensors([state[part] for state in states])
-        with torch.no_grad():
+        with torch.no_grad(), fitting_threads(network, len(x)):
             padded = network.finished(network.run(x, begin, spans)[0]).numpy()
         outputs += [rows[:length].copy() for rows, length in zip(padded, sequences.lengths[part], strict=True)]
     return outputs
@@ -173,7 +174,7 @@ def states_after(
     ends, last = [], []
     for k, rows in enumerate(sequences.samples):
         spans = None if sequences.spans is None or unit is None else torch.from_numpy(sequences.spans[k])[None] / unit
-        with torch.no_grad():
+        with torch.no_grad(), fitting_threads(network, 1):
             raw, states = network.run(torch.from_numpy(rows)[None], None, spans)
             last.append(network.finished(raw)[0, -1].numpy())
         ends.append([state.numpy() for state in states])
@@ -185,7 +186,7 @@ def step_network(
 ) -> tuple[Array, tuple[Array, ...]]:
     """One sample, (features,) float32: outputs (outputs,), and the states after it, (1, units) each."""
     spans = None if span is None else torch.full((1, 1), span)
-    with torch.no_grad():
+    with torch.no_grad(), fitting_threads(network, 1):
         raw, after = network.run(
             torch.from_numpy(sample).reshape(1, 1, -1), None if states is None else _tensors(states), spans
         )

@@ -94,7 +94,7 @@ class Settings:
 
     @property
     def threads(self) -> int | None:
-        """Threads for torch, at most one per CPU core; `None` leaves torch as it is."""
+        """Threads for torch, at most one per CPU core; `None` if the size of the network is to choose."""
         if self.n_jobs is None:
             return None
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -47,6 +47,12 @@ class TestProgress:
         quick(verbose=verbose, epochs=2).fit(X, Y)
         assert capfd.readouterr() == ("", "")
 
+    def test_a_line_now_and_then_where_no_bar_can_be(self, monkeypatch, capfd):
+        """A long fit into a pipe or a log said nothing at all."""
+        monkeypatch.setattr("lnn_edge.progress._BETWEEN_LINES_S", 0.0)
+        quick(verbose=1, epochs=3).fit(X, Y)
+        assert re.fullmatch("".join(LINE.format(epoch, 3) for epoch in (1, 2, 3)), capfd.readouterr().err)
+
     def test_bar_on_a_terminal(self, warm):
         """A real terminal: the bar shows loss, epochs and the time left, and is gone at the end."""
         program = (

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ...progress import tell
+from ...progress import now_and_then, tell
 
 __all__ = ["Note", "Record", "training_progress"]
 
@@ -44,18 +44,23 @@ def training_progress(verbose: int, epochs: int, done: int) -> Iterator[Note]:
     """Show progress on standard error. Yields a function (epochs done, record).
 
     Args:
-        verbose: 0 shows nothing, 1 draws a bar on terminals and in notebooks, 2 writes a line for each tenth anywhere.
+        verbose: 0 shows nothing; 1 draws a bar on terminals and in notebooks, elsewhere a line every 10 s; 2 writes a
+            line for each tenth anywhere.
         epochs: Number of epochs.
         done: Epochs done in an earlier run.
     """
     if verbose == 2:
-        yield _lines(epochs, done)
+        yield _lines(epochs, done, lambda epoch: epoch * 10 // epochs > (epoch - 1) * 10 // epochs)
         return
     from rich.console import Console
 
     console = Console(stderr=True)
-    if verbose == 0 or not (console.is_terminal or console.is_jupyter):
+    if verbose == 0:
         yield lambda _done, _record: None
+        return
+    if not (console.is_terminal or console.is_jupyter):
+        due = now_and_then()
+        yield _lines(epochs, done, lambda _epoch: due())
         return
     from rich.progress import (
         BarColumn,
@@ -72,11 +77,11 @@ def training_progress(verbose: int, epochs: int, done: int) -> Iterator[Note]:
         yield lambda finished, record: bar.update(task, completed=finished, description=str(record))
 
 
-def _lines(epochs: int, done: int) -> Note:
+def _lines(epochs: int, done: int, is_due: Callable[[int], bool]) -> Note:
     started = time.monotonic()
 
     def note(finished: int, record: Record) -> None:
-        if finished * 10 // epochs > (finished - 1) * 10 // epochs:
+        if is_due(finished):
             left = (time.monotonic() - started) / (finished - done) * (epochs - finished)
             tell(f"epoch {finished}/{epochs}  {record}  {left:.0f} s left\n")
 

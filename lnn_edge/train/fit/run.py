@@ -10,11 +10,11 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from ...arrays import Array
-from ...export.torch_settings import torch_threads
 from ..data.metadata import Metadata, numbered
 from ..data.prepare import Prepared
 from ..network.build import build_network
 from ..network.module import LiquidModule
+from ..network.threads import fitting_threads
 from ..predicting import states_after
 from ..settings import Settings
 from .checkpoint import TrainingState, load_progress, run_fingerprint
@@ -62,12 +62,13 @@ def train_network(settings: Settings, owner: str, prepared: Prepared) -> Trained
     run = _begun(settings, fingerprint)
     dataset, held_out = prepared.split(settings.validation_split, run.seed)
     device = settings.torch_device()
-    with torch_threads(settings.threads), repeatable(run.seed, device):
+    with repeatable(run.seed, device):
         network = build_network(settings, len(prepared.x_moments[0]), metadata.outputs, metadata.labels)
         network.set_scaling(prepared.x_moments, prepared.y_moments)
         network.to(device)
         trainer = Trainer(network, dataset, held_out, settings, prepared.augmentation(settings), run, fingerprint)
-        stopped = trainer.train()
+        with fitting_threads(network, min(settings.batch_size, len(dataset)), settings.threads):
+            stopped = trainer.train()
         network.to("cpu").eval()
     metadata, arrays = _with_tail(prepared, network)
     return Trained(metadata, arrays, network, run.history, run.best_epoch, stopped, run.seed)
