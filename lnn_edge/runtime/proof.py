@@ -105,25 +105,56 @@ def report_from_proof(
             reset=reset,
             dt_s=None if dt_s is None else dt_s.reshape(len(reset), -1)[:, 0],
             period_s=bundle.manifest.time.period_s,
-            signals=_signals(bundle.manifest, results or {}),
+            signals=_signals(bundle.manifest, results or {}, _failed(bundle.manifest, comparisons, parts)),
         ),
         distinct=distinct,
         not_run=not_run or {},
     )
 
 
-def _signals(manifest: Manifest, results: Mapping[str, Mapping[str, Array]]) -> tuple[Signal, ...]:
-    """The first columns of the first output, of its first row."""
-    tensor = manifest.outputs[0]
-    size = int(np.prod(tensor.shape[1:]))
-    names = [f.name for f in tensor.features] or [
-        tensor.name if size == 1 else f"{tensor.name} {k}" for k in range(size)
+def _failed(manifest: Manifest, comparisons: Sequence[Comparison], parts: Sequence[tuple[str, int, int]]) -> str | None:
+    """The output, or if there is none the state, that is first over what is allowed; `None` if all is equal."""
+    starts, outputs = {name: start for name, start, _ in parts}, {tensor.name for tensor in manifest.outputs}
+    over = [
+        (c.tensor not in outputs, starts.get(c.segment, 0) + c.first_over, c.tensor)
+        for c in comparisons
+        if c.first_over is not None
     ]
-    return tuple(
-        Signal(column, subject, np.asarray(given[tensor.name], np.float32).reshape(len(given[tensor.name]), -1)[:, k])
-        for k, column in enumerate(names[:_COLUMNS])
-        for subject, given in results.items()
-    )
+    return min(over)[2] if over else None
+
+
+def _signals(manifest: Manifest, results: Mapping[str, Mapping[str, Array]], failed: str | None) -> tuple[Signal, ...]:
+    """The first columns of the first output; of what failed, those that are furthest apart. Of the first row."""
+    name = manifest.outputs[0].name if failed is None else failed
+    lines = {subject: _columns(given[name], len(given[manifest.outputs[0].name])) for subject, given in results.items()}
+    if not lines:
+        return ()
+    names = _column_names(manifest, name, next(iter(lines.values())).shape[1])
+    apart = _apart(list(lines.values())) if failed else np.zeros(len(names))
+    kept = sorted(np.argsort(-apart[: len(names)], kind="stable")[:_COLUMNS].tolist())
+    return tuple(Signal(name, names[k], subject, line[:, k]) for k in kept for subject, line in lines.items())
+
+
+def _columns(values: Array, steps: int) -> Array:
+    """One value per step, (steps, all columns) float32; in unroll blocks a state comes once per block."""
+    flat = np.asarray(values, np.float32).reshape(len(values), -1)
+    return np.repeat(flat, steps // len(flat), axis=0)
+
+
+def _column_names(manifest: Manifest, name: str, size: int) -> list[str]:
+    """Of an output by its features, of a state by number; those of the first row of a batch."""
+    outputs = {tensor.name: tensor for tensor in manifest.outputs}
+    if name in outputs and outputs[name].features:
+        return [feature.name for feature in outputs[name].features]
+    size //= manifest.batch
+    return [name if size == 1 else f"{name} {k}" for k in range(size)]
+
+
+def _apart(lines: Sequence[Array]) -> Array:
+    """How far each column of the others is from that of the first at most; what is not finite is furthest."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        off = [np.abs(line[: len(lines[0])] - lines[0][: len(line)]).max(axis=0, initial=0.0) for line in lines[1:]]
+    return np.nan_to_num(np.max(off, axis=0), nan=np.inf) if off else np.zeros(lines[0].shape[1])
 
 
 def _segment(part: tuple[str, int, int], reset: Array, dt_s: Array | None, regimes: Mapping[str, str]) -> Segment:

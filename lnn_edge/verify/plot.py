@@ -50,7 +50,7 @@ _MEANINGS = {
     "random": "random: anywhere in the range of each input",
     "constant": "constant: held, so that states settle",
     "step": "step: jumps from value to value",
-    "extreme": "extreme: ten times the range",
+    "extreme": "extreme: ten times the range, where inputs have limits at these",
     "golden": "golden: samples and results that the bundle ships",
     "repeated": "repeated: the golden samples again",
     "single steps": "single steps: each from a state that is known exactly",
@@ -162,10 +162,11 @@ def _draw_signals(panel: Axes, report: ExportReport) -> None:
     panel.set_xlabel("step", fontsize=9)
     panel.grid(axis="y", color="#e4e4e4", linewidth=0.6)
     panel.set_axisbelow(True)
-    panel.set_title(f"the first output, {where}", fontsize=9, loc="left")
-    named = sorted(zip(*panel.get_legend_handles_labels(), strict=True), key=lambda pair: TORCH not in pair[1])
+    named = "the first output" if report.passed else f"'{signals[0].tensor}'"
+    panel.set_title(f"{named}, {where}", fontsize=9, loc="left")
+    in_order = sorted(zip(*panel.get_legend_handles_labels(), strict=True), key=lambda pair: TORCH not in pair[1])
     panel.legend(
-        *zip(*named, strict=True),
+        *zip(*in_order, strict=True),
         loc="lower right",
         bbox_to_anchor=(1.0, 1.0),
         ncols=4,
@@ -177,7 +178,8 @@ def _draw_signals(panel: Axes, report: ExportReport) -> None:
 
 def _signal_part(report: ExportReport) -> tuple[int, int, str]:
     """First and last step of the signals that are drawn, and what is to be seen there."""
-    over = _failures(report, {signal.subject for signal in report.timeline.signals})
+    signals = report.timeline.signals
+    over = _failures(report, {signal.subject for signal in signals}, signals[0].tensor)
     first = min((step for step, _ in over), default=None)
     start = 0 if first is None else max(0, first - _SIGNAL_STEPS // 4)
     segment = next(s for s in report.segments if s.start + s.steps > start)
@@ -219,13 +221,13 @@ def _draw_tensor(panel: Axes, report: ExportReport, tensor: str) -> None:
         steps, error = _thinned(curve, report)
         if curve.subject == TORCH:
             across, up = np.r_[steps[0], steps, steps[-1]], np.r_[_FLOOR, error, _FLOOR]
-            panel.fill(across, up, color=_OWN_COLOR, linewidth=0, label=f"{TORCH}'s own error")
+            panel.fill(across, up, color=_OWN_COLOR, linewidth=0, label=_torchs_difference(report))
         else:
             color, line = next(styles)
             panel.plot(steps, error, line, color=color, linewidth=0.8, label=curve.subject)
-    for k, (segment, limit) in enumerate(_limits(report, tensor)):
+    for k, (segment, judged) in enumerate(_judged(report, tensor)):
         ends = (segment.start, segment.start + segment.steps)
-        panel.plot(ends, (limit, limit), ":", color="black", linewidth=1.6, label="" if k else "allowed")
+        panel.plot(ends, (judged.limit, judged.limit), ":", color="black", linewidth=1.6, label="" if k else "allowed")
     _mark_failure(panel, report, tensor)
     starts = np.flatnonzero(report.timeline.reset)
     ticks = panel.get_xaxis_transform()
@@ -235,6 +237,12 @@ def _draw_tensor(panel: Axes, report: ExportReport, tensor: str) -> None:
     panel.set_ylabel(f"{tensor}\nerror", fontsize=9)
     panel.grid(axis="y", color="#e4e4e4", linewidth=0.6)
     panel.set_axisbelow(True)
+
+
+def _torchs_difference(report: ExportReport) -> str:
+    """What the curve of torch shows: its rounding, unless it is not the model that the bundle was made of."""
+    other = any(c.subject == TORCH and not c.passed for c in report.comparisons)
+    return f"{TORCH}, which is not the bundle's step program" if other else f"{TORCH}'s own error"
 
 
 def _bin_width(report: ExportReport) -> int:
@@ -256,22 +264,20 @@ def _span(report: ExportReport, tensor: str) -> tuple[float, float]:
     """Lowest and highest error of the axis: whole decades around what there is, the limit well inside."""
     errors = np.concatenate([curve.error for curve in report.timeline.curves if curve.tensor == tensor])
     errors = errors[np.isfinite(errors) & (errors > 0)].astype(np.float64)
-    limits = [limit for _, limit in _limits(report, tensor)]
+    limits = [judged.limit for _, judged in _judged(report, tensor)]
     low = np.quantile(errors, 0.05) if len(errors) else min(limits)
     high = max(*limits, errors.max(initial=0.0))
     return max(_FLOOR, 10.0 ** np.floor(np.log10(low))), 10.0 ** (np.floor(np.log10(high)) + 1.0)
 
 
-def _limits(report: ExportReport, tensor: str) -> Iterator[tuple[Segment, float]]:
-    """What is allowed to the backends, by segment."""
-    backends = {curve.subject for curve in report.timeline.curves} - {TORCH}
+def _judged(report: ExportReport, tensor: str) -> Iterator[tuple[Segment, Comparison]]:
+    """By segment the comparison that decides: the worst that failed, as in the table; else of the backends."""
+    drawn = {curve.subject for curve in report.timeline.curves}
     for segment in report.segments:
-        found = [
-            c.limit
-            for c in report.comparisons
-            if c.tensor == tensor and c.segment == segment.name and c.subject in backends and c.reference == EXACT
-        ]
-        yield segment, max(found)
+        rows = [c for c in report.comparisons if (c.tensor, c.segment) == (tensor, segment.name) and c.subject in drawn]
+        failed = [c for c in rows if not c.passed]
+        usual = [c for c in rows if c.subject != TORCH and c.reference == EXACT]
+        yield segment, max(failed, key=lambda c: c.max_abs / c.limit) if failed else max(usual, key=lambda c: c.limit)
 
 
 def _failures(report: ExportReport, subjects: set[str], tensor: str | None = None) -> list[tuple[int, Comparison]]:
@@ -286,7 +292,7 @@ def _failures(report: ExportReport, subjects: set[str], tensor: str | None = Non
 
 def _mark_failure(panel: Axes, report: ExportReport, tensor: str) -> None:
     """Point at the first step over the limit."""
-    over = _failures(report, {curve.subject for curve in report.timeline.curves}, tensor)
+    over = [(segment.start + c.first_over, c) for segment, c in _judged(report, tensor) if c.first_over is not None]
     if over:
         step, first = min(over, key=lambda pair: pair[0])
         note = f"over at step {step}: {first.against}"

@@ -60,14 +60,16 @@ class Curve:
 
 @dataclass(frozen=True)
 class Signal:
-    """One column of the first output over time.
+    """One column over time, of the first output, or of the output or state that failed.
 
     Args:
+        tensor: Name of the output or state.
         column: Its name.
         subject: Whose: a backend's, or torch float32's.
         values: Of the first row of a batch, float32 (steps,).
     """
 
+    tensor: str
     column: str
     subject: str
     values: Array
@@ -82,7 +84,7 @@ class Timeline:
         reset: uint8 (steps,); 1 where the state starts anew.
         dt_s: Seconds between samples, those of the first row, (steps,); `None` with fixed time.
         period_s: Nominal time between samples, seconds; `None` if unknown.
-        signals: Some columns of the first output by subject.
+        signals: Some columns of the first output, or of what failed, by subject.
     """
 
     curves: tuple[Curve, ...]

@@ -7,15 +7,21 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from bundles import ROOT, chaotic_cfc, small_cfc
 from exports import quick_export
+from ncps.torch import CfC
+from torch import nn
 
 from lnn_edge.cli.program import main
 from lnn_edge.cli.proof_text import proof_text
 from lnn_edge.errors import VerificationError
+from lnn_edge.export.verify_against import verify_against
+from lnn_edge.runtime.proof import _signals
 from lnn_edge.runtime.verify_golden import verify_golden
 from lnn_edge.verify import plot
 from lnn_edge.verify.comparison import EXACT, TORCH, compare, versus
@@ -140,7 +146,7 @@ def with_signals(report, apart=0.0):
     t = np.arange(report.steps)
     off = np.where(t < 700, 0.0, apart)
     signals = tuple(
-        Signal(column, subject, np.float32(np.sin(t / slow) + (subject != TORCH) * off))
+        Signal("output", column, subject, np.float32(np.sin(t / slow) + (subject != TORCH) * off))
         for column, slow in (("left", 9), ("right", 30))
         for subject in (TORCH, "some")
     )
@@ -175,6 +181,73 @@ def test_signals_of_an_export_are_those_of_torch_and_of_the_stream(tmp_path):
     for column in ("walk", "run"):
         np.testing.assert_allclose(own[column, "onnxruntime"], own[column, TORCH], atol=report.max_abs_error)
         assert own[column, TORCH].std() > 1e-3
+
+
+class OffHead(nn.Module):
+    """Two heads; `off` moves a weight of the second."""
+
+    def __init__(self, off=0.0):
+        super().__init__()
+        torch.manual_seed(0)
+        self.core, self.velocity, self.heading = CfC(3, 8), nn.Linear(8, 2), nn.Linear(8, 2)
+        with torch.no_grad():
+            self.heading.weight[0, 0] += off
+
+    def forward(self, x, hx=None):
+        h, hx = self.core(x, hx)
+        return {"velocity": self.velocity(h), "heading": self.heading(h)}, hx
+
+
+@pytest.fixture(scope="module")
+def off_head(tmp_path_factory):
+    """The report on a bundle beside a model with one other weight."""
+    path = tmp_path_factory.mktemp("two") / "two.lnn"
+    example = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    quick_export(OffHead(), path, example=example)
+    return verify_against(OffHead(1e-3), path, steps=1000, progress=lambda *_: None)
+
+
+class TestOtherWeights:
+    """The first head agrees, and the second does not."""
+
+    def test_signals_are_of_the_output_that_fails(self, off_head, drawn):
+        assert not off_head.passed
+        assert {signal.tensor for signal in off_head.timeline.signals} == {"heading"}
+        own = {signal.subject: signal.values for signal in off_head.timeline.signals[:2]}
+        assert np.abs(own[TORCH] - own["onnxruntime"]).max() > 1e-5
+        assert ">'heading', around the first step over what is allowed<" in drawn(off_head)
+
+    def test_allowed_is_what_the_table_says(self, off_head):
+        """Torch's difference, which is the weight's, widened what was drawn as allowed to a hundred times that."""
+        worst = [line.split() for line in proof_text(off_head, False).splitlines() if line.startswith(" heading")]
+        assert [words[2] for words in worst] == ["1.0e-05"]
+        assert {f"{judged.limit:.1e}" for _, judged in plot._judged(off_head, "heading")} == {"1.0e-05"}
+        failed = [segment.start for segment, judged in plot._judged(off_head, "heading") if not judged.passed]
+        assert failed
+
+    def test_the_difference_is_not_called_rounding(self, off_head, drawn):
+        text = drawn(off_head)
+        assert "torch float32, which is not the bundle's step program" in text.replace("&#x27;", "'")
+        assert "own error" not in text
+
+
+def test_a_state_that_fails_is_shown_by_its_furthest_columns():
+    """Of eight units the last one alone is off."""
+    manifest = SimpleNamespace(outputs=[SimpleNamespace(name="output", features=())], batch=1)
+    torchs = {"output": np.zeros((6, 1, 2)), "h_out": np.zeros((3, 1, 8))}  # states once per block of two
+    off = {"output": np.zeros((6, 1, 2)), "h_out": np.eye(8)[7] + np.zeros((3, 1, 8))}
+    signals = _signals(manifest, {TORCH: torchs, "some": off}, "h_out")
+    assert [signal.column for signal in signals][-2:] == ["h_out 7", "h_out 7"]
+    assert all(len(signal.values) == 6 for signal in signals)
+    assert {signal.column for signal in _signals(manifest, {TORCH: torchs}, None)} == {"output 0", "output 1"}
+
+
+def test_extreme_samples_are_said_to_keep_to_limits(drawn):
+    extreme = Segment("extreme", 0, 1000, 1)
+    report = report_of({"output": np.full(1000, 1e-7)})
+    rows = tuple(replace(c, segment="extreme") for c in report.comparisons)
+    text = drawn(replace(report, segments=(extreme,), comparisons=rows))
+    assert "extreme: ten times the range, where inputs have limits at these" in text
 
 
 def test_says_which_segment_is_which(ltc_bundle, tmp_path):
