@@ -48,7 +48,8 @@ REST = "caches and clocks have gone to rest between two, so that a step takes 40
     [
         (45.0, "sleep", 1, ["the paced response and the back-to-back step are about the same here"]),
         (600.0, "sleep", 200, [f"wakes 200 us late, and {REST}", "type: lnn-edge bench 'a b.lnn' --wait spin"]),
-        (600.0, "spin", 1, [f"back to back: {REST}. For what changes the clocks, type: lnn-edge doctor"]),
+        (600.0, "spin", 1, ["back to back: what runs between two of them has taken the caches, so that a step takes"]),
+        (9600.0, "spin", 9200, ["other programs hold the CPU, so that a step begins 9200 us after it is due"]),
         (
             9600.0,
             "sleep",
@@ -61,6 +62,23 @@ def test_why_the_two_differ(response, wait, late, expected):
     run = Paced(50.0, 2e4, wait, durations(late), durations(400), durations(response), 100, 0, False)
     text = _why("a b.lnn", durations(40), run)
     assert all(words in text for words in expected)
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "expected"),
+    [
+        (
+            50_000,
+            "a step takes 61 us, longer than the period of 20 us: at most about 15,000 Hz can be kept. Type a lower --rate",
+        ),
+        (16_000, "a step takes 61 us, nearly all of the period of 62.5 us: at most about 15,000 Hz can be kept. "),
+    ],
+)
+@pytest.mark.parametrize("wait", ["sleep", "spin"])
+def test_a_rate_that_the_step_itself_cannot_keep(rate_hz, wait, expected):
+    """Other programs were blamed, and the advice was the doctor's."""
+    run = Paced(rate_hz, 20.0, wait, durations(5e5), durations(61), durations(5e5), 100, 0, False)
+    assert _why("a.lnn", durations(60), run).startswith(expected)
 
 
 def test_bench_gives_no_percentile_from_too_few_samples(call, ltc_bundle):

@@ -39,6 +39,7 @@ EPILOG = """examples:
 _RATES_HZ = (1e-3, 1e9)  # beyond them a period is no number of nanoseconds that a clock could wait for
 _LONGEST_S = 1e9
 _ALIKE = 1.5  # times the back-to-back step: nearer than that, a paced response needs no explanation
+_FULL = 0.9  # of a period: with more there is no time left to catch up after a late step
 _TIMER_US = 2000.0  # late: more than any timer by itself
 _DEVICE_STEPS = 2000  # of each device figure: enough for a p99, and over in a second
 
@@ -338,17 +339,28 @@ def _typical(d: Distribution) -> tuple[float, str]:
 def _why(bundle: str, whole: Distribution, run: Paced) -> str:
     """Why a paced response is not the back-to-back step, and what to type."""
     step, response, late, service = (_typical(d)[0] for d in (whole, run.response, run.lateness, run.service))
+    period_us = 1e6 / run.rate_hz
+    if service > _FULL * period_us:  # each step is later than the one before, whatever else there is
+        part = "longer than" if service > period_us else "nearly all of"
+        most = f"at most about {_round(_FULL * 1e6 / service):,} Hz can be kept"
+        return f"a step takes {service:.0f} us, {part} the period of {period_us:.3g} us: {most}. Type a lower --rate"
     if response < _ALIKE * step:
         return "the paced response and the back-to-back step are about the same here"
     slower = "paced steps are slower than back to back"
-    rest = f"caches and clocks have gone to rest between two, so that a step takes {service:.0f} us"
-    if run.wait == "spin":
-        return f"{slower}: {rest}. For what changes the clocks, type: lnn-edge doctor"
     if late > _TIMER_US:
         busy = f"other programs hold the CPU, so that a step begins {late:.0f} us after it is due"
         return f"{slower}: {busy}. For what else slows this machine down, type: lnn-edge doctor"
+    if run.wait == "spin":  # the CPU is awake when the step is due
+        caches = f"what runs between two of them has taken the caches, so that a step takes {service:.0f} us"
+        return f"{slower}: {caches}. For what else slows this machine down, type: lnn-edge doctor"
+    rest = f"caches and clocks have gone to rest between two, so that a step takes {service:.0f} us"
     awake = f"To keep the CPU awake, type: lnn-edge bench {shlex.quote(bundle)} --wait spin"
     return f"{slower}: the system's timer wakes {late:.0f} us late, and {rest}. {awake}"
+
+
+def _round(rate_hz: float) -> int:
+    """Two digits: more are not known of a rate that a median gives."""
+    return int(float(f"{rate_hz:.2g}"))
 
 
 def _summary(result: _Result) -> str:
