@@ -179,17 +179,38 @@ def _is_named(value: Any) -> bool:
 
 
 def _way_out(value: Any, names: Sequence[Any], wanted: Sequence[str]) -> str:
-    extra = [name for name in names if name not in wanted]
-    times = [name for name in extra if is_time_name(name)]
+    """What to type, and it works as it stands."""
+    times = [name for name in names if name not in wanted and is_time_name(name)]
     if wanted and all(name in names for name in wanted):
         if _has_axes(value):
             return f"Type: x.sel({{{value.dims[-1]!r}: {list(wanted)}}})"
-        pick = f"x[{list(wanted)}]" if not isinstance(value, (Mapping, tuple)) else f"[x[n] for n in {list(wanted)}]"
-        timed = f", with the times as t_s=x[{times[0]!r}] if the model measures time" if times else ""
-        return f"Type: {pick}{timed}"
+        timed = f", with the times as t_s={_entry(value, times[0])} if the model measures time" if times else ""
+        return f"Type: {_picked(value, wanted)}{timed}"
+    if wanted and len(names) != len(wanted):  # by place it would be refused too
+        return f"It takes {len(wanted)} columns by these names: add or rename what is missing"
     if isinstance(value, (Mapping, tuple)):
         return "Pass the values alone, in that order, to go by their place"
-    return "Rename them, or go by their place: x.to_numpy()"
+    return f"Rename them, or go by their place: {_nameless(value)}"
+
+
+def _picked(value: Any, wanted: Sequence[str]) -> str:
+    """Source text of the columns that are wanted, of whatever has them."""
+    if isinstance(value, tuple):  # which has its fields as attributes; by name, so that it may hold columns too
+        return f"{{n: getattr(x, n) for n in {list(wanted)}}}"
+    if isinstance(value, Mapping):
+        return f"{{n: x[n] for n in {list(wanted)}}}"
+    return f"x.select({list(wanted)})" if hasattr(value, "column_names") else f"x[{list(wanted)}]"
+
+
+def _entry(value: Any, name: str) -> str:
+    return f"x.{name}" if isinstance(value, tuple) else f"x[{name!r}]"
+
+
+def _nameless(value: Any) -> str:
+    """Source text of the values without their names."""
+    if isinstance(value, (np.ndarray, np.void)):
+        return "np.array(x.tolist())"
+    return "x.to_numpy()" if hasattr(value, "to_numpy") else "np.asarray(x)"
 
 
 def _column(value: Any, name: str, what: str) -> Array:

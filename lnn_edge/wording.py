@@ -40,8 +40,10 @@ def listed(names: Iterable[str], limit: int = 12) -> str:
 
 
 def nearest(got: object, valid: Iterable[str]) -> str | None:
-    """The valid name that `got` is most like; `None` if it is like none."""
-    return next(iter(difflib.get_close_matches(str(got), list(valid), n=1, cutoff=0.5)), None)
+    """The valid name that `got` is most like, small letters or capitals; `None` if it is like none."""
+    by_small = {name.lower(): name for name in reversed(list(valid))}  # the first of those that are alike
+    found = difflib.get_close_matches(str(got).lower(), by_small, n=1, cutoff=0.5)
+    return by_small[found[0]] if found else None
 
 
 def choices(got: object, valid: Iterable[str]) -> str:

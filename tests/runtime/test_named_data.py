@@ -154,9 +154,46 @@ def test_a_block_is_matched_by_name(blocks, frame):
 )
 def test_other_names_are_refused_in_words(gait, frame, columns, message):
     stream = gait.stream()
-    with pytest.raises(ValueError, match=f"by name.*{message}.*(Type|Rename|Pass)"):
+    with pytest.raises(ValueError, match=f"by name.*{message}.*(Type|Rename|Pass|add)"):
         stream.run(frame(columns))
     assert stream.steps == 0
+
+
+ROW = namedtuple("ROW", ["Index", *NAMES, "time"])  # as `itertuples` makes them
+
+
+@pytest.mark.parametrize("give", ["step", "run"])
+@pytest.mark.parametrize("kind", ["tuple", "dict", "structured"])
+def test_what_is_advised_beside_more_columns_works(gait, kind, give):
+    """`[x[n] for n in ...]` is a TypeError where x is a named tuple, and no columns where x is a dict of them."""
+    values = XS[0] if give == "step" else XS.T
+    row = ROW(values[0] * 0, *values, values[0])
+    x = {"tuple": row, "dict": row._asdict()}.get(kind)
+    if x is None:
+        dtype = [(name, np.float32) for name in ROW._fields]
+        x = np.rec.fromarrays(list(row), dtype=dtype).view(np.ndarray)
+        x = x[()] if give == "step" else x
+    with pytest.raises(ValueError, match="with the times as t_s=") as caught:
+        getattr(gait.stream(), give)(x)
+    advised, times = str(caught.value).partition("Type: ")[2].split(", with the times as t_s=")
+    expected = gait.stream().step(XS[0]) if give == "step" else gait.stream().run(XS)
+    np.testing.assert_array_equal(getattr(gait.stream(), give)(eval(advised, {"x": x})), expected)
+    np.testing.assert_array_equal(eval(times.partition(" if ")[0], {"x": x}), row.time)
+
+
+@pytest.mark.parametrize("frame", [dict, PlainFrame, ArrowTable])
+def test_the_place_is_advised_only_where_the_counts_fit(gait, frame):
+    """By place fewer columns are refused too."""
+    fewer, others = columns_of(NAMES[:2]), dict(zip("abc", XS.T, strict=True))
+    with pytest.raises(ValueError, match=r"'gyro_z' is missing. It takes 3 columns by these names: add or rename what"):
+        gait.stream().run(frame(fewer))
+    with pytest.raises(ValueError, match=r"to go by their place|or go by their place: np.asarray\(x\)"):
+        gait.stream().run(frame(others))
+
+
+def test_a_name_in_other_letters_is_found(gait):
+    with pytest.raises(ValueError, match=r"'gyro_z' is missing \(is it 'GYRO_Z'\?\)"):
+        gait.stream().run(columns_of(NAMES[:2]) | {"GYRO_Z": XS[:, 2]})
 
 
 def test_a_time_column_is_told_where_it_belongs(timed):

@@ -130,7 +130,7 @@ def test_next_samples():
 @pytest.mark.parametrize(
     ("y", "message"),
     [
-        (FRAME.drop("walk", level="who")["torque"], "that of X: 'walk' is only in X. Type: y.loc"),
+        (FRAME.drop("walk", level="who")["torque"], "that of X: 'walk' is only in X. Type: X = X.loc"),
         (FRAME.rename({"walk": "run"}, level="who")["torque"], "that of X: 'run' is only in y"),
     ],
     ids=["missing", "other"],
@@ -138,6 +138,30 @@ def test_next_samples():
 def test_other_sequences_are_refused(y, message):
     with pytest.raises(ValueError, match=message):
         quick().fit(FRAME[COLUMNS], y)
+
+
+STEPS = FRAME["torque"]
+EACH = STEPS.groupby(level="who").last()
+UNLIKE = {
+    "X has more": (FRAME, STEPS.drop("walk", level="who")),
+    "y has more": (FRAME.drop("walk", level="who"), STEPS),
+    "each has more": (FRAME.drop("run", level="who", errors="ignore"), STEPS.rename({"walk": "fly"}, level="who")),
+    "X has more, one each": (FRAME, EACH.drop("walk")),
+    "y has more, one each": (FRAME.drop("walk", level="who"), EACH),
+    "each has more, one each": (FRAME, EACH.rename({"walk": "fly"})),
+}
+
+
+@pytest.mark.parametrize("unlike", UNLIKE)
+def test_what_is_advised_for_other_sequences_works(unlike):
+    """`y.loc[X.index]` raised a KeyError where X has a sequence that y lacks."""
+    frame, y = UNLIKE[unlike]
+    own = {"X": frame[COLUMNS], "y": y}
+    with pytest.raises(ValueError, match=r"Type: ") as caught:
+        quick().fit(own["X"], own["y"])
+    advised = str(caught.value).partition("Type: ")[2].partition(", or ")[0]
+    exec(advised if "=" in advised else f"y = {advised}", own)
+    quick(epochs=1).fit(own["X"], own["y"])
 
 
 def test_some_labels_are_not_enough():

@@ -181,9 +181,20 @@ def by_label(value: Any, sequences: Sequences, what: str) -> Any:
         where = "X" if other[0] in labels else what
         raise ValueError(
             f"the first level of the index of {what} names other sequences than that of X: {other[0]!r} is only in "
-            f"{where}. Type: {what}.loc[X.index]"
+            f"{where}. {_without_others(groups, labels, what)}"
         )
     return [groups[label] for label in labels]
+
+
+def _without_others(groups: Mapping[Any, Any], labels: Sequence[Any], what: str) -> str:
+    """What to type to leave out the sequences that one of the two does not have."""
+    kept = [label for label in labels if label in groups]
+    if not kept:
+        return "Give both the same labels, one for each recording"
+    if len(kept) == len(labels):
+        return f"Type: {what}.loc[X.index]"
+    here = f"Type: X = X.loc[X.index.get_level_values(0).isin({what}.index.get_level_values(0))]"
+    return here if len(kept) == len(groups) else f"{here}; {what} = {what}.loc[X.index]"
 
 
 def _rows_by_label(value: Any, labels: Sequence[Any], what: str) -> Any:
@@ -193,11 +204,20 @@ def _rows_by_label(value: Any, labels: Sequence[Any], what: str) -> Any:
         return value.loc[list(labels)].to_numpy()
     if found & wanted:
         other = sorted(map(repr, found ^ wanted))
+        place = f", or {what}.to_numpy() to go by the place" if len(value) == len(labels) else ""
         raise ValueError(
             f"the index of {what} holds some of the labels of X, but not the same: {', '.join(other[:3])} are only in "
-            f"one of them. Type: {what}.loc[labels], or {what}.to_numpy() to go by the place"
+            f"one of them. Type: {_kept_rows(found, wanted, what)}{place}"
         )
     return value.to_numpy()
+
+
+def _kept_rows(found: set[Any], wanted: set[Any], what: str) -> str:
+    """Source text of the same sequences on both sides, where `what` has a row for each."""
+    if wanted <= found:
+        return f"{what}.loc[X.index.get_level_values(0).unique()]"
+    here = f"X = X.loc[X.index.get_level_values(0).isin({what}.index)]"
+    return here if found <= wanted else f"{here}; {what} = {what}.loc[X.index.get_level_values(0).unique()]"
 
 
 def _index_levels(value: Any) -> int:
