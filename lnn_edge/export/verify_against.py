@@ -20,6 +20,7 @@ from ..bundle.manifest import Manifest
 from ..bundle.spec import StatePair, Tensor
 from ..runtime.loading import open_each
 from ..runtime.verify_readouts import compare_readouts
+from ..verify.excitation import steps_of_each
 from ..verify.few_samples import excite_affordably
 from ..verify.report import ExportReport
 from ..verify.samples import SampleRequest
@@ -39,6 +40,8 @@ from .trained.protocol import Results, Trained
 
 __all__ = ["verify_against"]
 
+_USUAL_STEPS = 1024  # of the recorded and of the random samples
+
 
 @usual_torch()
 def verify_against(
@@ -53,7 +56,7 @@ def verify_against(
     backend: str = ALL,
     threads: int = 1,
     options: Mapping[str, Any] | None = None,
-    steps: int = 1024,
+    steps: int | None = None,
     progress: Callable[[str, int, int], None],
 ) -> ExportReport:
     """Step a bundle against a trained module, as the export does.
@@ -69,7 +72,8 @@ def verify_against(
         backend: As for `lnn_edge.load`, or "all" for every backend that is ready.
         threads: As for `lnn_edge.load`.
         options: As for `lnn_edge.load`; only with a named backend.
-        steps: Closed-loop steps of the recorded and of the random part, at least 1000.
+        steps: Closed-loop steps of all samples together, rounded up to whole segments, of which the recorded and the
+            random one have at least 1000 each; `None` for 1024 of these.
         progress: Called with (phase, done, total).
 
     Returns:
@@ -117,8 +121,9 @@ def verify_against(
     program = bundle.step or trained.program(manifest.time)
     left_out = why_not_over_few if is_costly(program) else None
     ready = open_each(bundle, backend=backend, threads=threads, options=options, left_out=left_out)
+    each = _USUAL_STEPS if steps is None else max(FULL_PROOF.least, steps_of_each(steps, recorded is not None))
     wanted = SampleRequest(
-        manifest.inputs, manifest.time, steps, recorded, unroll=manifest.unroll, least=FULL_PROOF.least
+        manifest.inputs, manifest.time, each, recorded, unroll=manifest.unroll, least=FULL_PROOF.least
     )
     samples = excite_affordably(program, wanted)
     samples, known = interpret_where_finite(program, samples, manifest.inputs, recorded, progress)

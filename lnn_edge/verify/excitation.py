@@ -16,7 +16,7 @@ from ..given_numbers import MOST_STEPS, is_whole, whole_number
 from .comparison import EXTREME
 from .samples import Excitation, SampleRequest
 
-__all__ = ["DT_REGIMES", "SINGLE_STEPS", "check_steps", "excite", "excite_again"]
+__all__ = ["DT_REGIMES", "SINGLE_STEPS", "check_steps", "excite", "excite_again", "steps_of_each"]
 
 SINGLE_STEPS = "single steps"  # the segment of calls from states that exact arithmetic reaches, in a sensitive model
 
@@ -58,6 +58,16 @@ def excite(request: SampleRequest) -> Excitation:
         parts.append(_windows(rng, request, scales, request.window, short))
     parts += _made(rng, request, scales, steps, short)
     return _joined(parts, request)
+
+
+def steps_of_each(steps: int, recorded: bool) -> int:
+    """Fewest steps of the random samples, and of the recorded ones if there are some, with which `excite` makes `steps`.
+
+    The three other kinds are `_SHORT` times shorter.
+    """
+    kinds = 1 + recorded
+    least = steps * _SHORT // (kinds * _SHORT + 3)
+    return next(count for count in range(least, steps + 1) if kinds * count + 3 * (count // _SHORT) >= steps)
 
 
 def check_steps(steps: int, least: int) -> None:

@@ -55,6 +55,14 @@ def test_verify_json_goes_to_standard_output_alone(call, cfc_bundle):
     assert "equal over" in err
 
 
+def test_long_work_tells_a_pipe_now_and_then_where_it_is(call, cfc_bundle, monkeypatch):
+    """It was silent for minutes where standard error is no terminal; short work stays silent."""
+    assert call("verify", cfc_bundle)[2] == ""
+    monkeypatch.setattr("lnn_edge.progress._BETWEEN_LINES_S", 0.0)
+    _, _, err = call("verify", cfc_bundle, "--steps", 2000)
+    assert re.search(r"^verify: onnxruntime, closed loop, [\d,]+ of 2,000$", err, re.MULTILINE)
+
+
 @pytest.mark.workstation
 def test_verify_against_the_trained_model(call, work, cfc_bundle, short_commands):
     code, out, _ = call("verify", cfc_bundle, "--against", "train.py:make_model", "--steps", 1000, "--verbose")

@@ -60,8 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps",
         type=whole(1, MOST_STEPS),
-        help="closed-loop steps: with --against of the recorded and of the random samples, at least 1000 (default "
-        "1024); else of the golden sequences and what follows them (default: the golden sequences)",
+        help="closed-loop steps of all samples together (default: the golden sequences; with --against 1024 of random "
+        "samples, as many of an --example, and a quarter of that of each other kind). --against never takes fewer than "
+        "1000 random ones",
     )
     add_example_arguments(parser, "the bundle's columns")
     add_source_arguments(parser)
@@ -203,7 +204,7 @@ def _against_model(choices: _Choices, against: str, progress: Progress) -> tuple
         backend=choices.runner.name,
         threads=choices.runner.threads,
         options=choices.runner.options,
-        steps=1024 if choices.steps is None else choices.steps,
+        steps=choices.steps,
         progress=progress,
     )
     return report, _compared_weights(choices, against, source.checkpoint_sha256, bundle.manifest.provenance)

@@ -34,7 +34,7 @@ from lnn_edge.reference.closed_loop import interpreted
 from lnn_edge.reference.interpreter import Interpreter
 from lnn_edge.runtime.verify_golden import verify_golden
 from lnn_edge.verify.comparison import compare, versus
-from lnn_edge.verify.excitation import DT_REGIMES, excite
+from lnn_edge.verify.excitation import DT_REGIMES, excite, steps_of_each
 from lnn_edge.verify.samples import SampleRequest
 
 TRAIN = "import sys\nsys.path.insert(0, {tests!r})\nfrom bundles import small_cfc, small_ltc, chaotic_cfc\n"
@@ -269,7 +269,7 @@ class TestLongRuns:
 
         report = verify_against(model, tmp_path / "m.lnn", steps=2000, progress=progress)
         assert report.passed
-        assert report.steps == 3500
+        assert report.steps == 2002  # in all, as without the model; 2000 of the random samples alone were 3500
         assert list(phases) == [
             "step program, float64",
             "step program, float32",
@@ -279,6 +279,14 @@ class TestLongRuns:
         ]
         assert all(done == sorted(set(done)) for done in phases.values())
         assert len(phases["onnxruntime, closed loop"]) > 20
+
+    @pytest.mark.parametrize("recorded", [False, True])
+    @pytest.mark.parametrize("steps", [1750, 2000, 2750, 10_000, 10_001])
+    def test_steps_are_of_all_samples_together(self, steps, recorded):
+        layer, time = open_module(small_ltc()).trained(1, None), Time("fixed", 0.1)
+        rows = {"input": [np.zeros((50, 1, 3))]} if recorded else None
+        samples = excite(SampleRequest(layer.inputs, time, steps_of_each(steps, recorded), rows))
+        assert steps <= samples.steps <= steps + 3  # the other kinds are a quarter of the random one each
 
     def test_segment_by_segment_is_what_it_is_at_once(self):
         """Progress is told between segments; the truth must not know."""
