@@ -61,7 +61,7 @@ def excite(request: SampleRequest) -> Excitation:
 
 
 def steps_of_each(steps: int, recorded: bool) -> int:
-    """Fewest steps of the random samples, and of the recorded ones if there are some, with which `excite` makes `steps`.
+    """Fewest steps of the random samples, and of recorded ones if there are some, with which `excite` makes `steps`.
 
     The three other kinds are `_SHORT` times shorter.
     """
