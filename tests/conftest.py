@@ -17,6 +17,7 @@ import pytest
 from bundles import ROOT, copied
 from compilations import NO_COMPILER, counting, summary
 from shared_bundles import shared_bundle
+from system_packages import require
 
 if TYPE_CHECKING:
     import fake_tensorrt
@@ -39,6 +40,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left = [i for i in items if i.get_closest_marker("workstation") or {"gpu", "short_commands"} & set(i.fixturenames)]
     config.hook.pytest_deselected(items=left)
     items[:] = [item for item in items if item not in left]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Look for what a test needs of the system."""
+    for marker in item.iter_markers("needs"):
+        require(*marker.args)
 
 
 def pytest_collection_finish() -> None:

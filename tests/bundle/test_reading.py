@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from bundles import manifest_of
+from exports import quick_export
 from ncps.torch import CfC
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save
@@ -143,7 +144,7 @@ def test_the_shape_is_looked_at_before_anything_is_converted(cfc_bundle, ltc_bun
 
 @pytest.mark.parametrize("tensor", [torch.ones(3, requires_grad=True), torch.ones(3, dtype=torch.bfloat16)])
 def test_tensors_of_torch_are_samples(tmp_path, tensor):
-    lnn_edge.export_model(CfC(3, 4), tmp_path / "m.lnn")
+    quick_export(CfC(3, 4), tmp_path / "m.lnn")
     model = lnn_edge.load(tmp_path / "m.lnn")
     assert (model.stream().step(tensor) == model.stream().step(np.ones(3, np.float32))).all()
     with pytest.raises(TypeError, match=r"`input` is a sparse tensor, expected a plain one. Type: input.to_dense\(\)"):

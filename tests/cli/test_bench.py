@@ -180,7 +180,9 @@ def test_bench_refuses_what_it_could_not_judge(call, cfc_bundle, arguments, expe
 @pytest.mark.parametrize("period_s", [1e-300, 1e300])
 def test_a_period_that_no_clock_can_keep_makes_no_paced_run(call, tmp_path, period_s):
     ncps = pytest.importorskip("ncps.torch")  # not on the device half alone
-    lnn_edge.export_model(ncps.CfC(3, 4), tmp_path / "slow.lnn", period_s=period_s)
+    from exports import quick_export
+
+    quick_export(ncps.CfC(3, 4), tmp_path / "slow.lnn", period_s=period_s)
     code, out, _ = call("bench", tmp_path / "slow.lnn", *QUICK)
     assert code == 0
     assert "no paced run" in out

@@ -7,10 +7,9 @@ import threading
 import numpy as np
 import pytest
 import torch
+from exports import quick_export
 from ncps.torch import CfC
 from torch import nn
-
-from lnn_edge import export_model
 
 SAMPLES = np.random.default_rng(4).normal(size=(40, 3)).astype(np.float32)
 
@@ -55,7 +54,7 @@ def test_a_model_that_holds_something_of_its_training(tmp_path, build, kind):
     torch.manual_seed(5)
     model = build()
     model.hidden = held = LEFT[kind]()
-    assert export_model(model, tmp_path / "m.lnn", example=SAMPLES).passed
+    assert quick_export(model, tmp_path / "m.lnn", example=SAMPLES).passed
     assert model.hidden is held
     if hasattr(held, "close"):
         held.close()
@@ -67,7 +66,7 @@ def test_old_norms_of_weights_name_what_removes_them(tmp_path, name):
     model = CfC(3, 5)
     getattr(nn.utils, name)(model.rnn_cell.ff1)
     with pytest.raises(TypeError, match=f"those of {name}. Type: torch.nn.utils.remove_{name}"):
-        export_model(model, tmp_path / "m.lnn", example=SAMPLES)
+        quick_export(model, tmp_path / "m.lnn", example=SAMPLES)
 
 
 class OneStep(Policy):
@@ -78,7 +77,7 @@ class OneStep(Policy):
 
 def test_a_forward_of_one_step_is_pointed_to_step(tmp_path):
     with pytest.raises(ValueError, match=r"that is the step\. Type: step=lambda model, x, state"):
-        export_model(OneStep(), tmp_path / "m.lnn", example=SAMPLES)
-    assert export_model(
+        quick_export(OneStep(), tmp_path / "m.lnn", example=SAMPLES)
+    assert quick_export(
         OneStep(), tmp_path / "m.lnn", example=SAMPLES, step=lambda model, x, state: OneStep.forward(model, x, state)
     ).passed

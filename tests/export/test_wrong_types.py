@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from exports import quick_export
 from ncps.torch import CfC
 
 import lnn_edge
@@ -84,7 +85,7 @@ def test_an_argument_of_the_export(model, tmp_path, argument, value, kind, expec
 
 @pytest.mark.parametrize("period", [datetime.timedelta(milliseconds=20), np.timedelta64(20, "ms"), np.float32(0.02)])
 def test_a_period_may_be_a_span_of_time_or_a_number_of_numpy(model, tmp_path, period):
-    export_model(model, tmp_path / "x.lnn", example=SAMPLES, period_s=period)
+    quick_export(model, tmp_path / "x.lnn", example=SAMPLES, period_s=period)
     assert load(tmp_path / "x.lnn").time.period_s == pytest.approx(0.02)
 
 

@@ -199,3 +199,6 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
     for name, data in files.items():
         with whole_file(folder / name) as file:
             file.write(data)
+            if name.startswith("replay-"):  # whoever may read it may run it
+                readable = os.fstat(file.fileno()).st_mode & 0o444
+                os.fchmod(file.fileno(), readable | readable >> 2 | 0o200)

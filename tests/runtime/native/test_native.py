@@ -10,7 +10,6 @@ import os
 import pickle
 import platform
 import re
-import shutil
 import signal
 import threading
 import time
@@ -477,9 +476,8 @@ def test_clang_alone(monkeypatch, tmp_path):
     assert find_compiler().command == ("clang",)
 
 
+@pytest.mark.needs("clang")
 def test_clang_compiles_it_as_well(monkeypatch, cfc_bundle, cache):
-    if shutil.which("clang") is None:
-        pytest.skip("no clang")
     monkeypatch.setenv("CC", "clang")
     assert "clang version" in load(cfc_bundle).description
 
