@@ -38,6 +38,22 @@ def test_step_in_another_runtime(trained, warm_and_short):
     assert printed == done.stdout.decode()  # as the page says, bit for bit
 
 
+@pytest.mark.needs("cmake", "gcc-arm-none-eabi", "libnewlib-arm-none-eabi", "qemu-system-arm")
+def test_microcontroller(trained, warm_and_short, compiler):
+    """The page's C compiles, and stands between two steps of what was exported."""
+    (trained / "examples").symlink_to(ROOT / "examples")
+    environment = {name: value for name, value in warm_and_short.items() if name != "CC"}
+    printed = dict(run_page(DOCS / "microcontroller.md", trained, environment))
+    replays = [text for line, text in printed.items() if line.startswith(("gait-here/build/replay", "qemu"))]
+    assert len(replays) == 2
+    for text in replays:  # of the few that a short proof records
+        assert re.fullmatch(r"equal: \d+ calls replayed", text.splitlines()[-1])
+    (control,) = [code for language, code, _ in blocks(DOCS / "microcontroller.md") if language == "c"]
+    (trained / "control.c").write_text(control)
+    command = ["gcc", "-std=c99", "-Wall", "-Wextra", "-Werror", "-Igait-here", "-c", "control.c"]
+    subprocess.run(command, cwd=trained, check=True)
+
+
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.name)
 def test_links(page):
     for path, place in LINKS.findall(page.read_text()):

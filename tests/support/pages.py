@@ -17,6 +17,7 @@ EXTRAS = {
     "export": {"torch", "ncps", "onnx"},
     "train": {"torch", "ncps", "onnx", "sklearn", "pandas"},
     "plot": {"matplotlib"},
+    "cross": {"ziglang", "elftools"},
 }
 INSTALLED = re.compile(r"pip install '\.\[([\w,]+)\]'|(make demo)")
 INSTALLING = ("make ", "pip ", "python3 -m venv ", "device/bin/", ". .venv/")  # by .ci/run and by tests of packaging
