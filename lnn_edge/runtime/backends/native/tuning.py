@@ -29,6 +29,8 @@ BUDGET_S = 4.0  # of compiling, after which no other way is tried: a first use w
 _GAIN = 0.97  # of the usual way's time: what is nearer than that, another run would tell otherwise
 _BLOCK_NS = 2_000_000
 _MOST_CALLS, _ROUNDS = 256, 15
+_MOST_NS = 500_000_000  # of all rounds: where a call takes long, few tell which way is the shorter
+_MOST_BYTES = 16 << 20  # of samples and results
 _SCHEDULED = ("-fschedule-insns",)  # of GCC: better with 32 registers, much worse with 16
 
 
@@ -102,13 +104,16 @@ def fastest(
 
 def step_us(libraries: Sequence[Library], manifest: Manifest, golden: Golden) -> list[float]:
     """The shortest step of each library that a block of calls shows, microseconds."""
-    samples = _samples(manifest, golden)
+    facts = libraries[0].facts
+    samples = _samples(manifest, golden, min(_MOST_CALLS, max(1, _MOST_BYTES // (facts.input + facts.output))))
     runs = [_run(library, samples) for library in libraries]
-    calls = [min(_MOST_CALLS, max(1, int(_BLOCK_NS / max(_timed(run, 1), 1)))) for run in runs]  # the first is warm now
-    found = [float("inf")] * len(runs)
-    for _ in range(_ROUNDS):
+    calls = [min(len(samples), max(1, _BLOCK_NS // max(_timed(run, 1), 1))) for run in runs]  # the first is warm now
+    found, taken, rounds = [float("inf")] * len(runs), 0, 0
+    while rounds < _ROUNDS and taken < _MOST_NS:
         for k, run in enumerate(runs):
-            found[k] = min(found[k], _timed(run, calls[k]) / calls[k] / 1e3)
+            own = _timed(run, calls[k])
+            found[k], taken = min(found[k], own / calls[k] / 1e3), taken + own
+        rounds += 1
     return found
 
 
@@ -132,10 +137,10 @@ def _run(library: Library, samples: Array) -> Callable[[int], None]:
     return run
 
 
-def _samples(manifest: Manifest, golden: Golden) -> Array:
+def _samples(manifest: Manifest, golden: Golden, calls: int) -> Array:
     """Golden samples as the library takes them, uint8 (calls, bytes)."""
     inputs = slab(manifest.sample_inputs(), ALIGNMENT, manifest.sample_dtypes())
-    memory = zeros(_MOST_CALLS * inputs.nbytes).reshape(_MOST_CALLS, inputs.nbytes)
+    memory = zeros(calls * inputs.nbytes).reshape(calls, inputs.nbytes)
     for k, row in enumerate(memory):
         for name, view in inputs.views(row.view(np.float32)).items():
             view[...] = np.resize(golden.inputs[name][k % golden.steps], view.shape)
