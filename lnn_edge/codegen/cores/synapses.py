@@ -8,7 +8,8 @@ not keep its digits, w stays a factor.
 t must stay within what 2^t is computed for. A source is limited once, where that changes nothing: where every synapse
 that it has is closed or open beyond the limit. Where its synapses differ too much for that, each t is limited.
 
-Rows are computed two at a time, step by step, as each step waits for the one before.
+Rows are computed two at a time, step by step, as each step waits for the one before; t, which waits for its sources as
+well, is computed before that of others is used.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ _NOTHING = 1e38  # 1 / A of a lane without a synapse: below every float32 that i
 _SMALLEST = 1e-30  # w of which float32 keeps 1 / w
 _WITHIN = 120.0  # of t, where 2^t and all that is made of it are finite
 _CLOSED = 25.0  # of t without the weight: 2^-25 is less than the error of w / (1 + 2^t)
+_AHEAD = 2  # pairs of rows
 _SUMMED = 40  # rows of one sum: more are several sums, so that rounding does not add up
 
 
@@ -153,31 +155,20 @@ _Row = tuple[
 
 
 def emit_one_by_one(emission: Emission, parts: Sequence[Part]) -> None:
-    """Add all rows, each written out."""
+    """Add all rows, each written out; t of each is there some rows before it is needed."""
     rows = _written_out(parts)
-    for k in range(0, len(rows), 2):
-        _emit_together(emission, rows[k : k + 2])
+    names = [emission.fresh("t_") for _ in rows]
+    pairs = [slice(k, k + 2) for k in range(0, len(rows), 2)]
 
+    def known(pair: slice) -> None:
+        for name, row in zip(names[pair], rows[pair], strict=True):
+            emission.line(f"const V {name} = {_exponent(emission, row)};")
 
-def _emit_together(emission: Emission, rows: Sequence[_Row]) -> None:
-    """One row, or two, step by step."""
-    with emission.block():
-        lanes, names = emission.lanes, ("g", "h")[: len(rows)]
-        numbers = [part.numbers(k, lanes, single=single) for part, k, _, single in rows]
-        for name, (part, k, start, single), (slope, offset, *_) in zip(names, rows, numbers, strict=True):
-            source = part.source(k, start, lanes, single=single)
-            emission.line(f"V t{name} = {source} * {slope} + {offset}, {name};")
-        factors = [own[2] if part.folded else "allv(1.0f)" for (part, *_), own in zip(rows, numbers, strict=True)]
-        end = "_near" if all(part.limited for part, *_ in rows) else ""
-        if len(rows) == 2:
-            emission.line(f"two_conductances{end}v(tg, {factors[0]}, th, {factors[1]}, &g, &h);")
-        else:
-            emission.line(f"g = conductance{end}v(tg, {factors[0]});")
-        for name, (part, *_), own in zip(names, rows, numbers, strict=True):
-            if not part.folded:
-                emission.line(f"{name} *= {own[2]};")
-            emission.line(f"{part.current} += {name} * {own[3]};")
-            emission.line(f"{part.conductance} += {name};")
+    for k, pair in enumerate(pairs):
+        for own in pairs[k + _AHEAD : k + _AHEAD + 1] if k else pairs[: _AHEAD + 1]:
+            known(own)
+        with emission.block():
+            _emit_conductances(emission, rows[pair], names[pair])
 
 
 def _written_out(parts: Sequence[Part]) -> list[_Row]:
@@ -186,6 +177,40 @@ def _written_out(parts: Sequence[Part]) -> list[_Row]:
         for part in parts
         for k, start in enumerate(part.run.starts.tolist())
     ]
+
+
+def _emit_together(emission: Emission, rows: Sequence[_Row]) -> None:
+    """One row, or two, step by step."""
+    with emission.block():
+        names = ("tg", "th")[: len(rows)]
+        for name, row in zip(names, rows, strict=True):
+            emission.line(f"const V {name} = {_exponent(emission, row)};")
+        _emit_conductances(emission, rows, names)
+
+
+def _exponent(emission: Emission, row: _Row) -> str:
+    """t of a row: what it takes of its sources."""
+    part, k, start, single = row
+    slope, offset, *_ = part.numbers(k, emission.lanes, single=single)
+    return f"{part.source(k, start, emission.lanes, single=single)} * {slope} + {offset}"
+
+
+def _emit_conductances(emission: Emission, rows: Sequence[_Row], exponents: Sequence[str]) -> None:
+    """Add one row, or two, of which t is known."""
+    names = ("g", "h")[: len(rows)]
+    numbers = [part.numbers(k, emission.lanes, single=single) for part, k, _, single in rows]
+    factors = [own[2] if part.folded else "allv(1.0f)" for (part, *_), own in zip(rows, numbers, strict=True)]
+    end = "_near" if all(part.limited for part, *_ in rows) else ""
+    emission.line(f"V {', '.join(names)};")
+    if len(rows) == 2:
+        emission.line(f"two_conductances{end}v({exponents[0]}, {factors[0]}, {exponents[1]}, {factors[1]}, &g, &h);")
+    else:
+        emission.line(f"g = conductance{end}v({exponents[0]}, {factors[0]});")
+    for name, (part, *_), own in zip(names, rows, numbers, strict=True):
+        if not part.folded:
+            emission.line(f"{name} *= {own[2]};")
+        emission.line(f"{part.current} += {name} * {own[3]};")
+        emission.line(f"{part.conductance} += {name};")
 
 
 def emit_in_loops(emission: Emission, parts: Sequence[Part]) -> None:
@@ -242,9 +267,9 @@ class _Loop:
             emission.line(f"V {x} = allv(0.0f), {y} = allv(0.0f);")
         parts = [replace(part, current=x, conductance=y) for part, (x, y) in zip(self._parts, sums, strict=True)]
         each = 2 // len(parts)
-        if count >= each:
-            with emission.block(f"for (int i = {first}; i < {first} + {count // each * each}; i += {each})"):
-                _emit_together(emission, [row for k in range(each) for row in self._row(parts, "i", k)])
+        whole = count // each * each
+        if whole:
+            self._emit_ahead(parts, first, whole, each)
         if count % each:
             with emission.block():
                 emission.line(f"const int i = {first} + {count - 1};")
@@ -253,8 +278,24 @@ class _Loop:
             emission.line(f"{part.current} += {x};")
             emission.line(f"{part.conductance} += {y};")
 
+    def _emit_ahead(self, parts: Sequence[Part], first: str, count: int, each: int) -> None:
+        """The loop: t of two rows is computed while the two before are, as it waits longest, for its sources."""
+        emission, steps = self._emission, range(each)
+        ahead = [(emission.fresh("t_"), row) for k in steps for row in self._row(parts, first, k)]
+        for name, row in ahead:
+            emission.line(f"V {name} = {_exponent(emission, row)};")
+        last = f"{first} + {count - each}"
+        with emission.block(f"for (int i = {first}; i < {first} + {count}; i += {each})"):
+            emission.line(f"const int f = i < {last} ? i + {each} : i;")
+            for name, (known, _) in zip(("tg", "th"), ahead, strict=True):
+                emission.line(f"const V {name} = {known};")
+            following = [row for k in steps for row in self._row(parts, "f", k)]
+            for (name, _), row in zip(ahead, following, strict=True):
+                emission.line(f"{name} = {_exponent(emission, row)};")
+            _emit_conductances(emission, [row for k in steps for row in self._row(parts, "i", k)], ("tg", "th"))
+
     def _row(self, parts: Sequence[Part], index: str, more: int) -> Iterator[_Row]:
-        place = f"({index} + {more})" if more else index
+        place = f"({index} + {more})" if more else index  # an index may be a number
         start = f"({self._first} + {place})" if self._follow else f"{self._starts}[{place}]"
         for part in parts:
             yield part, place, start, self._single
