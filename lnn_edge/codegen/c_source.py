@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 ABI = 1  # of what the source exports
-GENERATOR = 6  # of the text: a change of it is a change of every library that was built
+GENERATOR = 7  # of the text: a change of it is a change of every library that was built
 MAX_NUMBERS = 1 << 21  # in tables; a compiler takes some hundred bytes of memory and a microsecond for each
 # In a call: some seconds, in which no signal is heard. Forged cores that share their weights would take hours.
 MAX_MULTIPLICATIONS = 1 << 32
@@ -139,7 +139,7 @@ class _Writing:
         sample = self._sample()
         parts = [
             f'#include "{self._prefix}.h"\n#include <math.h>\n',
-            SCALAR,
+            _scalar(self._target.lanes),
             vector(self._target.lanes),
             self._emission.tables_text(),
             self._initial(),
@@ -276,6 +276,11 @@ class _Writing:
             cases = "".join(f"    case {k}: return name_{kind}{k};\n" for k in range(count))
             head = f"const unsigned char *{public}(int place) {{\n    switch (place) {{\n"
             yield f"{head}{cases}    default: return 0;\n    }}\n}}\n\n"
+
+
+def _scalar(lanes: int) -> str:
+    """The functions of one number; without vectors memory for code is short, so the compiler chooses what to call."""
+    return SCALAR if lanes > 1 else SCALAR.replace("always_inline, unused", "unused")
 
 
 def _count(member: str, place: int) -> str:

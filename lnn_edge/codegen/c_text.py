@@ -9,7 +9,7 @@ import numpy as np
 
 from ..arrays import Array
 
-__all__ = ["byte_table", "check_prefix", "float_table", "int_table", "number", "short_table"]
+__all__ = ["byte_numbers", "byte_table", "check_prefix", "float_table", "int_table", "number", "short_table"]
 
 _PREFIX = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _LINE = 116  # characters of a line of numbers
@@ -52,6 +52,11 @@ def int_table(name: str, values: Array) -> str:
 def short_table(name: str, values: Array) -> str:
     """A constant table of uint16: the bits of float16 numbers."""
     return _table("uint16_t", name, map(str, np.asarray(values, np.uint16).reshape(-1).tolist()))
+
+
+def byte_numbers(name: str, values: Array) -> str:
+    """A constant table of uint8."""
+    return _table("uint8_t", name, map(str, np.asarray(values, np.uint8).reshape(-1).tolist()))
 
 
 def byte_table(text: str) -> str:

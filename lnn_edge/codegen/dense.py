@@ -63,7 +63,7 @@ def add_products(emission: Emission, sums: Sequence[Sequence[str]], weights: Seq
     for name in (name for own in sets[1:] for name in own):
         emission.line(f"V {name} = allv(0.0f);")
     together = len(sets)
-    if source.count * len(registers) <= _WRITTEN_OUT:
+    if emission.lanes > 1 and source.count * len(registers) <= _WRITTEN_OUT:
         for k in range(source.count):
             _one_input(emission, sets[k % together], table, source, "", k, width)
         _join(emission, sets)

@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from ..arrays import Array
 from ..bundle.operations import Shape
 from ..bundle.program import StepProgram
-from .c_text import float_table, int_table, number, short_table
+from .c_text import byte_numbers, float_table, int_table, number, short_table
 from .plan import Plan
 
 __all__ = ["Emission", "Weights"]
@@ -108,6 +109,14 @@ class Emission:
         """The name of a constant table of int32."""
         whole = np.ascontiguousarray(values, np.int32)
         return self._table("i", whole, whole.size, lambda name: int_table(name, whole))
+
+    def small_integers(self, values: Array) -> str:
+        """The name of a constant table of numbers from 0 on, in as few bytes as they take."""
+        whole = np.ascontiguousarray(values, np.int32)
+        for kind, most, write in (("c", 1 << 8, byte_numbers), ("h", 1 << 16, short_table)):
+            if whole.max(initial=0) < most:
+                return self._table(kind, whole, whole.size, partial(write, values=whole))
+        return self.integers(whole)
 
     def weights(self, values: Array) -> Weights:
         """A table of weights: float16 where the model is, brought near 1 by a power of two, which rounds nothing."""

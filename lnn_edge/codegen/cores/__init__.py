@@ -5,6 +5,7 @@ levels    the order of an LTC's neurons in lanes
 runs      which synapse is in which lane of which row
 synapses  rows of synapses as C
 ltc       the liquid time-constant cell
+scalar_ltc  the same without vectors
 cfc       the closed-form continuous-time cell
 gru       torch's GRU
 lstm      torch's LSTM

@@ -22,6 +22,7 @@ from ..c_text import number
 from ..emission import Emission
 from .levels import Groups, Order, Wiring, order_of, positions
 from .runs import Edges, Run, Sources, make_run
+from .scalar_ltc import emit_scalar_ltc
 from .synapses import Curves, Part, emit_in_loops, emit_one_by_one, limits_of, part_of
 from .timespan import fixed_timespan
 
@@ -37,13 +38,20 @@ _UNROLLED = 24  # rows into one vector of a large wiring that are written out
 def emit_ltc(emission: Emission, node: records.Ltc) -> None:
     """Write one sample."""
     cell = ltc_cell(node, emission.tensors, emission.size(node.input))
+    rate, state, given = _rate(emission, cell, node.elapsed), emission.at(node.state), emission.at(node.input)
+    if emission.lanes == 1:
+        emit_scalar_ltc(emission, cell, rate, state, given, emission.at(node.next))
+        _emit_motor(emission, cell, emission.at(node.next), emission.at(node.output))
+        return
     own = _Step(emission, cell)
-    own.begin(emission.at(node.state), emission.at(node.input), _rate(emission, cell, node.elapsed))
+    own.begin(state, given, rate)
     if own.small:
         own.small_unfolds()
     else:
         own.large_unfolds()
-    own.end(emission.at(node.next), emission.at(node.output))
+    own.end(emission.at(node.next))
+    _emit_motor(emission, cell, emission.at(node.next), emission.at(node.output))
+    emission.line("if (anyv(bad)) return 1;")
     emission.checked.add(node.next)
 
 
@@ -333,8 +341,8 @@ class _Step:
 
     # ---------------------------------------------------------------- after them
 
-    def end(self, state: str, output: str) -> None:
-        """The state in the order of the model, and the output."""
+    def end(self, state: str) -> None:
+        """The state in the order of the model."""
         emission, cell = self._emission, self._cell
         for g in range(len(self._order.groups)):
             emission.line(f"bad |= unusualv(get(v + {g * self._lanes}));")
@@ -344,11 +352,13 @@ class _Step:
         else:
             index = emission.integers(self._places)
             emission.line(f"for (int i = 0; i < {cell.units}; ++i) {state}[i] = v[{index}[i]];")
-        text, own = f"{state}[i]", cell.output_map
-        text += "" if own.scale is None else f" * {emission.table(own.scale)}[i]"
-        text += "" if own.shift is None else f" + {emission.table(own.shift)}[i]"
-        emission.line(f"for (int i = 0; i < {cell.motor}; ++i) {output}[i] = {text};")
-        emission.line("if (anyv(bad)) return 1;")
+
+
+def _emit_motor(emission: Emission, cell: reference.LtcCell, state: str, output: str) -> None:
+    text, own = f"{state}[i]", cell.output_map
+    text += "" if own.scale is None else f" * {emission.table(own.scale)}[i]"
+    text += "" if own.shift is None else f" + {emission.table(own.shift)}[i]"
+    emission.line(f"for (int i = 0; i < {cell.motor}; ++i) {output}[i] = {text};")
 
 
 def _windows(count: int, lanes: int) -> list[int]:

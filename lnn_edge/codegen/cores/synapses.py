@@ -24,7 +24,7 @@ from ...arrays import Array
 from ..emission import Emission, Weights
 from .runs import Run
 
-__all__ = ["Curves", "Part", "emit_in_loops", "emit_one_by_one", "limits_of", "part_of"]
+__all__ = ["Curves", "Part", "emit_in_loops", "emit_one_by_one", "limits_of", "numbers_of", "part_of"]
 
 _LOG2_E = float(np.log2(np.e))
 _NOTHING = 1e38  # 1 / A of a lane without a synapse: below every float32 that is not 0
@@ -74,6 +74,16 @@ def limits_of(curves: Curves, sources: int, *, half: bool) -> Array | None:
     for k, limit in zip(source.tolist(), ((_WITHIN - offset - weight) / slope).tolist(), strict=True):
         limits[k] = min(limits[k], limit)
     return limits if np.all(slope * limits[source] - offset >= _CLOSED) else None
+
+
+def numbers_of(curves: Curves, edges: Array, *, half: bool) -> tuple[Array, bool]:
+    """S, B, A or w, and E of synapses by number, -1 for none, (rows, lanes); whether A is 1 / w, and in B as well.
+
+    Returns:
+        (rows, 4, lanes), and that.
+    """
+    folded = _folds(curves, half=half)
+    return _numbers(curves, edges, folded), folded
 
 
 def _folds(curves: Curves, *, half: bool) -> bool:
@@ -132,10 +142,10 @@ def part_of(
     registers: bool = False,
 ) -> Part:
     """The tables of a run; `positions` are those of the sources."""
-    folded = _folds(curves, half=emission.half)
+    numbers, folded = numbers_of(curves, run.edges, half=emission.half)
     permuted = run.edges[run.single :]
     sources = np.where(permuted < 0, 0, positions[curves.source[permuted]] - run.starts[run.single :, None])
-    table = emission.weights(_numbers(curves, run.edges, folded)) if run.edges.size else Weights("")
+    table = emission.weights(numbers) if run.edges.size else Weights("")
     picks = emission.integers(sources) if sources.size else ""
     return Part(run, base, registers, limited, folded, table, picks, *sums)
 
