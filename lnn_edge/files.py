@@ -37,6 +37,21 @@ def check_output(target: Path) -> None:
         raise FileNotFoundError(f"directory '{target.parent}' does not exist. Type: mkdir -p {target.parent}")
     if target.is_dir():
         raise IsADirectoryError(f"'{target}' is a directory, expected a file name")
+    if not target.exists() or target.is_file():  # a pipe or a device is written where it is
+        _check_replaceable(real_place(target), str(target))
+
+
+def _check_replaceable(place: Path, shown: str) -> None:
+    """Refuse a place where no file may take its name: in a folder of others', or one that is mounted for reading."""
+    folder = place.parent
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        number = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
+        raise OSError(number, os.strerror(number), shown)
+    if not place.exists():
+        return
+    own, around = os.stat(place), os.stat(folder)
+    if around.st_mode & stat.S_ISVTX and os.geteuid() not in (0, own.st_uid, around.st_uid):
+        raise OSError(errno.EPERM, "belongs to another user, in a folder where each may replace his own alone", shown)
 
 
 def real_place(target: Path) -> Path:
@@ -166,13 +181,15 @@ class Lines:
 
     `rows` counts the lines that were written to their end and are no headings; `size` is their bytes and those of
     headings. A signal or a full disk in the middle of a line leaves both as they were before it. `in_place` says
-    whether a `growing_file` has taken its place; it is `None` for what has its place from the beginning.
+    whether a `growing_file` has taken its place; it is `None` for what has its place from the beginning. `kept` is
+    where its lines are if nothing may take that place.
     """
 
     def __init__(self, descriptor: int, name: str) -> None:
         self._descriptor = descriptor
         self._name = name  # in errors
         self.in_place: bool | None = None
+        self.kept: Path | None = None
         self._done = (0, 0)  # one attribute, so that no signal comes between the two
 
     @property
@@ -201,7 +218,8 @@ def growing_file(target: Path) -> Iterator[Lines]:
     """Open a file of lines that takes its place, on disk, when the block ends, whatever ends it.
 
     It then holds the finished lines and no part of another. Only if an error ends the block before the first line that
-    is no heading, there is no file, and one that was there stays as it was. A link stays a link.
+    is no heading, there is no file, and one that was there stays as it was. A link stays a link. What cannot take its
+    place in the end stays beside it, under another name.
     """
     check_output(target)
     place = real_place(target)
@@ -224,7 +242,16 @@ def growing_file(target: Path) -> Iterator[Lines]:
 
 def _end_lines(lines: Lines, file: IO[Any], temporary: Path, place: Path) -> None:
     file.truncate(lines.size)
-    _put_in_place(file, temporary, place)
+    os.fsync(file.fileno())
+    try:
+        os.replace(temporary, place)
+    except OSError:  # a file that is mounted by itself, or became another user's meanwhile
+        if not lines.rows:
+            raise
+        kept = place.with_name(f"{place.stem}.kept-{os.urandom(4).hex()}{place.suffix}")
+        os.rename(temporary, kept)
+        lines.kept = kept
+        raise
     lines.in_place = True
 
 

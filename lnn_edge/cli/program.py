@@ -126,6 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _unprinted(error)
     with stoppable() as stop:
         code = _guarded(arguments, stop)
+        stop.hold()
     return stop.exit_code if code == INTERRUPTED else code
 
 
@@ -166,11 +167,11 @@ def _guarded(arguments: argparse.Namespace, stop: Stop) -> int:
         use_standard_names(arguments)
         check_paths(arguments)
         check_json_path(getattr(arguments, "json", None))
-        with remarks(), in_a_shell():
-            code: int = arguments.run(arguments)
+        code = _run(arguments, stop)
         with named_in_errors(STANDARD_OUTPUT):
             sys.stdout.flush()
     except KeyboardInterrupt:
+        stop.hold()  # a second one, of an impatient hand, would end this with a traceback
         return _interrupted(stop.exit_code)
     except BrokenPipeError:  # the reader of our output has gone; that is its right
         _abandon_output()
@@ -193,6 +194,17 @@ def _guarded(arguments: argparse.Namespace, stop: Stop) -> int:
     except Exception as error:  # the last line of defence: say that it is our fault, and keep the traceback
         traceback.print_exc()
         return _failed(f"unexpected error: {error!r}. Please report it with the text above", FAILED)
+    return code
+
+
+def _run(arguments: argparse.Namespace, stop: Stop) -> int:
+    try:
+        with remarks(), in_a_shell():
+            code: int = arguments.run(arguments)
+    except Exception as error:
+        if stop.came:  # a library that was being imported makes an error of its own of it
+            raise KeyboardInterrupt from error
+        raise
     return code
 
 

@@ -46,6 +46,7 @@ class Results(Protocol):
     """Takes one line at a time; the next program in a pipe acts on each, so none waits for the next."""
 
     in_place: bool | None
+    kept: Path | None
 
     @property
     def rows(self) -> int:
@@ -60,6 +61,7 @@ class _Printed:
 
     def __init__(self) -> None:
         self.in_place: bool | None = None
+        self.kept: Path | None = None
         self.rows = 0
 
     def write(self, line: str, *, heading: bool = False) -> None:

@@ -14,16 +14,17 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop:
-    """What to do on a signal: raise KeyboardInterrupt, wherever the command is. `exit_code` says which signal came."""
+    """What to do on a signal: raise KeyboardInterrupt, wherever the command is. `exit_code` says which one `came`."""
 
     def __init__(self) -> None:
         self.exit_code = 128 + signal.SIGINT
+        self.came = False
         self._held = False
 
     def __call__(self, number: int, _frame: object) -> None:
         """The signal's handler."""
         if not self._held:
-            self.exit_code = 128 + number
+            self.exit_code, self.came = 128 + number, True
             raise KeyboardInterrupt
 
     def hold(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import resource
@@ -26,6 +27,8 @@ def test_run_on_a_disk_that_fills_up_keeps_whole_lines(call, cfc_bundle, tmp_pat
     room, write = [100], os.write
 
     def limited(descriptor, data):
+        if not os.readlink(f"/proc/self/fd/{descriptor}").startswith(str(tmp_path)):
+            return write(descriptor, data)
         if not room[0]:
             full_disk()
         written = write(descriptor, bytes(data)[: room[0]])
@@ -141,3 +144,66 @@ def test_a_full_limit_of_file_sizes_is_told(environment, cfc_bundle, tmp_path):
     assert done.returncode == 1
     assert "lnn-edge: 'y.csv': File too large. Files may not be so large, in this shell or on this disk" in done.stderr
     assert os.listdir(tmp_path) == ["y.csv"]
+
+
+# ---- what was computed is not lost with where it should go ----------------------------------------------------------
+
+
+def test_results_whose_place_cannot_be_taken_stay_beside_it(call, cfc_bundle, tmp_path, monkeypatch):
+    """A file that a container has mounted by itself is replaced by nothing."""
+    (tmp_path / "y.csv").write_text("old")
+
+    def busy(source, target):
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(source), None, str(target))
+
+    monkeypatch.setattr("lnn_edge.files.os.replace", busy)
+    code, _, err = call("run", cfc_bundle, "--output", tmp_path / "y.csv", stdin=csv_text(samples(3)))
+    (kept,) = tmp_path.glob("y.kept-*.csv")
+    assert (code, len(kept.read_text().splitlines()), (tmp_path / "y.csv").read_text()) == (1, 4, "old")
+    assert err.startswith(
+        f"stopped after 3 samples in 1 recording; they are in {kept}, as nothing may take the place of "
+        f"{tmp_path}/y.csv\nlnn-edge: '{tmp_path}/y.csv': Device or resource busy."
+    )
+    assert sorted(os.listdir(tmp_path)) == sorted(["y.csv", kept.name])
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_a_summary_that_cannot_be_saved_hides_nothing(call, cfc_bundle, tmp_path, bad):
+    text = csv_text(samples(3)) + ("bad\n" if bad else "")
+    code, _, err = call("run", cfc_bundle, "--output", tmp_path / "y.csv", "--json", "/dev/full", stdin=text)
+    full = "'/dev/full': No space left on device"
+    if bad:
+        assert err.startswith(f"stopped after 3 samples in 1 recording, saved {tmp_path}/y.csv\nwarning: {full}")
+        assert (code, "\nlnn-edge: standard input, line 5: 1 cells" in err) == (2, True)
+    else:
+        assert code == 1
+        assert "3 samples in 1 recording through gait on onnxruntime" in err
+        assert f", saved {tmp_path}/y.csv\nlnn-edge: {full}" in err
+
+
+def test_a_reader_that_goes_leaves_the_summary(environment, cfc_bundle, tmp_path):
+    (tmp_path / "s.csv").write_text(csv_text(samples(8000)))
+    command = f"{sys.executable} -m lnn_edge run {cfc_bundle} --input s.csv --json j.json | head -1"
+    done = subprocess.run(
+        command, shell=True, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
+    found = json.loads((tmp_path / "j.json").read_text())
+    assert (done.stdout, found["ended"], found["results"] < 8000) == ("walk,run\n", "reader gone", True)
+
+
+@pytest.mark.parametrize("option", ["--output", "--json"])
+@pytest.mark.parametrize(("sticky", "expected"), [(False, "Permission denied"), (True, "belongs to another user")])
+def test_a_place_of_others_is_refused_before_anything_runs(
+    call, cfc_bundle, tmp_path, monkeypatch, option, sticky, expected
+):
+    (tmp_path / "y.csv").write_text("old")
+    if sticky:
+        tmp_path.chmod(0o1777)
+        other = os.stat(tmp_path).st_uid + 1
+        monkeypatch.setattr("lnn_edge.files.os.geteuid", lambda: other)
+    else:
+        monkeypatch.setattr("lnn_edge.files.os.access", lambda *_a, **_k: False)
+    code, out, err = call("run", cfc_bundle, option, tmp_path / "y.csv", stdin=csv_text(samples(3)))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"lnn-edge: '{tmp_path}/y.csv': {expected}")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]

@@ -100,3 +100,33 @@ def test_the_next_command_sweeps_what_a_kill_left(call, cfc_copy, command):
         (path / "model.onnx").write_text("half")
     assert call(command, cfc_copy, stdin="acc_x,acc_y,gyro_z\n0,0,0\n")[0] == 0
     assert os.listdir(cfc_copy.parent) == ["gait.lnn"]
+
+
+def test_what_a_library_makes_of_a_signal_is_still_an_interruption(call, cfc_bundle, monkeypatch):
+    """Native code that is imported when it comes ends with an error of its own, which blames the installation."""
+
+    def interrupted(*_arguments, **_options):
+        try:
+            os.kill(os.getpid(), signal.SIGHUP)
+        except KeyboardInterrupt as error:
+            raise ImportError("initialization failed") from error
+
+    monkeypatch.setattr("lnn_edge.runtime.loading.load", interrupted)
+    code, _, err = call("run", cfc_bundle)
+    assert (code, err) == (129, "lnn-edge: interrupted; nothing half-written is left\n")
+
+
+def test_a_second_signal_ends_nothing_with_a_traceback(call, cfc_bundle, monkeypatch):
+    def twice(*_arguments, **_options):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    told = []
+
+    def impatient(text):
+        told.append(text)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("lnn_edge.runtime.loading.load", twice)
+    monkeypatch.setattr("lnn_edge.cli.program.tell", impatient)
+    assert call("run", cfc_bundle)[0] == 143
+    assert told == ["lnn-edge: interrupted; nothing half-written is left\n"]

@@ -19,7 +19,7 @@ from ..console import emit_json, note
 from ..exit_codes import OK
 from ..feeding import Ahead, Feed, Handling, Unsuccessful
 from ..options import BackendChoice, add_backend_arguments, backend_options, positive, whole
-from ..os_errors import STANDARD_INPUT
+from ..os_errors import STANDARD_INPUT, os_error_text
 from ..results import Layout, Results, make_writer, open_results
 from ..signals import stoppable
 
@@ -203,16 +203,17 @@ def _run(choices: _Choices) -> int:
                 summary.results = results
                 _stream(model, choices, lines, results, summary)
         except KeyboardInterrupt:
-            summary.note("interrupted after ")
+            summary.note_beside("interrupted after ")
             return stop.exit_code
         except BrokenPipeError:  # who reads our results has gone, and has what it wanted
+            summary.save("reader gone")
             raise
         except Unsuccessful:
-            summary.note("")
+            summary.note_beside("")
             raise
         except Exception:
             if summary.feed is not None:  # else nothing has begun, and the error says it all
-                summary.note("stopped after ")
+                summary.note_beside("stopped after ")
             raise
     summary.note("", f" through {model.name} on {model.description}")
     return OK
@@ -254,15 +255,31 @@ class _Summary:
         outside = None if self.feed is None else self.feed.outside_text()
         for remark in filter(None, (warning, outside)):
             note(remark)
+        try:
+            self.save(before.removesuffix(" after ") or "done")
+        finally:  # what was done is told though that cannot be written
+            note(f"{before}{counts}{behind}{self._saved()}")
+
+    def note_beside(self, before: str) -> None:
+        """Print it where something else ended the command, which stays the reason, whatever fails now."""
+        try:
+            self.note(before)
+        except OSError as error:
+            note(f"warning: {os_error_text(error)}")
+
+    def save(self, ended: str) -> None:
+        """Write it as JSON, where the user wants that; `ended` says what ended the command."""
         if self.feed is not None:
-            emit_json({"ended": before.strip(" after") or "done", **self.feed.facts(steps)}, self._json)
-        note(f"{before}{counts}{behind}{self._saved()}")
+            steps = 0 if self.results is None else self.results.rows
+            emit_json({"ended": ended, **self.feed.facts(steps)}, self._json)
 
     def _saved(self) -> str:
         if self.results is None or self.results.in_place is None:
             return ""
         if self.results.in_place:
             return f", saved {self._output}"
+        if self.results.kept is not None:
+            return f"; they are in {self.results.kept}, as nothing may take the place of {self._output}"
         return f"; {self._output} {'is left as it was' if Path(self._output).exists() else 'is not written'}"
 
 
