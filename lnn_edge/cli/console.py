@@ -78,13 +78,16 @@ class LiveNotes:
         kind: What they are about, in the plural.
         first: How many are told each by itself.
         now: The clock, seconds.
+
+    Attributes:
+        waiting: How many came that are not told yet.
     """
 
     def __init__(self, kind: str, first: int = 1, now: Callable[[], float] = time.monotonic) -> None:
         self._kind = kind
         self._first = first
         self._now = now
-        self._count = self._waiting = 0
+        self._count = self.waiting = 0
         self._told_s = 0.0
         self._newest = ""
 
@@ -95,21 +98,19 @@ class LiveNotes:
             note(f"warning: {text}")
             self._told_s = self._now()
             return
-        self._waiting, self._newest = self._waiting + 1, text
+        self.waiting, self._newest = self.waiting + 1, text
         self.tick()
 
     def tick(self) -> None:
         """Print what has come together, once a minute has passed; to be called now and then."""
-        if not self._waiting:
+        if not self.waiting:
             return
         now = self._now()
         if now - self._told_s < _QUIET_S:
             return
         since = f"in the last {now - self._told_s:.0f} s"
-        note(
-            f"warning: {self._waiting:,} more {self._kind} {since}, {self._count:,} in all; the newest: {self._newest}"
-        )
-        self._told_s, self._waiting = now, 0
+        note(f"warning: {self.waiting:,} more {self._kind} {since}, {self._count:,} in all; the newest: {self._newest}")
+        self._told_s, self.waiting = now, 0
 
 
 @contextmanager

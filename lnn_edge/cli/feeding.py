@@ -15,6 +15,7 @@ from .holding import Holding
 from .time_unit import longer_unit, unit_question
 
 if TYPE_CHECKING:
+    from ..arrays import Array
     from ..runtime.guard.dt_policy import Gap
     from ..runtime.guard.late_samples import OnLate
     from ..runtime.model import Model
@@ -138,7 +139,9 @@ class Feed:
         self._gap_error, self._late_error = GapError, LateError  # imported once, not with every row
         self._note_bad, self._note_gap = LiveNotes("bad rows", first=_BAD_SHOWN), LiveNotes("gaps")
         self._note_late, self._note_held = LiveNotes("late rows"), LiveNotes("rows with held values")
+        self._notes = (self._note_bad, self._note_gap, self._note_late, self._note_held)
         self._rows: list[Row] = []  # of the unroll block that is not full yet
+        self._samples: list[Array] = []  # theirs, checked and converted
         self._last: Row | None = None  # that was stepped since the state was reset
         self._to_begin = False  # the row with which a recording begins was refused, so the next one does
         self._came = self._recordings = self._left = 0
@@ -153,8 +156,9 @@ class Feed:
             ValueError: If the row cannot be used and the user did not say how to go on.
         """
         self._came += 1
-        for notes in (self._note_bad, self._note_gap, self._note_late, self._note_held):
-            notes.tick()
+        for notes in self._notes:
+            if notes.waiting:  # asked here, as it is seldom so and this is done for every row
+                notes.tick()
         if isinstance(row, ValueError):
             self._refuse(row, 1)
             return
@@ -167,6 +171,7 @@ class Feed:
             self._to_begin = begins
             self._refuse(fault, 1)
             return
+        sample = self._check.sample()
         late = self._lateness(whole, last)
         if late == "drop":
             return
@@ -174,7 +179,7 @@ class Feed:
         self._to_begin = False
         self._hold(whole)
         begins = begins or late == "reset" or self._is_behind_gap(whole, last)
-        self._keep(whole if whole.reset == begins else dataclasses.replace(whole, reset=begins))
+        self._keep(whole if whole.reset == begins else dataclasses.replace(whole, reset=begins), sample)
 
     def _whole(self, row: Row, begins: bool) -> tuple[Row, ValueError | None]:
         """The row with what is missing in it filled, if the user wants that, or why it cannot be."""
@@ -229,14 +234,16 @@ class Feed:
         self._note_gap(f"{message}. The state is reset")
         return "reset"
 
-    def _keep(self, row: Row) -> None:
+    def _keep(self, row: Row, sample: Array) -> None:
         if row.reset:
             self._left += len(self._rows)
-            self._rows, self._last = [], None
+            self._rows, self._samples, self._last = [], [], None
         self._rows.append(row)
+        self._samples.append(sample)
         if len(self._rows) == self._unroll:
-            rows, self._rows = self._rows, []
-            self._take_rows(rows)
+            rows, samples = self._rows, self._samples
+            self._rows, self._samples = [], []
+            self._take_rows(rows, samples)
 
     def counts(self, steps: int) -> str:
         """What came and went, for the summary; `steps` results are written, one of each sample or window."""
@@ -459,9 +466,9 @@ class Feed:
         late = self._late is not None and before is not None and (_between_s(row, before) or 1.0) <= 0
         return gap is None and not late and self._fault(row, before) is None
 
-    def _take_rows(self, rows: list[Row]) -> None:
+    def _take_rows(self, rows: list[Row], samples: list[Array]) -> None:
         try:
-            ys = self._step(rows)
+            ys = self._step(rows, samples)
         except ValueError as error:
             self._refuse(error, len(rows))
             return
@@ -490,12 +497,12 @@ class Feed:
             text = f"{shown}, {between_s:g} s after the last sample at {last.time}; {alike}"
             self._note_gap(str(self._fault_of(row, text)))
 
-    def _step(self, rows: list[Row]) -> Outputs:
+    def _step(self, rows: list[Row], samples: list[Array]) -> Outputs:
         """Step one row, or an unroll block of them; every error is a ValueError that names the line."""
         first, last = rows[0], rows[-1]
         if first.reset:
             self._stream.reset()
-        x = first.values if first is last else [row.values for row in rows]
+        x = samples[0] if first is last else samples
         times = first.t_s if first is last else [row.t_s for row in rows]
         try:
             outputs: Outputs = self._stream.step(x, t_s=times if self._measured else None)

@@ -18,6 +18,7 @@ from ..wording import choices, limits_advice, listed, typed
 
 __all__ = ["InputPort", "by_name", "describe_shape", "feature_label", "input_port", "named_values"]
 
+_FLOAT64 = np.dtype(np.float64)
 _REAL = "fiu"  # NumPy kinds that a sensor may deliver: floating, signed and unsigned integers
 
 _NO_NUMBERS = "cmMV"  # which conversion would make something else of: complex, times, bytes
@@ -95,7 +96,8 @@ class InputPort:
         return value[..., np.newaxis]
 
     def _converted(self, value: Any) -> Array:
-        array = self._real(value, self.tensor.dtype)
+        plain = type(value) is ndarray and value.dtype is _FLOAT64 and value.shape == self.shape  # no names, nor masks
+        array = value if plain else self._real(value, self.tensor.dtype)
         if self.tensor.dtype != "float32":
             return self._whole(array)
         with np.errstate(over="ignore"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import subprocess
 import sys
 
@@ -9,6 +10,10 @@ import numpy as np
 import pytest
 from bundles import INPUTS, manifest_of
 from command_line import csv_text, samples, streamed, table
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lnn_edge.runtime.transport.csv_file import Table
 
 HEAD = ",".join([*INPUTS, "note"]) + "\n"
 SKIP = ["--on-bad", "skip"]
@@ -220,3 +225,14 @@ def test_a_first_line_that_is_no_header(call, cfc_bundle, tmp_path):
     code, _, err = call("run", cfc_bundle, "--input", path)
     assert code == 2
     assert "begins with a comment, '# recorded', expected a header. To leave comments out, type: sed" in err
+
+
+@given(st.text(alphabet='ab1.,; \t"\\\r\x0b\u2028', max_size=30))
+def test_a_line_without_quotes_has_the_cells_that_the_csv_module_finds(line):
+    try:
+        expected = next(csv.reader([line.rstrip("\r\n")], strict=True), [])
+    except csv.Error:
+        with pytest.raises(csv.Error):
+            next(Table([line]))
+    else:
+        assert next(Table([line])) == expected

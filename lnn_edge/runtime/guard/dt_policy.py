@@ -170,11 +170,17 @@ class PaceCheck:
         """
         if self._period_s is None or now_s is None or last_s is None:
             return None
-        between_s = seconds_between(stamp_seconds(now_s, "t_s"), stamp_seconds(last_s, "t_s"))
-        self._units[likely_unit(between_s, self._period_s)] += 1
+        if type(now_s) is type(last_s) is float:
+            between_s = now_s - last_s
+        else:
+            between_s = seconds_between(stamp_seconds(now_s, "t_s"), stamp_seconds(last_s, "t_s"))
         self._smallest_s, self._largest_s = min(self._smallest_s, between_s), max(self._largest_s, between_s)
         self._count += 1
-        self._off += abs(between_s - self._period_s) > _TOLERANCE * self._period_s
+        if abs(between_s - self._period_s) > _TOLERANCE * self._period_s:
+            self._off += 1
+            self._units[likely_unit(between_s, self._period_s)] += 1
+        else:
+            self._units[None] += 1
         return None if 0 < between_s <= _MISSING * self._period_s else between_s
 
     def finding(self) -> OffPace | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ...arrays import Array
 from ..input_port import input_port
 from ..model import Model
 
@@ -31,6 +32,10 @@ class RowCheck:
             TypeError, ValueError, NonFiniteError: As `Stream.step`.
         """
         self._port.put(x)
+
+    def sample(self) -> Array:
+        """The sample that was checked last, converted already, which a stream takes as it would that one."""
+        return self._port.read()
 
     def too_early(self, between_s: float) -> float | None:
         """The shortest time between samples that is legal, seconds, if a sample came sooner; `None` if it did not."""

@@ -22,6 +22,7 @@ from .time_column import TimeColumn, find_time_column, number
 
 __all__ = ["Columns", "Table", "load_recordings", "open_table", "read_columns", "reader", "rows", "rows_ahead"]
 
+_PLAIN = 1 << 16  # characters; the reader refuses longer cells than it has room for
 _HOLES = {"", "nan", "na", "n/a", "null", "none", "inf", "infinity"}
 
 
@@ -99,8 +100,11 @@ def _cells(line: str) -> list[str]:
     """
     if "\0" in line:
         raise csv.Error("it holds a NUL byte, which no text does. The file is damaged there, or not UTF-8")
+    line = line.rstrip("\r\n")
+    if '"' not in line and "\r" not in line and 0 < len(line) <= _PLAIN:
+        return line.split(",")  # as the reader does, in a third of the time
     try:
-        return next(csv.reader([line.rstrip("\r\n")], strict=True))
+        return next(csv.reader([line], strict=True))
     except csv.Error as error:
         if "unexpected end of data" not in str(error):
             raise
