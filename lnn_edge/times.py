@@ -17,6 +17,7 @@ __all__ = [
     "UNIT_WORDS",
     "Stamp",
     "are_stamps",
+    "coarse_unit",
     "likely_unit",
     "seconds_between",
     "span_seconds",
@@ -28,6 +29,7 @@ __all__ = [
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 UNIT_WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+_COARSE = {"minutes": 60, "hours": 3600, "days, as spreadsheets count them": 86400}  # seconds
 _NS = 10**9
 _LARGEST = 10**308
 # How a column's name ends that tells its unit: t_ms, t.us, "t [ns]", "time (ms)", stampNs, or the unit alone.
@@ -60,6 +62,14 @@ def likely_unit(between: float, period_s: float | None) -> str | None:
     for unit in ("ms", "us", "ns"):
         if period_s and _ALIKE[0] <= between / (PER_SECOND[unit] * period_s) <= _ALIKE[1]:
             return unit
+    return None
+
+
+def coarse_unit(between: float, period_s: float | None) -> tuple[str, int] | None:
+    """The unit that a time must be in, if it is far shorter than the period: in words, and its seconds; or `None`."""
+    for words, seconds in _COARSE.items():
+        if period_s and _ALIKE[0] <= between * seconds / period_s <= _ALIKE[1]:
+            return words, seconds
     return None
 
 

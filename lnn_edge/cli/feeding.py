@@ -12,11 +12,11 @@ from msgspec import Struct
 from ..wording import listed, plural
 from .console import LiveNotes
 from .holding import Holding
-from .time_unit import longer_unit, unit_question
+from .time_unit import coarse_question, longer_unit, unit_question
 
 if TYPE_CHECKING:
     from ..arrays import Array
-    from ..runtime.guard.dt_policy import Gap
+    from ..runtime.guard.dt_policy import Gap, OffPace
     from ..runtime.guard.late_samples import OnLate
     from ..runtime.model import Model
     from ..runtime.seen_ranges import Beyond
@@ -128,6 +128,7 @@ class Feed:
         self._name = model.name
         self._seen = {f.name: f.range for tensor in model.manifest.streamed for f in tensor.features if f.range}
         self._measured = model.time.mode == "measured"
+        self._period_s = model.time.period_s
         self._unroll = model.manifest.unroll
         self._check = RowCheck(model)
         self._gaps = GapPolicy(model.name, model.time, handling.on_gap)
@@ -270,6 +271,9 @@ class Feed:
         off = self._pace.finding()
         if off is None:
             return None
+        coarse = self._coarse(off)
+        if coarse:
+            return f"warning: by '{self._handling.time_column}' {off}{coarse}"
         unit = longer_unit(self._handling.unit, off.unit)
         advice = (
             f"Export it with --time measured, or resample the input to one row every {off.period_s:g} s"
@@ -277,6 +281,12 @@ class Feed:
             else unit_question(self._handling.time_column, unit)
         )
         return f"warning: by '{self._handling.time_column}' {off}. {advice}"
+
+    def _coarse(self, off: OffPace) -> str:
+        """What to do where all times are off as minutes, hours or days would be that are taken for seconds."""
+        if self._handling.unit is not None or 2 * off.off < off.count:
+            return ""
+        return coarse_question(self._handling.time_column, off.largest_s, off.period_s)
 
     @property
     def outside(self) -> dict[str, Beyond]:
@@ -379,12 +389,12 @@ class Feed:
         return self._untimely_row(
             row,
             f"{shown}, {between_s:g} s after the previous sample at {last.time}, but '{self._name}' was proven for at "
-            f"least {shortest_s:g} s between samples{self._taken_as()}",
+            f"least {shortest_s:g} s between samples{self._taken_as(between_s)}",
         )
 
-    def _taken_as(self) -> str:
+    def _taken_as(self, between_s: float) -> str:
         if self._handling.unit is None:
-            return ""
+            return coarse_question(self._handling.time_column, between_s, self._period_s)
         name = self._handling.time_column
         return f". '{name}' is taken in {self._handling.unit}; for seconds type: --time-column '{name}:s'"
 

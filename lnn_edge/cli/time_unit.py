@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["longer_unit", "unit_question"]
+from ..times import coarse_unit
+
+__all__ = ["coarse_question", "longer_unit", "unit_question"]
 
 _POWERS = ("s", "ms", "us", "ns")  # each is a thousandth of the one before
 _WORDS = {"ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
@@ -19,3 +21,9 @@ def longer_unit(own: str | None, factor: str | None) -> str | None:
 def unit_question(column: str | None, unit: str) -> str:
     """What to type where a column seems to be in another unit."""
     return f"That looks like {_WORDS[unit]}. If it is, type: --time-column '{column}:{unit}'"
+
+
+def coarse_question(column: str | None, between_s: float, period_s: float | None) -> str:
+    """What to do where a column, taken in seconds, seems to be in minutes, hours or days; "" where it does not."""
+    found = coarse_unit(between_s, period_s)
+    return "" if found is None else f". That looks like {found[0]}. If it is, multiply '{column}' by {found[1]:,}"

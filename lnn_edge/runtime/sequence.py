@@ -134,6 +134,11 @@ def check_lengths(xs: Any, **times: Any) -> int:
         if len(set(lengths.values())) > 1:
             raise ValueError(f"inputs have different numbers of samples: {lengths}")
         count = next(iter(lengths.values()), 0)
+    elif hasattr(xs, "__next__"):
+        raise TypeError(
+            f"`xs` is a {type(xs).__name__}, which gives its samples one by one. Type stream.run(list(xs)), or step each: "
+            "for x in xs: stream.step(x)"
+        )
     elif not shape_of("xs", xs):
         raise ValueError(f"`xs` is a single value, expected samples of shape (T, features). Got {xs!r}")
     else:

@@ -275,3 +275,19 @@ def test_a_recording_for_each_row_is_no_success(call, cfc_bundle, tmp_path):
         assert code == expected
         assert ("the state was reset at 5 of 6 samples" in err) == (expected == 2)
     assert "see whether --reset-column is one that tells recordings apart" not in err
+
+
+@pytest.mark.parametrize(
+    ("per_second", "words", "factor"),
+    [(60, "minutes", "60"), (3600, "hours", "3,600"), (86400, "days, as spreadsheets count them", "86,400")],
+)
+def test_a_column_in_minutes_hours_or_days_is_named(call, cfc_bundle, ltc_bundle, per_second, words, factor):
+    """A spreadsheet's 45321.5 is noon of a day; taken for seconds its rows would lie a millionth apart."""
+    text, quick = (timed([repr(45321.5 + k * t / per_second) for k in range(4)]) for t in (0.1, 0.02))
+    told = f". That looks like {words}. If it is, multiply 't' by {factor}"
+    code, _, err = call("run", ltc_bundle, *T, stdin=text)
+    assert (code, told in err) == (2, True)
+    code, _, err = call("run", cfc_bundle, *T, stdin=quick)
+    assert (code, f"sample counts as{told}\n" in err) == (0, True)
+    named = quick.replace("t,", "t_s,", 1)  # who names the unit means it
+    assert "That looks like" not in call("run", cfc_bundle, "--time-column", "t_s", stdin=named)[2]

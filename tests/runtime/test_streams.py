@@ -253,6 +253,12 @@ class TestRun:
         with pytest.raises(ValueError, match="`xs` is a single value"):
             lnn_edge.load(bundles["fixed"]).stream().run(3.0)
 
+    def test_what_gives_its_samples_one_by_one_is_no_recording(self, bundles):
+        stream = lnn_edge.load(bundles["fixed"]).stream()
+        with pytest.raises(TypeError, match=r"`xs` is a generator, .* Type stream.run\(list\(xs\)\), or step each"):
+            stream.run(np.zeros(INPUTS) for _ in range(3))
+        assert stream.steps == 0
+
     @pytest.mark.parametrize(
         ("bundle", "shape", "recording", "advice"),
         [

@@ -697,7 +697,7 @@ MUTATIONS = (
         "block-across-a-gap",
         "gap policy",
         "test_a_gap_ends_a_block",
-        ("self._rows, self._last = [], None", "self._last = None"),
+        ("self._rows, self._samples, self._last = [], [], None", "self._last = None"),
     ),
     _fault(
         "output-through-a-link",
