@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -40,9 +41,15 @@ def listed(names: Iterable[str], limit: int = 12) -> str:
 
 
 def nearest(got: object, valid: Iterable[str]) -> str | None:
-    """The valid name that `got` is most like, small letters or capitals; `None` if it is like none."""
-    by_small = {name.lower(): name for name in reversed(list(valid))}  # the first of those that are alike
-    found = difflib.get_close_matches(str(got).lower(), by_small, n=1, cutoff=0.5)
+    """The valid name that `got` is most like, small letters or capitals; `None` if it is like none.
+
+    A suffix that all have, as files of one kind do, makes none of them more like it.
+    """
+    names, asked = list(valid), str(got)
+    suffix = os.path.splitext(asked)[1]
+    shared = len(suffix) if suffix and all(name.endswith(suffix) for name in names) else 0
+    by_small = {name[: len(name) - shared].lower(): name for name in reversed(names)}  # the first of those alike
+    found = difflib.get_close_matches(asked[: len(asked) - shared].lower(), by_small, n=1, cutoff=0.5)
     return by_small[found[0]] if found else None
 
 

@@ -145,6 +145,53 @@ def test_what_a_refusal_says_works(tmp_path, kind):
     np.testing.assert_allclose(lnn_edge.load(tmp_path / "m.lnn").stream().run(X[0]), expected, rtol=0, atol=LIMIT)
 
 
+class Encoded(Around):
+    """Columns go through a layer of torch before they come to the core."""
+
+    def __init__(self, encoder):
+        super().__init__(5)
+        self.encoder = encoder
+
+    def forward(self, x, hx=None):
+        return self.rnn(self.encoder(x), hx)
+
+
+class Convolved(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x.transpose(1, 2)).transpose(1, 2)
+
+
+class Liquid(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.core = CfC(4, 5)
+
+    def forward(self, x):
+        return self.core(x)[0]
+
+
+ENCODERS = {
+    "linear": lambda: nn.Linear(4, 5),
+    "convolution": lambda: Convolved(nn.Conv1d(4, 5, 1)),
+    "normalised": lambda: nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 5)),
+    "core": Liquid,
+}
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_how_many_columns_a_model_takes_is_told(tmp_path, encoder):
+    """Torch's own words are of matrices that cannot be multiplied."""
+    with pytest.raises(ValueError, match=r"The model takes 4 columns, and the example has 2\. Pass one with 4$"):
+        quick_export(Encoded(ENCODERS[encoder]()), tmp_path / "m.lnn", example=X[..., :2])
+
+
+def test_columns_are_not_blamed_for_what_lies_inside(tmp_path):
+    model = Encoded(nn.Sequential(nn.Linear(4, 3), nn.Linear(7, 5)))
+    with pytest.raises(ValueError, match="own forward failed") as told:
+        quick_export(model, tmp_path / "m.lnn", example=X)
+    assert "The model takes" not in str(told.value)
+
+
 class Resets(Around):
     """The loop of reinforcement learning: where an episode is done, the state begins anew."""
 

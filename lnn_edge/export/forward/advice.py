@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from ...wording import typed
+from ...wording import plural, typed
 
-__all__ = ["FEWER", "advice_on", "any_length"]
+__all__ = ["FEWER", "advice_on", "any_length", "other_width", "widths_to_try"]
 
 FEWER = (
     "A convolution over time that is not padded, or has a stride, and a pooling over time give fewer outputs than they "
@@ -27,6 +27,7 @@ _DEVICE = (
     "exports, CUDA_VISIBLE_DEVICES= before its command"
 )
 
+_SIZES, _WIDEST = 6, 1 << 16  # sizes that an error names, and columns that anybody has
 # What torch says of a convolution, and of a pooling, over so many samples.
 _TOO_FEW = r"input size per channel: \({0}\)|input size: \(\d+x1x{0}\)"
 # Of tensors in two places; of a device that this torch, or this machine, has not.
@@ -58,6 +59,22 @@ def advice_on(error: Exception, length: int | None = None, state: str | None = N
     if "Long, Int" in told:
         return _WHOLE_NUMBERS
     return _FLOAT32 if re.search("Double|Half|BFloat16", told) else ""
+
+
+def widths_to_try(error: Exception, width: int) -> list[int]:
+    """How many columns a model may take whose code raised an error about sizes when it was given `width`.
+
+    Torch's words differ from layer to layer and name the sizes, sometimes with those of a state added to both.
+    """
+    found = [int(number) for number in re.findall(r"\d+", str(error))][:_SIZES]
+    near = [width + b - a for a in found for b in found]
+    return [size for size in dict.fromkeys(found + near) if 0 < size < _WIDEST and size != width]
+
+
+def other_width(takes: int, width: int) -> str:
+    """What to do where a model takes another number of columns than the example has."""
+    how = typed("", ", those of a .csv file by their names: --inputs NAME,NAME,...")
+    return f"The model takes {plural(takes, 'column')}, and the example has {width}. Pass one with {takes}{how}"
 
 
 def any_length() -> str:

@@ -23,7 +23,7 @@ from ..cores.calling import forward_signature
 from ..cores.liquid import is_core
 from ..cores.timespans import timespans_from_dt
 from ..trace.trace import raised_by_us, users_line
-from .advice import FEWER, advice_on, any_length
+from .advice import FEWER, advice_on, any_length, other_width, widths_to_try
 from .checks import Checks
 from .example import Example, ForwardError
 from .returned import opened
@@ -184,11 +184,24 @@ class Forward:
         shapes = ", ".join(f"{name} {list(x.shape)}" for name, x in inputs.items())
         timed = "" if self.time_argument is None or spans is None else f" and {self.time_argument} {list(spans.shape)}"
         length = max(x.shape[self.axis] for x in inputs.values() if x.dim() > self.axis)
-        advice = advice_on(error, length, next(iter(self._begins), None)) or self._whole_recording(module)
+        advice = advice_on(error, length, next(iter(self._begins), None))
+        advice = advice or self._other_width(module, error, inputs, spans) or self._whole_recording(module)
         return (
             f"the model's own forward failed with {type(error).__name__}: {error}{users_line(error)}. It was called "
             f"with {shapes} ({order}, ...){timed}. {advice}"
         )
+
+    def _other_width(
+        self, module: nn.Module, error: Exception, inputs: Mapping[str, torch.Tensor], spans: torch.Tensor | None
+    ) -> str:
+        """What to do, if the model runs on another number of columns."""
+        given = next(iter(inputs.values()))
+        if len(inputs) > 1 or given.dim() != 3 or self._example.scalings:
+            return ""
+        tried = widths_to_try(error, given.shape[2])
+        fits = (k for k in tried if self._runs(module, [given.new_zeros(*given.shape[:2], k)], spans))
+        takes = next(fits, None)
+        return "" if takes is None else other_width(takes, given.shape[2])
 
     def _whole_recording(self, module: nn.Module) -> str:
         """What to do, once it is known whether the recording as it is fails as well, and one sample."""

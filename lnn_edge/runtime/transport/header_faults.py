@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from ...wording import choices, listed
+from ...named import is_time_name
+from ...wording import listed, nearest
 
-__all__ = ["blank_lines", "comment_fault", "encoding_fault", "header_fault", "is_number", "too_many_cells"]
+__all__ = ["blank_lines", "comment_fault", "encoding_fault", "header_fault", "is_number", "no_column", "too_many_cells"]
 
 _COMMENTS = ("#", "%", "//")
 _UNREADABLE = "\ufffd"  # what stands for a byte that is not UTF-8
@@ -71,8 +72,31 @@ def header_fault(line: str, columns: Sequence[str], names: Sequence[str], missin
         or _separator(columns, names, source)
         or encoding_fault(line, source)
         or _no_header(columns, names, source)
-        or f"has no column '{missing}'. {choices(missing, columns)}"
+        or no_column(names, columns, missing)
     )
+
+
+def no_column(names: Sequence[str], columns: Sequence[str], missing: str) -> str:
+    """Which columns are not there, what stands there, and which may be meant; or that a model has no names for them."""
+    lacking = [name for name in names if name not in columns] or [missing]
+    free = [column for column in columns if column not in names]
+    if missing in names and _are_made_up(names):
+        measured = [column for column in free if not is_time_name(column)]
+        typed = ",".join(measured) if len(measured) == len(names) else f"{','.join(measured[:2]) or 'NAME'},..."
+        return (
+            f"has no column '{missing}', a name that an export without names makes up; there are {listed(columns)}. "
+            f"Name all {len(names)} columns, in the model's order, at the export: --inputs {typed}"
+        )
+    several = f"s {listed(map(repr, lacking))}" if len(lacking) > 1 else f" '{lacking[0]}'"
+    near = dict.fromkeys(filter(None, (nearest(name, free) for name in lacking)))
+    hint = f" Did you mean {' and '.join(map(repr, near))}?" if near else ""
+    return f"has no column{several}. Valid: {listed(columns)}.{hint}"
+
+
+def _are_made_up(names: Sequence[str]) -> bool:
+    """Whether they are what an export calls columns that nobody named: input_0, input_1, ..."""
+    stem = names[0].rpartition("_")[0]
+    return bool(stem) and list(names) == [f"{stem}_{k}" for k in range(len(names))]
 
 
 def _comment_first(line: str, names: Sequence[str], source: str) -> str | None:

@@ -16,7 +16,15 @@ from ...arrays import Array
 from ...named import names_differ
 from ...wording import choices, listed
 from .csv_file import Table, open_table, reader
-from .header_faults import blank_lines, comment_fault, encoding_fault, header_fault, is_number, too_many_cells
+from .header_faults import (
+    blank_lines,
+    comment_fault,
+    encoding_fault,
+    header_fault,
+    is_number,
+    no_column,
+    too_many_cells,
+)
 from .text_lines import TextLines
 from .time_column import number
 
@@ -158,7 +166,7 @@ def _wanted(path: Path, header: Sequence[str], columns: Any) -> list[str]:
         raise ValueError(f"`columns` has '{twice}' twice, expected different names")
     missing = next((name for name in wanted if name not in header), None)
     if missing is not None:
-        raise ValueError(f"'{path}' has no column '{missing}'. {choices(missing, header)}")
+        raise ValueError(f"'{path}' {no_column(wanted, header, missing)}")
     return wanted
 
 

@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from lnn_edge.runtime.transport.csv_file import load_recordings
+from lnn_edge.runtime.transport.recordings import read_recordings
 
 NAMES = ["hip", "knee"]
 TABLE = "hip,knee\n1,2.5\n3,4\n"
@@ -53,6 +54,35 @@ def test_the_command_that_is_named_puts_the_table_right(tmp_path, monkeypatch, k
     subprocess.run(["sh", "-c", command], check=True)
     (found,) = load_recordings(tmp_path / "new.csv", NAMES, None)
     assert found.tolist() == [[1, 2.5], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("t,hip", "has no column 'knee'. Valid: t, hip."),
+        ("t,HIP,Knee", "has no columns 'hip', 'knee'. Valid: t, HIP, Knee. Did you mean 'HIP' and 'Knee'?"),
+        ("hip,knee_angle,hop", "has no column 'knee'. Valid: hip, knee_angle, hop. Did you mean 'knee_angle'?"),
+        ("hip,toe", "has no column 'knee'. Valid: hip, toe."),
+    ],
+)
+def test_every_column_that_is_missing_is_named(tmp_path, header, expected):
+    """And what is meant is looked for among the columns that nobody uses yet."""
+    path = written(tmp_path / "walk.csv", f"{header}\n{','.join('1' for _ in header.split(','))}\n")
+    with pytest.raises(ValueError, match=f"{re.escape(expected)}$"):
+        load_recordings(path, NAMES, None)
+    with pytest.raises(ValueError, match=f"{re.escape(expected)}$"):
+        read_recordings(path, columns=NAMES)
+
+
+@pytest.mark.parametrize(
+    ("header", "typed"), [("t,hip,knee", "--inputs hip,knee"), ("hip,knee,toe", "--inputs hip,knee,...")]
+)
+def test_names_that_an_export_made_up_are_to_be_given(tmp_path, header, typed):
+    path = written(tmp_path / "walk.csv", f"{header}\n1,2,3\n")
+    with pytest.raises(
+        ValueError, match=re.escape(f"Name all 2 columns, in the model's order, at the export: {typed}")
+    ):
+        load_recordings(path, ["input_0", "input_1"], None)
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252"])
