@@ -76,7 +76,7 @@ class LiveNotes:
 
     Args:
         kind: What they are about, in the plural.
-        first: How many are told each by itself.
+        first: How many of a subject are told each by itself.
         now: The clock, seconds.
 
     Attributes:
@@ -90,12 +90,20 @@ class LiveNotes:
         self._count = self.waiting = 0
         self._told_s = 0.0
         self._newest = ""
+        self._by_subject: dict[str, int] = {}
 
-    def __call__(self, text: str) -> None:
-        """Take one more, and print it if it is one of the first or a minute has passed."""
+    def __call__(self, text: str, subject: str = "") -> None:
+        """Take one more, and print it if it is one of the first of its subject or a minute has passed.
+
+        Args:
+            text: What happened.
+            subject: What it happened to, a column for instance; there must be few of them.
+        """
         self._count += 1
-        if self._count <= self._first:
-            note(f"warning: {text}")
+        alike = self._by_subject[subject] = self._by_subject.get(subject, 0) + 1
+        if alike <= self._first:
+            rest = f" (further {self._kind} are counted, and told once a minute)" if alike == self._first > 1 else ""
+            note(f"warning: {text}{rest}")
             self._told_s = self._now()
             return
         self.waiting, self._newest = self.waiting + 1, text

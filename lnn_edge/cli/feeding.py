@@ -119,6 +119,7 @@ class Feed:
         from ..runtime.guard.dt_policy import GapError, GapPolicy, PaceCheck
         from ..runtime.guard.late_samples import LateError, LatePolicy
         from ..runtime.guard.row_check import RowCheck
+        from ..runtime.transport.row import BadRowError
 
         self._stream = handling.stream(model)
         self._stepped = 0  # samples
@@ -137,9 +138,9 @@ class Feed:
         self._holding = handling.holding(model)
         on_late = handling.late(self._measured)
         self._late = None if on_late is None else LatePolicy(on_late)
-        self._gap_error, self._late_error = GapError, LateError  # imported once, not with every row
+        self._gap_error, self._late_error, self._bad_row_error = GapError, LateError, BadRowError  # imported once
         self._note_bad, self._note_gap = LiveNotes("bad rows", first=_BAD_SHOWN), LiveNotes("gaps")
-        self._note_late, self._note_held = LiveNotes("late rows"), LiveNotes("rows with held values")
+        self._note_late, self._note_held = LiveNotes("late rows"), LiveNotes("held values")
         self._notes = (self._note_bad, self._note_gap, self._note_late, self._note_held)
         self._rows: list[Row] = []  # of the unroll block that is not full yet
         self._samples: list[Array] = []  # theirs, checked and converted
@@ -196,10 +197,9 @@ class Feed:
     def _hold(self, row: Row) -> None:
         """Remember the row's values, and tell which of them are those of an earlier one."""
         held = () if self._holding is None else self._holding.keep(row, self._came)
-        if held:
-            names = listed(f"'{name}'" for name in held)
+        for name in held:
             self._note_held(
-                f"{self._handling.source}, line {row.line}: {names} is missing; the last good value is held"
+                f"{self._handling.source}, line {row.line}: '{name}' is missing; the last good value is held", name
             )
 
     def _lateness(self, row: Row, last: Row | None) -> Literal["drop", "reset"] | None:
@@ -303,6 +303,7 @@ class Feed:
             "resets_at_late_rows": 0 if self._late is None else self._late.resets,
             "late_rows_dropped": 0 if self._late is None else self._late.dropped,
             "values_held": 0 if self._holding is None else self._holding.held,
+            "values_held_by_column": {} if self._holding is None else self._holding.held_by_column,
             "bad_rows_skipped": self._bad.skipped,
             "samples_left": self._left + len(self._rows),
             "outside_seen_range": {name: own._asdict() for name, own in self.outside.items()},
@@ -458,14 +459,19 @@ class Feed:
         try:
             self._bad.refuse(error, rows)
         except ValueError:
-            raise ValueError(f"{error}. {self._skip_advice()}".removesuffix(". ")) from error
+            raise ValueError(f"{error}. {self._skip_advice(error)}".removesuffix(". ")) from error
         self._note_bad(str(error))
 
-    def _skip_advice(self) -> str:
+    def _hold_advice(self, error: ValueError) -> str:
+        """To hold helps where a value is missing, after a row that had one."""
+        missing = isinstance(error, self._bad_row_error) and error.missing and self._handling.on_bad == "stop"
+        return "; to let the last good value of the column stand in, --on-bad hold" if missing else ""
+
+    def _skip_advice(self, error: ValueError) -> str:
         """To skip helps where a row behind it can be used, or might."""
         ahead, last = self._ahead(), self._previous()
         if any(self._is_usable(row, last) for row in ahead.rows) or (not ahead.rows and (last or not ahead.all)):
-            return "To go on with the next row, pass --on-bad skip"
+            return f"To go on with the next row, pass --on-bad skip{self._hold_advice(error)}"
         return f"{plural(len(ahead.rows), 'row')} behind it cannot be used either" if ahead.rows else ""
 
     def _is_usable(self, row: Row | BadRowError, last: Row | None) -> bool:

@@ -60,6 +60,11 @@ class Holding:
         """How many values stood in."""
         return self._values.held
 
+    @property
+    def held_by_column(self) -> dict[str, int]:
+        """The same by column, of those where it was so."""
+        return dict(self._values.held_by_column)
+
     def forget(self) -> None:
         """Begin a new recording."""
         self._values.forget()

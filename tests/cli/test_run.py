@@ -215,7 +215,10 @@ def test_run_that_meets_a_bad_row_keeps_the_results_before_it(call, cfc_bundle, 
     code, _, err = call("run", cfc_bundle, "--output", tmp_path / "y.csv", stdin=text)
     assert code == 2
     assert err.startswith(f"stopped after 5 samples in 1 recording, saved {tmp_path}/y.csv\nlnn-edge: standard input, ")
-    assert err.endswith("'gyro_z' is nan, expected a finite number. To go on with the next row, pass --on-bad skip\n")
+    assert err.endswith(
+        "'gyro_z' is nan, expected a finite number. To go on with the next row, pass --on-bad skip; to let the last "
+        "good value of the column stand in, --on-bad hold\n"
+    )
     got = np.array(table((tmp_path / "y.csv").read_text())[1], np.float32)
     np.testing.assert_array_equal(got, streamed(cfc_bundle, xs[:5]))
     assert os.listdir(tmp_path) == ["y.csv"]

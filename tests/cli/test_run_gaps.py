@@ -212,6 +212,23 @@ class TestLiveNotes:
             "warning: 60 more gaps in the last 60 s, 121 in all; the newest: gap 120",
         ]
 
+    def test_the_last_that_is_told_by_itself_says_so(self, capfd):
+        """Silence after five bad rows looked as if there were no more."""
+        notes = LiveNotes("bad rows", first=3, now=lambda: 0.0)
+        for k in range(5):
+            notes(f"row {k}")
+        assert capfd.readouterr().err.splitlines() == [
+            "warning: row 0",
+            "warning: row 1",
+            "warning: row 2 (further bad rows are counted, and told once a minute)",
+        ]
+
+    def test_the_first_of_each_subject(self, capfd):
+        notes = LiveNotes("held values", now=lambda: 0.0)
+        for subject in ("acc", "acc", "gyro", "acc", "gyro"):
+            notes(subject, subject)
+        assert capfd.readouterr().err.splitlines() == ["warning: acc", "warning: gyro"]
+
     def test_what_has_come_is_told_though_nothing_follows(self, capfd):
         clock = [0.0]
         notes = LiveNotes("gaps", now=lambda: clock[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from bundles import INPUTS, resign
@@ -35,9 +37,36 @@ def test_the_last_good_value_stands_in(call, cfc_bundle, cell):
     filled[2:4, 1], filled[3, 0] = xs[1, 1], xs[2, 0]
     assert code == 0
     np.testing.assert_array_equal(results(out), streamed(cfc_bundle, filled))
-    first, summary = err.splitlines()
+    first, _, summary = err.splitlines()
     assert first == f"warning: standard input, line 4: '{INPUTS[1]}' is missing; the last good value is held"
     assert "6 samples in 1 recording, 3 missing values held through gait" in summary
+
+
+def test_the_first_of_each_column_is_told_and_all_are_counted(call, cfc_bundle, tmp_path):
+    """Only the first column was told, and the others never."""
+    holes = [(2, 1), (3, 1), (3, 0), (4, 1)]
+    place = tmp_path / "s.json"
+    _, _, err = call("run", cfc_bundle, *HOLD, "--json", place, stdin=holed(samples(6), holes))
+    assert [line for line in err.splitlines() if line.startswith("warning")] == [
+        f"warning: standard input, line {line}: '{INPUTS[k]}' is missing; the last good value is held"
+        for line, k in ((4, 1), (5, 0))
+    ]
+    summary = json.loads(place.read_text())
+    assert (summary["values_held"], summary["values_held_by_column"]) == (4, {INPUTS[1]: 3, INPUTS[0]: 1})
+
+
+@pytest.mark.parametrize(
+    ("cell", "holds"), [("", True), ("nan", True), ("-inf", True), ("null", True), ("1;5", False), ("abc", False)]
+)
+def test_to_hold_is_advised_where_a_value_is_missing(call, cfc_bundle, cell, holds):
+    text = holed(samples(4), [(2, 0)], cell=cell)
+    code, _, err = call("run", cfc_bundle, stdin=text)
+    assert code == 2
+    advice = "pass --on-bad skip; to let the last good value of the column stand in, --on-bad hold"
+    assert (advice in err) == holds
+    assert ("pass --on-bad skip" in err) is True
+    code, out, _ = call("run", cfc_bundle, *HOLD, stdin=text)
+    assert (code, len(table(out)[1])) == (0, 4 if holds else 3)
 
 
 def test_for_a_stated_time(call, ltc_bundle):

@@ -79,3 +79,17 @@ def test_run_works_in_a_thread_that_may_handle_no_signals(call, cfc_bundle):
     with ThreadPoolExecutor(1) as pool:
         code, out, _ = pool.submit(call, "run", cfc_bundle, stdin=csv_text(samples(2))).result()
     assert (code, len(out.splitlines())) == (0, 3)
+
+
+def test_rows_of_a_file_can_be_watched_where_the_help_says(start, call, cfc_bundle, tmp_path):
+    """The file itself appears at the end; a killed process leaves its rows under the hidden name."""
+    process = start("run", cfc_bundle, "--output", tmp_path / "live.csv", "--on-bad", "skip")
+    process.stdin.write(f"{','.join(INPUTS)}\n0,0,0\nbad\n")
+    process.stdin.flush()
+    assert "line 3: 1 cells" in process.stderr.readline()
+    (hidden,) = tmp_path.glob(".live.csv.*.lnn-edge.partial")
+    assert len(table(hidden.read_text())[1]) == 1
+    process.kill()
+    process.wait(30)
+    assert os.listdir(tmp_path) == [hidden.name]
+    assert ".FILE.*.lnn-edge.partial" in call("run", "--help")[1]

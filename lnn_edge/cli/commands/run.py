@@ -39,7 +39,11 @@ One that makes a single result of several outputs (a readout) prints that, and o
 Values outside the range of the example that the bundle was exported with are counted, and told at the end.
 
 Whatever ends the command before the input does (Ctrl-C, a signal, a row that cannot be used, a full
-disk), the --output file then holds the results of all rows before that."""
+disk), the --output file then holds the results of all rows before that.
+
+The file appears at the end, whole: until then its rows stand in .FILE.*.lnn-edge.partial beside it, where
+kill -9 leaves them until the next command writes to that folder. To watch results as they come, or to
+lose none, send them to standard output (lnn-edge run ... | tee live.csv) or to a named pipe (mkfifo)."""
 EPILOG = """examples:
   lnn-edge run gait.lnn --input walk.csv --output gait.csv
   lnn-edge run gait.lnn --input walk.csv --reset-column recording --format jsonl
@@ -47,7 +51,7 @@ EPILOG = """examples:
   lnn-edge run reach.lnn --input walk.csv --constant goal=0.5,-1.2
   sensor | lnn-edge run gait.lnn --time-column t | controller
   lnn-edge run gait.lnn --input walk.csv --time-column stamp:ns
-  sensor | lnn-edge run gait.lnn --time-column t --on-bad skip --on-gap reset --output live.csv
+  sensor | lnn-edge run gait.lnn --time-column t --on-bad skip --on-gap reset | tee live.csv
   sensor | lnn-edge run gait.lnn --time-column t --on-late drop --on-bad hold --hold-for 0.2"""
 
 

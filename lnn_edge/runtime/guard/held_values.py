@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,14 +39,19 @@ class HeldValues:
         hold_for_s: How long a value may stand in, seconds.
 
     Attributes:
-        held: How many values stood in.
+        held_by_column: How many values stood in, of those columns where some did.
     """
 
     def __init__(self, columns: Sequence[str], hold_for_s: float) -> None:
-        self.held = 0
+        self.held_by_column: Counter[str] = Counter()
         self._columns = tuple(columns)
         self._hold_for_s = hold_for_s
         self.forget()
+
+    @property
+    def held(self) -> int:
+        """How many values stood in."""
+        return sum(self.held_by_column.values())
 
     def forget(self) -> None:
         """Begin a new sequence: what another recording measured stands in for nothing."""
@@ -87,4 +93,4 @@ class HeldValues:
         good = ~filled.missing
         self._values[good] = filled.values[good]
         self._times_s[good] = at_s
-        self.held += len(filled.columns)
+        self.held_by_column.update(filled.columns)

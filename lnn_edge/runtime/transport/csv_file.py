@@ -197,7 +197,7 @@ def rows(table: Table, columns: Columns, source: str) -> Iterator[Row | BadRowEr
         try:
             row = _parsed(cells, columns, table.line_num, source)
         except BadRowError as error:
-            yield BadRowError(f"{error}{_cut(table)}")
+            yield BadRowError(f"{error}{_cut(table)}", error.missing)
             continue
         new = not started or (columns.reset is not None and row.recording != previous)
         previous, started = row.recording, True
@@ -228,7 +228,8 @@ def _parsed(cells: Sequence[str], columns: Columns, line: int, source: str) -> R
         try:
             return convert(cells[index].strip())
         except ValueError as error:
-            raise BadRowError(f"{source}, line {line}: '{columns.header[index]}' is {error}") from None
+            text = f"{source}, line {line}: '{columns.header[index]}' is {error}"
+            raise BadRowError(text, missing=index in columns.inputs and _is_hole(cells[index].strip())) from None
 
     return Row(
         line,
@@ -242,7 +243,11 @@ def _parsed(cells: Sequence[str], columns: Columns, line: int, source: str) -> R
 
 def _number_or_hole(cell: str) -> float:
     """A finite number, or NaN where a cell says that there is none."""
-    return math.nan if cell.lower().lstrip("+-") in _HOLES else number(cell)
+    return math.nan if _is_hole(cell) else number(cell)
+
+
+def _is_hole(cell: str) -> bool:
+    return cell.lower().lstrip("+-") in _HOLES
 
 
 def load_recordings(path: Path, names: Sequence[str], reset: str | None) -> list[Array]:

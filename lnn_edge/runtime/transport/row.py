@@ -10,7 +10,16 @@ __all__ = ["BadRowError", "Row"]
 
 
 class BadRowError(ValueError):
-    """One row cannot be used; the reader can go on with the next."""
+    """One row cannot be used; the reader can go on with the next.
+
+    Args:
+        text: Why.
+        missing: Whether it is that a cell says that there is no value, which an earlier one could stand in for.
+    """
+
+    def __init__(self, text: str, missing: bool = False) -> None:
+        super().__init__(text)
+        self.missing = missing
 
 
 @dataclass(frozen=True)
