@@ -836,5 +836,38 @@ MUTATIONS = (
         "test_recording_stops_before_a_sample_that_is_refused",
         ("    if (status == P_DONE) {{", "    {{"),
     ),
+    _fault(
+        "state-of-any-build",
+        "build of a state",
+        "test_state_of_another_build_is_refused",
+        ("if theirs and build and theirs != build:", "if theirs and build and theirs == build:"),
+    ),
+    _fault(
+        "way-without-a-gain",
+        "choice of a build",
+        "test_the_fastest_way_is_chosen_once[measured2-1]",
+        ("if measured[best] < _GAIN * measured[usual]", "if measured[best] < measured[usual]"),
+    ),
+    _fault(
+        "width-not-in-the-key",
+        "cache key",
+        "test_the_fastest_way_is_chosen_once[measured0-4]",
+        ('"lanes": str(way.target.lanes),', '"lanes": "",'),
+    ),
+    _fault(
+        "build-of-minutes-begun-by-itself",
+        "choice of a backend",
+        "test_never_begins_a_build_and_says_where_one_may_pay[Slow-WARNING]",
+        ("if not _is_built(entry, bundle)]", "if False]"),
+    ),
+    _fault(
+        "backend-that-cannot-run-a-bundle",
+        "choice of a backend",
+        "test_one_that_cannot_run_this_bundle[auto]",
+        (
+            "reason = why_not_ready(entry) or why_not_bundle(entry, bundle)",
+            "reason = why_not_ready(entry)",
+        ),
+    ),
 )
 BY_NAME = {mutation.name: mutation for mutation in MUTATIONS}
