@@ -136,8 +136,8 @@ def check_lengths(xs: Any, **times: Any) -> int:
         count = next(iter(lengths.values()), 0)
     elif hasattr(xs, "__next__"):
         raise TypeError(
-            f"`xs` is a {type(xs).__name__}, which gives its samples one by one. Type stream.run(list(xs)), or step each: "
-            "for x in xs: stream.step(x)"
+            f"`xs` is a {type(xs).__name__}, which gives its samples one by one. Type stream.run(list(xs)), or step "
+            "each: for x in xs: stream.step(x)"
         )
     elif not shape_of("xs", xs):
         raise ValueError(f"`xs` is a single value, expected samples of shape (T, features). Got {xs!r}")
