@@ -149,8 +149,11 @@ def _fastest(bundle: Bundle, threads: int) -> Model:
 
 def _none_runs(not_run: Mapping[str, str]) -> str:
     """What to say, with what to type last."""
-    reasons = "; ".join(f"{name}: {reason}" for name, reason in not_run.items())
-    return f"no backend is ready on this machine{f': {reasons}' if reasons else f'. Type: {base_install()}'}"
+    reasons = [f"{name}: {reason}" for name, reason in not_run.items()]
+    absent = next(entry for entry in BACKENDS if entry.extra is None)
+    if missing_modules(absent):
+        reasons.append(f"{absent.name}: it is not installed. Type: {base_install()}")
+    return f"no backend is ready on this machine: {'; '.join(reasons)}"
 
 
 def _is_built(entry: BackendEntry, bundle: Bundle) -> bool:
