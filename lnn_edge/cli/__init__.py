@@ -14,5 +14,6 @@ holding       values of rows that are missing, filled for a while
 time_unit     the unit of a time column
 results       where the results of `run` go, and how they look
 signals       signals that end `run` and lose nothing
+cross_compile  compilers for other machines: sizes of a step there, and programs
 os_errors     errors of the operating system in plain words
 """

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from ..codegen.targets import Target
 from ..errors import BackendUnavailable
@@ -165,7 +166,8 @@ def _symbol(path: Path, name: str) -> int:
     from elftools.elf.elffile import ELFFile
 
     with path.open("rb") as file:
-        (symbol,) = ELFFile(file).get_section_by_name(".symtab").get_symbol_by_name(name)
+        table: Any = ELFFile(file).get_section_by_name(".symtab")
+        (symbol,) = table.get_symbol_by_name(name)
         return int(symbol["st_size"])
 
 
