@@ -187,7 +187,7 @@ FITS = {
     "four axes": (lambda: quick().fit(X[None], Y), r"X has shape (1, 8, 10, 3), expected (sequences, time, features)"),
     "a sequence": (
         lambda: quick().fit([X[0], np.full_like(X[1], np.nan)], [Y[0], Y[1]]),
-        "sequence 1 of X: Input X contains",
+        "sequence 1 of X: X contains NaN or infinity: nan in X[0, 0]",
     ),
     "a sequence's columns": (
         lambda: quick().fit([X[0], X[1, :, :2]], [Y[0], Y[1]]),
@@ -201,7 +201,11 @@ FITS = {
         "y has shape (10, 2) per sequence, expected one answer, or (outputs,)",
     ),
     "y in words": (lambda: quick().fit(X, np.where(LABELS, "up", "down")), "Type: task='classification' for labels"),
-    "y not finite": (lambda: quick().fit(X, np.where(Y > 1, np.nan, Y)), "Input y contains NaN"),
+    "fewer neurons than one motor neuron needs": (
+        lambda: quick().fit(X, Y[..., 0], n_neurons=3),
+        "`n_neurons` is 3, too few for 1 motor neuron: an AutoNCP needs at least 4",
+    ),
+    "y not finite": (lambda: quick().fit(X, np.where(Y > 1, np.nan, Y)), "y contains NaN or infinity: nan in y["),
     "columns of labels": (
         lambda: quick(LiquidNeuralClassifier).fit(X, np.stack([LABELS, LABELS], 1)),
         "y has 2 columns of labels, expected one label per step or per sequence. Fit one classifier per column",

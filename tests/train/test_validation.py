@@ -77,7 +77,7 @@ def test_a_checkpoint_of_another_validation_is_of_another_run(tmp_path):
         ((X[..., :2], Y), {}, ValueError, "`validation`: X has 2 features, but LiquidNeuralRegressor is expecting 3"),
         ((X, Y[..., :1]), {}, ValueError, "`validation` has 1 targets, the data of the fit 2"),
         ((X, Y[:5]), {}, ValueError, "`validation`: Found input variables with inconsistent numbers of samples"),
-        ((X, np.full_like(Y, np.nan)), {}, ValueError, "`validation`: Input y contains NaN"),
+        ((X, np.full_like(Y, np.nan)), {}, ValueError, "`validation`: y contains NaN"),
     ],
 )
 def test_what_is_refused(validation, options, error, message):

@@ -20,7 +20,17 @@ from .row import BadRowError, Row
 from .text_lines import TextLines
 from .time_column import TimeColumn, find_time_column, number
 
-__all__ = ["Columns", "Table", "load_recordings", "open_table", "read_columns", "reader", "rows", "rows_ahead"]
+__all__ = [
+    "Columns",
+    "Table",
+    "is_hole",
+    "load_recordings",
+    "open_table",
+    "read_columns",
+    "reader",
+    "rows",
+    "rows_ahead",
+]
 
 _PLAIN = 1 << 16  # characters; the reader refuses longer cells than it has room for
 _HOLES = {"", "nan", "na", "n/a", "null", "none", "inf", "infinity"}
@@ -229,7 +239,7 @@ def _parsed(cells: Sequence[str], columns: Columns, line: int, source: str) -> R
             return convert(cells[index].strip())
         except ValueError as error:
             text = f"{source}, line {line}: '{columns.header[index]}' is {error}"
-            raise BadRowError(text, missing=index in columns.inputs and _is_hole(cells[index].strip())) from None
+            raise BadRowError(text, missing=index in columns.inputs and is_hole(cells[index].strip())) from None
 
     return Row(
         line,
@@ -243,10 +253,11 @@ def _parsed(cells: Sequence[str], columns: Columns, line: int, source: str) -> R
 
 def _number_or_hole(cell: str) -> float:
     """A finite number, or NaN where a cell says that there is none."""
-    return math.nan if _is_hole(cell) else number(cell)
+    return math.nan if is_hole(cell) else number(cell)
 
 
-def _is_hole(cell: str) -> bool:
+def is_hole(cell: str) -> bool:
+    """Whether a cell says that there is no value."""
     return cell.lower().lstrip("+-") in _HOLES
 
 

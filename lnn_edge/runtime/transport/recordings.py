@@ -15,7 +15,7 @@ import numpy as np
 from ...arrays import Array
 from ...named import names_differ
 from ...wording import choices, listed
-from .csv_file import Table, open_table, reader
+from .csv_file import Table, is_hole, open_table, reader
 from .header_faults import (
     blank_lines,
     comment_fault,
@@ -193,11 +193,34 @@ def _split(path: Path, header: Sequence[str], rows: list[_Row], reset: str | Non
 
 
 def _recording(path: Path, header: Sequence[str], rows: Sequence[_Row], names: Sequence[str]) -> Array:
-    values = {name: _column(path, name, header.index(name), rows) for name in names}
+    values: dict[str, Array] = {}
+    unread: list[_UnreadError] = []
+    for name in names:
+        try:
+            values[name] = _column(path, name, header.index(name), rows)
+        except _UnreadError as error:
+            unread.append(error)
+    if unread:  # the first as they stand in the file, whatever the order of the columns
+        raise min(unread, key=lambda error: error.line)
     recording = np.empty(len(rows), [(name, own.dtype) for name, own in values.items()])
     for name, own in values.items():
         recording[name] = own
     return recording
+
+
+class _UnreadError(ValueError):
+    """A cell that is no number, and its line."""
+
+    def __init__(self, text: str, line: int) -> None:
+        super().__init__(text)
+        self.line = line
+
+
+def _gap_advice(path: Path, cell: str) -> str:
+    """What to type where a cell says that there is no value."""
+    if not is_hole(cell):
+        return ""
+    return f". To fill gaps, type: pandas.read_csv({str(path)!r}).interpolate(limit_direction='both')"
 
 
 def _column(path: Path, name: str, at: int, rows: Sequence[_Row]) -> Array:
@@ -210,7 +233,8 @@ def _column(path: Path, name: str, at: int, rows: Sequence[_Row]) -> Array:
         try:
             values[k] = number(cell)
         except ValueError as error:
-            raise ValueError(f"'{path}', line {rows[k][0]}: '{name}' is {error}") from None
+            text = f"'{path}', line {rows[k][0]}: '{name}' is {error}"
+            raise _UnreadError(f"{text}{_gap_advice(path, cell)}", rows[k][0]) from None
     return values
 
 

@@ -14,6 +14,7 @@ from ...named import column_names, is_permuted, matched, refuse_masked, refuse_o
 from ...times import are_stamps, span_seconds
 from ...wording import listed
 from .frames import refuse_glued
+from .missing import missing_told
 from .row_order import index_of_each, warn_of_axes, warn_of_other_order, warn_of_times
 from .shapes import check_columns, part_shapes
 
@@ -265,13 +266,13 @@ def _batch(estimator: Any, X: Any, reset: bool) -> Array:  # noqa: N803
     (count, steps), features = array.shape[:2], array.shape[2:]
     if count * steps == 0:
         raise ValueError(f"X has shape {array.shape}: it holds no sample, expected (sequences, time, features)")
-    read = _checked(estimator, array.reshape(count * steps, *features), reset).reshape(count, steps, -1)
+    read = _checked(estimator, array.reshape(count * steps, *features), reset, steps).reshape(count, steps, -1)
     if reset and features:  # a structured array names its columns
         warn_of_axes(read)
     return read
 
 
-def _checked(estimator: Any, X: Any, reset: bool) -> Array:  # noqa: N803
+def _checked(estimator: Any, X: Any, reset: bool, steps: int | None = None) -> Array:  # noqa: N803
     """A 2-D array of finite real numbers as float32 or float64, with the columns learnt or checked."""
     if is_of_times(X):
         raise TypeError(
@@ -280,10 +281,11 @@ def _checked(estimator: Any, X: Any, reset: bool) -> Array:  # noqa: N803
     refuse_other_axis(X, [] if reset else list(getattr(estimator, "feature_names_in_", [])), "X")
     names = _own_names(X)
     if names is not None:
-        return _checked_by_name(estimator, X, names, reset)
+        return _checked_by_name(estimator, X, names, reset, steps)
     X = X if reset else _in_order_of_fit(X, getattr(estimator, "feature_names_in_", None))  # noqa: N806
     check_columns(estimator, X, axes=2, reset=reset)
-    array: Array = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32], order="C")
+    with missing_told(X, "X", steps=steps):
+        array: Array = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32], order="C")
     return array
 
 
@@ -311,14 +313,14 @@ def _own_names(X: Any) -> list[Any] | None:  # noqa: N803
     return column_names(first)
 
 
-def _checked_by_name(estimator: Any, X: Any, names: list[Any], reset: bool) -> Array:  # noqa: N803
+def _checked_by_name(estimator: Any, X: Any, names: list[Any], reset: bool, steps: int | None) -> Array:  # noqa: N803
     known = None if reset else getattr(estimator, "feature_names_in_", None)
-    if known is None:
-        values = validate_data(
-            estimator, matched(X, names, "X"), reset=reset, dtype=[np.float64, np.float32], order="C"
-        )
-    else:
-        values = check_array(matched(X, list(known), "X"), dtype=[np.float64, np.float32], order="C", input_name="X")
+    own = matched(X, names if known is None else list(known), "X")
+    with missing_told(own, "X", names if known is None else known, steps):
+        if known is None:
+            values = validate_data(estimator, own, reset=reset, dtype=[np.float64, np.float32], order="C")
+        else:
+            values = check_array(own, dtype=[np.float64, np.float32], order="C", input_name="X")
     if reset:
         estimator.feature_names_in_ = np.array([str(name) for name in names], object)
     array: Array = values

@@ -14,6 +14,7 @@ from ...arrays import Array
 from ...errors import ModelWarning
 from ...named import column_names, matched, names_differ, refuse_lazy, refuse_masked
 from ...remarks import warn_caller
+from .missing import missing_told
 from .row_order import warn_of_other_order
 from .sequences import Sequences, as_array, by_label, is_of_times
 from .shapes import part_shapes
@@ -156,12 +157,15 @@ def _with_numpy_dtype(y: Any) -> Any:
     return y.astype(own)
 
 
-def _checked(y: Any) -> Array:
+def _checked(y: Any, what: str = "y") -> Array:
     if is_of_times(y):
         raise TypeError(
             "y holds dates or spans of time, expected numbers or labels. Type: y.astype(float) for a number"
         )
-    checked: Array = check_array(y, input_name="y", ensure_2d=False, dtype=None, allow_nd=True, ensure_min_samples=0)
+    with missing_told(y, what):
+        checked: Array = check_array(
+            y, input_name="y", ensure_2d=False, dtype=None, allow_nd=True, ensure_min_samples=0
+        )
     return checked
 
 
@@ -187,8 +191,9 @@ def _parts(y: Any, sequences: Sequences) -> list[Array]:
     nested = isinstance(y, (list, tuple)) and len(y) > 0 and np.ndim(as_array(y[0])) > 0
     ragged = isinstance(y, np.ndarray) and y.dtype == object and y.ndim == 1 and len(y) > 0 and np.ndim(y[0]) > 0
     check_consistent_length(sequences.samples, y)
-    parts = [_checked(as_array(part, "y")) for part in y] if nested or ragged else list(_checked(y))
-    return [np.asarray(part) for part in parts]
+    if not (nested or ragged):
+        return [np.asarray(part) for part in _checked(y)]
+    return [np.asarray(_checked(as_array(part, "y"), f"y[{k}]")) for k, part in enumerate(y)]
 
 
 def _is_per_step(parts: Sequence[Array], sequences: Sequences, per: str) -> bool:

@@ -12,7 +12,7 @@ from ncps.wirings import AutoNCP, Wiring
 from torch import nn
 
 from ...export.cores.rebuild import SavedWiring
-from ...wording import choices
+from ...wording import choices, plural
 from ..settings import Settings
 from .module import Branch, LiquidModule, Output
 
@@ -61,8 +61,8 @@ def _units(settings: Settings, outputs: int, labels: bool) -> Any:
     motors = max(outputs, round(0.3 * settings.n_neurons)) if settings.stacked else outputs
     if motors >= settings.n_neurons - 2:
         raise ValueError(
-            f"`n_neurons` is {settings.n_neurons}, too few for {outputs} motor neurons: an AutoNCP needs at least "
-            f"{motors + 3}. Type: n_neurons={motors + 3}, or wiring='full'"
+            f"`n_neurons` is {settings.n_neurons}, too few for {plural(outputs, 'motor neuron')}: an AutoNCP needs at "
+            f"least {motors + 3}. Type: n_neurons={motors + 3}, or wiring='full'"
             + (", or task='regression' if y holds numbers and not labels" if labels else "")
         )
     return AutoNCP(settings.n_neurons, motors, sparsity_level=settings.sparsity, seed=settings.wiring_seed)

@@ -1,0 +1,68 @@
+"""Missing values in training data, told by recording, row and column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from ...named import row_labels
+
+__all__ = ["missing_told"]
+
+_HOW = (
+    "Fill the gap, frame = frame.interpolate(limit_direction='both') for the frame of each recording, or make two "
+    "recordings of one, before and behind it"
+)
+
+
+@contextmanager
+def missing_told(
+    values: Any, what: str, names: Sequence[Any] | None = None, steps: int | None = None
+) -> Iterator[None]:
+    """Say where a value is missing, if scikit-learn refuses some within for that: it says that there is one.
+
+    Args:
+        values: What it looks at, (rows,) or (rows, columns).
+        what: Its name.
+        names: Of its columns, if it has none by itself.
+        steps: Rows of each sequence, if there are several one after the other; `None` for one.
+
+    Raises:
+        ValueError: In place of scikit-learn's own.
+    """
+    try:
+        yield
+    except ValueError as error:
+        where = _first(values, what, names, steps) if "NaN" in str(error) or "infinity" in str(error) else None
+        if where is None:
+            raise
+        raise ValueError(f"{what} contains NaN or infinity: {where}. {_HOW}") from error
+
+
+def _first(values: Any, what: str, names: Sequence[Any] | None, steps: int | None) -> str | None:
+    """Value and place of the first; `None` if all are finite, or no numbers."""
+    try:
+        array = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        return None
+    bad = np.argwhere(~np.isfinite(array))
+    if not len(bad):
+        return None
+    more = f", the first of {len(bad):,}" if len(bad) > 1 else ""
+    return f"{array[tuple(bad[0])]} in {_place(values, what, bad[0].tolist(), names, steps)}{more}"
+
+
+def _place(values: Any, what: str, index: list[int], names: Sequence[Any] | None, steps: int | None) -> str:
+    """By the names of rows and columns where there are some, else as it is indexed."""
+    columns = names if getattr(values, "columns", None) is None else list(values.columns)
+    row = [index[0]] if steps is None else [index[0] // steps, index[0] % steps]
+    labels = row_labels(values)
+    if columns is None and labels is None:
+        return f"{what}{[*row, *index[1:]]}"
+    shown = f"row {row[-1]}" + (f" of sequence {row[0]}" if steps is not None else "")
+    if labels is not None and str(labels[index[0]]) != str(row[-1]):
+        shown += f", index {labels[index[0]]}"
+    return shown if len(index) < 2 or columns is None else f"{shown}, column {str(columns[index[1]])!r}"

@@ -1,0 +1,91 @@
+"""Missing values in training data: told by recording, row and column, with what to type."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lnn_edge import LiquidNeuralNetwork, read_recordings
+
+RNG = np.random.default_rng(0)
+COLUMNS = ["acc", "gyro"]
+
+
+def quick():
+    return LiquidNeuralNetwork(8, "CfC", epochs=1, verbose=0, random_state=0)
+
+
+def frame(holes=(), start=0):
+    values = RNG.normal(size=(30, 3))
+    made = pd.DataFrame(values, columns=[*COLUMNS, "angle"], index=range(start, start + 30))
+    for row, column, value in holes:
+        made.iloc[row, made.columns.get_loc(column)] = value
+    return made
+
+
+GOOD, GAPS = frame(), frame([(20, "gyro", np.nan), (25, "acc", np.nan)])
+INF = frame([(3, "acc", np.inf)])
+ANSWER = frame([(7, "angle", np.nan)], start=100)
+GLUED = pd.concat([GOOD, GAPS], keys=["walk", "run"])
+
+
+def fit(*frames):
+    return lambda: quick().fit([own[COLUMNS] for own in frames], [own["angle"] for own in frames])
+
+
+TOLD = {
+    "a frame": (
+        lambda: quick().fit(GAPS[COLUMNS], GAPS["angle"]),
+        "X .*: nan in row 20, column 'gyro', the first of 2",
+    ),
+    "a list": (fit(GOOD, GAPS), "sequence 1 of X: .* nan in row 20, column 'gyro', the first of 2"),
+    "a frame of several": (
+        lambda: quick().fit(GLUED[COLUMNS], GLUED["angle"]),
+        r"sequence 1 of X: .* nan in row 20, index \('run', 20\), column 'gyro'",
+    ),
+    "infinity": (fit(INF, GOOD), "sequence 0 of X: .* inf in row 3, column 'acc'"),
+    "an array": (lambda: quick().fit(GAPS[COLUMNS].to_numpy(), GAPS["angle"].to_numpy()), r"nan in X\[20, 1\], the"),
+    "a batch": (
+        lambda: quick().fit(np.stack([own[COLUMNS].to_numpy() for own in (GOOD, GAPS)]), np.zeros((2, 30))),
+        r"X .* nan in X\[1, 20, 1\]",
+    ),
+    "a dict": (
+        lambda: quick().fit({name: GAPS[name].to_numpy() for name in COLUMNS}, GAPS["angle"].to_numpy()),
+        "nan in row 20, column 'gyro'",
+    ),
+    "answers": (lambda: quick().fit(ANSWER[COLUMNS], ANSWER["angle"]), "y contains .*: nan in row 7, index 107"),
+    "answers of several": (fit(GOOD, ANSWER), r"y\[1\] contains .*: nan in (row 7|y\[1\]\[7\])"),
+    "predict": (
+        lambda: quick().fit(GOOD[COLUMNS], GOOD["angle"]).predict(GAPS[COLUMNS]),
+        "nan in row 20, column 'gyro'",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TOLD)
+def test_where_a_value_is_missing(kind):
+    """scikit-learn's own words are that there is one, and that other estimators might take it."""
+    call, expected = TOLD[kind]
+    with pytest.raises(ValueError, match=expected) as told:
+        call()
+    assert "interpolate(limit_direction='both')" in str(told.value)
+    assert "HistGradient" not in str(told.value)
+
+
+def test_what_is_advised_works():
+    filled = GAPS.interpolate(limit_direction="both")
+    quick().fit([GOOD[COLUMNS], filled[COLUMNS]], [GOOD["angle"], filled["angle"]])
+
+
+def test_a_file_is_told_by_its_first_gap_and_can_be_filled(tmp_path, monkeypatch):
+    """It was the first gap of the first column that has one."""
+    monkeypatch.chdir(tmp_path)
+    GAPS.to_csv("gaps.csv", index=False)
+    with pytest.raises(ValueError, match=r"'gaps.csv', line 22: 'gyro' is '', expected a number") as told:
+        read_recordings("gaps.csv")
+    filled = eval(str(told.value).partition("type: ")[2], {"pandas": pd})
+    quick().fit(filled[COLUMNS], filled["angle"])
+    (tmp_path / "word.csv").write_text("a,b\n1,2\n3,x\n")
+    with pytest.raises(ValueError, match=r"expected a number$"):
+        read_recordings("word.csv")
