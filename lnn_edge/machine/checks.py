@@ -37,7 +37,7 @@ def extra_check(name: str) -> Finding:
     if missing:
         fix = f"pip install 'lnn-edge[{name}]'"
         some = len(missing) < len(EXTRAS[name])
-        status, where = ("missing", "") if some else (NOT_NEEDED, " to run bundles: a workstation has them")
+        status, where = ("missing", "") if some else (NOT_NEEDED, "; bundles run without")
         return Finding(name, status, f"no {', '.join(missing)}{where}", fix)
     return Finding(name, "ready", ", ".join(f"{package} {package_version(package)}" for _, package in EXTRAS[name]))
 

@@ -48,7 +48,7 @@ def test_doctor_says_what_is_missing_and_what_to_type(bare):
         "train": "scikit-learn, torch, ncps, onnx",
         "plot": "matplotlib",
     }.items():
-        found = f"no {packages} to run bundles: a workstation has them"
+        found = f"no {packages}; bundles run without"
         assert rows[extra] == ("not needed", found, f"pip install 'lnn-edge[{extra}]'")
     assert re.search(r"^ *export +not needed here +no torch", done.stderr, re.M)
     assert re.search(r"backend onnxruntime +missing +no module onnxruntime; needs base install", done.stderr)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 
+import msgspec
+from bundles import manifest_of, resign
 from old_files import FIXTURES
 
 
@@ -66,3 +68,12 @@ def test_inspect_program_of_a_bundle_from_before(call):
     code, out, err = call("inspect", path, "--program")
     assert (code, out) == (6, "")
     assert f"bundle '{path}' has schema 1, which holds no step program. Export it again: lnn-edge export" in err
+
+
+def test_inspect_says_what_the_dotted_name_of_a_core_is(call, cfc_copy):
+    """An estimator's bundle has `branches.0.cores.0`."""
+    (core,) = manifest_of(cfc_copy).cores
+    assert "is where the core lies in the network" not in call("inspect", cfc_copy)[1]
+    resign(cfc_copy, cores=(msgspec.structs.replace(core, name="branches.0.cores.0"),))
+    out = call("inspect", cfc_copy)[1]
+    assert "\n'branches.0.cores.0' is where the core lies in the network, as in its state_dict\n" in out

@@ -147,7 +147,10 @@ def _cores(cores: Sequence[Core]) -> str:
         )
         for c in cores
     ]
-    return grid(("core", "kind", "wiring", "in -> units -> out", "synapses", "state order"), rows)
+    table = grid(("core", "kind", "wiring", "in -> units -> out", "synapses", "state order"), rows)
+    inner = next((c.name for c in cores if "." in c.name), None)
+    told = "" if inner is None else f"\n'{inner}' is where the core lies in the network, as in its state_dict"
+    return table + told
 
 
 def _graph(graph: Graph) -> str:
