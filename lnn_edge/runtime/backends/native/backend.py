@@ -12,7 +12,6 @@ from contextlib import suppress
 from ....backends import Prepared
 from ....bundle.directory import Bundle
 from ....bundle.golden import golden_from_bundle
-from ....bundle.spec import PROGRAM_JSON, PROGRAM_WEIGHTS
 from ....codegen.c_source import ABI, GENERATOR, Form, c_source, form_of, why_not
 from ....errors import BackendUnavailable, BundleError
 from ....machine.cpu import cpu_extensions, vector_lanes
@@ -82,7 +81,7 @@ class _Making:
         if options["tune"] == "off":
             self._ways = self._ways[:1]
         self._flags = flags_for(platform.machine())
-        self._form = form_of(bundle.manifest, _digest(bundle))
+        self._form = form_of(bundle.manifest, bundle.program_digest())
         self._cache = EngineCache(cache_folder(LIBRARIES), LIBRARIES)
         self._choices = EngineCache(cache_folder(_CHOICES), _CHOICES)
         self._remark = ""
@@ -172,12 +171,6 @@ class _Making:
             "processor": platform.machine(),
             "extensions": hashlib.sha256(" ".join(sorted(cpu_extensions())).encode()).hexdigest()[:16],
         }
-
-
-def _digest(bundle: Bundle) -> str:
-    """Of the program and its weights, and of nothing else in the bundle."""
-    parts = [hashlib.sha256(bundle.files[name]).digest() for name in (PROGRAM_JSON, PROGRAM_WEIGHTS)]
-    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def _form_text(form: Form) -> str:
