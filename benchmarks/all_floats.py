@@ -19,7 +19,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lnn_edge.codegen.c_math import SCALAR, vector
+from lnn_edge.codegen.c_math import scalar, vector
 from lnn_edge.machine.cpu import vector_lanes
 from lnn_edge.machine.describe import machine
 from lnn_edge.runtime.backends.native.compiler import find_compiler, flags_for
@@ -77,7 +77,7 @@ void NAME_check(uint32_t first, uint32_t blocks, double *worst, float *where, in
 def sources():
     """The functions with their checks, and what is exact."""
     lanes = vector_lanes()
-    text = ["#include <math.h>\n#include <stddef.h>\n#include <stdint.h>\n", SCALAR, vector(lanes)]
+    text = ["#include <math.h>\n#include <stddef.h>\n#include <stdint.h>\n", scalar(lanes), vector(lanes)]
     exact = ["#include <math.h>\n"]
     for name, (formula, absolute, relative) in BOUNDS.items():
         text.append(f"void {name}_exact(const float *, double *, int);\n")

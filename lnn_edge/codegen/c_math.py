@@ -17,7 +17,7 @@ and they are the exponent as float32 has it.
 
 from __future__ import annotations
 
-__all__ = ["SCALAR", "vector"]
+__all__ = ["scalar", "vector"]
 
 _EACH = """
 INLINE F smallest@(F limit, F x) { return pick@(less@(limit, x), limit, x); }
@@ -337,7 +337,12 @@ def _for(kind: str, bits: str, end: str, text: str) -> str:
     return text.replace("F ", f"{kind} ").replace("I ", f"{bits} ").replace("@", end)
 
 
-SCALAR = _ONE + _for("float", "int32_t", "1", _EACH) + _ONLY_ONE
+_SCALAR = _ONE + _for("float", "int32_t", "1", _EACH) + _ONLY_ONE
+
+
+def scalar(lanes: int) -> str:
+    """The functions of one number; without vectors memory for code is short, so the compiler chooses what to call."""
+    return _SCALAR if lanes > 1 else _SCALAR.replace("always_inline, unused", "unused")
 
 
 def vector(lanes: int) -> str:

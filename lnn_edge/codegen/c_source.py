@@ -14,7 +14,7 @@ from ..bundle.manifest import Manifest
 from ..bundle.operations import Node
 from ..bundle.program import StepProgram
 from ..bundle.spec import Precision
-from .c_math import SCALAR, vector
+from .c_math import scalar, vector
 from .c_text import byte_table, check_prefix, float_table, number
 from .emission import Emission
 from .plan import Plan, make_plan
@@ -139,7 +139,7 @@ class _Writing:
         sample = self._sample()
         parts = [
             f'#include "{self._prefix}.h"\n#include <math.h>\n',
-            _scalar(self._target.lanes),
+            scalar(self._target.lanes),
             vector(self._target.lanes),
             self._emission.tables_text(),
             self._initial(),
@@ -276,11 +276,6 @@ class _Writing:
             cases = "".join(f"    case {k}: return name_{kind}{k};\n" for k in range(count))
             head = f"const unsigned char *{public}(int place) {{\n    switch (place) {{\n"
             yield f"{head}{cases}    default: return 0;\n    }}\n}}\n\n"
-
-
-def _scalar(lanes: int) -> str:
-    """The functions of one number; without vectors memory for code is short, so the compiler chooses what to call."""
-    return SCALAR if lanes > 1 else SCALAR.replace("always_inline, unused", "unused")
 
 
 def _count(member: str, place: int) -> str:

@@ -18,7 +18,6 @@ from ..backends import (
     BackendEntry,
     BuildsForMinutes,
     backend_class,
-    base_install,
     checked_options,
     missing_modules,
     named_backend,
@@ -150,9 +149,8 @@ def _fastest(bundle: Bundle, threads: int) -> Model:
 def _none_runs(not_run: Mapping[str, str]) -> str:
     """What to say, with what to type last."""
     reasons = [f"{name}: {reason}" for name, reason in not_run.items()]
-    absent = next(entry for entry in BACKENDS if entry.extra is None)
-    if missing_modules(absent):
-        reasons.append(f"{absent.name}: it is not installed. Type: {base_install()}")
+    absent = [entry for entry in BACKENDS if entry.extra is None and missing_modules(entry)]
+    reasons += [f"{entry.name}: it is not installed. Type: {entry.install}" for entry in absent]
     return f"no backend is ready on this machine: {'; '.join(reasons)}"
 
 

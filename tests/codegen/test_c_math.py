@@ -13,7 +13,7 @@ import pytest
 from compilations import usual_compiler
 from generated import LANES
 
-from lnn_edge.codegen.c_math import SCALAR, vector
+from lnn_edge.codegen.c_math import scalar, vector
 from lnn_edge.codegen.c_source import Source
 from lnn_edge.runtime.backends.native.compiler import compiled, find_compiler, flags_for
 
@@ -53,7 +53,7 @@ ONE_BY_ONE = {
 @pytest.fixture(scope="module")
 def library():
     """Each function over a table of numbers."""
-    text = ['#include "math_of_lnn.h"\n#include <math.h>\n', SCALAR, vector(LANES[-1])]
+    text = ['#include "math_of_lnn.h"\n#include <math.h>\n', scalar(LANES[-1]), vector(LANES[-1])]
     loop = "for (int i = 0; i < n; ++i)"
     arguments = "(const float *x, float *y, int n)"
     text += [f"void {name}_one{arguments} {{ {loop} y[i] = {name}1(x[i]); }}\n" for name in (*FUNCTIONS, *ONE_BY_ONE)]

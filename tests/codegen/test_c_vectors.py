@@ -7,9 +7,10 @@ import platform
 
 import numpy as np
 import pytest
+from compilations import usual_compiler
 from generated import LANES
 
-from lnn_edge.codegen.c_math import SCALAR, vector
+from lnn_edge.codegen.c_math import scalar, vector
 from lnn_edge.codegen.c_source import Source
 from lnn_edge.runtime.backends.native.compiler import compiled, find_compiler, flags_for
 
@@ -46,9 +47,11 @@ int strange(const float *x) { return anyv(unusualv(get(x))) != 0; }
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
     folder = tmp_path_factory.mktemp("vectors")
-    text = '#include "vectors.h"\n#include <math.h>\n' + SCALAR + vector(WIDE) + _FUNCTIONS
+    text = '#include "vectors.h"\n#include <math.h>\n' + scalar(WIDE) + vector(WIDE) + _FUNCTIONS
     header = "#include <stddef.h>\n#include <stdint.h>\n"
-    data = compiled(find_compiler(), Source(header, text), "vectors", (*flags_for(platform.machine()), "-O1"), folder)
+    flags = (*flags_for(platform.machine()), "-O1")
+    with usual_compiler():
+        data = compiled(find_compiler(), Source(header, text), "vectors", flags, folder)
     (folder / "v.so").write_bytes(data)
     return ctypes.CDLL(str(folder / "v.so"))
 

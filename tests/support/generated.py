@@ -18,7 +18,7 @@ from exports import locked
 
 from lnn_edge.bundle.program import StepProgram
 from lnn_edge.bundle.spec import DT_INPUT
-from lnn_edge.codegen.c_math import SCALAR, vector
+from lnn_edge.codegen.c_math import scalar, vector
 from lnn_edge.codegen.c_source import Form, Source, c_source
 from lnn_edge.codegen.targets import TARGETS
 from lnn_edge.machine.cpu import vector_lanes
@@ -54,7 +54,7 @@ def _shared(key: str, sources: Callable[[], Mapping[str, Source]], lanes: int) -
 
 def _joined(sources: Mapping[str, Source], lanes: int) -> Source:
     """Several models as one, each with names of its own: what all begin with is there once."""
-    math = f"#include <math.h>\n\n{SCALAR}\n{vector(lanes)}\n"
+    math = f"#include <math.h>\n\n{scalar(lanes)}\n{vector(lanes)}\n"
     headers, bodies = [], []
     for prefix, source in sources.items():
         head = f'#include "{prefix}.h"\n{math}'

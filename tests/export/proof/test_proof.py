@@ -341,7 +341,7 @@ class TestAgainstWithAnExample:
         Path("y.csv").write_text("a,b\n1,2\n")
         code, _, err = call("verify", ltc_bundle, "--against", "source_of_tests.py:small_ltc", "--example", "y.csv")
         assert code == 2
-        assert "'y.csv' has no column 'acc_x'. Valid: a, b" in err
+        assert "'y.csv' has no columns 'acc_x', 'acc_y', 'gyro_z'. Valid: a, b" in err
 
     def test_bundle_with_another_name_for_its_input(self, cfc_copy):
         (tensor,) = manifest_of(cfc_copy).inputs
