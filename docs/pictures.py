@@ -1,6 +1,6 @@
 """The pictures and tables of the documentation, made anew: what the commands print and draw for one small network.
 
-What `bench` prints is not among them: its figures are of one machine at one moment.
+The figures of `bench` are of one machine at one moment, which it names: make them on one that does nothing else.
 
     python docs/pictures.py
     python docs/pictures.py --quick --output build/pictures
@@ -68,8 +68,8 @@ def printed(*arguments: str) -> str:
     return f"$ lnn-edge {' '.join(arguments)}\n{told}"
 
 
-def tables() -> dict[str, str]:
-    """What each command prints about one network, by file name."""
+def tables(seconds: float) -> dict[str, str]:
+    """What each command prints about one network, by file name; `seconds` are those of the paced run."""
     names = ["--inputs", ",".join(COLUMNS), "--outputs", "left,right"]
     trained = ["--weights", "gait.pt", "--period-s", str(PERIOD_S), "--example", "walk.csv"]
     other = ["--against", "gait.py:make_model"]
@@ -78,6 +78,7 @@ def tables() -> dict[str, str]:
         "verify.txt": printed("verify", "gait.lnn"),
         "verify_untrained.txt": printed("verify", "gait.lnn", *other, "--plot", "proof_untrained.png"),
         "inspect.txt": printed("inspect", "gait.lnn"),
+        "bench.txt": printed("bench", "gait.lnn", "--rate", "50", "--seconds", str(seconds)),
         "doctor.txt": printed("doctor"),
     }
 
@@ -99,7 +100,7 @@ def make(folder: Path, quick: bool) -> None:
         os.chdir(made)
         try:
             train(3 if quick else 60)
-            for name, text in tables().items():
+            for name, text in tables(0.5 if quick else 20).items():
                 Path(name).write_text(text, encoding="utf-8")
             training_pictures(3 if quick else 30)
         finally:

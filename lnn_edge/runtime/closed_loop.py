@@ -45,7 +45,7 @@ def replay(
     """
     manifest, unroll = model.manifest, model.manifest.unroll
     constants = constants_of(inputs, manifest)
-    stream = model.plain_stream(constants(0))  # until the first reset
+    stream = model.plain_stream(constants(0), reuse=True)  # until the first reset
     calls = len(reset) // unroll
     results = {name: np.empty((calls, *shape), np.float32) for name, shape in manifest.results().items()}
     samples = {t.name: _as_caller(inputs[t.name], manifest) for t in manifest.streamed}
@@ -64,9 +64,9 @@ def replay(
         heads = y if isinstance(y, dict) else {manifest.outputs[0].name: y}
         for name, value in heads.items():
             results[name][k] = value
-        state = stream.snapshot()
+        state = stream.state_arrays()
         for pair in manifest.states:
-            results[pair.output][k] = state.tensors[pair.input]
+            results[pair.output][k] = state[pair.input]
         if progress and k % 64 == 0:
             progress(k * unroll)
     if unroll > 1:

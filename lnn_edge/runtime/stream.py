@@ -182,6 +182,14 @@ class Stream:
         """
         return self._reading(self._state)
 
+    def state_arrays(self) -> dict[str, Array]:
+        """A copy of the state's tensors alone, by the name of the state's input: for who proves each step of a stream.
+
+        A snapshot has the time and all else that a stream stands at, and asks whose turn it is. This does not: it is
+        for a stream that nobody else has.
+        """
+        return self._mode.arrays(self._now)
+
     def restore(self, state: State) -> None:
         """Go on from a state that `snapshot`, `Model.step` or `Model.initial_state` gave.
 

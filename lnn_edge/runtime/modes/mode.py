@@ -59,6 +59,9 @@ class Mode(Protocol):
     def state(self, now: Moment) -> State:
         """This moment as a value."""
 
+    def arrays(self, now: Moment) -> dict[str, Array]:
+        """A copy of the state's tensors alone, by the name of the state's input."""
+
     def restored(self, now: Moment, state: State) -> Moment:
         """The moment at which a stream of this mode gave `state`; `now` is parked. See `Stream.restore` for errors."""
 

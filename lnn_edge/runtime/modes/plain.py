@@ -90,7 +90,7 @@ class Plain:
         """See `Mode.parked`."""
         if isinstance(now[0], _Parked):
             return now
-        return _Parked(self._arrays(now), copied(self._results[now[0]])), *now[1:]
+        return _Parked(self.arrays(now), copied(self._results[now[0]])), *now[1:]
 
     def begun(self, now: Moment, rows: Sequence[int] | None, constants: Mapping[str, Any] | None) -> Moment:
         """See `Mode.begun`."""
@@ -99,14 +99,14 @@ class Plain:
         kept = self.constants.checked(constants, before, index if self._manifest.batch > 1 else None)
         if index is None:
             return self._initial, None, steps, kept, False, tally
-        arrays = self._arrays(now)
+        arrays = self.arrays(now)
         for name, value in self._initial.state.items():
             arrays[name][index] = value[index]
         return _Parked(arrays), last_s, steps, kept, False, tally
 
     def state(self, now: Moment) -> State:
         """See `Mode.state`."""
-        return State(self._arrays(now), now[1], kept_constants(now[3]))
+        return State(self.arrays(now), now[1], kept_constants(now[3]))
 
     def restored(self, now: Moment, state: State) -> Moment:
         """See `Mode.restored`."""
@@ -150,8 +150,8 @@ class Plain:
         one = self._manifest.batch == 1
         return as_result({t.name: place[t.name][0] if one else place[t.name] for t in self._manifest.outputs})
 
-    def _arrays(self, now: Moment) -> dict[str, Array]:
-        """A copy of a moment's state, by state input name."""
+    def arrays(self, now: Moment) -> dict[str, Array]:
+        """See `Mode.arrays`."""
         if isinstance(now[0], _Parked):
             return {name: array.copy() for name, array in now[0].state.items()}
         place = self._stepper.places[now[0]]

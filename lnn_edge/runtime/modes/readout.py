@@ -158,6 +158,10 @@ class ReadoutMode:
         results = {f"newest.{name}": value.copy() for name, value in (newest or {}).items()}
         return State(tensors, last_s, own | kept_constants(constants) | results)
 
+    def arrays(self, now: Moment) -> dict[str, Array]:
+        """See `Mode.arrays`."""
+        return self._sequences.read(now[0][0])[0]
+
     def restored(self, now: Moment, state: State) -> Moment:
         """See `Mode.restored`. A state of a plain stream begins anew, at that state's time."""
         check_state(state, self._manifest)
