@@ -65,6 +65,7 @@ def printed(*arguments: str) -> str:
     with redirect_stdout(out), redirect_stderr(out):
         lnn_edge_command([*arguments])
     told = re.sub(r"(kernel|scheduler|load) [^;]*; ", "", out.getvalue())  # of the machine only what figures depend on
+    told = told.replace(str(Path.home()), "~")
     return f"$ lnn-edge {' '.join(arguments)}\n{told}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import textwrap
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ _SIGNAL_STEPS = 160  # of the signals: enough to see their shape, few enough to 
 _DPI = 100
 _COLORS = 64  # of a .png: what is drawn has ten, and their edges
 _FLOOR = 1e-12  # where no error at all is drawn: below the float64 reference's own rounding
+_WIDTH = 140  # characters of a line of small text
+
 # Of backends: told apart without colour too.
 _STYLES = (
     ("black", "-"),
@@ -163,12 +166,12 @@ def _draw_signals(panel: Axes, report: ExportReport) -> None:
     panel.grid(axis="y", color="#e4e4e4", linewidth=0.6)
     panel.set_axisbelow(True)
     named = "the first output" if report.passed else f"'{signals[0].tensor}'"
-    panel.set_title(f"{named}, {where}", fontsize=9, loc="left")
+    panel.set_title(f"{named}, {where}", fontsize=9, loc="left", pad=20)  # above the legend, which may be as wide
     in_order = sorted(zip(*panel.get_legend_handles_labels(), strict=True), key=lambda pair: TORCH not in pair[1])
     panel.legend(
         *zip(*in_order, strict=True),
-        loc="lower right",
-        bbox_to_anchor=(1.0, 1.0),
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
         ncols=4,
         frameon=False,
         fontsize=8,
@@ -210,7 +213,7 @@ def _titles(report: ExportReport, tensors: list[str]) -> tuple[str, str]:
     drawn = f"largest difference to {EXACT} at each step{binned}{shown}, on {', '.join(report.backends)}"
     return (
         f"{report.path.name}: {verdict} over {plural(report.steps, 'closed-loop step')}",
-        f"{drawn}\n{_meanings(report)}",
+        f"{textwrap.fill(drawn, _WIDTH)}\n{_meanings(report)}",
     )
 
 
