@@ -17,16 +17,16 @@ from typing import Any
 from ..codegen.targets import Target
 from ..errors import BackendUnavailable
 
-__all__ = ["Sizes", "check_compiler", "compiled_for", "measured"]
+__all__ = ["Sizes", "check_compiler", "compiled_for", "compiled_name", "measured"]
 
 _FLAGS = ("-std=gnu99", "-O2", "-ffp-contract=fast", "-fno-math-errno")
-_TIMEOUT_S = 900.0  # zig builds what it needs of a C library the first time, which some machines take minutes for
+_TIMEOUT_S = 120.0
+_FIRST_TIMEOUT_S = 900.0  # zig builds what it needs of a C library the first time, which some machines take minutes for
 # What a step may use of a C library, for a target that has none: its functions come with the program that is linked.
 _MATH = """float atanf(float), cosf(float), fabsf(float), floorf(float), powf(float, float), sinf(float), sqrtf(float);
 #define INFINITY __builtin_inff()
 #define NAN __builtin_nanf("")
 """
-_PACKAGE = "arm-none-eabi"
 _SIZE = '#include "{prefix}.h"\nconst char model_size[sizeof({prefix}_model)] = {{1}};\n'
 _CROSS = "Type: pip install 'lnn-edge[cross]'"
 _NODE = re.compile(r'node: \{ title: "([^"]+)" label: "[^"]*?(\d+) bytes \((?:static|dynamic,bounded)\)')
@@ -81,16 +81,22 @@ def compiled_for(triple: str, files: Mapping[str, str], prefix: str, target: Tar
     Raises:
         ValueError: If the compiler refuses the triple or the source.
     """
-    alone = "freestanding" in triple
+    alone, name = _is_alone(triple), compiled_name(triple, prefix)
     with _folder({**files, "math.h": _MATH} if alone else files) as folder:
-        zig = [sys.executable, "-m", "ziglang", "cc", "-target", triple, *_FLAGS]
-        if alone:
-            name = f"{prefix}-{triple}.o"
-            _run([*zig, *_zig_flags(target), "-g0", "-I.", "-c", f"{prefix}.c", "-o", name], folder, triple)
-        else:
-            name = f"replay-{triple}"
-            _run([*zig, "-g0", "-s", "main.c", f"{prefix}.c", "-o", name, "-lm"], folder, triple)
+        zig = [sys.executable, "-m", "ziglang", "cc", "-target", triple, *_FLAGS, "-g0"]
+        own = [*_zig_flags(target), "-I.", "-c"] if alone else ["-s", "main.c", "-lm"]
+        _run([*zig, *own, f"{prefix}.c", "-o", name], folder, triple, _FIRST_TIMEOUT_S)
         return name, (folder / name).read_bytes()
+
+
+def compiled_name(triple: str, prefix: str) -> str:
+    """The name of what `compiled_for` makes."""
+    return f"{prefix}-{triple}.o" if _is_alone(triple) else f"replay-{triple}"
+
+
+def _is_alone(triple: str) -> bool:
+    """Whether a target has no operating system."""
+    return "freestanding" in triple
 
 
 def _zig_flags(target: Target) -> list[str]:
@@ -102,9 +108,17 @@ def measured(files: Mapping[str, str], prefix: str, target: Target) -> Sizes:
     """What the step takes on its target, by a compiler for it that is here."""
     command = _compiler(target)
     if command is None:
-        return Sizes(None, None, None, f"to measure what it takes there: sudo apt install gcc-{_PACKAGE}")
+        package = "gcc-arm-none-eabi libnewlib-arm-none-eabi" if target.gcc else "gcc"
+        return Sizes(None, None, None, f"to measure what it takes there: sudo apt install {package}")
     if find_spec("elftools") is None:
         return Sizes(None, None, None, f"what it takes is measured with the package pyelftools. {_CROSS}")
+    try:
+        return _sizes(command, files, prefix, target)
+    except ValueError as error:  # the files are as good as they were
+        return Sizes(None, None, None, f"what it takes was not measured: {error}")
+
+
+def _sizes(command: list[str], files: Mapping[str, str], prefix: str, target: Target) -> Sizes:
     with _folder(files) as folder:
         (folder / "size.c").write_text(_SIZE.format(prefix=prefix))
         graph = ["-fcallgraph-info=su"] if "gcc" in command[0] else []
@@ -128,7 +142,7 @@ def _folder(files: Mapping[str, str]) -> Iterator[Path]:
         yield Path(name)
 
 
-def _run(command: list[str], folder: Path, what: str) -> None:
+def _run(command: list[str], folder: Path, what: str, timeout_s: float = _TIMEOUT_S) -> None:
     """Run a compiler without a shell.
 
     Raises:
@@ -141,11 +155,11 @@ def _run(command: list[str], folder: Path, what: str) -> None:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=_TIMEOUT_S,
+            timeout=timeout_s,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise ValueError(f"the compiler for '{what}' took more than {_TIMEOUT_S:.0f} seconds") from error
+        raise ValueError(f"the compiler for '{what}' took more than {timeout_s:.0f} seconds") from error
     if done.returncode:
         lines = done.stderr.splitlines()
         first = next((line for line in lines if "error" in line), f"it ended with {done.returncode}")

@@ -183,14 +183,35 @@ def test_without_the_cross_compiler(call, folder, cfc_bundle, monkeypatch):
     )
 
 
-def test_without_any_compiler(call, folder, cfc_bundle, monkeypatch):
+@pytest.mark.parametrize(
+    ("target", "packages"), [("generic", "gcc"), ("cortex-m4f", "gcc-arm-none-eabi libnewlib-arm-none-eabi")]
+)
+def test_without_any_compiler(call, folder, cfc_bundle, monkeypatch, target, packages):
     monkeypatch.setenv("PATH", "/nonexistent")
     assert shutil.which("gcc") is None
-    code, out, _ = call("codegen", cfc_bundle, "-o", folder, "--target", "cortex-m4f")
-    assert (code, out.partition("\n")[0]) == (
-        0,
-        "to measure what it takes there: sudo apt install gcc-arm-none-eabi",
+    code, out, _ = call("codegen", cfc_bundle, "-o", folder, "--target", target)
+    assert (code, out.partition("\n")[0]) == (0, f"to measure what it takes there: sudo apt install {packages}")
+
+
+def test_a_compiler_that_fails_costs_the_sizes_alone(call, folder, cfc_bundle, monkeypatch, tmp_path):
+    """As one for another processor without the library of its language."""
+    (tmp_path / "gcc").write_text('#!/bin/sh\necho "lnn.c:2: fatal error: math.h: No such file" >&2\nexit 1\n')
+    (tmp_path / "gcc").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    code, out, _ = call("codegen", cfc_bundle, "-o", folder)
+    assert (code, sorted(path.name for path in folder.iterdir())) == (0, FILES)
+    told = (
+        "what it takes was not measured: the compiler for 'generic' failed: lnn.c:2: fatal error: math.h: No such file"
     )
+    assert out.partition("\n")[0] == told
+
+
+def test_what_was_compiled_is_not_replaced_either(call, folder, cfc_bundle):
+    folder.mkdir()
+    (folder / "replay-aarch64-linux-gnu").write_text("mine")
+    code, _, err = call("codegen", cfc_bundle, "-o", folder, "--compile", "aarch64-linux-gnu")
+    assert (code, [path.name for path in folder.iterdir()]) == (2, ["replay-aarch64-linux-gnu"])
+    assert "has replay-aarch64-linux-gnu already" in err
 
 
 def test_a_bundle_without_a_program(call, folder):

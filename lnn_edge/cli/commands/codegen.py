@@ -33,7 +33,7 @@ are measured."""
 EPILOG = """examples:
   lnn-edge codegen gait.lnn -o gait-c && cmake -S gait-c -B gait-c/build && cmake --build gait-c/build
   lnn-edge codegen gait.lnn -o gait-m4 --target cortex-m4f
-  lnn-edge codegen gait.lnn -o gait-arm --target vector4 --compile aarch64-linux-musl"""
+  lnn-edge codegen gait.lnn -o gait-arm --target vector4 --compile aarch64-linux-gnu.2.31"""
 
 _MOST_CALLS = 1 << 16
 
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compile",
         metavar="TRIPLE",
-        help="compile it as well, for aarch64-linux-musl or arm-linux-musleabihf for instance: needs lnn-edge[cross]",
+        help="compile it as well: aarch64-linux-gnu.2.31 is for glibc 2.31 and newer; needs lnn-edge[cross]",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace files of these names in the folder")
     add_json_argument(parser)
@@ -99,7 +99,7 @@ def _codegen(choices: _Choices) -> int:
     from ...bundle.directory import read_bundle
     from ...codegen.c_text import check_prefix
     from ...codegen.targets import named_target
-    from ..cross_compile import check_compiler, compiled_for, measured
+    from ..cross_compile import check_compiler, compiled_for, compiled_name, measured
 
     target = named_target(choices.target)
     check_prefix(choices.prefix)
@@ -107,11 +107,12 @@ def _codegen(choices: _Choices) -> int:
     bundle = read_bundle(choices.bundle)
     files = _files(bundle, target, choices)
     folder = Path(choices.folder)
-    _check_folder(folder, files, choices.overwrite)
+    compiled = [] if choices.compile is None else [compiled_name(choices.compile, choices.prefix)]
+    _check_folder(folder, [*files, *compiled], choices.overwrite)
     made = None if choices.compile is None else compiled_for(choices.compile, files, choices.prefix, target)
     sizes = measured(files, choices.prefix, target)
     _write(folder, {name: text.encode() for name, text in files.items()} | ({} if made is None else dict([made])))
-    saved = [*files, *([] if made is None else [made[0]])]
+    saved = [*files, *compiled]
     emit_json({"folder": str(folder), "files": saved, "target": target.name, "sizes": sizes.facts()}, choices.json)
     print_result(f"{sizes.text()}\nsaved {folder}: {', '.join(saved)}", choices.json)
     return OK
