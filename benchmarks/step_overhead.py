@@ -66,7 +66,7 @@ def measure(name: str, calls: int) -> dict[str, float | str]:
         lnn_edge.export_model(module, Path(folder) / "m.lnn")
         stream = lnn_edge.load(Path(folder) / "m.lnn", backend="onnxruntime").stream(reuse=True)
     x = np.random.default_rng(0).standard_normal(module.input_size).astype(np.float32)
-    stepper = stream._mode._stepper  # the session and buffers that stream.step itself uses
+    stepper = stream._mode.stepper  # the session and buffers that stream.step itself uses
     session, binding = stepper._session, stepper._runs[0][0]
     for _ in range(200):
         stream.step(x)

@@ -33,6 +33,7 @@ __all__ = [
     "MeasuresDevice",
     "Prepared",
     "Stepper",
+    "StepsInC",
     "backend_checks",
     "backend_class",
     "base_install",
@@ -73,6 +74,21 @@ class Stepper(Protocol):
 
     def write_state(self, place: int, state: Mapping[str, Array]) -> None:
         """Put a state, by state input name and shaped as the graph's, into a place."""
+
+
+@runtime_checkable
+class StepsInC(Protocol):
+    """A stepper whose run is one call of a C function, for who makes it without Python.
+
+    Attributes:
+        addresses: Of the function, and of its four arguments in their order: scratch memory, sample, and the two
+            places, of which a run reads one and writes the other. `None` where a run takes so long that other threads
+            must go on meanwhile.
+        output_bytes: All outputs together, which lie first in a place, each float32, in the order of the manifest.
+    """
+
+    addresses: tuple[int, int, int, int, int] | None
+    output_bytes: int
 
 
 class Backend(Protocol):

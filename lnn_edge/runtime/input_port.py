@@ -28,7 +28,9 @@ class InputPort:
     """Checks samples for one input and copies them into the backend's buffer.
 
     Attributes:
+        view: The newest sample in the backend's buffer, in the caller's shape.
         sample: The newest sample's numbers in memory, in its own units.
+        legal: The lowest and the highest legal value of each of these numbers, or `None` where all are legal.
 
     With batch 1 the caller's shape drops the batch axis: (features,) instead of (1, features), and (unroll, features)
     instead of (1, unroll, features) where a call takes a block of samples.
@@ -38,13 +40,13 @@ class InputPort:
         self.tensor = tensor
         self._model_name = model_name
         self._dtype = np.dtype(tensor.dtype)  # NumPy keeps one object per native dtype, so identity is enough
-        self._view = buffer[0] if tensor.shape[0] == 1 else buffer
-        self.shape: tuple[int, ...] = self._view.shape
+        self.view = buffer[0] if tensor.shape[0] == 1 else buffer
+        self.shape: tuple[int, ...] = self.view.shape
         self._flat = buffer.reshape(-1)
         self._is_finite = finite_check(self._flat)
         kind = np.float32 if tensor.dtype == "float32" else np.float64  # which holds every int32
         self._limits = _limits(tensor, kind) if any(f.limits for f in tensor.features) else None
-        self._legal = None if self._limits is None else _legal(*self._limits, self._flat.size)
+        self.legal = None if self._limits is None else _legal(*self._limits, self._flat.size)
         self._legal_flags = bytearray(2 * buffer.size)
         flags = np.frombuffer(self._legal_flags, np.bool_)
         self._above, self._below = flags[: buffer.size], flags[buffer.size :]
@@ -64,9 +66,9 @@ class InputPort:
             value = self._converted(value)
         if value.shape != self.shape:
             value = self._with_feature(value)
-        self._view[...] = value
-        if self._legal is not None:  # what lies there is finite as well, so that nothing else needs to be asked
-            low, high = self._legal
+        self.view[...] = value
+        if self.legal is not None:  # what lies there is finite as well, so that nothing else needs to be asked
+            low, high = self.legal
             greater_equal(self._flat, low, self._above)
             less_equal(self._flat, high, self._below)
             if 0 not in self._legal_flags:
@@ -86,7 +88,7 @@ class InputPort:
 
     def read(self) -> Array:
         """A copy of the sample in the buffer, as the caller passed it."""
-        copy: Array = self._view.copy()
+        copy: Array = self.view.copy()
         return copy
 
     def _with_feature(self, value: Array) -> Array:
@@ -157,7 +159,7 @@ class InputPort:
 
     def _not_finite_message(self, given: Any) -> str:
         """`given` is what the caller passed: a finite number may be infinite only in the buffer's float32."""
-        bad, values = ~np.isfinite(self._view), self._real(given, self.tensor.dtype).reshape(self.shape)
+        bad, values = ~np.isfinite(self.view), self._real(given, self.tensor.dtype).reshape(self.shape)
         if np.isfinite(values[bad][0]):
             most = f"{np.finfo(np.float32).max:.2g}"
             expected = f"that is more than float32 can hold ({most}): check its unit and scale"
@@ -181,7 +183,7 @@ class InputPort:
 
     def _compared(self) -> Array:
         """The sample in its own units."""
-        return self._view
+        return self.view
 
 
 def _wider() -> str:
@@ -223,7 +225,7 @@ class _CentredPort(InputPort):
             raw = self._with_feature(raw)
         self._raw[...] = raw
         with np.errstate(over="ignore", invalid="ignore"):
-            np.subtract(self._raw, self._center, out=self._view, casting="same_kind")
+            np.subtract(self._raw, self._center, out=self.view, casting="same_kind")
         if not self._is_finite():
             raise NonFiniteError(self._not_finite_message(value))
         if self._ends is not None:

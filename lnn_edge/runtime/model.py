@@ -11,16 +11,17 @@ from ..backends import MeasuresDevice
 from ..bundle.manifest import Manifest
 from ..bundle.spec import StatePair, Tensor, Time
 from ..wording import listed
+from .compiled.stream import make_stream
 from .constants import ConstantInputs, kept_constants
 from .modes.mode import copied
 from .modes.plain import Plain
 from .modes.windows import readout_mode
 from .state import State, check_build, initial_state, of_build
-from .stream import Stream
 
 if TYPE_CHECKING:
     from ..backends import Backend
     from .measure.durations import DeviceFigures
+    from .stream import Stream
 
 __all__ = ["Model"]
 
@@ -108,7 +109,7 @@ class Model:
         if every is None and known is not None and known.length == window:
             every = known.every
         mode = readout_mode(self.manifest, self._plain, own, window, every)
-        return Stream(self.manifest, mode, mode.start(constants), reuse=reuse, build=self._build)
+        return make_stream(self.manifest, mode, mode.start(constants), reuse=reuse, build=self._build)
 
     def plain_stream(self, constants: Mapping[str, Any] | None = None, *, reuse: bool = False) -> Stream:
         """Start a stream that gives the output of each sample, with a state that is kept.
@@ -117,7 +118,7 @@ class Model:
             TypeError, ValueError, NonFiniteError: If a constant is missing, unknown or does not fit.
         """
         mode = self._plain()
-        return Stream(self.manifest, mode, mode.start(constants), reuse=reuse, build=self._build)
+        return make_stream(self.manifest, mode, mode.start(constants), reuse=reuse, build=self._build)
 
     def _plain(self) -> Plain:
         """A plain mode with buffers of its own."""

@@ -11,7 +11,7 @@ from ..arrays import Array
 from ..bundle.manifest import Manifest
 from ..bundle.spec import Tensor
 
-__all__ = ["RECENT", "Beyond", "Counts", "Sample", "SeenRanges", "Tally"]
+__all__ = ["RECENT", "Beyond", "Counts", "InputRanges", "Sample", "SeenRanges", "Tally"]
 
 # Counted alone a sample would cost two more comparisons, each as much as the check that it is finite. A stream keeps
 # its last samples, as bytes, and counts so many together. A power of two, as steps are masked with it.
@@ -49,11 +49,12 @@ class SeenRanges:
 
     Attributes:
         known: Whether there are any.
+        inputs: Those of each input, in the order of the manifest.
     """
 
     def __init__(self, manifest: Manifest) -> None:
         self._several = len(manifest.streamed) > 1
-        self._inputs = [_Input(tensor, f"{tensor.name}." if self._several else "") for tensor in manifest.streamed]
+        self.inputs = [InputRanges(tensor, f"{tensor.name}." if self._several else "") for tensor in manifest.streamed]
         self._unroll = manifest.unroll
         self.known = any(feature.range for tensor in manifest.streamed for feature in tensor.features)
 
@@ -61,7 +62,7 @@ class SeenRanges:
         """Counts, and what calls had that came after them: of each its `Sample`."""
         found = dict(counts)
         by_input = zip(*samples, strict=True) if self._several else [samples]
-        for own, numbers in zip(self._inputs, by_input if samples else (), strict=False):
+        for own, numbers in zip(self.inputs, by_input if samples else (), strict=False):
             own.count(found, b"".join(numbers))
         return found
 
@@ -73,18 +74,24 @@ class SeenRanges:
         return Tally(steps, self.counted(before.counts, samples))
 
 
-class _Input:
-    """The ranges of one input's columns, which are compared as its port has them: centred ones in float64."""
+class InputRanges:
+    """The ranges of one input's columns, which are compared as its port has them: centred ones in float64.
+
+    Attributes:
+        names: Of the columns, as `Stream.outside` calls them.
+        low: The lowest value of each.
+        high: The highest.
+    """
 
     def __init__(self, tensor: Tensor, prefix: str) -> None:
-        self._names = [prefix + feature.name for feature in tensor.features]
+        self.names = [prefix + feature.name for feature in tensor.features]
         self._dtype = np.dtype("float64" if tensor.center else tensor.dtype)
         kind = np.float32 if self._dtype == np.float32 else np.float64  # which holds every int32
         ranges = [feature.range or (-np.inf, np.inf) for feature in tensor.features] or [(-np.inf, np.inf)]
         with np.errstate(over="ignore"):
-            self._low, self._high = (np.array(side, kind) for side in zip(*ranges, strict=True))
+            self.low, self.high = (np.array(side, kind) for side in zip(*ranges, strict=True))
         # Long arrays of equal shape are compared several times faster than rows of a few columns with one row.
-        self._lows, self._highs = np.tile(self._low, RECENT), np.tile(self._high, RECENT)
+        self._lows, self._highs = np.tile(self.low, RECENT), np.tile(self.high, RECENT)
 
     def count(self, found: dict[str, Beyond], raw: bytes) -> None:
         """Add what lies outside in the numbers of some samples."""
@@ -97,12 +104,12 @@ class _Input:
         outside |= values > self._highs[: values.size]
         if _YES not in outside.tobytes():
             return
-        columns, wrong = values.reshape(-1, self._low.size).T, outside.reshape(-1, self._low.size).T
+        columns, wrong = values.reshape(-1, self.low.size).T, outside.reshape(-1, self.low.size).T
         for k in np.flatnonzero(wrong.any(axis=1)).tolist():
             self._add(found, k, columns[k][wrong[k]])
 
     def _add(self, found: dict[str, Beyond], k: int, values: Array) -> None:
-        name, low, high = self._names[k], float(self._low[k]), float(self._high[k])
+        name, low, high = self.names[k], float(self.low[k]), float(self.high[k])
         new = max(values.tolist(), key=lambda v: max(low - v, v - high))
         old = found.get(name, Beyond(0, new))
         farthest = max(old.farthest, new, key=lambda v: max(low - v, v - high))

@@ -154,7 +154,7 @@ class Stream:
         Raises:
             As `step`. State, clock and `steps` are then what they were before the call; the message names the sample.
         """
-        return self._joined(self._alone(self._run, xs, dt_s, t_s))
+        return self._alone(self._run, xs, dt_s, t_s)
 
     def reset(self, rows: Sequence[int] | None = None, *, constants: Mapping[str, Any] | None = None) -> None:
         """Go back to the initial state; the next sample starts a new sequence.
@@ -231,8 +231,8 @@ class Stream:
         """As `_alone`, but a signal's handler may read what a call of its own thread has not changed yet."""
         return call() if is_interrupted(self._held) else self._alone(call)
 
-    def _run(self, xs: Any, dt_s: Any, t_s: Any) -> list[Any]:
-        """The results of all calls. The stream stands where it stood until the last one is there."""
+    def _run(self, xs: Any, dt_s: Any, t_s: Any) -> Any:
+        """The results of all calls, joined. The stream stands where it stood until the last one is there."""
         manifest, given = self._manifest, xs
         xs = named_recording(manifest, given)
         check_recording(manifest, xs)
@@ -243,24 +243,34 @@ class Stream:
         dt_s, t_s = times_as_arrays(given, dt_s, t_s)
         if manifest.unroll > 1:
             xs, dt_s, t_s = recording_in_unroll_blocks(manifest, xs, dt_s, t_s)
-        calls, results, samples = _calls(xs), list[Any](), list[Any]()
-        self._now = now = self._mode.parked(self._now)
+        self._now = self._mode.parked(self._now)
+        return self._run_calls(xs, dt_s, t_s)
+
+    def _run_calls(self, xs: Any, dt_s: Any, t_s: Any) -> Any:
+        """As `_run`, of what is checked, from a moment that is parked."""
+        calls, results, samples, now = _calls(xs), list[Any](), list[Any](), self._now
         for k, sample in enumerate(calls):
-            try:
-                now = self._advance(now, sample, _at(dt_s, k), _at(t_s, k))
-            except BaseException as error:  # Ctrl-C as well
-                if hasattr(error, "add_note"):
-                    what = "sample" if manifest.unroll == 1 else "block"
-                    error.add_note(f"in {what} {k} of {len(calls)}; the stream is back at the state before `run`")
-                raise
+            now = self._called(now, sample, (k, len(calls)), _at(dt_s, k), _at(t_s, k))
             results.append(copied(self._result(now)))
             if self._sample is not None:
                 samples.append(self._sample())
-        if samples:
-            counts = self._seen.counted(self.outside, samples)
-            now = *now[:5], Tally(now[2], counts)
-        self._now = now
-        return results
+        joined = self._joined(results)
+        self._counting(now, samples)
+        return joined
+
+    def _called(self, now: Moment, sample: Any, place: tuple[int, int], dt_s: Any, t_s: Any) -> Moment:
+        """The moment after a call of a recording; what it raises names its place, a number of how many."""
+        try:
+            return self._advance(now, sample, dt_s, t_s)
+        except BaseException as error:  # Ctrl-C as well
+            if hasattr(error, "add_note"):
+                what = "sample" if self._manifest.unroll == 1 else "block"
+                error.add_note(f"in {what} {place[0]} of {place[1]}; the stream is back at the state before `run`")
+            raise
+
+    def _counting(self, now: Moment, samples: list[Any]) -> None:
+        """Stand at a moment after calls whose samples are counted with it."""
+        self._now = (*now[:5], Tally(now[2], self._seen.counted(self.outside, samples))) if samples else now
 
     def _tallied(self, now: Moment) -> Moment:
         """A moment with all that was counted until then."""

@@ -120,7 +120,8 @@ def test_generated_c_needs_the_shared_vocabulary_alone_and_one_backend_and_one_c
 # Who may use whom: a room, what it may import of its neighbourhood, and the neighbourhood. What is not in the
 # neighbourhood is the business of the rules above.
 ROOMS = [
-    ("runtime/backends", ["backends", "clock", "measure", "input_port", "sequence", "state"], "runtime"),
+    ("runtime/backends", ["backends", "clock", "compiled", "measure", "input_port", "sequence", "state"], "runtime"),
+    ("runtime/compiled", ["compiled", "input_port", "modes", "seen_ranges", "stream"], "runtime"),
     ("runtime/transport", ["transport"], "runtime"),
     ("runtime/guard", ["guard", "stream", "state", "model", "input_port"], "runtime"),
     ("export/cores", ["cores"], "export"),

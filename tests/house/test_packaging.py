@@ -31,13 +31,24 @@ def sources(tmp_path_factory) -> Path:
     return target
 
 
+EXTENSION = "lnn_edge/runtime/compiled/_step.abi3.so"
+
+
+def built(sources, target, **environment):
+    """Build a wheel; what was said."""
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(target), str(sources)]
+    own = {name: value for name, value in os.environ.items() if name not in ("CC", "LNN_EDGE_EXTENSION")}
+    done = subprocess.run(command, cwd=target, env=own | environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
 @pytest.fixture(scope="session")
 def wheel(sources, tmp_path_factory) -> Path:
+    """With the extension."""
     target = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(target), str(sources)]
-    done = subprocess.run(command, cwd=target, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (path,) = target.glob("*.whl")
+    code, said = built(sources, target, LNN_EDGE_EXTENSION="require")
+    assert code == 0, said
+    (path,) = target.iterdir()
     return path
 
 
@@ -51,10 +62,33 @@ def installed(wheel, tmp_path_factory) -> Path:
 
 def test_wheel_holds_exactly_the_package(wheel, sources):
     tree = {str(p.relative_to(sources)) for p in (sources / "lnn_edge").rglob("*") if p.is_file()}
-    assert all(name.endswith(".py") or name == "lnn_edge/py.typed" for name in tree)
+    assert all(name.endswith((".py", ".pyi", ".c")) or name == "lnn_edge/py.typed" for name in tree)
+    assert wheel.name.removeprefix(f"lnn_edge-{lnn_edge.__version__}-").startswith("cp310-abi3-linux_")
     info = f"lnn_edge-{lnn_edge.__version__}.dist-info"
     extra = {f"{info}/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE")}
-    assert set(zipfile.ZipFile(wheel).namelist()) == tree | extra
+    assert set(zipfile.ZipFile(wheel).namelist()) == tree | extra | {EXTENSION}
+
+
+def test_wheel_without_a_compiler_has_no_extension(sources, tmp_path):
+    code, said = built(sources, tmp_path, CC="no-compiler-for-this-test")
+    assert code == 0, said
+    (line,) = [line for line in said.splitlines() if "without its extension" in line]
+    assert "no-compiler-for-this-test" in line
+    assert "apt-get install gcc python3-dev" in line
+    (path,) = tmp_path.iterdir()
+    assert path.name == f"lnn_edge-{lnn_edge.__version__}-py3-none-any.whl"
+    assert EXTENSION not in zipfile.ZipFile(path).namelist()
+
+
+@pytest.mark.parametrize(
+    ("wish", "expected"),
+    [("require", "cannot be compiled: "), ("yes", "LNN_EDGE_EXTENSION is 'yes', expected 'require', 'no' or nothing")],
+)
+def test_a_wheel_that_must_have_the_extension(sources, tmp_path, wish, expected):
+    code, said = built(sources, tmp_path, LNN_EDGE_EXTENSION=wish, CC="no-compiler-for-this-test")
+    assert code != 0
+    assert expected in said
+    assert not list(tmp_path.iterdir())
 
 
 def test_source_distribution_holds_the_package_without_its_tests(sources, tmp_path):
@@ -63,7 +97,7 @@ def test_source_distribution_holds_the_package_without_its_tests(sources, tmp_pa
     (path,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         places = {Path(name).parts[1] for name in archive.getnames()}
-    own = {"lnn_edge", "README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml"}
+    own = {"lnn_edge", "hatch_build.py", "README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml"}
     assert places == own | {"PKG-INFO", ".gitignore"}  # which hatchling adds
 
 

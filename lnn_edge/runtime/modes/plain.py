@@ -35,6 +35,9 @@ class Plain:
     """See the module's text and `Mode`. A moment keeps the number of the backend's place with the state, or `_Parked`.
 
     Attributes:
+        stepper: The backend's buffers, whose places keep the state.
+        ports: The inputs that come with each sample, by name.
+        results: What a step gives whose results are in the first place, and in the second.
         constants: Checks the constant inputs.
         sample: See `Mode.sample`.
     """
@@ -44,15 +47,15 @@ class Plain:
 
     def __init__(self, manifest: Manifest, stepper: Stepper) -> None:
         self._manifest = manifest
-        self._stepper = stepper
-        self._ports = {t.name: input_port(t, stepper.sample[t.name], manifest.name) for t in manifest.streamed}
+        self.stepper = stepper
+        self.ports = {t.name: input_port(t, stepper.sample[t.name], manifest.name) for t in manifest.streamed}
         self.constants = ConstantInputs(manifest)
         self._unroll = manifest.unroll
-        only = next(iter(self._ports.values())) if len(self._ports) == 1 else None
+        only = next(iter(self.ports.values())) if len(self.ports) == 1 else None
         self._put: Callable[[Any], None] = only.put if only and not self.constants.names else self._put_named
         self.sample: Callable[[], Sample] = only.sample.tobytes if only else self._samples
         self._clock = make_clock(manifest, stepper.sample.get(DT_INPUT))
-        self._results = tuple(self._shown(place) for place in stepper.places)
+        self.results = tuple(self._shown(place) for place in stepper.places)
         self._initial = _Parked(initial_state(manifest).tensors)
         self._in_place: Constants | None = None  # the constants that the backend's buffers hold
 
@@ -72,25 +75,31 @@ class Plain:
         if constants is not self._in_place:
             self._put_constants(constants)
         if place.__class__ is _Parked:
-            self._stepper.write_state(0, place.state)
+            self.stepper.write_state(0, place.state)
             place = 0
-        if not self._stepper.run(place):
-            raise NonFiniteError(self._not_finite_message(self._stepper.places[1 - place]))
+        if not self.stepper.run(place):
+            raise NonFiniteError(self._not_finite_message(self.stepper.places[1 - place]))
         return 1 - place, last_s, steps + self._unroll, constants, True, tally
+
+    def put_in_place(self, parked: Moment) -> None:
+        """Put the constants and the state of a parked moment where the backend reads them, the state in place 0."""
+        if parked[3] is not self._in_place:
+            self._put_constants(parked[3])
+        self.stepper.write_state(0, parked[0].state)
 
     def result(self, now: Moment) -> Any:
         """See `Mode.result`."""
-        return self._results[now[0]]
+        return self.results[now[0]]
 
     def newest(self, now: Moment) -> Any:
         """See `Mode.newest`."""
-        return now[0].result if isinstance(now[0], _Parked) else self._results[now[0]]
+        return now[0].result if isinstance(now[0], _Parked) else self.results[now[0]]
 
     def parked(self, now: Moment) -> Moment:
         """See `Mode.parked`."""
         if isinstance(now[0], _Parked):
             return now
-        return _Parked(self.arrays(now), copied(self._results[now[0]])), *now[1:]
+        return _Parked(self.arrays(now), copied(self.results[now[0]])), *now[1:]
 
     def begun(self, now: Moment, rows: Sequence[int] | None, constants: Mapping[str, Any] | None) -> Moment:
         """See `Mode.begun`."""
@@ -124,25 +133,25 @@ class Plain:
     def checked(self, x: Any) -> Any:
         """See `Mode.checked`."""
         self._put(x)
-        return as_result({name: port.read() for name, port in self._ports.items()})
+        return as_result({name: port.read() for name, port in self.ports.items()})
 
     def _samples(self) -> Sample:
-        return tuple(port.sample.tobytes() for port in self._ports.values())
+        return tuple(port.sample.tobytes() for port in self.ports.values())
 
     def _put_named(self, x: Any) -> None:
-        if len(self._ports) == 1 and (not isinstance(x, Mapping) or not self._is_by_input(x)):
-            x = dict.fromkeys(self._ports, x)
-        for name, value in by_name(x, self._ports, self.constants.names).items():
-            self._ports[name].put(value)
+        if len(self.ports) == 1 and (not isinstance(x, Mapping) or not self._is_by_input(x)):
+            x = dict.fromkeys(self.ports, x)
+        for name, value in by_name(x, self.ports, self.constants.names).items():
+            self.ports[name].put(value)
 
     def _is_by_input(self, x: Mapping[str, Any]) -> bool:
         """Whether a dict is one of inputs, and not of the columns of the only one."""
-        return any(name in self._ports or name in self.constants.names for name in x)
+        return any(name in self.ports or name in self.constants.names for name in x)
 
     def _put_constants(self, constants: Constants | None) -> None:
         self._in_place = None
         for name, (_, value) in (constants or {}).items():
-            self._stepper.sample[name][...] = value
+            self.stepper.sample[name][...] = value
         self._in_place = constants
 
     def _shown(self, place: Outputs) -> Any:
@@ -154,7 +163,7 @@ class Plain:
         """See `Mode.arrays`."""
         if isinstance(now[0], _Parked):
             return {name: array.copy() for name, array in now[0].state.items()}
-        place = self._stepper.places[now[0]]
+        place = self.stepper.places[now[0]]
         return {pair.input: place[pair.output].copy() for pair in self._manifest.states}
 
     def _not_finite_message(self, results: Outputs) -> str:

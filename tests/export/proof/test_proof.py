@@ -117,7 +117,7 @@ class TestTheGraphOnItsOwn:
         stream = open_evaluator(read_bundle(cfc_bundle)).stream()
         stream.step(np.ones(3, np.float32))
         before = stream.snapshot().tensors["h_in"]
-        stepper = stream._mode._stepper
+        stepper = stream._mode.stepper
         stepper.sample["input"][...] = np.nan
         assert stepper.run(1) is False
         assert np.isnan(stepper.places[0]["h_out"]).any()

@@ -104,7 +104,7 @@ def test_results_that_are_not_finite_are_refused(cfc_bundle, ltc_bundle):
         own = {"dt_s": 0.1} if model.time.mode == "measured" else {}
         stream.step(np.zeros(3), **own)
         before = stream.snapshot()
-        stepper = stream._mode._stepper
+        stepper = stream._mode.stepper
         stepper.write_state(0, {name: np.full(array.shape, np.nan) for name, array in before.tensors.items()})
         assert stepper.run(0) is False
         with pytest.raises(NonFiniteError):

@@ -282,7 +282,7 @@ class TestAllOrNothing:
         """Wherever it comes, the step has not happened: before the launch, after it, or in the wait."""
         model = ready(setup)
         stream, untouched = twins(model)
-        stepper = stream._mode._stepper
+        stepper = stream._mode.stepper
         program, gpu = stepper._programs[stepper._turn], stepper._stream
         whole = program.launch, gpu.wait
 
@@ -570,7 +570,7 @@ class TestMistakesAreCaught:
 
     def test_memory_freed_too_early(self, ready, monkeypatch):
         model = ready()
-        stepper = model.stream()._mode._stepper
+        stepper = model.stream()._mode.stepper
         machine = ready.fake.machine
         address = stepper._programs[0].states
         memory = machine.memory.pop(address)
@@ -595,7 +595,7 @@ class TestMistakesAreCaught:
     def test_a_sample_written_while_the_gpu_reads(self, ready):
         """Work runs when somebody waits: what is written in between is what the GPU sees."""
         model = ready()
-        stepper = model.stream()._mode._stepper
+        stepper = model.stream()._mode.stepper
         stepper.sample["input"][...] = 1.0
         stepper._programs[0].launch()
         stepper.sample["input"][...] = np.nan

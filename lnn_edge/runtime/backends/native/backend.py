@@ -11,11 +11,13 @@ from contextlib import suppress
 
 from ....backends import Prepared
 from ....bundle.directory import Bundle
+from ....bundle.encoder import step_multiplications
 from ....bundle.golden import golden_from_bundle
 from ....codegen.c_source import ABI, GENERATOR, Form, c_source, form_of, why_not
 from ....errors import BackendUnavailable, BundleError
 from ....machine.cpu import cpu_extensions, vector_lanes
 from ....progress import Progress
+from ...compiled.extension import why_no_extension
 from ..build_cache import EngineCache, EngineRefused, Kind, cache_folder
 from .compiler import compiled, find_compiler, flags_for
 from .library import Library, load_library
@@ -28,6 +30,7 @@ LIBRARIES = Kind("native", "library", ".so")
 _CHOICES = Kind("native", "choice", ".choice")
 _LOGGER = logging.getLogger("lnn_edge.native")
 _PREFIX = "lnn"
+_BRIEF = 1 << 20  # multiplications, some 50 us: what other threads may wait for an interpreter's lock
 
 
 class NativeBackend:
@@ -42,12 +45,17 @@ class NativeBackend:
         self._manifest = bundle.manifest
         self._library, _ = made.ready(rebuild=False)
         self.build = self._library.build
+        turns = bundle.manifest.batch * bundle.manifest.unroll
+        self._briefly = turns * step_multiplications(bundle.program()) <= _BRIEF
         lanes = self._library.facts.lanes
         self.description = f"C compiled by {made.compiler.identity}, {lanes} lanes, build {self.build}, 1 thread"
+        problem = why_no_extension()
+        if problem:
+            self.description += f", called through ctypes, as there is no extension: {problem}"
 
     def stepper(self) -> NativeStepper:
         """Make the buffers for one stream."""
-        return NativeStepper(self._library, self._manifest)
+        return NativeStepper(self._library, self._manifest, briefly=self._briefly)
 
     @classmethod
     def prepare(cls, bundle: Bundle, options: Mapping[str, str], progress: Progress, *, rebuild: bool) -> Prepared:  # noqa: ARG003

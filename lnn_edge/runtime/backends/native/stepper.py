@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping
 from functools import partial
 
@@ -20,9 +21,15 @@ ALIGNMENT = 4  # of the members of the generated structs, which hold numbers of 
 
 
 class NativeStepper:
-    """See `lnn_edge.backends.Stepper`. A run writes to the other place and to the scratch memory, and nowhere else."""
+    """See `lnn_edge.backends.Stepper` and `StepsInC`. A run writes to the other place and to the scratch memory alone.
 
-    def __init__(self, library: Library, manifest: Manifest) -> None:
+    Args:
+        library: The compiled step.
+        manifest: Of the bundle.
+        briefly: Whether a run is so short that a caller may keep the interpreter's lock meanwhile.
+    """
+
+    def __init__(self, library: Library, manifest: Manifest, *, briefly: bool = False) -> None:
         self._states = [(s.input, s.output) for s in manifest.states]
         inputs = slab(manifest.sample_inputs(), ALIGNMENT, manifest.sample_dtypes())
         results = slab(manifest.results(), ALIGNMENT)
@@ -37,8 +44,11 @@ class NativeStepper:
         arenas = _arena(results), _arena(results)
         self.places: tuple[Mapping[str, Array], Mapping[str, Array]] = (arenas[0][1], arenas[1][1])
         fixed = partial(library.advance, self._work.ctypes.data, memory.ctypes.data)
-        ends = [arena.ctypes.data for arena, _ in arenas]
+        ends = arenas[0][0].ctypes.data, arenas[1][0].ctypes.data
         self._runs = partial(fixed, ends[0], ends[1]), partial(fixed, ends[1], ends[0])
+        self.output_bytes = int(facts.output)
+        function = ctypes.cast(library.advance, ctypes.c_void_p).value or 0
+        self.addresses = (function, self._work.ctypes.data, memory.ctypes.data, *ends) if briefly else None
         self._memory = memory, *(arena for arena, _ in arenas)  # which the addresses above do not keep
 
     def run(self, source: int) -> bool:

@@ -1,0 +1,31 @@
+"""The extension `_step`, which an installation may lack: a wheel that was built without a C compiler has none."""
+
+from __future__ import annotations
+
+from functools import cache
+
+__all__ = ["core_with", "why_no_extension"]
+
+
+@cache
+def why_no_extension() -> str | None:
+    """Why the extension cannot be imported, or `None`."""
+    try:
+        from . import _step  # noqa: F401
+    except ImportError as error:
+        return str(error)
+    return None
+
+
+def core_with(text: str) -> type:
+    """The extension's type, of which a stream is made that is stepped in C.
+
+    Args:
+        text: What help tells about its `step`.
+
+    Raises:
+        ImportError: If there is no extension.
+    """
+    from ._step import make_core
+
+    return make_core(f"step($self, /, x, *, dt_s=None, t_s=None)\n--\n\n{text}")

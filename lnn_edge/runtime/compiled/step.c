@@ -1,0 +1,639 @@
+/* The step of a stream as a C method, for steps that are compiled.
+
+   `Core` has the calls that are made for every sample or row, and nothing else. A call is done here only where all is as
+   usual: arrays of NumPy's own type and the right shape, a time that is a plain float, nobody else at work on the stream.
+   Whatever else comes goes to the method in Python that does the same, `_slow_step`, and so does every sample that is
+   refused: that method finds the same fault again and says what is wrong, so there is one text for each error.
+
+   No method here lets go of the interpreter's lock between reading the stream's moment and replacing it, but for
+   `_run_rows`, whose caller has the stream's token. So no signal's handler and no other thread can come in between.
+
+   Limited API of Python 3.10 and NumPy's C API: one file for Python 3.10 to 3.13. */
+
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030A0000
+#include <Python.h>
+#include <structmember.h>
+#define NPY_NO_DEPRECATED_API NPY_1_23_API_VERSION
+#define NPY_TARGET_VERSION NPY_1_23_API_VERSION
+#include <numpy/arrayobject.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { MOST = 8, AXES = 4 }; /* inputs or outputs, and axes of one; a stream with more is stepped by Python */
+
+typedef int (*advance_t)(void *work, const void *sample, const void *from, void *to);
+
+/* What lay outside the range of a column. */
+typedef struct {
+    long long number;
+    double farthest;
+} beyond_t;
+
+typedef struct {
+    PyObject *name;
+    int axes;
+    npy_intp shape[AXES];
+    Py_ssize_t size, columns;
+    float *place;                  /* in the sample's memory */
+    const float *low, *high;       /* legal values, for each number of a sample; or NULL */
+    const float *lowest, *highest; /* the range seen at the export, for each number; or NULL */
+    beyond_t *beyond;              /* by column */
+} input_t;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *held;   /* the stream's token */
+    PyObject *moment; /* what the stream stood at when Python last asked or told */
+    int moved;        /* whether the stream has gone on since; then these are newer than `moment`: */
+    int there;        /* whether the state lies in a place, so that a step may begin here */
+    int place;
+    int timed; /* 0: no time of the last sample is known; 1: it is `last_s`; -1: it is no plain float */
+    double last_s;
+    long long steps;
+
+    advance_t advance; /* NULL: every step goes to Python */
+    void *work, *sample, *places[2];
+    long long unroll;
+    int inputs;
+    input_t input[MOST];
+    float *dt; /* NULL with fixed time */
+    Py_ssize_t dts;
+    double shortest_s, longest_s, period_s;
+    int reuse, outputs;
+    Py_ssize_t output_bytes; /* of all outputs together, which lie first in a place */
+    PyObject *results[2];    /* what a step with `reuse` returns */
+    PyObject *names[MOST];   /* of outputs */
+    PyArrayObject *output[2][MOST];
+    PyObject *kept; /* what owns the memory above */
+} Core;
+
+static PyObject *slow_name;          /* "_slow_step" */
+static PyArray_Descr *float32, *float64;
+static PyTypeObject *number64;       /* numpy.float64 */
+
+/* ---- the moment ------------------------------------------------------------------------------------------------ */
+
+static PyObject *moment_get(Core *s, void *closure)
+{
+    (void)closure;
+    while (s->moved) { /* a finalizer may step the stream while the tuple is made */
+        const long long steps = s->steps;
+        PyObject *before = s->moment, *now;
+        PyObject *constants = PyTuple_GetItem(before, 3);
+        if (s->timed) now = Py_BuildValue("(idLOOO)", s->place, s->last_s, steps, constants, Py_True, Py_None);
+        else now = Py_BuildValue("(iOLOOO)", s->place, Py_None, steps, constants, Py_True, Py_None);
+        if (!now) return NULL;
+        if (s->moment != before || s->steps != steps) {
+            Py_DECREF(now);
+            continue;
+        }
+        s->moment = now;
+        s->moved = 0;
+        Py_DECREF(before);
+    }
+    if (!s->moment) {
+        PyErr_SetString(PyExc_AttributeError, "_now");
+        return NULL;
+    }
+    Py_INCREF(s->moment);
+    return s->moment;
+}
+
+/* Replace what the stream stands at, or change nothing. */
+static int moment_put(Core *s, PyObject *now)
+{
+    PyObject *place, *last, *before = s->moment;
+    long long steps;
+    if (!now || !PyTuple_Check(now) || PyTuple_Size(now) != 6) {
+        PyErr_SetString(PyExc_TypeError, "a moment is a tuple of six");
+        return -1;
+    }
+    place = PyTuple_GetItem(now, 0), last = PyTuple_GetItem(now, 1);
+    steps = PyLong_AsLongLong(PyTuple_GetItem(now, 2));
+    if (steps == -1 && PyErr_Occurred()) return -1;
+    s->there = PyLong_CheckExact(place);
+    s->place = s->there ? PyLong_AsLong(place) != 0 : 0;
+    s->timed = last == Py_None ? 0 : PyFloat_CheckExact(last) ? 1 : -1;
+    s->last_s = s->timed == 1 ? PyFloat_AsDouble(last) : 0.0;
+    s->steps = steps;
+    s->moved = 0;
+    Py_INCREF(now);
+    s->moment = now;
+    Py_XDECREF(before);
+    return 0;
+}
+
+static int moment_set(Core *s, PyObject *now, void *closure)
+{
+    (void)closure;
+    return moment_put(s, now);
+}
+
+/* ---- what lies outside the ranges ------------------------------------------------------------------------------ */
+
+static int any_outside(const float *x, const float *low, const float *high, Py_ssize_t size)
+{
+    int found = 0;
+    for (Py_ssize_t i = 0; i < size; ++i) found |= (x[i] < low[i]) | (x[i] > high[i]);
+    return found;
+}
+
+static void count_outside(const input_t *in, const float *x, beyond_t *beyond)
+{
+    if (!in->lowest || !any_outside(x, in->lowest, in->highest, in->size)) return;
+    for (Py_ssize_t i = 0; i < in->size; ++i) {
+        const double low = in->lowest[i], high = in->highest[i], v = x[i];
+        beyond_t *b = beyond + i % in->columns;
+        if (!(v < low || v > high)) continue;
+        const double far = low - v > v - high ? low - v : v - high;
+        const double most = low - b->farthest > b->farthest - high ? low - b->farthest : b->farthest - high;
+        if (!b->number++ || far > most) b->farthest = v;
+    }
+}
+
+/* Counts as (input, column, number, value farthest outside), of columns that have some. */
+static PyObject *counted(Core *s, PyObject *unused)
+{
+    (void)unused;
+    PyObject *all = PyList_New(0);
+    for (int k = 0; all && k < s->inputs; ++k)
+        for (Py_ssize_t c = 0; s->input[k].beyond && c < s->input[k].columns; ++c) {
+            const beyond_t b = s->input[k].beyond[c];
+            if (!b.number) continue;
+            PyObject *one = Py_BuildValue("(inLd)", k, c, b.number, b.farthest);
+            if (!one || PyList_Append(all, one)) Py_CLEAR(all);
+            Py_XDECREF(one);
+            if (!all) return NULL;
+        }
+    return all;
+}
+
+/* ---- one sample ------------------------------------------------------------------------------------------------ */
+
+static int fits(const input_t *in, PyObject *value)
+{
+    if (Py_TYPE(value) != &PyArray_Type) return 0;
+    PyArrayObject *a = (PyArrayObject *)value;
+    if (PyArray_NDIM(a) != in->axes || !(PyArray_FLAGS(a) & NPY_ARRAY_ALIGNED)) return 0;
+    if (PyArray_DESCR(a) != float32 && PyArray_DESCR(a) != float64) return 0;
+    for (int k = 0; k < in->axes; ++k)
+        if (PyArray_DIM(a, k) != in->shape[k]) return 0;
+    return in->axes == 1 || (PyArray_FLAGS(a) & NPY_ARRAY_C_CONTIGUOUS);
+}
+
+static void put(const input_t *in, PyArrayObject *a)
+{
+    const char *from = PyArray_DATA(a);
+    const npy_intp step = PyArray_FLAGS(a) & NPY_ARRAY_C_CONTIGUOUS ? PyArray_ITEMSIZE(a) : PyArray_STRIDE(a, 0);
+    float *to = in->place;
+    if (PyArray_DESCR(a) == float32) {
+        if (step == sizeof(float)) memcpy(to, from, (size_t)in->size * sizeof(float));
+        else
+            for (Py_ssize_t i = 0; i < in->size; ++i) to[i] = *(const float *)(from + i * step);
+    } else
+        for (Py_ssize_t i = 0; i < in->size; ++i) to[i] = (float)*(const double *)(from + i * step);
+}
+
+/* The arrays of a sample, borrowed, or 0. */
+static int arrays_of(Core *s, PyObject *x, PyArrayObject **arrays)
+{
+    if (s->inputs == 1 && fits(&s->input[0], x)) {
+        arrays[0] = (PyArrayObject *)x;
+        return 1;
+    }
+    if (s->inputs == 1 || !PyDict_CheckExact(x) || PyDict_Size(x) != s->inputs) return 0;
+    Py_ssize_t place = 0;
+    int found = 0;
+    PyObject *key, *value;
+    while (PyDict_Next(x, &place, &key, &value)) { /* not by look-ups: a key's own comparison could run anything */
+        int k = 0;
+        while (k < s->inputs && key != s->input[k].name) ++k;
+        if (k == s->inputs) { /* another object of the same text */
+            if (!PyUnicode_CheckExact(key)) return 0;
+            for (k = 0; k < s->inputs && PyUnicode_Compare(key, s->input[k].name); ++k) {}
+        }
+        if (k == s->inputs || !fits(&s->input[k], value)) return 0;
+        arrays[k] = (PyArrayObject *)value;
+        ++found;
+    }
+    return found == s->inputs;
+}
+
+/* The seconds since the last sample, and the time of this one: 0 where Python must look at them. */
+static int time_of(Core *s, PyObject *dt, PyObject *t, double *dt_s, double *now_s, int *timed)
+{
+    if (dt == Py_None) dt = NULL;
+    if (t == Py_None) t = NULL;
+    if (!s->dt) return !dt && !t;
+    if (!dt == !t || s->timed < 0) return 0;
+    if (t) {
+        if (!PyFloat_CheckExact(t) && Py_TYPE(t) != number64) return 0;
+        *now_s = PyFloat_AsDouble(t), *timed = 1;
+        *dt_s = s->timed ? *now_s - s->last_s : s->period_s;
+        if (!(*now_s - *now_s == 0.0) || (s->timed && !(*now_s > s->last_s))) return 0;
+    } else {
+        if (!PyFloat_CheckExact(dt) && Py_TYPE(dt) != number64) return 0;
+        *dt_s = PyFloat_AsDouble(dt);
+        *timed = s->timed, *now_s = s->last_s + *dt_s;
+    }
+    return *dt_s >= s->shortest_s && *dt_s <= s->longest_s;
+}
+
+/* New arrays for a result: one, or a dict of them. */
+static PyObject *fresh(const Core *s, PyArrayObject **arrays)
+{
+    PyObject *all = s->outputs > 1 ? PyDict_New() : NULL;
+    if (s->outputs > 1 && !all) return NULL;
+    for (int k = 0; k < s->outputs; ++k) {
+        PyArrayObject *like = s->output[0][k];
+        PyObject *one = PyArray_SimpleNew(PyArray_NDIM(like), PyArray_DIMS(like), NPY_FLOAT);
+        if (one && all && PyDict_SetItem(all, s->names[k], one)) Py_CLEAR(one);
+        if (!one) {
+            Py_XDECREF(all);
+            return NULL;
+        }
+        arrays[k] = (PyArrayObject *)one;
+        if (!all) return one;
+        Py_DECREF(one); /* the dict has it */
+    }
+    return all;
+}
+
+/* One step, or NULL without an error where Python must do it. */
+static PyObject *fast_step(Core *s, PyObject *x, PyObject *dt, PyObject *t)
+{
+    PyArrayObject *arrays[MOST], *outputs[MOST];
+    double dt_s = 0.0, now_s = 0.0;
+    int timed = 0;
+    if (!s->advance) return NULL;
+    PyObject *result = NULL;
+    if (!s->reuse && !(result = fresh(s, outputs))) return NULL;
+    /* From here on nothing runs that is not in this file. */
+    const int from = s->place, to = 1 - from;
+    if (!s->there || !s->held || PyDict_Size(s->held) || !arrays_of(s, x, arrays) || !time_of(s, dt, t, &dt_s, &now_s, &timed))
+        goto python;
+    for (int k = 0; k < s->inputs; ++k) {
+        const input_t *in = &s->input[k];
+        put(in, arrays[k]);
+        if (in->low && any_outside(in->place, in->low, in->high, in->size)) goto python;
+    }
+    for (Py_ssize_t k = 0; k < s->dts; ++k) s->dt[k] = (float)dt_s;
+    if (s->advance(s->work, s->sample, s->places[from], s->places[to])) goto python;
+    for (int k = 0; k < s->inputs; ++k) count_outside(&s->input[k], s->input[k].place, s->input[k].beyond);
+    s->moved = 1, s->place = to, s->steps += s->unroll, s->timed = timed, s->last_s = now_s;
+    if (s->reuse) {
+        Py_INCREF(s->results[to]);
+        return s->results[to];
+    }
+    for (int k = 0; k < s->outputs; ++k)
+        memcpy(PyArray_DATA(outputs[k]), PyArray_DATA(s->output[to][k]), (size_t)PyArray_NBYTES(outputs[k]));
+    return result;
+python:
+    Py_XDECREF(result);
+    return NULL;
+}
+
+static PyObject *python_step(Core *s, PyObject *const *given, Py_ssize_t count, PyObject *names)
+{
+    const Py_ssize_t named = names ? PyTuple_Size(names) : 0;
+    PyObject *result = NULL, *method = PyObject_GetAttr((PyObject *)s, slow_name);
+    PyObject *places = PyTuple_New(count), *words = named ? PyDict_New() : NULL;
+    if (!method || !places || (named && !words)) goto end;
+    for (Py_ssize_t k = 0; k < count; ++k) {
+        Py_INCREF(given[k]);
+        PyTuple_SetItem(places, k, given[k]);
+    }
+    for (Py_ssize_t k = 0; k < named; ++k)
+        if (PyDict_SetItem(words, PyTuple_GetItem(names, k), given[count + k])) goto end;
+    result = PyObject_Call(method, places, words);
+end:
+    Py_XDECREF(method);
+    Py_XDECREF(places);
+    Py_XDECREF(words);
+    return result;
+}
+
+static PyObject *step(Core *s, PyObject *const *given, Py_ssize_t count, PyObject *names)
+{
+    const Py_ssize_t named = names ? PyTuple_Size(names) : 0;
+    PyObject *x = count == 1 ? given[0] : NULL, *dt = NULL, *t = NULL, *result;
+    for (Py_ssize_t k = 0; x && k < named; ++k) {
+        PyObject *name = PyTuple_GetItem(names, k);
+        if (PyUnicode_CompareWithASCIIString(name, "dt_s") == 0) dt = given[count + k];
+        else if (PyUnicode_CompareWithASCIIString(name, "t_s") == 0) t = given[count + k];
+        else x = NULL;
+    }
+    result = x ? fast_step(s, x, dt, t) : NULL;
+    return result || PyErr_Occurred() ? result : python_step(s, given, count, names);
+}
+
+/* ---- a recording ----------------------------------------------------------------------------------------------- */
+
+static double seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* The arrays that a recording is in. */
+typedef struct {
+    const float *x[MOST];
+    const double *dt;
+    float *y;
+    beyond_t *beyond[MOST];
+} rows_t;
+
+/* Call `k`; whether it was done. */
+static int row(const Core *s, const rows_t *r, Py_ssize_t k)
+{
+    const int from = k & 1, to = 1 - from;
+    for (int i = 0; i < s->inputs; ++i) {
+        const input_t *in = &s->input[i];
+        memcpy(in->place, r->x[i] + k * in->size, (size_t)in->size * sizeof(float));
+        if (in->low && any_outside(in->place, in->low, in->high, in->size)) return 0;
+    }
+    for (Py_ssize_t i = 0; i < s->dts; ++i) s->dt[i] = (float)r->dt[k];
+    if (s->advance(s->work, s->sample, s->places[from], s->places[to])) return 0;
+    memcpy((char *)r->y + k * s->output_bytes, s->places[to], (size_t)s->output_bytes);
+    for (int i = 0; i < s->inputs; ++i) count_outside(&s->input[i], s->input[i].place, r->beyond[i]);
+    return 1;
+}
+
+/* All calls until one is refused; signals are looked for about every ten milliseconds. -1: one has raised. */
+static Py_ssize_t rows(const Core *s, const rows_t *r, Py_ssize_t count)
+{
+    Py_ssize_t k = 0, more = 1;
+    int done = 1;
+    while (k < count && done) {
+        const double begin = seconds();
+        const Py_ssize_t end = count - k < more ? count : k + more;
+        Py_BEGIN_ALLOW_THREADS
+        while (k < end && (done = row(s, r, k))) ++k;
+        Py_END_ALLOW_THREADS
+        if (seconds() - begin < 0.005) more *= 2;
+        else if (more > 1) more /= 2;
+        if (PyErr_CheckSignals()) return -1;
+    }
+    return k;
+}
+
+static int is_array(PyObject *value, int type, npy_intp numbers)
+{
+    PyArrayObject *a = (PyArrayObject *)value;
+    return PyArray_Check(value) && PyArray_TYPE(a) == type && PyArray_ISCARRAY_RO(a) && PyArray_SIZE(a) == numbers;
+}
+
+/* _run_rows(xs, dt_s, t_s, y): the state lies in place 0, and the caller has the token. The number of calls that were
+   done; where it is all of them, the stream stands after them. `t_s` is the time of the last sample, or None. */
+static PyObject *run_rows(Core *s, PyObject *given)
+{
+    PyObject *xs, *dts, *last, *y;
+    rows_t r = {0};
+    if (!PyArg_ParseTuple(given, "O!OOO", &PyTuple_Type, &xs, &dts, &last, &y)) return NULL;
+    if (!s->advance || PyTuple_Size(xs) != s->inputs || !PyArray_Check(y) || !PyArray_NDIM((PyArrayObject *)y)) goto wrong;
+    const Py_ssize_t count = PyArray_DIM((PyArrayObject *)y, 0);
+    if (!is_array(y, NPY_FLOAT, count * (s->output_bytes / (Py_ssize_t)sizeof(float)))) goto wrong;
+    r.y = PyArray_DATA((PyArrayObject *)y);
+    for (int k = 0; k < s->inputs; ++k) {
+        PyObject *x = PyTuple_GetItem(xs, k);
+        if (!is_array(x, NPY_FLOAT, count * s->input[k].size)) goto wrong;
+        r.x[k] = PyArray_DATA((PyArrayObject *)x);
+    }
+    if (s->dt) {
+        if (!is_array(dts, NPY_DOUBLE, count)) goto wrong;
+        r.dt = PyArray_DATA((PyArrayObject *)dts);
+    }
+    Py_ssize_t done = -2;
+    PyObject *result = NULL;
+    for (int k = 0; k < s->inputs; ++k) {
+        const size_t size = (size_t)s->input[k].columns * sizeof(beyond_t);
+        if (!s->input[k].beyond) continue;
+        if (!(r.beyond[k] = malloc(size))) {
+            PyErr_NoMemory();
+            goto end;
+        }
+        memcpy(r.beyond[k], s->input[k].beyond, size);
+    }
+    done = rows(s, &r, count);
+    result = done < 0 ? NULL : PyLong_FromSsize_t(done);
+    if (result && done == count) {
+        PyObject *now = Py_BuildValue("(iOLOOO)", (int)(count & 1), last, s->steps + count * s->unroll,
+                                      PyTuple_GetItem(s->moment, 3), Py_True, Py_None);
+        if (!now || moment_put(s, now)) Py_CLEAR(result);
+        Py_XDECREF(now);
+        for (int k = 0; result && k < s->inputs; ++k)
+            if (r.beyond[k]) memcpy(s->input[k].beyond, r.beyond[k], (size_t)s->input[k].columns * sizeof(beyond_t));
+    }
+end:
+    for (int k = 0; k < s->inputs; ++k) free(r.beyond[k]);
+    return result;
+wrong:
+    PyErr_SetString(PyExc_TypeError, "a recording of other arrays than the stream's");
+    return NULL;
+}
+
+/* ---- what Python tells it -------------------------------------------------------------------------------------- */
+
+/* _commit(now, samples): the stream stands at `now`, after calls whose samples, bytes for each input, are counted. */
+static PyObject *commit(Core *s, PyObject *given)
+{
+    PyObject *now, *samples;
+    if (!PyArg_ParseTuple(given, "OO!", &now, &PyList_Type, &samples)) return NULL;
+    const Py_ssize_t calls = PyList_Size(samples);
+    for (Py_ssize_t k = 0; k < calls; ++k) {
+        PyObject *call = PyList_GetItem(samples, k);
+        if (!PyTuple_Check(call) || PyTuple_Size(call) != s->inputs) goto wrong;
+        for (int i = 0; i < s->inputs; ++i) {
+            PyObject *x = PyTuple_GetItem(call, i);
+            if (!PyBytes_Check(x) || PyBytes_Size(x) != s->input[i].size * (Py_ssize_t)sizeof(float)) goto wrong;
+        }
+    }
+    if (moment_put(s, now)) return NULL;
+    for (Py_ssize_t k = 0; k < calls; ++k)
+        for (int i = 0; i < s->inputs; ++i) {
+            PyObject *x = PyTuple_GetItem(PyList_GetItem(samples, k), i);
+            count_outside(&s->input[i], (const float *)PyBytes_AsString(x), s->input[i].beyond);
+        }
+    Py_RETURN_NONE;
+wrong:
+    PyErr_SetString(PyExc_TypeError, "samples of another stream");
+    return NULL;
+}
+
+static int clear(Core *s)
+{
+    s->advance = NULL;
+    Py_CLEAR(s->held);
+    Py_CLEAR(s->moment);
+    Py_CLEAR(s->kept);
+    for (int k = 0; k < MOST; ++k) {
+        Py_CLEAR(s->input[k].name);
+        Py_CLEAR(s->names[k]);
+        Py_CLEAR(s->output[0][k]);
+        Py_CLEAR(s->output[1][k]);
+    }
+    Py_CLEAR(s->results[0]);
+    Py_CLEAR(s->results[1]);
+    s->moved = s->inputs = s->outputs = 0;
+    return 0;
+}
+
+/* The address of an array of float32 with `size` numbers, NULL for None. */
+static int numbers(PyObject *value, Py_ssize_t size, const float **found)
+{
+    *found = NULL;
+    if (value == Py_None) return 1;
+    if (!is_array(value, NPY_FLOAT, size)) return 0;
+    *found = PyArray_DATA((PyArrayObject *)value);
+    return 1;
+}
+
+static int arm_input(input_t *in, PyObject *row)
+{
+    PyObject *view, *low, *high, *lowest, *highest;
+    if (!PyArg_ParseTuple(row, "OOnOOOO", &in->name, &view, &in->columns, &low, &high, &lowest, &highest)) {
+        in->name = NULL;
+        return -1;
+    }
+    Py_INCREF(in->name);
+    if (!PyUnicode_CheckExact(in->name) || !PyArray_Check(view) || PyArray_NDIM((PyArrayObject *)view) > AXES) return -1;
+    PyArrayObject *a = (PyArrayObject *)view;
+    in->axes = PyArray_NDIM(a), in->size = PyArray_SIZE(a), in->place = PyArray_DATA(a);
+    for (int k = 0; k < in->axes; ++k) in->shape[k] = PyArray_DIM(a, k);
+    if (!is_array(view, NPY_FLOAT, in->size) || in->columns < 1 || in->size % in->columns) return -1;
+    if (!numbers(low, in->size, &in->low) || !numbers(high, in->size, &in->high)) return -1;
+    if (!numbers(lowest, in->size, &in->lowest) || !numbers(highest, in->size, &in->highest)) return -1;
+    if (!in->low != !in->high || !in->lowest != !in->highest) return -1;
+    in->beyond = in->lowest ? calloc((size_t)in->columns, sizeof(beyond_t)) : NULL;
+    return in->lowest && !in->beyond ? -1 : 0;
+}
+
+static int arm_outputs(Core *s, PyObject *names, PyObject *first, PyObject *second)
+{
+    s->outputs = (int)PyTuple_Size(names);
+    if (s->outputs < 1 || s->outputs > MOST || PyTuple_Size(first) != s->outputs || PyTuple_Size(second) != s->outputs)
+        return -1;
+    for (int k = 0; k < s->outputs; ++k) {
+        Py_INCREF(s->names[k] = PyTuple_GetItem(names, k));
+        for (int p = 0; p < 2; ++p) {
+            PyObject *a = PyTuple_GetItem(p ? second : first, k);
+            if (!PyArray_Check(a) || !is_array(a, NPY_FLOAT, PyArray_SIZE((PyArrayObject *)a))) return -1;
+            Py_INCREF(s->output[p][k] = (PyArrayObject *)a);
+        }
+    }
+    return 0;
+}
+
+/* _arm(addresses, inputs, time, outputs, unroll, reuse, kept): see `runtime/compiled/stream.py`, the only caller. */
+static PyObject *arm(Core *s, PyObject *given)
+{
+    unsigned long long function, work, sample, first, second;
+    PyObject *inputs, *timing, *results, *names, *one, *two, *kept;
+    int reuse;
+    if (s->advance || s->inputs) goto wrong;
+    if (!PyArg_ParseTuple(given, "(KKKKK)O!OnO!(O!O!O!)LpO", &function, &work, &sample, &first, &second, &PyTuple_Type,
+                          &inputs, &timing, &s->output_bytes, &PyTuple_Type, &results, &PyTuple_Type, &names,
+                          &PyTuple_Type, &one, &PyTuple_Type, &two, &s->unroll, &reuse, &kept))
+        return NULL;
+    if (PyTuple_Size(inputs) < 1 || PyTuple_Size(inputs) > MOST || PyTuple_Size(results) != 2) goto wrong;
+    s->inputs = (int)PyTuple_Size(inputs);
+    for (int k = 0; k < s->inputs; ++k)
+        if (arm_input(&s->input[k], PyTuple_GetItem(inputs, k))) goto wrong;
+    if (timing != Py_None) {
+        PyObject *dt;
+        if (!PyArg_ParseTuple(timing, "Oddd", &dt, &s->shortest_s, &s->longest_s, &s->period_s)) return NULL;
+        if (!PyArray_Check(dt) || !is_array(dt, NPY_FLOAT, PyArray_SIZE((PyArrayObject *)dt))) goto wrong;
+        s->dt = PyArray_DATA((PyArrayObject *)dt), s->dts = PyArray_SIZE((PyArrayObject *)dt);
+    }
+    if (arm_outputs(s, names, one, two)) goto wrong;
+    for (int k = 0; k < 2; ++k) Py_INCREF(s->results[k] = PyTuple_GetItem(results, k));
+    Py_INCREF(s->kept = kept);
+    s->reuse = reuse, s->work = (void *)(uintptr_t)work, s->sample = (void *)(uintptr_t)sample;
+    s->places[0] = (void *)(uintptr_t)first, s->places[1] = (void *)(uintptr_t)second;
+    s->advance = (advance_t)(uintptr_t)function;
+    Py_RETURN_NONE;
+wrong:
+    if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "no stream of this form can be stepped in C");
+    return NULL;
+}
+
+static int traverse(Core *s, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE((PyObject *)s));
+    Py_VISIT(s->held);
+    Py_VISIT(s->moment);
+    Py_VISIT(s->kept);
+    Py_VISIT(s->results[0]);
+    Py_VISIT(s->results[1]);
+    return 0;
+}
+
+static void dealloc(Core *s)
+{
+    PyTypeObject *type = Py_TYPE((PyObject *)s);
+    const freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    PyObject_GC_UnTrack(s);
+    for (int k = 0; k < MOST; ++k) free(s->input[k].beyond);
+    clear(s);
+    release(s);
+    Py_DECREF(type);
+}
+
+static PyMethodDef methods[] = {
+    {"step", (PyCFunction)(void *)step, METH_FASTCALL | METH_KEYWORDS, NULL}, /* its text comes with `make_core` */
+    {"_run_rows", (PyCFunction)run_rows, METH_VARARGS, "A whole recording."},
+    {"_commit", (PyCFunction)commit, METH_VARARGS, "What the stream stands at, and the samples that led there."},
+    {"_counted", (PyCFunction)counted, METH_NOARGS, "What lay outside the ranges, by input and column."},
+    {"_arm", (PyCFunction)arm, METH_VARARGS, "Where everything lies."},
+    {NULL, NULL, 0, NULL},
+};
+static PyMemberDef members[] = {
+    {"_held", T_OBJECT_EX, offsetof(Core, held), 0, "The stream's token."},
+    {NULL, 0, 0, 0, NULL},
+};
+static PyGetSetDef properties[] = {
+    {"_now", (getter)moment_get, (setter)moment_set, "What the stream stands at.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+static PyType_Slot slots[] = {
+    {Py_tp_dealloc, dealloc}, {Py_tp_traverse, traverse}, {Py_tp_clear, clear},
+    {Py_tp_methods, methods}, {Py_tp_members, members},   {Py_tp_getset, properties},
+    {0, NULL},
+};
+static PyType_Spec spec = {"lnn_edge.runtime.compiled._step.Core", sizeof(Core), 0,
+                           Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, slots};
+
+/* make_core(text): the type, with the text of `Stream.step`, which is written once and in Python. */
+static PyObject *make_core(PyObject *module, PyObject *text)
+{
+    (void)module;
+    Py_ssize_t size;
+    const char *own = PyUnicode_AsUTF8AndSize(text, &size);
+    if (!own) return NULL;
+    char *kept = malloc((size_t)size + 1); /* for as long as the type, which is for ever */
+    if (!kept) return PyErr_NoMemory();
+    memcpy(kept, own, (size_t)size + 1);
+    methods[0].ml_doc = kept;
+    return PyType_FromSpec(&spec);
+}
+
+static PyMethodDef functions[] = {
+    {"make_core", make_core, METH_O, "The type of streams that are stepped in C."},
+    {NULL, NULL, 0, NULL},
+};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_step", "The step of a stream as a C method.", -1, functions,
+                                    NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__step(void)
+{
+    import_array();
+    slow_name = PyUnicode_InternFromString("_slow_step");
+    float32 = PyArray_DescrFromType(NPY_FLOAT);
+    float64 = PyArray_DescrFromType(NPY_DOUBLE);
+    if (!slow_name || !float32 || !float64) return NULL;
+    number64 = float64->typeobj;
+    return PyModule_Create(&module);
+}
