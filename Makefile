@@ -10,7 +10,7 @@ CELL ?= cfc
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint types unit test-hostile device-lowest build/bundles build/wheel bench mutations clean
+.PHONY: demo test lint types unit test-hostile device-lowest device-newest build/bundles build/wheel build/pure bench mutations clean
 
 demo: .venv/ready
 	$(BIN)/python examples/imu_activity.py --cell $(CELL) --output build/demo-$(CELL)
@@ -31,32 +31,46 @@ unit: .venv/ready-dev
 # is the newest for this Python as well) and nothing of the workstation installed: what needs no export, on bundles that a
 # workstation made before and on those that older versions made.
 PYTHON310 ?= PYENV_VERSION=3.10 python3.10
+PYTHON313 ?= PYENV_VERSION=3.13 python3.13
 DEVICE_TESTS := tests/runtime/test_old_bundles.py tests/runtime/test_loading.py tests/runtime/transport \
 	tests/runtime/measure tests/runtime/guard tests/bundle/test_files.py tests/bundle/test_disk.py tests/test_staging.py \
-	tests/machine tests/runtime/test_time_types.py \
+	tests/machine tests/runtime/test_time_types.py tests/runtime/compiled \
 	$(addprefix tests/cli/test_,run.py run_gaps.py run_hold.py run_lines.py run_times.py run_signals.py signals.py verify.py bench.py \
 	inspect.py doctor.py usage.py os_errors.py paths.py closed_streams.py)
 LOWEST = $(shell sed -n '/^dependencies = \[/,/^\]/s/^ *"\(.*\)>=\(.*\)",.*/\1==\2/p' pyproject.toml)
 
 device-lowest: build/bundles build/wheel
-	$(call installed,build/$@,$(LOWEST) hypothesis pytest pytest-timeout pytest-xdist)
+	$(call installed,$(PYTHON310),build/$@,build/wheel/*.whl $(LOWEST) hypothesis pytest pytest-timeout pytest-xdist)
 	! build/$@/bin/python -c "import torch" 2>/dev/null
 	LNN_EDGE_TEST_BUNDLES=$(CURDIR)/build/bundles build/$@/bin/python -m pytest -n 2 $(DEVICE_TESTS)
 
+# Both kinds of wheel on the newest Python, away from the sources: with the extension, and calling C through ctypes.
+device-newest: build/bundles build/wheel build/pure
+	$(call installed,$(PYTHON313),build/$@,build/wheel/*.whl hypothesis pytest pytest-timeout pytest-xdist)
+	$(call on_newest,tests/runtime/compiled)
+	$(PIP) --python build/$@/bin/python install --no-deps --force-reinstall build/pure/*.whl
+	$(call on_newest,tests/runtime/native/test_native.py)
+
+on_newest = PYTHONSAFEPATH=1 LNN_EDGE_TEST_BUNDLES=$(CURDIR)/build/bundles build/$@/bin/python -m pytest -n 2 $(1)
+
 build/wheel: .venv/ready-dev
 	rm -rf $@
-	$(PIP) wheel --no-deps --no-build-isolation -w $@ .
+	LNN_EDGE_EXTENSION=require $(PIP) wheel --no-deps --no-build-isolation -w $@ .
+
+build/pure: .venv/ready-dev
+	rm -rf $@
+	LNN_EDGE_EXTENSION=no $(PIP) wheel --no-deps --no-build-isolation -w $@ .
 
 define installed
-	$(PYTHON310) -m venv --clear --without-pip $(1)
-	$(PIP) --python $(1)/bin/python install build/wheel/*.whl $(2)
+	$(1) -m venv --clear --without-pip $(2)
+	$(PIP) --python $(2)/bin/python install $(3)
 endef
 
 # Mutated bundles, kills and signals by the ten thousand, on the newest onnxruntime and on the newest for Python 3.10.
 HOSTILE ?=
 
 test-hostile: build/bundles build/wheel
-	$(call installed,build/hostile-310,'onnxruntime==1.23.2' onnx pytest)
+	$(call installed,$(PYTHON310),build/hostile-310,build/wheel/*.whl 'onnxruntime==1.23.2' onnx pytest)
 	$(BIN)/python tests/support/hostile.py build/bundles $(HOSTILE)
 	build/hostile-310/bin/python tests/support/hostile.py build/bundles $(HOSTILE)
 
@@ -71,7 +85,7 @@ bench: .venv/ready
 mutations: .venv/ready-dev
 	$(BIN)/python tests/support/mutations.py --jobs 2
 
-.venv/ready: pyproject.toml constraints.txt
+.venv/ready: pyproject.toml constraints.txt hatch_build.py lnn_edge/runtime/compiled/step.c
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
 		{ echo "lnn-edge needs Python 3.10 to 3.13. Type: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv .venv

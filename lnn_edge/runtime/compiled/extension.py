@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib.util import find_spec
 
 __all__ = ["core_with", "why_no_extension"]
 
@@ -10,6 +11,8 @@ __all__ = ["core_with", "why_no_extension"]
 @cache
 def why_no_extension() -> str | None:
     """Why the extension cannot be imported, or `None`."""
+    if find_spec(f"{__package__}._step") is None:
+        return "this installation was built without it"
     try:
         from . import _step  # noqa: F401
     except ImportError as error:

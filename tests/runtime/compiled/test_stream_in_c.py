@@ -1,7 +1,7 @@
 """The stream that is stepped in C beside the one in Python, on the same compiled step: equal in all that can be seen.
 
-What a stream must do is tested with those of all backends, in tests/runtime; here the two are given the same calls, good
-and bad ones in any order, and must answer bit for bit, and refuse in the same words.
+What a stream must do is tested with those of all backends, in tests/runtime; here the two are given the same calls,
+good and bad ones in any order, and must answer bit for bit, and refuse in the same words.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import weakref
+from functools import partial
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def extension():
     if problem and os.environ.get("CI") == "true":
         pytest.fail(f"no extension: {problem}")
     if problem:
-        pytest.skip(f"no extension ({problem}). Type: LNN_EDGE_EXTENSION=require pip install -e .")
+        pytest.skip(f"no extension ({problem}). Type: LNN_EDGE_EXTENSION=require make -B .venv/ready")
 
 
 @pytest.fixture
@@ -159,7 +160,7 @@ def done(call):
     return None if result is None else (type(result), result.dtype, result.shape, result.tobytes())
 
 
-def made(stream, call, model, seed, kept):
+def made(stream, kept, call, model, seed):
     """Make one of the calls on a stream."""
     what, form, time = call
     rows = np.random.default_rng(seed).standard_normal((4, *shape_of(model))).astype(np.float32)
@@ -188,7 +189,7 @@ def made(stream, call, model, seed, kept):
 def test_any_calls_give_the_same_in_c_and_in_python(model, calls, reuse):
     streams, kept = pair(model, reuse=reuse), ([None], [None])
     for seed, call in enumerate(calls):
-        results = [done(lambda s=s, k=k: made(s, call, model, seed, k)) for s, k in zip(streams, kept, strict=True)]
+        results = [done(partial(made, *own, call, model, seed)) for own in zip(streams, kept, strict=True)]
         assert results[0] == results[1], (call, seed)
         assert standing(streams[0]) == standing(streams[1]), (call, seed)
         assert streams[0].steps == streams[1].steps

@@ -51,7 +51,7 @@ class NativeBackend:
         self.description = f"C compiled by {made.compiler.identity}, {lanes} lanes, build {self.build}, 1 thread"
         problem = why_no_extension()
         if problem:
-            self.description += f", called through ctypes, as there is no extension: {problem}"
+            self.description += f", called through ctypes without the extension ({problem})"
 
     def stepper(self) -> NativeStepper:
         """Make the buffers for one stream."""
