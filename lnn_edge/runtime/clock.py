@@ -16,7 +16,7 @@ from ..bundle.manifest import Manifest
 from ..times import Stamp, seconds_between, span_seconds, stamp_array, stamp_seconds, unit_advice
 from ..wording import chosen
 
-__all__ = ["Clock", "make_clock"]
+__all__ = ["Clock", "make_clock", "missing_time", "no_time"]
 
 _ALIKE = (0.3, 3.0)  # of the period: what a clock goes on by from sample to sample, give or take jitter and a lost one
 
@@ -48,10 +48,7 @@ class _FixedClock:
 
     def put(self, dt_s: Any, t_s: float | None, last_s: float | None) -> None:  # noqa: ARG002 - no time, no last one
         if dt_s is not None or t_s is not None:
-            raise ValueError(
-                f"model '{self._name}' was exported with time='fixed' and takes no `dt_s` or `t_s`. "
-                f"Leave them out, or export with {chosen('time', 'measured')}"
-            )
+            raise ValueError(no_time(self._name))
 
 
 class _MeasuredClock:
@@ -65,7 +62,7 @@ class _MeasuredClock:
 
     def put(self, dt_s: Any, t_s: Any, last_s: float | None) -> float | None:
         if (dt_s is None) == (t_s is None):
-            raise ValueError(_missing_time(self._name, self._period_s))
+            raise ValueError(missing_time(self._name, self._period_s))
         # The common case first: a float costs no call.
         now = t_s if t_s is None or type(t_s) is float else stamp_seconds(t_s, "t_s")
         dt = self._checked(dt_s if now is None else self._since(now, last_s))
@@ -105,7 +102,7 @@ class _UnrollClock:
 
     def put(self, dt_s: Any, t_s: Any, last_s: float | None) -> float | None:
         if (dt_s is None) == (t_s is None):
-            raise ValueError(_missing_time(self._name, self._period_s))
+            raise ValueError(missing_time(self._name, self._period_s))
         if t_s is not None:
             times = self._times(t_s)
             since = self._since(times, last_s)
@@ -175,7 +172,16 @@ def _check_shape(found: tuple[int, ...], shapes: list[tuple[int, ...]]) -> None:
         raise ValueError(f"`dt_s` has shape {found}, expected one number or {wanted}")
 
 
-def _missing_time(name: str, period_s: float) -> str:
+def no_time(name: str) -> str:
+    """What to say of a time that a model does not take."""
+    return (
+        f"model '{name}' was exported with time='fixed' and takes no `dt_s` or `t_s`. "
+        f"Leave them out, or export with {chosen('time', 'measured')}"
+    )
+
+
+def missing_time(name: str, period_s: float) -> str:
+    """What to say where a model's time is missing."""
     return (
         f"model '{name}' was exported with time='measured': pass either `dt_s` (seconds since the previous sample, "
         f"nominally {period_s:g}) or `t_s` (the sample's time in seconds)"

@@ -13,12 +13,14 @@ from ..bundle.spec import StatePair, Tensor, Time
 from ..wording import listed
 from .compiled.stream import make_stream
 from .constants import ConstantInputs, kept_constants
-from .modes.mode import copied
+from .modes.many import check_rows, given_rows, given_spans, initial_rows, step_each
+from .modes.mode import as_result, copied
 from .modes.plain import Plain
 from .modes.windows import readout_mode
 from .state import State, check_build, initial_state, of_build
 
 if TYPE_CHECKING:
+    from ..arrays import Array
     from ..backends import Backend
     from .measure.durations import DeviceFigures
     from .stream import Stream
@@ -124,16 +126,22 @@ class Model:
         """A plain mode with buffers of its own."""
         return Plain(self.manifest, self._backend.stepper())
 
-    def initial_state(self, *, constants: Mapping[str, Any] | None = None) -> State:
+    def initial_state(self, *, constants: Mapping[str, Any] | None = None, rows: int | None = None) -> State:
         """The state in which every stream starts; it holds the constants, if the model has any.
+
+        Args:
+            constants: By name, shaped as one sample, if the model has any.
+            rows: For `step_many`: of so many streams, each tensor (rows, units), or (rows, batch, units) with a batch
+                above 1; all have the same constants.
 
         Raises:
             TypeError, ValueError, NonFiniteError: If a constant is missing, unknown or does not fit.
         """
-        start = initial_state(self.manifest)
-        if not self.manifest.constants and constants is None:
-            return start
-        return State(start.tensors, None, kept_constants(ConstantInputs(self.manifest).checked(constants)))
+        known = bool(self.manifest.constants) or constants is not None
+        kept = kept_constants(ConstantInputs(self.manifest).checked(constants)) if known else {}
+        if rows is not None:
+            return initial_rows(self.manifest, rows, kept)
+        return State(initial_state(self.manifest).tensors, None, kept)
 
     def step(self, x: Any, state: State, *, dt_s: Any = None, t_s: Any = None) -> tuple[Any, State]:
         """Advance by one sample or block, with the state as a value: nothing is kept between calls.
@@ -161,6 +169,33 @@ class Model:
             return copied(plain.result(now)), of_build(plain.state(now), self._build)
         finally:
             self._local.plain = plain
+
+    def step_many(self, x: Any, state: State, dt_s: Any = None) -> tuple[Any, State, Array]:
+        """Advance many streams by one sample or block each, a row for every stream.
+
+        What a row gives is the same, bit for bit, whatever other rows there are; from `step` it may differ in the last
+        bits, as many are computed at once where the backend can.
+
+        Args:
+            x: A sample for each row, shape (rows, features): one axis more in front than `step` takes. A dict of such
+                arrays by input name if the model has several.
+            state: Of all rows, from `initial_state(rows=...)` or the last `step_many`; not modified.
+            dt_s: Only with measured time: seconds since each row's previous sample, one number or shape (rows,).
+
+        Returns:
+            Outputs, (rows, outputs), a dict of these if there are several; the next state; and which rows were done,
+            bool (rows,). A row whose sample, time or result `step` would refuse keeps its state and gets NaN.
+
+        Raises:
+            TypeError, ValueError: If shapes, types or names are wrong, or the state is one of other rows.
+            BackendError: If the backend fails.
+        """
+        count, given = given_rows(self.manifest, x)
+        check_rows(self.manifest, state, count)
+        check_build(state, self._build)
+        spans = given_spans(self.manifest, dt_s, count)
+        y, after, ok = step_each(self.manifest, self.step, given, state, spans)
+        return as_result(y), State(after, None, state.kept, self._build), ok
 
     def _missing_constants(self) -> str:
         names = listed(t.name for t in self.manifest.constants)

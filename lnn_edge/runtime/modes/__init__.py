@@ -4,5 +4,6 @@ mode      what a mode gives the stream
 plain     the output of each sample, with a state that is kept
 readout   readouts of sequences
 running   the readout of a sequence so far
+many      steps of many streams at once, with the state as a value
 windows   the readout of windows that each begin from the initial state
 """
