@@ -103,17 +103,17 @@ class Emission:
     def table(self, values: Array) -> str:
         """The name of a constant table of float32; equal ones are one."""
         rounded = np.ascontiguousarray(values, np.float64).astype(np.float32)
-        return self._table("t", rounded, rounded.size, lambda name: float_table(name, rounded))
+        return self._table("T", rounded, rounded.size, lambda name: float_table(name, rounded))
 
     def integers(self, values: Array) -> str:
         """The name of a constant table of int32."""
         whole = np.ascontiguousarray(values, np.int32)
-        return self._table("i", whole, whole.size, lambda name: int_table(name, whole))
+        return self._table("I", whole, whole.size, lambda name: int_table(name, whole))
 
     def small_integers(self, values: Array) -> str:
         """The name of a constant table of numbers from 0 on, in as few bytes as they take."""
         whole = np.ascontiguousarray(values, np.int32)
-        for kind, most, write in (("c", 1 << 8, byte_numbers), ("h", 1 << 16, short_table)):
+        for kind, most, write in (("C", 1 << 8, byte_numbers), ("H", 1 << 16, short_table)):
             if whole.max(initial=0) < most:
                 return self._table(kind, whole, whole.size, partial(write, values=whole))
         return self.integers(whole)
@@ -125,13 +125,13 @@ class Emission:
         if not self.half or not 0 < largest < 65504 * 2.0**exponent:
             return Weights(self.table(values))
         halves = np.ldexp(np.asarray(values, np.float64), -exponent).astype(np.float16).view(np.uint16)
-        name = self._table("h", halves, halves.size, lambda own: short_table(own, halves))
+        name = self._table("H", halves, halves.size, lambda own: short_table(own, halves))
         return Weights(name, number(2.0 ** (112 + exponent)))  # the bits of a float16 in place are 2^-112 of its value
 
     def _table(self, kind: str, values: Array, count: int, text: Callable[[str], str]) -> str:
         key = (kind, values.tobytes())
         if key not in self._tables:
-            name = f"{kind}{len(self._tables)}"
+            name = f"{kind}{len(self._tables)}"  # a capital and digits: nothing else has such a name
             self._tables[key] = name
             self._texts.append(text(name))
             self.numbers += count

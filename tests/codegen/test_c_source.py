@@ -128,7 +128,7 @@ COMPILERS = {
     "g++": ("-std=c++11", "-x", "c++", "-fsyntax-only"),
     "clang++": ("-std=c++11", "-x", "c++", "-fsyntax-only"),
 }
-WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Wvla", "-Wstack-usage=65536")
+WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror", "-Wvla", "-Wstack-usage=65536")
 # What a compiler itself may ask for, and <math.h>: no heap, no input or output, nothing else.
 ASKED_FOR = {"memcpy", "memset", "memmove", "atanf", "sqrtf", "__stack_chk_fail", "_GLOBAL_OFFSET_TABLE_"}
 

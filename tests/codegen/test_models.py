@@ -109,11 +109,16 @@ OTHER_FORMS = Family(
     {name: partial(wanted, name, "fixed") for name in LONG}
     | {unroll: partial(wanted, "ltc-mixed", "measured", unroll=unroll) for unroll in (1, 3)},
 )
+UNROLLED = {
+    LANES[-1]: OTHER_FORMS,
+    1: Family("unrolled", 1, {n: partial(wanted, "ltc-mixed", "measured", unroll=n) for n in (1, 3)}),
+}
 
 
-def test_samples_of_a_call_are_steps_one_after_the_other():
+@pytest.mark.parametrize("lanes", UNROLLED)
+def test_samples_of_a_call_are_steps_one_after_the_other(lanes):
     inputs, dt_s = excitation("ltc-mixed", "measured", 24)
-    one, three = OTHER_FORMS[1], OTHER_FORMS[3]
+    one, three = UNROLLED[lanes][1], UNROLLED[lanes][3]
     states, together = one.start(), three.start()
     for k in range(0, 24, 3):
         outputs = []

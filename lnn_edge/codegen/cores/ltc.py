@@ -169,7 +169,8 @@ class _Step:
             index = emission.integers(self._places)
             emission.line(f"for (int i = 0; i < {self._cell.units}; ++i) v[{index}[i]] = {state}[i];")
         self._emit_inputs(given)
-        self._emit_shared(rate)
+        with emission.block():
+            self._emit_shared(rate)
 
     def _emit_inputs(self, given: str) -> None:
         """The inputs as synapses take them."""
@@ -334,10 +335,10 @@ class _Step:
         emission, place = self._emission, g * self._lanes
         with emission.block():
             above = f"{current}(get(R + {place}) * get(v + {place}) + get(N + {place}))"
-            emission.line(f"const V x = ({above}) / ({conductance}get(D + {place}));")
-            emission.line(f"put(v + {place}, x);")
+            emission.line(f"const V made = ({above}) / ({conductance}get(D + {place}));")
+            emission.line(f"put(v + {place}, made);")
             if g < len(own.starts):
-                emission.line(f"put(q + {own.starts[g]}, {self._limited(g, 'x')});")
+                emission.line(f"put(q + {own.starts[g]}, {self._limited(g, 'made')});")
 
     # ---------------------------------------------------------------- after them
 

@@ -50,11 +50,11 @@ def _emit_neurons(
     """A loop over all neurons, which sums a and b, and then does what `end` says."""
     order = np.argsort(curves.target, kind="stable")
     counts = emission.small_integers(np.bincount(curves.target, minlength=units))
-    emission.line("int k = 0;")
+    emission.line("int edge = 0;")
     with emission.block(emission.loop("i", units)):
         emission.line(f"float a = {begin[0]}, b = {begin[1]};")
-        emission.line(f"const int end = k + {counts}[i];")
-        with emission.block("for (; k < end; ++k)"):
+        emission.line(f"const int end = edge + {counts}[i];")
+        with emission.block("for (; edge < end; ++edge)"):
             if len(order):
                 _emit_synapse(emission, curves, order, base)
         for line in end:
@@ -65,8 +65,8 @@ def _emit_synapse(emission: Emission, curves: Curves, order: Array, base: str) -
     sources = emission.small_integers(curves.source[order])
     numbers, folded = numbers_of(curves, order[:, None], half=emission.half)
     table = emission.weights(numbers)
-    slope, offset, weight, erev = (table.one(f"4 * k + {part}") for part in range(4))
-    emission.line(f"const float t = {base}[{sources}[k]] * {slope} + {offset};")
+    slope, offset, weight, erev = (table.one(f"4 * edge + {part}") for part in range(4))
+    emission.line(f"const float t = {base}[{sources}[edge]] * {slope} + {offset};")
     gain = f"conductance1(t, {weight})" if folded else f"conductance1(t, 1.0f) * {weight}"
     emission.line(f"const float g = {gain};")
     emission.line(f"a += g * {erev};")
