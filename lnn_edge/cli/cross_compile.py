@@ -84,7 +84,7 @@ def compiled_for(triple: str, files: Mapping[str, str], prefix: str, target: Tar
     alone, name = _is_alone(triple), compiled_name(triple, prefix)
     with _folder({**files, "math.h": _MATH} if alone else files) as folder:
         zig = [sys.executable, "-m", "ziglang", "cc", "-target", triple, *_FLAGS, "-g0"]
-        own = [*_zig_flags(target), "-I.", "-c"] if alone else ["-s", "main.c", "-lm"]
+        own = [*_zig_flags(target, triple), *(["-I.", "-c"] if alone else ["-s", "main.c", "-lm"])]
         _run([*zig, *own, f"{prefix}.c", "-o", name], folder, triple, _FIRST_TIMEOUT_S)
         return name, (folder / name).read_bytes()
 
@@ -99,9 +99,12 @@ def _is_alone(triple: str) -> bool:
     return "freestanding" in triple
 
 
-def _zig_flags(target: Target) -> list[str]:
-    """Clang's names of processors have an underscore in zig, which knows the rest by the triple."""
-    return [flag.replace("cortex-m4", "cortex_m4") for flag in target.flags if flag.startswith("-mcpu")]
+def _zig_flags(target: Target, triple: str) -> list[str]:
+    """Those that are for the triple; clang's names of processors have an underscore in zig, which knows the rest."""
+    if target.triple is None:
+        return list(target.flags) if triple.startswith("x86") else []
+    flags = [flag.replace("cortex-m4", "cortex_m4") for flag in target.flags if flag.startswith("-mcpu")]
+    return flags if _is_alone(triple) else []
 
 
 def measured(files: Mapping[str, str], prefix: str, target: Target) -> Sizes:

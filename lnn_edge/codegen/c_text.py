@@ -12,6 +12,24 @@ from ..arrays import Array
 __all__ = ["byte_numbers", "byte_table", "check_prefix", "float_table", "int_table", "number", "short_table"]
 
 _PREFIX = re.compile(r"[a-z][a-z0-9_]{0,31}")
+# Files beside the two that have the prefix's name, headers that these include, and names that CMake keeps for itself.
+_TAKEN = frozenset(
+    [
+        "golden",
+        "main",
+        "replay",
+        "math",
+        "stddef",
+        "stdint",
+        "stdio",
+        "all",
+        "clean",
+        "help",
+        "install",
+        "package",
+        "test",
+    ]
+)
 _LINE = 116  # characters of a line of numbers
 
 
@@ -19,8 +37,12 @@ def check_prefix(prefix: str) -> str:
     """The prefix of all public names, which is the caller's and not the bundle's.
 
     Raises:
-        ValueError: If it cannot begin an identifier of C.
+        ValueError: If it cannot begin an identifier of C, or its files would take the place of others.
     """
+    if prefix in _TAKEN:
+        raise ValueError(
+            f"the prefix '{prefix}' is the name of another file or target, expected a name of your model's"
+        )
     if not _PREFIX.fullmatch(prefix):
         raise ValueError(
             f"the prefix '{prefix}' cannot begin names in C, expected a small letter, then small letters, digits and _"

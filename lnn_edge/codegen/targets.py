@@ -34,8 +34,8 @@ class Target:
 TARGETS = (
     Target("generic", 1, "any C99 compiler, no vector registers"),
     Target("vector4", 4, "SSE2, NEON"),
-    Target("vector8", 8, "AVX2"),
-    Target("vector16", 16, "AVX-512"),
+    Target("vector8", 8, "AVX2", ("-mavx2", "-mfma")),
+    Target("vector16", 16, "AVX-512", ("-mavx512f", "-mfma")),
     Target(
         "cortex-m4f",
         1,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -122,6 +123,21 @@ def test_an_object_for_a_microcontroller(call, folder, cfc_bundle):
     assert (data[:4], data[18]) == (b"\x7fELF", 40)  # an object for ARM
 
 
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="registers of x86-64")
+@pytest.mark.parametrize(("target", "register"), [("vector8", "ymm"), ("vector16", "zmm")])
+def test_a_wide_target_is_compiled_for_its_registers(call, folder, cfc_bundle, target, register):
+    """By the project file, and by the compiler for other machines; neither has a word to say."""
+    arguments = ("--target", target, "--compile", "x86_64-linux-gnu.2.31")
+    with counted(target):
+        assert call("codegen", cfc_bundle, "-o", folder, *arguments, "--calls", "10")[0] == 0
+    program = folder / "replay-x86_64-linux-gnu.2.31"
+    assert register in subprocess.run(["objdump", "-d", program], capture_output=True, text=True, check=True).stdout
+    flags = re.search(r"errno (-m.*)\)", (folder / "CMakeLists.txt").read_text())[1].split()
+    with counted("gcc"):
+        command = ["gcc", "-std=gnu99", "-O1", "-Wall", "-Wextra", "-Werror", *flags, "-c", "lnn.c"]
+        assert subprocess.run(command, cwd=folder, capture_output=True, check=True).stderr == b""
+
+
 def test_json(call, folder, cfc_bundle):
     code, out, _ = call("codegen", cfc_bundle, "-o", folder, "--json", "-")
     told = json.loads(out)
@@ -147,6 +163,7 @@ def test_files_that_are_there_are_not_replaced(call, folder, cfc_bundle):
     [
         (["--target", "cortex-m4"], 2, "unknown target 'cortex-m4'. Valid: generic, .* Did you mean 'cortex-m4f'?"),
         (["--prefix", "Gait"], 2, "the prefix 'Gait' cannot begin names in C, expected a small letter"),
+        (["--prefix", "main"], 2, "the prefix 'main' is the name of another file or target, expected your model.s"),
         (["--prefix", "x;system"], 2, "the prefix 'x;system' cannot begin names in C"),
         (["--calls", "0"], 2, "--calls: expected a whole number from 1 to 65,536, got '0'"),
         (["--compile", "no-such-thing"], 2, "the compiler for 'no-such-thing' failed: "),

@@ -58,7 +58,7 @@ def ways(compiler: Compiler, lanes: int, machine: str) -> tuple[Way, ...]:
         lanes: How many numbers its widest registers hold.
         machine: As `platform.machine()` says it.
     """
-    by_lanes = {target.lanes: target for target in TARGETS if not target.flags}  # the kinds of registers
+    by_lanes = {target.lanes: target for target in TARGETS if target.gcc is None}  # the kinds of registers
     found = [Way(by_lanes[lanes])]
     many_registers = lanes == 16 or machine in ("aarch64", "arm64")
     if many_registers and "clang" not in compiler.identity.lower():
