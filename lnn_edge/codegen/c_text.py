@@ -14,21 +14,8 @@ __all__ = ["byte_numbers", "byte_table", "check_prefix", "float_table", "int_tab
 _PREFIX = re.compile(r"[a-z][a-z0-9_]{0,31}")
 # Files beside the two that have the prefix's name, headers that these include, and names that CMake keeps for itself.
 _TAKEN = frozenset(
-    [
-        "golden",
-        "main",
-        "replay",
-        "math",
-        "stddef",
-        "stdint",
-        "stdio",
-        "all",
-        "clean",
-        "help",
-        "install",
-        "package",
-        "test",
-    ]
+    {"golden", "main", "replay", "math", "stddef", "stdint", "stdio"}
+    | {"all", "clean", "help", "install", "package", "test"}
 )
 _LINE = 116  # characters of a line of numbers
 

@@ -163,7 +163,11 @@ def test_files_that_are_there_are_not_replaced(call, folder, cfc_bundle):
     [
         (["--target", "cortex-m4"], 2, "unknown target 'cortex-m4'. Valid: generic, .* Did you mean 'cortex-m4f'?"),
         (["--prefix", "Gait"], 2, "the prefix 'Gait' cannot begin names in C, expected a small letter"),
-        (["--prefix", "main"], 2, "the prefix 'main' is the name of another file or target, expected your model.s"),
+        (
+            ["--prefix", "main"],
+            2,
+            "the prefix 'main' is the name of another file or target",
+        ),
         (["--prefix", "x;system"], 2, "the prefix 'x;system' cannot begin names in C"),
         (["--calls", "0"], 2, "--calls: expected a whole number from 1 to 65,536, got '0'"),
         (["--compile", "no-such-thing"], 2, "the compiler for 'no-such-thing' failed: "),

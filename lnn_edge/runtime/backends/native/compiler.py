@@ -91,12 +91,14 @@ def _asked(command: tuple[str, ...], _programs: tuple[tuple[str, int], ...]) -> 
     import subprocess
 
     try:
-        said = subprocess.run(
+        done = subprocess.run(
             [*command, "--version"], capture_output=True, text=True, timeout=20, check=True, stdin=subprocess.DEVNULL
         )
     except (OSError, subprocess.SubprocessError) as error:
-        raise BackendUnavailable(f"the C compiler '{shlex.join(command)}' does not run: {error}. {_INSTALL}") from error
-    return Compiler(command, said.stdout.strip().partition("\n")[0][:200] or shlex.join(command))
+        raise BackendUnavailable(
+            f"the C compiler '{shlex.join(command)}' does not run: {str(error).rstrip(chr(46))}. {_INSTALL}"
+        ) from error
+    return Compiler(command, done.stdout.strip().partition("\n")[0][:200] or shlex.join(command))
 
 
 def flags_for(machine: str) -> tuple[str, ...]:
