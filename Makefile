@@ -93,13 +93,15 @@ mutations: .venv/ready-dev
 	$(PIP) install -c constraints.txt -e '.[export]'
 	touch $@
 
-# NVIDIA's bindings have no wheel for some machines; the one test that looks at them says so there.
+# NVIDIA's bindings, and its parser and builder (TensorRT for RTX, under NVIDIA's own licence: named here, never shipped)
+# have no wheel for some machines; the tests that need them say so there.
 .venv/ready-dev: .venv/ready
 	$(PIP) install -c constraints.txt 'build>=1.2' 'cuda-bindings>=13' 'gymnasium[mujoco]' 'hatchling>=1.26' \
 		emx-onnx-cgen hypothesis ipykernel matplotlib mypy nbclient nvidia-cuda-runtime onnxscript pandas pyelftools pytest \
 		pytest-timeout pytest-xdist ruff scikit-learn ziglang
 	$(PIP) install --no-deps 'nvidia-cuda-nvcc>=13'
 	-$(PIP) install --no-deps 'tensorrt-cu13-bindings==11.4.0.106'
+	-$(PIP) install --no-deps 'tensorrt-rtx-cu13-bindings==1.7.1.116' 'tensorrt-rtx-cu13-libs==1.7.1.116'
 	touch $@
 
 clean:

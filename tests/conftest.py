@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import real_rtx
 from bundles import ROOT, copied
 from compilations import NO_COMPILER, counting, summary
 from shared_bundles import shared_bundle
@@ -68,14 +69,16 @@ def one_cache_of_libraries(tmp_path_factory: pytest.TempPathFactory) -> Iterator
         patch.setattr("lnn_edge.runtime.backends.native.compiler.OPTIMIZATION", "-O1")
         patch.setattr("lnn_edge.runtime.backends.native.tuning.BUDGET_S", 0.0)
         counting(patch, folder)
+        real_rtx.count_into(folder)
         yield
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Compilers cost a run more than most of what it tests."""
     factory = getattr(config, "_tmp_path_factory", None)  # of the process that gathers what workers report
-    if said := factory and summary(factory.getbasetemp()):
-        terminalreporter.write_line(said)
+    for said in (factory and summary(factory.getbasetemp()), factory and real_rtx.summary(factory.getbasetemp())):
+        if said:
+            terminalreporter.write_line(said)
 
 
 @pytest.fixture

@@ -101,7 +101,10 @@ def test_reference_needs_numpy_alone(path):
     assert not crossing(imports(path), {"msgspec", "safetensors", "onnxruntime", "lnn_edge.runtime"})
 
 
-@pytest.mark.parametrize(("library", "adapter"), [("tensorrt", "engines.py"), ("cuda", "cudart.py")])
+LIBRARIES = {"tensorrt": "engines.py", "tensorrt_rtx": "engines.py", "tensorrt_rtx_bindings": "engines.py"}
+
+
+@pytest.mark.parametrize(("library", "adapter"), [*LIBRARIES.items(), ("cuda", "cudart.py")])
 def test_one_module_touches_each_library_of_the_gpu(library, adapter):
     touching = [path for path in MODULES if crossing(imports(path), {library})]
     assert touching == [PACKAGE / "runtime" / "backends" / "trt" / adapter]

@@ -1,7 +1,10 @@
 """What TensorRT's ONNX parsers take, version by version, as far as a step graph can come near it.
 
 Sources: docs/operators.md and the importers of onnx-tensorrt at the tags of 8.5, 8.6, 10.0, 10.1 and 11.1, and
-TensorRT's release notes. Versions between are held to what both neighbours take.
+TensorRT's release notes. Versions between are held to what both neighbours take. NVIDIA's own parser and builder, those
+of TensorRT for RTX 1.7, take whatever passes here (tests/runtime/trt/test_real_builder.py). They take more: float64,
+which becomes float32, If, Loop, arithmetic with int64, empty tensors, and an input that goes straight to an output,
+each fused into one node.
 """
 
 from __future__ import annotations

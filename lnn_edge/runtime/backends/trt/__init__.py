@@ -1,8 +1,9 @@
 """The `tensorrt` backend for NVIDIA GPUs: CUDA, TensorRT, the engine cache and the stepper.
 
 Checked against the API of TensorRT 8.6, 10.3, 10.13, 10.16 and 11.4, of cuda-bindings and of libcudart, on a simulated
-GPU (tests/support/fake_tensorrt). All but TensorRT itself has run on an NVIDIA H200 (benchmarks/gpu.py), nothing on a
-Jetson yet; examples/jetson/README.md says what to check there first.
+GPU (tests/support/fake_tensorrt). NVIDIA's own parser and builder, of TensorRT for RTX 1.7, build every graph of the
+tests on the CPU. All but the run of an engine has run on an NVIDIA H200 (benchmarks/gpu.py), nothing on a Jetson yet;
+examples/jetson/README.md says what to check there first.
 
     backend          what the table names: readiness, engine from the cache or new, streams
     options          what a user may choose
@@ -11,6 +12,7 @@ Jetson yet; examples/jetson/README.md says what to check there first.
     device_figures   where the time of a step goes
     build_watch      a build in a thread, with progress and an end on Ctrl-C
     engines          the only code that touches TensorRT
+    dialects         the two kinds of it
     device           is there a GPU, what is it, memory
     cuda_stream      copies, graphs, waits
     cudart           the only code that touches CUDA

@@ -1,57 +1,73 @@
-"""TensorRT, 8.6 to 11: the only code that touches `tensorrt`. Call nothing here before `open_device` has worked.
+"""TensorRT, 8.6 to 11 and for RTX: the only code that touches either. `tensorrt`: not before `open_device` has worked.
 
-A TensorRT runtime without a driver does not fail, it crashes the process. Methods report failure by `None` or False
-and a line in the log, so every result is checked and the log's last lines go into the error. Members of enumerations
-are taken by name: their numbers change between versions.
+A TensorRT runtime without a driver does not fail, it crashes the process; only the builder of TensorRT for RTX needs
+none. Methods report failure by `None` or False and a line in the log, so every result is checked and the log's last
+lines go into the error. Members of enumerations are taken by name: their numbers change between versions.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from ....bundle.onnx_graph import check_graph
 from ....errors import BackendUnavailable
-from ....wording import other_backend_advice, plural
+from ....wording import choices, other_backend_advice, plural
 from ..layout import Layout
 from .build_watch import Watch
+from .dialects import FOR_RTX, TENSORRT, Dialect
 
 __all__ = ["Built", "Engine", "TensorRT", "open_tensorrt"]
 
-_OLDEST, _BEYOND = (8, 6), (12, 0)
 _WORKSPACE_BYTES = 64 << 20  # the default is all memory, which on a Jetson is the computer's
 _LOGGER = logging.getLogger("lnn_edge.tensorrt")
-_INSTALL = (
-    "On a Jetson type: sudo apt install nvidia-jetpack, and make the virtual environment with --system-site-packages. "
-    "Elsewhere: pip install tensorrt"
-)
+_LAYERS = re.compile(r"After reformat layers: (\d+) layers")  # the builder's last count
 
 
 @dataclass(frozen=True)
 class Built:
-    """What a build gives: the engine, and the timings that make the next build quick."""
+    """What a build gives.
+
+    Args:
+        plan: The engine.
+        timings: What makes the next build quick; b"" where nothing is timed.
+        nodes: How many nodes the step became, each with work of its own for the GPU; 0 where the builder does not say.
+    """
 
     plan: bytes
     timings: bytes
+    nodes: int
 
 
 class TensorRT:
     """The library, with a log that is remembered."""
 
-    def __init__(self, library: Any) -> None:
-        self._trt = library
+    def __init__(self, library: Any, dialect: Dialect = TENSORRT) -> None:
+        self._trt, self._dialect = library, dialect
         self.version: str = library.__version__
-        self._major = int(self.version.split(".")[0])
+        self.name = f"{dialect.product} {self.version}"
+        self._major = dialect.api or int(self.version.split(".")[0])
         self._recent: deque[str] = deque(maxlen=20)
+        self._nodes = 0
         self._log = self._make_log()
 
     def build(
-        self, onnx: bytes, *, half: bool, tf32: bool, optimization_level: int, timings: bytes, watch: Watch
+        self,
+        onnx: bytes,
+        *,
+        half: bool,
+        tf32: bool,
+        optimization_level: int,
+        timings: bytes,
+        watch: Watch,
+        targets: Sequence[str] = (),
     ) -> Built:
-        """Build an engine for this device.
+        """Build an engine, for this device where no other is named.
 
         Args:
             onnx: The step, static shapes.
@@ -60,21 +76,35 @@ class TensorRT:
             optimization_level: 0 to 5: how long to look for the fastest kernels.
             timings: Of an earlier build on this device, or b"".
             watch: Is told how far the build is, and may ask it to stop; 8.6 does neither.
+            targets: GPUs to build for, "sm_86" and the like; only TensorRT for RTX can.
 
         Raises:
+            BundleError: If the graph is none that this project's exporter writes; no parser sees it then.
             BackendUnavailable: With TensorRT's own words; also when the build was asked to stop.
+            ValueError: If there is no such target.
         """
+        check_graph(onnx)
         self._recent.clear()
+        self._nodes = 0
         builder = self._made(self._trt.Builder, "builder")
         network = self._checked(builder.create_network(self._network_flags()), "the network could not be made")
         self._parse(network, onnx)
         config = self._checked(builder.create_builder_config(), "the configuration could not be made")
         self._configure(config, half, tf32, optimization_level)
-        attached = self._timing_cache(config, timings)  # must outlive the build
+        self._aim(config, targets)
+        attached = (
+            None if self._dialect.compiles_late else self._timing_cache(config, timings)
+        )  # must outlive the build
         if hasattr(config, "progress_monitor"):
             config.progress_monitor = self._make_monitor(watch)
         plan = self._checked(builder.build_serialized_network(network, config), "the engine could not be built")
-        return Built(bytes(plan), bytes((config.get_timing_cache() or attached).serialize()))
+        kept = b"" if attached is None else bytes((config.get_timing_cache() or attached).serialize())
+        return Built(bytes(plan), kept, self._nodes)
+
+    def targets(self) -> tuple[str, ...]:
+        """The GPUs that engines can be built for without one, "sm_86" and the like."""
+        members = getattr(getattr(self._trt, "ComputeCapability", None), "__members__", {})
+        return tuple(f"sm_{name[2:]}" for name in members if re.fullmatch(r"SM\d+", name))
 
     def load(self, plan: bytes) -> Engine:
         """Load an engine that was built here.
@@ -117,7 +147,8 @@ class TensorRT:
         return result
 
     def _message(self, problem: str, *, loading: bool = False) -> str:
-        return f"TensorRT {self.version}: {problem}. It said: {self.said()}. {_advice(self.said(), loading)}"
+        advice = _advice(self.said(), loading, self._dialect.backend)
+        return f"{self.name}: {problem}. It said: {self.said()}. {advice}"
 
     def _network_flags(self) -> int:
         """Explicit batch where it is a choice (8.x), strong typing, so types from the graph, where it is one (10.x)."""
@@ -132,7 +163,7 @@ class TensorRT:
             return
         errors = [_parser_error(parser.get_error(k)) for k in range(parser.num_errors)]
         raise BackendUnavailable(
-            f"TensorRT {self.version} cannot take this graph, {plural(len(errors), 'error')}: {'; '.join(errors)}. "
+            f"{self.name} cannot take this graph, {plural(len(errors), 'error')}: {'; '.join(errors)}. "
             f"{other_backend_advice('onnxruntime')}, or export the model again with a newer lnn-edge"
         )
 
@@ -146,6 +177,19 @@ class TensorRT:
         config.builder_optimization_level = optimization_level
         config.max_aux_streams = 0  # a step is too small to be worth an event between two streams
 
+    def _aim(self, config: Any, targets: Sequence[str]) -> None:
+        """Name the GPUs to build for."""
+        if not targets:
+            return
+        for target in targets:
+            if target not in self.targets():
+                raise ValueError(f"{self.name} builds for no GPU '{target}'. {choices(target, self.targets())}")
+        config.num_compute_capabilities = len(targets)
+        for place, target in enumerate(targets):
+            member = getattr(self._trt.ComputeCapability, target.replace("sm_", "SM"))
+            if not config.set_compute_capability(member, place):
+                raise BackendUnavailable(self._message(f"it does not build for '{target}' among {', '.join(targets)}"))
+
     def _timing_cache(self, config: Any, timings: bytes) -> Any:
         cache = config.create_timing_cache(timings)
         if cache is None or not config.set_timing_cache(cache, False):
@@ -156,7 +200,7 @@ class TensorRT:
 
     def _make_log(self) -> Any:
         """A logger that remembers what went wrong; our errors carry it, so Python's logging has it as information."""
-        recent, base = self._recent, self._trt.ILogger
+        recent, base, count = self._recent, self._trt.ILogger, self._count
         worth = (base.Severity.INTERNAL_ERROR, base.Severity.ERROR, base.Severity.WARNING)
 
         class Log(base):  # type: ignore[misc, valid-type]  # the library has no types
@@ -167,8 +211,13 @@ class TensorRT:
                 if severity in worth:
                     recent.append(msg)
                     _LOGGER.info("%s", msg)
+                elif counted := _LAYERS.match(msg):
+                    count(int(counted[1]))
 
         return Log()
+
+    def _count(self, nodes: int) -> None:
+        self._nodes = nodes
 
     def _make_monitor(self, watch: Watch) -> Any:
         base = self._trt.IProgressMonitor
@@ -213,7 +262,7 @@ class Engine:
                 f"'{n}' is {found.get(n, 'missing')}, expected {wanted.get(n, 'none')}" for n in different
             )
             raise BackendUnavailable(
-                f"TensorRT {self._trt.version} made an engine that does not fit the manifest: {shown}. "
+                f"{self._trt.name} made an engine that does not fit the manifest: {shown}. "
                 f"Export the bundle again. {other_backend_advice('onnxruntime')}"
             )
 
@@ -226,7 +275,7 @@ class Engine:
         context = self._engine.create_execution_context()
         if context is None:
             raise BackendUnavailable(
-                f"TensorRT {self._trt.version} could not make an execution context: {self._trt.said()}. "
+                f"{self._trt.name} could not make an execution context: {self._trt.said()}. "
                 "Free GPU memory: stop other programs or other streams"
             )
         for name, address in addresses.items():
@@ -246,25 +295,45 @@ class Engine:
         return kind, trt.dtype(engine.get_tensor_dtype(name)), tuple(engine.get_tensor_shape(name))
 
 
-@lru_cache(maxsize=1)  # TensorRT keeps to the first logger it is given
-def open_tensorrt() -> TensorRT:
+@lru_cache(maxsize=2)  # TensorRT keeps to the first logger it is given
+def open_tensorrt(dialect: Dialect = TENSORRT) -> TensorRT:
     """Import the library and check its version.
 
     Raises:
         BackendUnavailable: If it is not installed, incomplete, or of a version this program was not written for.
     """
     try:
-        import tensorrt
+        library = _IMPORTS[dialect.backend]()
     except (ImportError, OSError) as error:
-        raise BackendUnavailable(f"TensorRT cannot be imported: {error}. {_INSTALL}") from error
-    version = getattr(tensorrt, "__version__", "unknown")
+        raise BackendUnavailable(f"{dialect.product} cannot be imported: {error}. {dialect.install}") from error
+    version = getattr(library, "__version__", "unknown")
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-    if not _OLDEST <= numbers < _BEYOND:
+    if not dialect.oldest <= numbers < dialect.beyond:
         raise BackendUnavailable(
-            f"TensorRT is {version}, but lnn-edge runs with 8.6 to 11. Install a JetPack from 6.0 on. "
+            f"{dialect.product} is {version}, but lnn-edge runs with {dialect.versions}. {dialect.newer}. "
             f"{other_backend_advice('onnxruntime')}"
         )
-    return TensorRT(tensorrt)
+    return TensorRT(library, dialect)
+
+
+def _import_tensorrt() -> Any:
+    import tensorrt
+
+    return tensorrt
+
+
+def _import_for_rtx() -> Any:
+    """By the name of the meta package and of NVIDIA's archive, or by that of the wheel with the bindings alone."""
+    try:
+        import tensorrt_rtx
+    except ModuleNotFoundError:
+        import tensorrt_rtx_bindings  # which loads the libraries of the wheel beside it
+
+        return tensorrt_rtx_bindings
+    return tensorrt_rtx
+
+
+_IMPORTS = {TENSORRT.backend: _import_tensorrt, FOR_RTX.backend: _import_for_rtx}
 
 
 def _parser_error(error: Any) -> str:
@@ -272,14 +341,14 @@ def _parser_error(error: Any) -> str:
     name = error.node_name() if hasattr(error, "node_name") else ""
     operator = error.node_operator() if hasattr(error, "node_operator") else ""
     node = f"node {error.node()}" + (f" '{name}'" if name else "") + (f" ({operator})" if operator else "")
-    return f"{node}: {error.desc()}"
+    return f"{node}: {' '.join(error.desc().split())}"
 
 
-def _advice(said: str, loading: bool) -> str:
+def _advice(said: str, loading: bool, backend: str) -> str:
     """What to do about a message; the fragments have been the same in all versions that are known."""
     lowered = said.lower()
     if "out of memory" in lowered or "memory allocation" in lowered:
         return "Free GPU memory: stop other programs, then try again"
     if loading and any(part in lowered for part in ("rebuild", "magictag", "serializ", "incompatible", "plan file")):
-        return "Type: lnn-edge build BUNDLE --backend tensorrt --rebuild"
+        return f"Type: lnn-edge build BUNDLE --backend {backend} --rebuild"
     return f"{other_backend_advice('onnxruntime')} meanwhile"
