@@ -32,8 +32,10 @@ __all__ = [
     "ChoosesBundles",
     "MeasuresDevice",
     "Prepared",
+    "RowsStepper",
     "Stepper",
     "StepsInC",
+    "StepsRows",
     "backend_checks",
     "backend_class",
     "base_install",
@@ -89,6 +91,33 @@ class StepsInC(Protocol):
 
     addresses: tuple[int, int, int, int, int] | None
     output_bytes: int
+
+
+@runtime_checkable
+class StepsRows(Protocol):
+    """A backend that can compute many streams at once."""
+
+    def rows(self) -> RowsStepper | None:
+        """What does that, made ready at the first call; `None` where this bundle's streams go one by one."""
+
+
+class RowsStepper(Protocol):
+    """Steps many streams in one call. Keeps nothing; several threads may use it."""
+
+    def step(
+        self, x: Mapping[str, Array], state: Mapping[str, Array], dt_s: Array | None
+    ) -> tuple[dict[str, Array], dict[str, Array], Array]:
+        """Advance all rows, whatever numbers they hold.
+
+        Args:
+            x: Samples by input, (rows, ...).
+            state: By state input name, float32 (rows, ...).
+            dt_s: Seconds, (rows,); `None` with fixed time.
+
+        Returns:
+            Outputs and next states by name, new arrays, and which rows have finite samples and results, bool (rows,);
+            what the others get is nothing to use.
+        """
 
 
 class Backend(Protocol):

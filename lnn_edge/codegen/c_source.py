@@ -29,6 +29,7 @@ __all__ = [
     "MAX_SCRATCH",
     "Form",
     "Source",
+    "Writing",
     "c_source",
     "form_of",
     "why_not",
@@ -114,11 +115,11 @@ def c_source(step: StepProgram, form: Form, target: Target, prefix: str = "lnn")
     problem = why_not(step, form.batch * form.unroll)
     if problem:
         raise ValueError(problem)
-    return _Writing(step, form, target, check_prefix(prefix)).source()
+    return Writing(step, form, target, check_prefix(prefix)).source()
 
 
-class _Writing:
-    """The parts of the two files."""
+class Writing:
+    """The parts of the two files of a step in some form, for a target; names begin with the prefix."""
 
     def __init__(self, step: StepProgram, form: Form, target: Target, prefix: str) -> None:
         self._step, self._form, self._target, self._prefix = step, form, target, prefix
@@ -135,21 +136,28 @@ class _Writing:
 
     def source(self) -> Source:
         """Both."""
-        nodes = [self._node(k, node) for k, node in enumerate(self._step.program.nodes)]
-        sample = self._sample()
+        body = self.body()
         parts = [
             f'#include "{self._prefix}.h"\n#include <math.h>\n',
             scalar(self._target.lanes),
             vector(self._target.lanes),
-            self._emission.tables_text(),
-            self._initial(),
-            *nodes,
-            sample,
+            body,
             self._functions(),
         ]
-        return Source(self._named(self._header()), self._named("\n".join(parts)))
+        return Source(self.named(self._header()), self.named("\n".join(parts)))
 
-    def _named(self, text: str) -> str:
+    def body(self) -> str:
+        """Tables, a function for each node, and the one that calls them for one sample of one row."""
+        nodes = [self._node(k, node) for k, node in enumerate(self._step.program.nodes)]
+        sample = self._sample()
+        return "\n".join([self._emission.tables_text(), self._initial(), *nodes, sample])
+
+    def types(self) -> str:
+        """What is given, what is kept, what comes out, and the scratch memory."""
+        work = f"typedef struct {{\n    float v[{self._plan.size}];\n{self._between()}}} P_work;\n"
+        return "\n".join([self._inputs(), *self._results(), work])
+
+    def named(self, text: str) -> str:
         """With the prefix in the place of P_ in public names."""
         return re.sub(r"\bP_", f"{self._prefix}_", text)
 
@@ -157,8 +165,7 @@ class _Writing:
 
     def _header(self) -> str:
         guard = f"{self._prefix.upper()}_H"
-        types = "\n".join([self._inputs(), *self._results()])
-        return _HEADER.format(guard=guard, types=types, between=self._between(), size=self._plan.size, abi=ABI)
+        return _HEADER.format(guard=guard, types=self.types(), abi=ABI)
 
     def _inputs(self) -> str:
         form, members = self._form, []
@@ -311,10 +318,6 @@ extern "C" {{
 enum {{ P_DONE = 0, P_BAD_SAMPLE = 1, P_BAD_RESULT = 2 }};
 
 {types}
-typedef struct {{
-    float v[{size}];
-{between}}} P_work;
-
 /* All that a model needs, owned by the caller: nothing is allocated, and nothing is kept anywhere else. */
 typedef struct {{
     P_work work;

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..backends import MeasuresDevice
+from ..backends import MeasuresDevice, StepsRows
 from ..bundle.manifest import Manifest
 from ..bundle.spec import StatePair, Tensor, Time
 from ..wording import listed
 from .compiled.stream import make_stream
 from .constants import ConstantInputs, kept_constants
-from .modes.many import check_rows, given_rows, given_spans, initial_rows, step_each
+from .modes.many import check_rows, given_rows, given_spans, initial_rows, step_each, step_together
 from .modes.mode import as_result, copied
 from .modes.plain import Plain
 from .modes.windows import readout_mode
@@ -194,7 +194,11 @@ class Model:
         check_rows(self.manifest, state, count)
         check_build(state, self._build)
         spans = given_spans(self.manifest, dt_s, count)
-        y, after, ok = step_each(self.manifest, self.step, given, state, spans)
+        stepper = self._backend.rows() if isinstance(self._backend, StepsRows) else None
+        if stepper is None:
+            y, after, ok = step_each(self.manifest, self.step, given, state, spans)
+        else:
+            y, after, ok = step_together(self.manifest, stepper, given, state, spans)
         return as_result(y), State(after, None, state.kept, self._build), ok
 
     def _missing_constants(self) -> str:

@@ -52,7 +52,7 @@ def _emit_neurons(
     counts = emission.small_integers(np.bincount(curves.target, minlength=units))
     emission.line("int edge = 0;")
     with emission.block(emission.loop("i", units)):
-        emission.line(f"float a = {begin[0]}, b = {begin[1]};")
+        emission.line(f"float a = allv({begin[0]}), b = allv({begin[1]});")
         emission.line(f"const int end = edge + {counts}[i];")
         with emission.block("for (; edge < end; ++edge)"):
             if len(order):
@@ -67,7 +67,7 @@ def _emit_synapse(emission: Emission, curves: Curves, order: Array, base: str) -
     table = emission.weights(numbers)
     slope, offset, weight, erev = (table.one(f"4 * edge + {part}") for part in range(4))
     emission.line(f"const float t = {base}[{sources}[edge]] * {slope} + {offset};")
-    gain = f"conductance1(t, {weight})" if folded else f"conductance1(t, 1.0f) * {weight}"
+    gain = f"conductance1(t, allv({weight}))" if folded else f"conductance1(t, allv(1.0f)) * {weight}"
     emission.line(f"const float g = {gain};")
     emission.line(f"a += g * {erev};")
     emission.line("b += g;")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,10 @@ from ..sequence import named_recording
 from ..state import State, initial_state
 from .mode import as_result
 
-__all__ = ["Rows", "check_rows", "given_rows", "given_spans", "initial_rows", "step_each"]
+if TYPE_CHECKING:
+    from ...backends import RowsStepper
+
+__all__ = ["Rows", "check_rows", "given_rows", "given_spans", "initial_rows", "step_each", "step_together"]
 
 Rows = tuple[dict[str, Array], dict[str, Array], Array]  # outputs and next states by name, and which rows were done
 
@@ -150,6 +153,45 @@ def step_each(
         for name, value in then.tensors.items():
             after[name][k] = value[0] if manifest.batch == 1 else value
     return y, after, ok
+
+
+def step_together(
+    manifest: Manifest, stepper: RowsStepper, x: Mapping[str, Array], state: State, dt_s: Array | None
+) -> Rows:
+    """Step all rows at once, and see which of them `Model.step` would have refused; see `step_each`."""
+    legal = _legal(manifest, x)
+    if dt_s is not None:
+        low, high = manifest.time.dt_range_s or (0.0, 0.0)
+        legal &= (dt_s >= low) & (dt_s <= high)
+    for value in state.tensors.values():
+        legal &= _of_rows(np.isfinite(value))
+    y, after, ok = stepper.step(x, state.tensors, dt_s)
+    ok &= legal
+    if not ok.all():
+        for value in y.values():
+            value[~ok] = np.nan
+        for name, value in after.items():
+            value[~ok] = state.tensors[name][~ok]
+    return y, after, ok
+
+
+def _legal(manifest: Manifest, x: Mapping[str, Array]) -> Array:
+    """Which rows have all their values within the limits of the features."""
+    found = np.ones(len(next(iter(x.values()))), np.bool_)
+    for tensor in manifest.streamed:
+        if not any(feature.limits for feature in tensor.features):
+            continue
+        limits = [feature.limits or (-np.inf, np.inf) for feature in tensor.features]
+        low, high = (np.array(side, np.float32) for side in zip(*limits, strict=True))
+        with np.errstate(over="ignore"):
+            values = x[tensor.name].astype(np.float32)
+        found &= _of_rows((values >= low) & (values <= high))
+    return found
+
+
+def _of_rows(flags: Array) -> Array:
+    """Which rows have all their flags."""
+    return np.all(flags, axis=tuple(range(1, flags.ndim)))
 
 
 def _pairs(result: Any, y: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import platform
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,6 +15,7 @@ from ....bundle.directory import Bundle
 from ....bundle.encoder import step_multiplications
 from ....bundle.golden import golden_from_bundle
 from ....codegen.c_source import ABI, GENERATOR, Form, c_source, form_of, why_not
+from ....codegen.rows import ROWS_ABI, rows_source, why_no_rows
 from ....errors import BackendUnavailable, BundleError
 from ....machine.cpu import cpu_extensions, vector_lanes
 from ....progress import Progress
@@ -21,6 +23,7 @@ from ...compiled.extension import why_no_extension
 from ..build_cache import EngineCache, EngineRefused, Kind, cache_folder
 from .compiler import compiled, find_compiler, flags_for
 from .library import Library, load_library
+from .rows import NativeRows
 from .stepper import NativeStepper
 from .tuning import Way, fastest, ways
 
@@ -30,6 +33,7 @@ LIBRARIES = Kind("native", "library", ".so")
 _CHOICES = Kind("native", "choice", ".choice")
 _LOGGER = logging.getLogger("lnn_edge.native")
 _PREFIX = "lnn"
+_ROWS_FLAGS = ("-std=gnu11", "-O2")  # `_Generic`; and -O3 takes twice as long to compile for nothing
 _BRIEF = 1 << 20  # multiplications, some 50 us: what other threads may wait for an interpreter's lock
 
 
@@ -41,8 +45,10 @@ class NativeBackend:
     """
 
     def __init__(self, bundle: Bundle, threads: int, options: Mapping[str, str]) -> None:  # noqa: ARG002
-        made = _Making(bundle, options)
+        made = self._made = _Making(bundle, options)
         self._manifest = bundle.manifest
+        self._rows: NativeRows | None = None
+        self._compiling = threading.Lock()
         self._library, _ = made.ready(rebuild=False)
         self.build = self._library.build
         turns = bundle.manifest.batch * bundle.manifest.unroll
@@ -56,6 +62,13 @@ class NativeBackend:
     def stepper(self) -> NativeStepper:
         """Make the buffers for one stream."""
         return NativeStepper(self._library, self._manifest, briefly=self._briefly)
+
+    def rows(self) -> NativeRows | None:
+        """See `lnn_edge.backends.StepsRows`: compiled at the first call, as few programs need it."""
+        with self._compiling:
+            if self._rows is None and self._made.why_no_rows() is None:
+                self._rows = NativeRows(self._made.rows(), _PREFIX, self._made.digest, self._manifest)
+        return self._rows
 
     @classmethod
     def prepare(cls, bundle: Bundle, options: Mapping[str, str], progress: Progress, *, rebuild: bool) -> Prepared:  # noqa: ARG003
@@ -110,6 +123,35 @@ class _Making:
         seconds = time.monotonic() - started
         path = str(self._cache.path(self._facts(way)))
         return library, Prepared(path, built, seconds, len(data), self._remark, how or str(way))
+
+    @property
+    def digest(self) -> str:
+        """What a library says that it was made from."""
+        return self._form.digest
+
+    def why_no_rows(self) -> str | None:
+        """Why streams go one by one, or `None`."""
+        if any(tensor.center for tensor in self._bundle.manifest.inputs):
+            return "inputs are centred in float64"
+        return why_no_rows(self._bundle.program(), self._form)
+
+    def rows(self) -> bytes:
+        """The library that steps many streams, compiled or found."""
+        target, flags = self._ways[0].target, (*self._flags, *_ROWS_FLAGS)
+        facts = self._common() | {"lanes": str(target.lanes), "rows": f"{ROWS_ABI} {' '.join(_ROWS_FLAGS)}"}
+        with self._cache.building():
+            found = None
+            with suppress(EngineRefused):  # it is only a copy: another one is compiled
+                found = self._cache.read(facts)
+            if found is None:
+                name = self._bundle.manifest.name
+                _LOGGER.info(
+                    "compiling '%s' for many streams with %s; kept for the next time", name, self.compiler.identity
+                )
+                source = rows_source(self._bundle.program(), self._form, target, _PREFIX)
+                found = compiled(self.compiler, source, _PREFIX, flags, self._cache.folder)
+                self._cache.write(facts, found)
+        return found
 
     def _kept(self) -> tuple[Way | None, bytes | None]:
         """What is there: the choice that was made before, and its library."""

@@ -17,7 +17,7 @@ from typing import Any
 from ....codegen.c_source import ABI
 from ....errors import BackendUnavailable
 
-__all__ = ["DONE", "Facts", "Library", "load_library"]
+__all__ = ["DONE", "Facts", "Library", "load_library", "opened"]
 
 _SHOWN = 12  # digits of a build's name
 DONE = 0  # what a call returns that was done
@@ -84,7 +84,7 @@ def load_library(data: bytes, prefix: str, digest: str) -> Library:
     with _loading:
         if name not in _loaded:
             try:
-                _loaded[name] = Library(_opened(data), prefix, name[:_SHOWN])
+                _loaded[name] = Library(opened(data), prefix, name[:_SHOWN])
             except (OSError, AttributeError, ValueError) as error:
                 raise BackendUnavailable(f"the compiled step cannot be loaded: {error}") from error
     found = _loaded[name]
@@ -93,8 +93,14 @@ def load_library(data: bytes, prefix: str, digest: str) -> Library:
     return found
 
 
-def _opened(data: bytes) -> ctypes.CDLL:
-    """The loader knows libraries by their names: the descriptor stays open, so that its name is never given again."""
+def opened(data: bytes) -> ctypes.CDLL:
+    """A library for as long as the process runs.
+
+    The loader knows libraries by their names: the descriptor stays open, so that its name is never given again.
+
+    Raises:
+        OSError: If the loader refuses it.
+    """
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("lnn-edge", os.MFD_CLOEXEC)
         with open(descriptor, "wb", closefd=False) as file:
