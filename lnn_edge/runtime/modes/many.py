@@ -191,7 +191,8 @@ def _legal(manifest: Manifest, x: Mapping[str, Array]) -> Array:
 
 def _of_rows(flags: Array) -> Array:
     """Which rows have all their flags."""
-    return np.all(flags, axis=tuple(range(1, flags.ndim)))
+    every: Array = np.all(flags, axis=tuple(range(1, flags.ndim)))
+    return every
 
 
 def _pairs(result: Any, y: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
