@@ -10,7 +10,7 @@ CELL ?= cfc
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint types unit test-hostile device-lowest device-newest build/bundles build/wheel build/pure bench mutations clean
+.PHONY: demo test lint types unit test-hostile device-lowest device-newest build/bundles build/wheel build/pure bench bench-peers mutations clean
 
 demo: .venv/ready
 	$(BIN)/python examples/imu_activity.py --cell $(CELL) --output build/demo-$(CELL)
@@ -80,6 +80,18 @@ build/bundles: .venv/ready-dev
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/step_overhead.py
+
+# Other runtimes beside ours; they live in a folder of their own, and nothing else needs them.
+PEERS := absl-py ai-edge-litert ai-edge-quantizer flatbuffers immutabledict jax jaxlib jaxtyping litert-converter \
+	litert-lm-builder litert-torch ml_dtypes multipledispatch openvino openvino-telemetry opt_einsum tabulate tqdm torchao \
+	wadler-lindig
+
+bench-peers: build/peers
+	PYTHONPATH=build/peers $(BIN)/python benchmarks/peers.py --json build/peers.json
+
+build/peers: .venv/ready-dev
+	rm -rf $@
+	$(PIP) install --no-deps --target $@ $(PEERS)
 
 # Small faults in a copy of the source, each of which a test must notice; too long for `make test`.
 mutations: .venv/ready-dev
