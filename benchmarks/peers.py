@@ -48,7 +48,7 @@ class Step(torch.nn.Module):
         return y[:, 0], h
 
 
-# ---- ours and the peers: each makes a step, which takes and gives an array, of a bundle, a torch module and a folder --
+# ---- ours and the peers: each makes a step, which takes and gives an array, of a bundle, a torch module and a folder -
 
 
 def native(bundle, _module, _folder):
