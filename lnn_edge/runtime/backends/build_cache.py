@@ -15,7 +15,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -185,6 +185,12 @@ class EngineCache:
                 f"the {self._kind.noun} cannot be saved in '{self.folder}': {error.strerror}. Free some space, or set "
                 "XDG_CACHE_HOME to a folder elsewhere"
             ) from error
+
+    def forget(self, facts: Facts) -> None:
+        """Remove an engine, if there is one."""
+        for path in (self.path(facts), self.path(facts).with_suffix(".json")):
+            with suppress(OSError):  # it stays, and is replaced or refused like any other
+                path.unlink()
 
     @contextmanager
     def building(self) -> Iterator[None]:

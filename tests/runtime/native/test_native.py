@@ -534,6 +534,44 @@ def test_a_compiler_that_never_ends(monkeypatch, tmp_path, cfc_bundle, cache):
     assert_gone(int((tmp_path / "child").read_text()))
 
 
+def test_a_compiler_that_hung_is_not_tried_again(monkeypatch, tmp_path, cfc_bundle, cache, caplog, capsys):
+    """Until it is another one, or all is asked to be made afresh; `auto` says so in a line, and what to type."""
+    tries, works = tmp_path / "tries", tmp_path / "works"
+    usual = find_compiler().command[0]
+    hang = failing(tmp_path, f'echo >> {tries}; [ -e {works} ] && exec {usual} "$@"; sleep 100')
+    monkeypatch.setenv("CC", str(hang))
+    monkeypatch.setattr(compilers, "_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("lnn_edge.runtime.backends.native.backend._REMEMBERED_S", 0.1)
+    again = rf"not tried again: the last time .* took more than 0 seconds\. .*Type: .* build {cfc_bundle} .*--rebuild$"
+    assert lnn_edge.load(cfc_bundle).backend == "onnxruntime"
+    assert lnn_edge.load(cfc_bundle).backend == "onnxruntime"
+    assert re.search(r"^backend 'native' is left out: " + again, caplog.records[-1].getMessage())
+    with pytest.raises(BackendUnavailable, match="^" + again):
+        load(cfc_bundle)
+    assert tries.read_text() == "\n"
+
+    build = ["build", str(cfc_bundle), "--backend", "native"]
+    assert (main([*build]), main([*build, "--rebuild"]), tries.read_text()) == (5, 5, "\n\n")
+    monkeypatch.setattr(compilers, "_TIMEOUT_S", 100.0)
+    works.touch()
+    assert main([*build, "--rebuild"]) == 0
+    assert "saved" in capsys.readouterr().out
+    assert load(cfc_bundle).backend == "native"
+    for path in cache.glob("*.so"):
+        path.unlink()
+    load(cfc_bundle)  # the failure is forgotten
+
+
+def test_a_compiler_that_failed_at_once_is_tried_again(monkeypatch, tmp_path, cfc_bundle, cache):
+    """What failed may have been the disk: full then, and not now."""
+    tries = tmp_path / "tries"
+    monkeypatch.setenv("CC", str(failing(tmp_path, f"echo >> {tries}; exit 1")))
+    for _ in range(2):
+        with pytest.raises(BackendUnavailable, match=r"^the C compiler .* failed: it ended with status 1"):
+            load(cfc_bundle)
+    assert tries.read_text() == "\n\n"
+
+
 def test_interrupted_while_it_compiles(monkeypatch, tmp_path, cfc_bundle, cache):
     """Ctrl-C ends the compiler and what it started, and leaves no folder behind."""
     monkeypatch.setenv("TMPDIR", str(tmp_path / "t"))

@@ -21,7 +21,7 @@ from ....machine.cpu import cpu_extensions, vector_lanes
 from ....progress import Progress
 from ...compiled.extension import why_no_extension
 from ..build_cache import EngineCache, EngineRefused, Kind, cache_folder
-from .compiler import compiled, find_compiler, flags_for
+from .compiler import CompileFailed, compiled, find_compiler, flags_for
 from .library import Library, load_library
 from .rows import NativeRows
 from .stepper import NativeStepper
@@ -31,6 +31,8 @@ __all__ = ["LIBRARIES", "NativeBackend"]
 
 LIBRARIES = Kind("native", "library", ".so")
 _CHOICES = Kind("native", "choice", ".choice")
+_FAILURES = Kind("native", "failure", ".failed")
+_REMEMBERED_S = 5.0  # how long a compiler took that failed: what fails sooner is tried again, as its cause may be gone
 _LOGGER = logging.getLogger("lnn_edge.native")
 _PREFIX = "lnn"
 _ROWS_FLAGS = ("-std=gnu11", "-O2")  # `_Generic`; and -O3 takes twice as long to compile for nothing
@@ -105,6 +107,7 @@ class _Making:
         self._form = form_of(bundle.manifest, bundle.program_digest())
         self._cache = EngineCache(cache_folder(LIBRARIES), LIBRARIES)
         self._choices = EngineCache(cache_folder(_CHOICES), _CHOICES)
+        self._failures = EngineCache(cache_folder(_FAILURES), _FAILURES)
         self._remark = ""
 
     def ready(self, *, rebuild: bool) -> tuple[Library, Prepared]:
@@ -117,7 +120,9 @@ class _Making:
                 way, data = (None, None) if rebuild else self._kept()
                 if way is None or data is None:
                     self._say()
-                    way, data, how = self._choose(fresh=rebuild) if way is None else (way, self._build(way), "")
+                    way, data, how = (
+                        self._choose(fresh=rebuild) if way is None else (way, self._build(way, fresh=rebuild), "")
+                    )
                     built = True
         library = load_library(data, _PREFIX, self._form.digest)
         seconds = time.monotonic() - started
@@ -174,7 +179,7 @@ class _Making:
         made: dict[Way, bytes] = {}
 
         def build(way: Way) -> Library:
-            made[way] = (None if fresh else self._cached(way)) or self._build(way)
+            made[way] = (None if fresh else self._cached(way)) or self._build(way, fresh=fresh)
             return load_library(made[way], _PREFIX, self._form.digest)
 
         way, measured = fastest(self._ways, build, self._bundle.manifest, golden_from_bundle(self._bundle))
@@ -192,11 +197,30 @@ class _Making:
             _LOGGER.warning("the cached library for '%s' is not used and built again: %s", name, self._remark)
         _LOGGER.info("compiling '%s' with %s; kept for the next time", name, self.compiler.identity)
 
-    def _build(self, way: Way) -> bytes:
-        source = c_source(self._bundle.program(), self._form, way.target, _PREFIX)
-        data = compiled(self.compiler, source, _PREFIX, (*self._flags, *way.flags), self._cache.folder)
+    def _build(self, way: Way, *, fresh: bool) -> bytes:
+        """Compile it; what failed before, after a long time, fails at once, unless all is to be made afresh."""
+        failure = self._facts(way) | {"failure": "compiler"}
+        if not fresh:
+            self._refuse_what_failed(failure)
+        source, started = c_source(self._bundle.program(), self._form, way.target, _PREFIX), time.monotonic()
+        try:
+            data = compiled(self.compiler, source, _PREFIX, (*self._flags, *way.flags), self._cache.folder)
+        except CompileFailed as error:
+            if time.monotonic() - started > _REMEMBERED_S:
+                self._failures.write(failure, str(error).encode())
+            raise
         self._cache.write(self._facts(way), data)
+        self._failures.forget(failure)
         return data
+
+    def _refuse_what_failed(self, failure: Mapping[str, str]) -> None:
+        with suppress(EngineRefused):  # it is only a memory: without one it is tried again
+            said = self._failures.read(failure)
+            if said is not None:
+                raise BackendUnavailable(
+                    f"not tried again: the last time {said.decode().rstrip('.')}. "
+                    f"Type: lnn-edge build {self._bundle.path} --backend native --rebuild"
+                )
 
     def _cached(self, way: Way) -> bytes | None:
         """The library that is there; why one that is there cannot be used goes into the remark."""

@@ -25,7 +25,16 @@ if TYPE_CHECKING:  # here and below: a machine without a compiler must not wait 
 
     from ....codegen.c_source import Source
 
-__all__ = ["FLAGS", "OPTIMIZATION", "Compiler", "compiled", "find_compiler", "flags_for", "why_not_ready"]
+__all__ = [
+    "FLAGS",
+    "OPTIMIZATION",
+    "CompileFailed",
+    "Compiler",
+    "compiled",
+    "find_compiler",
+    "flags_for",
+    "why_not_ready",
+]
 
 # No -ffast-math: results that are not finite must be seen. These two keep every value; `errno` and traps nobody reads.
 FLAGS = ("-std=gnu99", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
@@ -36,6 +45,10 @@ _MEMORY_BYTES = 2 << 30
 _CANDIDATES = ("cc", "gcc", "clang")
 _INSTALL = "Type: sudo apt install gcc, or name yours: export CC=..."
 _LONGEST = 300  # characters of the first error
+
+
+class CompileFailed(BackendUnavailable):
+    """The compiler was started, and gave no library."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +134,8 @@ def compiled(compiler: Compiler, source: Source, prefix: str, flags: tuple[str, 
         The library.
 
     Raises:
-        BackendUnavailable: With the first error and the path of the rest.
+        CompileFailed: With the first error and the path of the rest.
+        BackendUnavailable: If there is no folder to compile in.
     """
     folder: Path | None = None
     try:
@@ -236,13 +250,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _failed(compiler: Compiler, said: str, status: int, source: Path, keep: Path) -> BackendUnavailable:
+def _failed(compiler: Compiler, said: str, status: int, source: Path, keep: Path) -> CompileFailed:
     first = next((line for line in said.splitlines() if "error" in line), f"it ended with status {status}")
     where = ""
     with suppress(OSError):
         shutil.copyfile(source, keep / "failed.c")
         (keep / "failed.txt").write_text(said)
         where = f" All of it: {keep / 'failed.txt'}"
-    return BackendUnavailable(
+    return CompileFailed(
         f"the C compiler '{shlex.join(compiler.command)}' ({compiler.identity}) failed: {first[:_LONGEST]}.{where}"
     )
