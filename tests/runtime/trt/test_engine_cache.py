@@ -340,6 +340,17 @@ class TestInTheBackend:
             load()
         assert fake.world["builds"] == 3
 
+    def test_for_auto_an_engine_that_tensorrt_refuses_is_none(self, gpu, load, caplog):
+        """Which began a build of minutes."""
+        fake = gpu("10.3")
+        path = load().path
+        fake.library.Runtime.deserialize_cuda_engine = lambda runtime, plan: None
+        caplog.set_level(logging.INFO)
+        assert lnn_edge.load(path).backend != "tensorrt"
+        assert fake.world["builds"] == 1
+        assert "nothing is built for 'gait' yet" in caplog.text
+        assert "the cached engine is refused: TensorRT 10.3.0: the engine was refused" in caplog.text
+
     def test_other_options_build_again_but_not_those_of_the_loop(self, gpu, load):
         fake = gpu("10.3")
         load()

@@ -15,7 +15,7 @@ from ....machine.jetson import system_facts
 from ....progress import Progress
 from ...measure.durations import DeviceFigures
 from ..build_cache import EngineCache, EngineRefused, cache_folder
-from ..layout import layout_from_manifest
+from ..layout import Layout, layout_from_manifest
 from .build_watch import Watch, watched
 from .cudart import CudaError
 from .device import Device, open_device, unavailable
@@ -83,14 +83,15 @@ class TensorRTBackend:
 
     @classmethod
     def is_built(cls, bundle: Bundle, options: Mapping[str, str]) -> bool:
-        """Whether the cache holds an engine for this device.
+        """Whether the cache holds an engine for this device that TensorRT takes: one that it refuses is built again.
 
         Raises:
             BackendUnavailable: If the cache cannot be used.
         """
         device, trt = _open()
         cache = EngineCache(cache_folder())
-        return _cached(cache, _facts(bundle, device, trt, options_from_table(options)))[0] is not None
+        plan, _ = _cached(cache, _facts(bundle, device, trt, options_from_table(options)))
+        return plan is not None and _is_taken(plan, trt, layout_from_manifest(bundle.manifest))
 
     def _make(self) -> GpuStepper:
         try:
@@ -160,6 +161,15 @@ def _ready_engine(
             _warn(bundle, remark)
             continue
         return engine, dataclasses.replace(prepared, remark=remark or prepared.remark)
+
+
+def _is_taken(plan: bytes, trt: TensorRT, layout: Layout) -> bool:
+    try:
+        trt.load(plan).check(layout)
+    except BackendUnavailable as error:
+        _LOGGER.info("the cached engine is refused: %s", error)
+        return False
+    return True
 
 
 def _engine(
