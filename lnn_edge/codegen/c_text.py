@@ -44,13 +44,21 @@ def number(value: float) -> str:
         raise ValueError("a table of a step holds what is no number")
     if np.isinf(rounded):
         return "-INFINITY" if rounded < 0 else "INFINITY"
-    text = f"{rounded:.9g}"
+    return _finite(rounded)
+
+
+def _finite(value: float) -> str:
+    """Of a float32, and nine digits say which."""
+    text = f"{value:.9g}"
     return text + ("f" if "." in text or "e" in text else ".0f")
 
 
 def float_table(name: str, values: Array) -> str:
     """A constant table of float32."""
-    return _table("float", name, (number(value) for value in np.asarray(values, np.float64).reshape(-1).tolist()))
+    rounded = np.asarray(values, np.float64).astype(np.float32).reshape(-1)
+    if not np.all(np.isfinite(rounded)):
+        return _table("float", name, map(number, rounded.tolist()))
+    return _table("float", name, map(_finite, rounded.tolist()))
 
 
 def int_table(name: str, values: Array) -> str:

@@ -134,6 +134,15 @@ ROWS = {
     "conv-2-all": conv(
         functional.conv2d, (4, 7, 9), (4, 2, 2, 3), strides=[2, 1], pads=[0, 1, 2, 3], dilations=[1, 2], group=2
     ),
+    "conv-2-of-many-channels": conv(
+        functional.conv2d, (7, 6, 5), (13, 7, 3, 2), strides=[2, 1], pads=[1, 0, 2, 1], dilations=[1, 2]
+    ),
+    "conv-2-to-many-channels": conv(
+        functional.conv2d, (2, 5, 4), (200, 2, 3, 3), False, strides=[1, 2], pads=[2, 2, 0, 1], dilations=[2, 1]
+    ),
+    "conv-3-to-channels": conv(
+        functional.conv3d, (3, 4, 5, 4), (9, 3, 2, 3, 2), strides=[1, 2, 1], pads=[1] * 6, dilations=[1, 1, 2]
+    ),
     "conv-2-depthwise": conv(
         functional.conv2d, (3, 6, 6), (6, 1, 3, 3), strides=[1, 1], pads=[1] * 4, dilations=[1, 1], group=3
     ),

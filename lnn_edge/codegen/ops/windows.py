@@ -8,11 +8,15 @@ from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 
+from ...arrays import Array
 from ...bundle.operations import Operation
 from ..c_text import number
+from ..dense import MOST_SUMS, begin_sums
 from ..emission import Emission
 
 __all__ = ["conv", "pool"]
+
+_IN_FLIGHT = 8  # sums that keep both multipliers at work
 
 
 class _Space:
@@ -39,6 +43,100 @@ class _Space:
 
 def conv(emission: Emission, node: Operation) -> None:
     """A convolution; what comes before the channels is a loop."""
+    if emission.lanes > 1 and node.group == 1 and 2 * emission.tensors[node.weights["W"]].shape[0] >= emission.lanes:
+        _conv_by_channels(emission, node)
+    else:
+        _conv_by_windows(emission, node)
+
+
+def _conv_by_channels(emission: Emission, node: Operation) -> None:
+    """Window by window, the output channels side by side in the lanes."""
+    kernel = emission.tensors[node.weights["W"]]
+    outputs, taken, *size = kernel.shape
+    space = _Space(emission, node, size, node.dilations)
+    bias = emission.tensors[node.weights["B"]] if "B" in node.weights else np.zeros(outputs)
+    # Where they lie: place in the kernel but for its last axis, input channel, last axis, output channel.
+    taps = kernel.reshape(outputs, taken, -1, space.kernel[2]).transpose(2, 1, 3, 0)
+    most = MOST_SUMS * emission.lanes
+    with emission.block(emission.loop("m", emission.size(node.output) // (outputs * space.outputs))):
+        emission.line(f"const float *p = {emission.at(node.inputs[0])} + m * {taken * space.inputs};")
+        emission.line(f"float *q = {emission.at(node.output)} + m * {outputs * space.outputs};")
+        for start in range(0, outputs, most):
+            part = slice(start, start + most)
+            with _each_window(emission, space):
+                sums = begin_sums(emission, [bias[part]])[0]
+                _add_taps(emission, space, sums, np.ascontiguousarray(taps[..., part]))
+                _store_channels(emission, space, sums, start, len(bias[part]))
+
+
+@contextmanager
+def _each_window(emission: Emission, space: _Space) -> Iterator[None]:
+    """Loops over the windows, in which e is the number of one."""
+    with emission.block(emission.loop("u0", space.made[0])):  # noqa: SIM117
+        with emission.block(emission.loop("u1", space.made[1])):
+            with emission.block(emission.loop("u2", space.made[2])):
+                emission.line(f"const int e = (u0 * {space.made[1]} + u1) * {space.made[2]} + u2;")
+                yield
+
+
+def _add_taps(emission: Emission, space: _Space, sums: list[str], taps: Array) -> None:
+    """Add what the places of the kernel that lie on the input give, some input channels at a time."""
+    _, taken, last, count = taps.shape
+    width = emission.padded(count)
+    table = emission.weights(np.pad(taps, [(0, 0)] * 3 + [(0, width - count)]))
+    sets = [sums]
+    while len(sets) * len(sums) < _IN_FLIGHT and len(sets) * 2 <= taken:
+        sets.append([emission.fresh("a") for _ in sums])
+    for name in (name for own in sets[1:] for name in own):
+        emission.line(f"V {name} = allv(0.0f);")
+    whole = taken // len(sets) * len(sets)
+    given, at = space.given, [f"(u{k} * {space.strides[k]} - {space.pads[k]})" for k in range(3)]
+    with emission.block(_on_input(emission, space, 0)), emission.block(_on_input(emission, space, 1)):
+        rows = [f"({at[k]} + k{k} * {space.dilations[k]})" for k in range(2)]
+        emission.line(f"const int from = ({rows[0]} * {given[1]} + {rows[1]}) * {given[2]} + {at[2]};")
+        emission.line(f"const int tap = (k0 * {space.kernel[1]} + k1) * {taken};")
+
+        def add(channels: Sequence[tuple[str, list[str]]]) -> None:
+            with emission.block(_on_input(emission, space, 2)):
+                for channel, own in channels:
+                    spread = emission.fresh("q")
+                    place = f"({channel}) * {space.inputs} + from + k2 * {space.dilations[2]}"
+                    emission.line(f"const V {spread} = allv(p[{place}]);")
+                    for k, name in enumerate(own):
+                        tap = f"(((tap + {channel}) * {last} + k2) * {width} + {k * emission.lanes})"
+                        emission.line(f"{name} += {spread} * {table.vector(tap)};")
+
+        with emission.block(emission.loop("c", whole, len(sets))):
+            add([(f"c + {k}", own) for k, own in enumerate(sets)])
+        for channel in range(whole, taken):
+            add([(str(channel), sets[channel - whole])])
+    for names in zip(*sets, strict=True):
+        if len(names) > 1:
+            emission.line(f"{names[0]} = {' + '.join(names)};")
+
+
+def _on_input(emission: Emission, space: _Space, axis: int) -> str:
+    """The head of a loop over the places of the kernel along an axis that lie on the input."""
+    first = np.arange(space.made[axis]) * space.strides[axis] - space.pads[axis]
+    places = first[:, None] + np.arange(space.kernel[axis]) * space.dilations[axis]
+    within = (places >= 0) & (places < space.given[axis])
+    if np.all(within):
+        return emission.loop(f"k{axis}", space.kernel[axis])
+    begin = np.where(within.any(axis=1), within.argmax(axis=1), 0)
+    lists = emission.integers(begin), emission.integers(begin + within.sum(axis=1))
+    return f"for (int k{axis} = {lists[0]}[u{axis}]; k{axis} < {lists[1]}[u{axis}]; ++k{axis})"
+
+
+def _store_channels(emission: Emission, space: _Space, sums: Sequence[str], start: int, count: int) -> None:
+    """A register has a number of each of some channels, which lie a whole output apart."""
+    for k, name in enumerate(sums):
+        first = k * emission.lanes
+        head = emission.loop("o", min(emission.lanes, count - first))
+        emission.line(f"{head} q[({start + first} + o) * {space.outputs} + e] = {name}[o];")
+
+
+def _conv_by_windows(emission: Emission, node: Operation) -> None:
+    """Channel by channel, and place by place in the kernel, over all windows that have it on the input."""
     kernel = emission.tensors[node.weights["W"]]
     outputs, taken, *size = kernel.shape
     space = _Space(emission, node, size, node.dilations)
