@@ -26,7 +26,8 @@ from ncps.torch import LTC, CfC
 from ncps.wirings import AutoNCP, Random
 
 from lnn_edge.bundle.spec import Time
-from lnn_edge.codegen.c_source import Form, Source, c_source
+from lnn_edge.codegen.c_source import c_source
+from lnn_edge.codegen.form import Form, Source
 from lnn_edge.codegen.targets import TARGETS
 from lnn_edge.export.trained.open import open_module
 from lnn_edge.machine.cpu import vector_lanes

@@ -21,7 +21,7 @@ from ncps.torch import LTC, CfC
 from ncps.wirings import AutoNCP
 
 import lnn_edge
-from lnn_edge.codegen.c_source import Source
+from lnn_edge.codegen.form import Source
 from lnn_edge.machine.describe import machine
 from lnn_edge.runtime.backends.native.compiler import FLAGS, compiled, find_compiler
 

@@ -68,7 +68,12 @@ class Bundle:
         return self.step
 
     def program_digest(self) -> str:
-        """SHA-256, hexadecimal, of the step program and its weights, and of nothing else in the bundle."""
+        """SHA-256, hexadecimal, of the step program and its weights, and of nothing else in the bundle.
+
+        Raises:
+            BundleError: As `program`.
+        """
+        self.program()
         parts = [hashlib.sha256(self.files[name]).digest() for name in (PROGRAM_JSON, PROGRAM_WEIGHTS)]
         return hashlib.sha256(b"".join(parts)).hexdigest()
 

@@ -5,82 +5,23 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from ..bundle.encoder import step_multiplications
-from ..bundle.manifest import Manifest
 from ..bundle.operations import Node
 from ..bundle.program import StepProgram
-from ..bundle.spec import Precision
 from .c_math import scalar, vector
 from .c_text import byte_table, check_prefix, float_table, number
 from .emission import Emission
+from .form import ABI, MAX_MULTIPLICATIONS, MAX_NUMBERS, MAX_SCRATCH, Form, Source
 from .plan import Plan, make_plan
 from .table import EMITTED, missing
 from .targets import Target
 
-__all__ = [
-    "ABI",
-    "GENERATOR",
-    "MAX_MULTIPLICATIONS",
-    "MAX_NUMBERS",
-    "MAX_SCRATCH",
-    "Form",
-    "Source",
-    "Writing",
-    "c_source",
-    "form_of",
-    "why_not",
-]
-
-ABI = 1  # of what the source exports
-GENERATOR = 8  # of the text: a change of it is a change of every library that was built
-MAX_NUMBERS = 1 << 21  # in tables; a compiler takes some hundred bytes of memory and a microsecond for each
-# In a call: some seconds, in which no signal is heard. Forged cores that share their weights would take hours.
-MAX_MULTIPLICATIONS = 1 << 32
-MAX_SCRATCH = 1 << 24  # numbers of scratch memory, 64 MB
+__all__ = ["Writing", "c_source", "why_not"]
 
 _TYPES = {"float32": "float", "int32": "int32_t", "uint8": "uint8_t"}
-
-
-@dataclass(frozen=True)
-class Form:
-    """The form in which a program is called.
-
-    Args:
-        digest: SHA-256, hexadecimal, by which a library says what it was made from.
-        batch: Rows of a call.
-        unroll: Samples of a call.
-        precision: Of the weights; arithmetic is float32.
-        constants: Names of the inputs that are given once per call, and not with each sample.
-    """
-
-    digest: str
-    batch: int = 1
-    unroll: int = 1
-    precision: Precision = "float32"
-    constants: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class Source:
-    """Two files.
-
-    Args:
-        header: Text of the header.
-        source: Text of the source, which includes the header by its name, `<prefix>.h`.
-    """
-
-    header: str
-    source: str
-
-
-def form_of(manifest: Manifest, digest: str) -> Form:
-    """The form in which a bundle's step is called."""
-    constants = frozenset(tensor.name for tensor in manifest.constants)
-    return Form(digest, manifest.batch, manifest.unroll, manifest.precision, constants)
 
 
 def why_not(step: StepProgram, turns: int = 1) -> str | None:

@@ -12,13 +12,13 @@ import re
 
 from ..bundle.program import StepProgram
 from .c_math import scalar, vector
-from .c_source import Form, Source, Writing
+from .c_source import Writing
 from .c_text import byte_table
+from .form import ROWS_ABI, Form, Source
 from .targets import Target
 
-__all__ = ["ROWS_ABI", "rows_source", "why_no_rows"]
+__all__ = ["rows_source", "why_no_rows"]
 
-ROWS_ABI = 1
 # What is written with functions that exist for vectors as well. Of everything else single streams take their turn.
 _IN_LANES = frozenset(
     {"ltc", "cfc", "gru", "lstm", "rnn", "Gemm", "Add", "Sub", "Mul", "Sigmoid", "Tanh", "Relu", "Reshape"}

@@ -18,6 +18,7 @@ self_test      golden sequences, before a model is handed out
 verify_golden  `verify` without the trained model
 verify_readouts  `verify` of windows and readouts
 backends       what runs a step
+compiled       the stream whose own step is C
 guard          policies on what can go wrong
 transport      where samples come from
 measure        latency, measured, and durations summarised

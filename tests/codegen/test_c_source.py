@@ -20,7 +20,8 @@ from recorded import program_of
 from lnn_edge.bundle.encoder import step_multiplications
 from lnn_edge.bundle.program import StepProgram
 from lnn_edge.codegen import c_source as writing
-from lnn_edge.codegen.c_source import ABI, Form, c_source, why_not
+from lnn_edge.codegen.c_source import c_source, why_not
+from lnn_edge.codegen.form import ABI, Form
 from lnn_edge.codegen.targets import TARGETS, named_target
 
 HOSTILE = [

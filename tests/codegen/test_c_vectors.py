@@ -11,7 +11,7 @@ from compilations import usual_compiler
 from generated import LANES
 
 from lnn_edge.codegen.c_math import scalar, vector
-from lnn_edge.codegen.c_source import Source
+from lnn_edge.codegen.form import Source
 from lnn_edge.runtime.backends.native.compiler import compiled, find_compiler, flags_for
 
 WIDE = LANES[-1]

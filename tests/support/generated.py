@@ -19,7 +19,8 @@ from exports import locked
 from lnn_edge.bundle.program import StepProgram
 from lnn_edge.bundle.spec import DT_INPUT
 from lnn_edge.codegen.c_math import scalar, vector
-from lnn_edge.codegen.c_source import Form, Source, c_source
+from lnn_edge.codegen.c_source import c_source
+from lnn_edge.codegen.form import Form, Source
 from lnn_edge.codegen.targets import TARGETS
 from lnn_edge.machine.cpu import vector_lanes
 from lnn_edge.runtime.backends.layout import slab

@@ -120,7 +120,8 @@ def _codegen(choices: _Choices) -> int:
 
 def _files(bundle: Bundle, target: Target, choices: _Choices) -> dict[str, str]:
     """Text by name."""
-    from ...codegen.c_source import c_source, form_of, why_not
+    from ...codegen.c_source import c_source, why_not
+    from ...codegen.form import form_of
     from ...codegen.replay import replay_files
 
     program = bundle.program()

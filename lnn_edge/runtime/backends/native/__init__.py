@@ -5,5 +5,6 @@ compiler   the compiler of this machine, and what it is given
 tuning     the choice of registers and flags, by measurement
 library    a compiled step, called through ctypes
 stepper    the buffers of one stream
+rows       many streams in one call
 checks     what `lnn-edge doctor` says of it
 """

@@ -14,8 +14,7 @@ from ....backends import Prepared
 from ....bundle.directory import Bundle
 from ....bundle.encoder import step_multiplications
 from ....bundle.golden import golden_from_bundle
-from ....codegen.c_source import ABI, GENERATOR, Form, c_source, form_of, why_not
-from ....codegen.rows import ROWS_ABI, rows_source, why_no_rows
+from ....codegen.form import ABI, GENERATOR, ROWS_ABI, Form, form_of
 from ....errors import BackendUnavailable, BundleError
 from ....machine.cpu import cpu_extensions, vector_lanes
 from ....progress import Progress
@@ -84,6 +83,8 @@ class NativeBackend:
     @classmethod
     def why_not_bundle(cls, bundle: Bundle) -> str | None:
         """Why there is no C of a bundle, or `None`."""
+        from ....codegen.c_source import why_not
+
         try:
             return why_not(bundle.program(), bundle.manifest.batch * bundle.manifest.unroll)
         except BundleError as error:
@@ -94,17 +95,16 @@ class _Making:
     """A bundle's library on its way from the program to the process."""
 
     def __init__(self, bundle: Bundle, options: Mapping[str, str]) -> None:
-        problem = NativeBackend.why_not_bundle(bundle)
-        if problem:
-            raise BackendUnavailable(
-                f"backend 'native' cannot run bundle '{bundle.path}': {problem}. Type: --backend onnxruntime"
-            )
         self._bundle, self.compiler = bundle, find_compiler()
         self._ways = ways(self.compiler, vector_lanes(), platform.machine())
         if options["tune"] == "off":
             self._ways = self._ways[:1]
         self._flags = flags_for(platform.machine())
-        self._form = form_of(bundle.manifest, bundle.program_digest())
+        try:
+            self._form = form_of(bundle.manifest, bundle.program_digest())
+        except BundleError:  # of an older schema
+            self._refuse()
+            raise
         self._cache = EngineCache(cache_folder(LIBRARIES), LIBRARIES)
         self._choices = EngineCache(cache_folder(_CHOICES), _CHOICES)
         self._failures = EngineCache(cache_folder(_FAILURES), _FAILURES)
@@ -116,6 +116,7 @@ class _Making:
         way, data = (None, None) if rebuild else self._kept()
         how, built = "", False
         if way is None or data is None:
+            self._refuse()
             with self._cache.building():
                 way, data = (None, None) if rebuild else self._kept()
                 if way is None or data is None:
@@ -129,6 +130,14 @@ class _Making:
         path = str(self._cache.path(self._facts(way)))
         return library, Prepared(path, built, seconds, len(data), self._remark, how or str(way))
 
+    def _refuse(self) -> None:
+        """Refuse a bundle of which there is no C; asked where nothing was compiled before, as the writers take long."""
+        problem = NativeBackend.why_not_bundle(self._bundle)
+        if problem:
+            raise BackendUnavailable(
+                f"backend 'native' cannot run bundle '{self._bundle.path}': {problem}. Type: --backend onnxruntime"
+            )
+
     @property
     def digest(self) -> str:
         """What a library says that it was made from."""
@@ -138,6 +147,8 @@ class _Making:
         """Why streams go one by one, or `None`."""
         if any(tensor.center for tensor in self._bundle.manifest.inputs):
             return "inputs are centred in float64"
+        from ....codegen.rows import why_no_rows
+
         return why_no_rows(self._bundle.program(), self._form)
 
     def rows(self) -> bytes:
@@ -153,6 +164,8 @@ class _Making:
                 _LOGGER.info(
                     "compiling '%s' for many streams with %s; kept for the next time", name, self.compiler.identity
                 )
+                from ....codegen.rows import rows_source
+
                 source = rows_source(self._bundle.program(), self._form, target, _PREFIX)
                 found = compiled(self.compiler, source, _PREFIX, flags, self._cache.folder)
                 self._cache.write(facts, found)
@@ -202,6 +215,8 @@ class _Making:
         failure = self._facts(way) | {"failure": "compiler"}
         if not fresh:
             self._refuse_what_failed(failure)
+        from ....codegen.c_source import c_source
+
         source, started = c_source(self._bundle.program(), self._form, way.target, _PREFIX), time.monotonic()
         try:
             data = compiled(self.compiler, source, _PREFIX, (*self._flags, *way.flags), self._cache.folder)

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from ....backends import BackendChecks
-from ....codegen.c_source import Source
+from ....codegen.form import Source
 from ....errors import BackendUnavailable
 from ....machine.checks import Finding
 from ....machine.cpu import vector_lanes

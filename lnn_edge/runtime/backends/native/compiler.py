@@ -23,7 +23,7 @@ from ....errors import BackendUnavailable
 if TYPE_CHECKING:  # here and below: a machine without a compiler must not wait for what it has no use for
     import subprocess
 
-    from ....codegen.c_source import Source
+    from ....codegen.form import Source
 
 __all__ = [
     "FLAGS",

@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from ....codegen.c_source import ABI
+from ....codegen.form import ABI
 from ....errors import BackendUnavailable
 
 __all__ = ["DONE", "Facts", "Library", "load_library", "opened"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from ....arrays import Array
 from ....bundle.manifest import Manifest
-from ....codegen.rows import ROWS_ABI
+from ....codegen.form import ROWS_ABI
 from ....errors import BackendUnavailable
 from .library import opened
 from .stepper import zeros
