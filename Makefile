@@ -10,7 +10,7 @@ CELL ?= cfc
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint types unit test-hostile device-lowest device-newest build/bundles build/wheel build/pure bench bench-peers mutations clean
+.PHONY: demo test lint types unit test-hostile device-lowest device-newest build/bundles build/wheel build/pure wheels bench bench-peers mutations clean
 
 demo: .venv/ready
 	$(BIN)/python examples/imu_activity.py --cell $(CELL) --output build/demo-$(CELL)
@@ -60,6 +60,11 @@ build/wheel: .venv/ready-dev
 build/pure: .venv/ready-dev
 	rm -rf $@
 	LNN_EDGE_EXTENSION=no $(PIP) wheel --no-deps --no-build-isolation -w $@ .
+
+# All kinds: with the extension for this machine and for aarch64, which is tested under an emulator, and without it.
+wheels: build/bundles build/wheel build/pure
+	tests/support/aarch64.sh build/aarch64 $(BIN)/python build/bundles
+	ls build/wheel build/pure
 
 define installed
 	$(1) -m venv --clear --without-pip $(2)
