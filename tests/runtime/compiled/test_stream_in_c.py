@@ -325,3 +325,36 @@ def test_a_step_that_is_refused_in_c_says_why(model):
     if hasattr(got.value, "__notes__"):  # Python 3.11
         assert "in sample 1 of 2" in got.value.__notes__[0]
     assert stream.steps == 0
+
+
+@pytest.mark.workstation
+def test_several_inputs(tmp_path):
+    from exports import quick_export
+    from networks import TwoInputs
+
+    rng = np.random.default_rng(0)
+    example = {"lidar": rng.uniform(-1, 1, (1, 50, 12)), "speed": rng.uniform(-1, 1, (1, 50, 2))}
+    quick_export(TwoInputs(), tmp_path / "m.lnn", example={k: v.astype(np.float32) for k, v in example.items()})
+    own = lnn_edge.load(tmp_path / "m.lnn", backend="native")
+    for reuse in (False, True):
+        in_c, in_python = pair(own, reuse=reuse)
+        lidar, speed = rng.standard_normal((40, 12)).astype(np.float32), rng.standard_normal((40, 2))
+        for k in range(40):
+            sample = {"lidar": lidar[k], "speed": speed[k]}
+            others = [
+                dict(reversed(sample.items())),
+                {"".join(["li", "dar"]): lidar[k].tolist(), "speed": speed[k]},
+                {"lidar": lidar[k]},
+                {"lidar": lidar[k], "speed": lidar[k]},
+                {"lidar": lidar[k], "speed": speed[k], "more": 1},
+                {"lidar": lidar[k] * np.float32(np.nan), "speed": speed[k]},
+                lidar[k],
+            ]
+            for x in (sample, others[k % len(others)]):
+                assert done(partial(in_c.step, x)) == done(partial(in_python.step, x))
+                assert standing(in_c) == standing(in_python)
+        assert in_c.outside == in_python.outside
+        assert in_c.outside
+        recording = {"lidar": lidar, "speed": speed.astype(np.float32)}
+        assert done(partial(in_c.run, recording)) == done(partial(in_python.run, recording))
+        assert standing(in_c) == standing(in_python)
