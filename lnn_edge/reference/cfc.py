@@ -128,12 +128,12 @@ class CfcCell:
 
     def step(self, x: Array, state: Array, timespan: Array | float) -> tuple[Array, Array]:
         """Advance by one sample; see `LtcCell.step`."""
-        cuts = np.cumsum([layer.units for layer in self.layers])[:-1]
-        states = []
-        for layer, own in zip(self.layers, np.split(state, cuts, axis=1), strict=True):
-            x = layer.step(x, own, timespan)
+        states, taken = [], 0
+        for layer in self.layers:
+            x = layer.step(x, state[:, taken : taken + layer.units], timespan)
             states.append(x)
-        return x, np.concatenate(states, axis=1)
+            taken += layer.units
+        return x, states[0] if len(states) == 1 else np.concatenate(states, axis=1)
 
 
 def required(part: _T | None) -> _T:

@@ -52,11 +52,14 @@ class Synapses:
     def sums(self, pre: Array, targets: int) -> tuple[Array, Array]:
         """Current w sigmoid(.) E and conductance w sigmoid(.) into each neuron, (batch, targets); [2]."""
         ordered, starts, reached = self._by_target
-        conductance = ordered.w * sigmoid(ordered.sigma * (pre[:, ordered.source] - ordered.mu))
-        totals = np.zeros((2, len(pre), targets), conductance.dtype)
-        if len(starts):  # those that no synapse reaches get 0
-            totals[:, :, reached] = np.add.reduceat(np.stack([conductance * ordered.erev, conductance]), starts, axis=2)
-        return totals[0], totals[1]
+        activation = sigmoid(ordered.sigma * (pre.take(ordered.source, axis=1) - ordered.mu))
+        if not len(starts):
+            return np.zeros((len(pre), targets), activation.dtype), np.zeros((len(pre), targets), activation.dtype)
+        sums = np.add.reduceat(self._weights * activation, starts, axis=2)
+        if len(reached) < targets:  # those that no synapse reaches get 0
+            some, sums = sums, np.zeros((2, len(pre), targets), activation.dtype)
+            sums[:, :, reached] = some
+        return sums[0], sums[1]
 
     @cached_property
     def _by_target(self) -> tuple[Synapses, Array, Array]:
@@ -65,6 +68,12 @@ class Synapses:
         ordered = Synapses(*(getattr(self, f.name)[order] for f in fields(self)))
         reached, starts = np.unique(ordered.target, return_index=True)
         return ordered, starts, reached
+
+    @cached_property
+    def _weights(self) -> Array:
+        """w E and w of each synapse in that order, (2, 1, synapses)."""
+        ordered = self._by_target[0]
+        return np.stack([ordered.w * ordered.erev, ordered.w])[:, None]
 
 
 @dataclass(frozen=True)
@@ -132,11 +141,10 @@ class LtcCell:
         """
         sensory_current, sensory_conductance = self.sensory.sums(self.input_map(x), self.units)
         cm_dt = self.cm / (np.asarray(timespan) / self.unfolds)
+        held_current = self.gleak * self.vleak + sensory_current  # as long as the input is
+        held_conductance = cm_dt + self.gleak + sensory_conductance + self.epsilon
         v = state
         for _ in range(self.unfolds):
             current, conductance = self.synapses.sums(v, self.units)
-            # [1] Eq. 3, times Cm/dt
-            numerator = cm_dt * v + self.gleak * self.vleak + current + sensory_current
-            denominator = cm_dt + self.gleak + conductance + sensory_conductance
-            v = numerator / (denominator + self.epsilon)
+            v = (cm_dt * v + held_current + current) / (held_conductance + conductance)  # [1] Eq. 3, times Cm/dt
         return self.output_map(v[:, : self.motor]), v

@@ -101,7 +101,7 @@ MUTATIONS = (
         "reference-synapse-sign",
         "a synapse's sign",
         "test_reference.py::test_reference_equals_torch_in_float64",
-        ("[conductance * ordered.erev, conductance]", "[conductance * np.abs(ordered.erev), conductance]"),
+        ("[ordered.w * ordered.erev, ordered.w]", "[ordered.w * np.abs(ordered.erev), ordered.w]"),
     ),
     _fault(
         "reference-gate",
@@ -113,7 +113,7 @@ MUTATIONS = (
         "interpreter-leak-sign",
         "sign in the interpreter",
         "test_model_equals_torch_within_the_limits_of_a_proof[ltc-autoncp-fixed]",
-        ("cm_dt * v + self.gleak * self.vleak + current", "cm_dt * v - self.gleak * self.vleak + current"),
+        ("self.gleak * self.vleak + sensory_current", "sensory_current - self.gleak * self.vleak"),
     ),
     _fault(
         "interpreter-average-of-what-is-padded",
