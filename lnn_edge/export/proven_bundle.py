@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -80,7 +81,7 @@ def write_proven(stage: Path, draft: Draft, request: ExportRequest) -> ExportRep
     staged = _store(stage, draft.manifest, files | {"report.json": b"{}\n"})
     bundle = read_bundle(stage)
     few = draft.truth.samples.order is not None
-    opened = open_for_proof(bundle, request.backends, why_not_over_few if few else None)
+    opened = open_for_proof(bundle, request.backends, partial(why_not_over_few, step=draft.step) if few else None)
     how = request.progress, request.started, request.length
     report = prove(bundle, opened.models, draft.truth, *how, opened.not_run)
     report = dataclasses.replace(report, path=request.target, sensitive=draft.sensitive)

@@ -119,7 +119,7 @@ def verify_against(
         name_features("inputs", tensor, tensor.features or None, np.concatenate(rows))
     # An old bundle holds no program; what the model is now stands in for it.
     program = bundle.step or trained.program(manifest.time)
-    left_out = why_not_over_few if is_costly(program) else None
+    left_out = partial(why_not_over_few, step=program) if is_costly(program) else None
     ready = open_each(bundle, backend=backend, threads=threads, options=options, left_out=left_out)
     each = _USUAL_STEPS if steps is None else max(FULL_PROOF.least, steps_of_each(steps, recorded is not None))
     wanted = SampleRequest(

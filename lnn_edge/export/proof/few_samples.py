@@ -15,7 +15,9 @@ import onnx
 
 from ...backends import BackendEntry, Builds, backend_class, named_backend
 from ...bundle.directory import Bundle
+from ...bundle.encoder import encoder_multiplications
 from ...bundle.manifest import Manifest
+from ...bundle.program import StepProgram
 from ...bundle.spec import DT_INPUT, Tensor, Time
 from ...runtime.closed_loop import replay
 from ...runtime.loading import open_each
@@ -31,6 +33,9 @@ __all__ = ["IN_PARTS", "graph_parts", "replay_in_parts", "stepped_over_few", "wh
 
 IN_PARTS = "{} in two parts"
 
+# Multiplications for one sample: what computes a step only as a whole makes some 10^9 a second where it is slow and
+# 10^10 where it is not, so that below this the 3,000 steps of a proof take some seconds, and half a minute at worst.
+_TOO_COSTLY = 10 << 20
 _SECONDS = "/seconds"  # the time between samples, which a part takes as it comes: no clock has a say in it
 _CHUNK = 64  # steps whose samples are in memory at a time
 
@@ -52,9 +57,9 @@ def stepped_over_few(model: Trained, samples: Excitation, time: Time) -> Results
     return {name: np.concatenate([own[name] for own in results]) for name in results[0]}
 
 
-def why_not_over_few(entry: BackendEntry) -> str | None:
+def why_not_over_few(entry: BackendEntry, step: StepProgram) -> str | None:
     """Why a proof of samples that come over and over has no time for a backend, or `None`."""
-    if not entry.steps_whole:
+    if not entry.steps_whole or encoder_multiplications(step) < _TOO_COSTLY:
         return None
     return (
         "it would compute the costly encoder of this model anew at each step of the proof. On the golden sequences: "

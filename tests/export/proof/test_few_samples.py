@@ -104,6 +104,13 @@ class TestWhatIsProven:
         torch.manual_seed(0)
         assert quick_export(Writes().eval(), tmp_path / "m.lnn", example=frames(), **PERIOD).passed
 
+    def test_what_steps_the_whole_alone_is_proven_as_well(self, compiler, tmp_path):
+        """At every step, where that takes seconds."""
+        report = quick_export(pictures(), tmp_path / "m.lnn", example=frames(), **PERIOD)
+        assert not report.not_run
+        steps = {c.segment: c.steps for c in report.comparisons if c.subject == "native"}
+        assert sum(steps.values()) == report.steps
+
     def test_few_samples_and_thousands_of_steps(self, exported):
         report = exported
         assert report.passed
@@ -448,9 +455,10 @@ def test_an_encoder_alone_centres_as_the_whole_graph_does(options, tmp_path):
 
 
 @pytest.mark.usefixtures("compiler")
-def test_c_has_no_part_in_it(tmp_path, monkeypatch):
+def test_c_has_no_part_in_what_takes_it_minutes(tmp_path, monkeypatch):
     """It would compute the encoder at each step; the golden sequences it runs like any backend."""
     short_verifications(monkeypatch)
+    monkeypatch.setattr("lnn_edge.export.proof.few_samples._TOO_COSTLY", 1 << 14)
     report = quick_export(pictures(), tmp_path / "m.lnn", example=frames(), **PERIOD)
     assert report.not_run["native"].startswith("it would compute the costly encoder of this model anew")
     own = verify_against(pictures(), tmp_path / "m.lnn", example=frames(), progress=lambda *_: None)
