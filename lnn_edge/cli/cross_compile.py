@@ -107,8 +107,8 @@ def _zig_flags(target: Target, triple: str) -> list[str]:
     return flags if _is_alone(triple) else []
 
 
-def measured(files: Mapping[str, str], prefix: str, target: Target) -> Sizes:
-    """What the step takes on its target, by a compiler for it that is here."""
+def measured(files: Mapping[str, str], prefix: str, target: Target, *more: str) -> Sizes:
+    """What the step takes on its target, by a compiler for it that is here, which gets `more` flags."""
     command = _compiler(target)
     if command is None:
         package = "gcc-arm-none-eabi libnewlib-arm-none-eabi" if target.gcc else "gcc"
@@ -116,17 +116,17 @@ def measured(files: Mapping[str, str], prefix: str, target: Target) -> Sizes:
     if find_spec("elftools") is None:
         return Sizes(None, None, None, f"what it takes is measured with the package pyelftools. {_CROSS}")
     try:
-        return _sizes(command, files, prefix, target)
+        return _sizes(command, files, prefix, target, more)
     except ValueError as error:  # the files are as good as they were
         return Sizes(None, None, None, f"what it takes was not measured: {error}")
 
 
-def _sizes(command: list[str], files: Mapping[str, str], prefix: str, target: Target) -> Sizes:
+def _sizes(command: list[str], files: Mapping[str, str], prefix: str, target: Target, more: tuple[str, ...]) -> Sizes:
     with _folder(files) as folder:
         (folder / "size.c").write_text(_SIZE.format(prefix=prefix))
         graph = ["-fcallgraph-info=su"] if "gcc" in command[0] else []
         quiet = ["-fno-asynchronous-unwind-tables", *graph]
-        _run([*command, *_FLAGS, *target.flags, *quiet, "-c", f"{prefix}.c", "size.c"], folder, target.name)
+        _run([*command, *_FLAGS, *target.flags, *more, *quiet, "-c", f"{prefix}.c", "size.c"], folder, target.name)
         stack = _stack((folder / f"{prefix}.ci").read_text(), f"{prefix}_step") if graph else None
         return Sizes(_flash(folder / f"{prefix}.o"), _symbol(folder / "size.o", "model_size"), stack, "")
 
