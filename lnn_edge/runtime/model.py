@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -13,7 +14,7 @@ from ..bundle.spec import StatePair, Tensor, Time
 from ..wording import listed
 from .compiled.stream import make_stream
 from .constants import ConstantInputs, kept_constants
-from .modes.many import check_rows, given_rows, given_spans, initial_rows, step_each, step_together
+from .modes.many import Together, check_rows, given_rows, given_spans, initial_rows, step_each
 from .modes.mode import as_result, copied
 from .modes.plain import Plain
 from .modes.windows import readout_mode
@@ -194,12 +195,18 @@ class Model:
         check_rows(self.manifest, state, count)
         check_build(state, self._build)
         spans = given_spans(self.manifest, dt_s, count)
-        stepper = self._backend.rows() if isinstance(self._backend, StepsRows) else None
-        if stepper is None:
+        together = self._together
+        if together is None:
             y, after, ok = step_each(self.manifest, self.step, given, state, spans)
         else:
-            y, after, ok = step_together(self.manifest, stepper, given, state, spans)
+            y, after, ok = together.step(given, state, spans)
         return as_result(y), State(after, None, state.kept, self._build), ok
+
+    @cached_property
+    def _together(self) -> Together | None:
+        """What steps many rows at once, made at the first use; `None` where they go one by one."""
+        stepper = self._backend.rows() if isinstance(self._backend, StepsRows) else None
+        return None if stepper is None else Together(self.manifest, stepper)
 
     def _missing_constants(self) -> str:
         names = listed(t.name for t in self.manifest.constants)

@@ -23,7 +23,7 @@ from .mode import as_result
 if TYPE_CHECKING:
     from ...backends import RowsStepper
 
-__all__ = ["Rows", "check_rows", "given_rows", "given_spans", "initial_rows", "step_each", "step_together"]
+__all__ = ["Rows", "Together", "check_rows", "given_rows", "given_spans", "initial_rows", "step_each"]
 
 Rows = tuple[dict[str, Array], dict[str, Array], Array]  # outputs and next states by name, and which rows were done
 
@@ -52,12 +52,12 @@ def given_rows(manifest: Manifest, x: Any) -> tuple[int, dict[str, Array]]:
         TypeError, ValueError: If the samples of an input are none of its shape, or inputs have other numbers of rows.
     """
     tensors = {t.name: t for t in manifest.streamed}
-    named = named_recording(manifest, x)
-    given = (
-        by_name(named, tensors, [t.name for t in manifest.constants])
-        if len(tensors) > 1
-        else {next(iter(tensors)): named}
-    )
+    if len(tensors) > 1:
+        given = by_name(named_recording(manifest, x), tensors, [t.name for t in manifest.constants])
+    else:  # an array has no names to look for
+        given = dict.fromkeys(
+            tensors, x if type(x) is np.ndarray and x.dtype.kind == "f" else named_recording(manifest, x)
+        )
     shapes = manifest.sample_inputs()
     arrays = {name: _samples(own, _alone(manifest, shapes[name]), given[name]) for name, own in tensors.items()}
     counts = {name: len(array) for name, array in arrays.items()}
@@ -67,7 +67,7 @@ def given_rows(manifest: Manifest, x: Any) -> tuple[int, dict[str, Array]]:
 
 
 def _samples(tensor: Tensor, shape: tuple[int, ...], value: Any) -> Array:
-    array = plain_array(tensor.name, value)
+    array = value if type(value) is np.ndarray else plain_array(tensor.name, value)
     if not array.ndim or array.shape[1:] != shape:
         wanted = ", ".join(["rows", *map(str, shape)])
         raise ValueError(f"`{tensor.name}` has shape {array.shape}, expected ({wanted}): a sample for each row")
@@ -155,44 +155,44 @@ def step_each(
     return y, after, ok
 
 
-def step_together(
-    manifest: Manifest, stepper: RowsStepper, x: Mapping[str, Array], state: State, dt_s: Array | None
-) -> Rows:
-    """Step all rows at once, and see which of them `Model.step` would have refused; see `step_each`."""
-    legal = _legal(manifest, x)
-    if dt_s is not None:
-        low, high = manifest.time.dt_range_s or (0.0, 0.0)
-        legal &= (dt_s >= low) & (dt_s <= high)
-    for value in state.tensors.values():
-        legal &= _of_rows(np.isfinite(value))
-    y, after, ok = stepper.step(x, state.tensors, dt_s)
-    ok &= legal
-    if not ok.all():
-        for value in y.values():
-            value[~ok] = np.nan
-        for name, value in after.items():
-            value[~ok] = state.tensors[name][~ok]
-    return y, after, ok
+class Together:
+    """Steps all rows at once, and sees which of them `Model.step` would refuse."""
+
+    def __init__(self, manifest: Manifest, stepper: RowsStepper) -> None:
+        self._stepper = stepper
+        self._range = manifest.time.dt_range_s or (0.0, 0.0)
+        self._limits = {t.name: _limits(t) for t in manifest.streamed if any(f.limits for f in t.features)}
+
+    def step(self, x: Mapping[str, Array], state: State, dt_s: Array | None) -> Rows:
+        """Step them; see `step_each`."""
+        y, after, ok = self._stepper.step(x, state.tensors, dt_s)
+        for name, (low, high) in self._limits.items():
+            with np.errstate(over="ignore"):
+                values = x[name].astype(np.float32)
+            ok &= _of_rows((values >= low) & (values <= high))
+        if dt_s is not None:
+            ok &= (dt_s >= self._range[0]) & (dt_s <= self._range[1])
+        for value in state.tensors.values():
+            ok &= _of_rows(np.isfinite(value))
+        if not ok.all():
+            for value in y.values():
+                value[~ok] = np.nan
+            for name, value in after.items():
+                value[~ok] = state.tensors[name][~ok]
+        return y, after, ok
 
 
-def _legal(manifest: Manifest, x: Mapping[str, Array]) -> Array:
-    """Which rows have all their values within the limits of the features."""
-    found = np.ones(len(next(iter(x.values()))), np.bool_)
-    for tensor in manifest.streamed:
-        if not any(feature.limits for feature in tensor.features):
-            continue
-        limits = [feature.limits or (-np.inf, np.inf) for feature in tensor.features]
-        low, high = (np.array(side, np.float32) for side in zip(*limits, strict=True))
-        with np.errstate(over="ignore"):
-            values = x[tensor.name].astype(np.float32)
-        found &= _of_rows((values >= low) & (values <= high))
-    return found
+def _limits(tensor: Tensor) -> tuple[Array, Array]:
+    """The lowest and the highest legal value of each column."""
+    limits = [feature.limits or (-np.inf, np.inf) for feature in tensor.features]
+    with np.errstate(over="ignore"):  # a limit beyond what the dtype holds is none
+        low, high = (np.array(side).astype(np.float32) for side in zip(*limits, strict=True))
+    return low, high
 
 
 def _of_rows(flags: Array) -> Array:
     """Which rows have all their flags."""
-    every: Array = np.all(flags, axis=tuple(range(1, flags.ndim)))
-    return every
+    return np.asarray(flags.all(axis=tuple(range(1, flags.ndim))))
 
 
 def _pairs(result: Any, y: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
