@@ -142,11 +142,10 @@ class StockStep(nn.Module):
         self._layer = layer
         self._measured = measured
 
-    def forward(self, x: torch.Tensor, h: torch.Tensor, *more: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward(self, x: torch.Tensor, *more: torch.Tensor) -> tuple[torch.Tensor, ...]:
         if is_recurrent(self._layer):
-            return self._torch_step(x, *(state[None] for state in (h, *more)))
-        memory = more[:1] if self._layer.use_mixed else ()
-        timespans = more[-1] if self._measured else None
+            return self._torch_step(x, *(state[None] for state in more))
+        timespans, (h, *memory) = (more[0], more[1:]) if self._measured else (None, more)
         y, state = self._layer(x.unsqueeze(1), (h, *memory) if memory else h, timespans=timespans)
         return (y[:, 0], *state) if memory else (y[:, 0], state)
 
@@ -202,7 +201,7 @@ def alternate(graphs: Sequence[StepGraph], runs: int) -> list[float]:
 
 
 def example(module: nn.Module, measured: bool) -> list[np.ndarray]:
-    """Input, states and, with measured time, dt: random values of the size they have in use."""
+    """Input, with measured time dt, and states: random values of the size they have in use."""
     rng = np.random.default_rng(0)
     if is_recurrent(module):
         widths = recurrent_from_module("rnn", module).state_widths
@@ -211,7 +210,7 @@ def example(module: nn.Module, measured: bool) -> list[np.ndarray]:
     states = [rng.uniform(-0.5, 0.5, (1, width)) for width in widths]
     time_values = [np.full((1, 1), 0.8)] if measured else []
     shape = module.sample_shape if isinstance(module, ConvPolicy) else (module.input_size,)
-    return [value.astype(np.float32) for value in (rng.uniform(-1, 1, (1, *shape)), *states, *time_values)]
+    return [value.astype(np.float32) for value in (rng.uniform(-1, 1, (1, *shape)), *time_values, *states)]
 
 
 def own_graph(module: nn.Module, measured: bool) -> tuple[bytes, int, list[str]]:

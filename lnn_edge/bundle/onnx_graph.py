@@ -14,9 +14,9 @@ import numpy as np
 
 from ..arrays import Array
 from ..errors import BundleError
-from .onnx_wire import BOOL, FLOAT, FLOAT16, INT32, INT64, UINT8, WireNode, WireTensor, WireValue, read_graph
+from .onnx_wire import BOOL, FLOAT, FLOAT16, INT32, INT64, UINT8, WireGraph, WireNode, WireTensor, WireValue, read_graph
 from .operations import MAX_ELEMENTS, OPERATIONS, Operation, Shape
-from .opset import IR_VERSION, OPERATORS, OPSET
+from .opset import OPERATORS, VERSIONS, lowest_versions
 
 __all__ = ["ATTRIBUTES", "MAX_MULTIPLICATIONS", "MAX_TOTAL_ELEMENTS", "check_graph"]
 
@@ -68,18 +68,30 @@ def check_graph(data: bytes) -> None:
     """
     try:
         graph = read_graph(data)
-        if graph.ir_version != IR_VERSION or graph.opset != OPSET:
-            raise ValueError(f"it asks for IR {graph.ir_version} and opset {graph.opset}, not {IR_VERSION} and {OPSET}")
+        _check_versions(graph)
         walk = _Walk(graph.inputs, graph.constants)
         for place, node in enumerate(graph.nodes):
             _add(walk, place, node)
         walk.check_outputs(graph.outputs)
+        _check_operators(graph)
     except ValueError as error:
         reason = str(error)
         short = reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}..."
         raise BundleError(
             f"model.onnx cannot be loaded: {short}. It is not a graph that lnn-edge writes; export the bundle again"
         ) from error
+
+
+def _check_versions(graph: WireGraph) -> None:
+    """One of the pairs that the exporter writes; older versions of it wrote the last alone."""
+    if (graph.opset, graph.ir_version) not in VERSIONS:
+        named = " or ".join(f"{ir} and {opset}" for opset, ir in VERSIONS)
+        raise ValueError(f"it asks for IR {graph.ir_version} and opset {graph.opset}, not {named}")
+
+
+def _check_operators(graph: WireGraph) -> None:
+    if (graph.opset, graph.ir_version) < lowest_versions(node.operator for node in graph.nodes):
+        raise ValueError(f"it holds an operator that opset {graph.opset} has not")
 
 
 def _add(walk: _Walk, place: int, node: WireNode) -> None:

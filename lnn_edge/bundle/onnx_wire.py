@@ -88,9 +88,11 @@ def _fields(*rows: tuple[int, int, str, int]) -> _Fields:
 _MODEL = _fields(
     (1, _VARINT, "ir_version", 1),
     (2, _BYTES, "producer_name", 1),
+    (3, _BYTES, "producer_version", 1),
+    (6, _BYTES, "doc_string", 1),  # words for people, which nothing reads
     (7, _BYTES, "graph", 1),
     (8, _BYTES, "opset_import", 1),
-    (14, _BYTES, "metadata_props", 64),  # words for people, which nothing reads
+    (14, _BYTES, "metadata_props", 64),  # likewise
 )
 _OPSET = _fields((1, _BYTES, "domain", 1), (2, _VARINT, "version", 1))
 _METADATA = _fields((1, _BYTES, "key", 1), (2, _BYTES, "value", 1))
@@ -114,7 +116,7 @@ _ATTRIBUTE_FIELDS = {1: "f", 2: "i", 7: "ints"}  # AttributeProto.AttributeType
 _TENSOR = _fields(
     (1, _VARINT, "dims", _MAX_AXES), (2, _VARINT, "data_type", 1), (8, _BYTES, "name", 1), (9, _BYTES, "raw_data", 1)
 )
-_VALUE = _fields((1, _BYTES, "name", 1), (2, _BYTES, "type", 1))
+_VALUE = _fields((1, _BYTES, "name", 1), (2, _BYTES, "type", 1), (3, _BYTES, "doc_string", 1))
 _TYPE = _fields((1, _BYTES, "tensor_type", 1))
 _TENSOR_TYPE = _fields((1, _VARINT, "elem_type", 1), (2, _BYTES, "shape", 1))
 _SHAPE = _fields((1, _BYTES, "dim", _MAX_AXES))

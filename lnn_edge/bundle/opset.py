@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["IR_VERSION", "OPERATORS", "OPSET"]
+from collections.abc import Iterable
 
-# Opset 17 and IR 8 are the newest that every TensorRT parser from 8.6 on and every onnxruntime from 1.14 on reads.
-OPSET, IR_VERSION = 17, 8
+__all__ = ["OPERATORS", "VERSIONS", "lowest_versions"]
+
+# (opset, IR version) of what graphs ask for: the lowest that has their operators, so that old runtimes read them too.
+# The first is read by every onnxruntime from 1.6 on, the second by those from 1.12 on, both by TensorRT from 8.6 on.
+VERSIONS = ((13, 7), (17, 8))
+_SECOND = frozenset({"LayerNormalization"})  # operators that came with the second
+
+
+def lowest_versions(operators: Iterable[str]) -> tuple[int, int]:
+    """The lowest opset and IR version that have all of these operators."""
+    return VERSIONS[1] if _SECOND.intersection(operators) else VERSIONS[0]
 
 
 # What TensorRT 8.6 to 11 and onnxruntime all import, in the form used here: axes as constants, two-dimensional Gemm.

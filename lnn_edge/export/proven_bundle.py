@@ -23,6 +23,7 @@ from ..runtime.loading import load, open_for_proof
 from ..verify.comparison import OWN_FACTOR, TOLERANCE, TOLERANCE_REASON, Comparison, largest_error
 from ..verify.report import ExportReport
 from ..wording import chosen, limits_advice, typed
+from .graph.description import describe
 from .proof.few_samples import why_not_over_few
 from .proof.prove import golden_from_truth, prove
 from .proof.sensitivity import FEWEST_STEPS
@@ -37,7 +38,6 @@ _JUMPS = frozenset({"Equal", "Floor", "Greater", "GreaterOrEqual", "Less", "Less
 PENDING = Verification(
     status="pending", steps=0, tolerance=TOLERANCE, tolerance_reason=TOLERANCE_REASON, max_abs_error={}
 )
-_IN_METADATA = ("schema", "inputs", "outputs", "states", "time", "unroll", "cores")
 
 
 def stored_program(stage: Path, step: StepProgram) -> StepProgram:
@@ -97,18 +97,12 @@ def write_proven(stage: Path, draft: Draft, request: ExportRequest) -> ExportRep
 
 def _files(draft: Draft) -> dict[str, bytes]:
     """The files of a bundle but for its manifest and its report."""
-    _describe(draft.graph, draft.manifest)
+    describe(draft.graph, draft.manifest)
     return {
         "model.onnx": draft.graph.SerializeToString(),
         "golden.safetensors": encode_golden(golden_from_truth(draft.truth, draft.manifest)),
         **draft.step.encode(),
     }
-
-
-def _describe(graph: onnx.ModelProto, manifest: Manifest) -> None:
-    """Describe the step in the metadata of its graph."""
-    metadata = {f"lnn_edge.{key}": msgspec.json.encode(getattr(manifest, key)).decode() for key in _IN_METADATA}
-    onnx.helper.set_model_props(graph, metadata)
 
 
 def _store(stage: Path, manifest: Manifest, files: dict[str, bytes]) -> Manifest:

@@ -59,19 +59,22 @@ def _add_steps(graph: GraphBuilder, step: StepProgram, batch: int, unroll: int, 
         _one_value(graph, own, batch, unroll) if own.name in constants else _split_samples(graph, own, batch, unroll)
         for own in program.inputs
     ]
+    times = step_times(graph, program.elapsed, batch, unroll)
     shapes = [(batch, *state.shape) for state in program.states]
     states = [
         Value(graph.input(state.name, shape), shape, shape) for state, shape in zip(program.states, shapes, strict=True)
     ]
     lowering = ProgramLowering(graph, step, batch)
     given: list[list[Value]] = []
-    for k, when in enumerate(step_times(graph, program.elapsed, batch, unroll)):
-        outputs, states = lowering.add([sample[k] for sample in samples], states, when)
+    for k, when in enumerate(times):
+        with graph.scope(f"sample_{k}" if unroll > 1 else "", owns=False):
+            outputs, states = lowering.add([sample[k] for sample in samples], states, when)
         given.append(outputs)
-    for own, state, shape in zip(program.states, states, shapes, strict=True):
-        graph.output(_shaped(graph, state, shape), output_of_state(own.name), shape)
+    # Samples before states, in and out: what knows nothing of states takes the first.
     for output, steps in zip(program.outputs, zip(*given, strict=True), strict=True):
         _add_output(graph, output.name, (batch, *output.shape), steps)
+    for own, state, shape in zip(program.states, states, shapes, strict=True):
+        graph.output(_shaped(graph, state, shape), output_of_state(own.name), shape)
 
 
 def _one_value(graph: GraphBuilder, own: Input, batch: int, unroll: int) -> list[Value]:

@@ -116,7 +116,7 @@ def test_every_prefix_is_refused(graph):
         (field(8, field(1, b"own")), "domain of their own"),
         (field(8, field(2, 17)), "`graph` is missing"),
         (field(8, field(2, 17)) + field(7, field(1, field(4, b"\xff"))), "no UTF-8|missing"),
-        (field(3, b"producer"), "field 3"),
+        (field(4, b"domain"), "field 4"),
         (field(1 << 28, 1), "field 268435456"),
     ],
 )

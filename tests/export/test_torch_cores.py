@@ -95,7 +95,7 @@ def test_graph_equals_torch(name, rows):
     state = {f"{n}_in": np.zeros((rows, w), np.float32) for n, w in widths}
     x, got = vectors(rows=200, steps=rows), []
     for sample in x:
-        *new, y = session.run(None, {"input": sample} | state)
+        y, *new = session.run(None, {"input": sample} | state)
         state = dict(zip(state, new, strict=True))
         got.append(y)
     with torch.no_grad():
@@ -288,10 +288,10 @@ class TestABrokenExportIsCaught:
     def test_dropped_b_hn(self, tmp_path, monkeypatch):
         whole = rnn._lower_gru
 
-        def without(graph, layer, rows, x, h):
+        def without(graph, layer, x, h):
             bias = layer.b_recurrent.copy()
             bias[2 * layer.units :] = 0.0
-            return whole(graph, GruLayer(layer.w_input, layer.w_recurrent, layer.b_input, bias), rows, x, h)
+            return whole(graph, GruLayer(layer.w_input, layer.w_recurrent, layer.b_input, bias), x, h)
 
         monkeypatch.setattr(rnn, "_lower_gru", without)
         self.caught(GruThenCfc, tmp_path)
@@ -300,12 +300,12 @@ class TestABrokenExportIsCaught:
         """As in the first GRU: the difference between the paper and torch must not go unseen."""
         whole = rnn._lower_gru
 
-        def outside(graph, layer, rows, x, h):
+        def outside(graph, layer, x, h):
             new = slice(2 * layer.units, None)
             b_input, b_recurrent = layer.b_input.copy(), layer.b_recurrent.copy()
             b_input[new] += b_recurrent[new]
             b_recurrent[new] = 0.0
-            return whole(graph, GruLayer(layer.w_input, layer.w_recurrent, b_input, b_recurrent), rows, x, h)
+            return whole(graph, GruLayer(layer.w_input, layer.w_recurrent, b_input, b_recurrent), x, h)
 
         monkeypatch.setattr(rnn, "_lower_gru", outside)
         self.caught(GruThenCfc, tmp_path)

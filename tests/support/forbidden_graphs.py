@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from lnn_edge.bundle.opset import IR_VERSION, OPSET
+from lnn_edge.bundle.opset import VERSIONS
 
 __all__ = ["FORBIDDEN", "STRANGE"]
 
@@ -23,7 +23,8 @@ def value(name, shape=(1, 4), kind=FLOAT):
 def model(nodes, inputs, outputs, *constants):
     arrays = [numpy_helper.from_array(np.asarray(array), name) for name, array in constants]
     graph = helper.make_graph(nodes, "g", inputs, outputs, arrays)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    opset, ir_version = VERSIONS[-1]
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version)
 
 
 def strange(operator, inputs, outputs=("y",), **attributes):

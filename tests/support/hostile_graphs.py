@@ -28,7 +28,7 @@ Change = Callable[[onnx.ModelProto], object]
 
 def _last(model: onnx.ModelProto) -> str:
     """A float32 value (1, n) that each of our graphs makes."""
-    return model.graph.output[0].name
+    return model.graph.output[-1].name
 
 
 def _add(model: onnx.ModelProto, node: onnx.NodeProto, **constants: np.ndarray) -> None:
@@ -37,7 +37,7 @@ def _add(model: onnx.ModelProto, node: onnx.NodeProto, **constants: np.ndarray) 
 
 
 def _node(operator: str, inputs: str = "*", outputs: str = "forged", /, **more: Any) -> Callable[..., None]:
-    """A node behind the others; `*` among its inputs is the first output, `-` the empty name."""
+    """A node behind the others; `*` among its inputs is the last output, `-` the empty name."""
 
     def change(model: onnx.ModelProto) -> None:
         names, made = (
@@ -263,7 +263,7 @@ FORGED: dict[str, tuple[Change, str]] = {
         "no node makes output",
     ),
     "an output of another shape": (
-        lambda m: m.graph.output[0].CopyFrom(helper.make_tensor_value_info(_last(m), TensorProto.FLOAT, [1, 1 << 20])),
+        lambda m: m.graph.output[-1].CopyFrom(helper.make_tensor_value_info(_last(m), TensorProto.FLOAT, [1, 1 << 20])),
         "shape that it is said to have",
     ),
 }

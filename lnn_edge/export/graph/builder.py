@@ -11,12 +11,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from ... import __version__
 from ...arrays import Array
 from ...bundle.onnx_wire import MAX_GRAPH_NODES
-from ...bundle.opset import IR_VERSION, OPERATORS, OPSET
+from ...bundle.opset import OPERATORS, lowest_versions
 from ...bundle.spec import Dtype, Graph, Precision
 from ...wording import listed
 from .float16 import halved
+from .names import named
 
 __all__ = ["GraphBuilder", "Shape", "Value", "check_limits", "dtype_of", "graph_facts"]
 
@@ -66,11 +68,22 @@ class GraphBuilder:
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
         self._renamed: dict[str, str] = {}
-        self._scope = ""
+        self._roles: dict[str, str] = {}  # what constants are called, by the names that they are stored under
+        self._scope = self._owner = ""
 
-    def scope(self, name: str) -> None:
-        """Prefix the names of the nodes that follow, so that a graph viewer shows where they come from."""
-        self._scope = f"{name}/" if name else ""
+    @contextmanager
+    def scope(self, name: str, *, owns: bool = True) -> Iterator[None]:
+        """Prefix the names of the nodes made within, so that a graph viewer shows where they come from.
+
+        Constants made there are called so too, unless what goes on there is one of several turns that share them.
+        """
+        scope, owner = self._scope, self._owner
+        own = f"{name}/" if name else ""
+        self._scope, self._owner = scope + own, owner + own if owns else owner
+        try:
+            yield
+        finally:
+            self._scope, self._owner = scope, owner
 
     @contextmanager
     def exact(self) -> Iterator[None]:
@@ -90,24 +103,26 @@ class GraphBuilder:
     def output(self, value: str, name: str, shape: Sequence[int]) -> None:
         """Make a value a float32 graph output under a name of its own.
 
-        A value that is an output already goes through Identity: two outputs need two buffers. A graph input, or a
-        constant, is multiplied by 1, as parsers are known to stumble over one that goes straight to an output.
+        A value that is an output already is multiplied by 1: two outputs need two buffers, and tools are known to merge
+        what an Identity keeps apart. So is a graph input, or a constant: parsers stumble over one that goes straight to
+        an output.
         """
         value = self._renamed.get(value, value)
-        copy = f"{name}/copy"
-        if value in {i.name for i in self._inputs} | set(self._constants.values()):
-            self._nodes.append(helper.make_node("Mul", [value, self.constant(1.0)], [name], name=copy))
-            self._exact.add(copy)
-        elif value in {o.name for o in self._outputs}:
-            self._nodes.append(helper.make_node("Identity", [value], [name], name=copy))
+        taken = {i.name for i in self._inputs} | {o.name for o in self._outputs} | set(self._constants.values())
+        if value in taken:
+            self._nodes.append(helper.make_node("Mul", [value, self.constant(1.0, "one")], [name], name=name))
+            self._exact.add(name)
         else:
             self._rename(value, name)
         self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)))
 
-    def constant(self, value: Array | float) -> str:
-        """Store a float32 constant; float64 results of folding are rounded here, once. A number gets shape (1, 1)."""
+    def constant(self, value: Array | float, role: str = "") -> str:
+        """Store a float32 constant; float64 results of folding are rounded here, once. A number gets shape (1, 1).
+
+        The role is what it is called, where that says more than the node that takes it.
+        """
         array = np.asarray(value, np.float64).astype(np.float32)
-        return self._store(np.ascontiguousarray(array.reshape(1, 1) if array.ndim == 0 else array))
+        return self._store(np.ascontiguousarray(array.reshape(1, 1) if array.ndim == 0 else array), role)
 
     def integers(self, value: Sequence[int] | Array) -> str:
         """Store an int64 constant: axes, sizes or indices."""
@@ -127,16 +142,23 @@ class GraphBuilder:
             self._exact.add(name)
         return results
 
-    def linear(self, x: str, weight: Array, addend: Array | str | None = None) -> str:
-        """x @ weight + addend, weight as (in, out); the addend is a constant (out,) or a value (batch, out)."""
-        operands = [x, self.constant(weight)]
-        if addend is not None:
-            operands.append(addend if isinstance(addend, str) else self.constant(addend))
-        return self.node("Gemm", *operands)
+    def linear(self, x: str, weight: Array, addend: Array | str | None = None, role: str = "") -> str:
+        """x @ weight + addend, weight as (in, out); the addend is a constant (out,) or a value (batch, out).
 
-    def row(self, value: Array | str) -> str:
+        A Gemm where the addend is a constant. Several runtimes know no other addend of a Gemm, or no Gemm in half
+        precision; onnxruntime makes one of MatMul and Add again.
+        """
+        operands = [x, self.constant(weight, role and f"{role}.weight")]
+        if addend is not None:
+            operands.append(addend if isinstance(addend, str) else self.constant(addend, role and f"{role}.bias"))
+        if not self.half and not isinstance(addend, str):
+            return self.node("Gemm", *operands)
+        product = self.node("MatMul", *operands[:2])
+        return product if addend is None else self.node("Add", product, operands[2])
+
+    def row(self, value: Array | str, role: str = "") -> str:
         """A value as it is, a constant (features,) as one row that fits any number of rows."""
-        return value if isinstance(value, str) else self.constant(value[None])
+        return value if isinstance(value, str) else self.constant(value[None], role)
 
     def split(self, x: str, sizes: Sequence[int], axis: int = 1) -> list[str]:
         """Cut one of two axes, the last by default, into pieces; one piece is the value itself."""
@@ -154,27 +176,43 @@ class GraphBuilder:
         return any(value in node.input for node in nodes)
 
     def model(self, name: str) -> onnx.ModelProto:
-        """Finish: check the graph strictly and return it as a model."""
-        nodes, constants = _used(self._nodes, self._initializers, [o.name for o in self._outputs])
+        """Finish: name what is in the graph, check it strictly and return it as a model."""
+        inputs, outputs = [i.name for i in self._inputs], [o.name for o in self._outputs]
+        self._add_biases(outputs)
+        nodes, constants = _used(self._nodes, self._initializers, outputs)
         if self.half:
-            inputs, outputs = [i.name for i in self._inputs], [o.name for o in self._outputs]
             nodes, constants = halved(nodes, constants, inputs, outputs, self._exact)
+        named(nodes, constants, outputs, self._roles)
         graph = helper.make_graph(nodes, name, self._inputs, self._outputs, constants)
+        opset, ir_version = lowest_versions(node.op_type for node in nodes)
         model = helper.make_model(
             graph,
-            opset_imports=[helper.make_opsetid("", OPSET)],
-            ir_version=IR_VERSION,
+            opset_imports=[helper.make_opsetid("", opset)],
+            ir_version=ir_version,
             producer_name="lnn-edge",
+            producer_version=__version__,
         )
         onnx.checker.check_model(model, full_check=True)
         check_limits(model)
         return model
 
-    def _store(self, array: Array) -> str:
+    def _add_biases(self, outputs: Sequence[str]) -> None:
+        """Beside convolutions give each Gemm a bias, of zeros if need be: converters for images count on one."""
+        nodes, _ = _used(self._nodes, [], outputs)
+        if not any(node.op_type == "Conv" for node in nodes):
+            return
+        sizes = {constant.name: constant.dims[1] for constant in self._initializers if len(constant.dims) == 2}
+        for node in nodes:
+            if node.op_type == "Gemm" and len(node.input) == 2:
+                node.input.append(self.constant(np.zeros(sizes[node.input[1]]), "no_bias"))
+
+    def _store(self, array: Array, role: str = "") -> str:
         key = (str(array.dtype), array.shape, array.tobytes())
         if key not in self._constants:
             name = f"const_{len(self._constants)}"
             self._constants[key] = name
+            if role:
+                self._roles[name] = f"{self._owner}{role}"
             self._initializers.append(numpy_helper.from_array(array, name))
         return self._constants[key]
 
@@ -238,7 +276,7 @@ def graph_facts(model: onnx.ModelProto) -> Graph:
     floats = [i for i in model.graph.initializer if i.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16)]
     operators = Counter(node.op_type for node in model.graph.node)
     return Graph(
-        opset=OPSET,
+        opset=model.opset_import[0].version,
         ir_version=model.ir_version,
         nodes=len(model.graph.node),
         parameters=int(sum(np.prod(i.dims) for i in floats)),

@@ -33,8 +33,9 @@ _MICROSECOND = 10_000  # in weights, see above
 def lower_cfc(graph: GraphBuilder, cell: CfcCell, x: str, state: str, time: StepTime) -> tuple[str, str]:
     """Add one step of the cell; arguments and returns as `lower_ltc`."""
     states = []
-    for layer, own in _layers(graph, cell, state):
-        x = _lower_layer(graph, layer, x, own, time)
+    for k, (layer, own) in enumerate(_layers(graph, cell, state)):
+        with graph.scope(f"layer_{k}" if len(cell.layers) > 1 else ""):
+            x = _lower_layer(graph, layer, x, own, time)
         states.append(x)
     return x, graph.concat(states)
 
@@ -83,14 +84,14 @@ class _Features:
     timed: bool
 
     def linear(
-        self, graph: GraphBuilder, *heads: Linear, per_dt: Array | None = None, addend: str | None = None
+        self, graph: GraphBuilder, role: str, *heads: Linear, per_dt: Array | None = None, addend: str | None = None
     ) -> str:
         """Several heads as one matrix product; `per_dt` is the weight of dt, the addend takes the place of the bias."""
         weight = np.concatenate([weight.T for weight, _ in heads], axis=1) * self.pending
         bias = np.concatenate([bias for _, bias in heads])
         if self.timed:
             weight = np.vstack([weight, np.zeros_like(bias) if per_dt is None else per_dt])
-        return graph.linear(self.value, weight, bias if addend is None else addend)
+        return graph.linear(self.value, weight, bias if addend is None else addend, role)
 
 
 def _lower_layer(graph: GraphBuilder, layer: CfcLayer, x: str, state: str, time: StepTime) -> str:
@@ -107,15 +108,17 @@ def _lower_layer(graph: GraphBuilder, layer: CfcLayer, x: str, state: str, time:
 def _backbone(graph: GraphBuilder, layer: CfcLayer, z: str) -> tuple[str, float]:
     """The backbone's value and a factor that the next weights take over."""
     pending = 1.0
-    for weight, bias in layer.backbone:
-        z, pending = _activated(graph, layer.activation, z, weight.T * pending, bias)
+    for k, (weight, bias) in enumerate(layer.backbone):
+        z, pending = _activated(graph, layer.activation, z, weight.T * pending, bias, f"backbone_{k}")
     return z, pending
 
 
-def _activated(graph: GraphBuilder, activation: str, z: str, weight: Array, bias: Array) -> tuple[str, float]:
+def _activated(
+    graph: GraphBuilder, activation: str, z: str, weight: Array, bias: Array, role: str
+) -> tuple[str, float]:
     if activation == "lecun_tanh":
-        return graph.node("Tanh", graph.linear(z, weight * LECUN_IN, bias * LECUN_IN)), LECUN_OUT
-    value = graph.linear(z, weight, bias)
+        return graph.node("Tanh", graph.linear(z, weight * LECUN_IN, bias * LECUN_IN, role)), LECUN_OUT
+    value = graph.linear(z, weight, bias, role)
     if activation == "relu":
         return graph.node("Relu", value), 1.0
     if activation == "tanh":
@@ -135,10 +138,10 @@ def _gated(graph: GraphBuilder, layer: CfcLayer, z: _Features, time: StepTime) -
     weights_more = time_b[0].size * (2 if z.timed else 1) + 2 * units**2
     if layer.mode == "default" and weights_more < _MICROSECOND:
         # One product and one Tanh for both candidates, which stay side by side: a Split of them would be a node more.
-        heads = graph.node("Tanh", z.linear(graph, ff1, ff2))
+        heads = graph.node("Tanh", z.linear(graph, "ff1_ff2", ff1, ff2))
         gates = graph.node("Sigmoid", _gate(graph, z, _both_signs(time_a), _both_signs(time_b), time))
-        return graph.linear(graph.node("Mul", heads, gates), np.tile(np.eye(units), (2, 1)))
-    g, h = (graph.node("Tanh", z.linear(graph, head)) for head in (ff1, ff2))
+        return graph.linear(graph.node("Mul", heads, gates), np.tile(np.eye(units), (2, 1)), role="sum")
+    g, h = (graph.node("Tanh", z.linear(graph, role, head)) for role, head in (("ff1", ff1), ("ff2", ff2)))
     gate = graph.node("Sigmoid", _gate(graph, z, time_a, time_b, time))
     # default: g (1 - gate) + gate h, written with one product less
     difference = h if layer.mode == "no_gate" else graph.node("Sub", h, g)
@@ -154,19 +157,19 @@ def _gate(graph: GraphBuilder, z: _Features, time_a: Linear, time_b: Linear, tim
     """time_a timespan + time_b before the sigmoid: with measured time (dt z) A' + z B' + dt a' + b'."""
     (weight_a, bias_a), (weight_b, bias_b) = time_a, time_b
     if time.fixed is not None:
-        return z.linear(graph, (weight_a * time.fixed + weight_b, bias_a * time.fixed + bias_b))
+        return z.linear(graph, "gate", (weight_a * time.fixed + weight_b, bias_a * time.fixed + bias_b))
     # Two products, the second with the first as its addend. Both heads in one product, then Split, Mul and Add, took a
     # node more. The bias of time_a, which dt multiplies as well, is the weight of the column that holds dt.
     dt, scale = time.unit
-    over_time = replace(z, value=graph.node("Mul", z.value, dt)).linear(graph, (weight_a * scale, bias_b))
-    return z.linear(graph, time_b, per_dt=bias_a * scale, addend=over_time)
+    over_time = replace(z, value=graph.node("Mul", z.value, dt)).linear(graph, "time_a", (weight_a * scale, bias_b))
+    return z.linear(graph, "time_b", time_b, per_dt=bias_a * scale, addend=over_time)
 
 
 def _pure(graph: GraphBuilder, layer: CfcLayer, z: _Features, time: StepTime) -> str:
     """-A exp(-t (|w_tau| + |ff1|)) ff1 + A."""
     w_tau, a = required(layer.w_tau), required(layer.a)
-    ff1 = z.linear(graph, layer.ff1)
-    rate = graph.node("Add", graph.node("Abs", ff1), graph.row(np.abs(w_tau)))
+    ff1 = z.linear(graph, "ff1", layer.ff1)
+    rate = graph.node("Add", graph.node("Abs", ff1), graph.row(np.abs(w_tau), "w_tau"))
     minus_t = graph.constant(-time.fixed) if time.fixed is not None else time.times(-1.0)
     decayed = graph.node("Mul", graph.node("Exp", graph.node("Mul", rate, minus_t)), ff1)
-    return graph.node("Add", graph.node("Mul", decayed, graph.row(-a)), graph.row(a))
+    return graph.node("Add", graph.node("Mul", decayed, graph.row(-a, "minus_a")), graph.row(a, "a"))

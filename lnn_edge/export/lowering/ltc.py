@@ -67,9 +67,9 @@ class _Solver:
         self._conductance = (gleak + cell.epsilon) * scale
         if time.fixed is not None:  # with measured time r is a value, and joins D in the graph
             self._conductance = self._conductance + self._carry
-        sensory = Synapses.folded(cell.sensory, (cell.inputs, cell.units))
+        sensory = Synapses.folded("sensory", cell.sensory, (cell.inputs, cell.units))
         self._sensory = sensory.mapped(cell.input_map.scale, cell.input_map.shift).scaled(scale)
-        self._recurrent = Synapses.folded(cell.synapses, (cell.units, cell.units)).scaled(scale)
+        self._recurrent = Synapses.folded("synapses", cell.synapses, (cell.units, cell.units)).scaled(scale)
 
     def solve(self, v: str) -> str:
         """The state after all unfolds."""
@@ -78,7 +78,8 @@ class _Solver:
             return self._path(others, v, [])[-1]
         # The others' unfold k needs what the neurons ahead were before their own unfold k: all states but the last.
         v, driving = self._g.split(v, [len(others), len(ahead)])
-        path = self._path(ahead, driving, [])
+        with self._g.scope("ahead"):
+            path = self._path(ahead, driving, [])
         return self._g.concat([self._path(others, v, path[:-1])[-1], path[-1]])
 
     def _runs(self) -> tuple[range, range]:
@@ -98,25 +99,32 @@ class _Solver:
         r, *shared = self._shared(neurons)
         own = self._recurrent.between(neurons, neurons)
         path = [v]
-        for addends in self._addends(neurons, ahead, *shared):
-            current, conductance = own.sums(self._g, v, self._time.batch, *addends)
-            with self._g.exact():  # a slow neuron moves by less than half can tell apart
-                kept = self._g.node("Mul", v, r) if r else v  # fixed time: r is 1 unless a capacitance is tiny
-                v = self._g.node("Div", self._g.node("Add", kept, self._g.row(current)), self._g.row(conductance))
+        for k, addends in enumerate(self._addends(neurons, ahead, *shared)):
+            with self._g.scope(f"unfold_{k}", owns=False):
+                v = self._unfolded(own, v, r, addends)
             path.append(v)
         return path
+
+    def _unfolded(self, own: Synapses, v: str, r: str, addends: tuple[Term, Term]) -> str:
+        """The state after one unfold."""
+        current, conductance = own.sums(self._g, v, self._time.batch, *addends)
+        with self._g.exact():  # a slow neuron moves by less than half can tell apart
+            kept = self._g.node("Mul", v, r) if r else v  # fixed time: r is 1 unless a capacitance is tiny
+            total = self._g.node("Add", kept, self._g.row(current, "leak.current"))
+            return self._g.node("Div", total, self._g.row(conductance, "leak.conductance"))
 
     def _shared(self, neurons: range) -> tuple[str, Term, Term]:
         """What is the same in all unfolds: r ("" for 1), N and r + D without the recurrent synapses."""
         run = slice(neurons.start, neurons.stop)
         carry, current, conductance = self._carry[run], self._current[run], self._conductance[run]
         sensory = self._sensory.between(range(self._sensory.shape[0]), neurons)
-        n, d = sensory.sums(self._g, self._x, self._time.batch, current, conductance)
+        with self._g.scope("sensory", owns=False):
+            n, d = sensory.sums(self._g, self._x, self._time.batch, current, conductance)
         if self._time.fixed is not None:
-            return "" if np.all(carry == 1.0) else self._g.row(carry), n, d
+            return "" if np.all(carry == 1.0) else self._g.row(carry, "capacitance"), n, d
         with self._g.exact():
-            r = self._g.node("Div", self._g.row(carry), self._time.times(1.0 / self._unfolds))
-            return r, n, self._g.node("Add", self._g.row(d), r)
+            r = self._g.node("Div", self._g.row(carry, "capacitance"), self._time.times(1.0 / self._unfolds))
+            return r, n, self._g.node("Add", self._g.row(d, "leak.conductance"), r)
 
     def _addends(
         self, neurons: range, ahead: Sequence[str], current: Term, conductance: Term
@@ -145,4 +153,4 @@ def _motor_output(graph: GraphBuilder, cell: LtcCell, v: str) -> str:
     if scale is None and cell.motor == cell.units:
         return v
     weight = np.eye(cell.units, cell.motor) * (1.0 if scale is None else scale)
-    return graph.linear(v, weight, shift)
+    return graph.linear(v, weight, shift, "motor")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...bundle import step_cores as records
+from ...bundle.encoder import encoder_nodes
 from ...bundle.operations import Node, Operation, Shape
 from ...bundle.program import StepProgram
 from ...bundle.program_checks import value_shapes
@@ -52,6 +53,7 @@ class _Sample:
         self._graph, self._program, self._when = graph, step.program, when
         self._values = Values(graph, rows, step.tensors, shapes)
         self._known: dict[str, Value] = {}
+        self._early = {id(node) for node in encoder_nodes(step.program)}
 
     def run(self, inputs: Sequence[Value], states: Sequence[Value]) -> tuple[list[Value], list[Value]]:
         """Outputs and next states."""
@@ -78,12 +80,12 @@ class _Sample:
 
     def _add(self, node: Node) -> None:
         if isinstance(node, Operation):
-            operands = [self._operand(name) for name in node.inputs]
-            self._known[node.output] = LOWERED[node.op](self._values, node, *operands)
+            with self._graph.scope("encoder" if id(node) in self._early else "head"):
+                operands = [self._operand(name) for name in node.inputs]
+                self._known[node.output] = LOWERED[node.op](self._values, node, *operands)
         elif isinstance(node, records.Core):
-            self._graph.scope(node.name)
-            self._add_core(node)
-            self._graph.scope("")
+            with self._graph.scope(node.name):
+                self._add_core(node)
 
     def _add_core(self, node: records.Core) -> None:
         x, h, tensors = self._plain(node.input), self._plain(node.state), self._values.tensors
@@ -96,7 +98,7 @@ class _Sample:
             self._make(dict(zip(node.made(), made, strict=True)))
         else:
             own = [self._plain(node.memory)] if isinstance(node, records.Lstm) else []
-            after = lower_layer(self._graph, recurrent_layer(node, tensors), self._values.rows, x, h, *own)
+            after = lower_layer(self._graph, recurrent_layer(node, tensors), x, h, *own)
             self._make(dict(zip(node.made(), after, strict=True)))
 
     def _plain(self, name: str) -> str:

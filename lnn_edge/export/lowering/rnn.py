@@ -17,44 +17,34 @@ __all__ = ["lower_layer"]
 
 Gate = tuple[Array, Array]  # weight (in, units) on [input, h] and bias (units,)
 
-# Weights that cost as much as a small node: half a microsecond, see `lower_cfc`.
-_NODE = 5_000
-
 
 def _gated_memory(
     graph: GraphBuilder, z: str, c: str, candidate: Gate, input_gate: Gate, forget_gate: Gate, output_gate: Gate
 ) -> tuple[str, str]:
     """Add an LSTM: the gated memory o tanh(c') and the memory c' = f c + i g, each (batch, units).
 
-    In a small layer f c + i g is [f, i] * [c, g], summed by a matrix product: one node less. In half precision the
-    memory, which goes on over steps, is not summed by one.
+    Written as it is, though in a small layer [f, i] * [c, g], summed by a matrix product, takes a node less: a
+    converter was seen to make another number of that.
     """
-    units = len(candidate[1])
-    g = graph.node("Tanh", graph.linear(z, *candidate))
-    if 2 * units**2 < _NODE and not graph.half:
-        both = np.concatenate([forget_gate[0], input_gate[0]], axis=1), np.concatenate([forget_gate[1], input_gate[1]])
-        products = graph.node("Mul", _gate(graph, z, both), graph.concat([c, g]))
-        memory = graph.linear(products, np.tile(np.eye(units), (2, 1)))
-    else:
-        forget, let_in = _gate(graph, z, forget_gate), _gate(graph, z, input_gate)
-        with graph.exact():
-            memory = graph.node("Add", graph.node("Mul", forget, c), graph.node("Mul", let_in, g))
-    return graph.node("Mul", _gate(graph, z, output_gate), graph.node("Tanh", memory)), memory
+    g = graph.node("Tanh", graph.linear(z, *candidate, role="candidate"))
+    forget, let_in = _gate(graph, z, forget_gate, "forget_gate"), _gate(graph, z, input_gate, "input_gate")
+    with graph.exact():
+        memory = graph.node("Add", graph.node("Mul", forget, c), graph.node("Mul", let_in, g))
+    return graph.node("Mul", _gate(graph, z, output_gate, "output_gate"), graph.node("Tanh", memory)), memory
 
 
-def _gate(graph: GraphBuilder, z: str, gate: Gate) -> str:
-    return graph.node("Sigmoid", graph.linear(z, *gate))
+def _gate(graph: GraphBuilder, z: str, gate: Gate, role: str) -> str:
+    return graph.node("Sigmoid", graph.linear(z, *gate, role=role))
 
 
 def lower_layer(
-    graph: GraphBuilder, layer: GruLayer | LstmLayer | RnnLayer, rows: int, x: str, h: str, c: str = ""
+    graph: GraphBuilder, layer: GruLayer | LstmLayer | RnnLayer, x: str, h: str, c: str = ""
 ) -> tuple[str, ...]:
-    """Add one step of a layer for a number of rows.
+    """Add one step of a layer.
 
     Args:
         graph: Where to.
         layer: The layer.
-        rows: Rows per step.
         x: Input value, (rows, inputs).
         h: State value, (rows, width).
         c: Value of the memory in an LSTM, (rows, units).
@@ -63,35 +53,27 @@ def lower_layer(
         Values of the next h, and of the next c in an LSTM.
     """
     if isinstance(layer, GruLayer):
-        return (_lower_gru(graph, layer, rows, x, h),)
+        return (_lower_gru(graph, layer, x, h),)
     joined = graph.concat([x, h])
     if isinstance(layer, LstmLayer):
         return _lower_lstm(graph, layer, joined, c)
     nonlinearity = {"tanh": "Tanh", "relu": "Relu"}[layer.nonlinearity]
-    return (graph.node(nonlinearity, graph.linear(joined, *_block(layer, 0))),)
+    return (graph.node(nonlinearity, graph.linear(joined, *_block(layer, 0), role="layer")),)
 
 
-def _lower_gru(graph: GraphBuilder, layer: GruLayer, rows: int, x: str, h: str) -> str:
-    """n + z (h - n), with n = tanh(W x + b_in + r (U h + b_hn)).
-
-    The Gemm of n has r (U h + b_hn) as its addend and no place left for b_in. In a small layer b_in is the weight of a
-    constant 1 joined to input and state, in a large one it is added.
-    """
+def _lower_gru(graph: GraphBuilder, layer: GruLayer, x: str, h: str) -> str:
+    """n + z (h - n), with n = tanh(W x + b_in + r (U h + b_hn))."""
     new = slice(2 * layer.units, None)
-    joined = [x, h]
-    (w_r, b_r), (w_z, b_z), w_n, b_n = _block(layer, 0), _block(layer, 1), layer.w_input[new].T, layer.b_input[new]
-    with_one = bool(np.any(b_n)) and layer.units**2 < _NODE
-    if with_one:
-        joined.append(graph.constant(np.ones((rows, 1))))
-        w_r, w_z = (np.vstack([weight, np.zeros_like(b_n)]) for weight in (w_r, w_z))
-        w_n = np.vstack([w_n, np.zeros((layer.units, layer.units)), b_n])
-    z = graph.concat(joined)
-    remembered = graph.linear(h, layer.w_recurrent[new].T, layer.b_recurrent[new])
-    let_in = graph.node("Mul", _gate(graph, z, (w_r, b_r)), remembered)
-    if np.any(b_n) and not with_one:
-        let_in = graph.node("Add", let_in, graph.row(b_n))
-    n = graph.node("Tanh", graph.linear(z if with_one else x, w_n, let_in))
-    gate = _gate(graph, z, (w_z, b_z))
+    z = graph.concat([x, h])
+    remembered = graph.linear(h, layer.w_recurrent[new].T, layer.b_recurrent[new], role="remembered")
+    let_in = graph.node("Mul", _gate(graph, z, _block(layer, 0), "reset_gate"), remembered)
+    w_n, b_n = layer.w_input[new].T, layer.b_input[new]
+    if np.any(b_n):
+        new_state = graph.node("Add", graph.linear(x, w_n, b_n, role="new"), let_in)
+    else:
+        new_state = graph.linear(x, w_n, let_in, role="new")
+    n = graph.node("Tanh", new_state)
+    gate = _gate(graph, z, _block(layer, 1), "update_gate")
     with graph.exact():
         return graph.node("Add", n, graph.node("Mul", gate, graph.node("Sub", h, n)))
 
@@ -99,7 +81,7 @@ def _lower_gru(graph: GraphBuilder, layer: GruLayer, rows: int, x: str, h: str) 
 def _lower_lstm(graph: GraphBuilder, layer: LstmLayer, joined: str, c: str) -> tuple[str, str]:
     i, f, g, o = (_block(layer, k) for k in range(4))
     h, memory = _gated_memory(graph, joined, c, candidate=g, input_gate=i, forget_gate=f, output_gate=o)
-    return (h if layer.projection is None else graph.linear(h, layer.projection.T)), memory
+    return (h if layer.projection is None else graph.linear(h, layer.projection.T, role="projection")), memory
 
 
 def _block(layer: GruLayer | LstmLayer | RnnLayer, k: int) -> Gate:

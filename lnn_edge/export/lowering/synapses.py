@@ -17,6 +17,8 @@ __all__ = ["Synapses", "Term"]
 
 Term = Array | str  # a constant, one per neuron, or the name of a computed value, (rows, neurons)
 
+_SUMS = ("current", "conductance")  # what `Synapses.sums` makes
+
 # What the two forms of `Synapses.sums` cost in nanoseconds: a least-squares fit to 20 wirings of 14 to 140 neurons and
 # 1 or 6 rows, which it meets within 20 % (onnxruntime 1.32, x86-64 with AVX2, one thread). Only ratios matter.
 _LIST_NS, _LIST_WEIGHT_NS, _LIST_WEIGHT_ROW_NS = 3800.0, 0.09, 0.02
@@ -26,8 +28,12 @@ _FANS_NS, _FANS_GATHERED_NS, _FANS_WHOLE_NS = 10700.0, 3.9, 2.9
 
 @dataclass(frozen=True)
 class Synapses:
-    """The synapses that exist, as a list: source and target neuron and folded parameters, (synapses,) each."""
+    """The synapses that exist, as a list: source and target neuron and folded parameters, (synapses,) each.
 
+    `name` is what their constants are called after in the graph.
+    """
+
+    name: str
     source: Array
     target: Array
     slope: Array  # sigma
@@ -37,15 +43,16 @@ class Synapses:
     shape: tuple[int, int]  # sources and targets that could be connected
 
     @classmethod
-    def folded(cls, own: reference.Synapses, shape: tuple[int, int]) -> Synapses:
+    def folded(cls, name: str, own: reference.Synapses, shape: tuple[int, int]) -> Synapses:
         """Those of a cell."""
         source, target = own.source.astype(np.int64), own.target.astype(np.int64)
-        return cls(source, target, own.sigma, -own.sigma * own.mu, own.w, own.w * own.erev, shape)
+        return cls(name, source, target, own.sigma, -own.sigma * own.mu, own.w, own.w * own.erev, shape)
 
     def between(self, sources: range, targets: range) -> Synapses:
         """Those from one run of neurons to another, each counted from the start of its run."""
         pick = np.isin(self.source, sources) & np.isin(self.target, targets)
         return Synapses(
+            self.name,
             self.source[pick] - sources.start,
             self.target[pick] - targets.start,
             self.slope[pick],
@@ -89,23 +96,27 @@ class Synapses:
     def _as_list(self, graph: GraphBuilder, pre: str, current: Term, conductance: Term) -> tuple[str, str]:
         """One matrix takes each synapse its source, two more sum them per target: three products, no gather."""
         spread, currents, conductances = self._matrices()
-        active = graph.node("Sigmoid", graph.linear(pre, spread, self.offset))
+        active = self._active(graph, pre, spread)
         # The addends, which hold what is constant or comes from the inputs, ride along in the products that sum.
-        return graph.linear(active, currents, current), graph.linear(active, conductances, conductance)
+        total = graph.linear(active, currents, current, f"{self.name}.current")
+        return total, graph.linear(active, conductances, conductance, f"{self.name}.conductance")
+
+    def _active(self, graph: GraphBuilder, pre: str, spread: Array) -> str:
+        """How far each synapse is open."""
+        return graph.node("Sigmoid", graph.linear(pre, spread, self.offset, f"{self.name}.slope"))
 
     def _in_half(self, graph: GraphBuilder, pre: str, current: Term, conductance: Term) -> tuple[str, str]:
         """The list again: products in half, with weights brought near 1 per target, and sums in float32."""
         spread, *weights = self._matrices()
-        active = graph.node("Sigmoid", graph.linear(pre, spread, self.offset))
-        totals = []
-        for weight, addend in zip(weights, (current, conductance), strict=True):
+        active, totals = self._active(graph, pre, spread), []
+        for role, weight, addend in zip(_SUMS, weights, (current, conductance), strict=True):
             # A power of two per target, so that neither scaling nor scaling back rounds anything.
             largest = np.abs(weight).max(axis=0)
             scale = np.exp2(np.ceil(np.log2(np.where(largest > 0, largest, 1.0))))
-            product = graph.linear(active, weight / scale)
+            product = graph.linear(active, weight / scale, role=f"{self.name}.{role}")
             with graph.exact():
-                scaled = graph.node("Mul", product, graph.row(scale))
-                totals.append(graph.node("Add", scaled, graph.row(addend)))
+                scaled = graph.node("Mul", product, graph.row(scale, f"{self.name}.{role}.scale"))
+                totals.append(graph.node("Add", scaled, graph.row(addend, f"leak.{role}")))
         return totals[0], totals[1]
 
     def _matrices(self) -> tuple[Array, Array, Array]:
@@ -145,10 +156,10 @@ class Synapses:
             grid[target, slot] = values[order]
             return grid
 
-        def total(weight: Array, addend: Term) -> str:
-            weighted = graph.node("Mul", active, graph.constant(fans(weight)))
+        def total(role: str, weight: Array, addend: Term) -> str:
+            weighted = graph.node("Mul", active, graph.constant(fans(weight), f"{self.name}.{role}.weight"))
             summed = graph.node("ReduceSum", weighted, graph.integers([2]), keepdims=0)
-            return graph.node("Add", summed, graph.row(addend))
+            return graph.node("Add", summed, graph.row(addend, f"leak.{role}"))
 
         if width == sources:
             spread = graph.node("Unsqueeze", pre, graph.integers([1]))
@@ -157,6 +168,7 @@ class Synapses:
             index = graph.integers(np.tile(fans(self.source).ravel(), (rows, 1)))
             gathered = graph.node("GatherElements", pre, index, axis=1)
             spread = graph.node("Reshape", gathered, graph.integers([rows, targets, width]))
-        scaled = graph.node("Mul", spread, graph.constant(fans(self.slope)))
-        active = graph.node("Sigmoid", graph.node("Add", scaled, graph.constant(fans(self.offset))))
-        return total(self.current, current), total(self.conductance, conductance)
+        scaled = graph.node("Mul", spread, graph.constant(fans(self.slope), f"{self.name}.slope.weight"))
+        shifted = graph.node("Add", scaled, graph.constant(fans(self.offset), f"{self.name}.slope.bias"))
+        active = graph.node("Sigmoid", shifted)
+        return total("current", self.current, current), total("conductance", self.conductance, conductance)

@@ -81,7 +81,8 @@ def test_borders_are_float32_and_weights_are_half(name, tmp_path):
     graph = graph_of(tmp_path / "m.lnn").graph
     assert {i.type.tensor_type.elem_type for i in (*graph.input, *graph.output)} == {TensorProto.FLOAT}
     kinds = {i.name: i.data_type for i in graph.initializer}
-    products = [node for node in graph.node if node.op_type == "Gemm"]
+    assert "Gemm" not in {node.op_type for node in graph.node}  # which several runtimes lack in half precision
+    products = [node for node in graph.node if node.op_type == "MatMul"]
     assert products
     assert all(kinds[node.input[1]] == TensorProto.FLOAT16 for node in products)
     sizes = {TensorProto.FLOAT: 0, TensorProto.FLOAT16: 0, TensorProto.INT64: 0}

@@ -10,17 +10,20 @@ import pytest
 import torch
 from cases import BY_NAME, CASES, Case
 from exports import quick_export
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
+from recorded import MODELS, program_of
 
 import lnn_edge
 from lnn_edge.bundle.golden import decode_golden
 from lnn_edge.bundle.manifest import decode_manifest
-from lnn_edge.bundle.opset import IR_VERSION, OPERATORS, OPSET
+from lnn_edge.bundle.opset import OPERATORS, VERSIONS, lowest_versions
 from lnn_edge.bundle.spec import Time
 from lnn_edge.errors import VerificationError
-from lnn_edge.export.graph.builder import GraphBuilder, check_limits
+from lnn_edge.export.cores.recurrent import recurrent_from_module
+from lnn_edge.export.graph.builder import GraphBuilder, check_limits, graph_facts
 from lnn_edge.export.step_graph import step_graph
+from lnn_edge.export.trained.core_step import CoreStep
 from lnn_edge.export.trained.open import open_module
 from lnn_edge.runtime.state import initial_state
 
@@ -35,7 +38,7 @@ def exported(case, tmp_path, **options):
 def test_within_the_limits_of_the_format(case: Case, time):
     # checks the limits, as check_limits below shows that it can
     model = step_graph(open_module(case.build()).trained(2, None).program(time), batch=2)
-    assert (model.opset_import[0].version, model.ir_version) == (OPSET, IR_VERSION)
+    assert (model.opset_import[0].version, model.ir_version) == VERSIONS[0]
     assert not any(i.data_location == TensorProto.EXTERNAL for i in model.graph.initializer)
     assert {n.op_type for n in model.graph.node} <= OPERATORS
 
@@ -63,8 +66,131 @@ def test_metadata_describes_the_graph(tmp_path):
     manifest = json.loads((tmp_path / "m.lnn" / "manifest.json").read_bytes())
     props = {p.key: json.loads(p.value) for p in model.metadata_props}
     assert set(props) == {f"lnn_edge.{k}" for k in ("schema", "inputs", "outputs", "states", "time", "unroll", "cores")}
+    *props["lnn_edge.inputs"], dt = props["lnn_edge.inputs"]
     for key, value in props.items():
         assert value == manifest[key.removeprefix("lnn_edge.")]
+    (column,) = dt["features"]
+    assert (dt["name"], dt["shape"]) == ("dt", [1, 1])
+    assert (column["name"], column["unit"], column["limits"]) == ("dt", "s", [0.005, 2.0])
+
+
+def test_metadata_has_the_shapes_of_the_graph(tmp_path):
+    model = exported(BY_NAME["cfc-units"], tmp_path, time="measured", period_s=0.1, unroll=4, batch=2)
+    described = {p.key: json.loads(p.value) for p in model.metadata_props}
+    for ends, key in ((model.graph.input, "inputs"), (model.graph.output, "outputs"), (model.graph.input, "states")):
+        shapes = {e.name: [d.dim_value for d in e.type.tensor_type.shape.dim] for e in ends}
+        for entry in described[f"lnn_edge.{key}"]:
+            assert entry["shape"] == shapes[entry.get("name") or entry["input"]]
+
+
+def test_the_file_says_in_words_what_it_is(tmp_path):
+    columns = ["ax:m/s2", "ay", "az", "gx", "gy"]
+    model = exported(BY_NAME["ltc-mixed"], tmp_path, time="measured", period_s=0.1, unroll=4, inputs=columns)
+    assert (model.producer_name, model.producer_version) == ("lnn-edge", lnn_edge.__version__)
+    assert "once per block of 4 samples. Feed states back for the next call: h_out to h_in, c_out to c_in." in (
+        model.doc_string
+    )
+    said = {value.name: value.doc_string for value in (*model.graph.input, *model.graph.output)}
+    assert said == {
+        "input": "(rows, samples, 5); columns: ax [m/s2], ay, az, gx, gy",
+        "dt": "time since the sample before, seconds, 0.005 to 2; (rows, samples)",
+        "h_in": "state: 0 before the first call, then what h_out was",
+        "c_in": "state: 0 before the first call, then what c_out was",
+        "output": "(rows, samples, 2); columns: output_0, output_1",
+        "h_out": "next state: goes into h_in of the next call",
+        "c_out": "next state: goes into c_in of the next call",
+    }
+
+
+class TestForEveryRuntime:
+    """What made other programs than onnxruntime stumble, or take one tensor for another."""
+
+    def graph(self, name, time="measured", **options):
+        return step_graph(program_of(name, time), **options).graph
+
+    @pytest.mark.parametrize("name", ["ltc-mixed", "stacked", "conv-encoder"])
+    def test_samples_come_before_states(self, name):
+        graph = self.graph(name)
+        states = [value.name.replace("h_in", "h_out").replace("c_in", "c_out") for value in graph.input]
+        states = [state for state in states if state.endswith("_out")]
+        inputs, outputs = [value.name for value in graph.input], [value.name for value in graph.output]
+        assert inputs[-len(states) :] == [state.replace("_out", "_in") for state in states]
+        assert inputs[-len(states) - 1] == "dt"
+        assert outputs[-len(states) :] == states
+
+    @pytest.mark.parametrize("name", ["ltc-mixed", "cfc-mixed", "gru"])
+    @pytest.mark.parametrize("precision", ["float32", "float16"])
+    def test_a_gemm_has_constants_alone(self, name, precision):
+        graph = self.recurrent(precision) if name == "gru" else self.graph(name, precision=precision)
+        constants = {constant.name for constant in graph.initializer}
+        gemms = [node for node in graph.node if node.op_type == "Gemm"]
+        assert all(constants.issuperset(node.input[1:]) for node in gemms)
+        assert bool(gemms) == (precision == "float32")
+        assert "MatMul" in {node.op_type for node in graph.node} or precision == "float32"
+
+    def recurrent(self, precision="float32"):
+        torch.manual_seed(0)
+        layer = torch.nn.GRU(5, 8, batch_first=True)
+        return step_graph(
+            CoreStep(recurrent_from_module("rnn", layer), 1).program(Time("fixed")), precision=precision
+        ).graph
+
+    def test_a_gru_joins_values_alone(self):
+        graph = self.recurrent()
+        constants = {constant.name for constant in graph.initializer}
+        joined = [node for node in graph.node if node.op_type == "Concat"]
+        assert joined
+        assert not any(constants.intersection(node.input) for node in joined)
+
+    @pytest.mark.parametrize("name", ["ltc-mixed", "cfc-mixed"])
+    def test_memory_is_a_sum_of_products(self, name):
+        graph = self.graph(name)
+        makers = {output: node for node in graph.node for output in node.output}
+        memory = makers["c_out"]
+        assert memory.op_type == "Add"
+        assert [makers[value].op_type for value in memory.input] == ["Mul", "Mul"]
+
+    def test_a_state_that_is_an_output_is_multiplied_by_one(self):
+        graph = self.graph("cfc-units")
+        (copy,) = [node for node in graph.node if node.name == "h_out"]
+        (one,) = [constant for constant in graph.initializer if constant.name == copy.input[1]]
+        assert (copy.op_type, copy.input[0]) == ("Mul", "output")
+        assert numpy_helper.to_array(one).tolist() == [[1.0]]
+        assert "Identity" not in {node.op_type for node in graph.node}
+
+    def test_beside_convolutions_each_gemm_has_a_bias(self):
+        gemms = [node for node in self.graph("conv-encoder").node if node.op_type == "Gemm"]
+        assert gemms
+        assert all(len(node.input) == 3 for node in gemms)
+
+    @pytest.mark.parametrize("name", MODELS)
+    @pytest.mark.parametrize("precision", ["float32", "float16"])
+    def test_what_makes_an_output_bears_its_name(self, name, precision):
+        graph = self.graph(name, precision=precision)
+        names = {output: node.name for node in graph.node for output in node.output}
+        assert {value.name: names[value.name] for value in graph.output} == {v.name: v.name for v in graph.output}
+        assert len(set(names.values())) == len(graph.node)  # nodes have names of their own
+
+    def test_names_explain_the_picture(self):
+        graph = self.graph("mlp-ltc", unroll=2)
+        names = [node.name for node in graph.node]
+        for scope in ("sample_0/encoder/", "sample_0/rnn/unfold_0/", "sample_1/rnn/unfold_5/", "sample_1/head/"):
+            assert any(name.startswith(scope) for name in names), scope
+        constants = {constant.name for constant in graph.initializer}
+        assert {"rnn/synapses.slope.weight", "rnn/synapses.conductance.weight", "rnn/capacitance"} <= constants
+        assert not any(name.startswith("const_") for name in constants)
+
+    @pytest.mark.parametrize("name", MODELS)
+    def test_asks_for_the_lowest_opset(self, name):
+        model = step_graph(program_of(name, "fixed"))
+        normalises = "LayerNormalization" in {node.op_type for node in model.graph.node}
+        assert (model.opset_import[0].version, model.ir_version) == VERSIONS[normalises]
+        assert graph_facts(model).opset == model.opset_import[0].version
+
+
+def test_the_lowest_versions():
+    assert lowest_versions({"Gemm", "Tanh"}) == (13, 7)
+    assert lowest_versions({"Gemm", "LayerNormalization"}) == (17, 8)
 
 
 def test_ltc_evaluates_only_existing_synapses(tmp_path):
@@ -83,7 +209,8 @@ class TestLimits:
         node = helper.make_node(operator, ["x"], ["y"])
         x, y = (helper.make_tensor_value_info(n, dtype, list(shape)) for n in "xy")
         graph = helper.make_graph([node], "g", [x], [y])
-        options = {"opset_imports": [helper.make_opsetid("", OPSET)], "ir_version": IR_VERSION} | model
+        opset, ir_version = VERSIONS[0]
+        options = {"opset_imports": [helper.make_opsetid("", opset)], "ir_version": ir_version} | model
         return helper.make_model(graph, **options)
 
     def test_operator(self):
@@ -137,11 +264,11 @@ class TestABrokenExportIsCaught:
         whole = GraphBuilder.linear
         dropped = []
 
-        def linear(self, x, weight, addend=None):
+        def linear(self, x, weight, addend=None, role=""):
             if isinstance(addend, np.ndarray) and not dropped:
                 dropped.append(addend)
                 addend = np.zeros_like(addend)
-            return whole(self, x, weight, addend)
+            return whole(self, x, weight, addend, role)
 
         monkeypatch.setattr(GraphBuilder, "linear", linear)
         self.caught(name, tmp_path)
@@ -152,13 +279,13 @@ class TestABrokenExportIsCaught:
         whole = GraphBuilder.linear
         flipped = []
 
-        def linear(self, x, weight, addend=None):
+        def linear(self, x, weight, addend=None, role=""):
             if not flipped:
                 weight = weight.copy()
                 largest = np.unravel_index(np.abs(weight).argmax(), weight.shape)
                 weight[largest] *= -1.0
                 flipped.append(largest)
-            return whole(self, x, weight, addend)
+            return whole(self, x, weight, addend, role)
 
         monkeypatch.setattr(GraphBuilder, "linear", linear)
         self.caught(name, tmp_path)
