@@ -514,7 +514,7 @@ MUTATIONS = (
         "failed-run-moves-the-state",
         "all or nothing",
         "test_streams.py::test_conformance[onnxruntime-fixed-check_run_is_all_or_nothing]",
-        ("self._now = now = self._mode.parked(self._now)", "now = self._now"),
+        ("self._now = self._mode.parked(self._now)\n        return", "return"),
     ),
     _fault(
         "snapshot-is-a-view",
@@ -868,6 +868,30 @@ MUTATIONS = (
             "reason = why_not_ready(entry) or why_not_bundle(entry, bundle)",
             "reason = why_not_ready(entry)",
         ),
+    ),
+    _fault(
+        "illegal-time-in-a-recording-in-c",
+        "dt's range",
+        "test_any_calls_give_the_same_in_c_and_in_python[drift]",
+        ("or not ((spans >= low) & (spans <= high)).all()", ""),
+    ),
+    _fault(
+        "bad-row-moves-its-state",
+        "all or nothing",
+        "test_a_bad_row_keeps_its_state_and_the_others_go_on[native-cfc_bundle]",
+        ("value[~ok] = state.tensors[name][~ok]", "pass"),
+    ),
+    _fault(
+        "limits-of-rows",
+        "limit",
+        "test_a_bad_row_keeps_its_state_and_the_others_go_on[native-cfc_bundle]",
+        ("ok &= _of_rows((values >= low) & (values <= high))", "pass"),
+    ),
+    _fault(
+        "infinite-sample-in-a-row",
+        "all or nothing",
+        "test_a_bad_row_keeps_its_state_and_the_others_go_on[native-ltc_bundle]",
+        ("            bad |= unusualv(t->given[i]);\n", ""),
     ),
 )
 BY_NAME = {mutation.name: mutation for mutation in MUTATIONS}
