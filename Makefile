@@ -107,7 +107,7 @@ mutations: .venv/ready-dev
 		{ echo "lnn-edge needs Python 3.10 to 3.13. Type: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(PIP) install $(TORCH_ARGS) "$$(grep '^torch==' constraints.txt)"
-	$(PIP) install -c constraints.txt 'hatchling>=1.26' 'numpy>=2' # what builds it, once and not in a folder of its own
+	$(PIP) install -c constraints.txt editables 'hatchling>=1.26' 'numpy>=2' # what builds it, once and not in a folder of its own
 	$(PIP) install -c constraints.txt --no-build-isolation -e '.[export]'
 	touch $@
 
