@@ -183,6 +183,18 @@ static int fits(const input_t *in, PyObject *value)
     return in->axes == 1 || (PyArray_FLAGS(a) & NPY_ARRAY_C_CONTIGUOUS);
 }
 
+/* A list of plain floats and nothing else, put in its place; or 0. */
+static int put_list(const input_t *in, PyObject *list)
+{
+    if (!PyList_CheckExact(list) || in->axes != 1 || PyList_Size(list) != in->shape[0]) return 0;
+    for (Py_ssize_t i = 0; i < in->size; ++i) {
+        PyObject *number = PyList_GetItem(list, i);
+        if (!PyFloat_CheckExact(number)) return 0;
+        in->place[i] = (float)PyFloat_AsDouble(number);
+    }
+    return 1;
+}
+
 static void put(const input_t *in, PyArrayObject *a)
 {
     const char *from = PyArray_DATA(a);
@@ -272,11 +284,12 @@ static PyObject *fast_step(Core *s, PyObject *x, PyObject *dt, PyObject *t)
     if (!s->reuse && !(result = fresh(s, outputs))) return NULL;
     /* From here on nothing runs that is not in this file. */
     const int from = s->place, to = 1 - from;
-    if (!s->there || !s->held || PyDict_Size(s->held) || !arrays_of(s, x, arrays) || !time_of(s, dt, t, &dt_s, &now_s, &timed))
-        goto python;
+    if (!s->there || !s->held || PyDict_Size(s->held)) goto python;
+    const int listed = s->inputs == 1 && put_list(&s->input[0], x);
+    if ((!listed && !arrays_of(s, x, arrays)) || !time_of(s, dt, t, &dt_s, &now_s, &timed)) goto python;
     for (int k = 0; k < s->inputs; ++k) {
         const input_t *in = &s->input[k];
-        put(in, arrays[k]);
+        if (!listed) put(in, arrays[k]);
         if (in->low && any_outside(in->place, in->low, in->high, in->size)) goto python;
     }
     for (Py_ssize_t k = 0; k < s->dts; ++k) s->dt[k] = (float)dt_s;
