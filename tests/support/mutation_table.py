@@ -51,7 +51,7 @@ def place_of(mutation: Mutation, root: Path) -> tuple[Path, str, str]:
     Raises:
         NotFound: If not exactly one of its changes applies at exactly one place.
     """
-    texts = {path: path.read_text() for path in sorted((root / "lnn_edge").rglob("*.py"))}
+    texts = _texts(root)
     found = [
         (path, old, new, text.count(old))
         for old, new in mutation.changes
@@ -63,6 +63,11 @@ def place_of(mutation: Mutation, root: Path) -> tuple[Path, str, str]:
         raise NotFound(f"'{mutation.name}' is to be found once, but is there {', '.join(places)}")
     path, old, new, _ = found[0]
     return path, texts[path], texts[path].replace(old, new)
+
+
+@cache  # the tree is not changed, and each mutation looks at all of it
+def _texts(root: Path) -> dict[Path, str]:
+    return {path: path.read_text() for path in sorted((root / "lnn_edge").rglob("*.py"))}
 
 
 def node_of(killed_by: str, root: Path) -> str:
