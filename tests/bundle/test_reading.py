@@ -97,9 +97,10 @@ def test_an_estimator_file_that_shrinks_while_it_is_read_is_refused(tmp_path, mo
         LiquidNeuralRegressor.load(path)
 
 
-def test_the_provenance_holds_no_command_of_another_program(tmp_path):
+def test_the_provenance_holds_no_command_of_another_program(tmp_path, warm_and_short):
     code = "import sys, torch, lnn_edge; from ncps.torch import CfC; lnn_edge.export_model(CfC(3, 4), sys.argv[1])"
-    subprocess.run([sys.executable, "-c", code, tmp_path / "m.lnn", "--token", "hf_secret"], check=True)
+    command = ["python", "-c", code, tmp_path / "m.lnn", "--token", "hf_secret"]
+    subprocess.run(command, env=warm_and_short, check=True)
     assert manifest_of(tmp_path / "m.lnn").provenance.command == ""
     assert all(b"hf_secret" not in file.read_bytes() for file in (tmp_path / "m.lnn").iterdir())
 

@@ -151,7 +151,7 @@ class TestEveryBackend:
         assert report.not_run == {}
         assert "native vs torch float32" in read_bundle(tmp_path / "gait.lnn").manifest.verification.max_abs_error
 
-    def test_without_a_compiler_it_stands_and_says_so(self, call, work):
+    def test_without_a_compiler_it_stands_and_says_so(self, call, work, short_commands):
         """As wherever tests do not ask for one."""
         code, out, _ = call("export", "source_of_tests.py:small_cfc", "gait.lnn", "--json", "r.json")
         assert code == 0
@@ -159,7 +159,7 @@ class TestEveryBackend:
         assert f"not run: native: {reason}" in re.sub(r"\n  ", " ", out)
         assert reason.startswith("CC is 'no-compiler-for-this-test', and there is no program")
 
-    def test_that_are_named_and_no_other(self, call, work, monkeypatch):
+    def test_that_are_named_and_no_other(self, call, work, monkeypatch, short_commands):
         put_into_the_table(monkeypatch, row(Second))
         report = quick_export(small_cfc(), work / "a.lnn", backends=("onnxruntime",))
         assert (len(report.backends), report.not_run) == (1, {})
@@ -171,7 +171,7 @@ class TestEveryBackend:
             "onnxruntime vs float64",
         ]
 
-    def test_one_that_is_named_and_cannot_run_it(self, call, work):
+    def test_one_that_is_named_and_cannot_run_it(self, call, work, short_commands):
         code, _, err = call("export", "source_of_tests.py:small_cfc", "gait.lnn", "--backends", "native")
         assert code == 5
         assert "CC is 'no-compiler-for-this-test'" in err
