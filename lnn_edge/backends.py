@@ -12,6 +12,8 @@ from .errors import BackendUnavailable
 from .wording import choices, typed
 
 if TYPE_CHECKING:  # the command line reads this table for its help, and must not wait for NumPy
+    from pathlib import Path
+
     from .arrays import Array
     from .bundle.directory import Bundle
     from .machine.checks import Finding
@@ -28,6 +30,7 @@ __all__ = [
     "BackendEntry",
     "BackendOption",
     "Builds",
+    "BuildsAhead",
     "BuildsForMinutes",
     "ChoosesBundles",
     "MeasuresDevice",
@@ -176,6 +179,21 @@ class BuildsForMinutes(Protocol):
 
 
 @runtime_checkable
+class BuildsAhead(Protocol):
+    """A backend whose builds need no device: into a file, for devices that are named, which `take` loads on one."""
+
+    @classmethod
+    def build_ahead(
+        cls, bundle: Bundle, options: Mapping[str, str], progress: Progress, targets: Sequence[str], path: Path
+    ) -> Prepared:
+        """Build for `targets` into the file `path`."""
+
+    @classmethod
+    def take(cls, bundle: Bundle, options: Mapping[str, str], path: Path) -> Prepared:
+        """Put what lies in such a file into the cache of this device."""
+
+
+@runtime_checkable
 class ChoosesBundles(Protocol):
     """A backend that cannot run every bundle."""
 
@@ -241,6 +259,8 @@ class BackendEntry:
         unfinished: "module:function" that says whether something it began is still running and would hold up the end of
             the program.
         proof_options: What an export chooses for its proof: what is quick to make ready and computes the same.
+        builds_elsewhere: Whether what it installs is of use without its device too, for builds: that the device is
+            missing is then no news where nobody asked for this backend.
         steps_whole: Whether it runs on the CPU and a step only as a whole: a proof that takes a costly step apart, to
             come back to few samples, has no time for it.
     """
@@ -258,6 +278,7 @@ class BackendEntry:
     unfinished: str | None = None
     proof_options: Mapping[str, str] = field(default_factory=dict)
     steps_whole: bool = False
+    builds_elsewhere: bool = False
 
     @property
     def install(self) -> str:
@@ -270,6 +291,12 @@ class BackendEntry:
         return self.install.replace("install ", f"install {self.library} ", 1) if self.library else self.install
 
 
+_WAIT = BackendOption("wait", ("spin", "block", "poll"), "how the CPU waits for the GPU")
+_GRAPH = BackendOption("graph", ("auto", "on", "off"), "one CUDA graph per step; on: refuse to run without")
+_FEEDBACK = BackendOption("feedback", ("copy", "pingpong"), "how the next state becomes the state")
+_LEVEL = BackendOption("optimization_level", ("3", "0", "1", "2", "4", "5"), "how long to build: 0 quick, 5 long")
+_TF32 = BackendOption("tf32", ("off", "on"), "products with 10 bits of mantissa instead of float32")
+
 BACKENDS = (
     BackendEntry(
         name="tensorrt",
@@ -279,16 +306,23 @@ BACKENDS = (
         modules=("tensorrt",),
         target="lnn_edge.runtime.backends.trt.backend:TensorRTBackend",
         probe="lnn_edge.runtime.backends.trt.backend:why_not_ready",
-        options=(
-            BackendOption("wait", ("spin", "block", "poll"), "how the CPU waits for the GPU"),
-            BackendOption("graph", ("auto", "on", "off"), "one CUDA graph per step; on: refuse to run without"),
-            BackendOption("feedback", ("copy", "pingpong"), "how the next state becomes the state"),
-            BackendOption("optimization_level", ("3", "0", "1", "2", "4", "5"), "how long to build: 0 quick, 5 long"),
-            BackendOption("tf32", ("off", "on"), "products with 10 bits of mantissa instead of float32"),
-        ),
+        options=(_WAIT, _GRAPH, _FEEDBACK, _LEVEL, _TF32),
         library="tensorrt",
         checks="lnn_edge.runtime.backends.trt.checks:checks",
         unfinished="lnn_edge.runtime.backends.trt.build_watch:unfinished",
+    ),
+    BackendEntry(
+        name="tensorrt-rtx",
+        runs="an engine built anywhere and compiled on this device, on its RTX GPU",
+        needs="TensorRT for RTX 1.7, a GPU of a GeForce RTX 30 or newer or of a DGX Spark",
+        extra="rtx",
+        modules=("tensorrt_rtx_bindings",),
+        target="lnn_edge.runtime.backends.trt.backend:RtxBackend",
+        probe="lnn_edge.runtime.backends.trt.backend:why_not_ready_for_rtx",
+        options=(_WAIT, _GRAPH, _FEEDBACK, _TF32),
+        checks="lnn_edge.runtime.backends.trt.checks:checks_for_rtx",
+        unfinished="lnn_edge.runtime.backends.trt.build_watch:unfinished",
+        builds_elsewhere=True,
     ),
     BackendEntry(
         name="onnxruntime",

@@ -201,14 +201,16 @@ def _can_run(bundle: Bundle) -> _CanRun:
         if reason is None:
             found.entries.append(entry)
         else:
-            found.not_run[entry.name] = reason
+            if not entry.builds_elsewhere:
+                found.not_run[entry.name] = reason
             _leave_out(entry, reason)
     return found
 
 
 def _leave_out(entry: BackendEntry, reason: str, *, failed: bool = False) -> None:
     """Say so: who has installed something for it will wonder, and who sees it fail; else it is only noted."""
-    level = logging.WARNING if entry.modules or failed else logging.INFO
+    wondered = entry.modules and not entry.builds_elsewhere
+    level = logging.WARNING if wondered or failed else logging.INFO
     what = "installed but not ready, it is left out" if entry.modules else "left out"
     _LOGGER.log(level, "backend '%s' is %s: %s", entry.name, what, reason)
 

@@ -154,7 +154,8 @@ def test_options_of_several_backends(monkeypatch, cfc_bundle):
     """Which of them is the user's to say; options that no single one has are told apart."""
     options = (BackendOption("wait", ("a",), "tests"), BackendOption("other", ("a",), "tests"))
     put_into_the_table(monkeypatch, replace(row(Second), options=options))
-    with pytest.raises(ValueError, match=r"must be named: backend='tensorrt' or backend='second'$"):
+    named = "backend='tensorrt' or backend='tensorrt-rtx' or backend='second'"
+    with pytest.raises(ValueError, match=rf"must be named: {named}$"):
         lnn_edge.load(cfc_bundle, options={"wait": "a"})
     with pytest.raises(ValueError, match=r"no backend has all of the options 'other', 'graph'"):
         lnn_edge.load(cfc_bundle, options={"other": "a", "graph": "on"})

@@ -18,10 +18,12 @@ from lnn_edge.errors import NonFiniteError
 
 def make_ready(backend, request):
     """Give a test what a backend of the table needs and a machine may lack, or tests go without."""
-    fixture = {"tensorrt": "gpu", "native": "compiler"}.get(backend)
+    fixture = {"tensorrt": "gpu", "tensorrt-rtx": "gpu", "native": "compiler"}.get(backend)
     if fixture is not None:
         given = request.getfixturevalue(fixture)
-        if given is not None:
+        if backend == "tensorrt-rtx":
+            given("rtx-1.7", name="RTX 4090", capability=(8, 9), integrated=False)
+        elif given is not None:
             given()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -21,12 +22,18 @@ NAME = "build"
 HELP = "build on this device what a backend needs, before the first run"
 DESCRIPTION = """Build the bundle for this very device and keep the result in the user's cache, where `load`,
 `run`, `bench` and `verify` find it. It holds for the device, driver and versions it was built with;
-anything else is built anew. The bundle itself is not changed."""
+anything else is built anew. The bundle itself is not changed.
+
+With --for it builds for other devices, into a file, where the backend can; nothing of them need be
+here. On one of them --from puts the file into the cache. An engine is a program: take none from
+strangers."""
 EPILOG = """examples:
   lnn-edge build gait.lnn --backend tensorrt
   lnn-edge build gait.lnn --backend tensorrt --option optimization_level=5
   lnn-edge build gait.lnn --backend tensorrt --rebuild
-  lnn-edge build gait.lnn --backend native"""
+  lnn-edge build gait.lnn --backend native
+  lnn-edge build gait.lnn --backend tensorrt-rtx --for sm_86,sm_89,sm_120 -o gait.engine
+  lnn-edge build gait.lnn --backend tensorrt-rtx --from gait.engine"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", help="the bundle, NAME.lnn")
     parser.add_argument("--backend", required=True, help=f"one of: {names}")
     parser.add_argument("--rebuild", action="store_true", help="build even if the cache has it already")
+    parser.add_argument("--for", dest="targets", metavar="GPU,...", help="GPUs to build for, which need not be here")
+    parser.add_argument("-o", "--output", metavar="FILE", help="with --for: the file that the engine goes into")
+    parser.add_argument("--from", dest="source", metavar="FILE", help="a file that --for made, for this device")
     add_option_argument(parser)
     add_json_argument(parser)
 
@@ -48,18 +58,32 @@ class _Choices(Struct, frozen=True):
     backend: str
     options: Mapping[str, str]
     rebuild: bool
+    targets: tuple[str, ...]
+    output: Path | None
+    source: Path | None
     json: str | None
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    targets = tuple(name.strip() for name in (arguments.targets or "").split(",") if name.strip())
+    output, source = (None if name is None else Path(name) for name in (arguments.output, arguments.source))
+    if bool(targets) != (output is not None):
+        raise ValueError("--for names the GPUs of an engine and -o the file that it goes into: give both")
+    if source is not None and (targets or arguments.rebuild):
+        raise ValueError("--from takes an engine as it is: give it without --for and --rebuild")
     options = backend_options(arguments.option)
-    return _build(_Choices(arguments.bundle, arguments.backend, options, arguments.rebuild, arguments.json))
+    return _build(
+        _Choices(
+            arguments.bundle, arguments.backend, options, arguments.rebuild, targets, output, source, arguments.json
+        )
+    )
 
 
 def _build(choices: _Choices) -> int:
-    from ...backends import Builds, backend_class, checked_options, named_backend
+    from ...backends import Builds, BuildsAhead, backend_class, checked_options, named_backend
     from ...bundle.directory import read_bundle
+    from ...files import check_output
 
     entry = named_backend(choices.backend)
     options = checked_options(entry, choices.options)
@@ -67,8 +91,16 @@ def _build(choices: _Choices) -> int:
     backend = backend_class(entry)
     if not issubclass(backend, Builds):
         raise ValueError(f"backend '{entry.name}' runs the bundle as it is: there is nothing to build")
+    if (choices.output or choices.source) and not issubclass(backend, BuildsAhead):
+        raise ValueError(f"backend '{entry.name}' builds on its device alone: --for and --from are not for it")
     with progress_bar("build") as progress:
-        prepared = backend.prepare(bundle, options, progress, rebuild=choices.rebuild)
+        if choices.output is not None and issubclass(backend, BuildsAhead):
+            check_output(choices.output)
+            prepared = backend.build_ahead(bundle, options, progress, choices.targets, choices.output)
+        elif choices.source is not None and issubclass(backend, BuildsAhead):
+            prepared = backend.take(bundle, options, choices.source)
+        else:
+            prepared = backend.prepare(bundle, options, progress, rebuild=choices.rebuild)
     emit_json(prepared, choices.json)
     print_result(f"{choices.bundle}: {_outcome(prepared)}", choices.json)
     return OK

@@ -23,19 +23,22 @@ your model."""
 EPILOG = """examples:
   lnn-edge inspect gait.lnn
   lnn-edge inspect gait.lnn --program
-  lnn-edge inspect gait.lnn --json -"""
+  lnn-edge inspect gait.lnn --json -
+  lnn-edge inspect gait.engine"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("bundle", help="the bundle, NAME.lnn")
+    parser.add_argument("bundle", help="the bundle, NAME.lnn, or an engine that `lnn-edge build --for` made")
     parser.add_argument("--program", action="store_true", help="show the step program, which any runtime computes")
     add_json_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    show = _inspect_program if arguments.program else _inspect
+    from ...runtime.backends.trt.plan_file import is_plan
+
+    show = _inspect_program if arguments.program else _inspect_engine if is_plan(arguments.bundle) else _inspect
     return show(arguments.bundle, arguments.json)
 
 
@@ -47,6 +50,27 @@ def _inspect_program(path: str, json: str | None) -> int:
     emit_json(step.program, json)
     print_result(program_text(step), json)
     print_result(f"\n{path}: step program valid, files unchanged since export", json)
+    return OK
+
+
+def _inspect_engine(path: str, json: str | None) -> int:
+    from pathlib import Path
+
+    from ...runtime.backends.trt.plan_file import read_plan
+
+    header, plan = read_plan(Path(path))
+    emit_json(header, json)
+    rows = [
+        ("engine of", header.bundle),
+        ("model.onnx", f"{header.model[:12]} (sha256)"),
+        ("backend", header.backend),
+        ("built by", f"version {header.builder}, which alone can load it"),
+        ("for", ", ".join(header.targets)),
+        ("TF32", "on" if header.tf32 else "off"),
+        ("nodes", str(header.nodes or "unknown")),
+    ]
+    print_result("\n".join(f"{name:<11} {value}" for name, value in rows), json)
+    print_result(f"\n{path}: whole, {len(plan) / 1024:.0f} KiB; an engine is a program, take none from strangers", json)
     return OK
 
 

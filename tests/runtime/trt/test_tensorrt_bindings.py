@@ -10,8 +10,9 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 
 import pytest
+import real_rtx
 from bundles import ROOT
-from fake_tensorrt.surface import VERSIONS, read
+from fake_tensorrt.surface import FOR_RTX, VERSIONS, read
 
 FOLDER = ROOT / "tests" / "support" / "fake_tensorrt"
 # What this project calls; `fake_tensorrt.library` imitates the same.
@@ -47,9 +48,27 @@ def test_surface_is_that_of_the_real_bindings(libraries):
     ours = next(surface for surface in map(read, VERSIONS) if surface["version"] == installed())
     wanted = {name: ours["classes"][name] for name in CLASSES}
     done = subprocess.run(
-        [sys.executable, FOLDER / "real.py"],
+        [sys.executable, FOLDER / "real.py", "tensorrt_bindings"],
         input=json.dumps({name: list(members) for name, members in wanted.items()}),
         env=os.environ | {"LD_LIBRARY_PATH": str(libraries)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    real = json.loads(done.stdout)
+    assert real["version"] == ours["version"]
+    for name, members in wanted.items():
+        assert real["classes"][name] == members, name
+
+
+def test_surface_of_tensorrt_for_rtx_is_that_of_the_real_bindings():
+    """With their own libraries."""
+    real_rtx.need_rtx()
+    ours = read(FOR_RTX)
+    wanted = {name: ours["classes"][name] for name in (*CLASSES, "IRuntimeCache", "IRuntimeConfig")}
+    done = subprocess.run(
+        [sys.executable, FOLDER / "real.py", "tensorrt_rtx_bindings"],
+        input=json.dumps({name: list(members) for name, members in wanted.items()}),
         capture_output=True,
         text=True,
         check=True,

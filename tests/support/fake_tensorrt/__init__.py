@@ -11,9 +11,9 @@ from lnn_edge.runtime.backends.trt import cudart, device, engines
 from . import cuda
 from .library import make_library
 from .machine import Machine, Misuse, Segfault
-from .surface import VERSIONS
+from .surface import FOR_RTX, VERSIONS
 
-__all__ = ["VERSIONS", "Fake", "Machine", "Misuse", "Segfault", "install"]
+__all__ = ["FOR_RTX", "VERSIONS", "Fake", "Machine", "Misuse", "Segfault", "install"]
 
 
 class Fake:
@@ -31,9 +31,12 @@ class Fake:
 
 
 def install(monkeypatch, version, tmp_path, *, ctypes_path=False, **facts) -> Fake:
-    """Make `import tensorrt` and CUDA give the fakes, with an engine cache under `tmp_path`."""
+    """Make `import tensorrt`, or that of TensorRT for RTX, and CUDA give the fakes; the caches are under `tmp_path`."""
     fake = Fake(version, Machine(**facts))
-    monkeypatch.setitem(sys.modules, "tensorrt", fake.library)
+    name = "tensorrt_rtx_bindings" if version == FOR_RTX else "tensorrt"
+    monkeypatch.setitem(sys.modules, name, fake.library)
+    if version == FOR_RTX:
+        monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)  # the meta package is not there
     if ctypes_path:
         monkeypatch.setitem(sys.modules, "cuda.bindings", None)
         monkeypatch.setattr(ctypes, "CDLL", lambda path: cuda.Library(fake.machine))

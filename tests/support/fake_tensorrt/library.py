@@ -15,11 +15,12 @@ import onnxruntime as ort
 
 from . import rules
 from .machine import Machine, Misuse, Segfault, Work
-from .surface import build
+from .surface import FOR_RTX, build
 
 MAGIC = b"fake engine\n"
 TIMINGS = b"fake timings "
-WARNING, ERROR = 2, 1
+KERNELS = b"fake kernels "
+VERBOSE, WARNING, ERROR = 4, 2, 1
 ALIGNMENT = 256
 DTYPES = {
     "tensor(float)": ("FLOAT", np.float32), "tensor(int32)": ("INT32", np.int32), "tensor(uint8)": ("UINT8", np.uint8)
@@ -28,7 +29,8 @@ DTYPES = {
 
 def make_library(version: str, machine: Machine, world: dict):
     """The module `tensorrt` of one version on one machine; what a test wants to go wrong is in `world`."""
-    numbers = tuple(int(part) for part in version.split("."))
+    for_rtx = version == FOR_RTX
+    numbers = (11, 0) if for_rtx else tuple(int(part) for part in version.split("."))
 
     def new(kind, **values):
         made = object.__new__(getattr(module, kind))
@@ -49,7 +51,8 @@ def make_library(version: str, machine: Machine, world: dict):
 
     class Builder:
         def begin(self, logger):
-            need_driver()
+            if not for_rtx:  # whose builder needs none
+                need_driver()
             if world.get("no builder"):
                 raise TypeError("pybind11::init(): factory function returned nullptr")
             if not getattr(logger, "_made", False):
@@ -61,16 +64,21 @@ def make_library(version: str, machine: Machine, world: dict):
 
         def do_create_builder_config(self):
             flags = {module.BuilderFlag.TF32}
-            return new("IBuilderConfig", flags=flags, cache=None, level=3, pools={}, monitor=None, logger=self._logger)
+            return new(
+                "IBuilderConfig", flags=flags, cache=None, level=3, pools={}, monitor=None, logger=self._logger, aims=[]
+            )
 
         def do_build_serialized_network(self, network, config):
             world["config"], world["network flags"] = config, network._flags
             if world.get("build"):
                 say(self._logger, ERROR, world["build"])
                 return None
-            if config._cache is None:
+            if config._cache is None and not for_rtx:
                 raise Misuse("a build without a timing cache")
             header = {"version": version, "tf32": module.BuilderFlag.TF32 in config._flags, "device": machine.name}
+            if for_rtx:
+                header["targets"] = [aim.name for aim in config._aims]
+            say(self._logger, VERBOSE, "After reformat layers: 1 layers")
             if not _reports(config, world):
                 say(self._logger, ERROR, "Build was cancelled by the progress monitor.")
                 return None
@@ -136,7 +144,21 @@ def make_library(version: str, machine: Machine, world: dict):
                 raise Misuse("IProgressMonitor.__init__ was not called")
             object.__setattr__(self, "_monitor", monitor)
 
+        def get_num_compute_capabilities(self):
+            return len(self._aims)
+
+        def set_num_compute_capabilities(self, count):
+            object.__setattr__(self, "_aims", [None] * count)
+
+        def do_set_compute_capability(self, compute_capability, index):
+            if world.get("no target"):
+                return False
+            self._aims[index] = compute_capability
+            return True
+
         def do_create_timing_cache(self, serialized_timing_cache):
+            if for_rtx:
+                raise DeprecationWarning("Timing cache operations are no-ops in TensorRT-RTX.")
             return new("ITimingCache", data=bytes(serialized_timing_cache))
 
         def do_set_timing_cache(self, cache, ignore_mismatch):
@@ -216,6 +238,10 @@ def make_library(version: str, machine: Machine, world: dict):
                 )
                 say(self._logger, ERROR, text)
                 return None
+            own = "SM{}{}".format(*machine.capability)
+            if for_rtx and own not in facts["targets"]:
+                say(self._logger, ERROR, f"Target GPU SM {own} is not supported by this TensorRT-RTX engine")
+                return None
             session = ort.InferenceSession(graph, _session_options(), providers=["CPUExecutionProvider"])
             return new("ICudaEngine", session=session, tf32=facts["tf32"], logger=self._logger)
 
@@ -249,7 +275,15 @@ def make_library(version: str, machine: Machine, world: dict):
         def do_is_shape_inference_io(self, name):
             return name in world.get("host", ())
 
-        def do_create_execution_context(self):
+        def do_create_runtime_config(self):
+            return new("IRuntimeConfig", cache=None)
+
+        def do_create_execution_context(self, strategy=None, runtime_config=None):
+            if for_rtx != (runtime_config is not None):
+                raise Misuse("kernels that nobody keeps" if for_rtx else "a runtime configuration")
+            if for_rtx and not runtime_config._cache._data:
+                world["compiled"] = world.get("compiled", 0) + 1
+                runtime_config._cache._data = KERNELS + machine.name.encode()
             if world.get("no context"):
                 say(self._logger, ERROR, "Cuda Runtime (out of memory)")
                 return None
@@ -257,6 +291,23 @@ def make_library(version: str, machine: Machine, world: dict):
             context = new("IExecutionContext", engine=self, addresses={}, warm=None)
             weakref.finalize(context, machine.call, "cudaFree", memory).atexit = False
             return context
+
+    class IRuntimeConfig:
+        def do_create_runtime_cache(self):
+            return new("IRuntimeCache", data=b"")
+
+        def do_set_runtime_cache(self, cache=None):
+            object.__setattr__(self, "_cache", cache)
+            return True
+
+    class IRuntimeCache:
+        def do_serialize(self):
+            return new("IHostMemory", data=self._data)
+
+        def do_deserialize(self, blob):
+            fits = bytes(blob) == KERNELS + machine.name.encode()
+            object.__setattr__(self, "_data", bytes(blob) if fits else b"")
+            return fits
 
     class Dims:
         def __len__(self):
@@ -318,7 +369,7 @@ def make_library(version: str, machine: Machine, world: dict):
         kind.__name__: kind
         for kind in (
             ILogger, Builder, IHostMemory, IBuilderConfig, ITimingCache, OnnxParser, ParserError, Runtime, ICudaEngine,
-            Dims, IExecutionContext, IProgressMonitor,
+            Dims, IExecutionContext, IProgressMonitor, IRuntimeConfig, IRuntimeCache,
         )
     }  # fmt: skip
     module = build(version, behaviours)

@@ -1,4 +1,4 @@
-"""Print the surface of the real bindings as JSON; run it where the loader finds the libraries that `stub.c` makes."""
+"""Print the surface of real bindings, `real.py MODULE`, as JSON; their libraries must be where the loader looks."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import inspect
 import json
 import re
 import sys
+from importlib import import_module
 
-import tensorrt_bindings as real
+real = import_module(sys.argv[1])
 
 
 def described(owner, name: str) -> str:

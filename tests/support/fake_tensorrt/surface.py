@@ -15,8 +15,10 @@ from functools import cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
+_RTX = "tensorrt_rtx_bindings.tensorrt_rtx."
 API = Path(__file__).parent / "api"
 VERSIONS = ("8.6", "10.3", "10.13", "10.16", "11.4")
+FOR_RTX = "rtx-1.7"  # TensorRT for RTX, whose API is that of TensorRT 11 with some of its own
 PLAIN = {
     "int": (int,), "typing.SupportsInt": (int,), "str": (str,), "bool": (bool,), "tuple": (tuple,), "list": (list,),
     "buffer": (bytes, bytearray, memoryview), "typing_extensions.Buffer": (bytes, bytearray, memoryview),
@@ -68,7 +70,7 @@ def _split(text: str) -> list[str]:
 def _parameter(text: str) -> Parameter:
     declared, _, default = text.partition(" = ")
     name, _, kind = declared.partition(": ")
-    return Parameter(name, kind.replace("tensorrt_bindings.tensorrt.", ""), not default)
+    return Parameter(name, kind.replace("tensorrt_bindings.tensorrt.", "").replace(_RTX, ""), not default)
 
 
 def fits(value, parameter: Parameter, module) -> bool:

@@ -1,4 +1,4 @@
-"""The `tensorrt` backend for NVIDIA GPUs: CUDA, TensorRT, the engine cache and the stepper.
+"""The backends `tensorrt` and `tensorrt-rtx` for NVIDIA GPUs: CUDA, TensorRT, the engine cache and the stepper.
 
 Checked against the API of TensorRT 8.6, 10.3, 10.13, 10.16 and 11.4, of cuda-bindings and of libcudart, on a simulated
 GPU (tests/support/fake_tensorrt). NVIDIA's own parser and builder, of TensorRT for RTX 1.7, build every graph of the
@@ -13,6 +13,7 @@ examples/jetson/README.md says what to check there first.
     build_watch      a build in a thread, with progress and an end on Ctrl-C
     engines          the only code that touches TensorRT
     dialects         the two kinds of it
+    plan_file        an engine in a file, built for GPUs elsewhere
     device           is there a GPU, what is it, memory
     cuda_stream      copies, graphs, waits
     cudart           the only code that touches CUDA

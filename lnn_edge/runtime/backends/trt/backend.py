@@ -1,4 +1,8 @@
-"""The `tensorrt` backend: an engine built on this device, kept in the user's cache, run by `GpuStepper`."""
+"""The backends `tensorrt` and `tensorrt-rtx`: an engine, kept in the user's cache, run by `GpuStepper`.
+
+TensorRT builds it on the device. TensorRT for RTX builds it anywhere and compiles it on the device when it is loaded;
+what it compiled is kept too.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +10,33 @@ import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
 
 from ....backends import Prepared
 from ....bundle.directory import Bundle
 from ....errors import BackendError, BackendUnavailable
 from ....machine.jetson import system_facts
 from ....progress import Progress
+from ....wording import other_backend_advice
 from ...measure.durations import DeviceFigures
-from ..build_cache import EngineCache, EngineRefused, cache_folder
+from ..build_cache import EngineCache, EngineRefused, Kind, cache_folder
 from ..layout import Layout, layout_from_manifest
 from .build_watch import Watch, watched
 from .cudart import CudaError
 from .device import Device, open_device, unavailable
 from .device_figures import measure
+from .dialects import FOR_RTX, TENSORRT, Dialect
 from .engines import Built, Engine, TensorRT, open_tensorrt
 from .options import Options, options_from_table
+from .plan_file import PlanHeader, read_plan, write_plan
 from .stepper import EnqueueRefused, GpuStepper
 
-__all__ = ["TensorRTBackend", "why_not_ready"]
+__all__ = ["RtxBackend", "TensorRTBackend", "why_not_ready", "why_not_ready_for_rtx"]
 
 _LOGGER = logging.getLogger("lnn_edge.tensorrt")
+_ALL = "sm_86,sm_89,sm_120"  # what most PCs have
 _MODEL_FACTS = ("model.onnx", "precision", "optimization level", "TF32")  # the others are of the device
 
 
@@ -38,14 +48,17 @@ class TensorRTBackend:
         fallbacks: How many could not be captured and queue their parts one by one.
     """
 
+    dialect: ClassVar[Dialect] = TENSORRT
+
     def __init__(self, bundle: Bundle, threads: int, options: Mapping[str, str]) -> None:  # noqa: ARG002
         self._options = options_from_table(options)
         self._layout = layout_from_manifest(bundle.manifest)
         self.captured = self.fallbacks = 0
         self._counting = threading.Lock()
-        self._device, trt = _open()
+        self._device, trt = _open(self.dialect)
         self._engine, _ = _ready_engine(bundle, self._device, trt, self._options, _quietly, rebuild=False)
         self._spare = [self._make()]  # the first stream: whether a graph can be captured shows now, not in the loop
+        _keep_kernels(bundle, self._device, trt, self._options, self._engine)
         self.description = self._describe(trt)
 
     def stepper(self) -> GpuStepper:
@@ -78,7 +91,7 @@ class TensorRTBackend:
         Raises:
             BackendUnavailable: If it cannot be built here.
         """
-        device, trt = _open()
+        device, trt = _open(cls.dialect)
         return _ready_engine(bundle, device, trt, options_from_table(options), progress, rebuild=rebuild)[1]
 
     @classmethod
@@ -88,9 +101,8 @@ class TensorRTBackend:
         Raises:
             BackendUnavailable: If the cache cannot be used.
         """
-        device, trt = _open()
-        cache = EngineCache(cache_folder())
-        plan, _ = _cached(cache, _facts(bundle, device, trt, options_from_table(options)))
+        device, trt = _open(cls.dialect)
+        plan, _ = _cached(_cache(trt.dialect), _facts(bundle, device, trt, options_from_table(options)))
         return plan is not None and _is_taken(plan, trt, layout_from_manifest(bundle.manifest))
 
     def _make(self) -> GpuStepper:
@@ -122,37 +134,156 @@ class TensorRTBackend:
         wait = options.wait
         if wait == "spin" and not self._device.spins():
             wait = "as another library chose"
-        return f"TensorRT {trt.version} on {where}, {how}, wait {wait}{extras}"
+        return f"{trt.name} on {where}, {how}, wait {wait}{extras}"
+
+
+class RtxBackend(TensorRTBackend):
+    """The same with TensorRT for RTX, whose engines are built anywhere; see `lnn_edge.backends.BuildsAhead`."""
+
+    dialect = FOR_RTX
+
+    @classmethod
+    def build_ahead(
+        cls, bundle: Bundle, options: Mapping[str, str], progress: Progress, targets: Sequence[str], path: Path
+    ) -> Prepared:
+        """Build an engine for GPUs that need not be here, into a file.
+
+        Raises:
+            BackendUnavailable: If it cannot be built, or there is no TensorRT for RTX.
+            ValueError: If there is no such GPU.
+        """
+        trt, chosen, started = open_tensorrt(cls.dialect), options_from_table(options), time.monotonic()
+        built = watched(lambda watch: _built(bundle, trt, chosen, targets, b"", watch), progress)
+        header = PlanHeader(
+            backend=cls.dialect.backend,
+            builder=trt.version,
+            targets=tuple(targets),
+            bundle=bundle.manifest.name,
+            model=bundle.manifest.files["model.onnx"].sha256,
+            tf32=chosen.tf32,
+            nodes=built.nodes,
+        )
+        write_plan(path, header, built.plan)
+        how = f"for {', '.join(targets)}, {_parts(built.nodes)}"
+        return Prepared(str(path), True, time.monotonic() - started, len(built.plan), "", how)
+
+    @classmethod
+    def take(cls, bundle: Bundle, options: Mapping[str, str], path: Path) -> Prepared:
+        """Load an engine from a file that `build_ahead` made, and keep it in the cache of this device.
+
+        It is native code, as every engine: a file from a stranger is a stranger's program.
+
+        Raises:
+            BackendUnavailable: If it is for another model, version or GPU, or there is none here.
+        """
+        started = time.monotonic()
+        header, plan = read_plan(path)
+        device, trt = _open(cls.dialect)
+        chosen = options_from_table(options)
+        wanted = {
+            "model.onnx": (header.model, bundle.manifest.files["model.onnx"].sha256),
+            cls.dialect.product: (header.builder, trt.version),
+            "TF32": (_switch(header.tf32), _switch(chosen.tf32)),
+        }
+        for what, (built, here) in wanted.items():
+            if built != here:
+                raise BackendUnavailable(f"'{path}' was built for {what} {built}, here it is {here}. {_again(path)}")
+        if _sm(device) not in header.targets:
+            here = f"{device.facts.name} is {_sm(device)}"
+            raise BackendUnavailable(f"'{path}' was built for {', '.join(header.targets)}, {here}. {_again(path)}")
+        trt.load(plan).check(layout_from_manifest(bundle.manifest))
+        cache, facts = _cache(trt.dialect), _facts(bundle, device, trt, chosen)
+        cache.write(facts, plan)
+        taken = f"taken from {path}, {_parts(header.nodes)}"
+        return Prepared(str(cache.path(facts)), True, time.monotonic() - started, len(plan), "", taken)
 
 
 def why_not_ready() -> str | None:
     """Say why TensorRT cannot run here, or `None` if it can: driver, device and library, in this order."""
+    return _why_not(TENSORRT)
+
+
+def why_not_ready_for_rtx() -> str | None:
+    """The same of TensorRT for RTX."""
+    return _why_not(FOR_RTX)
+
+
+def _why_not(dialect: Dialect) -> str | None:
     try:
-        _open()
+        _open(dialect)
     except BackendUnavailable as error:
         return str(error)
     return None
 
 
-def _open() -> tuple[Device, TensorRT]:
+def _open(dialect: Dialect) -> tuple[Device, TensorRT]:
     """The driver first: TensorRT without one crashes the process."""
     device = open_device()
     try:
         device.select()
     except CudaError as error:
         raise unavailable(error) from error
-    return device, open_tensorrt()
+    trt = open_tensorrt(dialect)
+    if dialect.compiles_late and _sm(device) not in trt.targets():
+        raise BackendUnavailable(
+            f"{trt.name} runs on {', '.join(trt.targets())}, but {device.facts.name} is {_sm(device)}. "
+            f"{other_backend_advice('tensorrt')}"
+        )
+    return device, trt
+
+
+def _sm(device: Device) -> str:
+    """The GPU by the name that engines are built for."""
+    return f"sm_{device.facts.compute_capability.replace('.', '')}"
+
+
+def _again(path: Path) -> str:
+    return f"Type: lnn-edge build BUNDLE --backend {FOR_RTX.backend} --for {_ALL} -o {path.name}"
+
+
+def _switch(chosen: bool) -> str:
+    return "on" if chosen else "off"
+
+
+def _parts(nodes: int) -> str:
+    """How many pieces of work a step is for the GPU, where that is known."""
+    return "one fused node" if nodes == 1 else f"in {nodes} nodes" if nodes else "nodes unknown"
+
+
+def _cache(dialect: Dialect, what: str = "engine") -> EngineCache:
+    folder = dialect.backend if what == "engine" else f"{dialect.backend}-{what}s"
+    kind = Kind(folder, what, f".{what}")
+    return EngineCache(cache_folder(kind), kind)
+
+
+def _keep_kernels(bundle: Bundle, device: Device, trt: TensorRT, options: Options, engine: Engine) -> None:
+    """What was compiled for this GPU while the engine was loaded, for the next time."""
+    if not trt.dialect.compiles_late:
+        return
+    cache, facts = _cache(trt.dialect, "kernel"), _facts(bundle, device, trt, options)
+    kernels = engine.kernels()
+    if kernels and kernels != _kept(cache, facts):
+        cache.write(facts, kernels)
+
+
+def _kept(cache: EngineCache, facts: dict[str, str]) -> bytes:
+    """What only makes a build or a load quicker; b"" where it cannot be used."""
+    try:
+        return cache.read(facts) or b""
+    except EngineRefused:
+        return b""
 
 
 def _ready_engine(
     bundle: Bundle, device: Device, trt: TensorRT, options: Options, progress: Progress, *, rebuild: bool
 ) -> tuple[Engine, Prepared]:
     """The engine, from the cache or new; one from the cache that TensorRT itself refuses is built again, once."""
-    layout, remark = layout_from_manifest(bundle.manifest), ""
+    layout, remark, facts = layout_from_manifest(bundle.manifest), "", _facts(bundle, device, trt, options)
     while True:
         plan, prepared = _engine(bundle, device, trt, options, progress, rebuild=rebuild)
         try:
-            engine = trt.load(plan)
+            kernels = _kept(_cache(trt.dialect, "kernel"), facts) if trt.dialect.compiles_late else b""
+            engine = trt.load(plan, kernels)
             engine.check(layout)
         except BackendUnavailable as error:
             if prepared.built:
@@ -176,7 +307,7 @@ def _engine(
     bundle: Bundle, device: Device, trt: TensorRT, options: Options, progress: Progress, *, rebuild: bool
 ) -> tuple[bytes, Prepared]:
     """The engine's bytes. What is there already is read without waiting for others that build."""
-    cache, facts, started = EngineCache(cache_folder()), _facts(bundle, device, trt, options), time.monotonic()
+    cache, facts, started = _cache(trt.dialect), _facts(bundle, device, trt, options), time.monotonic()
     built, remark = False, ""
     plan = None if rebuild else _cached(cache, facts)[0]
     if plan is None:
@@ -214,27 +345,33 @@ def _build(
     progress: Progress,
 ) -> bytes:
     device_facts = {name: value for name, value in facts.items() if name not in _MODEL_FACTS}
-    try:
-        timings = cache.read(device_facts) or b""
-    except EngineRefused:  # it only makes builds quicker
-        timings = b""
-    _LOGGER.warning("building an engine for %s with TensorRT %s; kept for the next time", facts["device"], trt.version)
+    late = trt.dialect.compiles_late
+    timings = b"" if late else _kept(cache, device_facts)
+    _LOGGER.warning("building an engine for %s with %s; kept for the next time", facts["device"], trt.name)
 
     def build(watch: Watch) -> Built:
         device.select()  # this is another thread
-        return trt.build(
-            bundle.files["model.onnx"],
-            half=bundle.manifest.precision != "float32",
-            tf32=options.tf32,
-            optimization_level=options.optimization_level,
-            timings=timings,
-            watch=watch,
-        )
+        return _built(bundle, trt, options, (_sm(device),) if late else (), timings, watch)
 
     built = watched(build, progress)
-    cache.write(device_facts, built.timings)
+    if not late:
+        cache.write(device_facts, built.timings)
     cache.write(facts, built.plan)
     return built.plan
+
+
+def _built(
+    bundle: Bundle, trt: TensorRT, options: Options, targets: Sequence[str], timings: bytes, watch: Watch
+) -> Built:
+    return trt.build(
+        bundle.files["model.onnx"],
+        half=bundle.manifest.precision != "float32",
+        tf32=options.tf32,
+        optimization_level=options.optimization_level,
+        timings=timings,
+        watch=watch,
+        targets=targets,
+    )
 
 
 def _facts(bundle: Bundle, device: Device, trt: TensorRT, options: Options) -> dict[str, str]:
@@ -244,8 +381,8 @@ def _facts(bundle: Bundle, device: Device, trt: TensorRT, options: Options) -> d
         "model.onnx": bundle.manifest.files["model.onnx"].sha256,
         "precision": bundle.manifest.precision,
         "optimization level": str(options.optimization_level),
-        "TF32": "on" if options.tf32 else "off",
-        "TensorRT": trt.version,
+        "TF32": _switch(options.tf32),
+        trt.dialect.product: trt.version,
         "CUDA runtime": facts.runtime,
         "CUDA driver": facts.driver,
         "compute capability": facts.compute_capability,

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from ....backends import BackendChecks
 from ....errors import BackendUnavailable
 from ....machine.checks import HERE, Finding
+from ....machine.describe import package_version
 from ....machine.jetson import Board
 from ..build_cache import ENGINES
 from ..cache_check import cache_check
 
-__all__ = ["checks"]
+__all__ = ["checks", "checks_for_rtx"]
 
 _INSTALL_JETPACK = "sudo apt update && sudo apt install nvidia-jetpack"
 _OLDEST = (8, 6)
+_OF_PIP = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12")
 _DRIVER = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg")
 
 
@@ -25,9 +28,40 @@ def checks(board: Board | None) -> BackendChecks:
     """What this backend has to say; nothing on a computer that is no Jetson and has no TensorRT."""
     if board is None:
         if _module_is_visible():
-            return BackendChecks(device=(_gpu(None), _engines()))
+            return BackendChecks((_of_pip(),), (_gpu(None), _engines()))
         return BackendChecks() if _driver_is_here() else BackendChecks(not_needed="no NVIDIA driver found here")
     return BackendChecks((_tensorrt(board), _module(board), _cuda(board)), (_gpu(board), _engines()))
+
+
+def checks_for_rtx(board: Board | None) -> BackendChecks:
+    """The same of TensorRT for RTX, which is for PCs, and builds where there is no GPU too."""
+    if board is not None:
+        return BackendChecks(not_needed="a Jetson has the TensorRT of its JetPack")
+    if find_spec("tensorrt_rtx_bindings") is None:
+        return BackendChecks() if _driver_is_here() else BackendChecks(not_needed="no NVIDIA driver found here")
+    if not _driver_is_here():
+        return BackendChecks((_for_rtx(),), not_needed="no NVIDIA driver found here: engines are built, and not run")
+    return BackendChecks((_for_rtx(),), (_gpu(None), _engines("tensorrt-rtx")))
+
+
+def _for_rtx() -> Finding:
+    from .dialects import FOR_RTX
+    from .engines import open_tensorrt
+
+    what = "TensorRT for RTX"
+    try:
+        trt = open_tensorrt(FOR_RTX)
+    except BackendUnavailable as error:
+        found, _, fix = str(error).partition(" Type: ")
+        return Finding(what, "missing", found, fix)
+    return Finding(
+        what, "ready", f"{trt.version}: builds here, GPU or not, for {', '.join(trt.targets())}; runs on one of these"
+    )
+
+
+def _of_pip() -> Finding:
+    found = next(filter(None, map(package_version, _OF_PIP)), "")
+    return Finding("TensorRT", "ready", f"of pip, {found or 'of another make'}: builds and runs on this computer's GPU")
 
 
 def _tensorrt(board: Board) -> Finding:
@@ -95,9 +129,9 @@ def _gpu(board: Board | None) -> Finding:
     return Finding("GPU", "ready", found)
 
 
-def _engines() -> Finding:
+def _engines(backend: str = ENGINES.folder) -> Finding:
     none, build = (
         "none built yet, and only where it is named a load builds one",
-        "lnn-edge build BUNDLE --backend tensorrt",
+        f"lnn-edge build BUNDLE --backend {backend}",
     )
-    return cache_check("engines", ENGINES, "engine and timing file", none, build)
+    return cache_check("engines", replace(ENGINES, folder=backend), "engine and timing file", none, build)

@@ -48,7 +48,7 @@ class TensorRT:
     """The library, with a log that is remembered."""
 
     def __init__(self, library: Any, dialect: Dialect = TENSORRT) -> None:
-        self._trt, self._dialect = library, dialect
+        self._trt, self.dialect = library, dialect
         self.version: str = library.__version__
         self.name = f"{dialect.product} {self.version}"
         self._major = dialect.api or int(self.version.split(".")[0])
@@ -92,9 +92,7 @@ class TensorRT:
         config = self._checked(builder.create_builder_config(), "the configuration could not be made")
         self._configure(config, half, tf32, optimization_level)
         self._aim(config, targets)
-        attached = (
-            None if self._dialect.compiles_late else self._timing_cache(config, timings)
-        )  # must outlive the build
+        attached = None if self.dialect.compiles_late else self._timing_cache(config, timings)  # must outlive the build
         if hasattr(config, "progress_monitor"):
             config.progress_monitor = self._make_monitor(watch)
         plan = self._checked(builder.build_serialized_network(network, config), "the engine could not be built")
@@ -106,8 +104,12 @@ class TensorRT:
         members = getattr(getattr(self._trt, "ComputeCapability", None), "__members__", {})
         return tuple(f"sm_{name[2:]}" for name in members if re.fullmatch(r"SM\d+", name))
 
-    def load(self, plan: bytes) -> Engine:
+    def load(self, plan: bytes, kernels: bytes = b"") -> Engine:
         """Load an engine that was built here.
+
+        Args:
+            plan: The engine.
+            kernels: What TensorRT for RTX compiled of it for this GPU before, or b"".
 
         Raises:
             BackendUnavailable: If TensorRT refuses it.
@@ -116,7 +118,7 @@ class TensorRT:
         runtime = self._made(self._trt.Runtime, "runtime")
         runtime.engine_host_code_allowed = False  # the default; said because an engine may ask to run code
         engine = self._checked(runtime.deserialize_cuda_engine(plan), "the engine was refused", loading=True)
-        return Engine(self, engine)
+        return Engine(self, engine, kernels)
 
     def said(self) -> str:
         """What TensorRT logged since the last build or load, its last words last."""
@@ -147,7 +149,7 @@ class TensorRT:
         return result
 
     def _message(self, problem: str, *, loading: bool = False) -> str:
-        advice = _advice(self.said(), loading, self._dialect.backend)
+        advice = _advice(self.said(), loading, self.dialect.backend)
         return f"{self.name}: {problem}. It said: {self.said()}. {advice}"
 
     def _network_flags(self) -> int:
@@ -241,9 +243,20 @@ class TensorRT:
 class Engine:
     """An engine; several contexts may run it, each on its own stream."""
 
-    def __init__(self, trt: TensorRT, engine: Any) -> None:
+    def __init__(self, trt: TensorRT, engine: Any, kernels: bytes = b"") -> None:
         self._trt = trt
         self._engine = engine
+        self._config = self._cache = None
+        if trt.dialect.compiles_late:
+            self._config = engine.create_runtime_config()
+            self._cache = self._config.create_runtime_cache()
+            if kernels:  # of another version or GPU they are refused, and compiled again
+                self._cache.deserialize(kernels)
+            self._config.set_runtime_cache(self._cache)
+
+    def kernels(self) -> bytes:
+        """What has been compiled for this GPU; b"" where nothing is compiled that late."""
+        return b"" if self._cache is None else bytes(self._cache.serialize())
 
     def check(self, layout: Layout) -> None:
         """Compare inputs and outputs with the manifest; anything else would bind wrong memory.
@@ -272,7 +285,10 @@ class Engine:
         Raises:
             BackendUnavailable: If there is no memory for it, or an address is refused.
         """
-        context = self._engine.create_execution_context()
+        if self._config is None:
+            context = self._engine.create_execution_context()
+        else:
+            context = self._engine.create_execution_context(runtime_config=self._config)
         if context is None:
             raise BackendUnavailable(
                 f"{self._trt.name} could not make an execution context: {self._trt.said()}. "

@@ -1,4 +1,4 @@
-"""Options of the `tensorrt` backend; their values are in the backend table."""
+"""Options of the backends `tensorrt` and `tensorrt-rtx`; their values are in the backend table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Options:
         wait: "spin", "block" or "poll".
         graph: "auto", "on" or "off".
         feedback: "copy" or "pingpong".
-        optimization_level: 0 to 5.
+        optimization_level: 0 to 5; only where kernels are chosen by measuring them.
         tf32: Whether float32 products may be computed in TF32.
     """
 
@@ -33,6 +33,6 @@ def options_from_table(values: Mapping[str, str]) -> Options:
         wait=values["wait"],
         graph=values["graph"],
         feedback=values["feedback"],
-        optimization_level=int(values["optimization_level"]),
+        optimization_level=int(values.get("optimization_level", 3)),
         tf32=values["tf32"] == "on",
     )

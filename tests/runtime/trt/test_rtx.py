@@ -1,0 +1,212 @@
+"""The backend `tensorrt-rtx`: engines built anywhere, for GPUs that are named, and compiled on the one at hand."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import real_rtx
+from fake_tensorrt import FOR_RTX, forget
+
+import lnn_edge
+from lnn_edge.backends import backend_checks, named_backend
+from lnn_edge.cli.program import main
+from lnn_edge.errors import BackendUnavailable
+from lnn_edge.runtime.backends.trt.plan_file import is_plan, read_plan
+
+CARD = {"name": "RTX 4090", "capability": (8, 9), "integrated": False}
+PC = {**CARD, "driver": 13000, "runtime": 13000}
+GPUS = "sm_86,sm_89,sm_120"
+
+
+@pytest.fixture
+def rtx(gpu):
+    """TensorRT for RTX on a PC with a card, or with what else is said."""
+    return lambda **facts: gpu(FOR_RTX, **(PC | facts))
+
+
+@pytest.fixture
+def command(capfd):
+    """Run a command here; returns exit code, standard output and standard error."""
+
+    def run(*arguments):
+        code = main([str(argument) for argument in arguments])
+        return (code, *capfd.readouterr())
+
+    return run
+
+
+def engine_for(bundle, path, command, gpus=GPUS):
+    """Build a file where there is neither a driver nor a GPU."""
+    code, out, err = command("build", bundle, "--backend", "tensorrt-rtx", "--for", gpus, "-o", path)
+    assert code == 0, err
+    return out
+
+
+class TestOnTheDevice:
+    def test_builds_for_its_own_gpu_and_keeps_what_it_compiled(self, rtx, cfc_bundle, tmp_path):
+        fake = rtx()
+        expected = lnn_edge.load(cfc_bundle, backend="onnxruntime").stream().step(np.ones(3, np.float32))
+        model = lnn_edge.load(cfc_bundle, backend="tensorrt-rtx")
+        assert model.description.startswith("TensorRT for RTX 1.7.1.116 on RTX 4090 (compute 8.9")
+        np.testing.assert_array_equal(model.stream().step(np.ones(3, np.float32)), expected)
+        assert (fake.world["builds"], fake.world["compiled"]) == (1, 1)
+        assert [aim.name for aim in fake.world["config"]._aims] == ["SM89"]
+        assert [path.parent.name for path in tmp_path.rglob("*.kernel")] == ["tensorrt-rtx-kernels"]
+        forget()
+        lnn_edge.load(cfc_bundle, backend="tensorrt-rtx")
+        assert (fake.world["builds"], fake.world["compiled"]) == (1, 1)
+
+    def test_kernels_of_another_gpu_are_compiled_again(self, rtx, cfc_bundle):
+        fake = rtx()
+        lnn_edge.load(cfc_bundle, backend="tensorrt-rtx")
+        fake.machine.name = "RTX 4080"
+        forget()
+        lnn_edge.load(cfc_bundle, backend="tensorrt-rtx")
+        assert (fake.world["builds"], fake.world["compiled"]) == (2, 2)
+
+    def test_a_gpu_that_it_does_not_know(self, rtx, cfc_bundle):
+        rtx(name="H200", capability=(9, 0))
+        with pytest.raises(BackendUnavailable, match=r"runs on sm_75, sm_80, .*, but H200 is sm_90\..*tensorrt"):
+            lnn_edge.load(cfc_bundle, backend="tensorrt-rtx")
+
+    def test_a_target_that_it_refuses(self, rtx, cfc_bundle):
+        rtx().world["no target"] = True
+        with pytest.raises(BackendUnavailable, match="it does not build for 'sm_89' among sm_89"):
+            lnn_edge.load(cfc_bundle, backend="tensorrt-rtx")
+
+    def test_has_no_option_that_does_nothing(self, rtx, cfc_bundle):
+        rtx()
+        with pytest.raises(ValueError, match="backend 'tensorrt-rtx' has no option 'optimization_level'"):
+            lnn_edge.load(cfc_bundle, backend="tensorrt-rtx", options={"optimization_level": 5})
+
+    @pytest.mark.parametrize("version", ["1.6.0", "2.0.1"])
+    def test_wrong_version(self, version, rtx, cfc_bundle):
+        rtx().library.__version__ = version
+        with pytest.raises(BackendUnavailable, match=rf"TensorRT for RTX is {version}, but .* 1.7 to 1.x\. Type: pip"):
+            lnn_edge.load(cfc_bundle, backend="tensorrt-rtx")
+
+    def test_without_a_driver_others_are_taken_without_a_word(self, rtx, cfc_bundle, caplog):
+        """It may have been installed for its builder alone."""
+        rtx(driver=0)
+        assert lnn_edge.load(cfc_bundle).backend == "onnxruntime"
+        assert not caplog.records
+        with pytest.raises(BackendUnavailable, match="there is no CUDA driver on this machine"):
+            lnn_edge.load(cfc_bundle, backend="tensorrt-rtx")
+
+
+class TestFiles:
+    def test_built_without_a_gpu_and_taken_on_one(self, rtx, cfc_bundle, tmp_path, command):
+        path = tmp_path / "gait.engine"
+        rtx(driver=0)
+        out = engine_for(cfc_bundle, path, command)
+        assert f"saved {path}" in out
+        assert "for sm_86, sm_89, sm_120, one fused node" in out
+        header, _ = read_plan(path)
+        assert (header.builder, header.targets) == ("1.7.1.116", ("sm_86", "sm_89", "sm_120"))
+        fake = rtx()
+        code, out, _ = command("build", cfc_bundle, "--backend", "tensorrt-rtx", "--from", path)
+        assert code == 0
+        assert f"taken from {path}" in out
+        lnn_edge.load(cfc_bundle, backend="tensorrt-rtx")
+        assert fake.world.get("builds") is None
+
+    def test_inspect(self, rtx, cfc_bundle, tmp_path, command):
+        path = tmp_path / "gait.engine"
+        rtx(driver=0)
+        engine_for(cfc_bundle, path, command)
+        code, out, _ = command("inspect", path)
+        assert code == 0
+        assert "built by    version 1.7.1.116, which alone can load it" in out
+        assert "for         sm_86, sm_89, sm_120" in out
+        code, out, _ = command("inspect", path, "--json", "-")
+        assert json.loads(out)["targets"] == GPUS.split(",")
+
+    @pytest.mark.parametrize(
+        ("here", "message"),
+        [
+            ({"name": "A100", "capability": (8, 0)}, "was built for sm_86, sm_89, sm_120, A100 is sm_80"),
+            ({"driver": 0}, "there is no CUDA driver on this machine"),
+            ({"version": "1.8.0.1"}, "was built for TensorRT for RTX 1.7.1.116, here it is 1.8.0.1"),
+        ],
+        ids=["another GPU", "no GPU", "another version"],
+    )
+    def test_refused_where_it_is_not_for(self, here, message, rtx, cfc_bundle, tmp_path, command):
+        path = tmp_path / "gait.engine"
+        rtx(driver=0)
+        engine_for(cfc_bundle, path, command)
+        version = here.pop("version", None)
+        fake = rtx(**here)
+        fake.library.__version__ = version or fake.library.__version__
+        code, _, err = command("build", cfc_bundle, "--backend", "tensorrt-rtx", "--from", path)
+        assert code == 5
+        assert message in err
+
+    def test_of_another_bundle(self, rtx, cfc_bundle, ltc_bundle, tmp_path, command):
+        rtx()
+        engine_for(cfc_bundle, tmp_path / "gait.engine", command)
+        code, _, err = command("build", ltc_bundle, "--backend", "tensorrt-rtx", "--from", tmp_path / "gait.engine")
+        assert code == 5
+        assert "was built for model.onnx" in err
+
+    @pytest.mark.parametrize("damage", [lambda d: d[:-1], lambda d: d[:-1] + b"?", lambda d: b"x" + d, lambda d: b""])
+    def test_damaged(self, damage, rtx, cfc_bundle, tmp_path, command):
+        path = tmp_path / "gait.engine"
+        rtx()
+        engine_for(cfc_bundle, path, command)
+        path.write_bytes(damage(path.read_bytes()))
+        code, _, err = command("build", cfc_bundle, "--backend", "tensorrt-rtx", "--from", path)
+        assert code == 5
+        assert "was cut or changed" in err or "is no engine" in err
+
+    def test_header_of_something_else(self, tmp_path):
+        path = tmp_path / "x.engine"
+        path.write_bytes(b"lnn-edge engine\n{}\n")
+        assert is_plan(path)
+        with pytest.raises(BackendUnavailable, match="says of itself what no engine does"):
+            read_plan(path)
+        path.write_bytes(b'lnn-edge engine\n{"version": 9}\n')
+        with pytest.raises(BackendUnavailable, match="has format version 9, but this lnn-edge reads up to 1"):
+            read_plan(path)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--for", GPUS], "give both"),
+            (["-o", "x.engine"], "give both"),
+            (["--from", "x.engine", "--rebuild"], "give it without --for and --rebuild"),
+            (["--for", "sm_98", "-o", "x.engine"], "builds for no GPU 'sm_98'"),
+        ],
+    )
+    def test_usage(self, arguments, message, rtx, cfc_bundle, command, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        rtx()
+        code, _, err = command("build", cfc_bundle, "--backend", "tensorrt-rtx", *arguments)
+        assert code == 2
+        assert message in err
+
+    def test_other_backends_build_on_their_device(self, cfc_bundle, command, tmp_path):
+        arguments = ["--for", "sm_87", "-o", tmp_path / "x"]
+        code, _, err = command("build", cfc_bundle, "--backend", "native", *arguments)
+        assert code == 2
+        assert "backend 'native' builds on its device alone" in err
+
+
+def test_the_real_builder_makes_a_file(cfc_bundle, tmp_path, command):
+    """As on any PC with the extra, without a GPU: by NVIDIA's own library, through the command."""
+    real_rtx.need_rtx()
+    forget()
+    path = tmp_path / "gait.engine"
+    assert "for sm_86, sm_89, sm_120, one fused node" in engine_for(cfc_bundle, path, command)
+    header, plan = read_plan(path)
+    assert (header.builder, header.nodes) == ("1.7.1.116", 1)
+    assert plan.startswith(b"vtrt")
+
+
+class TestDoctor:
+    def test_says_what_it_builds_for_without_a_gpu(self, rtx):
+        rtx(driver=0)
+        (found,) = backend_checks(named_backend("tensorrt-rtx"), None).software
+        assert (found.what, found.status) == ("TensorRT for RTX", "ready")
+        assert found.found.startswith("1.7.1.116: builds here, GPU or not, for sm_75, sm_80,")
