@@ -78,20 +78,20 @@ static PyTypeObject *number64;       /* numpy.float64 */
 static PyObject *moment_get(Core *s, void *closure)
 {
     (void)closure;
-    while (s->moved) { /* a finalizer may step the stream while the tuple is made */
+    while (s->moved) { /* a finalizer may step or reset the stream while the tuple is made */
         const long long steps = s->steps;
-        PyObject *before = s->moment, *now;
-        PyObject *constants = PyTuple_GetItem(before, 3);
+        PyObject *before = s->moment, *constants = PyTuple_GetItem(before, 3), *now;
+        Py_INCREF(before); /* with which the constants stay, and its address is that of no other moment */
         if (s->timed) now = Py_BuildValue("(idLOOO)", s->place, s->last_s, steps, constants, Py_True, Py_None);
         else now = Py_BuildValue("(iOLOOO)", s->place, Py_None, steps, constants, Py_True, Py_None);
-        if (!now) return NULL;
-        if (s->moment != before || s->steps != steps) {
-            Py_DECREF(now);
-            continue;
-        }
-        s->moment = now;
-        s->moved = 0;
+        if (now && s->moved && s->moment == before && s->steps == steps) {
+            s->moment = now;
+            s->moved = 0;
+            Py_DECREF(before); /* the stream's own */
+        } else
+            Py_XDECREF(now);
         Py_DECREF(before);
+        if (!now) return NULL;
     }
     if (!s->moment) {
         PyErr_SetString(PyExc_AttributeError, "_now");
@@ -104,17 +104,22 @@ static PyObject *moment_get(Core *s, void *closure)
 /* Replace what the stream stands at, or change nothing. */
 static int moment_put(Core *s, PyObject *now)
 {
-    PyObject *place, *last, *before = s->moment;
+    PyObject *place, *last, *number, *before;
     long long steps;
     if (!now || !PyTuple_Check(now) || PyTuple_Size(now) != 6) {
         PyErr_SetString(PyExc_TypeError, "a moment is a tuple of six");
         return -1;
     }
-    place = PyTuple_GetItem(now, 0), last = PyTuple_GetItem(now, 1);
-    steps = PyLong_AsLongLong(PyTuple_GetItem(now, 2));
+    place = PyTuple_GetItem(now, 0), last = PyTuple_GetItem(now, 1), number = PyTuple_GetItem(now, 2);
+    if (!PyLong_Check(number)) { /* which needs nobody's `__index__` */
+        PyErr_SetString(PyExc_TypeError, "the third of a moment is a number of steps");
+        return -1;
+    }
+    steps = PyLong_AsLongLong(number);
     if (steps == -1 && PyErr_Occurred()) return -1;
+    before = s->moment;
     s->there = PyLong_CheckExact(place);
-    s->place = s->there ? PyLong_AsLong(place) != 0 : 0;
+    s->place = s->there && PyObject_IsTrue(place) == 1;
     s->timed = last == Py_None ? 0 : PyFloat_CheckExact(last) ? 1 : -1;
     s->last_s = s->timed == 1 ? PyFloat_AsDouble(last) : 0.0;
     s->steps = steps;
@@ -478,7 +483,8 @@ wrong:
 
 static int clear(Core *s)
 {
-    s->advance = NULL;
+    s->advance = NULL; /* first, as what goes may have a finalizer that calls this stream */
+    s->moved = 0;
     Py_CLEAR(s->held);
     Py_CLEAR(s->moment);
     Py_CLEAR(s->kept);
@@ -490,7 +496,7 @@ static int clear(Core *s)
     }
     Py_CLEAR(s->results[0]);
     Py_CLEAR(s->results[1]);
-    s->moved = s->inputs = s->outputs = 0;
+    s->inputs = s->outputs = 0;
     return 0;
 }
 

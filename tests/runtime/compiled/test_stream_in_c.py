@@ -6,18 +6,25 @@ good and bad ones in any order, and must answer bit for bit, and refuse in the s
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import gc
 import inspect
 import os
+import resource
+import shutil
 import signal
+import subprocess
 import sys
+import sysconfig
 import threading
 import weakref
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
+from bundles import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from interruptions import standing
@@ -30,6 +37,7 @@ from lnn_edge.runtime.stream import Stream
 
 pytestmark = pytest.mark.usefixtures("compiler", "extension")
 
+SOURCE = ROOT / "lnn_edge" / "runtime" / "compiled" / "step.c"
 NAMES = ["gait", "drift", "fixed_2", "two_cores_2", "unroll_2", "float16_2"]
 
 
@@ -262,6 +270,90 @@ def test_it_leaves_nothing_behind(model):
             stream._now  # noqa: B018 - makes a tuple
         counts.append(sys.getrefcount(x))
     assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("model", ["gait"], indirect=True)
+def test_a_finalizer_resets_the_stream_while_its_moment_is_made(model):
+    """The collector may come wherever a tuple is made, and what it finds may be garbage with a `__del__`."""
+    x, stream = np.ones(3, np.float32), model.stream()
+    first = stream.step(x)
+    stream.steps  # noqa: B018 - makes a tuple, which is the stream's own
+    stream.step(x)
+
+    class Garbage:
+        def __init__(self):
+            self.itself = self
+
+        def __del__(self):
+            stream.reset()
+
+    taken = [(k, 1, 2, 3, 4, 5) for k in range(3000)]  # so that no tuple is left over, and the next is allocated
+    threshold = gc.get_threshold()
+    gc.disable()
+    try:
+        Garbage()
+        gc.set_threshold(1, 1, 1)
+        gc.enable()
+        stream.steps  # noqa: B018
+    finally:
+        gc.enable()
+        gc.set_threshold(*threshold)
+        del taken
+    gc.collect()
+    np.testing.assert_array_equal(stream.step(x), first)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="asks Linux how much memory there is")
+@pytest.mark.parametrize(
+    "form", ["float32", "float64", "strided", "reuse", "NaN", "list", "run", "run with NaN", "asked"]
+)
+@pytest.mark.parametrize("model", ["gait"], indirect=True)
+def test_memory_does_not_grow(model, form):
+    stream = model.stream(reuse=form == "reuse")
+    quick = form in ("float32", "float64", "strided", "reuse")
+    x = FORMS.get(form, FORMS["float32"])(np.ones(3, np.float32))
+    rows = np.full((50, 3), 0.5, np.float32)
+    rows[-1, 0] = np.nan if form == "run with NaN" else 0.5
+
+    def call():
+        if form.startswith("run"):
+            stream.run(rows)
+        else:
+            stream.step(x)
+            if form == "asked":
+                stream.snapshot(), stream.outside, stream.steps
+
+    def many(count):
+        for _ in range(count):
+            with contextlib.suppress(NonFiniteError):
+                call()
+        gc.collect()
+        return sys.getallocatedblocks(), int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    many(2_000)
+    before = many(2_000)
+    after = many(300_000 if quick else 5_000)
+    assert after[0] - before[0] < 200
+    assert after[1] - before[1] < 4e6
+
+
+def test_sanitizers_find_nothing(tmp_path, python, environment, compiler):
+    """Addresses and undefined behaviour, of streams and of the type alone; see `sanitized_steps`."""
+    library = Path(said("gcc", "-print-file-name=libasan.so").strip()) if shutil.which("gcc") else Path()
+    if not library.is_absolute():
+        pytest.skip("no gcc with sanitizers")
+    watched = "-O1 -g -fPIC -shared -fsanitize=address,undefined -fno-sanitize-recover=undefined"
+    includes = [f"-I{own}" for own in (sysconfig.get_paths()["include"], np.get_include())]
+    said("gcc", *watched.split(), *includes, SOURCE, "-o", tmp_path / "_step.abi3.so")
+    more = {"LD_PRELOAD": str(library), "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc"}
+    bundles = [FIXTURES / "bundles" / f"{name}.lnn" for name in ("measured_2", "two_cores_2")]
+    script = [ROOT / "tests" / "support" / "sanitized_steps.py", tmp_path / "_step.abi3.so", *bundles]
+    done = python(*script, env={k: v for k, v in environment.items() if k != "CC"} | more, timeout=200)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+def said(*command):
+    return subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=100, check=True).stdout
 
 
 @pytest.mark.parametrize("model", ["gait"], indirect=True)

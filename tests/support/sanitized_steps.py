@@ -1,0 +1,253 @@
+"""Steps of streams in C for sanitizers: `python tests/support/sanitized_steps.py EXTENSION BUNDLE...`.
+
+EXTENSION is a build of `step.c` that watches its memory, of which all streams here are made. They get good calls and
+bad ones, samples of every layout, finalizers that step or reset the stream while it is at work, the collector in the
+middle of things, and arrays that another thread writes to; and the type alone what only this package passes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import importlib.util
+import itertools
+import os
+import sys
+import threading
+import weakref
+
+import numpy as np
+
+NAME = "lnn_edge.runtime.compiled._step"
+
+
+def use(extension):
+    """Take this build of the extension from now on."""
+    spec = importlib.util.spec_from_file_location(NAME, extension)
+    sys.modules[NAME] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# ---- streams of a model ---------------------------------------------------------------------------------------------
+
+
+def forms(x):
+    """A sample in every layout that the C method looks at, and what it leaves to Python."""
+    wide = np.repeat(x, 2, axis=-1)
+    raw = np.zeros(x.nbytes + 1, np.uint8)[1:].view(x.dtype).reshape(x.shape)
+    raw[...] = x
+    bad = [x * np.float32(value) for value in (np.nan, np.inf, -np.inf, 3e38, 1e-45, -0.0)]
+    good = [x, x.astype(np.float64), wide[..., ::2], wide.astype(np.float64)[..., ::2], x[..., ::-1], raw]
+    more = [x.astype(np.float64) * 1e300, x[..., :-1], x[None], x[..., :0], np.float32(1), x.tolist(), None, {}, "x"]
+    return [*good, *bad, *more, np.broadcast_to(x[..., :1], x.shape), {"input": x}, {1: x}]
+
+
+def times(measured):
+    if not measured:
+        return itertools.cycle([{}, {}, {"dt_s": 0.1}])
+    spans = [0.1, np.float64(0.1), np.float32(0.1), 0.0, -1.0, np.nan, 1e300, 5e-324, True, 10**400, "1", None]
+    clock = itertools.count()
+    return ({"t_s": 0.1 * next(clock)} if k % 3 else {"dt_s": spans[k // 3 % len(spans)]} for k in itertools.count())
+
+
+def tried(call, *arguments, **named):
+    with contextlib.suppress(Exception):
+        return call(*arguments, **named)
+
+
+def use_stream(model, reuse):
+    measured = model.time.mode == "measured"
+    shape = model.manifest.sample_inputs()[model.inputs[0].name]
+    x = np.random.default_rng(0).uniform(-1, 1, shape[1:] if shape[0] == 1 else shape).astype(np.float32)
+    stream, timing, kept = model.stream(reuse=reuse), times(measured), None
+    for k in range(6):
+        for own in forms(x):
+            y = tried(stream.step, own, **next(timing))
+            tried(stream.step, y, **next(timing))  # its own result, which may be the memory that is written next
+        kept = stream.snapshot() if k % 2 else kept
+        tried(stream.restore, kept)
+        tried(stream.reset if k % 3 else stream.state_arrays)
+        assert isinstance(stream.steps, int)
+        assert isinstance(stream.outside, dict)
+    for words in ((), (x, x), (x, 1, 2)):
+        tried(stream.step, *words)
+    tried(stream.step, x, y=1)
+    tried(stream.step, **{"x": x, **next(timing)})
+    use_recordings(stream, x, measured)
+    assert stream.steps > 1000  # most of it was done
+
+
+def use_recordings(stream, x, measured):
+    for count in (0, 1, 2, 700):
+        rows = np.repeat(x[None], count, axis=0)
+        spans = {"dt_s": np.full(count, 0.1)} if measured else {}
+        for own in (rows, rows.astype(np.float64), rows[::-1], np.asfortranarray(rows)):
+            tried(stream.run, own, **spans)
+        if count:
+            rows[-1] = np.nan
+            tried(stream.run, rows, **spans)
+    rows = np.repeat(x[None], 20000, axis=0)
+    writer = threading.Thread(target=lambda: [rows.fill(v) for v in (0.5, np.nan, 0.1) * 30])
+    writer.start()
+    tried(stream.run, rows, **({"dt_s": np.full(len(rows), 0.1)} if measured else {}))
+    writer.join()
+
+
+class Finalizer:
+    """Garbage in a circle, which calls a stream when the collector finds it."""
+
+    def __init__(self, *calls):
+        self.calls, self.itself = calls, self
+
+    def __del__(self):
+        for call in self.calls:
+            tried(call)
+
+
+def use_collector(model):
+    """The collector at every allocation that may start it, with finalizers that call the stream."""
+    measured = model.time.mode == "measured"
+    shape = model.manifest.sample_inputs()[model.inputs[0].name]
+    x, timing = np.ones(shape[1:] if shape[0] == 1 else shape, np.float32), {"dt_s": 0.1} if measured else {}
+    former = gc.get_threshold()
+    gc.set_threshold(1, 1, 1)
+    try:
+        for k in range(16):
+            stream = model.stream(reuse=bool(k % 2))
+            names = [lambda s=stream: s.step(x, **timing), stream.reset, stream.snapshot, lambda s=stream: s.steps]
+            stream.step(x, **timing)
+            Finalizer(*names[k % 4 :])
+            taken = [(i, 1, 2, 3, 4, 5) for i in range(2100)]  # no tuple is left over, so that the next is allocated
+            stream.steps  # noqa: B018 - makes one
+            del taken
+            stream.step(x, **timing)
+            stream.itself, stream.gone = stream, Finalizer(*names)
+            gone = weakref.ref(stream, lambda _: None)
+            del stream, names
+            gc.collect()
+            assert gone() is None
+    finally:
+        gc.set_threshold(*former)
+
+
+# ---- the type alone -------------------------------------------------------------------------------------------------
+
+
+def armed(core, inputs=2, outputs=2, reuse=0, done=0):
+    """An object of the type whose step copies its samples, all ones long, and what keeps its memory."""
+    sample, places = np.zeros((inputs, 3), np.float32), np.zeros((2, outputs, 3), np.float32)
+    kind = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 4)
+
+    def advance(_work, _sample, _from, to):
+        ctypes.memset(to, 1, places[0].nbytes)
+        return done
+
+    function, limit = kind(advance), np.full(3, 2, np.float32)
+    names = tuple(f"own_{k}" for k in range(max(inputs, outputs)))
+    rows = tuple((names[k], sample[k], 3, -limit, limit, -limit / 2, limit / 2) for k in range(inputs))
+    results = tuple({n: place[k] for k, n in enumerate(names[:outputs])} for place in places)
+    shown = [tuple(place[k] for k in range(outputs)) for place in places]
+    dt, own = np.zeros(1, np.float32), core()
+    own._held, own._now = {}, (0, None, 0, None, False, None)
+    addresses = (ctypes.cast(function, ctypes.c_void_p).value, 0, sample.ctypes.data, *(p.ctypes.data for p in places))
+    kept = (function, sample, places, dt, rows, limit)
+    own._arm(
+        addresses, rows, (dt, 0.01, 1.0, 0.1), places[0].nbytes, results, (names[:outputs], *shown), 1, reuse, kept
+    )
+    return own, names[:inputs]
+
+
+class Text(str):
+    """Whose comparison runs code."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        gc.collect(0)
+        return str.__eq__(self, other)
+
+
+def use_type(core):
+    class Slow(core):
+        def _slow_step(self, *_arguments, **_named):
+            return None
+
+    for reuse, outputs, done in itertools.product((0, 1), (1, 2, 8), (0, 1)):
+        own, names = armed(Slow, 2, outputs, reuse, done)
+        x = np.ones(3, np.float32)
+        samples = [
+            dict.fromkeys(names, x),
+            {"".join(list(n)): x * 1.5 for n in names},
+            {Text(n): x for n in names},
+            {names[0]: x},
+            {names[0]: x, 1: x},
+            {names[0]: x, names[1]: x[:2]},
+            {names[0]: x * 9, names[1]: x},
+        ]
+        for given in samples * 2:
+            own.step(given, dt_s=0.1)
+            own.step(given, t_s=float(own._now[2] + 1))
+            own.step(given, **{Text("dt_s"): 0.1})
+            own._counted()
+        own._run_rows((np.ones((5, 3), np.float32),) * 2, np.full(5, 0.1), 1.0, np.zeros((5, 3 * outputs), np.float32))
+        own._commit((1, 0.5, 3, None, True, None), [(x.tobytes(),) * 2] * 3)
+        own.step(samples[0], dt_s=0.1)
+        for name in ("_held", "_now"):
+            tried(delattr, own, name)
+            tried(own.step, samples[0], dt_s=0.1)
+    use_type_badly(core)
+
+
+def use_type_badly(core):
+    """As nothing here does; it may refuse, and no more."""
+    bare, x = core(), np.zeros(3, np.float32)
+    own, _ = armed(core)
+    moments = [
+        None,
+        (),
+        (1,) * 5,
+        (0, None, "3", None, 0, None),
+        (2**80, 0.0, 1, None, 0, None),
+        (0, 1.0, 2**70, 0, 0, 0),
+    ]
+    for one in (bare, own):
+        for moment in moments:
+            tried(setattr, one, "_now", moment)
+            tried(one._commit, moment, [])
+        for call in (one.step, one._run_rows, one._commit, one._arm):
+            for arguments in ((), (x,), ((x, x), x, None, x), (None, []), ((1, 2, 3, 4, 5),) * 7):
+                tried(call, *arguments)
+        tried(one._commit, (0, None, 0, None, 0, None), [(b"",), (b"1", b"2"), 3])
+        one._held = 5
+        tried(one.step, x)
+        tried(getattr, one, "_now")
+        tried(one._counted)
+        one._held = {0: one}  # a circle
+    del bare, own, one
+    gc.collect()
+
+
+def main(extension, bundles):
+    os.environ.pop("LD_PRELOAD", None)  # compilers have less memory than sanitizers want
+    module = use(extension)
+    import lnn_edge
+    from lnn_edge.runtime.backends.native import compiler
+
+    compiler.OPTIMIZATION = "-O1"  # as in other tests: what is looked at is the extension
+    use_type(module.make_core("step(x)\n--\n\nA step."))
+    for path in bundles:
+        model = lnn_edge.load(path, backend="native", options={"tune": "off"})
+        assert type(model.stream()).step.__class__.__name__ == "method_descriptor"
+        for reuse in (False, True):
+            use_stream(model, reuse)
+        use_collector(model)
+    gc.collect()
+    print("done")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2:]))
