@@ -176,7 +176,7 @@ def _rows(x: Any, shape: tuple[int, ...]) -> Array | None:
 
 def _spans(count: int, dt_s: Any) -> Array | None:
     """The seconds before each of some calls with a single row."""
-    if type(dt_s) in (float, int, np.float64):
+    if type(dt_s) in (float, np.float64):  # a whole number may be more than a float can hold
         return np.full(count, dt_s, np.float64)
     plain = type(dt_s) is np.ndarray and dt_s.dtype == np.float64 and dt_s.size == count
     return np.require(dt_s.reshape(count), np.float64, ["C", "A"]) if plain else None
