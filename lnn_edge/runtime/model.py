@@ -179,7 +179,7 @@ class Model:
 
         Args:
             x: A sample for each row, shape (rows, features): one axis more in front than `step` takes. A dict of such
-                arrays by input name if the model has several.
+                arrays by input name if the model has several, constants not among them.
             state: Of all rows, from `initial_state(rows=...)` or the last `step_many`; not modified.
             dt_s: Only with measured time: seconds since each row's previous sample, one number or shape (rows,).
 

@@ -113,7 +113,9 @@ def check_state(state: State, manifest: Manifest) -> None:
         if array.dtype != np.float32:
             raise TypeError(f"state '{name}' has dtype {array.dtype}, expected float32 as `snapshot()` gives it")
         if array.shape != expected[name]:
-            raise ValueError(f"state '{name}' has shape {array.shape}, but the model takes {expected[name]}")
+            one = expected[name][1:] if manifest.batch == 1 else expected[name]
+            advice = ". It is a state of many rows, which model.step_many takes" if array.shape[1:] == one else ""
+            raise ValueError(f"state '{name}' has shape {array.shape}, but the model takes {expected[name]}{advice}")
         if not np.isfinite(array).all():
             raise NonFiniteError(f"state '{name}' holds NaN or infinity; the stream keeps the state it had")
     _check_time(state.t_s)

@@ -12,6 +12,7 @@ from checks import make_ready
 from exports import quick_export
 from ncps.torch import LTC, CfC
 from ncps.wirings import AutoNCP
+from networks import Reaching
 from torch import nn
 
 import lnn_edge
@@ -24,18 +25,6 @@ X = RNG.normal(size=(6, 40, 3)).astype(np.float32)
 GOALS = RNG.normal(size=(6, 2)).astype(np.float32)
 TOKENS = RNG.integers(0, 6, (4, 30))
 FRAMES = RNG.integers(0, 256, (2, 8, 3, 6, 6)).astype(np.uint8)
-
-
-class Reaching(nn.Module):
-    """A goal beside every sample."""
-
-    def __init__(self):
-        super().__init__()
-        self.rnn = CfC(3 + 2, AutoNCP(8, 2))
-
-    def forward(self, x, goal):
-        beside = goal.unsqueeze(1).expand(-1, x.shape[1], -1)
-        return self.rnn(torch.cat([x, beside], -1))[0]
 
 
 class PerDevice(nn.Module):

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
+import signal
+import threading
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +18,7 @@ from hypothesis import strategies as st
 
 import lnn_edge
 from lnn_edge.backends import BACKENDS, StepsRows
+from lnn_edge.errors import ModelWarning
 
 ALIKE = 2e-6  # of outputs near 1: other orders of sums, in closed loop
 
@@ -184,6 +190,156 @@ def test_what_is_wrong_for_all_rows(cfc_bundle, backend, x, rows, more, message)
     model = load(cfc_bundle, backend)
     with pytest.raises((ValueError, TypeError), match=message):
         model.step_many(x, model.initial_state(rows=rows), **more)
+
+
+def test_states_of_other_calls(cfc_bundle, backend):
+    """Of a single stream, of many, and of windows: what does not fit says where it belongs."""
+    model, x = load(cfc_bundle, backend), samples(4)[0]
+    with pytest.raises(ValueError, match=r"expected \(4, 10\) for 4 rows. Begin with model.initial_state\(rows=4\)"):
+        model.step_many(x, model.initial_state())
+    many = model.initial_state(rows=4)
+    for call in (model.stream().restore, lambda state: model.step(x[0], state)):
+        with pytest.raises(ValueError, match=r"takes \(1, 10\). It is a state of many rows, which model.step_many"):
+            call(many)
+    windows = model.stream(window=4, every=2)
+    windows.step(x[0])
+    with pytest.raises(ValueError, match=r"comes from a stream of windows .*Begin with model.initial_state"):
+        model.step_many(x[:1], windows.snapshot())
+    one, _, _ = model.step_many(x, pickle.loads(pickle.dumps(many)))
+    assert same(one, model.step_many(x, many)[0])
+
+
+def test_infinities_in_the_states_of_rows(ltc_bundle, backend):
+    model = load(ltc_bundle, backend)
+    _, state, _ = model.step_many(samples(7)[0], model.initial_state(rows=7), 0.1)
+    good, after, _ = model.step_many(samples(7)[0], state, 0.1)
+    spoilt = state.tensors["h_in"].copy()
+    spoilt[2, 1], spoilt[5, 0] = np.inf, np.nan
+    y, then, ok = model.step_many(samples(7)[0], lnn_edge.State({"h_in": spoilt}), 0.1)
+    assert np.flatnonzero(~ok).tolist() == [2, 5]
+    assert np.isnan(y[~ok]).all()
+    assert same(y[ok], good[ok])
+    assert same(then.tensors["h_in"][~ok], spoilt[~ok])
+    assert same(then.tensors["h_in"][ok], after.tensors["h_in"][ok])
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        np.asfortranarray,
+        lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+        lambda x: x[::-1].copy()[::-1],
+        lambda x: x.astype(np.float64),
+        lambda x: x.astype(">f4"),
+        lambda x: x.tolist(),
+        lambda x: {"input": x},
+    ],
+)
+def test_samples_of_any_layout(cfc_bundle, backend, form):
+    model, x = load(cfc_bundle, backend), samples(6)[0]
+    state = model.initial_state(rows=6)
+    assert same(model.step_many(form(x), state)[0], model.step_many(x, state)[0])
+
+
+@pytest.mark.workstation
+def test_constants_of_each_row(tmp_path, backend):
+    from networks import Reaching
+
+    rng = np.random.default_rng(0)
+    x, goals = (rng.standard_normal((4, 30, width)).astype(np.float32) for width in (3, 2))
+    quick_export(Reaching(), tmp_path / "m.lnn", example={"x": x, "goal": goals[:, 0]})
+    model = load(tmp_path / "m.lnn", backend)
+    begin = model.initial_state(rows=4, constants={"goal": goals[0, 0]})
+    own = {"constant.goal": goals[:, 0].copy()}
+    y, state, ok = model.step_many(x[:, 0], lnn_edge.State(begin.tensors, None, own, begin.build))
+    again, _, _ = model.step_many({"x": x[:, 1]}, state)
+    for r, goal in enumerate(goals[:, 0]):
+        stream = model.stream(constants={"goal": goal})
+        np.testing.assert_allclose([y[r], again[r]], [stream.step(x[r, 0]), stream.step(x[r, 1])], rtol=0, atol=ALIKE)
+    assert ok.all()
+    for kept in ({}, {"constant.goal": goals[:3, 0]}, {"constant.goal": goals[:, 0, :1].copy()}):
+        with pytest.raises(ValueError, match="no constant 'goal' for 4 rows"):
+            model.step_many(x[:, 0], lnn_edge.State(begin.tensors, None, kept))
+    with pytest.raises(ValueError, match="`goal` is constant: it is given when a sequence begins"):
+        model.step_many({"x": x[:, 0], "goal": goals[:, 0]}, state)
+
+
+@pytest.mark.workstation
+def test_the_axis_of_one_feature_may_be_left_out(tmp_path, backend):
+    quick_export(torch_cfc(1), tmp_path / "m.lnn")
+    model = load(tmp_path / "m.lnn", backend)
+    x, state = samples(3)[0, :, 0], model.initial_state(rows=3)
+    assert same(model.step_many(x, state)[0], model.step_many(x[:, None], state)[0])
+
+
+def torch_cfc(features):
+    from ncps.torch import CfC
+
+    return CfC(features, 4)
+
+
+class TestCompiling:
+    """At the first call of `step_many`."""
+
+    @pytest.fixture
+    def model(self, cfc_bundle, compiler, monkeypatch, tmp_path):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        return lnn_edge.load(cfc_bundle, backend="native", options={"tune": "off"})
+
+    def test_without_a_compiler_any_more(self, model, monkeypatch, tmp_path):
+        monkeypatch.setenv("PATH", str(tmp_path))
+        x, state = samples(3)[0], model.initial_state(rows=3)
+        with pytest.warns(ModelWarning, match="one by one, which is slow: the C compiler 'cc' is there no more") as got:
+            y, _, ok = model.step_many(x, state)
+        assert got[0].filename == __file__
+        assert ok.all()
+        assert same(y, [model.stream().step(one) for one in x])
+        monkeypatch.undo()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert same(model.step_many(x, state)[0], y)  # nothing changes on the way
+
+    def test_a_spoilt_copy_is_made_again(self, model, cfc_bundle, tmp_path):
+        x, state = samples(3)[0], model.initial_state(rows=3)
+        before, (y, _, _) = set((tmp_path / "cache").rglob("*.so")), model.step_many(x, state)
+        (own,) = set((tmp_path / "cache").rglob("*.so")) - before
+        own.write_bytes(own.read_bytes()[:-1] + b"x")
+        again = lnn_edge.load(cfc_bundle, backend="native", options={"tune": "off"})
+        assert same(again.step_many(x, state)[0], y)
+
+    def test_several_threads_at_once(self, model, monkeypatch):
+        made, whole = [], model._backend._made.rows
+        monkeypatch.setattr(model._backend._made, "rows", lambda: made.append(1) or whole())
+        state, results, start = model.initial_state(rows=5), [], threading.Barrier(4)
+
+        def work():
+            start.wait()
+            results.append(model.step_many(samples(5)[0], state)[0])
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(made) == 1
+        assert all(same(y, results[0]) for y in results)
+
+    def test_a_handler_that_interrupts_it(self, model, monkeypatch):
+        """Waits for nobody: its own rows go one by one."""
+        x, state, found, whole = samples(3)[0], model.initial_state(rows=3), [], model._backend._made.rows
+
+        def rows():
+            signal.raise_signal(signal.SIGALRM)
+            return whole()
+
+        monkeypatch.setattr(model._backend._made, "rows", rows)
+        former = signal.signal(signal.SIGALRM, lambda *_: found.append(model.step_many(x, state)[0]))
+        try:
+            y, _, _ = model.step_many(x, state)
+        finally:
+            signal.signal(signal.SIGALRM, former)
+        np.testing.assert_allclose(found[0], y, rtol=0, atol=ALIKE)
+        assert model._backend.rows() is not None
 
 
 def test_times_that_are_wrong_for_all_rows(ltc_bundle, backend):

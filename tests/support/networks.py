@@ -72,6 +72,18 @@ class TwoInputs(nn.Module):
         return y.mean(dim=-1, keepdim=True), hx
 
 
+class Reaching(nn.Module):
+    """A goal beside every sample."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = CfC(3 + 2, AutoNCP(8, 2))
+
+    def forward(self, x, goal):
+        beside = goal.unsqueeze(1).expand(-1, x.shape[1], -1)
+        return self.rnn(torch.cat([x, beside], -1))[0]
+
+
 class LastStep(nn.Module):
     """Only the last output of a sequence comes out: the step's output is that of every prefix."""
 

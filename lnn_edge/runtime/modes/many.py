@@ -52,12 +52,12 @@ def given_rows(manifest: Manifest, x: Any) -> tuple[int, dict[str, Array]]:
         TypeError, ValueError: If the samples of an input are none of its shape, or inputs have other numbers of rows.
     """
     tensors = {t.name: t for t in manifest.streamed}
-    if len(tensors) > 1:
-        given = by_name(named_recording(manifest, x), tensors, [t.name for t in manifest.constants])
-    else:  # an array has no names to look for
-        given = dict.fromkeys(
-            tensors, x if type(x) is np.ndarray and x.dtype.kind == "f" else named_recording(manifest, x)
-        )
+    plain = type(x) is np.ndarray and x.dtype.kind == "f"  # it has no names to look for
+    given = x if plain else named_recording(manifest, x)
+    if len(tensors) > 1 or isinstance(given, Mapping):
+        given = by_name(given, tensors, [t.name for t in manifest.constants])
+    else:
+        given = dict.fromkeys(tensors, given)
     shapes = manifest.sample_inputs()
     arrays = {name: _samples(own, _alone(manifest, shapes[name]), given[name]) for name, own in tensors.items()}
     counts = {name: len(array) for name, array in arrays.items()}
@@ -68,6 +68,8 @@ def given_rows(manifest: Manifest, x: Any) -> tuple[int, dict[str, Array]]:
 
 def _samples(tensor: Tensor, shape: tuple[int, ...], value: Any) -> Array:
     array = value if type(value) is np.ndarray else plain_array(tensor.name, value)
+    if array.ndim and (*array.shape[1:], 1) == shape:  # of the only feature, whose axis may be left out
+        array = array[..., np.newaxis]
     if not array.ndim or array.shape[1:] != shape:
         wanted = ", ".join(["rows", *map(str, shape)])
         raise ValueError(f"`{tensor.name}` has shape {array.shape}, expected ({wanted}): a sample for each row")
@@ -115,9 +117,13 @@ def check_rows(manifest: Manifest, state: State, rows: int) -> None:
             raise ValueError(
                 f"state '{name}' has shape {array.shape}, expected {expected[name]} for {rows} rows. {advice}"
             )
-    for tensor in manifest.constants:
-        kept = state.kept.get(CONSTANT + tensor.name)
-        if kept is None or len(kept) != rows:
+    constants = {CONSTANT + t.name: t for t in manifest.constants}
+    if state.kept.keys() - constants.keys():
+        raise ValueError(
+            f"the state comes from a stream of windows or readouts, and holds what there is no place for here. {advice}"
+        )
+    for kept, tensor in constants.items():
+        if np.shape(state.kept.get(kept)) != (rows, *_alone(manifest, tensor.shape)):
             raise ValueError(
                 f"the state has no constant '{tensor.name}' for {rows} rows. {advice[:-1]}, constants=...)"
             )

@@ -15,9 +15,10 @@ from ....bundle.directory import Bundle
 from ....bundle.encoder import step_multiplications
 from ....bundle.golden import golden_from_bundle
 from ....codegen.form import ABI, GENERATOR, ROWS_ABI, Form, form_of
-from ....errors import BackendUnavailable, BundleError
+from ....errors import BackendUnavailable, BundleError, ModelWarning
 from ....machine.cpu import cpu_extensions, vector_lanes
 from ....progress import Progress
+from ....remarks import warn_caller
 from ...compiled.extension import why_no_extension
 from ..build_cache import EngineCache, EngineRefused, Kind, cache_folder
 from .compiler import CompileFailed, compiled, find_compiler, flags_for
@@ -49,7 +50,8 @@ class NativeBackend:
         made = self._made = _Making(bundle, options)
         self._manifest = bundle.manifest
         self._rows: NativeRows | None = None
-        self._compiling = threading.Lock()
+        self._rows_known, self._rows_begun = False, False
+        self._compiling = threading.RLock()  # a signal's handler may step as well
         self._library, _ = made.ready(rebuild=False)
         self.build = self._library.build
         turns = bundle.manifest.batch * bundle.manifest.unroll
@@ -65,11 +67,33 @@ class NativeBackend:
         return NativeStepper(self._library, self._manifest, briefly=self._briefly)
 
     def rows(self) -> NativeRows | None:
-        """See `lnn_edge.backends.StepsRows`: compiled at the first call, as few programs need it."""
-        with self._compiling:
-            if self._rows is None and self._made.why_no_rows() is None:
-                self._rows = NativeRows(self._made.rows(), _PREFIX, self._made.digest, self._manifest)
+        """See `lnn_edge.backends.StepsRows`: compiled at the first call, as few programs need it.
+
+        Warns:
+            ModelWarning: Once, if it cannot be compiled: then streams go one by one.
+        """
+        if not self._rows_known:
+            with self._compiling:
+                if self._rows_begun:  # by this thread: a signal's handler has interrupted it, and waits for nobody
+                    return None
+                self._rows_begun = True
+                try:
+                    self._make_rows()
+                finally:
+                    self._rows_begun = False
         return self._rows
+
+    def _make_rows(self) -> None:
+        """Look for it once: a second try would take as long, and rows would change their last bits on the way."""
+        if self._rows_known or self._made.why_no_rows() is not None:
+            self._rows_known = True
+            return
+        try:
+            self._rows = NativeRows(self._made.rows(), _PREFIX, self._made.digest, self._manifest)
+        except BackendUnavailable as error:
+            name = self._manifest.name
+            warn_caller(f"many streams of model '{name}' are stepped one by one, which is slow: {error}", ModelWarning)
+        self._rows_known = True
 
     @classmethod
     def prepare(cls, bundle: Bundle, options: Mapping[str, str], progress: Progress, *, rebuild: bool) -> Prepared:  # noqa: ARG003

@@ -148,6 +148,10 @@ def compiled(compiler: Compiler, source: Source, prefix: str, flags: tuple[str, 
             raise _failed(compiler, said, status, folder / f"{prefix}.c", keep)
         return (folder / f"{prefix}.so").read_bytes()
     except OSError as error:
+        if error.filename == compiler.command[0]:
+            raise BackendUnavailable(
+                f"the C compiler '{shlex.join(compiler.command)}' is there no more: {error.strerror}. {_INSTALL}"
+            ) from error
         where = f"'{folder}'" if folder else "the folder for temporary files"
         raise BackendUnavailable(
             f"nothing can be compiled in {where}: {error.strerror or error}. Set TMPDIR to a folder elsewhere"
