@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -48,6 +47,7 @@ class Model:
         self._backend = backend
         self._build: str = getattr(backend, "build", "")  # a backend that runs the bundle as it is has none
         self._local = threading.local()
+        self._many: Together | None = None
 
     @property
     def name(self) -> str:
@@ -202,11 +202,13 @@ class Model:
             y, after, ok = together.step(given, state, spans)
         return as_result(y), State(after, None, state.kept, self._build), ok
 
-    @cached_property
+    @property
     def _together(self) -> Together | None:
         """What steps many rows at once, made at the first use; `None` where they go one by one."""
-        stepper = self._backend.rows() if isinstance(self._backend, StepsRows) else None
-        return None if stepper is None else Together(self.manifest, stepper)
+        if self._many is None and isinstance(self._backend, StepsRows):
+            stepper = self._backend.rows()
+            self._many = None if stepper is None else Together(self.manifest, stepper)
+        return self._many
 
     def _missing_constants(self) -> str:
         names = listed(t.name for t in self.manifest.constants)

@@ -123,7 +123,7 @@ def check_rows(manifest: Manifest, state: State, rows: int) -> None:
             f"the state comes from a stream of windows or readouts, and holds what there is no place for here. {advice}"
         )
     for kept, tensor in constants.items():
-        if np.shape(state.kept.get(kept)) != (rows, *_alone(manifest, tensor.shape)):
+        if kept not in state.kept or state.kept[kept].shape != (rows, *_alone(manifest, tensor.shape)):
             raise ValueError(
                 f"the state has no constant '{tensor.name}' for {rows} rows. {advice[:-1]}, constants=...)"
             )
