@@ -103,20 +103,33 @@ INLINE F conductance_near@(F t, F a) {
 INLINE F conductance@(F t, F a) { return conductance_near@(at_most@(128.0f, at_least@(-126.0f, t)), a); }
 
 /* two at a time, step by step: each step waits some cycles for the one before */
-INLINE void two_conductances_near@(F t, F a, F u, F b, F *g, F *h) {
+INLINE void two_terms_near@(F t, F a, F u, F b, F *c, F *x, F *d, F *y) {
     const F n = t + 12583039.0f, m = u + 12583039.0f, v = n - 12583039.0f, w = m - 12583039.0f;
     const F f = t - v, k = u - w;
     const F e = f * f + 25.0391064f, i = k * k + 25.0391064f, p = f * 8.67783928f, q = k * 8.67783928f;
-    const F c = e - p, d = i - q, r = e + p, s = i + q;
-    const F x = biased@(bits@(n)) * r, y = biased@(bits@(m)) * s;
-    *g = c / (a * c + x);
-    *h = d / (b * d + y);
+    const F r = e + p, s = i + q;
+    *c = e - p, *d = i - q;
+    *x = a * *c + biased@(bits@(n)) * r;
+    *y = b * *d + biased@(bits@(m)) * s;
+}
+
+INLINE void two_conductances_near@(F t, F a, F u, F b, F *g, F *h) {
+    F c, d, x, y;
+    two_terms_near@(t, a, u, b, &c, &x, &d, &y);
+    *g = c / x;
+    *h = d / y;
 }
 
 INLINE void two_conductances@(F t, F a, F u, F b, F *g, F *h) {
     t = at_most@(128.0f, at_least@(-126.0f, t));
     u = at_most@(128.0f, at_least@(-126.0f, u));
     two_conductances_near@(t, a, u, b, g, h);
+}
+
+INLINE void two_terms@(F t, F a, F u, F b, F *c, F *x, F *d, F *y) {
+    t = at_most@(128.0f, at_least@(-126.0f, t));
+    u = at_most@(128.0f, at_least@(-126.0f, u));
+    two_terms_near@(t, a, u, b, c, x, d, y);
 }
 
 /* x where it is within limits, and else the limit; NaN stays NaN */

@@ -8,13 +8,13 @@ not keep its digits, w stays a factor.
 t must stay within what 2^t is computed for. A source is limited once, where that changes nothing: where every synapse
 that it has is closed or open beyond the limit. Where its synapses differ too much for that, each t is limited.
 
-Rows are computed two at a time, step by step, as each step waits for the one before; t, which waits for its sources as
-well, is computed before that of others is used.
+Rows are computed two at a time, step by step, as each step waits for the one before; and in stages, so that t of some
+rows is computed while others are divided.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -201,26 +201,35 @@ def _emit_together(emission: Emission, rows: Sequence[_Row]) -> None:
 def _exponent(emission: Emission, row: _Row) -> str:
     """t of a row: what it takes of its sources."""
     part, k, start, single = row
-    slope, offset, *_ = part.numbers(k, emission.lanes, single=single)
+    slope, offset, *_ = _numbers_of_row(emission, row)
     return f"{part.source(k, start, emission.lanes, single=single)} * {slope} + {offset}"
 
 
 def _emit_conductances(emission: Emission, rows: Sequence[_Row], exponents: Sequence[str]) -> None:
     """Add one row, or two, of which t is known."""
     names = ("g", "h")[: len(rows)]
-    numbers = [part.numbers(k, emission.lanes, single=single) for part, k, _, single in rows]
-    factors = [own[2] if part.folded else "allv(1.0f)" for (part, *_), own in zip(rows, numbers, strict=True)]
+    factors = [_numbers_of_row(emission, row)[2] if row[0].folded else "allv(1.0f)" for row in rows]
     end = "_near" if all(part.limited for part, *_ in rows) else ""
     emission.line(f"V {', '.join(names)};")
     if len(rows) == 2:
         emission.line(f"two_conductances{end}v({exponents[0]}, {factors[0]}, {exponents[1]}, {factors[1]}, &g, &h);")
     else:
         emission.line(f"g = conductance{end}v({exponents[0]}, {factors[0]});")
-    for name, (part, *_), own in zip(names, rows, numbers, strict=True):
+    _add_conductances(emission, rows, names)
+
+
+def _add_conductances(emission: Emission, rows: Sequence[_Row], names: Sequence[str]) -> None:
+    for name, row in zip(names, rows, strict=True):
+        part, own = row[0], _numbers_of_row(emission, row)
         if not part.folded:
             emission.line(f"{name} *= {own[2]};")
         emission.line(f"{part.current} += {name} * {own[3]};")
         emission.line(f"{part.conductance} += {name};")
+
+
+def _numbers_of_row(emission: Emission, row: _Row) -> list[str]:
+    part, k, _, single = row
+    return part.numbers(k, emission.lanes, single=single)
 
 
 def emit_in_loops(emission: Emission, parts: Sequence[Part]) -> None:
@@ -259,6 +268,40 @@ def _emit_rows(emission: Emission, parts: Sequence[Part], begin: int, end: int) 
             own.emit(str(whole), end - begin - whole)
 
 
+class _Stages:
+    """Two rows on their way: t, then both sides of the quotients, then the conductances."""
+
+    def __init__(self, emission: Emission, rows: Callable[[str], list[_Row]]) -> None:
+        self._emission, self._rows = emission, rows
+        self._t, self._above, self._below, self._g = (
+            [emission.fresh(name) for _ in "gh"] for name in ("t_", "m", "z", "g")
+        )
+        emission.line(f"V {', '.join((*self._t, *self._above, *self._below, *self._g))};")
+
+    def know(self, index: str) -> None:
+        """What the rows take of their sources."""
+        for name, row in zip(self._t, self._rows(index), strict=True):
+            self._emission.line(f"{name} = {_exponent(self._emission, row)};")
+
+    def oppose(self, index: str) -> None:
+        """Both sides of the quotients."""
+        rows = self._rows(index)
+        factors = [_numbers_of_row(self._emission, row)[2] if row[0].folded else "allv(1.0f)" for row in rows]
+        end = "_near" if all(part.limited for part, *_ in rows) else ""
+        given = ", ".join(f"{t}, {factor}" for t, factor in zip(self._t, factors, strict=True))
+        made = ", ".join(f"&{above}, &{below}" for above, below in zip(self._above, self._below, strict=True))
+        self._emission.line(f"two_terms{end}v({given}, {made});")
+
+    def divide(self) -> None:
+        """The conductances."""
+        for g, above, below in zip(self._g, self._above, self._below, strict=True):
+            self._emission.line(f"{g} = {above} / {below};")
+
+    def add(self, index: str) -> None:
+        """Add them to the sums."""
+        _add_conductances(self._emission, self._rows(index), self._g)
+
+
 class _Loop:
     """Loops over some rows of one part, or over the same of two."""
 
@@ -279,7 +322,8 @@ class _Loop:
         each = 2 // len(parts)
         whole = count // each * each
         if whole:
-            self._emit_ahead(parts, first, whole, each)
+            emit = self._emit_ahead if self._single else self._emit_staged
+            emit(parts, first, whole, each)
         if count % each:
             with emission.block():
                 emission.line(f"const int i = {first} + {count - 1};")
@@ -303,6 +347,30 @@ class _Loop:
             for (name, _), row in zip(ahead, following, strict=True):
                 emission.line(f"{name} = {_exponent(emission, row)};")
             _emit_conductances(emission, [row for k in steps for row in self._row(parts, "i", k)], ("tg", "th"))
+
+    def _emit_staged(self, parts: Sequence[Part], first: str, count: int, each: int) -> None:
+        """The loop where t waits for permutations: both sides of the quotients as well are known a turn before.
+
+        What waits for a result would fill the processor's queues, and what could run stands behind it.
+        """
+        emission, turns = self._emission, count // each
+        stages = _Stages(emission, lambda index: [row for k in range(each) for row in self._row(parts, index, k)])
+        last, before = (f"({first} + {turn * each})" for turn in (turns - 1, max(turns - 2, 0)))
+        stages.know(first)
+        stages.oppose(first)
+        if turns > 1:
+            stages.know(f"({first} + {each})")
+            with emission.block(f"for (int i = {first}; i < {before}; i += {each})"):
+                emission.line(f"const int f = i + {each}, l = i + {2 * each};")
+                stages.divide()
+                stages.oppose("f")
+                stages.know("l")
+                stages.add("i")
+            stages.divide()
+            stages.oppose(last)
+            stages.add(before)
+        stages.divide()
+        stages.add(last)
 
     def _row(self, parts: Sequence[Part], index: str, more: int) -> Iterator[_Row]:
         place = f"({index} + {more})" if more else index  # an index may be a number
