@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shlex
 import shutil
@@ -16,6 +17,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 NAME = "_step.abi3.so"
 FOLDER = Path("lnn_edge", "runtime", "compiled")
+TIMEOUT_S = 120
 FLAGS = "-std=c11 -O3 -fPIC -shared -fvisibility=hidden -Wall -Wextra -Wno-missing-field-initializers"
 ADVICE = (
     "To have it, install a C compiler and Python's headers (Debian: apt-get install gcc python3-dev) and build again"
@@ -30,24 +32,30 @@ class ExtensionHook(BuildHookInterface):
         wish = os.environ.get("LNN_EDGE_EXTENSION", "")
         if wish not in ("", "no", "require"):
             sys.exit(f"LNN_EDGE_EXTENSION is '{wish}', expected 'require', 'no' or nothing")
-        own = Path(self.root) / FOLDER
-        self.folder = tempfile.mkdtemp()
-        problem = "LNN_EDGE_EXTENSION is 'no'" if wish == "no" else compiled(own / "step.c", Path(self.folder, NAME))
+        own, folder = Path(self.root) / FOLDER, tempfile.mkdtemp()
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)  # until then the builder reads what is there
+        problem = "LNN_EDGE_EXTENSION is 'no'" if wish == "no" else compiled(own / "step.c", Path(folder, NAME))
         if problem and wish == "require":
             sys.exit(f"the extension of lnn-edge cannot be compiled: {problem}. {ADVICE}")
         if problem:
             self.app.display_warning(f"lnn-edge without its extension: {problem}. {ADVICE}")
-        elif version == "editable":
-            shutil.move(Path(self.folder, NAME), own / NAME)
-        else:
-            build_data["force_include"][f"{self.folder}/{NAME}"] = str(FOLDER / NAME)
+        if version == "editable":
+            replaced(own / NAME, None if problem else Path(folder, NAME))
+        elif not problem:
+            build_data["force_include"][f"{folder}/{NAME}"] = str(FOLDER / NAME)
         if not problem:
             platform = os.environ.get("_PYTHON_HOST_PLATFORM", sysconfig.get_platform())
             build_data |= {"pure_python": False, "tag": f"cp310-abi3-{platform.replace('-', '_').replace('.', '_')}"}
 
-    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002
-        """Take away what was compiled, which the wheel has now."""
-        shutil.rmtree(self.folder)
+
+def replaced(target: Path, source: Path | None) -> None:
+    """Put a file in place of another one, or nothing: whole, as programs may run with the one that is there."""
+    if source is None:
+        target.unlink(missing_ok=True)
+        return
+    new = target.with_name(f".{os.getpid()}.so")
+    shutil.copyfile(source, new)
+    os.replace(new, target)
 
 
 def compiled(source: Path, target: Path) -> str:
@@ -57,10 +65,14 @@ def compiled(source: Path, target: Path) -> str:
     import numpy as np
 
     includes = [f"-I{path}" for path in (sysconfig.get_paths()["include"], np.get_include())]
-    command = [*shlex.split(os.environ.get("CC") or "cc"), *FLAGS.split(), *includes, str(source), "-o", str(target)]
+    compiler = os.environ.get("CC", "").strip() or "cc"
     try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
-    except (OSError, subprocess.SubprocessError) as error:
-        said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-        return next((line for line in said if "error" in line), said[0])
-    return ""
+        command = [*shlex.split(compiler), *FLAGS.split(), *includes, str(source), "-o", str(target)]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return f"'{compiler}' took more than {TIMEOUT_S} seconds"
+    except (OSError, ValueError) as error:  # there is none, or CC is no command
+        return f"'{compiler}': {error}"
+    said = done.stderr.splitlines()
+    first = next((line for line in said if "error" in line), f"'{compiler}' ended with status {done.returncode}")
+    return first if done.returncode else ""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import importlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from bundles import ROOT
@@ -91,12 +93,62 @@ def test_a_wheel_that_must_have_the_extension(sources, tmp_path, wish, expected)
     assert not list(tmp_path.iterdir())
 
 
+class TestExtension:
+    """What `hatch_build` says where nothing can be compiled, and where it puts what was."""
+
+    @pytest.fixture
+    def hook(self, monkeypatch):
+        monkeypatch.syspath_prepend(ROOT)
+        own = importlib.import_module("hatch_build")
+        monkeypatch.delenv("CC", raising=False)
+        return own
+
+    @pytest.mark.parametrize(
+        ("compiler", "problem"),
+        [
+            ("false", "'false' ended with status 1"),
+            ("no-compiler-for-this-test", r".*No such file or directory: 'no-compiler-for-this-test'"),
+            ("gcc 'unfinished", "'gcc 'unfinished': No closing quotation"),
+            ("sh -c 'echo so far >&2; exec sleep 60'", "'sh .*' took more than 1 seconds"),
+            ("sh -c 'echo Python.h: error: none >&2; exit 1'", "Python.h: error: none"),
+        ],
+    )
+    def test_problems_in_one_line(self, hook, monkeypatch, tmp_path, compiler, problem):
+        monkeypatch.setenv("CC", compiler)
+        monkeypatch.setattr(hook, "TIMEOUT_S", 1)
+        assert re.fullmatch(problem, hook.compiled(tmp_path / "step.c", tmp_path / "step.so"))
+
+    def test_names_with_spaces(self, hook, tmp_path):
+        folder = tmp_path / "a folder"
+        folder.mkdir()
+        shutil.copy(ROOT / "lnn_edge" / "runtime" / "compiled" / "step.c", folder)
+        assert hook.compiled(folder / "step.c", folder / "step.so") == ""
+        assert (folder / "step.so").exists()
+
+    @pytest.mark.parametrize("works", [True, False])
+    def test_in_place_of_one_that_is_in_use(self, hook, monkeypatch, tmp_path, works):
+        """An editable installation: a program that runs keeps the file that it has; none stays of older sources."""
+        own = tmp_path / hook.FOLDER / hook.NAME
+        own.parent.mkdir(parents=True)
+        own.write_bytes(b"old")
+        monkeypatch.setattr(hook, "compiled", lambda _, target: target.write_bytes(b"new") and "" if works else "none")
+        app = SimpleNamespace(display_warning=lambda _: None)
+        data = {"force_include": {}}
+        with own.open("rb") as in_use:
+            hook.ExtensionHook(str(tmp_path), {}, None, None, "", "wheel", app).initialize("editable", data)
+            assert in_use.read() == b"old"
+        assert not data["force_include"]
+        assert [path.read_bytes() for path in own.parent.iterdir()] == ([b"new"] if works else [])
+
+
 def test_source_distribution_holds_the_package_without_its_tests(sources, tmp_path):
     command = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", str(tmp_path), str(sources)]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     (path,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(path) as archive:
-        places = {Path(name).parts[1] for name in archive.getnames()}
+        names = archive.getnames()
+        places = {Path(name).parts[1] for name in names}
+    assert not any(name.endswith(".so") for name in names)  # another machine compiles its own
     own = {"lnn_edge", "hatch_build.py", "README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml"}
     assert places == own | {"PKG-INFO", ".gitignore"}  # which hatchling adds
 
@@ -209,6 +261,19 @@ def test_importing_the_package_imports_next_to_nothing(python):
     """How long it takes is a figure of benchmarks/start_up.py."""
     code = "import lnn_edge; print(sorted(n for n in sys.modules if n.startswith('lnn_edge')), 'numpy' in sys.modules)"
     assert isolated(python, code) == "['lnn_edge', 'lnn_edge.errors'] False\n"
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_free_threaded_python_is_refused_by_name(locked, python):
+    """And not with its lock switched on."""
+    done = python("-c", f"import sys; sys._is_gil_enabled = lambda: {locked}; import lnn_edge; print('there')")
+    if locked:
+        assert (done.returncode, done.stdout) == (0, "there\n"), done.stderr
+    else:
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith("ImportError: lnn-edge does not run on free-threaded Python")
+        assert "python3.13, not python3.13t" in last
+        assert "export PYTHON_GIL=1" in last
 
 
 def test_help_imports_no_numpy(python):

@@ -123,7 +123,8 @@ def check_rows(manifest: Manifest, state: State, rows: int) -> None:
             f"the state comes from a stream of windows or readouts, and holds what there is no place for here. {advice}"
         )
     for kept, tensor in constants.items():
-        if kept not in state.kept or state.kept[kept].shape != (rows, *_alone(manifest, tensor.shape)):
+        value = state.kept.get(kept)
+        if value is None or value.shape != (rows, *_alone(manifest, tensor.shape)):
             raise ValueError(
                 f"the state has no constant '{tensor.name}' for {rows} rows. {advice[:-1]}, constants=...)"
             )
