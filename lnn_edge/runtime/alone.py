@@ -17,6 +17,9 @@ __all__ = ["Held", "claimed", "is_interrupted"]
 
 Held = dict[Any, Any]  # 0: the number of the thread that holds it, an object of its own for each call; 1: its successor
 
+_GENERATOR = 0x20 | 0x80 | 0x200  # flags of generators, coroutines and both; `inspect` takes long to import
+_TRIES = 100
+
 _SECOND_THREAD = "this stream is being stepped by another thread. Give each thread its own: model.stream()"
 _IN_THE_MIDDLE = (
     "this stream is in the middle of a call, which a signal's handler, or reading the samples, has interrupted. There "
@@ -49,10 +52,22 @@ def is_interrupted(held: Held) -> bool:
 
 
 def _is_at_work(holder: int) -> bool:
-    """Whether the call that took a token is still on its thread's stack."""
-    frame = sys._current_frames().get(holder)
+    """Whether the call that took a token is still on its thread's stack, or cannot be seen to have left it."""
+    for _ in range(_TRIES):
+        found = _is_on_stack(holder)
+        if found is not None:
+            return found
+    return True
+
+
+def _is_on_stack(holder: int) -> bool | None:
+    """Look once; `None` if the thread went on meanwhile, and nobody knows what else is on its stack.
+
+    A generator that has given a value, or its last one, has lost the frame that it was called from.
+    """
+    frame, code = sys._current_frames().get(holder), None
     while frame is not None:
         if "me" in frame.f_code.co_varnames and frame.f_locals.get("me") is holder:
             return True
-        frame = frame.f_back
-    return False
+        code, frame = frame.f_code, frame.f_back
+    return None if code is not None and code.co_flags & _GENERATOR else False

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
+import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -89,6 +93,74 @@ def test_no_call_of_a_second_thread_touches_a_run(second, options, model):
         result = stream.run(Rows(list(xs)))
     assert same(result, twin.run(xs))
     assert standing(stream) == standing(twin)
+
+
+def test_a_stack_that_moves_while_it_is_read(model, monkeypatch):
+    """The second thread sees the frame of a generator, which has given its value before it is asked who called it."""
+    stream, read = prepared(model, {}), []
+    before = standing(stream)
+
+    def given():
+        yield
+
+    generator = given()
+    next(generator)
+
+    class Frames:
+        """What `alone` knows of `sys`: the first look comes too late."""
+
+        @staticmethod
+        def _current_frames():
+            read.append(1)
+            frames = sys._current_frames()
+            return dict.fromkeys(frames, generator.gi_frame) if len(read) == 1 else frames
+
+    with ThreadPoolExecutor(1) as another:
+
+        def meanwhile():
+            monkeypatch.setattr(alone, "sys", Frames)
+            with pytest.raises(RuntimeError, match=REFUSED):
+                another.submit(stream.reset).result()
+            monkeypatch.undo()
+            assert standing(stream) == before
+
+        stream.step(Slow(sample(model, 5), meanwhile))
+    assert len(read) > 1
+    assert stream.steps == 4
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "native"])
+def test_a_storm_of_calls_loses_no_step(backend, model, compiler):
+    """Threads that switch as often as they can: all that was done was done alone."""
+    own = lnn_edge.load(model.path, backend=backend)
+    stream, rows, steps, ended = own.stream(), recording(own, 5)[0], [0] * 4, time.monotonic() + 1.5
+    calls = [
+        lambda: stream.step(rows[0]),
+        lambda: stream.step(rows[0].tolist()),
+        lambda: stream.run(rows),
+        lambda: (stream.steps, stream.outside, stream.fresh),
+        stream.snapshot,
+    ]
+    count = [1, 1, len(rows), 0, 0]
+
+    def work(number):
+        dice = random.Random(number)
+        while time.monotonic() < ended:
+            k = dice.randrange(len(calls))
+            with contextlib.suppress(RuntimeError):
+                calls[k]()
+                steps[number] += count[k]
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            for done in [threads.submit(work, number) for number in range(4)]:
+                done.result()
+    finally:
+        sys.setswitchinterval(interval)
+    assert stream.steps == sum(steps) > 100
+    assert not stream._held
 
 
 @pytest.mark.parametrize("options", STREAMS.values(), ids=STREAMS)
