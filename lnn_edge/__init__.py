@@ -36,18 +36,18 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors
 
-if not getattr(sys, "_is_gil_enabled", lambda: True)():  # of Python 3.13
-    raise ImportError(
-        "lnn-edge does not run on free-threaded Python: its streams count on the interpreter's lock. Use the usual "
-        "build of Python (python3.13, not python3.13t), or switch the lock on: export PYTHON_GIL=1"
-    )
-
 if TYPE_CHECKING:
     from .bundle.spec import Feature
     from .export import ExportReport, export_model, load_checkpoint, save_checkpoint
     from .runtime import Model, State, Stream, load
     from .runtime.transport.recordings import read_recordings
     from .train import LiquidNeuralClassifier, LiquidNeuralNetwork, LiquidNeuralRegressor
+
+if not getattr(sys, "_is_gil_enabled", lambda: True)():  # of Python 3.13
+    raise ImportError(
+        "lnn-edge does not run on free-threaded Python: its streams count on the interpreter's lock. Use the usual "
+        "build of Python (python3.13, not python3.13t), or switch the lock on: export PYTHON_GIL=1"
+    )
 
 __version__ = "0.1.0"
 __all__ = [
