@@ -10,7 +10,8 @@ CELL ?= cfc
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint types unit test-hostile device-lowest device-newest build/bundles build/wheel build/pure wheels bench bench-peers mutations clean
+.PHONY: demo test lint types unit test-hostile device-lowest device-newest build/bundles build/wheel build/pure wheels bench \
+	bench-peers mutations runtimes clean
 
 demo: .venv/ready
 	$(BIN)/python examples/imu_activity.py --cell $(CELL) --output build/demo-$(CELL)
@@ -78,6 +79,19 @@ test-hostile: build/bundles build/wheel
 	$(call installed,$(PYTHON310),build/hostile-310,build/wheel/*.whl 'onnxruntime==1.23.2' onnx pytest)
 	$(BIN)/python tests/support/hostile.py build/bundles $(HOSTILE)
 	build/hostile-310/bin/python tests/support/hostile.py build/bundles $(HOSTILE)
+
+# The golden sequences in everybody else's runtime, each in a folder of its own. node and npm bring onnxruntime-node, whose
+# installer would fetch CUDA libraries.
+RUNTIMES := build/runtimes
+
+runtimes: .venv/ready-dev
+	mkdir -p $(RUNTIMES)/onnxruntime-node
+	$(PIP) install --target $(RUNTIMES)/openvino openvino
+	$(PIP) install --no-deps --target $(RUNTIMES)/onnxruntime-1.20 onnxruntime==1.20.1
+	$(PIP) install --no-deps --target $(RUNTIMES)/tract tract
+	$(PIP) install --no-deps --target $(RUNTIMES)/mnn MNN
+	-cd $(RUNTIMES)/onnxruntime-node && npm install --no-audit --no-fund --ignore-scripts onnxruntime-node
+	$(BIN)/python -m pytest -n 2 tests/export/runtimes
 
 build/bundles: .venv/ready-dev
 	mkdir -p $@

@@ -1,0 +1,132 @@
+"""The golden sequence of a bundle of each kind in everybody else's runtime, states fed back there.
+
+`make runtimes` installs them, each into a folder of its own, and runs these tests; what is missing is skipped by name.
+docs/runtimes.md says what came of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundles import ROOT
+from cases import BY_NAME
+from exports import proven
+from networks import NETWORKS, built, images
+
+from lnn_edge.bundle.directory import read_bundle
+from lnn_edge.bundle.golden import decode_golden
+from lnn_edge.runtime.state import initial_state
+
+SUPPORT = ROOT / "tests" / "support"
+HERE = Path(os.environ.get("LNN_EDGE_RUNTIMES", ROOT / "build" / "runtimes"))
+MEASURED = {"time": "measured", "period_s": 0.1}
+STEPS = 200
+# Closed loop, relative above 1: as between any two backends and torch, which round as they like.
+LIMIT = 1e-5
+# In half precision runtimes compute in float16 or in float32, and round between nodes or not; the proof allows 2e-2.
+HALF_LIMIT = 5e-3
+
+
+def conv_encoder():
+    return built(NETWORKS["conv-encoder"][0])
+
+
+BUNDLES = {
+    "ltc-mixed": (BY_NAME["ltc-mixed"].build, MEASURED),
+    "cfc-autoncp": (BY_NAME["cfc-autoncp"].build, MEASURED),
+    "cfc-fixed": (BY_NAME["cfc-pure-autoncp"].build, {}),
+    "blocks": (BY_NAME["cfc-units"].build, MEASURED | {"unroll": 4}),
+    "rows": (BY_NAME["cfc-mixed"].build, MEASURED | {"batch": 4}),
+    "conv-encoder": (conv_encoder, {"example": images()}),
+    "half": (BY_NAME["cfc-mixed-autoncp"].build, MEASURED | {"precision": "float16"}),
+}
+
+
+def needs(name: str) -> Path:
+    """The folder of a runtime, or a test that is skipped."""
+    folder = HERE / name
+    if not folder.is_dir() or (name == "onnxruntime-node" and shutil.which("node") is None):
+        pytest.skip(f"{name} is not in {HERE}. Type: make runtimes")
+    return folder
+
+
+@pytest.fixture
+def sequence(tmp_path, tmp_path_factory):
+    """Lays the golden sequence of a bundle out for a runtime; gives what the trained model makes of it."""
+
+    def laid_out(name):
+        make, options = BUNDLES[name]
+        bundle = read_bundle(proven(tmp_path_factory, make, **options))
+        manifest = bundle.manifest
+        golden = decode_golden(bundle.files["golden.safetensors"], manifest)
+        shapes = manifest.sample_inputs() | manifest.results()
+        calls = min(len(golden.reset), STEPS) // manifest.unroll
+
+        steps = {key: in_calls(value, shapes[key], manifest, calls) for key, value in golden.inputs.items()}
+        start = initial_state(manifest).tensors
+        states = [
+            {"input": s.input, "output": s.output, "initial": start[s.input].tolist(), "flat": flat(start[s.input])}
+            for s in manifest.states
+        ]
+        order = {"inputs": [*manifest.sample_inputs(), *(s.input for s in manifest.states)]}
+        (tmp_path / "names.json").write_text(json.dumps(order | {"outputs": [*manifest.results()], "states": states}))
+        reset = golden.reset[: calls * manifest.unroll : manifest.unroll].astype(bool)
+        np.savez(tmp_path / "steps.npz", reset=reset, **steps)
+        each = [
+            {"reset": bool(reset[k]), "inputs": {key: flat(value[k]) for key, value in steps.items()}}
+            for k in range(calls)
+        ]
+        (tmp_path / "steps.json").write_text(json.dumps(each))
+        (tmp_path / "model.onnx").write_bytes(bundle.files["model.onnx"])
+        return {t.name: in_calls(golden.float32[t.name], shapes[t.name], manifest, calls) for t in manifest.outputs}
+
+    return laid_out
+
+
+def in_calls(array, shape, manifest, calls):
+    """Samples, (T, rows, ...), as what each call takes or gives."""
+    if manifest.unroll == 1:
+        return np.asarray(array[:calls], np.float32).reshape(calls, *shape)
+    blocks = array[: calls * manifest.unroll].reshape(calls, manifest.unroll, *array.shape[1:])
+    return np.ascontiguousarray(np.moveaxis(blocks, 1, 2), np.float32).reshape(calls, *shape)
+
+
+def flat(array):
+    return {"data": np.asarray(array, np.float32).ravel().tolist(), "shape": list(np.shape(array))}
+
+
+def check(results, expected, name):
+    limit = HALF_LIMIT if name == "half" else LIMIT
+    for output, value in expected.items():
+        got = np.asarray(results[output], np.float32).reshape(value.shape)
+        np.testing.assert_allclose(got, value, rtol=limit, atol=limit, err_msg=output)
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime-1.20", "tract", "mnn"])
+def test_equals_the_trained_model(runtime, name, sequence, tmp_path):
+    folder = needs(runtime)
+    expected = sequence(name)
+    command = [sys.executable, SUPPORT / "foreign_runtimes.py", runtime, tmp_path]
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    check(np.load(tmp_path / "results.npz"), expected, name)
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_equals_the_trained_model_in_javascript(name, sequence, tmp_path):
+    folder = needs("onnxruntime-node")
+    expected = sequence(name)
+    environment = os.environ | {"NODE_PATH": str(folder / "node_modules")}
+    command = ["node", SUPPORT / "foreign_runtime.cjs", tmp_path]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    check(json.loads((tmp_path / "results.json").read_text()), expected, name)
