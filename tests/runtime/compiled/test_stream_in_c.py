@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import textwrap
 import threading
 import weakref
 from functools import partial
@@ -463,3 +464,16 @@ def test_several_inputs(tmp_path):
         recording = {"lidar": lidar, "speed": speed.astype(np.float32)}
         assert done(partial(in_c.run, recording)) == done(partial(in_python.run, recording))
         assert standing(in_c) == standing(in_python)
+
+
+def test_a_step_brings_in_no_other_runtime(cfc_bundle, python):
+    """And no generator of C, once the step is compiled."""
+    code = f"""
+        import sys, numpy as np, lnn_edge
+        stream = lnn_edge.load({str(cfc_bundle)!r}, backend="native").stream()
+        stream.step(np.zeros(3, np.float32))
+        print([name for name in ("onnxruntime", "lnn_edge.codegen.c_source", "onnx", "torch") if name in sys.modules])
+    """
+    lnn_edge.load(cfc_bundle, backend="native")
+    done = python("-c", textwrap.dedent(code), env=dict(os.environ))  # with a compiler
+    assert done.stdout == "[]\n", done.stderr
