@@ -470,10 +470,10 @@ def test_a_step_brings_in_no_other_runtime(cfc_bundle, python):
     """And no generator of C, once the step is compiled."""
     code = f"""
         import sys, numpy as np, lnn_edge
-        stream = lnn_edge.load({str(cfc_bundle)!r}, backend="native").stream()
+        stream = lnn_edge.load({str(cfc_bundle)!r}, backend="native", options={{"tune": "off"}}).stream()
         stream.step(np.zeros(3, np.float32))
         print([name for name in ("onnxruntime", "lnn_edge.codegen.c_source", "onnx", "torch") if name in sys.modules])
     """
-    lnn_edge.load(cfc_bundle, backend="native")
+    lnn_edge.load(cfc_bundle, backend="native", options={"tune": "off"})
     done = python("-c", textwrap.dedent(code), env=dict(os.environ))  # with a compiler
     assert done.stdout == "[]\n", done.stderr
