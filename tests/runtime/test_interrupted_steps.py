@@ -126,9 +126,12 @@ def test_model_step(bundles):
         np.testing.assert_array_equal(model.step(x, start, **timing(model))[0], expected)
 
 
-@pytest.mark.parametrize("name", ["fixed", "windows", "windows-at-their-ends"])
-def test_real_signals(name, bundles):
-    seen = hammer(lnn_edge.load(bundles / "fixed.lnn", backend="onnxruntime"), 700, **STREAMS[name])
+@pytest.mark.parametrize("backend", ["onnxruntime", "native"])
+@pytest.mark.parametrize("name", ["fixed", "measured", "windows", "windows-at-their-ends"])
+def test_real_signals(name, backend, bundles, request):
+    make_ready(backend, request)
+    model = lnn_edge.load(bundles / f"{name if name in ('fixed', 'measured') else 'fixed'}.lnn", backend=backend)
+    seen = hammer(model, 700, **STREAMS[name])
     assert seen["before"] > 70
 
 
