@@ -474,6 +474,6 @@ def test_a_step_brings_in_no_other_runtime(cfc_bundle, python):
         stream.step(np.zeros(3, np.float32))
         print([name for name in ("onnxruntime", "lnn_edge.codegen.c_source", "onnx", "torch") if name in sys.modules])
     """
-    lnn_edge.load(cfc_bundle, backend="native", options={"tune": "off"})
-    done = python("-c", textwrap.dedent(code), env=dict(os.environ))  # with a compiler
+    for _ in range(2):  # the first compiles
+        done = python("-c", textwrap.dedent(code), env=dict(os.environ))
     assert done.stdout == "[]\n", done.stderr
