@@ -22,6 +22,7 @@ from lnn_edge.bundle.program import StepProgram
 from lnn_edge.codegen import c_source as writing
 from lnn_edge.codegen.c_source import c_source, why_not
 from lnn_edge.codegen.form import ABI, Form
+from lnn_edge.codegen.rows import rows_source
 from lnn_edge.codegen.targets import TARGETS, named_target
 
 HOSTILE = [
@@ -167,6 +168,55 @@ def test_sanitizers_find_nothing(lanes, tmp_path):
     compile_with("gcc", *options, *wide, "main.c", "lnn.c", "-o", "main", "-lm", cwd=tmp_path)
     done = subprocess.run([tmp_path / "main"], capture_output=True, text=True, timeout=200, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
+@pytest.mark.parametrize("lanes", [own for own in LANES if own > 1])
+@pytest.mark.parametrize("name", ["ltc-mixed", "cfc-mixed-autoncp"])
+def test_sanitizers_find_nothing_in_rows_of_streams(name, lanes, tmp_path):
+    """Whatever numbers the rows hold, in memory that begins anywhere, and to its last byte."""
+    target = next(own for own in TARGETS if own.lanes == lanes)
+    source = rows_source(program_of(name, "measured"), Form(DIGEST), target, "lnn")
+    (tmp_path / "lnn.h").write_text(source.header)
+    (tmp_path / "lnn.c").write_text(source.source)
+    (tmp_path / "main.c").write_text(_SANITIZED_ROWS)
+    options = ["-std=gnu11", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    compile_with("gcc", *options, "-march=native", "main.c", "lnn.c", "-o", "main", "-lm", cwd=tmp_path)
+    done = subprocess.run([tmp_path / "main"], capture_output=True, text=True, timeout=200, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
+_SANITIZED_ROWS = """#include "lnn.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+static float *numbers(size_t count) { return malloc(count * sizeof(float)); }
+int main(void) {
+    const size_t count = 3 * lnn_about.lanes, in = lnn_about.inputs;
+    const size_t states = lnn_about.states, outs = lnn_about.outputs;
+    const float odd[] = {0.0f, -0.0f, 1.0f, -3.0f, 1e4f, 1e-45f, 3e38f, -3e38f, NAN, INFINITY, -INFINITY, 0.1f};
+    void *work = aligned_alloc(64, (lnn_about.work + 63) / 64 * 64);
+    float *x = numbers(in * count), *s = numbers(states * count), *y = numbers(outs * count);
+    float *next = numbers(states * count), *again = numbers(outs * count);
+    unsigned char *ok = malloc(count);
+    for (int round = 0; round < 30; ++round) {
+        for (size_t i = 0; i < in * count; ++i) x[i] = i % 3 ? 0.1f : odd[(i * 7 + (size_t)round) % 12];
+        for (size_t i = 0; i < states * count; ++i) s[i] = i % 5 ? 0.2f : odd[(i * 5 + (size_t)round) % 12];
+        for (size_t i = 0; i < in; ++i) x[i * count] = 0.1f;
+        for (size_t i = 0; i < states; ++i) s[i * count] = 0.2f;
+        lnn_rows(work, count, x, s, y, next, ok);
+        if (!ok[0]) return 1; /* whose numbers are good */
+        if (!round) memcpy(again, y, outs * count * sizeof(float));
+        for (size_t i = 0; i < outs; ++i)
+            if (memcmp(again + i * count, y + i * count, sizeof(float))) return 2; /* whatever lies beside it */
+        for (size_t r = 0; r < count; ++r)
+            for (size_t i = 0; i < in; ++i)
+                if (ok[r] && !isfinite(x[i * count + r])) return 3;
+    }
+    lnn_rows(work, 0, x, s, y, next, ok);
+    free(work), free(x), free(s), free(y), free(next), free(ok), free(again);
+    return 0;
+}
+"""
 
 
 _SANITIZED = """#include "lnn.h"

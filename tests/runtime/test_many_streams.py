@@ -299,6 +299,14 @@ class TestCompiling:
             warnings.simplefilter("error")
             assert same(model.step_many(x, state)[0], y)  # nothing changes on the way
 
+    def test_where_registers_hold_one_number(self, cfc_bundle, compiler, monkeypatch):
+        monkeypatch.setattr("lnn_edge.runtime.backends.native.backend.vector_lanes", lambda: 1)
+        own, x = lnn_edge.load(cfc_bundle, backend="native"), samples(3)[0]
+        y, _, ok = own.step_many(x, own.initial_state(rows=3))
+        assert own._backend.rows() is None
+        assert ok.all()
+        assert same(y, [own.stream().step(one) for one in x])
+
     def test_a_spoilt_copy_is_made_again(self, model, cfc_bundle, tmp_path):
         x, state = samples(3)[0], model.initial_state(rows=3)
         before, (y, _, _) = set((tmp_path / "cache").rglob("*.so")), model.step_many(x, state)

@@ -171,6 +171,8 @@ class _Making:
         """Why streams go one by one, or `None`."""
         if any(tensor.center for tensor in self._bundle.manifest.inputs):
             return "inputs are centred in float64"
+        if self._ways[0].target.lanes == 1:
+            return "registers hold one number"
         from ....codegen.rows import why_no_rows
 
         return why_no_rows(self._bundle.program(), self._form)
