@@ -537,7 +537,13 @@ MUTATIONS = (
         "token-lost-for-ever",
         "token",
         "test_a_thread_that_ended_in_the_middle_of_a_call_locks_nothing[plain]",
-        ("frame = frame.f_back\n    return False", "frame = frame.f_back\n    return True"),
+        ("code.co_flags & _GENERATOR else False", "code.co_flags & _GENERATOR else True"),
+    ),
+    _fault(
+        "token-taken-from-a-generator",
+        "token",
+        "test_a_stack_that_moves_while_it_is_read",
+        ("return None if code is not None and code.co_flags & _GENERATOR else False", "return False"),
     ),
     _fault(
         "step-in-two-parts",
