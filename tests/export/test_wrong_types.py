@@ -63,7 +63,7 @@ def model():
         ("backends", 3, TypeError, "is 3, expected a list of names"),
         ("backends", (), ValueError, r"is \(\), expected at least one name, and each once"),
         ("backends", ["native", "native"], ValueError, "expected at least one name, and each once"),
-        ("backends", ["all"], ValueError, "holds 'all': unknown backend 'all'. Valid: tensorrt, onnxruntime"),
+        ("backends", ["all"], ValueError, "holds 'all': unknown backend 'all'. Valid: tensorrt, tensorrt-rtx"),
         ("backends", [None], TypeError, "holds None: `backend` is None, expected a name"),
         ("checkpoint_sha256", 3, TypeError, "is 3, expected a text of 64 digits"),
         ("checkpoint_sha256", "zz", ValueError, "is 'zz', expected a text of 64 digits"),

@@ -100,7 +100,8 @@ class TestExtension:
     def hook(self, monkeypatch):
         monkeypatch.syspath_prepend(ROOT)
         own = importlib.import_module("hatch_build")
-        monkeypatch.delenv("CC", raising=False)
+        for name in ("CC", "LNN_EDGE_EXTENSION"):
+            monkeypatch.delenv(name, raising=False)
         return own
 
     @pytest.mark.parametrize(

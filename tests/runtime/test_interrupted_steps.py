@@ -20,7 +20,7 @@ from lnn_edge.errors import BackendError
 
 CALLS = {
     "step": lambda stream, model: stream.step(sample(model, 9), **timing(model)),
-    "step-of-a-list": lambda stream, model: stream.step(sample(model, 9).tolist(), **timing(model)),
+    "step-of-whole-numbers": lambda stream, model: stream.step(sample(model, 9).astype(int), **timing(model)),
     "run": lambda stream, model: stream.run(recording(model, 2)[0], **timing(model)),
     "reset": lambda stream, _: stream.reset(),
     "restore": lambda stream, model: stream.restore(model.initial_state()),
@@ -104,7 +104,7 @@ def test_step(name, load):
 def test_step_that_is_not_made_in_c(name, bundles, request):
     make_ready("native", request)
     model = lnn_edge.load(bundles / f"{name}.lnn", backend="native")
-    assert set(each_interruption(model, {}, CALLS["step-of-a-list"], stride=2)) == {False, True}
+    assert set(each_interruption(model, {}, CALLS["step-of-whole-numbers"], stride=2)) == {False, True}
 
 
 @pytest.mark.parametrize("call", [name for name in CALLS if not name.startswith("step")])

@@ -202,7 +202,7 @@ class TestEveryBackend:
     def test_all_is_for_proofs_alone(self, call, cfc_bundle):
         code, _, err = call("run", cfc_bundle, "--backend", "all")
         assert code == 2
-        assert "unknown backend 'all'. Valid: auto, tensorrt, onnxruntime" in err
+        assert "unknown backend 'all'. Valid: auto, tensorrt, tensorrt-rtx, onnxruntime" in err
 
 
 class TestLongRuns:
