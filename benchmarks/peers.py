@@ -32,7 +32,7 @@ from lnn_edge.machine.describe import machine
 
 RIGHT = 2e-5  # of torch's outputs, absolute below 1: other orders of sums, over the whole closed loop
 PARITY_STEPS = 500
-TURN, TURNS = 20, 100  # steps of one after the other, and how often in a run
+TURN, TURNS = 200, 10  # steps of one after the other, and how often in a run
 PERCENTILES = (50, 99, 99.9)
 
 
@@ -152,6 +152,7 @@ def emx(*flags):
             now = 1 - now
             return shown
 
+        step.memory = memory  # which the pointers do not keep
         return step
 
     return made
@@ -171,27 +172,27 @@ void emx_loop(size_t count, const float *x, size_t inputs, float *a, float *b, f
 def emx_library(bundle, folder, flags):
     """Its library, which also has a loop, the names of the call's tensors in their order, and memory for each."""
     name = "emx" + re.sub(r"\W", "", "".join(flags))
-    command = [
-        sys.executable,
-        "-m",
-        "emx_onnx_cgen",
-        "compile",
-        "--model-name",
-        "emx",
-        bundle / "model.onnx",
-        f"{name}.c",
-    ]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
-    text = (folder / f"{name}.c").read_text()
-    (arguments,) = re.findall(r"^void emx\((.*)\) {", text, re.M)
-    order = re.findall(r"float (\w+)\[", arguments)
-    passed = {"input": "(void *)(x + k % 256 * inputs)", "h_in": "(void *)before", "h_out": "(void *)after"}
-    call = ", ".join(passed.get(tensor, "(void *)y") for tensor in order)
-    (folder / f"{name}.c").write_text(text + _LOOP.replace("ARGUMENTS", call))
-    subprocess.run(["gcc", *flags, "-shared", "-fPIC", f"{name}.c", "-o", f"{name}.so", "-lm"], cwd=folder, check=True)
+    library, source = folder / f"{name}.so", folder / f"{name}.c"
+    if not library.exists():  # one that is loaded must stay as it is
+        # Weights within the source, and nothing on the heap.
+        options = ["--large-weight-threshold", "0", "--large-temp-threshold", "0", "--model-name", "emx"]
+        command = [sys.executable, "-m", "emx_onnx_cgen", "compile", *options, bundle / "model.onnx", source]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        written = source.read_text()
+        passed = {"input": "(void *)(x + k % 256 * inputs)", "h_in": "(void *)before", "h_out": "(void *)after"}
+        call = ", ".join(passed.get(tensor, "(void *)y") for tensor in tensors_of(written))
+        source.write_text(written + _LOOP.replace("ARGUMENTS", call))
+        subprocess.run(["gcc", *flags, "-shared", "-fPIC", source, "-o", library, "-lm"], cwd=folder, check=True)
+    order = tensors_of(source.read_text())
     manifest = read_bundle(bundle).manifest
     shapes = manifest.sample_inputs() | manifest.results() | {s.input: s.shape for s in manifest.states}
-    return ctypes.CDLL(str(folder / f"{name}.so")), order, {own: np.zeros(shapes[own], np.float32) for own in order}
+    return ctypes.CDLL(str(library)), order, {own: np.zeros(shapes[own], np.float32) for own in order}
+
+
+def tensors_of(source):
+    """The tensors of its step, in their order."""
+    (arguments,) = re.findall(r"^void emx\((.*)\) {", source, re.M)
+    return re.findall(r"float (\w+)\[", arguments)
 
 
 EMX = {
@@ -246,9 +247,10 @@ def kernels(bundle, folder, inputs, rounds=300, calls=200):
     memory, y = np.zeros(library.facts.model + 64, np.uint8), np.zeros(256 * library.facts.output, np.uint8)
     model = memory.ctypes.data + -memory.ctypes.data % 64
     library.function("init", None, ctypes.c_void_p)(model)
-    loops = {"lnn-edge, native": lambda: ours(model, calls, x.ctypes.data, y.ctypes.data)}
+    kept, loops = [], {"lnn-edge, native": lambda: ours(model, calls, x.ctypes.data, y.ctypes.data)}
     for name, flags in EMX.items():
         foreign, _, own = emx_library(bundle, folder, flags)
+        kept.append(own)  # which the pointers do not
         ends = [ctypes.c_void_p(own[tensor].ctypes.data) for tensor in ("h_in", "h_out")]
         given, out = ctypes.c_void_p(x.ctypes.data), ctypes.c_void_p(y.ctypes.data)
         arguments = (ctypes.c_size_t(calls), given, ctypes.c_size_t(inputs), *ends, out)
