@@ -15,7 +15,7 @@ from ncps.torch import LTC, CfC
 from ncps.wirings import AutoNCP
 from safetensors.torch import save_file, save_model
 from torch import nn
-from torch.distributions import Categorical, Normal
+from torch.distributions import Categorical, Distribution, Normal
 
 import lnn_edge
 from lnn_edge.cli.program import main
