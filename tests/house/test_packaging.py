@@ -281,3 +281,8 @@ def test_help_imports_no_numpy(python):
     code = "from lnn_edge.cli.program import main\ntry: main(['--help'])\nfinally: print('numpy' in sys.modules)"
     done = python("-I", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}")
     assert done.stdout.endswith("\nFalse\n")
+
+
+def test_no_file_holds_both_sides_of_a_merge():
+    found = subprocess.run(["git", "grep", "-lE", "^(<{7}|>{7}) "], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (1, "")
