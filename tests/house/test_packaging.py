@@ -284,5 +284,7 @@ def test_help_imports_no_numpy(python):
 
 
 def test_no_file_holds_both_sides_of_a_merge():
-    found = subprocess.run(["git", "grep", "-lE", "^(<{7}|>{7}) "], cwd=ROOT, capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        ["git", "grep", "-lE", "^(<{7}|>{7}) "], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert (found.returncode, found.stdout) == (1, "")
