@@ -47,10 +47,15 @@ def libraries(tmp_path_factory):
 def test_surface_is_that_of_the_real_bindings(libraries):
     ours = next(surface for surface in map(read, VERSIONS) if surface["version"] == installed())
     wanted = {name: ours["classes"][name] for name in CLASSES}
+    check_surface("tensorrt_bindings", ours, wanted, LD_LIBRARY_PATH=str(libraries))
+
+
+def check_surface(module, ours, wanted, **environment):
+    """Compare what was recorded with what the bindings have, in a process of its own."""
     done = subprocess.run(
-        [sys.executable, FOLDER / "real.py", "tensorrt_bindings"],
+        [sys.executable, FOLDER / "real.py", module],
         input=json.dumps({name: list(members) for name, members in wanted.items()}),
-        env=os.environ | {"LD_LIBRARY_PATH": str(libraries)},
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         check=True,
@@ -66,14 +71,4 @@ def test_surface_of_tensorrt_for_rtx_is_that_of_the_real_bindings():
     real_rtx.need_rtx()
     ours = read(FOR_RTX)
     wanted = {name: ours["classes"][name] for name in (*CLASSES, "IRuntimeCache", "IRuntimeConfig")}
-    done = subprocess.run(
-        [sys.executable, FOLDER / "real.py", "tensorrt_rtx_bindings"],
-        input=json.dumps({name: list(members) for name, members in wanted.items()}),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    real = json.loads(done.stdout)
-    assert real["version"] == ours["version"]
-    for name, members in wanted.items():
-        assert real["classes"][name] == members, name
+    check_surface("tensorrt_rtx_bindings", ours, wanted)
