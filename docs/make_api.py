@@ -17,8 +17,8 @@ import lnn_edge
 
 PAGE = Path(__file__).with_name("api.md")
 ROOMS = {
-    "Workstation": ["export_model", "ExportReport", "Feature", "save_checkpoint", "load_checkpoint"],
-    "Device": ["load", "Model", "Stream", "State"],
+    "Workstation": ["export_model", "ExportReport", "Feature", "Guard", "save_checkpoint", "load_checkpoint"],
+    "Device": ["load", "Model", "Stream", "Guarded", "Tick", "Status", "State"],
     "Training": ["LiquidNeuralNetwork", "read_recordings", "LiquidNeuralRegressor", "LiquidNeuralClassifier"],
     "Errors": ["errors"],
 }

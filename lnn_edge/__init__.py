@@ -37,9 +37,11 @@ from typing import TYPE_CHECKING, Any
 from . import errors
 
 if TYPE_CHECKING:
-    from .bundle.spec import Feature
+    from .bundle.spec import Feature, Guard
     from .export import ExportReport, export_model, load_checkpoint, save_checkpoint
     from .runtime import Model, State, Stream, load
+    from .runtime.guard.guarded import Guarded
+    from .runtime.guard.status import Status, Tick
     from .runtime.transport.recordings import read_recordings
     from .train import LiquidNeuralClassifier, LiquidNeuralNetwork, LiquidNeuralRegressor
 
@@ -53,12 +55,16 @@ __version__ = "0.1.0"
 __all__ = [
     "ExportReport",
     "Feature",
+    "Guard",
+    "Guarded",
     "LiquidNeuralClassifier",
     "LiquidNeuralNetwork",
     "LiquidNeuralRegressor",
     "Model",
     "State",
+    "Status",
     "Stream",
+    "Tick",
     "__version__",
     "errors",
     "export_model",
@@ -71,12 +77,16 @@ __all__ = [
 _HOMES = {
     "ExportReport": "export",
     "Feature": "bundle.spec",
+    "Guard": "bundle.spec",
+    "Guarded": "runtime.guard.guarded",
     "LiquidNeuralClassifier": "train",
     "LiquidNeuralNetwork": "train",
     "LiquidNeuralRegressor": "train",
     "Model": "runtime",
     "State": "runtime",
+    "Status": "runtime.guard.status",
     "Stream": "runtime",
+    "Tick": "runtime.guard.status",
     "export_model": "export",
     "load": "runtime",
     "load_checkpoint": "export",

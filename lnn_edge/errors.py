@@ -5,7 +5,10 @@
     ├── VerificationError    the deployed step does not equal the trained model                        (exit 3)
     ├── BackendUnavailable   the backend asked for cannot run on this machine                          (exit 5)
     ├── BackendError         the backend failed in the middle of a step; the state is untouched        (exit 1)
-    └── NonFiniteError       NaN or infinity in a sample, a result or a state; also a ValueError       (exit 2)
+    ├── NonFiniteError       NaN or infinity in a sample, a result or a state; also a ValueError       (exit 2)
+    ├── LateSample           a sample whose time is not after the one before; also a ValueError        (exit 2)
+    ├── Gap                  more time before a sample than the model knows; also a ValueError         (exit 2)
+    └── StateError           a state that left its bounds; also a ValueError                           (exit 2)
 
     ExportWarning            what export handled, but whoever trained the model should know; a UserWarning
 
@@ -24,9 +27,12 @@ __all__ = [
     "BackendUnavailable",
     "BundleError",
     "ExportWarning",
+    "Gap",
+    "LateSample",
     "LnnEdgeError",
     "ModelWarning",
     "NonFiniteError",
+    "StateError",
     "VerificationError",
 ]
 
@@ -60,7 +66,28 @@ class BackendError(LnnEdgeError):
 
 
 class NonFiniteError(LnnEdgeError, ValueError):
-    """A sample, a result or a state holds NaN or infinity. The stream's state is what it was before."""
+    """A sample, a result or a state holds NaN or infinity. The stream's state is what it was before.
+
+    Attributes:
+        result: Whether it is the result of a step or its next state, of a sample that is finite.
+    """
+
+    result = False
+
+
+class LateSample(LnnEdgeError, ValueError):
+    """A sample's time is not after that of the one before. Leave it out; the stream's state is what it was before."""
+
+
+class Gap(LnnEdgeError, ValueError):
+    """More time lies before a sample than the model was proven for. The stream's state is what it was before.
+
+    To go on, reset the stream and step the same sample again.
+    """
+
+
+class StateError(LnnEdgeError, ValueError):
+    """A step took the state out of its bounds; the stream's state is what it was before that step."""
 
 
 class ModelWarning(UserWarning):

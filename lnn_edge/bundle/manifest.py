@@ -27,6 +27,7 @@ from .spec import (
     Dtype,
     Frozen,
     Graph,
+    Guard,
     Precision,
     Provenance,
     Readout,
@@ -47,6 +48,7 @@ __all__ = [
     "control_characters",
     "decode_manifest",
     "encode_json",
+    "guard_problems",
 ]
 
 SCHEMA_VERSION = 2
@@ -83,6 +85,7 @@ class Manifest(Frozen, frozen=True):
     `sensitive` says for how many steps float32 follows a model that amplifies disturbances, `None` for any other.
     `window` is what the model was trained on, `None` for a state that is kept; `readout` makes one result of several
     outputs, `None` where each output is one; `labels` are the classes that the columns of the only output stand for.
+    `guard` is how its streams are guarded where the caller says nothing else, `None` for a guard's own defaults.
     `probabilities` is the output whose logits the step turns into probabilities, `None` where it adds nothing.
     """
 
@@ -106,6 +109,7 @@ class Manifest(Frozen, frozen=True):
     labels: tuple[str, ...] = ()
     probabilities: str | None = None
     sensitive: Sensitive | None = None
+    guard: Guard | None = None
 
     def sample_inputs(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the graph's inputs, the states not among them; `dt` is the last."""
@@ -215,6 +219,26 @@ def _problems(m: Manifest, data: bytes) -> Iterator[str]:
     yield from _number_problems(m)
     yield from _time_problems(m.time)
     yield from _result_problems(m)
+    if m.guard is not None:
+        yield from guard_problems(m.guard, m.outputs, m.time)
+
+
+def guard_problems(guard: Guard, outputs: tuple[Tensor, ...], time: Time) -> Iterator[str]:
+    """What of a guard does not fit a model."""
+    shapes = {tensor.name: tensor.shape for tensor in outputs}
+    for field in ("safe", "slew_per_s"):
+        for name, values in getattr(guard, field).items():
+            if name not in shapes:
+                yield f"`{field}` names '{name}', which is no output: {', '.join(shapes)}"
+            elif len(values) != math.prod(shapes[name][1:]):
+                yield f"`{field}` of '{name}' has {len(values)} numbers, expected {math.prod(shapes[name][1:])}"
+    if guard.safe and len(guard.safe) < len(shapes):
+        yield f"`safe` lacks {', '.join(name for name in shapes if name not in guard.safe)}: name every output"
+    if time.period_s is None and (guard.slew_per_s or (guard.on_bad != "refuse" and guard.hold_for_s is None)):
+        yield "it counts in periods, and nothing says how long one is: export with `period_s`"
+    longest_s = None if time.dt_range_s is None else time.dt_range_s[1]
+    if guard.gap_s is not None and longest_s is not None and guard.gap_s > longest_s:
+        yield f"`gap_s` is {guard.gap_s}, but the model was proven for at most {longest_s:g} s between samples"
 
 
 def _result_problems(m: Manifest) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import msgspec
@@ -23,6 +24,7 @@ __all__ = [
     "Feature",
     "Frozen",
     "Graph",
+    "Guard",
     "Precision",
     "Provenance",
     "Readout",
@@ -194,6 +196,104 @@ class Readout(Frozen, frozen=True):
 
     kind: Literal["last", "mean", "vote"]
     over: int | None = None
+
+
+class Guard(Frozen, frozen=True):
+    """How a stream is guarded: what becomes of samples, times and states that it must not simply step with.
+
+    Args:
+        dt_from: Where the time between samples is from: the "sample", by its `t_s` or `dt_s`, and the monotonic clock
+            where it has neither; the "clock" alone; or "nominal", always a period.
+        first: With measured time, what the first sample after a reset does: count as one "period", or "wait", which
+            steps nothing and only starts the clock.
+        on_gap: What becomes of a sample after a gap: "refuse" it until somebody resets; "reset", begin anew with it;
+            "clamp", step with the longest legal dt (and with the shortest, where a sample is too early); "split",
+            step it as often as the gap has legal parts, at most 100 times; a longer gap resets.
+        gap_s: What is a gap, seconds; `None` is beyond the legal dt with measured time, and nothing with fixed time.
+        on_late: What becomes of a sample that is not after the one before: "refuse", which leaves it out (five in a
+            row, each after the one before, are a clock that was set back: a gap), or "reset".
+        on_bad: What becomes of a sample with values that are missing, NaN or infinite: "refuse"; "hold", the last good
+            value of the column stands in; "predict", the line through the last two.
+        hold_for_s: How old a value may be that stands in, seconds; `None` for ten periods.
+        on_state: What becomes of a state outside its bounds: "refuse" keeps the state from before the sample; "reset";
+            "raise" a `StateError`, which ends a loop.
+        state_margin: How far a state may leave the bounds that it had in training and proof, in widths of its widest
+            unit; `None` for any finite state.
+        warm_up: Steps after a reset whose output must not be trusted yet.
+        on_fault: What the robot gets where there is no output to trust: "hold", the last one, or "safe".
+        safe: The safe output, by output name; a number for each column.
+        slew_per_s: How fast an output may change, by output name; a number above 0 for each column, per second.
+        pace: With fixed time, what the mean time between samples may be, in periods.
+        pace_window: Over how many samples it is taken.
+
+    Raises:
+        TypeError, ValueError: If a value is none that it can have.
+    """
+
+    dt_from: Literal["sample", "clock", "nominal"] = "sample"
+    first: Literal["period", "wait"] = "period"
+    on_gap: Literal["refuse", "reset", "clamp", "split"] = "refuse"
+    gap_s: float | None = None
+    on_late: Literal["refuse", "reset"] = "refuse"
+    on_bad: Literal["refuse", "hold", "predict"] = "refuse"
+    hold_for_s: float | None = None
+    on_state: Literal["refuse", "reset", "raise"] = "refuse"
+    state_margin: float | None = 1.0
+    warm_up: int = 0
+    on_fault: Literal["hold", "safe"] = "hold"
+    safe: dict[str, tuple[float, ...]] = {}
+    slew_per_s: dict[str, tuple[float, ...]] = {}
+    pace: tuple[float, float] = (0.8, 1.2)
+    pace_window: int = 100
+
+    def __post_init__(self) -> None:
+        try:  # the types that are annotated, and not only what a decoder gives
+            checked = msgspec.convert(msgspec.structs.asdict(self), dict[str, Any])
+            for field in msgspec.structs.fields(type(self)):
+                value = msgspec.convert(_plain(checked[field.name]), field.type)
+                msgspec.structs.force_setattr(self, field.name, value)
+        except msgspec.ValidationError as error:
+            raise TypeError(
+                f"Guard({field.name}={checked[field.name]!r}): {_with_choices(str(error), field)}"
+            ) from None
+        problem = next(_guard_problems(self), None)
+        if problem:
+            raise ValueError(f"Guard(...): {problem}")
+
+
+def _plain(value: Any) -> Any:
+    """A value with lists and NumPy's arrays and numbers as plain ones."""
+    if isinstance(value, dict):
+        return {name: _plain(own) for name, own in value.items()}
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return [_plain(own) for own in value] if isinstance(value, (list, tuple)) else value
+
+
+def _with_choices(text: str, field: Any) -> str:
+    known = getattr(field.type, "__args__", ())
+    return f"{text}. Expected one of {', '.join(map(str, known))}" if text.startswith("Invalid enum") else text
+
+
+def _guard_problems(guard: Guard) -> Iterator[str]:
+    for name in ("gap_s", "hold_for_s", "state_margin"):
+        value = getattr(guard, name)
+        if value is not None and not 0 < value < math.inf:
+            yield f"`{name}` is {value}, expected a finite number above 0, or None"
+    low, high = guard.pace
+    if not 0 < low <= 1 <= high < math.inf:
+        yield f"`pace` is {guard.pace}, expected 0 < low <= 1 <= high, in periods"
+    for name, most in (("warm_up", 1 << 31), ("pace_window", MAX_WINDOW)):
+        if not (name == "pace_window") <= getattr(guard, name) <= most:
+            yield f"`{name}` is {getattr(guard, name)}, expected {int(name == 'pace_window')} to {most}"
+    for output, values in guard.safe.items():
+        if not all(map(math.isfinite, values)):
+            yield f"`safe` of '{output}' is {values}, expected finite numbers"
+    for output, values in guard.slew_per_s.items():
+        if not all(value > 0 for value in values):
+            yield f"`slew_per_s` of '{output}' is {values}, expected numbers above 0"
+    if guard.on_fault == "safe" and not guard.safe:
+        yield "`on_fault` is 'safe', but there is no safe output: pass safe={'output': (0.0, ...)}"
 
 
 class Sensitive(Frozen, frozen=True):

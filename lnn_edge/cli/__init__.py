@@ -4,6 +4,7 @@ program       the parser, and what becomes an exit code and one line on standard
 commands      one file for each command
 exit_codes    the numbers with which a command ends
 options       arguments that several commands share
+guard_file    the policies of a guard, as a file
 source_check  what is wrong with the name of a model, told before torch is imported
 paths         no output takes the place of an input
 console       results on standard output, everything else on standard error

@@ -13,8 +13,8 @@ import numpy as np
 
 from ..arrays import Array
 from ..backends import named_backend
-from ..bundle.manifest import control_characters
-from ..bundle.spec import MAX_BATCH, MAX_UNROLL, Feature, Precision, Readout, Tensor, Time
+from ..bundle.manifest import control_characters, guard_problems
+from ..bundle.spec import MAX_BATCH, MAX_UNROLL, Feature, Guard, Precision, Readout, Tensor, Time
 from ..given_numbers import is_whole, number_text, real_number, whole_number
 from ..progress import Progress
 from ..runtime.modes.windows import check_window
@@ -25,6 +25,8 @@ from ..wording import choices, listed, plural, typed
 __all__ = [
     "check_backends",
     "check_batch",
+    "check_guard",
+    "check_guard_fits",
     "check_hash",
     "check_labels",
     "check_one_line",
@@ -74,6 +76,30 @@ def check_batch(batch: Any) -> int:
     if not is_whole(batch) or batch < 1:
         raise ValueError(f"`batch` is {number_text(batch)}, expected a whole number of at least 1")
     return whole_number("batch", batch, 1, MAX_BATCH)
+
+
+def check_guard(guard: object) -> Guard | None:
+    """Check that it is one.
+
+    Raises:
+        TypeError: If it is none.
+    """
+    if guard is not None and not isinstance(guard, Guard):
+        raise TypeError(f"`guard` is {number_text(guard)}, expected lnn_edge.Guard(on_gap='reset', ...)")
+    return guard
+
+
+def check_guard_fits(guard: Guard | None, outputs: tuple[Tensor, ...], time: Time, unroll: int) -> None:
+    """Refuse a guard that speaks of what the model has not.
+
+    Raises:
+        ValueError: If it does not fit.
+    """
+    if guard is not None and unroll > 1:
+        raise ValueError(f"`guard` looks at each sample, but the step takes blocks of {unroll}: leave one of them out")
+    problem = None if guard is None else next(guard_problems(guard, outputs, time), None)
+    if problem:
+        raise ValueError(f"`guard` does not fit the model: {problem}")
 
 
 def check_precision(precision: object) -> Precision:

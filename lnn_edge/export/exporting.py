@@ -18,7 +18,7 @@ from ..bundle.columns import parse_columns
 from ..bundle.disk.writing import check_target, staged_directory
 from ..bundle.manifest import Manifest, Schema
 from ..bundle.program import StepProgram
-from ..bundle.spec import Precision, Readout, Sensitive, StatePair, Tensor, Window
+from ..bundle.spec import Guard, Precision, Readout, Sensitive, StatePair, Tensor, Window
 from ..files import given_path
 from ..given_numbers import given_flag
 from ..progress import Progress, silent
@@ -28,6 +28,7 @@ from ..verify.report import ExportReport, WindowFinding
 from ..verify.samples import Excitation, SampleRequest
 from .arguments import (
     check_backends,
+    check_guard,
     check_hash,
     check_precision,
     check_progress,
@@ -85,6 +86,7 @@ def export_model(
     inputs: Names | Mapping[str, Names] | None = None,
     outputs: Names | Mapping[str, Names] | None = None,
     margin: float | None = None,
+    guard: Guard | None = None,
     overwrite: bool = False,
     steps: int = 1024,
     backends: Sequence[str] | None = None,
@@ -147,6 +149,8 @@ def export_model(
         margin: Give each input column that has no limits those of the example's range, widened on either side by this
             many widths of it; 1.0 is what an estimator's export takes. A column that never changes gets none. `None`:
             any finite value is legal, and a stream counts what lies outside the range, `stream.outside`.
+        guard: What guarded streams of the model do about bad, late and gapped samples and states out of bounds, where
+            their caller says nothing else: `lnn_edge.Guard(...)`, with the safe output and slew limits.
         overwrite: Replace an existing bundle. Another file or directory of that name is never replaced.
         steps: Closed-loop steps of the recorded and of the random part of the proof, at least 1000.
         backends: Names of those that must run the proof, as in ("onnxruntime",). By default all that can run the bundle
@@ -197,6 +201,7 @@ def export_model(
         inputs=inputs,
         outputs=outputs,
         margin=check_margin(margin),
+        guard=check_guard(guard),
         backends=check_backends(backends),
         checkpoint_sha256=checkpoint_sha256,
         length=length,
@@ -304,6 +309,7 @@ def _manifest(request: ExportRequest, reading: Reading, graph: onnx.ModelProto, 
         readout=reading.readout,
         labels=reading.labels,
         probabilities=reading.classified,
+        guard=request.guard,
     )
 
 

@@ -10,7 +10,7 @@ from ..arrays import Array
 from ..bundle.spec import Readout, Tensor
 from ..verify.excitation import excite
 from ..verify.samples import SampleRequest
-from .arguments import check_batch, check_labels, check_one_line, check_readout, named_tensors
+from .arguments import check_batch, check_guard_fits, check_labels, check_one_line, check_readout, named_tensors
 from .cores.masks import warn_of_drifted_masks
 from .forward.example import Example, first_that_works
 from .limits import with_margin
@@ -83,6 +83,7 @@ def read_model(request: ExportRequest, opened: OpenedModule, example: Any) -> Re
     labels = check_labels(request.labels, way.trained.outputs)
     names = request.outputs if request.outputs is not None else labels or None
     outputs = named_tensors("outputs", way.trained.outputs, names)
+    check_guard_fits(request.guard, outputs, request.time, request.unroll)
     check_one_line({"name": request.name, "inputs": way.inputs, "outputs": outputs, "labels": labels})
     return Reading(way.trained, way.recorded, way.inputs, outputs, readout, labels, way.classified)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..bundle.spec import Feature, Precision, Readout, Time
+from ..bundle.spec import Feature, Guard, Precision, Readout, Time
 from ..progress import Progress
 from .forward.scaling import Scale
 from .proof.length import ProofLength
@@ -45,6 +45,7 @@ class ExportRequest:
     inputs: Names | Mapping[str, Names] | None
     outputs: Names | Mapping[str, Names] | None
     margin: float | None
+    guard: Guard | None
     backends: tuple[str, ...] | None
     checkpoint_sha256: str | None
     length: ProofLength

@@ -13,10 +13,13 @@ import numpy as np
 
 from ..arrays import Array, shape_of
 from ..bundle.manifest import Manifest
+from ..errors import Gap, LateSample
 from ..times import Stamp, seconds_between, span_seconds, stamp_array, stamp_seconds, unit_advice
 from ..wording import chosen
 
-__all__ = ["Clock", "make_clock", "missing_time", "no_time"]
+__all__ = ["MISSING", "Clock", "make_clock", "missing_time", "no_time"]
+
+MISSING = 1.5  # periods; beyond them a sample is missing between two, of a model with fixed time
 
 _ALIKE = (0.3, 3.0)  # of the period: what a clock goes on by from sample to sample, give or take jitter and a lost one
 
@@ -33,9 +36,9 @@ class Clock(Protocol):
 
 def make_clock(manifest: Manifest, buffer: Array | None) -> Clock:
     """The clock for a model; `buffer` is the graph's `dt` input, `None` with fixed time."""
-    if buffer is None:
-        return _FixedClock(manifest.name)
     time = manifest.time
+    if buffer is None:
+        return _FixedClock(manifest.name, time.period_s, manifest.batch, manifest.unroll)
     if time.period_s is None or time.dt_range_s is None:  # the manifest's own checks rule this out
         raise ValueError("measured time needs a period and a legal range in the manifest")
     kind = _MeasuredClock if manifest.unroll == 1 else _UnrollClock
@@ -43,12 +46,40 @@ def make_clock(manifest: Manifest, buffer: Array | None) -> Clock:
 
 
 class _FixedClock:
-    def __init__(self, name: str) -> None:
-        self._name = name
+    """Every sample counts as a period, so a time is only checked: it goes forward, and no sample is missing."""
 
-    def put(self, dt_s: Any, t_s: float | None, last_s: float | None) -> None:  # noqa: ARG002 - no time, no last one
-        if dt_s is not None or t_s is not None:
+    def __init__(self, name: str, period_s: float | None, batch: int, unroll: int) -> None:
+        self._name = name
+        self._longest_s = math.inf if period_s is None else MISSING * period_s
+        self._period_s = period_s or 0.0
+        self._shape = (batch, unroll)
+
+    def put(self, dt_s: Any, t_s: Any, last_s: float | None) -> float | None:
+        if dt_s is not None:
             raise ValueError(no_time(self._name))
+        if t_s is None:
+            return None
+        times = [stamp_seconds(t_s, "t_s")] if self._shape[1] == 1 else _block_times(self._name, self._shape, t_s)
+        for now in map(_instant, times) if self._shape[1] > 1 else times:
+            if not math.isfinite(now):
+                raise ValueError(f"`t_s` is {now}, expected a time in seconds. The state is unchanged")
+            if last_s is not None:
+                self._check(now, last_s)
+            last_s = now
+        return last_s
+
+    def _check(self, now: float, last: float) -> None:
+        if now <= last:
+            raise LateSample(_order_message(now, last))
+        between_s = seconds_between(now, last)
+        if between_s > self._longest_s:
+            unit = unit_advice(between_s, self._period_s)
+            raise Gap(
+                f"`t_s` is {now}, {between_s:g} s after the previous sample at {last}, but model '{self._name}' has "
+                f"fixed time and counts every sample as {self._period_s:g} s. {'' if unit is None else f'{unit}. '}"
+                "Call stream.reset() and step it again, or export with "
+                f"{chosen('time', 'measured')}. The state is unchanged"
+            )
 
 
 class _MeasuredClock:
@@ -77,14 +108,14 @@ class _MeasuredClock:
         if last_s is None:
             return self._period_s
         if now <= last_s:
-            raise ValueError(_order_message(now, last_s))
+            raise LateSample(_order_message(now, last_s))
         return now - last_s if type(now) is float else seconds_between(now, last_s)
 
     def _checked(self, dt_s: Any) -> Any:
         low, high = self._range
         if isinstance(dt_s, float):  # the fast path; everything else goes through NumPy
             if not low <= dt_s <= high:
-                raise ValueError(_range_message(self._name, dt_s, self._range, self._period_s, self._buffer))
+                raise _range_error(self._name, dt_s, self._range, self._period_s, self._buffer)
             return dt_s
         return _legal_array(self._name, dt_s, [(), self._buffer.shape], self._range, self._period_s, self._buffer)
 
@@ -104,7 +135,7 @@ class _UnrollClock:
         if (dt_s is None) == (t_s is None):
             raise ValueError(missing_time(self._name, self._period_s))
         if t_s is not None:
-            times = self._times(t_s)
+            times = _block_times(self._name, self._buffer.shape, t_s)
             since = self._since(times, last_s)
             self._buffer[...] = _legal_array(self._name, since, [times.shape], self._range, self._period_s)
             return _instant(times[-1])
@@ -113,21 +144,6 @@ class _UnrollClock:
         if last_s is None or (len(self._buffer) > 1 and dt.ndim):
             return None
         return last_s + float(np.broadcast_to(dt, self._buffer.shape).sum())
-
-    def _times(self, t_s: Any) -> Array:
-        shape = shape_of("t_s", t_s)
-        if shape != self._buffer.shape[1:]:  # before what may be large is converted
-            raise ValueError(self._refusal(f"has shape {shape}"))
-        times = stamp_array(t_s, "t_s")
-        if times.dtype.kind != "M" and not np.isfinite(times).all():
-            raise ValueError(self._refusal(f"is {np.array2string(times, threshold=8)}"))
-        return times
-
-    def _refusal(self, what: str) -> str:
-        return (
-            f"`t_s` {what}, but model '{self._name}' takes blocks: expected the times in seconds of all "
-            f"{self._buffer.shape[1]} samples. The state is unchanged"
-        )
 
     def _since(self, times: Array, last_s: float | None) -> Array:
         instants = list(map(_instant, times))
@@ -139,8 +155,26 @@ class _UnrollClock:
             since[0] = self._period_s
         if since.min() <= 0:
             k = int(np.argmin(since > 0))
-            raise ValueError(_order_message(instants[k], before[k]))
+            raise LateSample(_order_message(instants[k], before[k]))
         return since
+
+
+def _block_times(name: str, block: tuple[int, ...], t_s: Any) -> Array:
+    """The times of the samples of a block of shape (batch, unroll)."""
+    shape = shape_of("t_s", t_s)
+    if shape != block[1:]:  # before what may be large is converted
+        raise ValueError(_times_message(name, block, f"has shape {shape}"))
+    times = stamp_array(t_s, "t_s")
+    if times.dtype.kind != "M" and not np.isfinite(times).all():
+        raise ValueError(_times_message(name, block, f"is {np.array2string(times, threshold=8)}"))
+    return times
+
+
+def _times_message(name: str, block: tuple[int, ...], what: str) -> str:
+    return (
+        f"`t_s` {what}, but model '{name}' takes blocks: expected the times in seconds of all {block[1]} samples. The "
+        "state is unchanged"
+    )
 
 
 def _instant(time: Any) -> float:
@@ -162,7 +196,7 @@ def _legal_array(
     array = np.asarray(span_seconds(dt_s, "dt_s"))
     _check_shape(array.shape, shapes)
     if not bool(((array >= legal[0]) & (array <= legal[1])).all()):
-        raise ValueError(_range_message(name, array, legal, period_s, before))
+        raise _range_error(name, array, legal, period_s, before)
     return array
 
 
@@ -175,8 +209,8 @@ def _check_shape(found: tuple[int, ...], shapes: list[tuple[int, ...]]) -> None:
 def no_time(name: str) -> str:
     """What to say of a time that a model does not take."""
     return (
-        f"model '{name}' was exported with time='fixed' and takes no `dt_s` or `t_s`. "
-        f"Leave them out, or export with {chosen('time', 'measured')}"
+        f"model '{name}' was exported with time='fixed' and takes no `dt_s`. "
+        f"Leave it out, pass the sample's time as `t_s` to have it checked, or export with {chosen('time', 'measured')}"
     )
 
 
@@ -195,15 +229,18 @@ def _order_message(now: Any, last: Any) -> str:
     )
 
 
-def _range_message(
+def _range_error(
     name: str, dt_s: Any, legal: tuple[float, float], period_s: float, before: Array | None = None
-) -> str:
+) -> ValueError:
+    """A `Gap` where the time is too long, a `LateSample` where it does not go forward, else a `ValueError`."""
     array = np.asarray(dt_s)
-    first_bad = array[~((array >= legal[0]) & (array <= legal[1]))].flat[0]
+    first_bad = float(array[~((array >= legal[0]) & (array <= legal[1]))].flat[0])
     clock = "" if before is None else _clock_advice(array, before, period_s)
-    return (
+    late = math.isfinite(first_bad) and first_bad <= 0
+    kind = LateSample if late else Gap if legal[1] < first_bad < math.inf else ValueError
+    return kind(
         f"`dt_s` is {np.array2string(array, threshold=8)}, but model '{name}' was proven for {legal[0]:g} to "
-        f"{legal[1]:g} seconds. {clock or _dt_advice(float(first_bad), legal[0], period_s)}. The state is unchanged"
+        f"{legal[1]:g} seconds. {clock or _dt_advice(first_bad, legal[0], period_s)}. The state is unchanged"
     )
 
 

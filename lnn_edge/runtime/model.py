@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..backends import MeasuresDevice, StepsRows
 from ..bundle.manifest import Manifest
-from ..bundle.spec import StatePair, Tensor, Time
+from ..bundle.spec import Guard, StatePair, Tensor, Time
 from ..wording import listed
 from .compiled.stream import make_stream
 from .constants import ConstantInputs, kept_constants
@@ -22,6 +23,7 @@ from .state import State, check_build, initial_state, of_build
 if TYPE_CHECKING:
     from ..arrays import Array
     from ..backends import Backend
+    from .guard.guarded import Guarded
     from .measure.durations import DeviceFigures
     from .stream import Stream
 
@@ -113,6 +115,30 @@ class Model:
             every = known.every
         mode = readout_mode(self.manifest, self._plain, own, window, every)
         return make_stream(self.manifest, mode, mode.start(constants), reuse=reuse, build=self._build)
+
+    def guarded(
+        self,
+        guard: Guard | None = None,
+        *,
+        clock: Callable[[], int] = monotonic_ns,
+        constants: Mapping[str, Any] | None = None,
+    ) -> Guarded:
+        """Start a stream with a guard around it: policies on bad, late and gapped samples and on its state.
+
+        Args:
+            guard: The policies; `None` for those of the bundle, or a guard's own defaults.
+            clock: The monotonic clock in nanoseconds, for samples that bring no time.
+            constants: As `stream`.
+
+        Raises:
+            TypeError: If it is no guard.
+            ValueError: If the guard does not fit the model, or the model takes blocks of samples.
+        """
+        from .guard.guarded import Guarded
+
+        if guard is not None and not isinstance(guard, Guard):
+            raise TypeError(f"`guard` is a {type(guard).__name__}, expected lnn_edge.Guard(on_gap='reset', ...)")
+        return Guarded(self, self.stream(constants=constants), guard or self.manifest.guard or Guard(), clock)
 
     def plain_stream(self, constants: Mapping[str, Any] | None = None, *, reuse: bool = False) -> Stream:
         """Start a stream that gives the output of each sample, with a state that is kept.

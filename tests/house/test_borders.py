@@ -126,7 +126,7 @@ ROOMS = [
     ("runtime/backends", ["backends", "clock", "compiled", "measure", "input_port", "sequence", "state"], "runtime"),
     ("runtime/compiled", ["compiled", "input_port", "modes", "seen_ranges", "stream"], "runtime"),
     ("runtime/transport", ["transport"], "runtime"),
-    ("runtime/guard", ["guard", "stream", "state", "model", "input_port"], "runtime"),
+    ("runtime/guard", ["guard", "stream", "state", "model", "input_port", "clock", "alone", "modes"], "runtime"),
     ("export/cores", ["cores"], "export"),
     ("export/graph", ["graph"], "export"),
     ("export/lowering", ["lowering", "graph"], "export"),

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import lnn_edge
 from lnn_edge.backends import BACKENDS
-from lnn_edge.errors import NonFiniteError
+from lnn_edge.errors import Gap, LateSample, NonFiniteError
 from lnn_edge.runtime.modes.plain import Plain
 from lnn_edge.runtime.seen_ranges import RECENT
 
@@ -38,6 +38,7 @@ def bundles(tmp_path_factory):
     limits = [lnn_edge.Feature(f"s{k}", limits=(-3.0, 3.0)) for k in range(INPUTS)]
     return {
         "fixed": export("fixed", "cfc-autoncp"),
+        "period": export("period", "cfc-units", period_s=PERIOD_S),
         "measured": export("measured", "ltc-mixed", time="measured", period_s=PERIOD_S),
         "batch": export("batch", "cfc-units", batch=2, time="measured", period_s=PERIOD_S),
         "limits": export("limits", "cfc-units", inputs=limits),
@@ -151,8 +152,61 @@ def test_bad_samples_in_between_change_nothing(bundles, plan):
 
 class TestTime:
     def test_fixed_takes_no_time(self, bundles):
-        with pytest.raises(ValueError, match="was exported with time='fixed' and takes no `dt_s` or `t_s`"):
+        with pytest.raises(ValueError, match="was exported with time='fixed' and takes no `dt_s`"):
             lnn_edge.load(bundles["fixed"]).stream().step(np.zeros(INPUTS), dt_s=0.1)
+
+    @pytest.mark.parametrize("backend", ["onnxruntime", "native"])
+    def test_fixed_checks_the_time_of_a_sample(self, bundles, backend, compiler):
+        model = lnn_edge.load(bundles["period"], backend=backend)
+        checked, plain, x = model.stream(), model.stream(), np.ones(INPUTS, np.float32)
+        for k in range(4):
+            np.testing.assert_array_equal(checked.step(x, t_s=7.0 + k * PERIOD_S), plain.step(x))
+        for t_s, kind, message in (
+            (7.1, LateSample, "not after the previous sample at 7.15"),
+            (7.15, LateSample, "not after"),
+            (7.25, Gap, r"0\.1 s after the previous sample at 7\.15.* counts every sample as 0\.05 s"),
+            (7.15 + 50, Gap, "divide by 1e3"),
+            (float("nan"), ValueError, "expected a time in seconds"),
+            ("soon", TypeError, "t_s"),
+        ):
+            with pytest.raises(kind, match=message):
+                checked.step(x, t_s=t_s)
+        np.testing.assert_array_equal(checked.step(x, t_s=7.2), plain.step(x))
+        checked.reset()
+        plain.reset()
+        xs, ts = np.tile(x, (5, 1)), 1e9 + PERIOD_S * np.arange(5)
+        np.testing.assert_array_equal(checked.run(xs, t_s=ts), plain.run(xs))
+        with pytest.raises(LateSample) as caught:
+            checked.run(xs, t_s=ts + 0.1)
+        assert any("in sample 0 of 5" in note for note in getattr(caught.value, "__notes__", ["in sample 0 of 5"]))
+        assert checked.snapshot().t_s == ts[-1]
+
+    def test_fixed_checks_the_times_of_a_block(self, bundles):
+        stream = lnn_edge.load(bundles["blocks"]).stream()
+        x = np.zeros((3, INPUTS), np.float32)
+        stream.step(x, t_s=[1.0, 2.0, 3.0])  # nothing says what its period is
+        with pytest.raises(LateSample):
+            stream.step(x, t_s=[3.5, 3.4, 4.0])
+        with pytest.raises(ValueError, match="expected the times in seconds of all 3 samples"):
+            stream.step(x, t_s=4.0)
+
+    @pytest.mark.parametrize("backend", ["onnxruntime", "native"])
+    def test_late_samples_and_gaps_are_errors_of_their_own(self, bundles, backend, compiler):
+        stream = lnn_edge.load(bundles["measured"], backend=backend).stream()
+        x = np.zeros(INPUTS, np.float32)
+        stream.step(x, t_s=1.0)
+        before = stream.snapshot().tensors["h_in"].tobytes()
+        for times, kind in (({"t_s": 0.5}, LateSample), ({"dt_s": -0.1}, LateSample), ({"dt_s": 0.0}, LateSample)):
+            with pytest.raises(kind):
+                stream.step(x, **times)
+        for times in ({"t_s": 99.0}, {"dt_s": 50.0}):
+            with pytest.raises(Gap):
+                stream.step(x, **times)
+        for times in ({"dt_s": 1e-9}, {"dt_s": float("inf")}, {"dt_s": float("nan")}, {"t_s": float("inf")}):
+            with pytest.raises(ValueError) as caught:  # noqa: PT011 - which one, is what is asked
+                stream.step(x, **times)
+            assert type(caught.value) is ValueError
+        assert stream.snapshot().tensors["h_in"].tobytes() == before
 
     @pytest.mark.parametrize("times", [{}, {"dt_s": 0.05, "t_s": 1.0}])
     def test_measured_takes_exactly_one(self, times, bundles):

@@ -14,6 +14,7 @@ from ...bundle.spec import MAX_BATCH, MAX_UNROLL, MAX_WINDOW
 from ...given_numbers import MOST_STEPS
 from ..console import add_json_argument, note, print_result, progress_bar, remarks
 from ..exit_codes import OK
+from ..guard_file import GUARD_HELP, read_guard
 from ..options import (
     ExampleChoice,
     SourceChoice,
@@ -162,6 +163,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help="prove it on these, as in --backends onnxruntime (default: on all that can run it on this machine)",
     )
+    parser.add_argument("--guard", metavar="FILE", help=f"{GUARD_HELP} (kept in the bundle, for guarded streams of it)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
     add_proof_arguments(parser)
     add_json_argument(parser)
@@ -194,6 +196,7 @@ class _Choices(Struct, frozen=True):
     steps: int
     backends: str | None
     margin: float | None
+    guard: str | None
     overwrite: bool
     view: ProofView
 
@@ -229,6 +232,7 @@ def _choices(arguments: argparse.Namespace) -> _Choices:
         steps=arguments.steps,
         backends=arguments.backends,
         margin=arguments.margin,
+        guard=arguments.guard,
         overwrite=arguments.overwrite,
         view=ProofView(arguments.verbose, arguments.plot, arguments.json),
     )
@@ -273,6 +277,7 @@ def _export(choices: _Choices) -> int:
     _check_time(choices)
     inputs, outputs = names_list("--inputs", choices.inputs), names_list("--outputs", choices.outputs)
     check_source(choices.source, choices.beside)
+    guard = read_guard(choices.guard)
     example = load_example(choices.example, inputs)
     scale_inputs = load_scaling("--scale-inputs", choices.scale_inputs)
     scale_outputs = load_scaling("--scale-outputs", choices.scale_outputs)
@@ -308,6 +313,7 @@ def _export(choices: _Choices) -> int:
             inputs=escaped_columns(inputs),
             outputs=escaped_columns(outputs),
             margin=choices.margin,
+            guard=guard,
             overwrite=choices.overwrite,
             steps=choices.steps,
             backends=_words(choices.backends),

@@ -6,12 +6,14 @@ import argparse
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from msgspec.structs import asdict
+
 from ..console import add_json_argument, emit_json, grid, print_result
 from ..exit_codes import OK
 
 if TYPE_CHECKING:
     from ...bundle.manifest import Manifest
-    from ...bundle.spec import Core, Graph, Provenance, StatePair, Tensor, Time, Verification
+    from ...bundle.spec import Core, Graph, Guard, Provenance, StatePair, Tensor, Time, Verification
 
 __all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
 
@@ -103,6 +105,8 @@ def _results(m: Manifest) -> Iterator[str]:
     """What a stream makes of the outputs, where that is more than passing them on."""
     if m.sensitive is not None:
         yield str(m.sensitive)
+    if m.guard is not None:
+        yield f"guard: {_guard_text(m.guard)}"
     if m.window is not None:
         changes = m.window.kept_state_changes
         most = "" if not changes else f"; a kept state changes the output by {max(changes.values()):.2g} of its spread"
@@ -115,6 +119,21 @@ def _results(m: Manifest) -> Iterator[str]:
         yield f"probabilities: '{m.probabilities}' is the softmax of what the model gives"
     if m.labels:
         yield f"labels: {', '.join(m.labels)}"
+
+
+def _guard_text(guard: Guard) -> str:
+    """What of it is not as by default."""
+    own, usual = asdict(guard), asdict(type(guard)())
+    shown = (
+        f"{name} {own[name]}" if not isinstance(own[name], dict) else f"{name} {_columns(own[name])}"
+        for name in own
+        if own[name] != usual[name]
+    )
+    return ", ".join(shown) or "all by default"
+
+
+def _columns(values: dict[str, tuple[float, ...]]) -> str:
+    return " ".join(f"{name}={','.join(f'{value:g}' for value in row)}" for name, row in values.items())
 
 
 def _unroll(unroll: int) -> str:

@@ -1,5 +1,11 @@
-"""Policies for samples that a stream cannot simply be stepped with.
+"""Policies for samples that a stream cannot simply be stepped with, and for states that it must not keep.
 
+guarded       a stream with all of them around it
+status        what became of a sample
+sample_time   the time of a sample: what the model is told
+state_health  the bounds of a state
+outputs       limits of outputs, and the safe output
+pace          the rate of samples, over a window
 dt_policy     gaps between samples, and times that are not the model's period
 late_samples  samples whose time is not after the one before
 held_values   values that are missing, and the last good ones in their place

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ...bundle.spec import Time
+from ...errors import Gap as GapBefore
 from ...times import UNIT_WORDS, likely_unit, seconds_between, stamp_seconds
+from ..clock import MISSING
 
 __all__ = ["Gap", "GapError", "GapPolicy", "OffPace", "PaceCheck"]
 
-_MISSING = 1.5  # periods; beyond them a sample is missing between two
 _TOLERANCE = 0.1  # of the period; a timer's jitter is below, another rate or a lost sample above
 
 
@@ -41,7 +42,7 @@ class Gap:
         )
 
 
-class GapError(ValueError):
+class GapError(GapBefore):
     """A gap lies before a sample, and the policy is to stop there.
 
     Attributes:
@@ -181,7 +182,7 @@ class PaceCheck:
             self._units[likely_unit(between_s, self._period_s)] += 1
         else:
             self._units[None] += 1
-        return None if 0 < between_s <= _MISSING * self._period_s else between_s
+        return None if 0 < between_s <= MISSING * self._period_s else between_s
 
     def finding(self) -> OffPace | None:
         """What was off, if anything was."""

@@ -37,15 +37,17 @@ class HeldValues:
     Args:
         columns: Their names.
         hold_for_s: How long a value may stand in, seconds.
+        predict: Whether the line through a column's last two good values stands in, and not the last one.
 
     Attributes:
         held_by_column: How many values stood in, of those columns where some did.
     """
 
-    def __init__(self, columns: Sequence[str], hold_for_s: float) -> None:
+    def __init__(self, columns: Sequence[str], hold_for_s: float, *, predict: bool = False) -> None:
         self.held_by_column: Counter[str] = Counter()
         self._columns = tuple(columns)
         self._hold_for_s = hold_for_s
+        self._predict = predict
         self.forget()
 
     @property
@@ -57,6 +59,7 @@ class HeldValues:
         """Begin a new sequence: what another recording measured stands in for nothing."""
         self._values = np.full(len(self._columns), np.nan)
         self._times_s = np.full(len(self._columns), np.nan)
+        self._slopes = np.zeros(len(self._columns))  # per second
 
     def fill(self, values: Array, at_s: float) -> Filled:
         """Fill a sample.
@@ -74,7 +77,10 @@ class HeldValues:
         for k in np.flatnonzero(missing):
             self._check(int(k), at_s)
         names = tuple(self._columns[k] for k in np.flatnonzero(missing))
-        return Filled(np.where(missing, self._values, values), names, missing)
+        standing = self._values
+        if self._predict:
+            standing = standing + self._slopes * (at_s - self._times_s)
+        return Filled(np.where(missing, standing, values), names, missing)
 
     def _check(self, column: int, at_s: float) -> None:
         name, last_s = self._columns[column], self._times_s[column]
@@ -91,6 +97,15 @@ class HeldValues:
     def keep(self, filled: Filled, at_s: float) -> None:
         """Remember the good values of a sample that can be stepped, and count what stood in."""
         good = ~filled.missing
+        if self._predict:
+            self._note_slopes(filled.values, good, at_s)
         self._values[good] = filled.values[good]
         self._times_s[good] = at_s
         self.held_by_column.update(filled.columns)
+
+    def _note_slopes(self, values: Array, good: Array, at_s: float) -> None:
+        """Between each good value and the one before; none where that is unknown, or of the same time."""
+        spans = at_s - self._times_s[good]
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            slopes = (values[good] - self._values[good]) / spans
+        self._slopes[good] = np.where((spans > 0) & np.isfinite(slopes), slopes, 0.0)

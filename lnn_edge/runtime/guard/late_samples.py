@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from ...errors import LateSample
 from ...times import seconds_between, stamp_seconds
 
 __all__ = ["TURNED_BACK", "LateError", "LatePolicy", "OnLate"]
@@ -15,7 +16,7 @@ TURNED_BACK = (
 OnLate = Literal["drop", "stop", "reset"]
 
 
-class LateError(ValueError):
+class LateError(LateSample):
     """A sample came late, and the policy is to stop there."""
 
     def __init__(self, now_s: float, last_s: float) -> None:

@@ -78,7 +78,9 @@ class Plain:
             self.stepper.write_state(0, place.state)
             place = 0
         if not self.stepper.run(place):
-            raise NonFiniteError(self._not_finite_message(self.stepper.places[1 - place]))
+            error = NonFiniteError(self._not_finite_message(self.stepper.places[1 - place]))
+            error.result = True
+            raise error
         return 1 - place, last_s, steps + self._unroll, constants, True, tally
 
     def put_in_place(self, parked: Moment) -> None:

@@ -1,0 +1,401 @@
+"""A guarded stream: bad, late and gapped samples and states out of bounds, each handled by the guard's policy."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+import numpy as np
+
+from ...arrays import Array
+from ...bundle.manifest import guard_problems
+from ...bundle.spec import Guard
+from ...errors import BackendError, Gap, LateSample, NonFiniteError, StateError
+from ...wording import listed
+from ..alone import Held, claimed
+from ..input_port import named_values
+from ..modes.mode import as_result
+from ..modes.plain import Plain
+from ..state import State
+from .held_values import Filled, HeldValues
+from .outputs import OutputLimits, safe_output
+from .pace import Pace, PaceWindow
+from .sample_time import NEVER, At, Plan, SampleTimes
+from .state_health import StateHealth
+from .status import Status, Tick
+
+if TYPE_CHECKING:
+    from ..model import Model
+    from ..stream import Stream
+
+__all__ = ["Guarded"]
+
+_HELD_PERIODS = 10
+_OK = Status.OK  # an attribute of an enumeration is slow to look up
+_new = tuple.__new__  # of a named tuple, whose own `__new__` takes twice as long
+
+
+class _Now(NamedTuple):
+    """What a guard knows besides its stream: replaced as a whole, once per tick."""
+
+    at: At = NEVER  # of the last sample that was stepped
+    to_warm: int = 0  # steps until the output can be trusted
+    sent: Any = None  # what the robot got
+    trusted: Any = None  # the last output that could be trusted
+
+
+class Guarded:
+    """A stream with a guard around it. Made by `Model.guarded()`.
+
+    `tick` is for a loop that must go on: it raises for nothing that a sensor, a clock or a backend does, and its
+    result says what became of the sample. `step` gives the output alone, and raises. What is refused changes no state:
+    after any samples the state is that after the good ones alone. A guarded stream is for one thread at a time.
+
+    Args:
+        model: The model; its `guarded` calls this.
+        stream: A new stream of it.
+        guard: The policies.
+        clock: The monotonic clock in nanoseconds, for samples that bring no time.
+
+    Attributes:
+        model, stream, guard: As passed.
+        held: How many values stood in for missing ones, by column.
+
+    Raises:
+        ValueError: If the guard does not fit the model, or the model takes blocks of samples.
+    """
+
+    def __init__(self, model: Model, stream: Stream, guard: Guard, clock: Callable[[], int]) -> None:
+        manifest, time = model.manifest, model.time
+        if manifest.unroll > 1:
+            raise ValueError(
+                f"model '{model.name}' takes blocks of {manifest.unroll} samples, and a guard looks at each sample: "
+                "export it with unroll=1"
+            )
+        problem = next(guard_problems(guard, manifest.outputs, time), None)
+        if problem:
+            raise ValueError(f"Guard(...) does not fit model '{model.name}': {problem}")
+        self.model, self.stream, self.guard = model, stream, guard
+        self._fixed = time.mode == "fixed"
+        self._period_s = (time.period_s or 0.0) * manifest.unroll
+        self._times = SampleTimes(model.name, time, guard, clock)
+        self._pace = self._new_pace()
+        self._limits = OutputLimits(manifest, guard)
+        self._limited = self._limits.any
+        self._safe = safe_output(manifest, guard.safe)
+        self._health = StateHealth(manifest.states, guard.state_margin)
+        mode = stream._mode
+        self._in_place = self._health.in_place(mode.stepper.places) if isinstance(mode, Plain) else None
+        self.held: Counter[str] = Counter()
+        self._held = self._new_held()
+        self._good: tuple[Array, float] | None = None  # the newest whole sample, which `_held` does not know yet
+        self._came = 0  # samples
+        self._counts = [0] * len(Status)
+        self._stopped = False
+        self._now = _Now(to_warm=guard.warm_up)
+        self._token: Held = {}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many ticks there were of each status that there was, by its words."""
+        return {status.text: self._counts[status] for status in Status if self._counts[status]}
+
+    @property
+    def pace(self) -> Pace | None:
+        """Bias and jitter of the samples of a model with fixed time, as far as their times are known."""
+        return None if self._pace is None else self._pace.pace()
+
+    @property
+    def hold(self) -> Any:
+        """The last output that could be trusted, `None` before there was one."""
+        return self._now.trusted
+
+    @property
+    def warming_up(self) -> bool:
+        """Whether the next step's output must not be trusted yet."""
+        return self._now.to_warm > 0
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called, and not `enable` since then."""
+        return self._stopped
+
+    def tick(self, x: Any, *, t_s: Any = None, dt_s: Any = None) -> Tick:
+        """Take a sample, and say what became of it.
+
+        Args:
+            x: As `Stream.step`.
+            t_s: The sample's time, as `Stream.step`. With fixed time it is checked, and not told to the model.
+            dt_s: Instead of it, with measured time: seconds since the sample before, one number. With neither the
+                monotonic clock says it.
+
+        Raises:
+            StateError: If the state left its bounds and the policy is to raise.
+            RuntimeError: If another thread is using this stream.
+        """
+        held, me = self._token, get_ident()  # as in `Stream.step`
+        try:
+            if held.setdefault(0, me) is not me:
+                self._token = held = claimed(held, me)
+            tick = self._stop_tick() if self._stopped else self._tick(x, t_s, dt_s)
+            self._counts[tick.status] += 1
+        except BaseException:
+            if held.get(0) is me:
+                del held[0]
+            raise
+        del held[0]
+        if tick.error is not None and tick.status is Status.STATE_OUT_OF_BOUNDS and self.guard.on_state == "raise":
+            raise tick.error
+        return tick
+
+    def step(self, x: Any, *, t_s: Any = None, dt_s: Any = None) -> Any:
+        """The output of a sample, limits applied, shape (outputs,), or a dict of these; see `tick` for arguments.
+
+        Returns:
+            The output, of the model as it is while it warms up; `None` if the sample only started the clock.
+
+        Raises:
+            LateSample, Gap, StateError, NonFiniteError, TypeError, ValueError, BackendError: If the policy refuses it.
+            RuntimeError: If it was stopped, or another thread is using this stream.
+        """
+        tick = self.tick(x, t_s=t_s, dt_s=dt_s)
+        if tick.error is not None:
+            raise tick.error
+        if tick.status is Status.STOPPED:
+            raise RuntimeError("the stream was stopped. To begin anew, call enable()")
+        return tick.raw if tick.status is Status.WARMING_UP else tick.y
+
+    def reset(self, *, constants: Mapping[str, Any] | None = None) -> None:
+        """Begin a new sequence, with warm-up; also for another mode of operation, with other constants.
+
+        Raises:
+            As `Stream.reset`.
+        """
+        self.stream.reset(constants=constants)
+        self._begin()
+
+    def stop(self) -> Tick:
+        """Emergency stop: from here on every tick gives the safe output, or the last one if there is no safe one.
+
+        Nothing is stepped, and the state stands still, until `enable`.
+        """
+        self._stopped = True
+        return self._stop_tick()
+
+    def enable(self) -> None:
+        """Begin anew after `stop`: from the initial state, with warm-up, as what was before it is too old."""
+        if self._stopped:
+            self.reset()
+            self._stopped = False
+
+    def snapshot(self) -> State:
+        """The state, as `Stream.snapshot`, with the time of the last sample where samples brought one."""
+        state = self.stream.snapshot()
+        return State(state.tensors, self._now.at.stamp_s, state.kept, state.build)
+
+    def restore(self, state: State) -> None:
+        """Go on from a state; see `Stream.restore` for errors. The next sample is late or after a gap by its time."""
+        self.stream.restore(state)
+        self._begin()
+        self._now = self._now._replace(at=At(state.t_s), to_warm=0)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a guarded stream cannot be copied or pickled, but its state can: guarded.snapshot()")
+
+    def _begin(self) -> None:
+        """A new sequence: what another one measured stands in for nothing, and its pace is none of this one's."""
+        self._held, self._pace = self._new_held(), self._new_pace()
+        self._good = None
+        self._now = self._now._replace(at=NEVER, to_warm=self.guard.warm_up)
+
+    def _new_held(self) -> HeldValues | None:
+        return None if self.guard.on_bad == "refuse" else _held_values(self.model, self.guard)
+
+    def _new_pace(self) -> PaceWindow | None:
+        guard, period_s = self.guard, self.model.time.period_s
+        return PaceWindow(period_s, guard.pace, guard.pace_window) if self._fixed and period_s else None
+
+    def _tick(self, x: Any, t_s: Any, dt_s: Any) -> Tick:
+        self._came += 1
+        try:
+            plan = self._times.plan(t_s, dt_s, self._now.at)
+            return self._planned(x, plan) if plan.reset or not plan.steps else self._stepped(x, plan)
+        except LateSample as error:
+            return self._refused(Status.CLOCK_BACKWARD, x, error)
+        except Gap as error:
+            return self._refused(Status.GAP, x, error)
+        except StateError as error:
+            return self._out_of_bounds(x, error)
+        except NonFiniteError as error:
+            return self._refused(Status.NOT_FINITE_OUTPUT if error.result else Status.NOT_FINITE_INPUT, x, error)
+        except BackendError as error:
+            return self._refused(Status.BACKEND_ERROR, x, error)
+        except (TypeError, ValueError) as error:
+            return self._refused(Status.BAD_INPUT, x, error)
+
+    def _planned(self, x: Any, plan: Plan) -> Tick:
+        """A sample with which a sequence begins: where it is refused, nothing began."""
+        stream = self.stream
+        before = stream._mode.parked(stream._now), self._now, self._held, self._pace, self._good
+        try:
+            if plan.reset:
+                stream.reset()
+                self._begin()
+            if plan.steps:
+                return self._stepped(x, plan)
+            self._now = self._now._replace(at=plan.at)
+            return Tick(Status.WARMING_UP, self._fallback(), None, 0, plan.reset, None, x, None, False)
+        except BaseException:
+            stream._now, self._now, self._held, self._pace, self._good = before
+            raise
+
+    def _stepped(self, x: Any, plan: Plan) -> Tick:
+        """Step a sample, and keep what the guard knows of it, or neither."""
+        stream, now, between_s, filled = self.stream, self._now, plan.between_s, None
+        once = plan.steps == 1
+        before = stream._now if once else stream._mode.parked(stream._now)
+        try:
+            if once and self._held is None and x.__class__ is np.ndarray:  # the usual
+                raw = stream.step(x) if plan.dt_s is None else stream.step(x, dt_s=plan.dt_s)
+            else:
+                raw, x, filled = self._outputs(x, plan)
+            problem = self._state_problem()
+            if problem is not None:
+                raise StateError(problem)
+            y, limited, status = raw, False, _OK
+            if self._limited:
+                y, limited = self._limits.limited(raw, now.sent, between_s or self._period_s)
+            if now.to_warm:
+                status, y = Status.WARMING_UP, self._fallback()
+                self._now = _Now(plan.at, now.to_warm - 1, y, now.trusted)
+            else:
+                self._now = _new(_Now, (plan.at, 0, y, y))
+        except BaseException:
+            stream._now = before
+            raise
+        if self._held is not None:
+            self._remember(x, filled, plan)
+        if self._pace is not None and between_s is not None and self._pace.take(between_s) and status is _OK:
+            status = Status.OFF_PACE
+        return _new(Tick, (status, y, raw, plan.steps, plan.reset, plan.dt_s, x, None, limited))
+
+    def _outputs(self, x: Any, plan: Plan) -> tuple[Any, Any, Filled | None]:
+        """The model's output for a sample, the sample as it was stepped, and how its holes were filled."""
+        try:
+            raw = self._advance(x, plan)
+        except (NonFiniteError, TypeError) as error:
+            if self._held is None or getattr(error, "result", False):
+                raise
+            filled = self._filled(x, plan, error)
+            return self._advance(filled.values, plan), filled.values, filled
+        return raw, x if x.__class__ is np.ndarray else self._as_stepped(x), None
+
+    def _advance(self, x: Any, plan: Plan) -> Any:
+        if plan.steps == 1:
+            return self.stream.step(x) if plan.dt_s is None else self.stream.step(x, dt_s=plan.dt_s)
+        one = self.stream.checked(x)  # as the model has it: an array, or a dict of these by input
+        many = [one] * plan.steps
+        xs = {name: np.stack([own[name] for own in many]) for name in one} if isinstance(one, dict) else np.stack(many)
+        ys = self.stream.run(xs, dt_s=plan.dt_s)
+        return {name: y[-1] for name, y in ys.items()} if isinstance(ys, dict) else ys[-1]
+
+    def _as_stepped(self, x: Any) -> Any:
+        mode = self.stream._mode
+        if not isinstance(mode, Plain):
+            return self.stream.checked(x)
+        return as_result({name: port.read() for name, port in mode.ports.items()})
+
+    def _state_problem(self) -> str | None:
+        place = self.stream._now[0]
+        if self._in_place is not None and place.__class__ is int:
+            return self._in_place(place)
+        return self._health.problem(self.stream.state_arrays())
+
+    def _filled(self, x: Any, plan: Plan, error: Exception) -> Filled:
+        """A sample whose holes are filled.
+
+        Raises:
+            NonFiniteError: If nothing may stand in; or `error`, if it has no holes.
+        """
+        held, (tensor,) = self._held, self.model.manifest.streamed
+        if held is None:
+            raise error
+        try:
+            masked = isinstance(x, np.ma.MaskedArray)
+            whole = x.astype(np.float64).filled(np.nan) if masked else named_values(x, tensor)
+            values = np.asarray(whole, np.float64).reshape(len(tensor.features))
+        except (TypeError, ValueError):
+            raise error from None
+        if np.isfinite(values).all():
+            raise error
+        self._tell_held()
+        try:
+            filled = held.fill(values, self._measured_at(plan))
+        except ValueError as missing:
+            raise NonFiniteError(f"{missing}. The state is unchanged") from error
+        low, high = np.array([f.limits or (-np.inf, np.inf) for f in tensor.features]).T
+        values = np.where(filled.missing, np.clip(filled.values, low, high), filled.values)  # a line may lead outside
+        return Filled(values, filled.columns, filled.missing)
+
+    def _remember(self, x: Any, filled: Filled | None, plan: Plan) -> None:
+        """Keep a sample's good values, to stand in later."""
+        self._tell_held()
+        if filled is None:
+            self._good = np.array(x, np.float64).reshape(-1), self._measured_at(plan)
+        elif self._held is not None:
+            self._held.keep(filled, self._measured_at(plan))
+            self.held.update(filled.columns)
+
+    def _tell_held(self) -> None:
+        """Hand the newest whole sample on; until here it was only copied, as most samples have no holes."""
+        if self._good is not None and self._held is not None:
+            values, at_s = self._good
+            self._good = None
+            self._held.keep(Filled(values, (), np.zeros(len(values), np.bool_)), at_s)
+
+    def _measured_at(self, plan: Plan) -> float:
+        """When a sample was measured, seconds, on the one clock of its sequence; else by counting periods."""
+        at = plan.at
+        if at.stamp_s is not None:
+            return at.stamp_s
+        return self._came * self._period_s if at.monotonic_s is None else at.monotonic_s
+
+    def _fallback(self) -> Any:
+        """What the robot gets where no output can be trusted."""
+        trusted = self._now.trusted
+        return self._safe if self.guard.on_fault == "safe" or trusted is None else trusted
+
+    def _refused(self, status: Status, x: Any, error: Exception, reset: bool = False) -> Tick:
+        y = self._fallback()
+        self._now = self._now._replace(sent=y)
+        return Tick(status, y, None, 0, reset, None, x, error, False)
+
+    def _out_of_bounds(self, x: Any, error: StateError) -> Tick:
+        reset = self.guard.on_state == "reset"
+        if reset:
+            self.stream.reset()
+            self._begin()
+        return self._refused(Status.STATE_OUT_OF_BOUNDS, x, error, reset)
+
+    def _stop_tick(self) -> Tick:
+        y = self._now.trusted if self._safe is None else self._safe
+        self._now = self._now._replace(sent=y)
+        return Tick(Status.STOPPED, y, None, 0, False, None, None, None, False)
+
+
+def _held_values(model: Model, guard: Guard) -> HeldValues:
+    """What fills the holes of a model's samples.
+
+    Raises:
+        ValueError: If its samples are no rows of named columns.
+    """
+    streamed = model.manifest.streamed
+    if len(streamed) != 1 or not streamed[0].features or model.manifest.batch > 1:
+        raise ValueError(
+            f"Guard(on_bad='{guard.on_bad}') fills columns of one row; model '{model.name}' takes "
+            f"{listed(f'{t.name} {list(t.shape)}' for t in streamed)}"
+        )
+    hold_for_s = guard.hold_for_s or _HELD_PERIODS * (model.time.period_s or 0.0)
+    return HeldValues([f.name for f in streamed[0].features], hold_for_s, predict=guard.on_bad == "predict")

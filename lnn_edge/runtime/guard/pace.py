@@ -1,0 +1,63 @@
+"""The pace of samples over a window, of a model with fixed time, which counts each of them as a period."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = ["Pace", "PaceWindow"]
+
+
+class Pace(NamedTuple):
+    """How samples came over a window.
+
+    Args:
+        samples: Times between samples in the window.
+        bias: Their mean, in periods, less one: 0.1 where each sample comes a tenth of a period too late.
+        jitter: Their standard deviation, in periods.
+    """
+
+    samples: int
+    bias: float
+    jitter: float
+
+
+class PaceWindow:
+    """Takes the times between samples and tells whether their mean keeps to the period.
+
+    Args:
+        period_s: Of the model, seconds.
+        legal: Lowest and highest mean, in periods.
+        length: Samples of the window.
+    """
+
+    def __init__(self, period_s: float, legal: tuple[float, float], length: int) -> None:
+        self._period_s = period_s
+        self._low, self._high = (side * period_s * length for side in legal)
+        self._spans = [0.0] * length
+        self._length = length
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget all times; the next sample begins a sequence."""
+        self._count, self._sum = 0, 0.0
+
+    def take(self, between_s: float) -> bool:
+        """Take the seconds between two samples; whether the window is full and its mean off the period."""
+        place = self._count % self._length
+        full = self._count >= self._length
+        self._sum += between_s - self._spans[place] if full else between_s
+        self._spans[place] = between_s
+        self._count += 1
+        if place == self._length - 1:
+            self._sum, full = sum(self._spans), True  # anew, as rounding must not add up over days
+        return full and not self._low <= self._sum <= self._high
+
+    def pace(self) -> Pace | None:
+        """What came, as far as the window has it; `None` before the second sample."""
+        count = min(self._count, self._length)
+        if not count:
+            return None
+        periods = np.array(self._spans[:count]) / self._period_s
+        return Pace(count, float(periods.mean()) - 1.0, float(periods.std()))
