@@ -10,6 +10,7 @@ import argparse
 import inspect
 import re
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,8 @@ def own_members(kind: type) -> list[str]:
 
 
 def documented(value: Any) -> bool:
+    if isinstance(value, Enum):  # of which the class tells
+        return False
     function = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
     return getattr(function, "__module__", "").startswith("lnn_edge") and bool(inspect.getdoc(function))
 
