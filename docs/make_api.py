@@ -87,7 +87,10 @@ def member(owner: str, name: str, kind: type) -> str:
 
 
 def described(heading: str, name: str, value: Any) -> str:
-    return f"{heading}\n\n{fenced(name + called(inspect.signature(value)))}\n{listed(inspect.getdoc(value) or '')}"
+    text = listed(inspect.getdoc(value) or "")
+    if inspect.isclass(value) and issubclass(value, Enum):  # nobody calls it, and Pythons differ in its signature
+        return f"{heading}\n\n{text}"
+    return f"{heading}\n\n{fenced(name + called(inspect.signature(value)))}\n{text}"
 
 
 def called(signature: inspect.Signature) -> str:
