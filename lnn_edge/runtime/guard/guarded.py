@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Guarded"]
 
+_T = TypeVar("_T")
+
 _HELD_PERIODS = 10
 _OK = Status.OK  # an attribute of an enumeration is slow to look up
 _new = tuple.__new__  # of a named tuple, whose own `__new__` takes twice as long
@@ -51,7 +53,8 @@ class Guarded:
 
     `tick` is for a loop that must go on: it raises for nothing that a sensor, a clock or a backend does, and its
     result says what became of the sample. `step` gives the output alone, and raises. What is refused changes no state:
-    after any samples the state is that after the good ones alone. A guarded stream is for one thread at a time.
+    after any samples the state is that after the good ones alone. As a stream, it is for one call at a time, `stop` not
+    among them: that of a second thread gets a RuntimeError and changes nothing.
 
     Args:
         model: The model; its `guarded` calls this.
@@ -139,7 +142,7 @@ class Guarded:
         try:
             if held.setdefault(0, me) is not me:
                 self._token = held = claimed(held, me)
-            tick = self._stop_tick() if self._stopped else self._tick(x, t_s, dt_s)
+            tick = self._while_stopped() if self._stopped else self._tick(x, t_s, dt_s)
             self._counts[tick.status] += 1
         except BaseException:
             if held.get(0) is me:
@@ -173,16 +176,16 @@ class Guarded:
         Raises:
             As `Stream.reset`.
         """
-        self.stream.reset(constants=constants)
-        self._begin()
+        self._alone(self._reset, constants)
 
     def stop(self) -> Tick:
         """Emergency stop: from here on every tick gives the safe output, or the last one if there is no safe one.
 
-        Nothing is stepped, and the state stands still, until `enable`.
+        Nothing is stepped, and the state stands still, until `enable`. It may be called from any thread, and by a
+        signal's handler; a tick that is at work meanwhile is the last one that steps.
         """
         self._stopped = True
-        return self._stop_tick()
+        return self._stopped_tick()
 
     def enable(self) -> None:
         """Begin anew after `stop`: from the initial state, with warm-up, as what was before it is too old."""
@@ -192,17 +195,41 @@ class Guarded:
 
     def snapshot(self) -> State:
         """The state, as `Stream.snapshot`, with the time of the last sample where samples brought one."""
-        state = self.stream.snapshot()
-        return State(state.tensors, self._now.at.stamp_s, state.kept, state.build)
+        return self._alone(self._snapshot)
 
     def restore(self, state: State) -> None:
         """Go on from a state; see `Stream.restore` for errors. The next sample is late or after a gap by its time."""
-        self.stream.restore(state)
-        self._begin()
-        self._now = self._now._replace(at=At(state.t_s), to_warm=0)
+        self._alone(self._restore, state)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a guarded stream cannot be copied or pickled, but its state can: guarded.snapshot()")
+
+    def _alone(self, call: Callable[..., _T], *arguments: Any) -> _T:
+        """As `Stream._alone`: what the guard and its stream know belongs together."""
+        held, me = self._token, get_ident()
+        try:
+            if held.setdefault(0, me) is not me:
+                self._token = held = claimed(held, me)
+            result = call(*arguments)
+        except BaseException:
+            if held.get(0) is me:
+                del held[0]
+            raise
+        del held[0]
+        return result
+
+    def _reset(self, constants: Mapping[str, Any] | None) -> None:
+        self.stream.reset(constants=constants)
+        self._begin()
+
+    def _snapshot(self) -> State:
+        state = self.stream.snapshot()
+        return State(state.tensors, self._now.at.stamp_s, state.kept, state.build)
+
+    def _restore(self, state: State) -> None:
+        self.stream.restore(state)
+        self._begin()
+        self._now = self._now._replace(at=At(state.t_s), to_warm=0)
 
     def _begin(self) -> None:
         """A new sequence: what another one measured stands in for nothing, and its pace is none of this one's."""
@@ -379,9 +406,13 @@ class Guarded:
             self._begin()
         return self._refused(Status.STATE_OUT_OF_BOUNDS, x, error, reset)
 
-    def _stop_tick(self) -> Tick:
+    def _while_stopped(self) -> Tick:
+        tick = self._stopped_tick()
+        self._now = self._now._replace(sent=tick.y)
+        return tick
+
+    def _stopped_tick(self) -> Tick:
         y = self._now.trusted if self._safe is None else self._safe
-        self._now = self._now._replace(sent=y)
         return Tick(Status.STOPPED, y, None, 0, False, None, None, None, False)
 
 

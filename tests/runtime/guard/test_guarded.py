@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import threading
 from typing import ClassVar
 
 import numpy as np
@@ -481,6 +482,51 @@ class TestASnapshot:
     def test_the_guarded_stream_itself_is_not_pickled(self, ltc):
         with pytest.raises(TypeError, match=r"guarded\.snapshot\(\)"):
             pickle.dumps(ltc.guarded())
+
+
+class TestThreads:
+    def test_a_second_one_is_refused(self, cfc, monkeypatch):
+        guarded, found = cfc.guarded(), []
+
+        def second():
+            for call in (lambda: guarded.tick(X), guarded.reset, guarded.snapshot):
+                try:
+                    call()
+                except RuntimeError as error:
+                    found.append(str(error))
+
+        class Slow:
+            _now, _mode = guarded.stream._now, guarded.stream._mode
+
+            def step(self, x):
+                thread = threading.Thread(target=second)
+                thread.start()
+                thread.join()
+                raise BackendError("enough")
+
+        monkeypatch.setattr(guarded, "stream", Slow())
+        assert guarded.tick(X).status is Status.BACKEND_ERROR
+        assert len(found) == 3
+        assert "stepped by another thread" in found[0]
+        monkeypatch.undo()
+        assert guarded.tick(X).status is Status.OK
+
+    def test_any_thread_may_stop_it(self, cfc):
+        guarded, ready = cfc.guarded(Guard(safe={"output": (0.0, -1.0)})), threading.Event()
+        ticks = []
+
+        def robot():
+            while not ticks or ticks[-1].status is not Status.STOPPED:
+                ticks.append(guarded.tick(X))
+                ready.set()
+
+        thread = threading.Thread(target=robot)
+        thread.start()
+        assert ready.wait(60)
+        assert guarded.stop().y.tolist() == [0, -1]
+        thread.join(60)
+        assert not thread.is_alive()
+        assert {tick.status for tick in ticks[:-1]} == {Status.OK}
 
 
 class TestAGuard:
