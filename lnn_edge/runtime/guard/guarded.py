@@ -299,8 +299,8 @@ class Guarded:
                 self._now = _Now(plan.at, now.to_warm - 1, y, now.trusted)
             else:
                 self._now = _new(_Now, (plan.at, 0, y, y))
-        except BaseException:
-            stream._now = before
+        except BaseException:  # of a signal's handler as well
+            stream._now, self._now = before, now
             raise
         if self._held is not None:
             self._remember(x, filled, plan)

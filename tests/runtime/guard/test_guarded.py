@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import pickle
 import threading
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from interruptions import bytecodes, interrupt, standing
 
 import lnn_edge
 from lnn_edge import Guard
@@ -527,6 +529,34 @@ class TestThreads:
         thread.join(60)
         assert not thread.is_alive()
         assert {tick.status for tick in ticks[:-1]} == {Status.OK}
+
+
+class TestInterrupted:
+    """An exception of a signal's handler, before any bytecode: the tick happened, or it did not."""
+
+    POLICIES = Guard(on_bad="hold", on_gap="split", warm_up=1, slew_per_s={"output": (5.0, 5.0)})
+
+    @pytest.mark.parametrize(
+        ("x", "t_s"),
+        [(X * 2, 0.2), (NAN, 0.2), (X * 2, 5.0), (X * 2, 500.0), (X, 0.0)],
+        ids=["good", "hole", "gap", "reset", "late"],
+    )
+    def test_tick(self, ltc, x, t_s):
+        def at_work():
+            guarded = ltc.guarded(self.POLICIES)
+            for k in range(2):
+                guarded.tick(X, t_s=0.1 * k)
+            return guarded
+
+        after = at_work()
+        before, count = standing(after), bytecodes(lambda: after.tick(x, t_s=t_s))
+        either = (before, standing(after))
+        for place in range(0, count, 7):
+            guarded = at_work()
+            if interrupt(partial(guarded.tick, x, t_s=t_s), place) is None:
+                continue
+            assert standing(guarded) in either
+            assert guarded.tick(X, t_s=600.0).stepped
 
 
 class TestAGuard:
