@@ -19,7 +19,7 @@ import lnn_edge
 PAGE = Path(__file__).with_name("api.md")
 ROOMS = {
     "Workstation": ["export_model", "ExportReport", "Feature", "Guard", "save_checkpoint", "load_checkpoint"],
-    "Device": ["load", "Model", "Stream", "Guarded", "Tick", "Status", "State"],
+    "Device": ["load", "Model", "Stream", "Guarded", "Tick", "Status", "State", "save_snapshot", "load_snapshot", "Snapshot"],
     "Training": ["LiquidNeuralNetwork", "read_recordings", "LiquidNeuralRegressor", "LiquidNeuralClassifier"],
     "Errors": ["errors"],
 }

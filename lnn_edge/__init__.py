@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .runtime import Model, State, Stream, load
     from .runtime.guard.guarded import Guarded
     from .runtime.guard.status import Status, Tick
+    from .runtime.record.snapshot import Snapshot, load_snapshot, save_snapshot
     from .runtime.transport.recordings import read_recordings
     from .train import LiquidNeuralClassifier, LiquidNeuralNetwork, LiquidNeuralRegressor
 
@@ -61,6 +62,7 @@ __all__ = [
     "LiquidNeuralNetwork",
     "LiquidNeuralRegressor",
     "Model",
+    "Snapshot",
     "State",
     "Status",
     "Stream",
@@ -70,8 +72,10 @@ __all__ = [
     "export_model",
     "load",
     "load_checkpoint",
+    "load_snapshot",
     "read_recordings",
     "save_checkpoint",
+    "save_snapshot",
 ]
 
 _HOMES = {
@@ -83,6 +87,7 @@ _HOMES = {
     "LiquidNeuralNetwork": "train",
     "LiquidNeuralRegressor": "train",
     "Model": "runtime",
+    "Snapshot": "runtime.record.snapshot",
     "State": "runtime",
     "Status": "runtime.guard.status",
     "Stream": "runtime",
@@ -90,8 +95,10 @@ _HOMES = {
     "export_model": "export",
     "load": "runtime",
     "load_checkpoint": "export",
+    "load_snapshot": "runtime.record.snapshot",
     "read_recordings": "runtime.transport.recordings",
     "save_checkpoint": "export",
+    "save_snapshot": "runtime.record.snapshot",
 }
 
 

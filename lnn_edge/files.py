@@ -22,6 +22,7 @@ __all__ = [
     "named_in_errors",
     "read_whole",
     "real_place",
+    "sync_names",
     "whole_file",
     "write_all",
 ]
@@ -158,6 +159,20 @@ def whole_file(target: Path, mode: str = "wb", **options: Any) -> Iterator[IO[An
         yield file
         file.flush()
         _put_in_place(file, temporary, place)
+
+
+def sync_names(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, as a power cut leaves them.
+
+    Raises:
+        OSError: If the disk fails.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with named_in_errors(folder):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -81,14 +81,16 @@ def write_tensors(path: Path, entry: str, description: msgspec.Struct, tensors: 
     Raises:
         OSError: If it cannot be written.
     """
-    arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    arrays = {n: np.asarray(v, v.dtype.newbyteorder("="), order="C") for n, v in tensors.items()}  # as it is read
     text = msgspec.json.encode(description)
     metadata = {_PREFIX + entry: text.decode(), _DIGEST: _digest(text, arrays)}
     with whole_file(path) as file:
         file.write(save(arrays, metadata))
 
 
-def read_tensors(path: Path, entry: str, kind: type[_T], version: int) -> tuple[_T, dict[str, Array]]:
+def read_tensors(
+    path: Path, entry: str, kind: type[_T], version: int, again: str = ". Save it again"
+) -> tuple[_T, dict[str, Array]]:
     """Read what `write_tensors` wrote, checked against damage (not against forgery).
 
     Args:
@@ -96,6 +98,7 @@ def read_tensors(path: Path, entry: str, kind: type[_T], version: int) -> tuple[
         entry: What kind of file it should be.
         kind: The type of its description.
         version: The newest version that can be read.
+        again: What to do about damage, at the end of a sentence.
 
     Raises:
         ValueError: If it is another kind of file, damaged, or newer.
@@ -114,7 +117,7 @@ def read_tensors(path: Path, entry: str, kind: type[_T], version: int) -> tuple[
     text = metadata[_PREFIX + entry].encode()
     described = decode_description(f"'{path}'", text, kind, version)
     if _digest(text, tensors) != metadata.get(_DIGEST):
-        raise ValueError(f"'{path}' is damaged: its content does not match its digest. Save it again")
+        raise ValueError(f"'{path}' is damaged: its content does not match its digest{again}")
     return described, tensors
 
 

@@ -20,6 +20,7 @@ verify_readouts  `verify` of windows and readouts
 backends       what runs a step
 compiled       the stream whose own step is C
 guard          policies on what can go wrong
+record         what outlives a program
 transport      where samples come from
 measure        latency, measured, and durations summarised
 """

@@ -57,6 +57,11 @@ class Model:
         return self.manifest.name
 
     @property
+    def build(self) -> str:
+        """Name of the build of the step, where the backend builds it for the device, else ""."""
+        return self._build
+
+    @property
     def inputs(self) -> tuple[Tensor, ...]:
         """Inputs with shapes and features, `dt` not among them."""
         return self.manifest.inputs

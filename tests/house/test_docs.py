@@ -38,6 +38,13 @@ def test_step_in_another_runtime(trained, warm_and_short):
     assert printed == done.stdout.decode()  # as the page says, bit for bit
 
 
+def test_snapshots(trained, warm_and_short):
+    """What the page's reader prints is what is in the file."""
+    printed = [text for _, text in run_page(DOCS / "snapshots.md", trained, warm_and_short)]
+    assert printed[1] == "1 True\n"
+    assert re.fullmatch(r"gait 1 state\.\w+ F32 \[1, (\d+)\] \1\n", printed[2])
+
+
 @pytest.mark.needs("cmake", "gcc-arm-none-eabi", "libnewlib-arm-none-eabi", "qemu-system-arm")
 def test_microcontroller(trained, warm_and_short, compiler):
     """The page's C compiles, and stands between two steps of what was exported."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from ...files import named_in_errors, real_place
+from ...files import named_in_errors, real_place, sync_names
 from ...staging import OLD, beside, keep_rights, lock, moved, settle, staged
 from ...wording import typed
 from ..directory import MANIFEST
@@ -59,7 +59,7 @@ def staged_directory(target: Path, overwrite: bool) -> Iterator[Path]:
         keep_rights(descriptor, place)
         _sync(descriptor, stage)
         _put_in_place(stage, place, overwrite)
-        _sync_names(place.parent)
+        sync_names(place.parent)
 
 
 def _make_directory(path: Path) -> int | None:
@@ -93,14 +93,6 @@ def _out_of_the_way(place: Path) -> Iterator[None]:
             stack.callback(settle, old, place, OLD)
             os.rename(place, old)
         yield
-
-
-def _sync_names(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        _sync(descriptor, folder)
-    finally:
-        os.close(descriptor)
 
 
 def _sync(descriptor: int, path: Path) -> None:
