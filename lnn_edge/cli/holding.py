@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..runtime.model import Model
@@ -84,6 +84,14 @@ class Holding:
             return ()
         self._values.keep(self._filled, self._at_s(row, number))
         return self._filled.columns
+
+    def kept(self) -> dict[str, Any]:
+        """What stands in for later rows, as JSON has it; see `go_on`."""
+        return self._values.kept()
+
+    def go_on(self, kept: dict[str, Any]) -> None:
+        """Go on from what `kept` gave."""
+        self._values.go_on(kept)
 
     def _at_s(self, row: Row, number: int) -> float:
         return number * (self._period_s or 0.0) if row.t_s is None else row.t_s

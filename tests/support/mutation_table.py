@@ -732,7 +732,7 @@ MUTATIONS = (
         "nothing-is-success",
         "bad rows",
         "test_rows_that_none_could_be_used_of_are_no_success[9-text]",
-        ("if self._came and not results:", "if not self._came and not results:"),
+        ("if counts.came and not results:", "if not counts.came and not results:"),
     ),
     _fault(
         "block-checked-as-a-whole",

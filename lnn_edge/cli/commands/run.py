@@ -17,7 +17,8 @@ from ...bundle.spec import MAX_WINDOW
 from ...wording import plural
 from ..console import emit_json, note
 from ..exit_codes import OK
-from ..feeding import Ahead, Feed, Handling, Unsuccessful
+from ..feeding.feed import Feed
+from ..feeding.handling import Ahead, Handling, Unsuccessful
 from ..options import BackendChoice, add_backend_arguments, backend_options, positive, whole
 from ..os_errors import STANDARD_INPUT, os_error_text
 from ..results import Layout, Results, make_writer, open_results
@@ -254,11 +255,10 @@ class _Summary:
     def note(self, before: str, behind: str = "") -> None:
         """Print it, below what the user should know about the samples."""
         steps = 0 if self.results is None else self.results.rows
-        counts = f"{plural(steps, 'sample')} in 0 recordings" if self.feed is None else self.feed.counts(steps)
-        warning = None if self.feed is None else self.feed.warning()
-        outside = None if self.feed is None else self.feed.outside_text()
-        for remark in filter(None, (warning, outside)):
-            note(remark)
+        tally = None if self.feed is None else self.feed.tally
+        counts = f"{plural(steps, 'sample')} in 0 recordings" if tally is None else tally.text(steps)
+        for warning in () if tally is None else tally.warnings():
+            note(warning)
         try:
             self.save(before.removesuffix(" after ") or "done")
         finally:  # what was done is told though that cannot be written
@@ -275,7 +275,7 @@ class _Summary:
         """Write it as JSON, where the user wants that; `ended` says what ended the command."""
         if self.feed is not None:
             steps = 0 if self.results is None else self.results.rows
-            emit_json({"ended": ended, **self.feed.facts(steps)}, self._json)
+            emit_json({"ended": ended, **self.feed.tally.facts(steps)}, self._json)
 
     def _saved(self) -> str:
         if self.results is None or self.results.in_place is None:
@@ -344,7 +344,7 @@ def _stream(model: Model, choices: _Choices, lines: IO[str], results: Results, s
             f"warning: {source} ends within line {table.line_num}, which has no line end: its last number may be cut "
             "off"
         )
-    feed.conclude(results.rows)
+    feed.tally.conclude(results.rows)
 
 
 def _with_time(choices: _Choices, columns: Columns) -> tuple[Layout, Handling]:

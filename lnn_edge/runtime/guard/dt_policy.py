@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -183,6 +184,19 @@ class PaceCheck:
         else:
             self._units[None] += 1
         return None if 0 < between_s <= MISSING * self._period_s else between_s
+
+    def kept(self) -> dict[str, Any]:
+        """What was seen, as JSON has it; see `go_on`."""
+        span = [self._smallest_s, self._largest_s] if self._count else None
+        units = {unit or "": count for unit, count in self._units.items()}
+        return {"span_s": span, "off": self._off, "count": self._count, "units": units}
+
+    def go_on(self, kept: Mapping[str, Any]) -> None:
+        """Go on from what `kept` gave."""
+        if kept["span_s"] is not None:
+            self._smallest_s, self._largest_s = kept["span_s"]
+        self._off, self._count = kept["off"], kept["count"]
+        self._units = Counter({unit or None: count for unit, count in kept["units"].items()})
 
     def finding(self) -> OffPace | None:
         """What was off, if anything was."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -93,6 +94,23 @@ class HeldValues:
                 f"'{name}' is missing, and its last good value is {at_s - last_s:g} s old: values are held for "
                 f"{self._hold_for_s:g} s"
             )
+
+    def kept(self) -> dict[str, Any]:
+        """What stands in for later samples and what was counted, as JSON has it; see `go_on`."""
+        columns = {
+            name: [float(value), float(at_s)]
+            for name, value, at_s in zip(self._columns, self._values, self._times_s, strict=True)
+            if not np.isnan(at_s)
+        }
+        return {"columns": columns, "held": dict(self.held_by_column)}
+
+    def go_on(self, kept: Mapping[str, Any]) -> None:
+        """Go on from what `kept` gave."""
+        self.forget()
+        self.held_by_column = Counter(kept["held"])
+        for name, (value, at_s) in kept["columns"].items():
+            k = self._columns.index(name)
+            self._values[k], self._times_s[k] = value, at_s
 
     def keep(self, filled: Filled, at_s: float) -> None:
         """Remember the good values of a sample that can be stepped, and count what stood in."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from ...errors import LateSample
@@ -69,6 +70,16 @@ class LatePolicy:
             self.resets += 1
             return "reset"
         return self._dropped(now)
+
+    def kept(self) -> dict[str, float | None]:
+        """What later samples depend on, as JSON has it; see `go_on`."""
+        newest_s = None if self._newest_s is None else float(self._newest_s)
+        return {"dropped": self.dropped, "resets": self.resets, "run": self._run, "newest_s": newest_s}
+
+    def go_on(self, kept: Mapping[str, Any]) -> None:
+        """Go on from what `kept` gave."""
+        self.dropped, self.resets, self._run = kept["dropped"], kept["resets"], kept["run"]
+        self._newest_s = kept["newest_s"]
 
     def _dropped(self, now: float) -> Literal["drop", "set back"]:
         follows = self._newest_s is not None and seconds_between(now, self._newest_s) > 0

@@ -1,0 +1,8 @@
+"""Rows of a table through a stream.
+
+handling   what the user chose about the rows
+row_times  gaps, late rows and the pace, told apart
+tally      what came and went, for the summary
+feed       the rows stepped, one after the other
+kept_feed  what a feed stands at, for a file
+"""
