@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 import stat
@@ -16,7 +17,9 @@ from .staging import keep_rights, staged
 
 __all__ = [
     "Lines",
+    "LinesInPlace",
     "check_output",
+    "continued_file",
     "given_path",
     "growing_file",
     "named_in_errors",
@@ -200,12 +203,12 @@ class Lines:
     where its lines are if nothing may take that place.
     """
 
-    def __init__(self, descriptor: int, name: str) -> None:
+    def __init__(self, descriptor: int, name: str, rows: int = 0) -> None:
         self._descriptor = descriptor
         self._name = name  # in errors
         self.in_place: bool | None = None
         self.kept: Path | None = None
-        self._done = (0, 0)  # one attribute, so that no signal comes between the two
+        self._done = (rows, 0)  # one attribute, so that no signal comes between the two
 
     @property
     def rows(self) -> int:
@@ -226,6 +229,114 @@ class Lines:
             error.filename = self._name
             raise
         self._done = (self.rows + (not heading), self.size + len(data))
+
+
+class LinesInPlace(Lines):
+    """Lines at the end of a file that has its place from the beginning; see `continued_file`."""
+
+    def __init__(self, target: Path, size: int, rows: int) -> None:
+        super().__init__(-1, str(target))
+        self._target, self._done, self._heading = target, (rows, size), ""
+        self.in_place = bool(size)
+
+    def write(self, line: str, *, heading: bool = False) -> None:
+        """Write one line with its line end; a heading comes with the first line, and not again behind others."""
+        if heading:
+            self._heading = "" if self.size else line
+            return
+        self._begin()
+        super().write(line)
+
+    def sync(self) -> None:
+        """Wait until all finished lines are on the disk."""
+        if self._descriptor >= 0:
+            with named_in_errors(self._target):
+                os.fsync(self._descriptor)
+
+    def open(self) -> None:
+        """Open the file, which nobody else continues meanwhile, and cut it where the lines go on.
+
+        Raises:
+            ValueError: If another process continues it, or it has not the lines that were written.
+            OSError: If it cannot be written.
+        """
+        with named_in_errors(self._target):
+            mode = os.O_RDWR | os.O_CLOEXEC | (0 if self.size else os.O_CREAT)
+            descriptor = os.open(self._target, mode, 0o666)
+            try:
+                self._check(descriptor)
+                _cut(descriptor, self.size)
+                os.lseek(descriptor, self.size, os.SEEK_SET)
+                if not self.size:
+                    sync_names(real_place(self._target).parent)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            self._descriptor = descriptor
+
+    def close(self, *, whole: bool) -> None:
+        """Cut what is no finished line, and close; `whole` says that no line is to come, and there is a file then."""
+        try:
+            if whole:
+                self._begin()
+                self.sync()
+            if self._descriptor >= 0:
+                _cut(self._descriptor, self.size)
+        finally:
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
+
+    def _begin(self) -> None:
+        if self._descriptor < 0:
+            self.open()
+        if self._heading:
+            line, self._heading = self._heading, ""
+            super().write(line, heading=True)
+        self.in_place = True
+
+    def _check(self, descriptor: int) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"'{self._target}' is being written by another process. Wait until that ends") from error
+        except OSError:  # a file system without locks
+            pass
+        size = os.fstat(descriptor).st_size
+        if size < self.size:
+            raise ValueError(f"'{self._target}' has {size:,} bytes, but {self.size:,} were written")
+        if self.size and os.pread(descriptor, 1, self.size - 1) != b"\n":
+            raise ValueError(f"'{self._target}' has no end of a line behind {self.size:,} bytes, which were written")
+
+
+def _cut(descriptor: int, size: int) -> None:
+    if os.fstat(descriptor).st_size > size:
+        os.ftruncate(descriptor, size)
+
+
+@contextmanager
+def continued_file(target: Path, size: int = 0, rows: int = 0) -> Iterator[LinesInPlace]:
+    """Open a file of lines that grows where it is, so that whoever reads it sees each line as it comes.
+
+    Args:
+        target: The file. With a size it is cut there; without one, only when the first line comes: if an error ends
+            the block before that, one that was there stays as it was.
+        size: Bytes that were written before, whole lines.
+        rows: Lines among them that are no headings.
+
+    Raises:
+        ValueError, FileNotFoundError: If the file has not these bytes.
+        OSError: If it cannot be written.
+    """
+    check_output(target)
+    lines, whole = LinesInPlace(target, size, rows), False
+    try:
+        if size:
+            lines.open()
+        yield lines
+        whole = True
+    finally:
+        lines.close(whole=whole)
 
 
 @contextmanager

@@ -23,7 +23,14 @@ READS = {
     "scale_inputs": "--scale-inputs",
     "scale_outputs": "--scale-outputs",
 }
-WRITES = {"new_bundle": "the new bundle", "output": "--output", "json": "--json", "plot": "--plot", "folder": "-o"}
+WRITES = {
+    "new_bundle": "the new bundle",
+    "output": "--output",
+    "resume": "--resume",
+    "json": "--json",
+    "plot": "--plot",
+    "folder": "-o",
+}
 _FOLDERS = ("new_bundle", "folder")
 _CODE = ("source", "against")  # FILE.py:FACTORY or package.module:FACTORY
 _STANDARD_OUTPUT = {"/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}

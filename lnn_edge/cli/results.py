@@ -8,11 +8,11 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from msgspec import Struct
 
-from ..files import Lines, check_output, growing_file
+from ..files import Lines, check_output, continued_file, growing_file
 from .console import print_utf8
 from .os_errors import STANDARD_OUTPUT
 from .signals import Stop
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Outputs = Array | dict[str, Array]  # of one sample; several by name
 
-__all__ = ["Layout", "Results", "make_writer", "open_results"]
+__all__ = ["Layout", "Results", "Written", "make_writer", "open_results"]
 
 _NUMBER = re.compile(r"([+-]?)(?=\.?\d)(\d*)(?:\.(\d*))?([eE][+-]?\d+)?", re.ASCII)
 
@@ -59,10 +59,10 @@ class Results(Protocol):
 class _Printed:
     """On standard output."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: int) -> None:
         self.in_place: bool | None = None
         self.kept: Path | None = None
-        self.rows = 0
+        self.rows = rows
 
     def write(self, line: str, *, heading: bool = False) -> None:
         try:
@@ -73,22 +73,39 @@ class _Printed:
         self.rows += not heading
 
 
+class Written(NamedTuple):
+    """Results that an earlier run wrote, of one that goes on.
+
+    Args:
+        rows: How many.
+        size: Bytes of the file with them, its heading among them; 0 where they went elsewhere.
+    """
+
+    rows: int = 0
+    size: int = 0
+
+
 @contextmanager
-def open_results(path: str, stop: Stop) -> Iterator[Results]:
+def open_results(path: str, stop: Stop, written: Written | None = None) -> Iterator[Results]:
     """Open what `--output` names: "-" is standard output; a pipe or a device is written as it comes.
 
     A file takes its place when the `with` ends, with the rows that were finished; `stop` lets nothing interrupt that.
+    One that goes on with what is `written` grows in its place.
     """
-    target = Path(path)
+    target, rows = Path(path), 0 if written is None else written.rows
     if path == "-":
-        yield _Printed()
+        yield _Printed(rows)
         return
     check_output(target)
     if target.exists() and not target.is_file():
         with open(target, "wb", buffering=0) as file:
-            lines = Lines(file.fileno(), path)
+            lines = Lines(file.fileno(), path, rows)
             yield lines
             lines.in_place = True
+        return
+    if written is not None:
+        with continued_file(target, written.size, written.rows) as continued:
+            yield continued
         return
     with growing_file(target) as lines:
         try:

@@ -19,12 +19,24 @@ class Stop:
     def __init__(self) -> None:
         self.exit_code = 128 + signal.SIGINT
         self.came = False
-        self._held = False
+        self._held = self._deferred = False
 
     def __call__(self, number: int, _frame: object) -> None:
         """The signal's handler."""
-        if not self._held:
-            self.exit_code, self.came = 128 + number, True
+        if self._held:
+            return
+        again, self.exit_code, self.came = self.came, 128 + number, True
+        if again or not self._deferred:
+            raise KeyboardInterrupt
+
+    def defer(self) -> None:
+        """Let a signal wait until `release`, so that what lies between is done or not; a second one does not wait."""
+        self._deferred = True
+
+    def release(self) -> None:
+        """Let a signal that has waited end the command here, and later ones wherever they come."""
+        self._deferred = False
+        if self.came:
             raise KeyboardInterrupt
 
     def hold(self) -> None:

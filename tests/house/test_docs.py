@@ -42,7 +42,8 @@ def test_snapshots(trained, warm_and_short):
     """What the page's reader prints is what is in the file."""
     printed = [text for _, text in run_page(DOCS / "snapshots.md", trained, warm_and_short)]
     assert printed[1] == "1 True\n"
-    assert re.fullmatch(r"gait 1 state\.\w+ F32 \[1, (\d+)\] \1\n", printed[2])
+    assert re.fullmatch(r"gait 1 state\.\w+ F32 \[1, (\d+)\] \1\n", printed[-1])
+    assert (trained / "gait.csv").read_text().count("\n") == 4
 
 
 @pytest.mark.needs("cmake", "gcc-arm-none-eabi", "libnewlib-arm-none-eabi", "qemu-system-arm")

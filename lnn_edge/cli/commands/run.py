@@ -8,21 +8,23 @@ import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ...backends import AUTO
 from ...bundle.spec import MAX_WINDOW
-from ...wording import plural
-from ..console import emit_json, note
+from ..console import note
 from ..exit_codes import OK
 from ..feeding.feed import Feed
 from ..feeding.handling import Ahead, Handling, Unsuccessful
+from ..feeding.kept_run import Keeper, Keeping, is_live
+from ..feeding.summary import Summary
 from ..options import BackendChoice, add_backend_arguments, backend_options, positive, whole
-from ..os_errors import STANDARD_INPUT, os_error_text
+from ..os_errors import STANDARD_INPUT
 from ..results import Layout, Results, make_writer, open_results
-from ..signals import stoppable
+from ..signals import Stop, stoppable
 
 if TYPE_CHECKING:
     from ...runtime.model import Model
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
 
 NAME = "run"
+_EVERY_S = 1.0  # of snapshots
 HELP = "stream a CSV file or standard input through a bundle"
 DESCRIPTION = """Step the model once per row, with the state kept between rows, and print one line per row
 as it comes. Columns are matched to the model's inputs by name; other columns are ignored. Rows with
@@ -44,10 +47,14 @@ disk), the --output file then holds the results of all rows before that.
 
 The file appears at the end, whole: until then its rows stand in .FILE.*.lnn-edge.partial beside it, where
 kill -9 leaves them until the next command writes to that folder. To watch results as they come, or to
-lose none, send them to standard output (lnn-edge run ... | tee live.csv) or to a named pipe (mkfifo)."""
+lose none, send them to standard output (lnn-edge run ... | tee live.csv) or to a named pipe (mkfifo).
+With --resume the file grows in its place, and a run that was killed goes on where the last snapshot was
+taken. From standard input, whose rows do not come again, it goes on with the state if the time since then is
+one that the bundle was proven for, else as --on-gap says."""
 EPILOG = """examples:
   lnn-edge run gait.lnn --input walk.csv --output gait.csv
   lnn-edge run gait.lnn --input walk.csv --reset-column recording --format jsonl
+  lnn-edge run gait.lnn --input walk.csv --output gait.csv --resume gait.snapshot
   lnn-edge run gait.lnn --input walk.csv --window 30 --every 5
   lnn-edge run reach.lnn --input walk.csv --constant goal=0.5,-1.2
   sensor | lnn-edge run gait.lnn --time-column t | controller
@@ -124,6 +131,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_backend_arguments(parser)
     parser.add_argument(
+        "--resume",
+        metavar="FILE",
+        help="keep in FILE where the run stands, and go on from there if FILE exists: behind the rows that were taken, "
+        "in the file of results that was begun, which in the end is as if nothing had ended the command",
+    )
+    parser.add_argument(
+        "--snapshot-every",
+        type=positive,
+        metavar="SECONDS",
+        help="with --resume, how often FILE is written (default 1), beside the end and Ctrl-C",
+    )
+    parser.add_argument(
         "--json",
         metavar="FILE",
         help="write the summary as JSON to FILE: what came, was skipped, and lay outside the range of the example; "
@@ -141,6 +160,7 @@ class _Choices(Struct, frozen=True):
     layout: Layout
     handling: Handling
     json: str | None
+    keeping: Keeping | None
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -170,7 +190,27 @@ def _choices(arguments: argparse.Namespace) -> _Choices:
             hold_for_s=arguments.hold_for,
         ),
         arguments.json,
+        _keeping(arguments),
     )
+
+
+def _keeping(arguments: argparse.Namespace) -> Keeping | None:
+    if arguments.resume is None:
+        if arguments.snapshot_every is not None:
+            raise ValueError("--snapshot-every says how often --resume FILE is written: pass both")
+        return None
+    looks = ("format", "reset_column", "time_column", "window", "every", "constant")
+    policies = ("on_bad", "hold_for", "on_late", "on_gap", "threads", "option")
+    options, others = (
+        {f"--{name.replace('_', '-')}": _as_json(getattr(arguments, name)) for name in names}
+        for names in (looks, policies)
+    )
+    return Keeping(arguments.resume, arguments.snapshot_every or _EVERY_S, options, others)
+
+
+def _as_json(value: Any) -> Any:
+    """What was typed, as JSON has it: `--option` is pairs."""
+    return ["=".join(own) if isinstance(own, tuple) else own for own in value] if isinstance(value, list) else value
 
 
 def _constants(given: list[str] | None) -> dict[str, list[float]] | None:
@@ -193,7 +233,8 @@ def _run(choices: _Choices) -> int:
     from ...runtime.loading import load
 
     runner = choices.runner
-    model = load(choices.bundle, backend=runner.name, threads=runner.threads, options=runner.options)
+    backend = _backend(runner.name, choices.keeping)
+    model = load(choices.bundle, backend=backend, threads=runner.threads, options=runner.options)
     _check_model(model, choices.handling)
     trained = model.manifest.window
     if trained is not None and choices.handling.window is None and choices.handling.every is None:
@@ -201,12 +242,15 @@ def _run(choices: _Choices) -> int:
             f"remark: '{model.name}' was trained on windows of {trained.length} samples, and its state is kept here. "
             f"To run windows, pass --window {trained.length}"
         )
-    summary = _Summary(choices.output, choices.json)
+    summary = Summary(choices.output, choices.json)
     with stoppable() as stop:
         try:
-            with _lines(choices.input) as lines, open_results(choices.output, stop) as results:
-                summary.results = results
-                _stream(model, choices, lines, results, summary)
+            with _lines(choices.input) as lines:
+                summary.keeper = keeper = _keeper(model, choices, lines)
+                written = None if keeper is None else keeper.written
+                with open_results(choices.output, stop, written) as results:
+                    summary.results = results
+                    _stream(model, choices, lines, results, summary, stop)
         except KeyboardInterrupt:
             summary.note_beside("interrupted after ")
             return stop.exit_code
@@ -222,6 +266,29 @@ def _run(choices: _Choices) -> int:
             raise
     summary.note("", f" through {model.name} on {model.description}")
     return OK
+
+
+def _backend(name: str, keeping: Keeping | None) -> str:
+    """The backend; that of a snapshot where the user leaves the choice."""
+    from ...runtime.record.snapshot import backend_of_snapshot
+
+    if keeping is None or name != AUTO or not Path(keeping.path).exists():
+        return name
+    return backend_of_snapshot(keeping.path)
+
+
+def _keeper(model: Model, choices: _Choices, lines: IO[str]) -> Keeper | None:
+    """What keeps the run, if the user wants that.
+
+    Raises:
+        ValueError: If nothing could be kept.
+    """
+    if choices.keeping is None:
+        return None
+    live, target = is_live(lines), Path(choices.output)
+    if not live and (choices.output == "-" or (target.exists() and not target.is_file())):
+        raise ValueError("--resume cuts the results where it goes on: name a file for them, --output FILE")
+    return Keeper(choices.keeping, model, live, choices.handling.source, choices.output)
 
 
 def _column(name: str) -> str:
@@ -242,49 +309,6 @@ def _lines(name: str) -> AbstractContextManager[IO[str]]:
     if sys.stdin is None:
         raise ValueError("standard input is closed. Name a file: --input FILE, or pipe the rows in")
     return nullcontext(sys.stdin)
-
-
-class _Summary:
-    """The last line: how much was done, and whether it is saved. `results` and `feed` are there once they exist."""
-
-    def __init__(self, output: str, json: str | None) -> None:
-        self._output, self._json = output, json
-        self.results: Results | None = None
-        self.feed: Feed | None = None
-
-    def note(self, before: str, behind: str = "") -> None:
-        """Print it, below what the user should know about the samples."""
-        steps = 0 if self.results is None else self.results.rows
-        tally = None if self.feed is None else self.feed.tally
-        counts = f"{plural(steps, 'sample')} in 0 recordings" if tally is None else tally.text(steps)
-        for warning in () if tally is None else tally.warnings():
-            note(warning)
-        try:
-            self.save(before.removesuffix(" after ") or "done")
-        finally:  # what was done is told though that cannot be written
-            note(f"{before}{counts}{behind}{self._saved()}")
-
-    def note_beside(self, before: str) -> None:
-        """Print it where something else ended the command, which stays the reason, whatever fails now."""
-        try:
-            self.note(before)
-        except OSError as error:
-            note(f"warning: {os_error_text(error)}")
-
-    def save(self, ended: str) -> None:
-        """Write it as JSON, where the user wants that; `ended` says what ended the command."""
-        if self.feed is not None:
-            steps = 0 if self.results is None else self.results.rows
-            emit_json({"ended": ended, **self.feed.tally.facts(steps)}, self._json)
-
-    def _saved(self) -> str:
-        if self.results is None or self.results.in_place is None:
-            return ""
-        if self.results.in_place:
-            return f", saved {self._output}"
-        if self.results.kept is not None:
-            return f"; they are in {self.results.kept}, as nothing may take the place of {self._output}"
-        return f"; {self._output} {'is left as it was' if Path(self._output).exists() else 'is not written'}"
 
 
 def _check_model(model: Model, handling: Handling) -> None:
@@ -322,13 +346,16 @@ def _check_policies(handling: Handling) -> None:
         raise ValueError("--on-late compares the times of rows: name the column with the time, --time-column t")
 
 
-def _stream(model: Model, choices: _Choices, lines: IO[str], results: Results, summary: _Summary) -> None:
+def _stream(model: Model, choices: _Choices, lines: IO[str], results: Results, summary: Summary, stop: Stop) -> None:
     from ...runtime.transport.csv_file import read_columns, reader, rows, rows_ahead
+    from ...runtime.transport.marked_lines import MarkedLines
     from ...runtime.transport.text_lines import TextLines
 
-    source = choices.handling.source
+    source, keeper = choices.handling.source, summary.keeper
     names = [f.name for f in model.manifest.streamed[0].features]
-    table = reader(TextLines(lines, STANDARD_INPUT if choices.input == "-" else choices.input))
+    shown = STANDARD_INPUT if choices.input == "-" else choices.input
+    marked = None if keeper is None or is_live(lines) else MarkedLines(lines, shown)
+    table = reader(marked or TextLines(lines, shown))
     columns = read_columns(table, names, choices.layout.reset_column, choices.layout.time_column, source)
     columns = dataclasses.replace(columns, holes=choices.handling.on_bad == "hold")
     layout, handling = _with_time(choices, columns)
@@ -337,8 +364,13 @@ def _stream(model: Model, choices: _Choices, lines: IO[str], results: Results, s
         return Ahead(list(rows_ahead(table, columns, source)), table.ended)
 
     summary.feed = feed = Feed(model, handling, make_writer(model, layout, results), ahead)
-    for row in rows(table, columns, source):
-        feed.take(row)
+    if keeper is None:
+        for row in rows(table, columns, source):
+            feed.take(row)
+    else:
+        keeper.go_on(table, marked, columns, feed)
+        keeper.take_all(rows(table, columns, source, keeper.before), feed, results, (marked, columns), stop)
+        keeper.finish()
     if table.cut:
         note(
             f"warning: {source} ends within line {table.line_num}, which has no line end: its last number may be cut "

@@ -87,6 +87,15 @@ class Table:
         self.line_num, self.newest = self.line_num + 1, line
         return _cells(line)
 
+    def pass_over(self, until: int) -> bool:
+        """Leave out the lines up to a number, whatever they hold; False if there are not as many."""
+        while self.line_num < until:
+            line = next(self._lines, None)
+            if line is None:
+                return False
+            self.line_num, self.newest = self.line_num + 1, line
+        return True
+
     @property
     def ended(self) -> bool:
         """Whether it is known that no line is to come."""
@@ -184,16 +193,16 @@ def reader(lines: Iterable[str]) -> Table:
     return Table(lines)
 
 
-def rows(table: Table, columns: Columns, source: str) -> Iterator[Row | BadRowError]:
+def rows(table: Table, columns: Columns, source: str, before: Row | None = None) -> Iterator[Row | BadRowError]:
     """Parse rows one by one, as they come; an unusable row is yielded as the error that says why.
 
     Args:
         table: A CSV reader behind its header.
         columns: From `read_columns`.
         source: What is read, for messages.
+        before: The row that they follow, where they are not the first.
     """
-    previous: str | None = None
-    started = False
+    previous, started = None if before is None else before.recording, before is not None
     while True:
         try:
             cells = next(table)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from typing import Any
 
 from ...times import PER_SECOND, unit_of_name
 
@@ -80,6 +81,15 @@ class TimeColumn:
             return value
         self._first = time if self._first is None else self._first
         return float(time - self._first)
+
+    def kept(self) -> dict[str, Any]:
+        """What later cells are counted from, as JSON has it; see `go_on`."""
+        return {"first": None if self._first is None else str(self._first), "dated": self._dated}
+
+    def go_on(self, kept: Mapping[str, Any]) -> None:
+        """Go on from what `kept` gave."""
+        self._first = None if kept["first"] is None else Decimal(kept["first"])
+        self._dated = kept["dated"]
 
 
 def _plain(cell: str) -> float:
