@@ -19,7 +19,8 @@ import lnn_edge
 PAGE = Path(__file__).with_name("api.md")
 ROOMS = {
     "Workstation": ["export_model", "ExportReport", "Feature", "Guard", "save_checkpoint", "load_checkpoint"],
-    "Device": ["load", "Model", "Stream", "Guarded", "Tick", "Status", "State", "save_snapshot", "load_snapshot", "Snapshot"],
+    "Device": ["load", "Model", "Stream", "State"],
+    "Robot": ["Guarded", "Tick", "Status", "save_snapshot", "load_snapshot", "Snapshot"],
     "Training": ["LiquidNeuralNetwork", "read_recordings", "LiquidNeuralRegressor", "LiquidNeuralClassifier"],
     "Errors": ["errors"],
 }
