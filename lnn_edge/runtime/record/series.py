@@ -1,0 +1,186 @@
+"""The files of a recording, one after the other: walk.mcap, walk-0001.mcap, ...; each opens by itself.
+
+No file that is there is overwritten: a program that is started again goes on with the next number.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save
+
+from ...files import named_in_errors
+from ..state import State
+from .mcap_file import Face, McapFile
+from .messages import Encoded
+
+__all__ = ["STATE_MEDIA", "STATE_PREFIX", "Series", "state_bytes"]
+
+STATE_PREFIX, STATE_MEDIA = "state-before-", "application/x-safetensors"  # of attachments
+_MOST = 1 << 20  # files of one recording
+
+
+class Series:
+    """Writes the files; for the writer's thread alone, but for the first opening.
+
+    Args:
+        target: The path of the first file, or an object with `write` that takes bytes, which is not closed.
+        face: What every file begins with.
+
+    Attributes:
+        paths: The files, as they were opened.
+        dead: Whether nothing can be written any more.
+    """
+
+    def __init__(self, target: Any, face: Face) -> None:
+        self._face = face
+        self._path = Path(target) if isinstance(target, (str, os.PathLike)) else None
+        self._sink: Any = None if self._path is not None else target
+        self._plain = False  # a file that can be cut back to its last complete chunk
+        self._file: McapFile | None = None
+        self.paths: list[Path] = []
+        self.dead = False
+        self._number = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a file is open."""
+        return self._file is not None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file that is written."""
+        return 0 if self._file is None else self._file.size
+
+    @property
+    def rotates(self) -> bool:
+        """Whether another file can follow."""
+        return self._plain
+
+    def open(self) -> None:
+        """Open the next file, empty.
+
+        Raises:
+            OSError: If it cannot be opened.
+        """
+        if self._path is not None:
+            path, descriptor = self._next(self._path)
+            self._sink = os.fdopen(descriptor, "wb", buffering=0)
+            self._plain = stat.S_ISREG(os.fstat(descriptor).st_mode)
+            self.paths.append(path)
+            if self._plain:
+                _sync_folder(path.parent)
+        self._file = McapFile(self._write, self._face)
+
+    def _next(self, first: Path) -> tuple[Path, int]:
+        """The first name of the row that is free, opened; a pipe or a device is taken as it is."""
+        if first.exists() and not first.is_file() and not first.is_dir():
+            return first, os.open(first, os.O_WRONLY | os.O_CLOEXEC)
+        for number in range(self._number, _MOST):
+            path = first if number == 0 else first.with_name(f"{first.stem}-{number:04d}{first.suffix}")
+            try:
+                with named_in_errors(path):
+                    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            except FileExistsError:
+                if path.is_dir():
+                    raise IsADirectoryError(f"'{path}' is a directory, expected a file name") from None
+                continue
+            self._number = number + 1
+            return path, descriptor
+        raise FileExistsError(f"'{first}' has {_MOST:,} files already. Record to another name")
+
+    def begin(self, start: State | None, tick: int) -> None:
+        """Write what stands before the ticks, of which `tick` is the first, and the state before it if it is known."""
+        self._all_or_nothing(self._opened.begin)
+        if start is not None:
+            self.attach(start, tick)
+
+    def attach(self, state: State, tick: int) -> None:
+        """Write the state before a tick."""
+        name = f"{STATE_PREFIX}{tick}.safetensors"
+        self._all_or_nothing(self._opened.attach, name, STATE_MEDIA, state_bytes(state), 0)
+
+    def chunk(self, encoded: Encoded) -> None:
+        """Write ticks as a chunk, and wait for the disk.
+
+        Raises:
+            OSError: If they cannot be written; the file holds none of them then.
+        """
+        self._all_or_nothing(self._opened.chunk, encoded)
+        self.sync()
+
+    def end(self, metadata: dict[str, str]) -> None:
+        """Complete the file, and close it."""
+        file = self._opened
+        try:
+            self._all_or_nothing(file.end, metadata)
+            self.sync()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close what was opened here."""
+        self._file = None
+        if self._path is not None and self._sink is not None:
+            self._sink.close()
+
+    def sync(self) -> None:
+        """Wait until what was written is on the disk; a pipe has none."""
+        if not self._plain:
+            flush = getattr(self._sink, "flush", None)
+            if flush is not None:
+                flush()
+            return
+        with named_in_errors(self.paths[-1]):
+            os.fsync(self._sink.fileno())
+
+    @property
+    def _opened(self) -> McapFile:
+        if self._file is None:
+            raise OSError(errno.EBADF, "no file is open")
+        return self._file
+
+    def _all_or_nothing(self, write: Any, *arguments: Any) -> None:
+        """Write, and cut off what is there if it fails; where nothing can be cut off, that was the last writing."""
+        file = self._opened
+        before = file.mark()
+        try:
+            write(*arguments)
+        except BaseException:
+            self.dead = not self._plain
+            if self._plain:
+                self._sink.truncate(before[0])
+                self._sink.seek(before[0])
+                file.back_to(before)
+            raise
+
+    def _write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        try:
+            while rest:
+                written = self._sink.write(rest)
+                rest = rest[len(rest) if written is None else written :]
+        except OSError as error:
+            error.filename = str(self.paths[-1]) if self.paths else None
+            raise
+
+
+def state_bytes(state: State) -> bytes:
+    """A state as safetensors: its tensors as `state.NAME`, what a stream keeps beside them as `kept.NAME`."""
+    tensors = {f"state.{name}": np.ascontiguousarray(value) for name, value in state.tensors.items()}
+    kept = {f"kept.{name}": np.ascontiguousarray(value) for name, value in state.kept.items()}
+    data: bytes = save(tensors | kept)
+    return data
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
