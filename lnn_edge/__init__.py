@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from .runtime import Model, State, Stream, load
     from .runtime.guard.guarded import Guarded
     from .runtime.guard.status import Status, Tick
+    from .runtime.record.recorder import Recorder
+    from .runtime.record.replay import replay
     from .runtime.record.snapshot import Snapshot, load_snapshot, save_snapshot
     from .runtime.transport.recordings import read_recordings
     from .train import LiquidNeuralClassifier, LiquidNeuralNetwork, LiquidNeuralRegressor
@@ -62,6 +64,7 @@ __all__ = [
     "LiquidNeuralNetwork",
     "LiquidNeuralRegressor",
     "Model",
+    "Recorder",
     "Snapshot",
     "State",
     "Status",
@@ -74,6 +77,7 @@ __all__ = [
     "load_checkpoint",
     "load_snapshot",
     "read_recordings",
+    "replay",
     "save_checkpoint",
     "save_snapshot",
 ]
@@ -88,6 +92,7 @@ _HOMES = {
     "LiquidNeuralRegressor": "train",
     "Model": "runtime",
     "Snapshot": "runtime.record.snapshot",
+    "Recorder": "runtime.record.recorder",
     "State": "runtime",
     "Status": "runtime.guard.status",
     "Stream": "runtime",
@@ -97,6 +102,7 @@ _HOMES = {
     "load_checkpoint": "export",
     "load_snapshot": "runtime.record.snapshot",
     "read_recordings": "runtime.transport.recordings",
+    "replay": "runtime.record.replay",
     "save_checkpoint": "export",
     "save_snapshot": "runtime.record.snapshot",
 }

@@ -13,5 +13,6 @@ csv_file   the same ticks as CSV
 writer     the thread that writes
 recorder   every tick of a loop into files
 reading    recordings from disk, checked
+retrace    one recording stepped again
 replay     recordings through a bundle again
 """
