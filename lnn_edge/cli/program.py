@@ -20,7 +20,7 @@ from ..files import named_in_errors
 from ..progress import tell
 from ..staging import sweep
 from ..wording import choices, in_a_shell
-from .commands import bench, build, codegen, doctor, export, inspect, run, verify
+from .commands import bench, build, codegen, doctor, export, inspect, replay, run, verify
 from .console import check_json_path, escape_what_is_unprintable, print_text, remarks, replace_closed_streams
 from .exit_codes import BAD_BUNDLE, FAILED, INTERRUPTED, NOT_EQUAL, NOT_READY, OK, USAGE
 from .os_errors import STANDARD_OUTPUT, is_of_the_machine, os_error_text
@@ -30,7 +30,7 @@ from .signals import Stop, stoppable
 __all__ = ["COMMANDS", "SUBJECT", "main"]
 
 SUBJECT = "Liquid neural networks from ncps.torch to the robot: export, prove, stream, measure."
-COMMANDS = (export, verify, inspect, build, codegen, run, bench, doctor)
+COMMANDS = (export, verify, inspect, build, codegen, run, replay, bench, doctor)
 _EXIT_CODES = """exit codes:
   0 done; 1 unexpected error; 2 usage or bad input; 3 verification failed; 4 deadline or target missed;
   5 environment not ready; 6 bundle invalid; 130 interrupted; 129, 143 ended by a signal"""

@@ -6,6 +6,7 @@ inspect   what a bundle is
 build     what a backend would otherwise make on first use
 codegen   the step as C, with a program that replays the golden sequences
 run       a CSV file or a pipe through a bundle
+replay    recordings through a bundle again
 bench     the latency of a step
 doctor    what this machine is ready for
 """
