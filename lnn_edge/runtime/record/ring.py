@@ -99,14 +99,10 @@ class Ring:
         try:
             if not self._one or not stepped:
                 numbers = self._several(tick)
-            elif (
-                x.dtype is self._x_dtype
-                and x.shape == self._x_shape
-                and y.dtype is self._y_dtype
-                and y.shape == self._y_shape
-            ):
-                y_bytes = y.tobytes()
-                numbers = [x.tobytes(), y_bytes, y_bytes if raw is y else raw.tobytes()]
+            elif x.shape == self._x_shape and y.shape == self._y_shape:
+                x_bytes = x.tobytes() if x.dtype is self._x_dtype else _converted(x, self._x_dtype)
+                y_bytes = y.tobytes() if y.dtype is self._y_dtype else _converted(y, self._y_dtype)
+                numbers = [x_bytes, y_bytes, y_bytes if raw is y else raw.tobytes()]
             else:
                 raise TypeError
             self._pack(
@@ -143,9 +139,9 @@ class Ring:
         for group, value in ((self._x, tick.x), (self._y, tick.y), (self._raw, tick.raw)):
             for part, view in group:
                 array = value[part.tensor] if len(group) > 1 else value
-                if not tick.stepped or array.dtype != view.dtype or array.shape != part.shape:
+                if not tick.stepped or array.shape != part.shape:
                     raise TypeError
-                found.append(array.tobytes())
+                found.append(array.tobytes() if array.dtype is view.dtype else _converted(array, view.dtype))
         return found
 
     def _put_any(self, k: int, number: int, tick: Tick, t_s: Any, mono_ns: int, wall_ns: int, state: Any) -> None:
@@ -208,6 +204,18 @@ def _bytes_of(parts: list[Part], dtype: np.dtype[np.void]) -> str:
     return spelled
 
 
+def _converted(array: Any, dtype: np.dtype[Any]) -> bytes:
+    """The memory of an array of another dtype, as the model saw it.
+
+    Raises:
+        TypeError: If it is no plain array of numbers.
+    """
+    if array.__class__ is not np.ndarray or array.dtype.kind not in "fiub":
+        raise TypeError
+    memory: bytes = array.astype(dtype).tobytes()
+    return memory
+
+
 def _numbers(value: Any, part: Part) -> Any:
     """A value as numbers of the part's shape; NaN, or 0 where there is no NaN, if it is none."""
     none = math.nan if part.dtype.startswith("float") else 0
@@ -232,6 +240,6 @@ def _seconds(t_s: Any) -> float:
 
 def _whole(value: Any) -> int:
     try:
-        return min(max(int(value), 0), (1 << 63) - 1)
+        return min(max(int(value), -(1 << 63)), (1 << 63) - 1)
     except Exception:  # as above
         return 0

@@ -16,6 +16,7 @@ from safetensors.numpy import save
 
 from ...files import named_in_errors
 from ..state import State
+from .library import mcap_records
 from .mcap_file import Face, McapFile
 from .messages import Encoded
 
@@ -38,6 +39,7 @@ class Series:
     """
 
     def __init__(self, target: Any, face: Face) -> None:
+        mcap_records()  # first, as it may be missing
         self._face = face
         self._path = Path(target) if isinstance(target, (str, os.PathLike)) else None
         self._sink: Any = None if self._path is not None else target
