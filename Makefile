@@ -129,7 +129,7 @@ mutations: .venv/ready-dev
 # have no wheel for some machines; the tests that need them say so there.
 .venv/ready-dev: .venv/ready
 	$(PIP) install -c constraints.txt 'build>=1.2' 'cuda-bindings>=13' 'gymnasium[mujoco]' 'hatchling>=1.26' \
-		emx-onnx-cgen hypothesis ipykernel matplotlib mypy nbclient nvidia-cuda-runtime onnxscript pandas pyelftools pytest \
+		emx-onnx-cgen hypothesis ipykernel matplotlib mcap mcap-protobuf-support mypy nbclient nvidia-cuda-runtime onnxscript pandas protobuf pyelftools pytest \
 		pytest-timeout pytest-xdist ruff scikit-learn ziglang
 	$(PIP) install --no-deps 'nvidia-cuda-nvcc>=13'
 	-$(PIP) install --no-deps 'tensorrt-cu13-bindings==11.4.0.106'
