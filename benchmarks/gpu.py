@@ -31,7 +31,7 @@ from lnn_edge.runtime.backends.trt.device import Device, open_device
 from lnn_edge.runtime.backends.trt.device_figures import measure
 from lnn_edge.runtime.backends.trt.options import Options
 from lnn_edge.runtime.backends.trt.stepper import GpuStepper
-from lnn_edge.runtime.measure.durations import Distribution, distribution
+from lnn_edge.runtime.figures.durations import Distribution, distribution
 
 NBYTES = 4096  # of what is copied to and fro
 WAITS, FEEDBACKS, GRAPHS = ("spin", "block", "poll"), ("copy", "pingpong"), ("on", "off")

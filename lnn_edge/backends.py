@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # the command line reads this table for its help, and must no
     from .machine.checks import Finding
     from .machine.jetson import Board
     from .progress import Progress
-    from .runtime.measure.durations import DeviceFigures
+    from .runtime.figures.durations import DeviceFigures
 
 __all__ = [
     "ALL",

@@ -21,8 +21,10 @@ backends       what runs a step
 compiled       the stream whose own step is C
 guard          policies on what can go wrong
 record         what outlives a program
+figures        durations summarised
 transport      where samples come from
-measure        latency, measured, and durations summarised
+loop           a step at each tick: paced, rehearsed
+measure        latency, measured
 """
 
 from __future__ import annotations

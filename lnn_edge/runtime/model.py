@@ -23,8 +23,8 @@ from .state import State, check_build, initial_state, of_build
 if TYPE_CHECKING:
     from ..arrays import Array
     from ..backends import Backend
+    from .figures.durations import DeviceFigures
     from .guard.guarded import Guarded
-    from .measure.durations import DeviceFigures
     from .stream import Stream
 
 __all__ = ["Model"]

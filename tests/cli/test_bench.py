@@ -15,7 +15,7 @@ from bundles import edit_golden
 
 import lnn_edge
 from lnn_edge.cli.commands.bench import _why
-from lnn_edge.runtime.measure.durations import Distribution, distribution
+from lnn_edge.runtime.figures.durations import Distribution, distribution
 from lnn_edge.runtime.measure.timing import Paced
 
 QUICK = ("--steps", "50", "--warmup", "5")

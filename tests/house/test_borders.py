@@ -123,11 +123,18 @@ def test_generated_c_needs_the_shared_vocabulary_alone_and_one_backend_and_one_c
 # Who may use whom: a room, what it may import of its neighbourhood, and the neighbourhood. What is not in the
 # neighbourhood is the business of the rules above.
 ROOMS = [
-    ("runtime/backends", ["backends", "clock", "compiled", "measure", "input_port", "sequence", "state"], "runtime"),
+    ("runtime/backends", ["backends", "clock", "compiled", "figures", "input_port", "sequence", "state"], "runtime"),
     ("runtime/compiled", ["compiled", "input_port", "modes", "seen_ranges", "stream"], "runtime"),
     ("runtime/transport", ["transport"], "runtime"),
     ("runtime/guard", ["guard", "stream", "state", "model", "input_port", "clock", "alone", "modes"], "runtime"),
     ("runtime/record", ["record", "guard", "stream", "state", "model", "input_port", "constants", "loading"], "runtime"),
+    ("runtime/record", ["record", "guard", "stream", "state", "model"], "runtime"),
+    ("runtime/figures", ["figures"], "runtime"),
+    (
+        "runtime/loop",
+        ["loop", "figures", "guard", "record", "stream", "state", "model", "input_port", "transport"],
+        "runtime",
+    ),
     ("export/cores", ["cores"], "export"),
     ("export/graph", ["graph"], "export"),
     ("export/lowering", ["lowering", "graph"], "export"),

@@ -18,7 +18,7 @@ from ..options import BackendChoice, add_backend_arguments, backend_options, num
 
 if TYPE_CHECKING:
     from ...runtime.closed_loop import Step
-    from ...runtime.measure.durations import DeviceFigures, Distribution
+    from ...runtime.figures.durations import DeviceFigures, Distribution
     from ...runtime.measure.timing import Paced
     from ...runtime.model import Model
 

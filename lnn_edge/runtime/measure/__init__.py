@@ -1,5 +1,5 @@
 """Measurement of the latency of a step.
 
 timing      steps back to back and at a rate
-durations   durations summarised
+turns       paced steps of several kinds, in turns
 """

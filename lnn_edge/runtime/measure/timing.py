@@ -15,24 +15,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from ...wording import choices
 from ..closed_loop import Step
-from .durations import Distribution, distribution
+from ..figures.durations import Distribution, distribution
+from ..loop.pacing import Schedule
+from ..loop.timer import SystemTimer, Timer
+from ..loop.waiting import Wait, Waiting, way_of
 
-__all__ = [
-    "Paced",
-    "back_to_back",
-    "first_step",
-    "paced",
-]
+__all__ = ["Paced", "PacedPart", "back_to_back", "first_step", "paced"]
 
 
 _BEHIND_NS = 1_000_000_000  # so long after its planned end a paced run ends all the same: the rate cannot be kept
-_SPIN_NS = 200_000  # with wait="spin" the last stretch before a due time is spun: longer than a timer's usual slack
 
 
 @dataclass(frozen=True)
@@ -42,7 +37,7 @@ class Paced:
     Args:
         rate_hz: Steps per second that were due.
         deadline_us: Longest response that is no miss.
-        wait: "sleep" or "spin".
+        wait: "sleep", "spin" or "rehearse".
         lateness, service, response: See the module's text.
         planned: Steps that were due; more than were run if the run was interrupted, or fell too far behind its rate.
         misses: Steps whose response was longer than the deadline; without those that were never run.
@@ -108,8 +103,10 @@ def paced(
     steps: int,
     *,
     deadline_us: float | None = None,
-    wait: Literal["sleep", "spin"] = "sleep",
+    wait: Wait = "sleep",
+    rehearse: Callable[[], object] | None = None,
     progress: Callable[[int], None],
+    timer: Timer | None = None,
 ) -> Paced:
     """Time calls that are due at a fixed rate.
 
@@ -122,8 +119,11 @@ def paced(
         steps: Number of calls, >= 1.
         deadline_us: Longest response that is no miss, microseconds; default one period.
         wait: "sleep" gives the CPU back between steps, as most control loops do; "spin" keeps it for the last 200
-            microseconds, which removes the timer's share of the lateness.
+            microseconds, which removes the timer's share of the lateness; "rehearse" makes a step for practice before
+            each, see `lnn_edge.runtime.loop.rehearsal`.
+        rehearse: With "rehearse" what that is: a step of a stream that has nothing to do with the one that is timed.
         progress: Called with the number of calls done, now and then, outside what is timed.
+        timer: The clock; `None` for the machine's.
 
     Raises:
         ValueError: If the rate or the way of waiting is not valid.
@@ -131,53 +131,70 @@ def paced(
     """
     if not rate_hz > 0 or not np.isfinite(rate_hz):
         raise ValueError(f"the rate is {rate_hz}, expected a number of steps per second above 0")
-    if wait not in ("sleep", "spin"):
-        raise ValueError(f"`wait` is '{wait}'. {choices(wait, ['sleep', 'spin'])}")
-    period_ns = 1e9 / rate_hz
-    limit_ns = period_ns if deadline_us is None else deadline_us * 1e3
-    due, starts, ends = (np.zeros(steps, np.int64) for _ in range(3))
-    done, interrupted = 0, False
-    report_every = max(1, min(int(rate_hz // 4), 4096))
-    origin = time.perf_counter_ns() + int(period_ns)
-    give_up = origin + int(steps * period_ns) + _BEHIND_NS
-    try:
-        for done in range(steps):
-            target = origin + int(done * period_ns)
-            starts[done] = _wait_until(target, wait)
-            step()
-            ends[done] = time.perf_counter_ns()
-            due[done] = target
-            if done % report_every == 0:
-                progress(done)
-            if ends[done] > give_up:
-                break
-        done += 1
-    except KeyboardInterrupt:
-        if done == 0:
-            raise
-        interrupted = True
-    due, starts, ends = due[:done], starts[:done], ends[:done]
-    response = ends - due
-    return Paced(
-        rate_hz=rate_hz,
-        deadline_us=limit_ns / 1e3,
-        wait=wait,
-        lateness=distribution(starts - due),
-        service=distribution(ends - starts),
-        response=distribution(response),
-        planned=steps,
-        misses=int(np.count_nonzero(response > limit_ns)),
-        interrupted=interrupted,
-    )
+    clock = SystemTimer() if timer is None else timer
+    part = PacedPart(steps)
+    interrupted = part.run(step, rate_hz, steps, way_of(wait, clock, rate_hz, rehearse), clock, progress)
+    return part.paced(rate_hz, deadline_us, wait, interrupted)
 
 
-def _wait_until(target_ns: int, wait: str) -> int:
-    """Wait for a time on the perf_counter clock and return when the wait really ended."""
-    margin = _SPIN_NS if wait == "spin" else 0
-    now = time.perf_counter_ns()
-    if target_ns - now > margin:
-        time.sleep((target_ns - now - margin) / 1e9)
-    now = time.perf_counter_ns()
-    while now < target_ns:
-        now = time.perf_counter_ns()
-    return now
+class PacedPart:
+    """Times of paced calls, which may be made in several turns.
+
+    Args:
+        steps: How many calls are planned, >= 1.
+
+    Attributes:
+        done: How many were made.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self._times = np.zeros((3, steps), np.int64)  # due, start, end
+        self._planned, self.done = steps, 0
+
+    def run(
+        self, step: Step, rate_hz: float, steps: int, way: Waiting, timer: Timer, progress: Callable[[int], None]
+    ) -> bool:
+        """Make one turn of so many calls; return whether Ctrl-C ended it.
+
+        Raises:
+            KeyboardInterrupt: On Ctrl-C before the first call of all turns.
+        """
+        due, starts, ends = self._times
+        now, until = timer.monotonic_ns, way.until
+        schedule = Schedule(rate_hz, now() + int(1e9 / rate_hz))
+        report_every = max(1, min(int(rate_hz // 4), 4096))
+        give_up = schedule.due(steps) + _BEHIND_NS
+        try:
+            for k, place in enumerate(range(self.done, self.done + steps)):
+                target = schedule.due(k)
+                start = until(target)
+                step()
+                end = now()
+                due[place], starts[place], ends[place] = target, start, end  # behind what is timed: it costs as much
+                self.done = place + 1
+                if k % report_every == 0:
+                    progress(place)
+                if end > give_up:
+                    break
+        except KeyboardInterrupt:
+            if self.done == 0:
+                raise
+            return True
+        return False
+
+    def paced(self, rate_hz: float, deadline_us: float | None, wait: str, interrupted: bool) -> Paced:
+        """What all turns come to."""
+        limit_ns = 1e9 / rate_hz if deadline_us is None else deadline_us * 1e3
+        due, starts, ends = self._times[:, : self.done]
+        response = ends - due
+        return Paced(
+            rate_hz=rate_hz,
+            deadline_us=limit_ns / 1e3,
+            wait=wait,
+            lateness=distribution(starts - due),
+            service=distribution(ends - starts),
+            response=distribution(response),
+            planned=self._planned,
+            misses=int(np.count_nonzero(response > limit_ns)),
+            interrupted=interrupted,
+        )

@@ -15,8 +15,8 @@ import lnn_edge
 from lnn_edge.bundle.directory import read_bundle
 from lnn_edge.bundle.golden import golden_from_bundle
 from lnn_edge.runtime.closed_loop import golden_steps
+from lnn_edge.runtime.figures.durations import PERCENTILES, distribution
 from lnn_edge.runtime.measure import timing
-from lnn_edge.runtime.measure.durations import PERCENTILES, distribution
 from lnn_edge.runtime.measure.timing import back_to_back, first_step, paced
 
 
@@ -146,7 +146,7 @@ def test_impossible_rate_is_refused(rate):
 
 
 def test_unknown_way_of_waiting_is_refused():
-    with pytest.raises(ValueError, match=r"`wait` is 'slep'\. Valid: sleep, spin\. Did you mean 'sleep'\?"):
+    with pytest.raises(ValueError, match=r"`wait` is 'slep'\. Valid: sleep, spin, rehearse\. Did you mean 'sleep'\?"):
         paced(lambda: None, 1.0, 1, wait="slep", progress=quiet)  # type: ignore[arg-type]
 
 

@@ -20,7 +20,7 @@ from ....errors import BackendError, BackendUnavailable
 from ....machine.jetson import system_facts
 from ....progress import Progress
 from ....wording import other_backend_advice
-from ...measure.durations import DeviceFigures
+from ...figures.durations import DeviceFigures
 from ..build_cache import EngineCache, EngineRefused, Kind, cache_folder
 from ..layout import Layout, layout_from_manifest
 from .build_watch import Watch, watched

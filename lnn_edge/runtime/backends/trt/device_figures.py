@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...measure.durations import DeviceFigure, DeviceFigures, Distribution, distribution
+from ...figures.durations import DeviceFigure, DeviceFigures, Distribution, distribution
 from .cuda_stream import CudaStream
 from .options import Options
 from .stepper import SETUP, GpuStepper, Program

@@ -1,0 +1,8 @@
+"""The loop around a stream, in parts that can each be used alone.
+
+timer        the clocks, and waiting on them
+pacing       due times, and ticks whose time is over
+rehearsal    a step for practice before each tick
+waiting      ways to wait
+timer_slack  a setting of Linux that timers are late by
+"""

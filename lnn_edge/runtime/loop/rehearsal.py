@@ -1,0 +1,189 @@
+"""Rehearsal: a loop that waits wakes a little early and makes a step for practice, so that the real one is warm.
+
+While a loop sleeps, the CPU's clock and caches go to rest, and a step of 10 us takes ten times as long. So this wakes a
+lead before the due time, calls a function that does what the step does with buffers of its own, throws its result away,
+and spins until the due time. How long the function takes and how late the timer wakes is measured at the start and
+followed, and the lead is what both need. The practice ends before the due time, or does not begin.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ...wording import one_line
+from .timer import Timer
+
+__all__ = ["Rehearsal", "RehearsalCounts"]
+
+_KEPT = 64  # measurements that the lead comes from
+_HIGH = 0.9  # of them are no longer: a lead that fits the rest would spin for what happens now and then
+_EVERY = 16  # rehearsals from one look at the lead to the next
+_MARGIN_NS = 20_000  # for what is called between the two measurements
+_FIRST = 8  # rehearsals at the start
+_REST_NS = 2_000_000  # asleep before each of these
+_START_NS = 100_000_000  # after so long the start is over, but not before three of them
+_TIMES = 3  # rehearsals before one tick
+_AGAIN = 3  # times what the last one took: so much must be left for another
+_FAILURES = 3  # in a row that switch it off
+_MOST_NS = 1_000_000
+
+
+@dataclass(frozen=True)
+class RehearsalCounts:
+    """What became of the rehearsals.
+
+    Args:
+        made: Rehearsals that ended before the due time.
+        skipped: Waits that were too short for one, or whose timer woke too late.
+        overran: Rehearsals that took longer than they had taken until then, and ended after the due time.
+        met: Samples that arrived during one, where samples pace the loop: they waited for at most one step.
+        failed: Rehearsals that raised.
+        lead_us: How long before a due time the loop wakes now, microseconds.
+        off: Why there are none any more; `None` where there are.
+    """
+
+    made: int
+    skipped: int
+    overran: int
+    met: int
+    failed: int
+    lead_us: float
+    off: str | None
+
+
+class Rehearsal:
+    """A way to wait that rehearses; see the module's text. What it calls at the start takes up to some 0.1 s.
+
+    Args:
+        rehearse: What to practise: takes nothing, and what it returns is not used. It must change nothing that the
+            real step reads. If it raises three times in a row, the loop goes on without.
+        timer: The clock.
+        most_ns: Longest lead, nanoseconds: a tenth of the period costs at most a tenth of a core. With a function
+            that takes longer than that, the loop goes on without.
+    """
+
+    def __init__(self, rehearse: Callable[[], object], timer: Timer, *, most_ns: int = _MOST_NS) -> None:
+        self._rehearse, self._timer, self._most_ns = rehearse, timer, most_ns
+        self._took: deque[int] = deque(maxlen=_KEPT)
+        self._woke_late: deque[int] = deque(maxlen=_KEPT)
+        self._made = self._skipped = self._overran = self._met = self._failed = 0
+        self._failed_in_a_row = self._skipped_in_a_row = 0
+        self._off: str | None = None
+        self._need_ns = self._lead_ns = 0
+        self._start()
+
+    @property
+    def counts(self) -> RehearsalCounts:
+        """What became of the rehearsals until now; of those of the start, failures alone."""
+        return RehearsalCounts(
+            self._made, self._skipped, self._overran, self._met, self._failed, self._lead_ns / 1e3, self._off
+        )
+
+    @property
+    def lead_ns(self) -> int:
+        """How long before a due time the loop wakes, nanoseconds; 0 where there are no rehearsals any more."""
+        return 0 if self._off else self._lead_ns
+
+    def until(self, due_ns: int) -> int:
+        """Wait for a time of the monotonic clock, and return what it is when the wait ended: never before."""
+        wake_ns = due_ns - self.lead_ns
+        if wake_ns > self._timer.monotonic_ns():
+            self._timer.sleep_until(wake_ns)
+            self.woke(self._timer.monotonic_ns() - wake_ns)
+        self.practise(due_ns)
+        return self._timer.spin_until(due_ns)
+
+    def practise(self, due_ns: int, times: int = _TIMES) -> bool:
+        """Rehearse now, if that ends before a due time by what it took until now; return whether it did.
+
+        Where there is time for it, it is done again, at most `times` in all: the second and third are warmer still.
+        """
+        if self._off:
+            return False
+        if due_ns - self._timer.monotonic_ns() < self._need_ns:
+            self._skip()
+            return False
+        took_ns = self._try()
+        if took_ns is None:
+            return False
+        self._took.append(took_ns)
+        for _ in range(times - 1):
+            if took_ns is None or due_ns - self._timer.monotonic_ns() < _AGAIN * took_ns:
+                break
+            took_ns = self._try()
+        self._count(self._timer.monotonic_ns() > due_ns)
+        return True
+
+    def woke(self, late_ns: int) -> None:
+        """Take how late somebody woke who waited for the beginning of the lead, nanoseconds."""
+        self._woke_late.append(late_ns)
+
+    def met(self) -> None:
+        """Count a sample that arrived during a rehearsal."""
+        self._met += 1
+
+    def _start(self) -> None:
+        began = self._timer.monotonic_ns()
+        for k in range(_FIRST):
+            now = self._timer.monotonic_ns()
+            if self._off or (k >= 3 and now - began > _START_NS):
+                break
+            self._timer.sleep_until(now + _REST_NS)
+            self.woke(self._timer.monotonic_ns() - now - _REST_NS)
+            took_ns = self._try()
+            if took_ns is not None:
+                self._took.append(took_ns)
+        self._follow()
+
+    def _try(self) -> int | None:
+        """Call the function, and return how long it took, nanoseconds; `None` if it raised."""
+        begin = self._timer.monotonic_ns()
+        try:
+            self._rehearse()
+        except Exception as error:
+            self._failed += 1
+            self._failed_in_a_row += 1
+            if self._failed_in_a_row == _FAILURES:
+                self._off = f"it failed {_FAILURES} times in a row, last with {type(error).__name__}: {one_line(error)}"
+            return None
+        self._failed_in_a_row = 0
+        return self._timer.monotonic_ns() - begin
+
+    def _count(self, late: bool) -> None:
+        if late:
+            self._overran += 1
+        else:
+            self._made += 1
+        self._skipped_in_a_row = 0
+        if (self._made + self._overran) % _EVERY == 0:
+            self._follow()
+
+    def _skip(self) -> None:
+        self._skipped += 1
+        self._skipped_in_a_row += 1
+        if (
+            self._skipped_in_a_row > _EVERY and self._took
+        ):  # what some slow ones took would keep it from ever being measured again
+            longest = max(self._took)
+            self._took.remove(longest)
+            self._took.append(longest - longest // 16)
+        self._follow()
+
+    def _follow(self) -> None:
+        """Find the lead from what was measured."""
+        if not self._took or self._off:
+            return
+        self._need_ns = _high(self._took)
+        wanted = self._need_ns + _high(self._woke_late) + _MARGIN_NS
+        self._lead_ns = min(wanted, self._most_ns)
+        shortest = min(self._took)
+        if shortest > self._most_ns:
+            self._off = f"a step takes {shortest / 1e3:.0f} us, and the longest lead is {self._most_ns / 1e3:.0f} us"
+
+
+def _high(durations: deque[int]) -> int:
+    """The duration that `_HIGH` of them do not exceed; 0 where there is none."""
+    ordered = sorted(durations)
+    return ordered[int(_HIGH * (len(ordered) - 1))] if ordered else 0
