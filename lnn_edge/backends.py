@@ -279,6 +279,7 @@ class BackendEntry:
     proof_options: Mapping[str, str] = field(default_factory=dict)
     steps_whole: bool = False
     builds_elsewhere: bool = False
+    on_gpu: bool = False
 
     @property
     def install(self) -> str:
@@ -310,6 +311,7 @@ BACKENDS = (
         library="tensorrt",
         checks="lnn_edge.runtime.backends.trt.checks:checks",
         unfinished="lnn_edge.runtime.backends.trt.build_watch:unfinished",
+        on_gpu=True,
     ),
     BackendEntry(
         name="tensorrt-rtx",
@@ -323,6 +325,7 @@ BACKENDS = (
         checks="lnn_edge.runtime.backends.trt.checks:checks_for_rtx",
         unfinished="lnn_edge.runtime.backends.trt.build_watch:unfinished",
         builds_elsewhere=True,
+        on_gpu=True,
     ),
     BackendEntry(
         name="onnxruntime",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import signal
@@ -186,6 +187,61 @@ def test_a_period_that_no_clock_can_keep_makes_no_paced_run(call, tmp_path, peri
     code, out, _ = call("bench", tmp_path / "slow.lnn", *QUICK)
     assert code == 0
     assert "no paced run" in out
+
+
+def test_bench_shows_ways_to_wait_side_by_side(call, cfc_bundle, tmp_path):
+    run = ["--rate", "200", "--seconds", "0.2", "--wait", "sleep,spin,rehearse", "--json", tmp_path / "b.json"]
+    code, out, _ = call("bench", cfc_bundle, *QUICK, *run)
+    assert code == 0
+    for way in ("sleep", "spin", "rehearse"):
+        assert re.search(rf"^ {way} at 200 Hz: response +40 ", out, re.M)
+        assert re.search(rf"^waiting by {way}: \d\.\d{{3}} of a core", out, re.M)
+    assert re.search(r"rehearsed \d+ times, \d+ skipped, \d+ ended late, 0 failed; ", out)
+    assert re.search(
+        r"^median response by sleep \S+ us; spin \S+ us, \S+ of that; rehearse \S+ us, \S+ of that$", out, re.M
+    )
+    result = json.loads((tmp_path / "b.json").read_text())
+    assert [own["run"]["wait"] for own in result["waits"]] == ["sleep", "spin", "rehearse"]
+    assert result["paced"] == result["waits"][0]["run"]
+    assert [own["rehearsal"] is None for own in result["waits"]] == [True, True, False]
+    assert all(own["run"]["response"]["samples"] == 40 for own in result["waits"])
+
+
+def test_bench_rehearsed_alone_says_what_became_of_it(call, cfc_bundle):
+    code, out, _ = call("bench", cfc_bundle, *QUICK, "--rate", "200", "--seconds", "0.1", "--wait", "rehearse")
+    assert code == 0
+    assert re.search(r"^ paced 200 Hz: response +20 ", out, re.M)
+    assert "waiting by rehearse: " in out
+
+
+def test_the_json_of_one_usual_wait_is_what_it_was(call, cfc_bundle):
+    _, out, _ = call("bench", cfc_bundle, *QUICK, "--rate", "200", "--seconds", "0.1", "--wait", "spin", "--json", "-")
+    assert set(json.loads(out)) == {
+        "bundle", "samples_per_step", "backend", "machine", "load_ms", "first_step_us", "self_test", "warmup",
+        "back_to_back", "paced", "device",
+    }  # fmt: skip
+    assert set(json.loads(out)["paced"]) == {
+        "rate_hz", "deadline_us", "wait", "lateness", "service", "response", "planned", "misses", "interrupted",
+    }  # fmt: skip
+
+
+def test_bench_names_the_wait_that_missed(call, cfc_bundle):
+    limits = ["--wait", "sleep,rehearse", "--deadline-us", "0.001", "--max-misses", "3"]
+    code, out, _ = call("bench", cfc_bundle, *QUICK, "--rate", "200", "--seconds", "0.1", *limits)
+    assert code == 4
+    assert out.splitlines()[-2:] == [
+        f"MISSED: 20 deadline misses waiting by {way} are more than --max-misses 3" for way in ("sleep", "rehearse")
+    ]
+
+
+def test_bench_rehearses_on_no_gpu(call, cfc_bundle, monkeypatch):
+    from lnn_edge import backends
+
+    rows = [dataclasses.replace(own, on_gpu=own.name == "onnxruntime") for own in backends.BACKENDS]
+    monkeypatch.setattr("lnn_edge.runtime.loop.practice.BACKENDS", rows)
+    code, out, err = call("bench", cfc_bundle, *QUICK, "--wait", "spin,rehearse", "--backend", "onnxruntime")
+    assert (code, out) == (2, "")
+    assert "`wait` is 'rehearse', but 'onnxruntime' steps on a GPU, where rehearsals have not been measured." in err
 
 
 def test_bench_proves_the_bundle_first(call, cfc_copy):

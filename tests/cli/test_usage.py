@@ -79,7 +79,8 @@ def test_version(call):
         (["bench", "x.lnn", "--rate", "fast"], "argument --rate: expected a number from 0.001 to 1e+09, got 'fast'"),
         (["bench", "x.lnn", "--deadline-us", "nan"], "argument --deadline-us: expected a number above 0, got 'nan'"),
         (["bench", "x.lnn", "--max-p99-us", "-1"], "argument --max-p99-us: expected a number above 0, got '-1'"),
-        (["bench", "x.lnn", "--wait", "slep"], "--wait is 'slep'. Valid: sleep, spin. Did you mean 'sleep'?"),
+        (["bench", "x.lnn", "--wait", "slep"], "--wait is 'slep'. Valid: sleep, spin, rehearse. Did you mean 'sleep'?"),
+        (["bench", "x.lnn", "--wait", "spin,spin"], "argument --wait: 'spin' is there 2 times, expected each way once"),
         (["export", "a", "b", "--time", "mesured"], "--time is 'mesured'. Valid: fixed, measured. Did you mean"),
     ],
 )  # fmt: skip

@@ -6,7 +6,7 @@ import argparse
 import math
 import shlex
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, cast
 
 from msgspec import Struct
 
@@ -17,9 +17,14 @@ from ..exit_codes import INTERRUPTED, MISSED, OK
 from ..options import BackendChoice, add_backend_arguments, backend_options, number, positive, whole
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ...runtime.closed_loop import Step
     from ...runtime.figures.durations import DeviceFigures, Distribution
+    from ...runtime.loop.rehearsal import RehearsalCounts
+    from ...runtime.loop.waiting import Wait
     from ...runtime.measure.timing import Paced
+    from ...runtime.measure.turns import Beside
     from ...runtime.model import Model
 
 __all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
@@ -28,14 +33,17 @@ NAME = "bench"
 HELP = "measure the latency of a step on this machine"
 DESCRIPTION = """Load the bundle as a program does, then time the public stream.step on the golden samples:
 the first call apart, then back to back after a warm-up, then paced at a rate, where every step is
-measured from the moment it was due. Percentiles are printed only where at least ten samples lie
+measured from the moment it was due. Several ways to wait between paced steps take turns and are shown
+side by side. Percentiles are printed only where at least ten samples lie
 beyond them. A GPU backend adds where the time goes on the device, in trtexec's words, each figure
 with what it includes."""
 EPILOG = """examples:
   lnn-edge bench gait.lnn
   lnn-edge bench gait.lnn --rate 100 --seconds 60 --max-misses 0
+  lnn-edge bench gait.lnn --rate 100 --wait sleep,spin,rehearse
   lnn-edge bench gait.lnn --max-p99-us 200 --json bench.json"""
 
+_WAITS = ("sleep", "spin", "rehearse")  # those of the runtime, which help must not wait for
 _RATES_HZ = (1e-3, 1e9)  # beyond them a period is no number of nanoseconds that a clock could wait for
 _LONGEST_S = 1e9
 _ALIKE = 1.5  # times the back-to-back step: nearer than that, a paced response needs no explanation
@@ -65,7 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--deadline-us", type=positive, metavar="US", help="longest response that is no miss (default: one period)"
     )
     parser.add_argument(
-        "--wait", choices=("sleep", "spin"), default="sleep", help="how the paced run waits (default sleep)"
+        "--wait",
+        type=_waits,
+        default=("sleep",),
+        metavar="WAY",
+        help="how the paced run waits: sleep, spin or rehearse (default sleep); several, as sleep,spin,rehearse, take "
+        "turns and are shown side by side",
     )
     parser.add_argument(
         "--max-p99-us", type=positive, metavar="US", help="exit with 4 if the p99 of the paced response is higher"
@@ -74,6 +87,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-misses", type=whole(0, MOST_STEPS), metavar="N", help="exit with 4 if more steps miss the deadline"
     )
     add_json_argument(parser)
+
+
+def _waits(text: str) -> tuple[Wait, ...]:
+    """The type of `--wait`: ways to wait, each once, with commas between them."""
+    given = text.split(",")
+    for own in given:
+        if own not in _WAITS:
+            raise argparse.ArgumentTypeError(f"invalid choice: '{own}' (choose from {', '.join(_WAITS)})")
+        if given.count(own) > 1:
+            raise argparse.ArgumentTypeError(f"'{own}' is there {given.count(own)} times, expected each way once")
+    return cast("tuple[Wait, ...]", tuple(given))
 
 
 class _Choices(Struct, frozen=True):
@@ -86,24 +110,28 @@ class _Choices(Struct, frozen=True):
     rate_hz: float | None
     seconds: float
     deadline_us: float | None
-    wait: Literal["sleep", "spin"]
+    waits: tuple[Wait, ...]
     max_p99_us: float | None
     max_misses: int | None
     json: str | None
 
 
 class _Loaded(Struct, frozen=True):
-    """A model that has done its first step, and what that cost on which machine."""
+    """A model that has done its first step, what that cost on which machine, and the step of another stream of it."""
 
     model: Model
     step: Step
+    another: Step
     machine: dict[str, str]
     load_ms: float
     first_step_us: float
 
 
-class _Result(Struct, frozen=True):
-    """What was measured, field by field as `--json` writes it."""
+class _Result(Struct, frozen=True, omit_defaults=True):
+    """What was measured, field by field as `--json` writes it; `waits` only of several, or rehearsed.
+
+    `paced` is then the run of the first of them.
+    """
 
     bundle: str
     samples_per_step: int
@@ -116,6 +144,7 @@ class _Result(Struct, frozen=True):
     back_to_back: Distribution
     paced: Paced | None
     device: DeviceFigures | None
+    waits: tuple[Beside, ...] = ()
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -132,7 +161,7 @@ def _choices(arguments: argparse.Namespace) -> _Choices:
         rate_hz=arguments.rate,
         seconds=arguments.seconds,
         deadline_us=arguments.deadline_us,
-        wait=arguments.wait,
+        waits=arguments.wait,
         max_p99_us=arguments.max_p99_us,
         max_misses=arguments.max_misses,
         json=arguments.json,
@@ -142,7 +171,7 @@ def _choices(arguments: argparse.Namespace) -> _Choices:
 def _bench(choices: _Choices) -> int:
     loaded = _load(choices)
     rate_hz, count = _pace(loaded.model, choices)
-    whole, paced, interrupted = _measure(loaded.step, rate_hz, count, choices)
+    whole, paced, waits, interrupted = _measure(loaded, rate_hz, count, choices)
     device: DeviceFigures | None = None
     failed: BackendError | None = None
     try:
@@ -152,7 +181,7 @@ def _bench(choices: _Choices) -> int:
         interrupted = True
     except BackendError as error:
         failed = error
-    result = _result(loaded, choices.warmup, whole, paced, device)
+    result = _result(loaded, choices.warmup, whole, paced, device, waits)
     print_result(_text(result), choices.json)
     emit_json(result, choices.json)
     if failed is not None:
@@ -165,7 +194,9 @@ def _verdict(result: _Result, choices: _Choices, interrupted: bool) -> int:
     if interrupted:
         print_result("interrupted: the figures are of the part that ran", choices.json)
         return INTERRUPTED
-    if result.paced is not None:
+    if len(result.waits) > 1:
+        print_result(_compared(result.waits), choices.json)
+    elif result.paced is not None:
         print_result(_why(choices.bundle, result.back_to_back, result.paced), choices.json)
     print_result(f"{choices.bundle}: {_summary(result)}", choices.json)
     failures = _failures(result, choices)
@@ -180,6 +211,7 @@ def _load(choices: _Choices) -> _Loaded:
     from ...machine.describe import machine
     from ...runtime.closed_loop import golden_steps
     from ...runtime.loading import load
+    from ...runtime.loop.practice import refuse_gpu
     from ...runtime.measure.timing import first_step
 
     runner, started = choices.runner, time.perf_counter()
@@ -187,13 +219,21 @@ def _load(choices: _Choices) -> _Loaded:
     bundle = read_bundle(choices.bundle)
     model = load(bundle, backend=runner.name, threads=runner.threads, options=runner.options)
     load_ms = (time.perf_counter() - started) * 1e3
-    step = golden_steps(model, golden_from_bundle(bundle))
+    if "rehearse" in choices.waits:
+        refuse_gpu(model.backend)
+    golden = golden_from_bundle(bundle)
+    step = golden_steps(model, golden)
     first_us = first_step(step)
-    return _Loaded(model, step, machine(), load_ms, first_us)
+    return _Loaded(model, step, golden_steps(model, golden), machine(), load_ms, first_us)
 
 
 def _result(
-    loaded: _Loaded, warmup: int, whole: Distribution, paced: Paced | None, device: DeviceFigures | None
+    loaded: _Loaded,
+    warmup: int,
+    whole: Distribution,
+    paced: Paced | None,
+    device: DeviceFigures | None,
+    waits: tuple[Beside, ...],
 ) -> _Result:
     return _Result(
         bundle=loaded.model.name,
@@ -207,6 +247,7 @@ def _result(
         back_to_back=whole,
         paced=paced,
         device=device,
+        waits=waits,
     )
 
 
@@ -239,50 +280,69 @@ def _pace(model: Model, choices: _Choices) -> tuple[float, int]:
     return rate_hz, count
 
 
-def _measure(step: Step, rate_hz: float, count: int, choices: _Choices) -> tuple[Distribution, Paced | None, bool]:
-    """Back to back, paced, and whether Ctrl-C ended one of them early."""
+def _measure(
+    loaded: _Loaded, rate_hz: float, count: int, choices: _Choices
+) -> tuple[Distribution, Paced | None, tuple[Beside, ...], bool]:
+    """Back to back, paced, several ways to wait, and whether Ctrl-C ended one of them early."""
     from ...runtime.measure.timing import back_to_back, paced
 
     with progress_bar("bench") as progress:
         whole, interrupted = back_to_back(
-            step, choices.steps, choices.warmup, lambda k: progress("back to back", k, choices.steps)
+            loaded.step, choices.steps, choices.warmup, lambda k: progress("back to back", k, choices.steps)
         )
         if interrupted or not count:
-            return whole, None, interrupted
+            return whole, None, (), interrupted
+        phase, calls = f"paced at {rate_hz:g} Hz", count * len(choices.waits)
+        told = lambda k: progress(phase, k, calls)  # noqa: E731 - for two calls
         try:
-            run = paced(
-                step,
-                rate_hz,
-                count,
-                deadline_us=choices.deadline_us,
-                wait=choices.wait,
-                progress=lambda k: progress(f"paced at {rate_hz:g} Hz", k, count),
-            )
+            first = choices.waits[0]
+            if len(choices.waits) == 1 and first != "rehearse":
+                run = paced(loaded.step, rate_hz, count, deadline_us=choices.deadline_us, wait=first, progress=told)
+                return whole, run, (), run.interrupted
+            waits = _beside(loaded, rate_hz, count, choices, told)
         except KeyboardInterrupt:  # before its first step; what was measured back to back is kept
-            return whole, None, True
-    return whole, run, run.interrupted
+            return whole, None, (), True
+    return whole, waits[0].run, waits, waits[0].run.interrupted
+
+
+def _beside(
+    loaded: _Loaded, rate_hz: float, count: int, choices: _Choices, progress: Callable[[int], None]
+) -> tuple[Beside, ...]:
+    """Each way to wait, in turns."""
+    from ...runtime.loop.timer import SystemTimer
+    from ...runtime.loop.waiting import way_of
+    from ...runtime.measure.turns import Side, in_turns
+
+    timer = SystemTimer()
+    sides = [Side(own, loaded.step, way_of(own, timer, rate_hz, loaded.another)) for own in choices.waits]
+    return tuple(in_turns(sides, rate_hz, count, deadline_us=choices.deadline_us, progress=progress, timer=timer))
 
 
 def _failures(result: _Result, choices: _Choices) -> list[str]:
+    if not result.waits:
+        return [] if result.paced is None else _missed(result.paced, choices, "")
+    return [text for own in result.waits for text in _missed(own.run, choices, f" waiting by {own.run.wait}")]
+
+
+def _missed(run: Paced, choices: _Choices, how: str) -> list[str]:
     failures = []
-    run = result.paced
-    if choices.max_p99_us is not None and run is not None:
+    if choices.max_p99_us is not None:
         p99 = run.response.percentiles_us["p99"]
         if p99 is None:
-            failures.append(f"{run.response.samples} steps are too few for --max-p99-us: the rate cannot be kept")
+            failures.append(f"{run.response.samples} steps{how} are too few for --max-p99-us: the rate cannot be kept")
         elif p99 > choices.max_p99_us:
-            failures.append(f"p99 response {p99:.1f} us is above --max-p99-us {choices.max_p99_us:g}")
-    misses = run.misses + run.planned - run.response.samples if run is not None else 0
+            failures.append(f"p99 response {p99:.1f} us{how} is above --max-p99-us {choices.max_p99_us:g}")
+    misses = run.misses + run.planned - run.response.samples
     if choices.max_misses is not None and misses > choices.max_misses:
-        failures.append(f"{misses} deadline misses are more than --max-misses {choices.max_misses}")
+        failures.append(f"{misses} deadline misses{how} are more than --max-misses {choices.max_misses}")
     return failures
 
 
 def _text(result: _Result) -> str:
     rows = [_row("back to back: service", result.back_to_back)]
-    run = result.paced
-    if run is not None:
-        label = f"paced {run.rate_hz:g} Hz"
+    runs = [own.run for own in result.waits] or ([] if result.paced is None else [result.paced])
+    for run in runs:
+        label = f"paced {run.rate_hz:g} Hz" if len(runs) == 1 else f"{run.wait} at {run.rate_hz:g} Hz"
         rows += [
             _row(f"{label}: service", run.service),
             _row(f"{label}: lateness", run.lateness),
@@ -299,15 +359,46 @@ def _text(result: _Result) -> str:
     ]
     if result.samples_per_step > 1:
         notes.append(f"each step takes a block of {result.samples_per_step} samples")
-    if run is not None:
-        missed = f"{run.misses} of {run.response.samples} steps missed"
-        notes.append(f"deadline {run.deadline_us:g} us: {missed}; waiting by {run.wait}")
-        if run.planned > run.response.samples and not run.interrupted:
-            left = run.planned - run.response.samples
-            notes.append(f"{run.rate_hz:g} Hz cannot be kept: {left:,} of {run.planned:,} steps were due and never run")
-    else:
+    for run in runs:
+        notes += _run_notes(run)
+    notes += [f"waiting by {own.run.wait}: {_cost(own)}" for own in result.waits]
+    if not runs:
         notes.append("no paced run: it takes --seconds above 0 and a rate, from the bundle's period or --rate HZ")
     return "\n".join(notes)
+
+
+def _run_notes(run: Paced) -> list[str]:
+    """What of a paced run stands in no table."""
+    missed = f"{run.misses} of {run.response.samples} steps missed"
+    notes = [f"deadline {run.deadline_us:g} us: {missed}; waiting by {run.wait}"]
+    if run.planned > run.response.samples and not run.interrupted:
+        left = run.planned - run.response.samples
+        notes.append(f"{run.rate_hz:g} Hz cannot be kept: {left:,} of {run.planned:,} steps were due and never run")
+    return notes
+
+
+def _cost(own: Beside) -> str:
+    """What a way to wait costs."""
+    share = f"{own.core_share:.3f} of a core"
+    return share if own.rehearsal is None else f"{share}; {_rehearsed(own.rehearsal)}"
+
+
+def _rehearsed(counts: RehearsalCounts) -> str:
+    """What became of rehearsals."""
+    made = f"rehearsed {counts.made:,} times, {counts.skipped:,} skipped, {counts.overran:,} ended late"
+    if counts.off is not None:
+        return f"{made}, {counts.failed:,} failed; off, as {counts.off}"
+    return f"{made}, {counts.failed:,} failed; a lead of {counts.lead_us:.0f} us"
+
+
+def _compared(waits: tuple[Beside, ...]) -> str:
+    """Several ways to wait in a sentence."""
+    base, kind = _typical(waits[0].run.response)
+    others = [
+        f"{own.run.wait} {_typical(own.run.response)[0]:.1f} us, {_typical(own.run.response)[0] / base:.3f} of that"
+        for own in waits[1:]
+    ]
+    return f"{kind} response by {waits[0].run.wait} {base:.1f} us; {'; '.join(others)}"
 
 
 def _device_lines(device: DeviceFigures | None) -> list[str]:
@@ -350,7 +441,7 @@ def _why(bundle: str, whole: Distribution, run: Paced) -> str:
     if late > _TIMER_US:
         busy = f"other programs hold the CPU, so that a step begins {late:.0f} us after it is due"
         return f"{slower}: {busy}. For what else slows this machine down, type: lnn-edge doctor"
-    if run.wait == "spin":  # the CPU is awake when the step is due
+    if run.wait != "sleep":  # the CPU is awake when the step is due
         caches = f"what runs between two of them has taken the caches, so that a step takes {service:.0f} us"
         return f"{slower}: {caches}. For what else slows this machine down, type: lnn-edge doctor"
     rest = f"caches and clocks have gone to rest between two, so that a step takes {service:.0f} us"
@@ -370,5 +461,6 @@ def _summary(result: _Result) -> str:
     if run is None:
         return f"{step} on {result.backend}"
     response, kind = _typical(run.response)
-    sees = f"at {run.rate_hz:g} Hz the robot sees {kind} {response:.1f} us, max {run.response.max_us:.1f} us"
+    how = f"waiting by {run.wait} " if len(result.waits) > 1 else ""
+    sees = f"at {run.rate_hz:g} Hz {how}the robot sees {kind} {response:.1f} us, max {run.response.max_us:.1f} us"
     return f"{step}; {sees} ({run.response.samples:,} samples) on {result.backend}"

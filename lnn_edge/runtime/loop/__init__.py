@@ -3,6 +3,7 @@
 timer        the clocks, and waiting on them
 pacing       due times, and ticks whose time is over
 rehearsal    a step for practice before each tick
+practice     a second stream of the model, to rehearse with
 waiting      ways to wait
 timer_slack  a setting of Linux that timers are late by
 """
