@@ -7,5 +7,6 @@ practice     a second stream of the model, to rehearse with
 waiting      ways to wait
 source       where samples come from, and the ten lines of a device of one's own
 inputs       devices that wait, devices that are late, several of them
+sink         where results go, written by a thread of its own
 timer_slack  a setting of Linux that timers are late by
 """

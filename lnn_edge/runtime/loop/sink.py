@@ -1,0 +1,247 @@
+"""Sink: where the results of a loop go, written by a thread of its own, so that one that blocks stops no loop."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from ...files import Lines, check_output
+from ...given_numbers import whole_number
+from ...wording import one_line
+
+if TYPE_CHECKING:
+    from ..guard.status import Tick
+    from ..model import Model
+
+__all__ = ["Behind", "Entry", "Sink", "as_sink"]
+
+_POLL_S = 0.02  # between two looks at what there is to write: waking the writer at each tick would cost the loop
+_ROOM = 4096  # ticks
+
+
+class Entry(NamedTuple):
+    """What a sink gets of a tick.
+
+    Args:
+        number: Of the tick, from 0.
+        tick: Its status and outputs.
+        t_s: When its sample was measured, as the source said; `None` if it did not.
+        mono_ns: When the tick began, on the monotonic clock.
+        wall_ns: The same on the wall clock, nanoseconds since 1970.
+    """
+
+    number: int
+    tick: Tick
+    t_s: Any
+    mono_ns: int
+    wall_ns: int
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Something that takes results. It may wait as long as it likes: whole ticks are dropped and counted meanwhile."""
+
+    def write(self, entry: Entry) -> None:
+        """Take one tick; what it raises is counted, and the next one is written all the same."""
+
+    def close(self) -> None:
+        """Put away what it holds."""
+
+
+class Behind:
+    """Hands ticks to a sink in a thread of its own.
+
+    Args:
+        sink: Where they go; closed with this.
+        capacity: Ticks that wait at most, >= 1; one that finds no room is dropped.
+        start: Whether the thread begins now; else `drain` writes, in a test for instance.
+
+    Attributes:
+        written: Ticks that the sink took.
+        failed: Ticks that it raised at.
+        error: What it raised last, in words; `None` if nothing.
+    """
+
+    def __init__(self, sink: Sink, capacity: int = _ROOM, *, start: bool = True) -> None:
+        self.written = self.failed = 0
+        self.error: str | None = None
+        self._full = 0
+        self._lost = 0
+        self._sink = sink
+        self._capacity = whole_number("capacity", capacity, 1)
+        self._waiting: deque[Entry] = deque()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lnn-edge sink", daemon=True)
+        if start:
+            self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """Ticks that no sink has: there was no room, it raised, or it did not take them before it was closed."""
+        return self._full + self.failed + self._lost
+
+    def put(self, entry: Entry) -> None:
+        """Hand one tick over; never waits and never raises."""
+        if len(self._waiting) >= self._capacity:
+            self._full += 1
+        else:
+            self._waiting.append(entry)
+
+    def drain(self) -> None:
+        """Write what waits."""
+        while self._waiting:
+            entry = self._waiting[0]  # it keeps its room until it is written
+            try:
+                self._sink.write(entry)
+                self.written += 1
+            except Exception as error:
+                self.failed += 1
+                self.error = f"{type(error).__name__}: {one_line(error)}"
+            self._waiting.popleft()
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Write what waits and close the sink. One that takes longer than this is left behind, with what it has not."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._lost = len(self._waiting)
+            self.error = self.error or f"it did not take {self._lost:,} ticks within {timeout_s:g} s"
+            return
+        self.drain()
+        try:
+            self._sink.close()
+        except Exception as error:
+            self.error = f"{type(error).__name__}: {one_line(error)}"
+
+    def _run(self) -> None:
+        while not self._stop.wait(_POLL_S):
+            self.drain()
+        self.drain()
+
+
+def as_sink(given: Any, model: Model) -> Sink:
+    """Make a sink of what takes results.
+
+    Args:
+        given: A `Sink` stays what it is. A function is called with each `Entry`. A file gets a line for each tick: a
+            .csv file its number, time, status and outputs by their names, a .jsonl file an object.
+        model: Whose outputs they are.
+
+    Raises:
+        TypeError: If it takes no results.
+        ValueError: If a file's name ends in neither.
+        OSError: If a file cannot be written.
+    """
+    if isinstance(given, (str, os.PathLike)):
+        return _file_sink(Path(given), model)
+    if isinstance(given, Sink):
+        return given
+    if callable(given):
+        return _Called(given)
+    raise TypeError(
+        f"the sink is a {type(given).__name__}, expected an object with write(entry) and close(), a function, or the "
+        "path of a .csv or .jsonl file"
+    )
+
+
+class _Called:
+    """A function as a sink."""
+
+    def __init__(self, call: Callable[[Entry], object]) -> None:
+        self._call = call
+
+    def write(self, entry: Entry) -> None:
+        self._call(entry)
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+class _File:
+    """Lines in a file, each written to its end or not at all."""
+
+    def __init__(self, path: Path, heading: str | None, line: Callable[[Entry], str]) -> None:
+        check_output(path)
+        self._file = open(path, "wb", buffering=0)  # noqa: SIM115 - closed by `close`
+        self._lines, self._line = Lines(self._file.fileno(), str(path)), line
+        if heading is not None:
+            self._lines.write(heading, heading=True)
+
+    def write(self, entry: Entry) -> None:
+        line = self._line(entry)
+        try:
+            self._lines.write(line)
+        except OSError:
+            if self._file.seekable():  # a part of the line, as a full disk took
+                self._file.truncate(self._lines.size)
+                self._file.seek(self._lines.size)
+            raise
+
+    def close(self) -> None:
+        try:
+            if self._file.seekable():
+                os.fsync(self._file.fileno())
+        finally:
+            self._file.close()
+
+
+def _file_sink(path: Path, model: Model) -> Sink:
+    suffix = path.suffix.lower()
+    if suffix in (".jsonl", ".ndjson"):
+        return _File(path, None, _json_line)
+    if suffix != ".csv":
+        raise ValueError(f"the sink is '{path}', expected a file that ends in .csv, or in .jsonl for JSON lines")
+    names = [name for tensor in model.outputs for name in _columns(tensor, len(model.outputs) > 1)]
+    return _File(path, _csv_line(["tick", "t_s", "status", *names]), lambda entry: _row(entry, len(names)))
+
+
+def _columns(tensor: Any, several: bool) -> list[str]:
+    """Names of an output's columns, those of several outputs with the output's before them."""
+    count = math.prod(tensor.shape)
+    names = [feature.name for feature in tensor.features]
+    if len(names) != count:
+        names = [f"{tensor.name}_{k}" for k in range(count)]
+    return [f"{tensor.name}.{name}" if several else name for name in names]
+
+
+def _row(entry: Entry, count: int) -> str:
+    y = entry.tick.y
+    parts = [] if y is None else list(y.values()) if isinstance(y, Mapping) else [y]
+    values = [value for part in parts for value in np.ravel(part).tolist()] or [""] * count
+    t_s = "" if entry.t_s is None else entry.t_s
+    return _csv_line([entry.number, t_s, entry.tick.status.text, *values])
+
+
+def _csv_line(cells: list[Any]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue()
+
+
+def _json_line(entry: Entry) -> str:
+    t_s = None if entry.t_s is None else entry.t_s if isinstance(entry.t_s, float) else str(entry.t_s)
+    tick = {"tick": entry.number, "t_s": t_s, "status": entry.tick.status.text, "y": _plain(entry.tick.y)}
+    return json.dumps(tick, allow_nan=False) + "\n"
+
+
+def _plain(y: Any) -> Any:
+    """Outputs as JSON has them; what is not finite is null."""
+    if isinstance(y, Mapping):
+        return {name: _plain(value) for name, value in y.items()}
+    if y is None:
+        return None
+    values = np.asarray(y)
+    found = values.astype(object)
+    found[~np.isfinite(values)] = None
+    return found.tolist()
