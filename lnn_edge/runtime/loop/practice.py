@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +12,10 @@ from ...bundle.spec import Tensor
 from ...wording import listed
 from ..model import Model
 
-__all__ = ["Practice", "plain_sample", "practice_of", "refuse_gpu"]
+if TYPE_CHECKING:
+    from ..guard.guarded import Guarded
+
+__all__ = ["Practice", "guarded_practice", "plain_sample", "practice_of", "refuse_gpu"]
 
 
 class Practice:
@@ -53,6 +56,32 @@ def practice_of(model: Model, constants: Mapping[str, Any] | None = None) -> Pra
     """
     refuse_gpu(model.backend)
     return Practice(model.stream(constants=constants).step, *plain_sample(model))
+
+
+def guarded_practice(guarded: Guarded, clock: Callable[[], int]) -> Practice:
+    """Practice with a guarded stream of its own, which warms the guard as well; see `practice_of`.
+
+    Args:
+        guarded: Whose model, guard and constants it has.
+        clock: The monotonic clock, nanoseconds.
+
+    Raises:
+        ValueError: If the model runs on a GPU.
+    """
+    model = guarded.model
+    refuse_gpu(model.backend)
+    constants = {t.name: _zeros(t, 1, model.manifest.batch) for t in model.manifest.constants} or None
+    own = model.guarded(guarded.guard, clock=clock, constants=constants)
+    own.restore(guarded.snapshot())  # with the constants of the real one
+    own.stream.reset()
+
+    def tick(x: Any, dt_s: float | None = None) -> None:
+        found = own.tick(x, dt_s=dt_s)
+        if found.error is not None:
+            own.reset()  # the same sample again and again may lead anywhere
+            raise found.error
+
+    return Practice(tick, *plain_sample(model))
 
 
 def refuse_gpu(backend: str) -> None:

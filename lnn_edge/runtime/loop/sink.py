@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..guard.status import Tick
     from ..model import Model
 
-__all__ = ["Behind", "Entry", "Sink", "as_sink"]
+__all__ = ["Behind", "Entry", "Records", "Sink", "as_sink"]
 
 _POLL_S = 0.02  # between two looks at what there is to write: waking the writer at each tick would cost the loop
 _ROOM = 4096  # ticks
@@ -56,6 +56,32 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Put away what it holds."""
+
+
+class Records(Protocol):
+    """What records every tick with all that replay needs, as `lnn_edge.runtime.record.recorder.Recorder` does."""
+
+    @property
+    def wants_state(self) -> bool:
+        """Whether the next tick should come with its state."""
+
+    @property
+    def written(self) -> int:
+        """Ticks that are in a file."""
+
+    @property
+    def dropped(self) -> int:
+        """Ticks that are in none."""
+
+    @property
+    def error(self) -> str | None:
+        """What went wrong last, in words."""
+
+    def put(self, tick: Tick, *, t_s: Any = None, mono_ns: int, wall_ns: int, state: Any = None) -> None:
+        """Take a tick; never waits and never raises."""
+
+    def close(self) -> None:
+        """Write what is left."""
 
 
 class Behind:

@@ -7,6 +7,7 @@ from collections import deque
 from ..rehearsal import Rehearsal
 from ..source import Sample, Source
 from ..timer import Timer
+from ..waiting import SHARE
 
 __all__ = ["Arrivals", "next_sample"]
 
@@ -35,6 +36,11 @@ class Arrivals:
         self._last_ns = at_ns
 
     @property
+    def interval_ns(self) -> int:
+        """The time between two samples, nanoseconds; 0 where it cannot be told."""
+        return self._median_ns or 0
+
+    @property
     def next_ns(self) -> int | None:
         """When the next sample is to come; `None` where that cannot be told."""
         if self._last_ns is None or self._median_ns is None:
@@ -56,6 +62,7 @@ def next_sample(
 
     A sample that arrives during a rehearsal waits for at most one step of it, and is counted. From the rehearsal to a
     lead behind the predicted time the source is asked again and again without a wait; then it is waited for as usual.
+    Where samples come so fast that the lead is more than a tenth of the time between them nothing is rehearsed.
 
     Args:
         source: What to read.
@@ -71,7 +78,7 @@ def next_sample(
         As `Source.read`.
     """
     until_ns = timer.monotonic_ns() + round(timeout_s * 1e9)
-    sample = None if rehearsal is None else _rehearsed(source, until_ns, timer, arrivals.next_ns, rehearsal)
+    sample = None if rehearsal is None else _rehearsed(source, until_ns, timer, arrivals, rehearsal)
     if sample is None:
         sample = source.read(max(0.0, (until_ns - timer.monotonic_ns()) / 1e9))
     if sample is not None:
@@ -79,9 +86,9 @@ def next_sample(
     return sample
 
 
-def _rehearsed(source: Source, until_ns: int, timer: Timer, due_ns: int | None, rehearsal: Rehearsal) -> Sample | None:
-    lead_ns = rehearsal.lead_ns
-    if due_ns is None or not lead_ns or due_ns + lead_ns > until_ns:
+def _rehearsed(source: Source, until_ns: int, timer: Timer, arrivals: Arrivals, rehearsal: Rehearsal) -> Sample | None:
+    lead_ns, due_ns = rehearsal.lead_ns, arrivals.next_ns
+    if due_ns is None or not lead_ns or due_ns + lead_ns > until_ns or lead_ns > SHARE * arrivals.interval_ns:
         return None
     wake_ns, now_ns = due_ns - lead_ns, timer.monotonic_ns()
     if now_ns > due_ns:

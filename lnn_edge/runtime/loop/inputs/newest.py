@@ -36,7 +36,7 @@ class Newest:
     Args:
         source: What to read; closed with this.
         timer: The clock that says when samples came.
-        start: Whether the thread begins now; else `pump` reads, in a test for instance.
+        start: Whether the thread begins now; else with `begin`, or never: `pump` reads as well.
 
     Attributes:
         replaced: Samples that a newer one took the place of before anybody looked.
@@ -56,7 +56,11 @@ class Newest:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lnn-edge source", daemon=True)
         if start:
-            self._thread.start()
+            self.begin()
+
+    def begin(self) -> None:
+        """Begin to read in the thread."""
+        self._thread.start()
 
     def look(self) -> tuple[Arrived | None, Arrived | None]:
         """The newest sample and the one before it, each `None` where there is none; never waits."""
@@ -78,12 +82,16 @@ class Newest:
             return False
         if sample is None:
             return False
+        self.take(sample)
+        return True
+
+    def take(self, sample: Sample) -> None:
+        """Keep a sample that somebody read."""
         self.error, own = None, self._now
         number = 1 if own is None else own.number + 1
         if own is not None and own.number > self._seen:
             self.replaced += 1
         self._before, self._now = own, Arrived(sample, self._timer.monotonic_ns(), number)
-        return True
 
     def close(self, timeout_s: float = 1.0) -> None:
         """Stop reading and close the source; a read that never returns is left behind."""

@@ -62,6 +62,12 @@ def test_scattered_samples_are_not_predicted():
     assert max(waited) <= US
 
 
+def test_samples_that_come_too_fast_are_not_rehearsed_for():
+    """A lead of 120 us is more than a tenth of the time between them: it would take more of a core than it may."""
+    assert ran([1100] * 100)[1].made == 0
+    assert ran([1300] * 100)[1].made > 50
+
+
 def test_samples_that_scatter_a_little_are():
     """Those that come earlier than predicted are taken at once, the others are rehearsed for."""
     assert ran([10_000, 11_000] * 100)[1].made > 80

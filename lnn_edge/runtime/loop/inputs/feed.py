@@ -1,0 +1,181 @@
+"""Feed of a loop: what it steps at a tick, or why there is nothing to step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ....wording import listed
+from ...guard.status import Status
+from ...model import Model
+from ..rehearsal import Rehearsal
+from ..source import Source, as_source
+from ..timer import Timer
+from .arrivals import Arrivals, next_sample
+from .joined import Joined, OnLateInput
+from .newest import Newest
+
+__all__ = ["SampleFeed", "Taken", "TickFeed", "sources_of"]
+
+_REST_NS = 1_000_000  # after a failed read, twice as long after each further one
+_LONGEST_REST_NS = 100_000_000
+
+
+class Taken(NamedTuple):
+    """What there is for a tick.
+
+    Args:
+        x: The sample.
+        t_s: Its time, `None` if it has none.
+        status: Why it is not to be stepped, `None` if it is.
+        error: The same in words.
+    """
+
+    x: Any
+    t_s: Any = None
+    status: Status | None = None
+    error: Exception | None = None
+
+
+def sources_of(given: Any, model: Model) -> dict[str, Source]:
+    """Sources by name: several of a dict that holds some, else the one that `as_source` makes.
+
+    Raises:
+        TypeError, ValueError, OSError: As `as_source`; or if several are not named like the model's inputs.
+    """
+    if not isinstance(given, Mapping) or all(isinstance(own, (np.ndarray, list, tuple)) for own in given.values()):
+        name = model.manifest.streamed[0].name if len(model.manifest.streamed) == 1 else "source"
+        return {name: as_source(given, model)}
+    names = [tensor.name for tensor in model.manifest.streamed]
+    if set(given) != set(names):
+        raise ValueError(f"the sources are named {listed(given)}, and the inputs of '{model.name}' {listed(names)}")
+    return {name: as_source(own, model) for name, own in given.items()}
+
+
+class TickFeed:
+    """The newest samples at each tick of a timer. What waits for a device is read by threads.
+
+    Args:
+        sources: By input name.
+        timer: The clock.
+        fresh_s, on_late: As `Joined`.
+    """
+
+    def __init__(self, sources: Mapping[str, Source], timer: Timer, fresh_s: Any, on_late: OnLateInput | Any) -> None:
+        pulled = {name: getattr(source, "pulled", False) for name, source in sources.items()}
+        self.readers = {name: Newest(own, timer, start=False) for name, own in sources.items()}
+        self._joined = Joined(self.readers, timer, fresh_s, on_late, single=len(sources) == 1)
+        self._pulled = [self.readers[name] for name in sources if pulled[name]]
+        self._all_pulled = len(self._pulled) == len(sources)
+        for name, reader in self.readers.items():  # when nothing can be refused any more
+            if not pulled[name]:
+                reader.begin()
+
+    @property
+    def waits(self) -> bool:
+        """Whether some source has not brought its first sample, and may bring it by itself."""
+        return any(own.look()[0] is None and own not in self._pulled and not own.ended for own in self.readers.values())
+
+    def take(self) -> Taken:
+        """What there is now; never waits.
+
+        Raises:
+            EOFError: If a source is at its end.
+        """
+        if self._joined.ended:
+            raise EOFError("the source has no more samples")
+        bad: Exception | None = None
+        for reader in self._pulled:
+            failed = reader.failed
+            reader.pump(0.0)
+            if reader.ended:
+                raise EOFError("the source has no more samples")
+            if reader.failed > failed:
+                bad = reader.error
+        if bad is not None:
+            return Taken(None, None, Status.BAD_INPUT, bad)
+        moment = self._joined.look()
+        if moment.stale:
+            return Taken(moment.x, None, Status.STALE, TimeoutError("; ".join(moment.stale)))
+        return Taken(moment.x, moment.t_s if self._all_pulled else None)
+
+    def close(self) -> None:
+        """Close all sources."""
+        self._joined.close()
+
+
+class SampleFeed:
+    """The samples of a source as they come; of several, the first one's with the newest of the others.
+
+    Args:
+        sources: By input name.
+        timer: The clock.
+        fresh_s: As `Joined`; of the first source, after how long without a sample there is a stale tick.
+        on_late: As `Joined`, of the others.
+    """
+
+    def __init__(self, sources: Mapping[str, Source], timer: Timer, fresh_s: Any, on_late: OnLateInput | Any) -> None:
+        self.arrivals = Arrivals()
+        self.rehearsal: Rehearsal | None = None
+        self._timer = timer
+        (self._name, self._source), *others = sources.items()
+        self.readers = {name: Newest(own, timer, start=False) for name, own in others}
+        ages = fresh_s if isinstance(fresh_s, Mapping) else dict.fromkeys(sources, fresh_s)
+        kinds = on_late if isinstance(on_late, Mapping) else dict.fromkeys(sources, on_late)
+        all_readers = {self._name: Newest(self._source, timer, start=False), **self.readers}
+        Joined(all_readers, timer, ages, kinds)  # refuses what is none
+        self._joined = Joined(self.readers, timer, _without(ages, self._name), _without(kinds, self._name))
+        limit = ages.get(self._name)
+        self._silent_ns = None if limit is None else round(limit * 1e9)
+        self._last_ns = timer.monotonic_ns()
+        self._failed_in_a_row = self.failed = 0
+        for reader in self.readers.values():
+            reader.begin()
+
+    def take(self, timeout_s: float) -> Taken | None:
+        """The next sample, or `None` if nothing came in time.
+
+        Raises:
+            EOFError: If the source is at its end.
+        """
+        if self._failed_in_a_row:  # a device that is gone would keep a core busy
+            rest_ns = min(_REST_NS << min(self._failed_in_a_row - 1, 10), _LONGEST_REST_NS)
+            self._timer.sleep_until(self._timer.monotonic_ns() + rest_ns)
+        try:
+            sample = next_sample(self._source, timeout_s, self._timer, self.arrivals, self.rehearsal)
+        except EOFError:
+            raise
+        except Exception as error:
+            self.failed += 1
+            self._failed_in_a_row += 1
+            return Taken(None, None, Status.BAD_INPUT, error)
+        self._failed_in_a_row = 0
+        now = self._timer.monotonic_ns()
+        if sample is None:
+            return self._silence(now)
+        self._last_ns = now
+        if not self.readers:
+            return Taken(sample.x, sample.t_s)
+        moment = self._joined.look()
+        if moment.stale or moment.x is None:
+            return Taken(None, None, Status.STALE, TimeoutError("; ".join(moment.stale)))
+        return Taken({self._name: sample.x, **moment.x}, sample.t_s)
+
+    def _silence(self, now: int) -> Taken | None:
+        if self._silent_ns is None or now - self._last_ns < self._silent_ns:
+            return None
+        self._last_ns = now
+        text = f"'{self._name}' has brought nothing for {self._silent_ns / 1e9:g} s"
+        return Taken(None, None, Status.STALE, TimeoutError(text))
+
+    def close(self) -> None:
+        """Close all sources."""
+        self._source.close()
+        for reader in self.readers.values():
+            reader.close()
+
+
+def _without(given: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {own: value for own, value in given.items() if own != name}

@@ -1,0 +1,380 @@
+"""Loop around a guarded stream: samples in, results out, at a rate or as samples come."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...given_numbers import real_number, whole_number
+from ..figures.histogram import Histogram
+from ..guard.guarded import Guarded
+from ..guard.status import Status, Tick
+from ..model import Model
+from .ending import stopped_by_signals
+from .inputs.feed import SampleFeed, Taken, TickFeed, sources_of
+from .inputs.joined import OnLateInput
+from .pacing import Late, Pacing, Schedule
+from .practice import Practice, guarded_practice
+from .rehearsal import Rehearsal
+from .report import Aside, Reports
+from .sink import Behind, Entry, Records, as_sink
+from .state_saver import StateSaver
+from .summary import Lost, Summary
+from .timer import SystemTimer, Timer
+from .turn.turn import OnFault, Turn
+from .waiting import SHARE, Wait, Waiting, way_of
+
+if TYPE_CHECKING:
+    import os
+
+    from .realtime import Realtime
+    from .systemd import Systemd
+    from .watchdog import Watchdog
+
+__all__ = ["Loop"]
+
+_SLICE_NS = 100_000_000  # of a long wait: how long a stop may take to be noticed
+_FRESH_PERIODS = 10
+_LIMIT_S = 0.01  # of a function without a rate
+
+
+class Loop:
+    """Steps a model on the samples of a source. Runs once.
+
+    At each tick it takes the newest sample, calls `before`, ticks the guarded stream, calls `after` with what the
+    robot gets, and hands the tick to sink and recorder, which other threads write. What a sensor, a backend or a
+    function of the user's does wrong is a status, counted and reported, and ends nothing. The state is that after the
+    good samples alone.
+
+    Args:
+        model: A model, or what `model.guarded(...)` gave.
+        source: What `as_source` takes; or a dict of these by input name, each at a rate of its own.
+        sink: What `as_sink` takes, for files and networks. For a motor use `after`: a sink is some milliseconds behind.
+        rate_hz: Ticks per second; `None` steps each sample as it comes, of several sources each of the first one's.
+        wait: How to wait for a tick: "sleep", "spin" or "rehearse"; see `waiting` and `rehearsal`.
+        late: What becomes of ticks whose time is over: "skip", "catch up" or "at once"; see `Pacing`.
+        on_fault: What the robot gets where there is no output to trust: "hold", the last one that could be trusted;
+            "safe", the guard's safe output; "stop" ends the loop, with the guard's choice; a function takes the `Tick`
+            and returns an output, or `None` to hold. `None`: what the guard says.
+        fresh_s: How old a sample may be, seconds, one number or by input: until then a late one is held or predicted,
+            and then the tick is stale. `None` is ten periods of a timer, and any age where samples pace the loop.
+        on_late_input: "hold" or "predict", one word or by input.
+        recorder: Gets every tick; closed at the end.
+        snapshot: File for the state, written now and then and at the end.
+        snapshot_every_s: How often, seconds.
+        extra: Gives what else belongs into a snapshot; called where the state is taken, so it must be quick.
+        steps: Steps that were made before, for snapshots of a loop that goes on.
+        realtime: Settings of the machine while it runs.
+        before: Takes the sample's `x` and may return another one in its place.
+        after: Takes the `Tick`: the robot's motors. What it does is within the response that is measured.
+        function_limit_s: How long each function may take, seconds; `None` is half a period, 0.01 without a rate.
+        watchdog: Told of each turn.
+        systemd: Told when the loop is up, turns and ends.
+        report: Called with a line of text about what happens, by another thread; `None` prints it on standard error.
+        signals: Whether SIGINT and SIGTERM end the loop, in the main thread alone. A second one raises
+            KeyboardInterrupt.
+        timer: The clock.
+        threads: Whether sink, reports and snapshots have threads; else they are written at the end, for tests.
+
+    Raises:
+        TypeError, ValueError, OSError: If an argument does not fit, or a file cannot be opened.
+    """
+
+    def __init__(
+        self,
+        model: Model | Guarded,
+        source: Any,
+        sink: Any = None,
+        *,
+        rate_hz: float | None = None,
+        wait: Wait = "sleep",
+        late: Late = "skip",
+        on_fault: OnFault | Callable[[Tick], Any] | None = None,
+        fresh_s: float | Mapping[str, float | None] | None = None,
+        on_late_input: OnLateInput | Mapping[str, OnLateInput] = "hold",
+        recorder: Records | None = None,
+        snapshot: str | os.PathLike[str] | None = None,
+        snapshot_every_s: float = 1.0,
+        extra: Callable[[], Mapping[str, Any]] | None = None,
+        steps: int = 0,
+        realtime: Realtime | None = None,
+        before: Callable[[Any], Any] | None = None,
+        after: Callable[[Tick], object] | None = None,
+        function_limit_s: float | None = None,
+        watchdog: Watchdog | None = None,
+        systemd: Systemd | None = None,
+        report: Callable[[str], object] | None = None,
+        signals: bool = True,
+        timer: Timer | None = None,
+        threads: bool = True,
+    ) -> None:
+        self._timer: Timer = SystemTimer() if timer is None else timer
+        self.guarded = model if isinstance(model, Guarded) else model.guarded(clock=self._timer.monotonic_ns)
+        own = self.guarded.model
+        self._period_ns = None if rate_hz is None else 1e9 / real_number("rate_hz", rate_hz, above=0)
+        self._rate_hz, self._wait_name, self._signals = rate_hz, wait, signals
+        _check_rate(self.guarded, rate_hz)
+        self._pacing_late: Late = late
+        Pacing(Schedule(rate_hz or 1.0, 0), late)  # refuses what is none
+        self._reports = Reports(_print if report is None else report, self._timer)
+        limit_ns = self._function_limit_ns(function_limit_s)
+        self._turn = Turn(self.guarded, on_fault, before, after, limit_ns, self._timer, self._reports.note)
+        self._practice: Practice | None = None
+        if wait == "rehearse":
+            self._practice = guarded_practice(self.guarded, self._timer.monotonic_ns)
+        elif rate_hz is None and wait != "sleep":
+            raise ValueError(f"`wait` is '{wait}', and samples pace the loop: pass rate_hz, or wait='rehearse'")
+        way_of("sleep" if wait == "rehearse" else wait, self._timer, 1.0)  # refuses what is none
+        self._saver = None if snapshot is None else StateSaver(Path(snapshot), own, snapshot_every_s, extra, steps)
+        self._recorder, self._realtime, self._watchdog, self._systemd = recorder, realtime, watchdog, systemd
+        self._threads = threads
+        taken = as_sink(sink, own) if sink is not None else None
+        self._sink = None if taken is None else Behind(taken, start=threads)
+        self._feed = self._make_feed(source, fresh_s, on_late_input)
+        self._ended: str | None = None
+        self._error: str | None = None
+        self._ran = False
+        self._counts: Counter[str] = Counter()
+        self._ticks = self._steps = self._misses = self._left_out = 0
+        self._lateness, self._service, self._response = Histogram(), Histogram(), Histogram()
+        self._rehearsal: Rehearsal | None = None
+        self._beat_ns = self._told_ns = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many ticks there were of each status that there was, by its words."""
+        return dict(self._counts)
+
+    def stop(self, why: str = "stopped") -> None:
+        """End the loop behind the tick that it is at; for any thread, a signal's handler, or a function of the loop."""
+        self._ended = self._ended or why
+
+    def run(self, ticks: int | None = None) -> Summary:
+        """Run until the source ends, `stop`, a signal, or so many ticks.
+
+        Raises:
+            RuntimeError: If it ran before.
+            RealtimeError: If the machine refuses a setting, and `realtime` is strict.
+        """
+        if ticks is not None:
+            whole_number("ticks", ticks, 0)
+        if self._ran:
+            raise RuntimeError("a loop runs once: make another one, with the same guarded stream to go on")
+        self._ran = True
+        began = self._timer.monotonic_ns()
+        aside = Aside([self._save, self._tell_systemd, self._reports.flush], start=self._threads)
+        try:
+            with ExitStack() as stack:
+                if self._signals:
+                    stack.enter_context(stopped_by_signals(self.stop))
+                if self._realtime is not None:
+                    stack.enter_context(self._realtime)
+                self._begin()
+                (self._by_timer if self._rate_hz else self._by_samples)(ticks)
+        except KeyboardInterrupt:
+            self._ended = self._ended or "interrupted"
+        finally:
+            self._close(aside)
+        return self._summary(began)
+
+    def _function_limit_ns(self, given_s: float | None) -> int:
+        usual_s = _LIMIT_S if self._period_ns is None else self._period_ns / 2e9
+        limit_s = usual_s if given_s is None else real_number("function_limit_s", given_s, above=0, unit=", in seconds")
+        return round(limit_s * 1e9)
+
+    def _make_feed(self, source: Any, fresh_s: Any, on_late: Any) -> TickFeed | SampleFeed:
+        sources = sources_of(source, self.guarded.model)
+        if self._period_ns is None:
+            return SampleFeed(sources, self._timer, fresh_s, on_late)
+        limit = _FRESH_PERIODS * self._period_ns / 1e9
+        if not isinstance(fresh_s, Mapping):
+            return TickFeed(sources, self._timer, limit if fresh_s is None else fresh_s, on_late)
+        return TickFeed(sources, self._timer, {**dict.fromkeys(sources, limit), **fresh_s}, on_late)
+
+    def _begin(self) -> None:
+        if self._practice is not None:
+            most_ns = None if self._period_ns is None else int(SHARE * self._period_ns)
+            more = {} if most_ns is None else {"most_ns": most_ns}
+            self._rehearsal = Rehearsal(self._practice, self._timer, **more)
+        self._beat()
+        if self._watchdog is not None:
+            self._watchdog.begin()
+        if self._systemd is not None:
+            self._systemd.ready()
+
+    def _by_timer(self, ticks: int | None) -> None:
+        feed, timer = self._feed, self._timer
+        assert isinstance(feed, TickFeed)  # for the type checker, as the next line
+        assert self._rate_hz is not None
+        way: Waiting = self._rehearsal or way_of(self._wait_name, timer, self._rate_hz)
+        self._await_first(feed)
+        period = self._period_ns or 0.0
+        pacing = Pacing(Schedule(self._rate_hz, timer.monotonic_ns() + int(period)), self._pacing_late)
+        while self._ended is None and (ticks is None or self._ticks < ticks):
+            due = pacing.next(timer.monotonic_ns())
+            self._left_out = pacing.dropped
+            start = self._wait(way, due)
+            if self._ended is not None:
+                break
+            try:
+                taken = feed.take()
+            except EOFError:
+                self.stop("source ended")
+                break
+            self._one(taken, start, due)
+        self.stop("all ticks")
+
+    def _by_samples(self, ticks: int | None) -> None:
+        feed = self._feed
+        assert isinstance(feed, SampleFeed)  # for the type checker
+        feed.rehearsal = self._rehearsal
+        while self._ended is None and (ticks is None or self._ticks < ticks):
+            try:
+                taken = feed.take(_SLICE_NS / 1e9)
+            except EOFError:
+                self.stop("source ended")
+                break
+            if taken is None:
+                self._beat()
+            else:
+                self._one(taken, self._timer.monotonic_ns(), None)
+        self.stop("all ticks")
+
+    def _await_first(self, feed: TickFeed) -> None:
+        """Wait for the first samples of devices for as long as a late one is held, and at least a second."""
+        until = self._timer.monotonic_ns() + max(10 * _SLICE_NS, int(_FRESH_PERIODS * (self._period_ns or 0)))
+        while feed.waits and self._ended is None and (now := self._timer.monotonic_ns()) < until:
+            self._beat()
+            self._timer.sleep_until(now + _SLICE_NS // 100)
+
+    def _wait(self, way: Waiting, due_ns: int) -> int:
+        """Wait for a tick, a long time in slices, so that a stop is noticed."""
+        while due_ns - self._timer.monotonic_ns() > 2 * _SLICE_NS and self._ended is None:
+            self._beat()
+            self._timer.sleep_until(self._timer.monotonic_ns() + _SLICE_NS)
+        return way.until(due_ns) if self._ended is None else self._timer.monotonic_ns()
+
+    def _one(self, taken: Taken, start_ns: int, due_ns: int | None) -> None:
+        """One tick, from its sample to what the robot gets, and then to those who keep it."""
+        wall_ns = self._timer.wall_ns()
+        turn = self._turn
+        tick = turn.step(taken)
+        if due_ns is not None and tick.status is Status.OK and start_ns - due_ns > (self._period_ns or 0) / 2:
+            tick = tick._replace(status=Status.LATE)
+        tick = turn.answer(tick)
+        end_ns = self._timer.monotonic_ns()
+        self._service.add(end_ns - start_ns)
+        self._response.add(end_ns - (start_ns if due_ns is None else due_ns))
+        if due_ns is not None:
+            self._lateness.add(start_ns - due_ns)
+            self._misses += end_ns - due_ns > (self._period_ns or 0)
+        self._keep(tick, taken.t_s, start_ns, wall_ns)
+        if turn.fatal is not None:
+            self._error = turn.fatal
+            self.stop("fault")
+
+    def _keep(self, tick: Tick, t_s: Any, start_ns: int, wall_ns: int) -> None:
+        """Count a tick, and hand it to those who write it."""
+        number, status = self._ticks, tick.status
+        self._ticks += 1
+        self._steps += tick.stepped
+        self._counts[status.text] += 1
+        if status is not Status.OK and status is not Status.WARMING_UP:
+            self._reports.note(status.text, tick.error)
+        if self._sink is not None:
+            self._sink.put(Entry(number, tick, t_s, start_ns, wall_ns))
+        if self._recorder is not None:
+            state = self.guarded.snapshot() if self._recorder.wants_state else None
+            self._recorder.put(tick, t_s=t_s, mono_ns=start_ns, wall_ns=wall_ns, state=state)
+        if self._practice is not None and tick.stepped and status.trusted:
+            self._practice.see(tick.x, tick.dt_s)
+        if self._saver is not None:
+            self._saver.offer(self.guarded, self._steps, start_ns)
+        self._beat()
+
+    def _beat(self) -> None:
+        self._beat_ns = self._timer.monotonic_ns()
+        if self._watchdog is not None:
+            self._watchdog.beat(self._beat_ns)
+
+    def _save(self) -> None:
+        if self._saver is not None:
+            self._saver.save()
+            if self._saver.lost.error is not None:
+                self._reports.note("snapshot", self._saver.lost.error)
+
+    def _tell_systemd(self) -> None:
+        """Say that the loop turns, if it did since the last time: this thread turns even if the loop stands."""
+        if self._systemd is not None and self._beat_ns != self._told_ns and self._systemd.alive(self._beat_ns):
+            self._told_ns = self._beat_ns
+
+    def _close(self, aside: Aside) -> None:
+        """Put everything away, whatever ended the loop; each whatever became of the others."""
+        if self._systemd is not None:
+            self._systemd.stopping()
+        if self._watchdog is not None:
+            self._watchdog.end()
+        if self._saver is not None:
+            with suppress(Exception):
+                self._saver.offer(self.guarded, self._steps, None)
+        for own in (self._feed, self._sink, self._recorder):
+            try:
+                if own is not None:
+                    own.close()
+            except Exception as error:
+                self._reports.note("end", f"{type(error).__name__}: {error}")
+        aside.close()
+        if self._systemd is not None:
+            self._systemd.close()
+
+    def _summary(self, began_ns: int) -> Summary:
+        feed, recorder = self._feed, self._recorder
+        readers = list(feed.readers.values())
+        failed = sum(own.failed for own in readers) + getattr(feed, "failed", 0)
+        return Summary(
+            ended=self._ended or "stopped",
+            ticks=self._ticks,
+            steps=self._steps,
+            by_status=self.counts,
+            left_out=self._left_out,
+            misses=self._misses,
+            seconds=(self._timer.monotonic_ns() - began_ns) / 1e9,
+            lateness=self._lateness.distribution(),
+            service=self._service.distribution(),
+            response=self._response.distribution(),
+            rehearsal=None if self._rehearsal is None else self._rehearsal.counts,
+            functions=self._turn.functions,
+            sink=None if self._sink is None else Lost(self._sink.written, self._sink.dropped, self._sink.error),
+            recorder=None if recorder is None else Lost(recorder.written, recorder.dropped, recorder.error),
+            snapshots=None if self._saver is None else self._saver.lost,
+            source_failed=failed,
+            replaced=sum(own.replaced for own in readers),
+            warnings=() if self._realtime is None else tuple(self._realtime.warnings),
+            pauses=None if self._realtime is None else self._realtime.pauses,
+            error=self._error,
+        )
+
+
+def _check_rate(guarded: Guarded, rate_hz: float | None) -> None:
+    """Refuse a rate that a model with fixed time was not exported for.
+
+    Raises:
+        ValueError: If it is so, by the guard's `pace`.
+    """
+    time, (low, high) = guarded.model.time, guarded.guard.pace
+    if rate_hz is None or time.mode != "fixed" or not time.period_s:
+        return
+    if not low <= 1 / (rate_hz * time.period_s) <= high:
+        raise ValueError(
+            f"`rate_hz` is {rate_hz:g}, but '{guarded.model.name}' was exported for {1 / time.period_s:g} samples per "
+            f"second, fixed. Type: rate_hz={1 / time.period_s:g}, or guard with another `pace`"
+        )
+
+
+def _print(text: str) -> None:
+    sys.stderr.write(f"lnn-edge: {text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,87 @@
+"""Functions of the user's in a loop: what they raise, and what they take too long for, is counted and ends no loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..timer import Timer
+
+__all__ = ["FunctionCounts", "FunctionFault", "UserFunction"]
+
+
+class FunctionFault(Exception):
+    """A function of the user's raised, or took too long.
+
+    Args:
+        name: Its place in the loop: before, after, on_fault.
+        what: What happened, in words.
+    """
+
+    def __init__(self, name: str, what: str) -> None:
+        super().__init__(f"the function `{name}` {what}")
+        self.name = name
+
+
+@dataclass(frozen=True)
+class FunctionCounts:
+    """What became of a function's calls.
+
+    Args:
+        calls: How many there were.
+        failed: Of these, how many raised.
+        slow: How many took longer than the limit.
+        longest_us: What the longest took, microseconds.
+    """
+
+    calls: int
+    failed: int
+    slow: int
+    longest_us: float
+
+
+class UserFunction:
+    """Calls a function and looks at what becomes of it. It cannot be interrupted: that it is slow is known afterwards.
+
+    Args:
+        name: Its place in the loop.
+        call: The function.
+        limit_ns: How long it may take, nanoseconds.
+        timer: The clock.
+
+    Attributes:
+        fault: What the last call did wrong, `None` for nothing.
+    """
+
+    def __init__(self, name: str, call: Callable[..., Any], limit_ns: int, timer: Timer) -> None:
+        if not callable(call):
+            raise TypeError(f"`{name}` is {call!r}, expected a function")
+        self.fault: FunctionFault | None = None
+        self._name, self._call, self._limit_ns, self._timer = name, call, limit_ns, timer
+        self._calls = self._failed = self._slow = self._longest_ns = 0
+
+    def __call__(self, argument: object) -> Any:
+        """What the function returns; `None` if it raised. `fault` says what was wrong."""
+        self.fault, found = None, None
+        self._calls += 1
+        began = self._timer.monotonic_ns()
+        try:
+            found = self._call(argument)
+        except (Exception, SystemExit) as error:  # Ctrl-C is no fault of the function
+            self._failed += 1
+            self.fault = FunctionFault(self._name, f"raised {type(error).__name__}: {error}")
+            self.fault.__cause__ = error
+        took = self._timer.monotonic_ns() - began
+        if took > self._longest_ns:
+            self._longest_ns = took
+        if took > self._limit_ns:
+            self._slow += 1
+            limit = f"took {took / 1e3:.0f} us, and its limit is {self._limit_ns / 1e3:.0f} us"
+            self.fault = self.fault or FunctionFault(self._name, limit)
+        return found
+
+    @property
+    def counts(self) -> FunctionCounts:
+        """What became of its calls."""
+        return FunctionCounts(self._calls, self._failed, self._slow, self._longest_ns / 1e3)
