@@ -118,8 +118,9 @@ class Realtime:
         gc.callbacks.append(self._collecting)
         self._stack.callback(gc.callbacks.remove, self._collecting)
         gc.collect()
+        if not gc.get_freeze_count():  # or what the program froze itself would be let loose at the end
+            self._stack.callback(gc.unfreeze)
         gc.freeze()
-        self._stack.callback(gc.unfreeze)
         if self._garbage == "off" and gc.isenabled():
             gc.disable()
             self._stack.callback(gc.enable)
