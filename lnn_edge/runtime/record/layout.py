@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain, count
 
 import numpy as np
 
@@ -123,13 +124,13 @@ class _Names:
     Some libraries of protobuf, and JSON, take `acc_x` and `accX` for one.
     """
 
-    def __init__(self, taken: Iterator[str] | list[str]) -> None:
+    def __init__(self, taken: Iterable[str]) -> None:
         self._taken = {_alike(name) for name in taken}
 
     def new(self, name: str, role: str) -> str:
         """The name of a field: as it is if that can be, else with its role behind it, else with a number."""
         own = identifier(name)
-        tries = (own, f"{own}_{_ROLES[role]}", *(f"{own}_{_ROLES[role]}_{k}" for k in range(2, 1 << 16)))
+        tries = chain([own, f"{own}_{_ROLES[role]}"], (f"{own}_{_ROLES[role]}_{k}" for k in count(2)))
         found = next(one for one in tries if _alike(one) not in self._taken)
         self._taken.add(_alike(found))
         return found

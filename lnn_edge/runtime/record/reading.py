@@ -180,12 +180,12 @@ class _Opened:
         mcap_records()  # first, as it may be missing
         with named_in_errors(self.path):
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # which waits for no pipe
-        self._file: IO[bytes] = os.fdopen(descriptor, "rb")
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            self._file.close()
+            os.close(descriptor)
             what = "a directory" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
             raise ValueError(f"'{self.path}' is {what}, expected a recording: NAME.mcap")
+        self._file: IO[bytes] = os.fdopen(descriptor, "rb")
         self._size = status.st_size
         return self
 
