@@ -16,8 +16,9 @@ import numpy as np
 
 from ...bundle.manifest import Manifest
 from ...bundle.spec import Tensor
+from ..guard.status import Status
 
-__all__ = ["HEAD", "Layout", "Part", "identifier", "layout_of"]
+__all__ = ["HEAD", "STATUSES", "Layout", "Part", "identifier", "layout_of"]
 
 # What every tick has: the name of its field, and what holds it in memory.
 HEAD = {
@@ -32,6 +33,7 @@ HEAD = {
     "limited": "<u1",
     "has_state": "<u1",
 }
+STATUSES = {status.value: f"STATUS_{status.name}" for status in Status}  # which protobuf has beside the fields
 _DTYPES = {"float32": "<f4", "float64": "<f8", "int32": "<i4", "uint8": "<u1"}
 _ROLES = {"input": "in", "output": "out", "raw": "raw", "state": "state"}  # what tells equal names apart
 
@@ -91,7 +93,7 @@ class Layout:
 
 def layout_of(manifest: Manifest) -> Layout:
     """The layout of the ticks of a model."""
-    names = _Names([*HEAD, "Status"])
+    names = _Names([*HEAD, "Status", *STATUSES.values()])
     whole = manifest.readout is not None  # a block of samples has one result
     unroll = manifest.unroll
     parts = [_part("input", t, _streamed(manifest, t.shape, unroll), names) for t in manifest.streamed]

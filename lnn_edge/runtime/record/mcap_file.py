@@ -76,8 +76,7 @@ class McapFile:
 
     def begin(self) -> None:
         """Write what stands before the ticks."""
-        header = self._bytes(self._records.Header(profile="", library=_LIBRARY))
-        self._put(MAGIC + header)
+        self._put(MAGIC + self._bytes(self._records.Header(profile="", library=_LIBRARY)))
         self.describe(_LIBRARY, self._face.metadata)
         self._put(self._bytes(self._schema, self._channel))
 

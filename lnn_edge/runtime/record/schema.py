@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..guard.status import Status
-from .layout import Layout, Part, identifier
+from .layout import STATUSES, Layout, Part, identifier
 from .library import protobuf_descriptors
 from .messages import FIELDS, field_numbers
 
@@ -33,8 +32,8 @@ def schema_bytes(model: str, layout: Layout) -> bytes:
     file = files.file.add(name=f"{PACKAGE}/{identifier(model)}.proto", package=PACKAGE, syntax="proto3")
     message = file.message_type.add(name=identifier(model))
     status = message.enum_type.add(name="Status")
-    for one in Status:
-        status.value.add(name=f"STATUS_{one.name}", number=one.value)
+    for number, name in STATUSES.items():
+        status.value.add(name=name, number=number)
     for number, (name, (dtype, _)) in enumerate(FIELDS.items(), 1):
         own = message.field.add(name=name, number=number, label=kind.LABEL_OPTIONAL, type=getattr(kind, _OWN[dtype]))
         if name == "status":

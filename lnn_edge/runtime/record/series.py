@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from safetensors.numpy import save
@@ -23,6 +23,7 @@ from .messages import Encoded
 __all__ = ["STATE_MEDIA", "STATE_PREFIX", "Series", "state_bytes"]
 
 STATE_PREFIX, STATE_MEDIA = "state-before-", "application/x-safetensors"  # of attachments
+_T = TypeVar("_T")
 _MOST = 1 << 20  # files of one recording
 
 
@@ -45,6 +46,7 @@ class Series:
         self._sink: Any = None if self._path is not None else target
         self._plain = False  # a file that can be cut back to its last complete chunk
         self._file: McapFile | None = None
+        self._faced = False  # whether what stands before the ticks is written
         self.paths: list[Path] = []
         self.dead = False
         self._number = 0
@@ -70,35 +72,59 @@ class Series:
         Raises:
             OSError: If it cannot be opened.
         """
-        if self._path is not None:
-            path, descriptor = self._next(self._path)
-            self._sink = os.fdopen(descriptor, "wb", buffering=0)
-            self._plain = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        file, path = McapFile(self._write, self._face), self._path
+        self._faced = False
+        if path is not None and path.exists() and not path.is_file() and not path.is_dir():  # a pipe or a device
+            self._sink = os.fdopen(os.open(path, os.O_WRONLY | os.O_CLOEXEC), "wb", buffering=0)
             self.paths.append(path)
-            if self._plain:
-                _sync_folder(path.parent)
-        self._file = McapFile(self._write, self._face)
+        elif path is not None:
+            self._open_plain(path, file)
+        self._file = file
 
-    def _next(self, first: Path) -> tuple[Path, int]:
-        """The first name of the row that is free, opened; a pipe or a device is taken as it is."""
-        if first.exists() and not first.is_file() and not first.is_dir():
-            return first, os.open(first, os.O_WRONLY | os.O_CLOEXEC)
+    def _open_plain(self, first: Path, file: McapFile) -> None:
+        """A new file that has its name only once it can be read, so that no kill leaves one that cannot."""
+        nameless = _nameless(first)
+        if nameless is not None:
+            with os.fdopen(nameless, "wb", buffering=0, closefd=False) as self._sink:
+                try:
+                    file.begin()
+                    self._faced = True
+                    os.fsync(nameless)
+                    own = f"/proc/self/fd/{nameless}"
+                    # With a folder's descriptor, whatever it is, Python follows the link that this is.
+                    path, _ = self._named(first, lambda path: os.link(own, path, src_dir_fd=nameless))
+                except BaseException:
+                    os.close(nameless)
+                    raise
+            descriptor = nameless
+        else:  # a file system that has none without a name
+            create = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            path, descriptor = self._named(first, lambda path: os.open(path, create, 0o666))
+        self._sink = os.fdopen(descriptor, "wb", buffering=0)
+        self._plain = True
+        self.paths.append(path)
+        _sync_folder(path.parent)
+
+    def _named(self, first: Path, make: Callable[[Path], _T]) -> tuple[Path, _T]:
+        """The first name of the row that is free, and what was made there."""
         for number in range(self._number, _MOST):
             path = first if number == 0 else first.with_name(f"{first.stem}-{number:04d}{first.suffix}")
             try:
                 with named_in_errors(path):
-                    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+                    made = make(path)
             except FileExistsError:
                 if path.is_dir():
                     raise IsADirectoryError(f"'{path}' is a directory, expected a file name") from None
                 continue
             self._number = number + 1
-            return path, descriptor
+            return path, made
         raise FileExistsError(f"'{first}' has {_MOST:,} files already. Record to another name")
 
     def begin(self, start: State | None, tick: int) -> None:
         """Write what stands before the ticks, of which `tick` is the first, and the state before it if it is known."""
-        self._all_or_nothing(self._opened.begin)
+        if not self._faced:
+            self._all_or_nothing(self._opened.begin)
+            self._faced = True
         if start is not None:
             self.attach(start, tick)
 
@@ -178,6 +204,21 @@ def state_bytes(state: State) -> bytes:
     kept = {f"kept.{name}": np.ascontiguousarray(value) for name, value in state.kept.items()}
     data: bytes = save(tensors | kept)
     return data
+
+
+def _nameless(target: Path) -> int | None:
+    """A file without a name, on the disk of a folder; `None` where there is none."""
+    try:
+        with named_in_errors(target):
+            descriptor = os.open(target.parent, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL) and target.parent.is_dir():
+            return None
+        raise
+    if not Path(f"/proc/self/fd/{descriptor}").exists():  # no name can be given to it then
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def _sync_folder(folder: Path) -> None:
