@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bundles import INPUTS, copied, manifest_of, resign
+from bundles import INPUTS, ROOT, copied, manifest_of, resign
 from command_line import csv_text, samples
 from msgspec.structs import replace
 
@@ -608,3 +608,15 @@ def test_a_file_on_standard_input_is_a_file(start, cfc_bundle, tmp_path):
             assert process.wait(30) == 0
     assert "behind line 7 of standard input" in process.stderr.read()
     assert len(stored(tmp_path)[OUT].splitlines()) == 13
+
+
+def test_killed_at_any_moment(python, cfc_bundle, ltc_bundle, block_bundle, tmp_path):
+    """`make test-hostile` kills two hundred."""
+    script = ROOT / "tests/support/killed_runs.py"
+    done = python(script, tmp_path, 20, 18, cfc_bundle, ltc_bundle, block_bundle, timeout=250)
+    assert done.returncode == 0, done.stderr
+    happened = json.loads(done.stdout)
+    assert not [what for what in happened if what.startswith("wrong")], happened
+    assert happened["kills"] == 20
+    assert happened["results and counts alike"] >= 6
+    assert happened["snapshots that were read"] >= 5

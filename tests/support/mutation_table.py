@@ -735,6 +735,30 @@ MUTATIONS = (
         ("if counts.came and not results:", "if not counts.came and not results:"),
     ),
     _fault(
+        "resumed-on-another-input",
+        "resume",
+        "test_another_input_is_refused",
+        ("if lines.digest != run.digest:", "if not lines.digest:"),
+    ),
+    _fault(
+        "resumed-without-late-rows",
+        "resume",
+        "test_a_feed_goes_on_from_a_file[drift]",
+        ('self._newest_s = kept["newest_s"]', "self._newest_s = None"),
+    ),
+    _fault(
+        "snapshot-before-its-results",
+        "resume",
+        "test_what_a_snapshot_speaks_of_is_on_the_disk_before_it",
+        ("results.sync()  # before", "pass  # before"),
+    ),
+    _fault(
+        "snapshot-of-another-build",
+        "hash",
+        "test_another_backend_and_another_build_are_refused_by_name",
+        ("if theirs != ours:", "if not theirs:"),
+    ),
+    _fault(
         "block-checked-as-a-whole",
         "bad rows",
         "test_a_block_loses_no_more_than_the_row_that_is_bad[0.6,1e39,0,0]",
