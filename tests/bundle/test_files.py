@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from lnn_edge.files import growing_file, named_in_errors, whole_file
+from lnn_edge.files import continued_file, growing_file, named_in_errors, whole_file
 from lnn_edge.staging import sweep
 
 
-def write(path, *rows) -> None:
+def write(path, *rows, make=growing_file) -> None:
     """Write a heading and rows; an exception among them ends it."""
-    with growing_file(path) as lines:
+    with make(path) as lines:
         lines.write("a,b\n", heading=True)
         for row in rows:
             if not isinstance(row, str):
@@ -150,3 +150,62 @@ def test_what_is_being_written_is_not_swept(tmp_path):
         sweep(tmp_path)
         assert len(os.listdir(tmp_path)) == 2
     assert sorted(os.listdir(tmp_path)) == ["a.csv", "b.csv"]
+
+
+def test_lines_go_on_in_their_place(tmp_path):
+    place = tmp_path / "y.csv"
+    place.write_text("a,b\n1,2\n3,4\n5,")
+    with continued_file(place, 8, 1) as lines:
+        assert place.read_text() == "a,b\n1,2\n"
+        lines.write("a,b\n", heading=True)
+        lines.write("7,8\n")
+        assert (lines.rows, lines.size, lines.in_place) == (2, 12, True)
+    assert place.read_text() == "a,b\n1,2\n7,8\n"
+
+
+def test_lines_in_their_place_begin_with_the_first_row(tmp_path):
+    place = tmp_path / "y.csv"
+    place.write_text("old\n" * 9)
+    with pytest.raises(KeyboardInterrupt):
+        write(place, KeyboardInterrupt, make=continued_file)
+    assert place.read_text() == "old\n" * 9
+    with continued_file(place) as lines:
+        lines.write("a,b\n", heading=True)
+    assert (place.read_text(), lines.in_place) == ("a,b\n", True)
+
+
+@pytest.mark.parametrize("content", ["a,b\n1,2", "a,b\n1,2,3\n", ""], ids=["shorter", "within a line", "empty"])
+def test_lines_of_another_file_are_left_alone(tmp_path, content):
+    place = tmp_path / "y.csv"
+    place.write_text(content)
+    with pytest.raises(ValueError, match="were written"), continued_file(place, 8, 1):
+        pytest.fail("opened")
+    assert place.read_text() == content
+
+
+def test_one_at_a_time_goes_on_with_a_file(tmp_path):
+    place = tmp_path / "y.csv"
+    with continued_file(place) as lines:
+        lines.write("1\n")
+        with pytest.raises(ValueError, match="another process"), continued_file(place) as others:
+            others.write("2\n")
+        with pytest.raises(ValueError, match="another process"), continued_file(place, 2, 1):
+            pytest.fail("opened")
+        lines.write("3\n")
+    assert place.read_text() == "1\n3\n"
+
+
+def test_part_of_a_line_is_cut_when_the_disk_is_full(tmp_path, monkeypatch):
+    place, usual, calls = tmp_path / "y.csv", os.write, []
+
+    def write_some(descriptor, data):
+        calls.append(data)
+        if len(calls) > 2:
+            usual(descriptor, data[:1])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return usual(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write_some)
+    with pytest.raises(OSError, match="No space") as caught:
+        write(place, "12\n", "34\n", make=continued_file)
+    assert (place.read_text(), caught.value.filename) == ("a,b\n12\n", str(place))

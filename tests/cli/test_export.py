@@ -131,6 +131,15 @@ def test_constants_from_the_example_to_the_stream(call, work, short_commands):
     assert code == 0, err
     got = np.array(table(out)[1], np.float32)
     np.testing.assert_array_equal(got, lnn_edge.load("reach.lnn").stream(constants={"goal": [0.5, -1]}).run(x[0]))
+    kept = ["--input", "x.csv", "--output", "y.csv", "--constant", "goal=0.5,-1", "--resume", "reach.snapshot"]
+    for count in (5, 13):  # it goes on with the constants that it had, and with no others
+        (work / "x.csv").write_text("".join(rows.splitlines(keepends=True)[:count]))
+        assert call("run", "reach.lnn", *kept)[0] == 0
+    assert (work / "y.csv").read_text() == out
+    code, _, err = call("run", "reach.lnn", *kept, "--constant", "goal=0.5,-1.5")
+    assert (code, "--constant goal is given twice" in err) == (2, True)
+    code, _, err = call("run", "reach.lnn", *[word.replace("-1", "-2") for word in kept])
+    assert (code, "with --constant goal=0.5,-1, and this is one with --constant goal=0.5,-2. " in err) == (2, True)
     assert call("verify", "reach.lnn", "--against", "reach.py:make", "--example", "walk.npz")[0] == 0
     assert call("verify", "reach.lnn", "--against", "reach.py:make")[0] == 0
     for wrong, message in (

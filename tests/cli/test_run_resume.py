@@ -21,6 +21,7 @@ import lnn_edge
 from lnn_edge.bundle.spec import Readout
 from lnn_edge.cli.feeding import kept_run
 from lnn_edge.cli.feeding.feed import Feed
+from lnn_edge.errors import BackendUnavailable
 
 OUT, KEPT, FACTS = "y.csv", "run.snapshot", "facts.json"
 
@@ -328,6 +329,33 @@ def test_auto_is_what_it_was(call, begun, tmp_path):
     auto = ["auto" if word == "onnxruntime" else word for word in begun]
     code, _, err = call(*auto)
     assert (code, err.splitlines()[-1].split(" on ")[1].split()[0]) == (0, "onnxruntime")
+
+
+def test_auto_says_where_a_backend_comes_from_that_is_gone(call, begun, tmp_path, monkeypatch):
+    def gone(*arguments, **options):
+        raise BackendUnavailable("it is not installed")
+
+    monkeypatch.setattr("lnn_edge.runtime.loading.load", gone)
+    code, _, err = call(*["auto" if word == "onnxruntime" else word for word in begun])
+    assert code == 5
+    assert f"snapshot '{tmp_path / KEPT}' is of backend onnxruntime. it is not installed" in err
+
+
+def test_compiled_streams_go_on_as_well(call, bundles, tmp_path, monkeypatch, ticking, compiler):
+    """Which count in C what lies outside the example's range."""
+    _, options, rows = RUNS["outside the example"]
+    (tmp_path / "x.csv").write_text(rows)
+    command = ["native" if word == "onnxruntime" else word for word in typed(tmp_path, bundles["seen"], options)]
+    assert call(*command)[0] == 0
+    expected, facts = (tmp_path / OUT).read_bytes(), (tmp_path / FACTS).read_bytes()
+    with monkeypatch.context() as patch:
+        images = Images(tmp_path, patch)
+        assert call(*command, "--resume", tmp_path / KEPT, "--snapshot-every", "3")[0] == 0
+    for image in (images.all[13], images.all[27]):
+        (tmp_path / OUT).write_bytes(image[OUT])
+        (tmp_path / KEPT).write_bytes(image[KEPT])
+        assert call(*command, "--resume", tmp_path / KEPT)[0] == 0
+        assert ((tmp_path / OUT).read_bytes(), (tmp_path / FACTS).read_bytes()) == (expected, facts)
 
 
 def test_results_that_are_gone_are_refused(call, begun, tmp_path):

@@ -127,8 +127,11 @@ ROOMS = [
     ("runtime/compiled", ["compiled", "input_port", "modes", "seen_ranges", "stream"], "runtime"),
     ("runtime/transport", ["transport"], "runtime"),
     ("runtime/guard", ["guard", "stream", "state", "model", "input_port", "clock", "alone", "modes"], "runtime"),
-    ("runtime/record", ["record", "guard", "stream", "state", "model", "input_port", "constants", "loading"], "runtime"),
-    ("runtime/record", ["record", "guard", "stream", "state", "model"], "runtime"),
+    (
+        "runtime/record",
+        ["record", "guard", "stream", "state", "model", "input_port", "constants", "loading"],
+        "runtime",
+    ),
     ("runtime/figures", ["figures"], "runtime"),
     (
         "runtime/loop",

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from ...backends import AUTO
 from ...bundle.spec import MAX_WINDOW
+from ...errors import BackendUnavailable
 from ..console import note
 from ..exit_codes import OK
 from ..feeding.feed import Feed
@@ -234,7 +235,12 @@ def _run(choices: _Choices) -> int:
 
     runner = choices.runner
     backend = _backend(runner.name, choices.keeping)
-    model = load(choices.bundle, backend=backend, threads=runner.threads, options=runner.options)
+    try:
+        model = load(choices.bundle, backend=backend, threads=runner.threads, options=runner.options)
+    except BackendUnavailable as error:
+        if choices.keeping is None or backend == runner.name:
+            raise
+        raise BackendUnavailable(f"snapshot '{choices.keeping.path}' is of backend {backend}. {error}") from error
     _check_model(model, choices.handling)
     trained = model.manifest.window
     if trained is not None and choices.handling.window is None and choices.handling.every is None:
