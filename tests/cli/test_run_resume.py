@@ -9,6 +9,7 @@ import os
 import random
 import re
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -580,6 +581,25 @@ def test_a_signal_while_rows_are_waited_for_keeps_all(start, call, ltc_bundle, t
     code, _, err = call(*command, stdin="".join([text[0], *text[13:]]))
     assert code == 0
     assert f"remark: goes on from {tmp_path / KEPT}, behind 12 samples, " in err
+    assert stored(tmp_path)[OUT] == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_what_came_before_a_silence_outlives_a_kill(start, call, ltc_bundle, tmp_path):
+    """All that came at once, faster than snapshots are taken."""
+    text = timed(samples(20), steady(20)).splitlines(keepends=True)
+    command = ["run", ltc_bundle, "--backend", "onnxruntime", "--time-column", "t"]
+    assert call(*command, "--output", tmp_path / "whole.csv", stdin="".join(text))[0] == 0
+    command += ["--output", tmp_path / OUT, "--resume", tmp_path / KEPT]
+    process = start(*command, "--snapshot-every", "0.3")
+    process.stdin.write("".join(text[:13]))
+    process.stdin.flush()
+    model = lnn_edge.load(ltc_bundle, backend="onnxruntime")
+    while not (tmp_path / KEPT).exists() or lnn_edge.load_snapshot(tmp_path / KEPT, model).steps < 12:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait(30)
+    assert call(*command, stdin="".join([text[0], *text[13:]]))[0] == 0
     assert stored(tmp_path)[OUT] == (tmp_path / "whole.csv").read_bytes()
 
 

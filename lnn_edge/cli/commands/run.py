@@ -361,7 +361,10 @@ def _stream(model: Model, choices: _Choices, lines: IO[str], results: Results, s
     names = [f.name for f in model.manifest.streamed[0].features]
     shown = STANDARD_INPUT if choices.input == "-" else choices.input
     marked = None if keeper is None or is_live(lines) else MarkedLines(lines, shown)
-    table = reader(marked or TextLines(lines, shown))
+    text = marked or TextLines(lines, shown)
+    if choices.keeping is not None and keeper is not None:
+        text.when_silent(choices.keeping.every_s, keeper.keep_in_silence)
+    table = reader(text)
     columns = read_columns(table, names, choices.layout.reset_column, choices.layout.time_column, source)
     columns = dataclasses.replace(columns, holes=choices.handling.on_bad == "hold")
     layout, handling = _with_time(choices, columns)

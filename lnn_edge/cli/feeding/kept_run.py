@@ -185,6 +185,11 @@ class Keeper:
         if self._found is not None and not self._taken:
             note(f"remark: no row of {self._source} was left to do")
 
+    def keep_in_silence(self) -> None:
+        """Keep where the run stands while no row comes."""
+        if self._whole:
+            self._keep_if_possible()
+
     def finish(self) -> None:
         """Keep where the run stands if it went on since it was kept last.
 

@@ -6,7 +6,7 @@ import os
 import select
 import stat
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 __all__ = ["TextLines"]
@@ -39,6 +39,11 @@ class TextLines:
         self._ended = False
         self._after_return = False
         self._first = True
+        self._silence: tuple[float, Callable[[], None]] | None = None
+
+    def when_silent(self, seconds: float, call: Callable[[], None]) -> None:
+        """Call something once in each silence that lasts so long, while lines are waited for."""
+        self._silence = (seconds, call)
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -96,12 +101,24 @@ class TextLines:
             OSError: If it cannot be read, naming what.
         """
         try:
+            self._wait_if_silent()
             while (chunk := self._read_once()) is None:
                 select.select([self._bytes], [], [])
         except OSError as error:
             error.filename = error.filename or self._name
             raise
         return chunk
+
+    def _wait_if_silent(self) -> None:
+        if self._silence is None:
+            return
+        seconds, call = self._silence
+        try:
+            descriptor = self._bytes.fileno()
+        except OSError:  # in memory, where nothing is waited for
+            return
+        if not select.select([descriptor], [], [], seconds)[0]:
+            call()
 
     def _read_once(self) -> bytes | None:
         """What there is; `None` for a pause where reading does not wait, which a buffered file calls the end."""
