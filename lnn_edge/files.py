@@ -149,7 +149,8 @@ def named_in_errors(target: Path | str, stage: Path | None = None) -> Iterator[N
 def whole_file(target: Path, mode: str = "wb", **options: Any) -> Iterator[IO[Any]]:
     """Open a file that takes its place, on disk and complete, when the block ends without an error.
 
-    A link stays a link: the file that it names is replaced.
+    A link stays a link: the file that it names is replaced. A pipe or a device is written where it is, as it comes:
+    nothing may take the place of /dev/null.
 
     Args:
         target: The file.
@@ -157,6 +158,10 @@ def whole_file(target: Path, mode: str = "wb", **options: Any) -> Iterator[IO[An
         options: As for `open`.
     """
     check_output(target)
+    if target.exists() and not target.is_file():
+        with named_in_errors(target), open(target, mode, **options) as file:
+            yield file
+        return
     place = real_place(target)
     with named_in_errors(target), _staged(place, mode, **options) as (file, temporary):
         yield file

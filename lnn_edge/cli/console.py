@@ -198,13 +198,7 @@ def output_file(path: str) -> Iterator[IO[str]]:
 
     A pipe or a device is written as it comes. A link stays a link: the file that it names is replaced.
     """
-    target = Path(path)
-    check_output(target)
-    if target.exists() and not target.is_file():
-        with named_in_errors(target), open(target, "w", newline="", encoding="utf-8") as file:
-            yield file
-        return
-    with whole_file(target, "w", newline="", encoding="utf-8") as file:
+    with whole_file(Path(path), "w", newline="", encoding="utf-8") as file:
         yield file
 
 

@@ -56,6 +56,22 @@ def test_part_of_a_line_is_cut_off(tmp_path, monkeypatch):
     assert (tmp_path / "y.csv").read_bytes() == "a,b\nfirst \u00f6\n".encode()
 
 
+def test_a_pipe_gets_it_and_stays_a_pipe(tmp_path):
+    """Were it replaced like a file, writing a picture or an engine to /dev/null would break the machine."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with whole_file(tmp_path / "link") as file:
+            file.write(b"data")
+        assert os.read(reader, 100) == b"data"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    assert sorted(os.listdir(tmp_path)) == ["link", "pipe"]
+
+
 def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path):
     (tmp_path / "y.csv").write_text("old")
     with growing_file(tmp_path / "y.csv") as lines:
