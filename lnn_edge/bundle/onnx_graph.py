@@ -14,11 +14,25 @@ import numpy as np
 
 from ..arrays import Array
 from ..errors import BundleError
-from .onnx_wire import BOOL, FLOAT, FLOAT16, INT32, INT64, UINT8, WireGraph, WireNode, WireTensor, WireValue, read_graph
+from .onnx_wire import (
+    BOOL,
+    FLOAT,
+    FLOAT16,
+    INT32,
+    INT64,
+    UINT8,
+    WireGraph,
+    WireNode,
+    WireTensor,
+    WireValue,
+    node_text,
+    read_graph,
+    taker_text,
+)
 from .operations import MAX_ELEMENTS, OPERATIONS, Operation, Shape
 from .opset import OPERATORS, VERSIONS, lowest_versions
 
-__all__ = ["ATTRIBUTES", "MAX_MULTIPLICATIONS", "MAX_TOTAL_ELEMENTS", "check_graph"]
+__all__ = ["ATTRIBUTES", "MAX_MULTIPLICATIONS", "MAX_TOTAL_ELEMENTS", "CheckedGraph", "check_graph"]
 
 MAX_TOTAL_ELEMENTS = 1 << 28  # of all values, a gigabyte; a runtime may keep all of them until the step is over
 MAX_MULTIPLICATIONS = 1 << 36  # some seconds: whatever takes longer is no step that a robot waits for
@@ -60,7 +74,14 @@ class _Known(NamedTuple):
 _Results = list[_Known]
 
 
-def check_graph(data: bytes) -> None:
+class CheckedGraph(NamedTuple):
+    """The nodes of a graph that passed, and the shape of every value."""
+
+    nodes: list[WireNode]
+    shapes: dict[str, Shape]
+
+
+def check_graph(data: bytes) -> CheckedGraph:
     """Check model.onnx; what passes holds only what this project's exporter writes.
 
     Raises:
@@ -69,11 +90,12 @@ def check_graph(data: bytes) -> None:
     try:
         graph = read_graph(data)
         _check_versions(graph)
-        walk = _Walk(graph.inputs, graph.constants)
+        walk = _Walk(graph)
         for place, node in enumerate(graph.nodes):
             _add(walk, place, node)
         walk.check_outputs(graph.outputs)
         _check_operators(graph)
+        return CheckedGraph(graph.nodes, walk.shapes())
     except ValueError as error:
         reason = str(error)
         short = reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}..."
@@ -98,22 +120,23 @@ def _add(walk: _Walk, place: int, node: WireNode) -> None:
     try:
         walk.add(node)
     except ValueError as error:
-        raise ValueError(f"node {place} {node.name[:80]!r} ({node.operator[:80]}): {error}") from error
+        raise ValueError(f"{node_text(place, node)}: {error}") from error
 
 
 class _Walk:
     """What is known of the values so far; `Form.result` looks tensors up here."""
 
-    def __init__(self, inputs: Sequence[WireValue], constants: Sequence[WireTensor]) -> None:
+    def __init__(self, graph: WireGraph) -> None:
         self._known: dict[str, _Known] = {}
         self._constants: dict[str, WireTensor] = {}
         self._made: set[str] = set()
         self._elements = self._work = 0
-        for value in inputs:
+        for value in graph.inputs:
             if value.kind not in _INPUTS:
-                raise ValueError(f"input {value.name[:80]!r} has type {value.kind}, expected float32, int32 or uint8")
+                own = f"input {value.name[:80]!r}{taker_text(value.name, graph.nodes)}"
+                raise ValueError(f"{own}: it has type {value.kind}, expected float32, int32 or uint8")
             self._declare(value.name, _Known(value.kind, value.shape))
-        for constant in constants:
+        for constant in graph.constants:
             self._declare(constant.name, _Known(constant.kind, constant.shape))
             _check_constant(constant)
             self._constants[constant.name] = constant
@@ -140,6 +163,10 @@ class _Walk:
             self._made.remove(value.name)
             if self._known[value.name] != (FLOAT, value.shape) or value.kind != FLOAT:
                 raise ValueError(f"output {value.name[:80]!r} is not float32 of the shape that it is said to have")
+
+    def shapes(self) -> dict[str, Shape]:
+        """Of all values so far, by name."""
+        return {name: known.shape for name, known in self._known.items()}
 
     def tensor(self, name: str, shape: Sequence[int | None] | None = None) -> Shape:
         """See `Lookup.tensor`."""

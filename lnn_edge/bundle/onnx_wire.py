@@ -9,7 +9,7 @@ external tensors, types that are no tensors, other domains. Nothing nests deeper
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 __all__ = [
@@ -25,7 +25,9 @@ __all__ = [
     "WireNode",
     "WireTensor",
     "WireValue",
+    "node_text",
     "read_graph",
+    "taker_text",
 ]
 
 FLOAT, UINT8, INT32, INT64, BOOL, FLOAT16 = 1, 2, 6, 7, 9, 10  # TensorProto.DataType
@@ -91,7 +93,7 @@ _MODEL = _fields(
     (3, _BYTES, "producer_version", 1),
     (6, _BYTES, "doc_string", 1),  # words for people, which nothing reads
     (7, _BYTES, "graph", 1),
-    (8, _BYTES, "opset_import", 1),
+    (8, _BYTES, "opset_import", 64),  # a node of another domain is refused by name
     (14, _BYTES, "metadata_props", 64),  # likewise
 )
 _OPSET = _fields((1, _BYTES, "domain", 1), (2, _VARINT, "version", 1))
@@ -123,6 +125,18 @@ _SHAPE = _fields((1, _BYTES, "dim", _MAX_AXES))
 _DIM = _fields((1, _VARINT, "dim_value", 1))
 
 
+def node_text(place: int, node: WireNode) -> str:
+    """A node by number, name and operator, as messages have it."""
+    return f"node {place} {node.name[:80]!r} ({node.operator[:80]})"
+
+
+def taker_text(value: str, nodes: Sequence[WireNode]) -> str:
+    """Which node takes a value first, as part of a sentence; "" if none does."""
+    takers = (node_text(place, node) for place, node in enumerate(nodes) if value in node.inputs)
+    found = next(takers, None)
+    return f", which {found} takes" if found else ""
+
+
 def read_graph(data: bytes) -> WireGraph:
     """Read model.onnx. Constants stay where they lie, so memory and time depend on the number of fields alone.
 
@@ -152,13 +166,16 @@ class _Reader:
         if any(stop > start for start, stop in opset.get("domain", ())):
             raise ValueError("it asks for operators of a domain of their own")
         graph = self._message(_one(found, "graph"), _GRAPH, "the graph")
+        nodes = self._all(graph, "node", self._node)  # first, as what is wrong elsewhere is told with a node's name
+        if len(found["opset_import"]) > 1:
+            raise ValueError("it asks for operators of a domain of their own")
         return WireGraph(
             _one(found, "ir_version"),
             _one(opset, "version"),
-            self._all(graph, "input", self._value),
-            self._all(graph, "output", self._value),
+            self._all(graph, "input", lambda span: self._value(span, nodes)),
+            self._all(graph, "output", lambda span: self._value(span, nodes)),
             self._all(graph, "initializer", self._tensor),
-            self._all(graph, "node", self._node),
+            nodes,
         )
 
     def _all(self, found: dict[str, list[Any]], name: str, read: Callable[[_Span], _Part]) -> list[_Part]:
@@ -179,12 +196,16 @@ class _Reader:
             if tag in _NODE_TEXTS:
                 found[(tag >> 3) - 1].append(data[place:stop].decode())
             elif tag == _NODE_ATTRIBUTE:
-                name, value = self._attribute((place, stop))
+                try:
+                    name, value = self._attribute((place, stop))
+                except ValueError as error:
+                    raise ValueError(f"{_unfinished_text(found)}: {error}") from error
                 if name in attributes:
-                    raise ValueError("a node has an attribute twice")
+                    raise ValueError(f"{_unfinished_text(found)} has an attribute twice")
                 attributes[name] = value
             else:
-                raise ValueError(f"a node holds field {tag >> 3} (wire type {tag & 7}), which lnn-edge does not write")
+                own = f"field {tag >> 3} (wire type {tag & 7}), which lnn-edge does not write"
+                raise ValueError(f"{_unfinished_text(found)} holds {own}")
             place = stop
         operands, results, names, operators = found
         if place > end or len(names) > 1 or len(operators) != 1:
@@ -206,13 +227,17 @@ class _Reader:
         shape = tuple(found.get("dims", ()))
         return WireTensor(self._text(_one(found, "name")), _one(found, "data_type"), shape, self._view[start:stop])
 
-    def _value(self, span: _Span) -> WireValue:
+    def _value(self, span: _Span, nodes: Sequence[WireNode]) -> WireValue:
         found = self._message(span, _VALUE, "an input or output")
-        kind = self._message(_one(found, "type"), _TYPE, "a type")
-        tensor = self._message(_one(kind, "tensor_type"), _TENSOR_TYPE, "the type of a tensor")
-        shape = self._message(_one(tensor, "shape"), _SHAPE, "a shape")
-        sizes = [_one(self._message(dim, _DIM, "a size"), "dim_value") for dim in shape.get("dim", ())]
-        return WireValue(self._text(_one(found, "name")), _one(tensor, "elem_type"), tuple(sizes))
+        name = self._text(_one(found, "name"))
+        try:
+            kind = self._message(_one(found, "type"), _TYPE, "a type")
+            tensor = self._message(_one(kind, "tensor_type"), _TENSOR_TYPE, "the type of a tensor")
+            shape = self._message(_one(tensor, "shape"), _SHAPE, "a shape")
+            sizes = [_one(self._message(dim, _DIM, "a size"), "dim_value") for dim in shape.get("dim", ())]
+        except ValueError as error:
+            raise ValueError(f"input or output {name[:80]!r}{taker_text(name, nodes)}: {error}") from error
+        return WireValue(name, _one(tensor, "elem_type"), tuple(sizes))
 
     def _text(self, span: _Span) -> str:
         return self._data[span[0] : span[1]].decode()
@@ -270,6 +295,13 @@ class _Reader:
                     break
                 return value, place
         raise ValueError("it holds a number of more than 64 bits")
+
+
+def _unfinished_text(found: tuple[list[str], ...]) -> str:
+    """A node of which this much is read; writers put its name and operator before its attributes."""
+    _, _, names, operators = found
+    name = f" {names[0][:80]!r}" if names else ""
+    return f"a node{name}" + (f" ({operators[0][:80]})" if operators else "")
 
 
 def _one(found: dict[str, list[Any]], name: str) -> Any:

@@ -18,7 +18,7 @@ from shared_bundles import BUNDLES, shared_bundle
 from lnn_edge.errors import BackendUnavailable, BundleError
 from lnn_edge.export.step_graph import step_graph
 
-GUARD = "lnn_edge.runtime.backends.trt.engines.check_graph"
+GUARD = "lnn_edge.runtime.backends.trt.engines._guard"
 # What the documents forbid, or what onnx has and TensorRT has not: who says so, and with which words.
 NODE = rf"node \d+ '{STRANGE}' \(\w+\): "
 REFUSED = {
@@ -97,14 +97,21 @@ def test_what_documents_forbid_and_this_version_takes(name, monkeypatch):
     assert real_rtx.build(FORBIDDEN[name]()).nodes == 1
 
 
-# What is a matter of form alone, and what TensorRT refuses with a name.
-PASSES = {"rank-9", "straight-through"}
+PASSES = {"straight-through"}  # a matter of form alone
 
 
-@pytest.mark.parametrize("name", sorted(set(FORBIDDEN) - PASSES))
-def test_the_guard_stands_before_the_parser(name):
-    with pytest.raises(BundleError, match="It is not a graph that lnn-edge writes"):
+@pytest.mark.parametrize("name", sorted(set(FORBIDDEN) - PASSES - {"rank-9"}))
+def test_the_guard_names_the_node_before_the_parser_sees_it(name):
+    with pytest.raises(BundleError, match=rf"node .*'{STRANGE}'.*It is not a graph that lnn-edge writes"):
         real_rtx.build(FORBIDDEN[name]())
+    real_rtx.refused("guard")
+
+
+def test_more_axes_than_tensorrt_has_are_refused_by_name():
+    """Other runtimes take such a graph, so a bundle may hold it."""
+    words = rf"at most 8 axes, but node 0 '{STRANGE}' \(Reshape\) has 'n' of 9\. Type: backend='onnxruntime'"
+    with pytest.raises(BackendUnavailable, match=words):
+        real_rtx.build(FORBIDDEN["rank-9"]())
     real_rtx.refused("guard")
 
 
@@ -121,6 +128,9 @@ def test_targets():
     assert len(three.plan) >= len(one.plan) > 0
     with pytest.raises(ValueError, match=r"builds for no GPU 'sm_87'.*Did you mean 'sm_8"):
         real_rtx.build(graph, ("sm_87",))
-    with pytest.raises(BackendUnavailable, match=r"Turing \(SM75\): FP32 GEMM is not supported"):
-        real_rtx.build(graph, ("sm_75",))
+    words = r"could not be built for sm_75, sm_86\. .*Turing .*Leave sm_75 out .* with precision='float16'"
+    with pytest.raises(BackendUnavailable, match=words):
+        real_rtx.build(graph, ("sm_75", "sm_86"))
     real_rtx.refused("builder")
+    half = step_graph(program_of("cfc-autoncp", "fixed"), precision="float16")
+    assert real_rtx.build(half, ("sm_75", "sm_86")).nodes == 1

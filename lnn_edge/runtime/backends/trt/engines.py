@@ -16,14 +16,16 @@ from functools import lru_cache
 from typing import Any
 
 from ....bundle.onnx_graph import check_graph
+from ....bundle.onnx_wire import node_text
 from ....errors import BackendUnavailable
-from ....wording import choices, other_backend_advice, plural
+from ....wording import choices, chosen, one_line, other_backend_advice, plural
 from ..layout import Layout
 from .build_watch import Watch
 from .dialects import FOR_RTX, TENSORRT, Dialect
 
 __all__ = ["Built", "Engine", "TensorRT", "open_tensorrt"]
 
+_MOST_AXES = 8
 _WORKSPACE_BYTES = 64 << 20  # the default is all memory, which on a Jetson is the computer's
 _LOGGER = logging.getLogger("lnn_edge.tensorrt")
 _LAYERS = re.compile(r"After reformat layers: (\d+) layers")  # the builder's last count
@@ -80,10 +82,11 @@ class TensorRT:
 
         Raises:
             BundleError: If the graph is none that this project's exporter writes; no parser sees it then.
-            BackendUnavailable: With TensorRT's own words; also when the build was asked to stop.
+            BackendUnavailable: With TensorRT's own words, or ours where a value has more axes than it takes; also when
+                the build was asked to stop.
             ValueError: If there is no such target.
         """
-        check_graph(onnx)
+        _guard(onnx)
         self._recent.clear()
         self._nodes = 0
         builder = self._made(self._trt.Builder, "builder")
@@ -95,7 +98,10 @@ class TensorRT:
         attached = None if self.dialect.compiles_late else self._timing_cache(config, timings)  # must outlive the build
         if hasattr(config, "progress_monitor"):
             config.progress_monitor = self._make_monitor(watch)
-        plan = self._checked(builder.build_serialized_network(network, config), "the engine could not be built")
+        aims = f" for {', '.join(targets)}" if targets else ""
+        plan = self._checked(
+            builder.build_serialized_network(network, config), f"the engine could not be built{aims}"
+        )
         kept = b"" if attached is None else bytes((config.get_timing_cache() or attached).serialize())
         return Built(bytes(plan), kept, self._nodes)
 
@@ -320,8 +326,9 @@ def open_tensorrt(dialect: Dialect = TENSORRT) -> TensorRT:
     """
     try:
         library = _IMPORTS[dialect.backend]()
-    except (ImportError, OSError) as error:
-        raise BackendUnavailable(f"{dialect.product} cannot be imported: {error}. {dialect.install}") from error
+    except Exception as error:  # a library that is half installed fails in ways of its own
+        said = one_line(error) or type(error).__name__
+        raise BackendUnavailable(f"{dialect.product} cannot be imported: {said}. {dialect.install}") from error
     version = getattr(library, "__version__", "unknown")
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if not dialect.oldest <= numbers < dialect.beyond:
@@ -352,6 +359,18 @@ def _import_for_rtx() -> Any:
 _IMPORTS = {TENSORRT.backend: _import_tensorrt, FOR_RTX.backend: _import_for_rtx}
 
 
+def _guard(onnx: bytes) -> None:
+    """Let no graph pass that this project's exporter does not write, nor one that no TensorRT can hold."""
+    graph = check_graph(onnx)
+    for place, node in enumerate(graph.nodes):
+        wide = [name for name in (*node.outputs, *node.inputs) if len(graph.shapes[name]) > _MOST_AXES]
+        if wide:
+            raise BackendUnavailable(
+                f"TensorRT takes values of at most {_MOST_AXES} axes, but {node_text(place, node)} has '{wide[0]}' of "
+                f"{len(graph.shapes[wide[0]])}. {other_backend_advice('onnxruntime')}"
+            )
+
+
 def _parser_error(error: Any) -> str:
     """One error with the node it is about; node names came with 10.x."""
     name = error.node_name() if hasattr(error, "node_name") else ""
@@ -365,6 +384,9 @@ def _advice(said: str, loading: bool, backend: str) -> str:
     lowered = said.lower()
     if "out of memory" in lowered or "memory allocation" in lowered:
         return "Free GPU memory: stop other programs, then try again"
+    if "turing" in lowered:  # the RTX builder's word for sm_75, which multiplies no float32
+        half = chosen("precision", "float16")
+        return f"Leave sm_75 out of the GPUs to build for, or export the model again with {half}"
     if loading and any(part in lowered for part in ("rebuild", "magictag", "serializ", "incompatible", "plan file")):
         return f"Type: lnn-edge build BUNDLE --backend {backend} --rebuild"
     return f"{other_backend_advice('onnxruntime')} meanwhile"
