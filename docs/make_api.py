@@ -20,7 +20,10 @@ PAGE = Path(__file__).with_name("api.md")
 ROOMS = {
     "Workstation": ["export_model", "ExportReport", "Feature", "Guard", "save_checkpoint", "load_checkpoint"],
     "Device": ["load", "Model", "Stream", "State"],
-    "Robot": ["Guarded", "Tick", "Status", "save_snapshot", "load_snapshot", "Snapshot", "Recorder", "replay"],
+    "Robot": [
+        *("Guarded", "Tick", "Status", "Loop", "Source", "Sample", "Realtime", "Watchdog", "Systemd"),
+        *("save_snapshot", "load_snapshot", "Snapshot", "Recorder", "replay"),
+    ],
     "Training": ["LiquidNeuralNetwork", "read_recordings", "LiquidNeuralRegressor", "LiquidNeuralClassifier"],
     "Errors": ["errors"],
 }

@@ -42,6 +42,11 @@ if TYPE_CHECKING:
     from .runtime import Model, State, Stream, load
     from .runtime.guard.guarded import Guarded
     from .runtime.guard.status import Status, Tick
+    from .runtime.loop.loop import Loop
+    from .runtime.loop.realtime import Realtime
+    from .runtime.loop.source import Sample, Source
+    from .runtime.loop.systemd import Systemd
+    from .runtime.loop.watchdog import Watchdog
     from .runtime.record.recorder import Recorder
     from .runtime.record.replay import replay
     from .runtime.record.snapshot import Snapshot, load_snapshot, save_snapshot
@@ -63,13 +68,19 @@ __all__ = [
     "LiquidNeuralClassifier",
     "LiquidNeuralNetwork",
     "LiquidNeuralRegressor",
+    "Loop",
     "Model",
+    "Realtime",
     "Recorder",
+    "Sample",
     "Snapshot",
+    "Source",
     "State",
     "Status",
     "Stream",
+    "Systemd",
     "Tick",
+    "Watchdog",
     "__version__",
     "errors",
     "export_model",
@@ -90,13 +101,19 @@ _HOMES = {
     "LiquidNeuralClassifier": "train",
     "LiquidNeuralNetwork": "train",
     "LiquidNeuralRegressor": "train",
+    "Loop": "runtime.loop.loop",
     "Model": "runtime",
-    "Snapshot": "runtime.record.snapshot",
+    "Realtime": "runtime.loop.realtime",
     "Recorder": "runtime.record.recorder",
+    "Sample": "runtime.loop.source",
+    "Snapshot": "runtime.record.snapshot",
+    "Source": "runtime.loop.source",
     "State": "runtime",
     "Status": "runtime.guard.status",
     "Stream": "runtime",
+    "Systemd": "runtime.loop.systemd",
     "Tick": "runtime.guard.status",
+    "Watchdog": "runtime.loop.watchdog",
     "export_model": "export",
     "load": "runtime",
     "load_checkpoint": "export",

@@ -11,6 +11,7 @@ console       results on standard output, everything else on standard error
 proof_text    a proof as text
 program_text  a step program as text
 feeding       rows of a table through a stream, for `run`
+looping       `run` as a loop
 holding       values of rows that are missing, filled for a while
 time_unit     the unit of a time column
 results       where the results of `run` go, and how they look

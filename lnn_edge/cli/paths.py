@@ -22,11 +22,13 @@ READS = {
     "example": "--example",
     "scale_inputs": "--scale-inputs",
     "scale_outputs": "--scale-outputs",
+    "guard": "--guard",
 }
 WRITES = {
     "new_bundle": "the new bundle",
     "output": "--output",
     "resume": "--resume",
+    "record": "--record",
     "json": "--json",
     "plot": "--plot",
     "folder": "-o",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Outputs = Array | dict[str, Array]  # of one sample; several by name
 
-__all__ = ["Layout", "Results", "Written", "make_writer", "open_results"]
+__all__ = ["Layout", "Results", "Written", "free_name", "make_writer", "open_results"]
 
 _NUMBER = re.compile(r"([+-]?)(?=\.?\d)(\d*)(?:\.(\d*))?([eE][+-]?\d+)?", re.ASCII)
 
@@ -121,7 +121,7 @@ def make_writer(model: Model, layout: Layout, results: Results) -> Callable[[Row
     keys = [c for c in (layout.reset_column, layout.time_column) if c is not None]
     heads = {t.name: [f.name for f in t.features] for t in model.outputs}
     columns, labels = [name for names in heads.values() for name in names], model.manifest.labels
-    header = [*keys, *columns, *([_free_name("label", [*keys, *columns])] if labels else [])]
+    header = [*keys, *columns, *([free_name("label", [*keys, *columns])] if labels else [])]
     as_csv = csv.writer(_Echo(), lineterminator="\n").writerow
     if layout.format == "csv":
         results.write(as_csv(header), heading=True)
@@ -147,7 +147,7 @@ def make_writer(model: Model, layout: Layout, results: Results) -> Callable[[Row
     return write
 
 
-def _free_name(name: str, taken: list[str]) -> str:
+def free_name(name: str, taken: list[str]) -> str:
     """The name, or one like it that no column has."""
     while name in taken:
         name = f"predicted_{name}"

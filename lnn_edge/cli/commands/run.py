@@ -22,6 +22,7 @@ from ..feeding.feed import Feed
 from ..feeding.handling import Ahead, Handling, Unsuccessful
 from ..feeding.kept_run import Keeper, Keeping, is_live
 from ..feeding.summary import Summary
+from ..looping.choices import Looping, add_loop_arguments, looping
 from ..options import BackendChoice, add_backend_arguments, backend_options, positive, whole
 from ..os_errors import STANDARD_INPUT
 from ..results import Layout, Results, make_writer, open_results
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
 
 NAME = "run"
+_USUAL = {"on_bad": "stop", "on_gap": "stop"}  # of rows without a loop
 _EVERY_S = 1.0  # of snapshots
 HELP = "stream a CSV file or standard input through a bundle"
 DESCRIPTION = """Step the model once per row, with the state kept between rows, and print one line per row
@@ -84,7 +86,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--on-bad",
         choices=("stop", "skip", "hold"),
-        default="stop",
         help="what to do with a row that cannot be used: stop (default); skip; or hold, which lets the last good value "
         "of a column stand in where its cell is empty, nan or null, for as long as --hold-for says, and skips the rest",
     )
@@ -105,10 +106,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--on-gap",
-        choices=("stop", "reset"),
-        default="stop",
+        choices=("stop", "reset", "clamp", "split"),
         help="with measured time, what to do where the time jumps by more than the bundle was proven for: stop "
-        "(default), or reset the state and begin a new sequence with that row",
+        "(default), or reset the state and begin a new sequence with that row; in a loop also clamp, which tells the "
+        "model the longest legal time, or split, which steps the row several times",
     )
     parser.add_argument(
         "--window",
@@ -131,6 +132,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "each of them",
     )
     add_backend_arguments(parser)
+    add_loop_arguments(parser)
     parser.add_argument(
         "--resume",
         metavar="FILE",
@@ -162,6 +164,7 @@ class _Choices(Struct, frozen=True):
     handling: Handling
     json: str | None
     keeping: Keeping | None
+    looping: Looping | None
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -182,8 +185,8 @@ def _choices(arguments: argparse.Namespace) -> _Choices:
         Handling(
             source,
             arguments.time_column,
-            arguments.on_bad,
-            arguments.on_gap,
+            arguments.on_bad or "stop",
+            arguments.on_gap or "stop",
             arguments.window,
             arguments.every,
             _constants(arguments.constant),
@@ -192,6 +195,7 @@ def _choices(arguments: argparse.Namespace) -> _Choices:
         ),
         arguments.json,
         _keeping(arguments),
+        looping(arguments),
     )
 
 
@@ -203,7 +207,7 @@ def _keeping(arguments: argparse.Namespace) -> Keeping | None:
     looks = ("format", "reset_column", "time_column", "window", "every", "constant")
     policies = ("on_bad", "hold_for", "on_late", "on_gap", "threads", "option")
     options, others = (
-        {f"--{name.replace('_', '-')}": _as_json(getattr(arguments, name)) for name in names}
+        {f"--{name.replace('_', '-')}": _as_json(getattr(arguments, name) or _USUAL.get(name)) for name in names}
         for names in (looks, policies)
     )
     return Keeping(arguments.resume, arguments.snapshot_every or _EVERY_S, options, others)
@@ -241,6 +245,9 @@ def _run(choices: _Choices) -> int:
         if choices.keeping is None or backend == runner.name:
             raise
         raise BackendUnavailable(f"snapshot '{choices.keeping.path}' is of backend {backend}. {error}") from error
+    _check_rows(model)
+    if choices.looping is not None:
+        return _loop(model, choices, choices.looping)
     _check_model(model, choices.handling)
     trained = model.manifest.window
     if trained is not None and choices.handling.window is None and choices.handling.every is None:
@@ -317,13 +324,35 @@ def _lines(name: str) -> AbstractContextManager[IO[str]]:
     return nullcontext(sys.stdin)
 
 
-def _check_model(model: Model, handling: Handling) -> None:
+def _loop(model: Model, choices: _Choices, looping: Looping) -> int:
+    from ..looping.looped import LoopRun, run_loop
+
+    keeping, handling = choices.keeping, choices.handling
+    run = LoopRun(
+        model=model,
+        looping=looping,
+        layout=choices.layout,
+        source=handling.source,
+        output=choices.output,
+        constants=handling.constants,
+        resume=None if keeping is None else keeping.path,
+        snapshot_every_s=_EVERY_S if keeping is None else keeping.every_s,
+        json=choices.json,
+    )
+    with _lines(choices.input) as lines:
+        return run_loop(run, lines, is_live(lines))
+
+
+def _check_rows(model: Model) -> None:
     streamed = model.manifest.streamed
     if model.manifest.batch != 1 or len(streamed) != 1 or not streamed[0].features:
         raise ValueError(
             f"`run` takes models with one row of named features per sample; '{model.name}' takes "
             f"{[list(t.shape) for t in streamed]}. Use lnn_edge.load in Python"
         )
+
+
+def _check_model(model: Model, handling: Handling) -> None:
     if model.manifest.constants and handling.constants is None:
         numbers = {t.name: ",".join("0" for _ in t.features) for t in model.manifest.constants}
         typed = " ".join(f"--constant {name}={values}" for name, values in numbers.items())

@@ -99,9 +99,7 @@ class TensorRT:
         if hasattr(config, "progress_monitor"):
             config.progress_monitor = self._make_monitor(watch)
         aims = f" for {', '.join(targets)}" if targets else ""
-        plan = self._checked(
-            builder.build_serialized_network(network, config), f"the engine could not be built{aims}"
-        )
+        plan = self._checked(builder.build_serialized_network(network, config), f"the engine could not be built{aims}")
         kept = b"" if attached is None else bytes((config.get_timing_cache() or attached).serialize())
         return Built(bytes(plan), kept, self._nodes)
 

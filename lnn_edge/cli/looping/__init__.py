@@ -1,0 +1,7 @@
+"""`run` as a loop: at a rate, guarded, rehearsed and recorded.
+
+choices  what the user chose about the loop
+rows     rows of a table as a source, those of a pipe read ahead
+lines    ticks as lines
+looped   the loop, from its beginning to its summary
+"""

@@ -1,0 +1,85 @@
+"""Ticks as lines of CSV or JSON, for `--output`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..results import Layout, Results, free_name
+
+if TYPE_CHECKING:
+    from ...runtime.loop.sink import Entry
+    from ...runtime.model import Model
+
+__all__ = ["ResultSink"]
+
+
+class ResultSink:
+    """A sink of a loop: a line for each tick, its time where the table has a column for it, outputs and status.
+
+    Args:
+        model: Whose ticks they are.
+        layout: How they look.
+        results: Where they go.
+        gone: Called when nobody takes them any more.
+
+    Attributes:
+        broken: The error of the pipe, if it broke.
+    """
+
+    def __init__(self, model: Model, layout: Layout, results: Results, gone: Callable[[], object]) -> None:
+        from ...runtime.readouts import label_of
+
+        self._label_of = label_of
+        self.broken: BrokenPipeError | None = None
+        self._model, self._layout, self._results, self._gone = model, layout, results, gone
+        self._outputs = [(t.name, [f.name for f in t.features]) for t in model.outputs]
+        columns = [name for _, names in self._outputs for name in names]
+        keys = [] if layout.time_column is None else [layout.time_column]
+        self._labels = model.manifest.labels if len(model.outputs) == 1 else ()
+        header = [*keys, *columns]
+        header += [free_name("label", header)] if self._labels else []
+        self._header = [*header, free_name("status", header)]
+        self._empty = len(columns)
+        if layout.format == "csv":
+            results.write(_csv_line(self._header), heading=True)
+
+    def write(self, entry: Entry) -> None:
+        """See `Sink`."""
+        values = list(self._values(entry))
+        if self._layout.format == "csv":
+            line = _csv_line(["" if value is None else value for value in values])
+        else:
+            line = json.dumps(dict(zip(self._header, values, strict=True))) + "\n"
+        try:
+            self._results.write(line)
+        except BrokenPipeError as error:
+            self.broken = error
+            self._gone()
+            raise
+
+    def close(self) -> None:
+        """The file is not this one's."""
+
+    def _values(self, entry: Entry) -> Iterator[Any]:
+        y = entry.tick.y
+        if self._layout.time_column is not None:
+            yield entry.t_s
+        if y is None:
+            yield from [None] * self._empty
+        else:
+            for name, _ in self._outputs:
+                # repr of a float32 as the shortest decimal that gives the same float32 back
+                yield from (float(str(v)) for v in (y[name] if isinstance(y, dict) else y))
+        if self._labels:
+            yield None if y is None else self._label_of(self._labels, y)
+        yield entry.tick.status.text
+
+
+def _csv_line(cells: list[Any]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue()

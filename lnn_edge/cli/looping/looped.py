@@ -1,0 +1,238 @@
+"""The loop of `run`, from its source to its summary."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+from contextlib import ExitStack
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from ...files import check_output
+from ...wording import plural
+from ..console import emit_json, note
+from ..exit_codes import MISSED, OK, USAGE
+from ..results import Layout, open_results
+from ..signals import stoppable
+from .choices import Looping
+
+if TYPE_CHECKING:
+    from ...runtime.guard.guarded import Guarded
+    from ...runtime.loop.loop import Loop
+    from ...runtime.loop.source import Source
+    from ...runtime.loop.summary import Summary
+    from ...runtime.model import Model
+    from ...runtime.record.recorder import Recorder
+    from ...runtime.transport.csv_file import Columns
+
+__all__ = ["LoopRun", "run_loop"]
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopRun:
+    """A run of a loop.
+
+    Args:
+        model: The model, loaded.
+        looping: What the user chose about the loop.
+        layout: How results look; its time column is that of the table.
+        source: What is read, for messages.
+        output: Where results go, a file or "-".
+        constants: Constant inputs by name.
+        resume: File with the state that it goes on from, and keeps.
+        snapshot_every_s: How often that is written, seconds.
+        json: Where the summary goes as well.
+    """
+
+    model: Model
+    looping: Looping
+    layout: Layout
+    source: str
+    output: str
+    constants: dict[str, list[float]] | None
+    resume: str | None
+    snapshot_every_s: float
+    json: str | None
+
+
+def run_loop(own: LoopRun, lines: IO[str], live: bool) -> int:
+    """Run the loop until its rows end, or something ends it.
+
+    Args:
+        own: The run.
+        lines: The table.
+        live: Whether rows come in their own time.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        TypeError, ValueError, OSError: If something does not fit, before anything runs.
+    """
+    guarded = own.model.guarded(own.looping.own_guard(own.model), constants=own.constants)
+    _check(own, guarded)
+    steps = _resumed(own, guarded)
+    with stoppable() as stop, ExitStack() as stack:
+        source, layout = _source(own, lines, live)
+        stack.callback(source.close)
+        recorder = _recorder(own, guarded, steps)
+        results = stack.enter_context(open_results(own.output, stop))
+        loops: list[Loop] = []
+        sink = _sink(own, layout, results, loops)
+        loop = _loop(own, guarded, source, sink, recorder, steps)
+        loops.append(loop)
+        summary = loop.run()
+        if sink.broken is not None:
+            raise sink.broken
+    return _told(own, summary, recorder, results.in_place)
+
+
+def _check(own: LoopRun, guarded: Guarded) -> None:
+    """Say in the words of the command line what `Loop` would refuse in those of Python.
+
+    Raises:
+        ValueError: If the loop asks for what the model or its guard has not.
+    """
+    time, (low, high), looping = own.model.time, guarded.guard.pace, own.looping
+    if looping.on_fault == "safe" and not guarded.guard.safe:
+        outputs = ", ".join(f'"{t.name}": [{", ".join(["0.0"] * t.shape[-1])}]' for t in own.model.outputs)
+        raise ValueError(
+            f"--on-fault safe: '{own.model.name}' has no safe output. Put one into a file, --guard FILE: "
+            f'{{"safe": {{{outputs}}}}}'
+        )
+    if looping.wait == "spin" and looping.rate_hz is None:
+        raise ValueError("--wait spin waits for a tick of a rate: pass --rate HZ, or --wait rehearse")
+    period_s = time.period_s
+    if looping.rate_hz is None or time.mode != "fixed" or not period_s:
+        return
+    if not low <= 1 / (looping.rate_hz * period_s) <= high:
+        raise ValueError(
+            f"--rate {looping.rate_hz:g}: '{own.model.name}' has fixed time and was exported for {1 / period_s:g} "
+            f"samples per second. Type: --rate {1 / period_s:g}, or export it with --time measured"
+        )
+
+
+def _sink(own: LoopRun, layout: Layout, results: Any, loops: list[Loop]) -> Any:
+    from .lines import ResultSink
+
+    return ResultSink(own.model, layout, results, lambda: loops[0].stop("reader gone"))
+
+
+def _loop(own: LoopRun, guarded: Guarded, source: Source, sink: Any, recorder: Recorder | None, steps: int) -> Loop:
+    from ...runtime.loop.loop import Loop
+    from ...runtime.loop.realtime import Realtime
+
+    looping = own.looping
+    realtime = None
+    if looping.realtime or looping.cpus is not None:
+        realtime = Realtime(
+            priority=_PRIORITY if looping.realtime else None, cpus=looping.cpus, lock_memory=looping.realtime
+        )
+    return Loop(
+        guarded,
+        source,
+        sink,
+        rate_hz=looping.rate_hz,
+        wait=looping.wait,
+        late=looping.late,
+        on_fault=looping.on_fault,
+        fresh_s=looping.fresh_s,
+        recorder=recorder,
+        snapshot=own.resume,
+        snapshot_every_s=own.snapshot_every_s,
+        steps=steps,
+        realtime=realtime,
+        report=note,
+    )
+
+
+_PRIORITY = 80  # above what else runs in real time on a usual Linux, below the kernel's own watchdogs
+
+
+def _source(own: LoopRun, lines: IO[str], live: bool) -> tuple[Source, Layout]:
+    """The table as a source, and the layout with the time column's own name."""
+    from ...runtime.transport.csv_file import read_columns, reader, rows
+    from ...runtime.transport.text_lines import TextLines
+    from .rows import LiveLines, LiveRows, Rows
+
+    names = [f.name for f in own.model.manifest.streamed[0].features]
+    polled = LiveLines(lines) if live else None
+    table = reader(TextLines(polled or lines))  # type: ignore[arg-type]
+    columns: Columns = read_columns(table, names, None, own.layout.time_column, own.source)
+    columns = dataclasses.replace(columns, holes=True)  # a hole is the guard's
+    named = None if columns.time is None else columns.header[columns.time]
+    layout = Layout(own.layout.format, None, named)
+    found = rows(table, columns, own.source)
+    return Rows(found) if polled is None else LiveRows(found, polled), layout
+
+
+def _recorder(own: LoopRun, guarded: Guarded, steps: int) -> Recorder | None:
+    if own.looping.record is None:
+        return None
+    from ...runtime.record.recorder import Recorder
+
+    path = Path(own.looping.record)
+    if path.suffix != ".mcap":
+        raise ValueError(f"--record is '{path}', expected a name that ends in .mcap: {path.name}.mcap")
+    check_output(path)
+    size = own.looping.record_mb
+    return Recorder(
+        path,
+        own.model,
+        state_every=own.looping.state_every,
+        rotate_bytes=None if size is None else round(size * 1e6),
+        start=guarded.snapshot() if steps else None,
+    )
+
+
+def _resumed(own: LoopRun, guarded: Guarded) -> int:
+    """Go on from the snapshot, if there is one; the number of steps until then.
+
+    Raises:
+        ValueError: If it is of another bundle, backend or build, or too old for the policy on gaps.
+    """
+    from ...runtime.record.snapshot import anew, load_snapshot
+
+    if own.resume is None or not Path(own.resume).exists():
+        return 0
+    kept = load_snapshot(own.resume, own.model)
+    guard, time = guarded.guard, own.model.time
+    longest_s = guard.gap_s or (time.dt_range_s[1] if time.dt_range_s else None)
+    old_s = (datetime.now(timezone.utc) - kept.wall_time).total_seconds()
+    if own.layout.time_column is None and longest_s is not None and old_s > longest_s:  # else the rows' times say it
+        text = f"the snapshot '{own.resume}' is {old_s:.3g} s old, and the model goes on within {longest_s:g} s"
+        if guard.on_gap == "refuse":
+            raise ValueError(f"{text}. {anew(Path(own.resume))}; or pass --on-gap reset")
+        note(f"{text}: the state is reset")
+        return 0
+    guarded.restore(kept.state)
+    note(f"goes on from '{own.resume}', of {kept.wall_time:%Y-%m-%d %H:%M:%S} UTC, behind {plural(kept.steps, 'step')}")
+    return kept.steps
+
+
+def _told(own: LoopRun, summary: Summary, recorder: Recorder | None, in_place: bool | None) -> int:
+    """Print the summary, and return the exit code."""
+    for line in str(summary).splitlines():
+        note(line)
+    emit_json(summary, own.json)
+    saved = [own.output] if in_place else []
+    saved += [str(path) for path in recorder.paths] if recorder is not None else []
+    saved += [own.resume] if own.resume is not None and summary.snapshots and summary.snapshots.written else []
+    behind = f", saved {', '.join(saved)}" if saved else ""
+    lost = [f"{kept.dropped:,} of the {name}" for name, kept in _kept(summary).items() if kept and kept.dropped]
+    ticks = f"{plural(summary.ticks, 'tick')} through {own.model.name}"
+    if lost:
+        note(f"MISSED: {', '.join(lost)} are lost, of {ticks}{behind}")
+        return MISSED
+    if summary.error is not None:
+        note(f"stopped after {ticks}: {summary.error}{behind}")
+        return USAGE
+    ended = getattr(signal, summary.ended, None) if summary.ended.startswith("SIG") else None
+    interrupted = "" if ended is None else "interrupted after "
+    note(f"{interrupted}{ticks} on {own.model.description}{behind}")
+    return OK if ended is None else 128 + ended
+
+
+def _kept(summary: Summary) -> dict[str, Any]:
+    return {"results": summary.sink, "recording": summary.recorder, "snapshots": summary.snapshots}

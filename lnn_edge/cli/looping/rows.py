@@ -1,0 +1,128 @@
+"""Rows of a table as a source of samples; those of a pipe are read ahead by a thread, which the end of a loop ends."""
+
+from __future__ import annotations
+
+import os
+import queue
+import select
+import threading
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ...runtime.loop.source import Sample
+    from ...runtime.transport.row import BadRowError, Row
+
+__all__ = ["LiveLines", "LiveRows", "Rows"]
+
+_POLL_S = 0.1
+_AHEAD = 4096  # rows that wait for a loop which each of them paces
+
+
+class Rows:
+    """Rows of a file, one for each read.
+
+    Args:
+        rows: Of the table.
+    """
+
+    pulled = True  # see `as_source`
+
+    def __init__(self, rows: Iterator[Row | BadRowError]) -> None:
+        self._rows = rows
+
+    def read(self, timeout_s: float) -> Sample:  # noqa: ARG002 - of the protocol
+        """See `Source`; it never waits."""
+        return _sample(next(self._rows, None))
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+class LiveLines:
+    """What a pipe or a terminal gives, until it ends or somebody closes this; `TextLines` reads it as a file.
+
+    Args:
+        file: Open for reading.
+    """
+
+    def __init__(self, file: IO[str]) -> None:
+        self.name = getattr(file, "name", None)
+        self.buffer = self.raw = self
+        self._descriptor = file.fileno()
+        self._closed = threading.Event()
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._descriptor
+
+    def read(self, size: int) -> bytes:
+        """What there is, or nothing at the end; waits for it, but not behind `close`."""
+        while not self._closed.is_set():
+            if select.select([self._descriptor], [], [], _POLL_S)[0]:
+                return os.read(self._descriptor, size)
+        return b""
+
+    def close(self) -> None:
+        """Let who reads see the end."""
+        self._closed.set()
+
+
+class LiveRows:
+    """Rows that come in their own time.
+
+    Args:
+        rows: Of the table.
+        lines: What they are read from.
+    """
+
+    def __init__(self, rows: Iterator[Row | BadRowError], lines: LiveLines) -> None:
+        self._rows, self._lines = rows, lines
+        self._waiting: queue.Queue[Row | Exception | None] = queue.Queue(_AHEAD)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lnn-edge rows", daemon=True)
+        self._thread.start()
+
+    def read(self, timeout_s: float) -> Sample | None:
+        """See `Source`."""
+        try:
+            found = self._waiting.get(timeout=timeout_s) if timeout_s > 0 else self._waiting.get_nowait()
+        except queue.Empty:
+            return None
+        if found is None:
+            self._waiting.put(None)  # the end stays the end
+        return _sample(found)
+
+    def close(self) -> None:
+        """See `Source`."""
+        self._stop.set()
+        self._lines.close()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            for row in self._rows:
+                if not self._put(row):
+                    return
+        except Exception as error:  # of the system: told once, and there is no more
+            self._put(error)
+        self._put(None)
+
+    def _put(self, row: Row | Exception | None) -> bool:
+        while not self._stop.is_set():
+            try:
+                self._waiting.put(row, timeout=_POLL_S)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+
+def _sample(row: Row | Exception | None) -> Sample:
+    from ...runtime.loop.source import Sample
+
+    if row is None:
+        raise EOFError("the table has no more rows")
+    if isinstance(row, Exception):
+        raise row
+    return Sample(row.values, row.t_s)

@@ -1,0 +1,241 @@
+"""`lnn-edge run` as a loop: guarded, at a rate, recorded, and told."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import lnn_edge
+from lnn_edge import Guard
+
+pytest.importorskip("mcap", reason="needs the extra `record`. Type: pip install 'lnn-edge[record]'")
+
+ROWS = [[0.1 * k, -0.2 * k, 0.3] for k in range(20)]
+
+
+def table(path, rows, times=None, header="acc_x,acc_y,gyro_z"):
+    lines = [f"t,{header}" if times is not None else header]
+    for k, row in enumerate(rows):
+        cells = [str(value) for value in row]
+        lines.append(",".join([str(times[k]), *cells] if times is not None else cells))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def results(path):
+    heading, *lines = path.read_text().splitlines()
+    return heading, [line.split(",") for line in lines]
+
+
+def outputs(model, rows, **time):
+    return [[float(str(v)) for v in y] for y in model.stream().run(np.array(rows, np.float32), **time)]
+
+
+def test_each_row_is_a_tick(call, cfc_bundle, tmp_path):
+    rows = table(tmp_path / "walk.csv", ROWS)
+    code, out, err = call("run", cfc_bundle, "--input", rows, "--output", tmp_path / "out.csv", "--on-fault", "hold")
+    assert (code, out) == (0, "")
+    heading, lines = results(tmp_path / "out.csv")
+    assert heading == "walk,run,status"
+    assert [line[-1] for line in lines] == ["ok"] * 20
+    assert [[float(v) for v in line[:-1]] for line in lines] == outputs(lnn_edge.load(cfc_bundle), ROWS)
+    assert err.splitlines()[-1].startswith("20 ticks through gait on onnxruntime")
+    assert err.splitlines()[-1].endswith(f", saved {tmp_path / 'out.csv'}")
+    assert "then: source ended; 20 ok" in err
+
+
+def test_faults_have_their_words_and_the_state_is_that_of_the_good_rows(call, cfc_bundle, tmp_path):
+    rows = [list(row) for row in ROWS]
+    rows[5][1], rows[9][2] = "nan", 99.0
+    rows[12] = ["walk", 1, 2]
+    table(tmp_path / "walk.csv", rows)
+    options = ("--on-fault", "hold", "--format", "jsonl", "--json", tmp_path / "sum.json")
+    code, out, err = call("run", cfc_bundle, "--input", tmp_path / "walk.csv", *options)
+    assert code == 0, err
+    found = [json.loads(line) for line in out.splitlines()]
+    faults = {5: "non-finite input", 9: "bad input", 12: "bad input"}
+    assert {k: own["status"] for k, own in enumerate(found) if own["status"] != "ok"} == faults
+    good = [row for k, row in enumerate(ROWS) if k not in faults]
+    expected = iter(outputs(lnn_edge.load(cfc_bundle), good))
+    last = None
+    for k, own in enumerate(found):
+        last = last if k in faults else next(expected)
+        assert [own["walk"], own["run"]] == last
+    summary = json.loads((tmp_path / "sum.json").read_text())
+    assert summary["by_status"] == {"ok": 17, "non-finite input": 1, "bad input": 2}
+    assert (summary["ticks"], summary["steps"], summary["ended"]) == (20, 17, "source ended")
+
+
+def test_at_a_rate_recorded_and_replayed(call, ltc_bundle, tmp_path):
+    times = [0.1 * k for k in range(20)]
+    rows = table(tmp_path / "walk.csv", ROWS, times)
+    code, _, err = call(
+        "run", ltc_bundle, "--input", rows, "--output", tmp_path / "out.csv", "--time-column", "t",
+        "--rate", "500", "--wait", "rehearse", "--record", tmp_path / "walk.mcap", "--state-every", "4",
+    )  # fmt: skip
+    assert code == 0, err
+    heading, lines = results(tmp_path / "out.csv")
+    assert heading == "t,left,right,status"
+    assert {line[-1] for line in lines} <= {"ok", "late"}  # by how busy the machine is
+    assert [[float(v) for v in line[1:-1]] for line in lines] == outputs(
+        lnn_edge.load(ltc_bundle), ROWS, t_s=np.array(times)
+    )
+    assert err.splitlines()[-1].endswith(f"saved {tmp_path / 'out.csv'}, {tmp_path / 'walk.mcap'}")
+    code, out, err = call("replay", ltc_bundle, tmp_path / "walk.mcap")
+    assert code == 0, err
+    assert "the same bit for bit: 20 ticks" in out + err
+
+
+def test_policies_that_are_typed_overrule_those_of_a_file(call, ltc_bundle, tmp_path):
+    rows = table(tmp_path / "walk.csv", ROWS[:4], [0.0, 0.1, 9.0, 9.1])
+    policies = tmp_path / "guard.json"
+    policies.write_text('{"on_gap": "clamp", "warm_up": 1}')
+    common = ("run", ltc_bundle, "--input", rows, "--time-column", "t", "--guard", policies)
+    guarded = lnn_edge.load(ltc_bundle).guarded(Guard(on_gap="split", warm_up=1))
+    ticks = [guarded.tick(np.array(row), t_s=t) for row, t in zip(ROWS, [0.0, 0.1, 9.0, 9.1], strict=False)]
+    code, out, err = call(*common, "--on-gap", "split")
+    assert code == 0, err
+    lines = [line.split(",") for line in out.splitlines()[1:]]
+    assert lines[0][1:] == ["", "", "warming up"]
+    assert [[float(v) for v in line[1:3]] for line in lines[1:]] == [
+        [float(str(v)) for v in tick.y] for tick in ticks[1:]
+    ]
+    assert call(*common)[1] != out
+
+
+def test_a_hole_is_held(call, cfc_bundle, tmp_path):
+    rows = [list(row) for row in ROWS[:4]]
+    rows[2][0] = ""
+    table(tmp_path / "walk.csv", rows)
+    common = ("run", cfc_bundle, "--input", tmp_path / "walk.csv", "--on-fault", "hold")
+    assert "non-finite input" in call(*common)[1]
+    out = call(*common, "--on-bad", "hold")[1]
+    filled = [*ROWS[:2], [ROWS[1][0], *ROWS[2][1:]], ROWS[3]]
+    expected = outputs(lnn_edge.load(cfc_bundle), filled)
+    assert [[float(v) for v in line.split(",")[:2]] for line in out.splitlines()[1:]] == expected
+
+
+def test_it_stops_at_a_fault_where_that_is_asked_for(call, cfc_bundle, tmp_path):
+    rows = [list(row) for row in ROWS]
+    rows[7][0] = "inf"
+    table(tmp_path / "walk.csv", rows)
+    options = ("--on-fault", "stop", "--output", tmp_path / "out.csv")
+    code, _, err = call("run", cfc_bundle, "--input", tmp_path / "walk.csv", *options)
+    assert code == 2
+    assert err.splitlines()[-1].startswith("stopped after 8 ticks through gait: non-finite input: ")
+    assert len(results(tmp_path / "out.csv")[1]) == 8
+
+
+def test_it_goes_on_from_a_snapshot(call, ltc_bundle, tmp_path):
+    times = [0.1 * k for k in range(20)]
+    common = ("run", ltc_bundle, "--time-column", "t", "--on-fault", "hold", "--resume", tmp_path / "s")
+    parts = []
+    for own in (slice(0, 9), slice(9, 20)):
+        table(tmp_path / "walk.csv", ROWS[own], times[own])
+        code, out, err = call(*common, "--input", tmp_path / "walk.csv")
+        assert code == 0, err
+        parts += [[float(v) for v in line.split(",")[1:3]] for line in out.splitlines()[1:]]
+    assert "goes on from" in err
+    assert "behind 9 steps" in err
+    assert parts == outputs(lnn_edge.load(ltc_bundle), ROWS, t_s=np.array(times))
+    table(tmp_path / "walk.csv", ROWS[:2], [900.0, 900.1])
+    assert [line.split(",")[-1] for line in call(*common, "--input", tmp_path / "walk.csv")[1].splitlines()[1:]] == [
+        "gap",
+        "gap",
+    ]
+
+
+def test_a_snapshot_of_another_model_is_refused(call, ltc_bundle, cfc_bundle, tmp_path):
+    rows = table(tmp_path / "walk.csv", ROWS)
+    call("run", cfc_bundle, "--input", rows, "--on-fault", "hold", "--resume", tmp_path / "s")
+    rows = table(tmp_path / "walk.csv", ROWS, range(20))
+    code, out, err = call(
+        "run", ltc_bundle, "--input", rows, "--time-column", "t", "--on-fault", "hold", "--resume", tmp_path / "s"
+    )
+    assert (code, out) == (2, "")
+    assert f"rm {tmp_path / 's'}" in err
+
+
+def test_constants(call, ltc_bundle, tmp_path):
+    rows = table(tmp_path / "walk.csv", ROWS)
+    code, _, err = call("run", ltc_bundle, "--input", rows, "--on-fault", "hold", "--constant", "goal=1")
+    assert code == 2
+    assert "goal" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--rate", "500"), "--rate 500: 'gait' has fixed time and was exported for 50 samples per second"),
+        (("--late", "skip"), "--late belongs to a loop with --rate HZ"),
+        (("--state-every", "3"), "--state-every says how --record FILE is written"),
+        (("--rate", "50", "--window", "4"), "--window belongs to rows without a loop: leave it or --rate out"),
+        (("--rate", "50", "--reset-column", "acc_x"), "--reset-column belongs to rows without a loop"),
+        (("--on-gap", "split"), "--on-gap split is a policy of a loop: pass --rate HZ"),
+        (
+            ("--rate", "50", "--on-bad", "stop"),
+            "--on-bad stop: a loop goes on. To end it at any fault: --on-fault stop",
+        ),
+        (("--record", "walk"), "--record is 'walk', expected a name that ends in .mcap"),
+        (("--record", "no/walk.mcap"), "directory 'no' does not exist"),
+        (("--rate", "50", "--guard", "no.json"), "no.json"),
+        (("--wait", "spin"), "--wait spin waits for a tick of a rate: pass --rate HZ"),
+        (("--on-fault", "safe"), '--guard FILE: {"safe": {"output": [0.0, 0.0]}}'),
+        (("--cpus", "one"), "--cpus"),
+        (("--rate", "0"), "--rate"),
+        (("--rate", "nan"), "--rate"),
+    ],
+)
+def test_what_does_not_belong_together(call, cfc_bundle, tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    rows = table(tmp_path / "walk.csv", ROWS)
+    code, out, err = call("run", cfc_bundle, "--input", rows, *options)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert [own.name for own in tmp_path.iterdir()] == ["walk.csv"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("rate", [(), ("--rate", "50")], ids=["by samples", "by a timer"])
+def test_signals_end_it_clean(cfc_bundle, tmp_path, environment, number, code, rate):
+    command = [sys.executable, "-m", "lnn_edge", "run", cfc_bundle, "--output", tmp_path / "out.csv", *rate]
+    command += ["--record", tmp_path / "walk.mcap", "--resume", tmp_path / "s", "--backend", "onnxruntime"]
+    options = {"env": environment, "stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(list(map(str, command)), **options) as process:
+        process.stdin.write("acc_x,acc_y,gyro_z\n0.1,0.2,0.3\n")
+        process.stdin.flush()
+        while not (tmp_path / "s").exists():  # it runs
+            assert process.poll() is None, process.stderr.read()
+        process.send_signal(number)
+        err = process.communicate(timeout=60)[1]
+    assert process.returncode == code, err
+    assert "interrupted after" in err.splitlines()[-1]
+    lines = results(tmp_path / "out.csv")[1]
+    model = lnn_edge.load(cfc_bundle, backend="onnxruntime")
+    assert [float(v) for v in lines[0][:2]] == outputs(model, [[0.1, 0.2, 0.3]])[0]
+    kept = lnn_edge.load_snapshot(tmp_path / "s", model)
+    report = lnn_edge.replay(model, [tmp_path / "walk.mcap"])
+    assert report.same
+    assert kept.steps >= 1
+
+
+def test_a_disk_that_is_full_ends_no_loop(cfc_bundle, tmp_path, environment):
+    """Of results and of a recording whole ticks are lost and counted, and the exit code says so."""
+    table(tmp_path / "walk.csv", ROWS * 300)
+    limited = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); "
+    limited += "from lnn_edge.cli.program import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", limited, "run", cfc_bundle, "--input", tmp_path / "walk.csv"]
+    command += ["--output", tmp_path / "out.csv", "--record", tmp_path / "walk.mcap", "--backend", "onnxruntime"]
+    done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 4, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("MISSED: ")
+    assert "of the results" in last
+    assert "of 6,000 ticks through gait" in last
+    assert all(len(line) == 3 for line in results(tmp_path / "out.csv")[1])
