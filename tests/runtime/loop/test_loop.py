@@ -453,6 +453,23 @@ def test_emergency_stop_and_enable(model):
     np.testing.assert_array_equal(sink[-1].tick.y, model.stream().run(xs[8:])[-1])
 
 
+@pytest.mark.parametrize("rate_hz", [HZ, None])
+def test_every_tick_is_recorded_and_replays_bit_for_bit(model, rate_hz, tmp_path):
+    """With its bad samples, on both clocks, and the ticks that had none."""
+    pytest.importorskip("mcap", reason="the extra `record`")
+    from lnn_edge.runtime.record.replay import InThisProcess
+
+    xs = samples(model, 40).astype(np.float64)
+    xs[[5, 6, 20], 0] = np.nan
+    guarded = model.guarded()
+    recorder = lnn_edge.Recorder(tmp_path / "a.mcap", model, state_every=7)
+    own = Ran(guarded, xs, rate_hz=rate_hz, recorder=recorder)
+    assert own.summary.recorder.written == 40
+    assert own.summary.recorder.dropped == 0
+    report = lnn_edge.replay(model.path, tmp_path / "a.mcap", executor=InThisProcess())
+    assert report.same, str(report)
+
+
 # ---- rehearsal
 
 
