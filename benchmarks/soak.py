@@ -1,8 +1,8 @@
 """A loop for as many steps as one has patience for: does memory grow, do ticks get slower, is any lost uncounted?
 
 Without --rate samples follow each other as fast as they are stepped, each through the whole loop: guard, histograms,
-sink and, with --record, a recorder. Resident memory is looked at after a tenth of the steps and at the end, and what a tick
-took in the first tenth and in the last. With --rate a timer paces the loop: every due tick ran or is counted.
+sink and, with --record, a recorder. Resident memory is looked at after a tenth of the steps and at the end, and what a
+tick took in the first tenth and in the last. With --rate a timer paces the loop: every due tick ran or is counted.
 
 Type: python benchmarks/soak.py BUNDLE [--steps 10000000] [--rate 500 --steps 30000]
 """

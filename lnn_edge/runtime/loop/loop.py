@@ -18,7 +18,7 @@ from .ending import stopped_by_signals
 from .inputs.feed import SampleFeed, Taken, TickFeed, sources_of
 from .inputs.joined import OnLateInput
 from .pacing import Late, Pacing, Schedule
-from .practice import Practice, guarded_practice
+from .practice import Practice, guarded_twin, plain_sample
 from .rehearsal import Rehearsal
 from .report import Aside, Reports
 from .sink import Behind, Entry, Records, as_sink
@@ -125,7 +125,7 @@ class Loop:
         self._turn = Turn(self.guarded, on_fault, before, after, limit_ns, self._timer, self._reports.note)
         self._practice: Practice | None = None
         if wait == "rehearse":
-            self._practice = guarded_practice(self.guarded, self._timer.monotonic_ns)
+            self._practice = self._make_practice(before is not None, after is not None)
         elif rate_hz is None and wait != "sleep":
             raise ValueError(f"`wait` is '{wait}', and samples pace the loop: pass rate_hz, or wait='rehearse'")
         way_of("sleep" if wait == "rehearse" else wait, self._timer, 1.0)  # refuses what is none
@@ -180,6 +180,36 @@ class Loop:
         finally:
             self._close(aside)
         return self._summary(began)
+
+    def _make_practice(self, before: bool, after: bool) -> Practice:
+        """Turns of a twin of this loop, with a stream of its own and functions that do nothing, so that all is warm."""
+        sample = [plain_sample(self.guarded.model)[0]]
+        twin = Loop(
+            guarded_twin(self.guarded, self._timer.monotonic_ns),
+            lambda: sample[0],
+            rate_hz=self._rate_hz,
+            before=_nothing if before else None,
+            after=_nothing if after else None,
+            report=_nothing,
+            signals=False,
+            timer=self._timer,
+            threads=False,
+        )
+
+        def turn(x: Any) -> None:
+            sample[0] = x
+            error = twin._alone()
+            if error is not None:
+                twin.guarded.reset()  # the same sample again and again may lead anywhere
+                raise error
+
+        return Practice(turn, sample[0])
+
+    def _alone(self) -> Exception | None:
+        """One turn for practice; return what was wrong with it."""
+        feed, now = self._feed, self._timer.monotonic_ns()
+        taken = feed.take() if isinstance(feed, TickFeed) else feed.take(0.0)
+        return None if taken is None else self._one(taken, now, None if self._rate_hz is None else now).error
 
     def _function_limit_ns(self, given_s: float | None) -> int:
         usual_s = _LIMIT_S if self._period_ns is None else self._period_ns / 2e9
@@ -258,7 +288,7 @@ class Loop:
             self._timer.sleep_until(self._timer.monotonic_ns() + _SLICE_NS)
         return way.until(due_ns) if self._ended is None else self._timer.monotonic_ns()
 
-    def _one(self, taken: Taken, start_ns: int, due_ns: int | None) -> None:
+    def _one(self, taken: Taken, start_ns: int, due_ns: int | None) -> Tick:
         """One tick, from its sample to what the robot gets, and then to those who keep it."""
         wall_ns = self._timer.wall_ns()
         turn = self._turn
@@ -276,6 +306,7 @@ class Loop:
         if turn.fatal is not None:
             self._error = turn.fatal
             self.stop("fault")
+        return tick
 
     def _keep(self, tick: Tick, t_s: Any, start_ns: int, wall_ns: int) -> None:
         """Count a tick, and hand it to those who write it."""
@@ -291,7 +322,7 @@ class Loop:
             state = self.guarded.snapshot() if self._recorder.wants_state else None
             self._recorder.put(tick, t_s=t_s, mono_ns=start_ns, wall_ns=wall_ns, state=state)
         if self._practice is not None and tick.stepped and status.trusted:
-            self._practice.see(tick.x, tick.dt_s)
+            self._practice.see(tick.x)
         if self._saver is not None:
             self._saver.offer(self.guarded, self._steps, start_ns)
         self._beat()
@@ -373,6 +404,10 @@ def _check_rate(guarded: Guarded, rate_hz: float | None) -> None:
             f"`rate_hz` is {rate_hz:g}, but '{guarded.model.name}' was exported for {1 / time.period_s:g} samples per "
             f"second, fixed. Type: rate_hz={1 / time.period_s:g}, or guard with another `pace`"
         )
+
+
+def _nothing(_argument: object) -> None:
+    """What functions of a twin do."""
 
 
 def _print(text: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from ...backends import BACKENDS
 from ...bundle.spec import Tensor
@@ -15,7 +16,7 @@ from ..model import Model
 if TYPE_CHECKING:
     from ..guard.guarded import Guarded
 
-__all__ = ["Practice", "guarded_practice", "plain_sample", "practice_of", "refuse_gpu"]
+__all__ = ["Practice", "guarded_twin", "plain_sample", "practice_of", "refuse_gpu"]
 
 
 class Practice:
@@ -58,11 +59,11 @@ def practice_of(model: Model, constants: Mapping[str, Any] | None = None) -> Pra
     return Practice(model.stream(constants=constants).step, *plain_sample(model))
 
 
-def guarded_practice(guarded: Guarded, clock: Callable[[], int]) -> Practice:
-    """Practice with a guarded stream of its own, which warms the guard as well; see `practice_of`.
+def guarded_twin(guarded: Guarded, clock: Callable[[], int]) -> Guarded:
+    """A guarded stream of its own, with the same model, guard and constants, that counts each sample as a period.
 
     Args:
-        guarded: Whose model, guard and constants it has.
+        guarded: Whose twin it is.
         clock: The monotonic clock, nanoseconds.
 
     Raises:
@@ -71,17 +72,10 @@ def guarded_practice(guarded: Guarded, clock: Callable[[], int]) -> Practice:
     model = guarded.model
     refuse_gpu(model.backend)
     constants = {t.name: _zeros(t, 1, model.manifest.batch) for t in model.manifest.constants} or None
-    own = model.guarded(guarded.guard, clock=clock, constants=constants)
-    own.restore(guarded.snapshot())  # with the constants of the real one
-    own.stream.reset()
-
-    def tick(x: Any, dt_s: float | None = None) -> None:
-        found = own.tick(x, dt_s=dt_s)
-        if found.error is not None:
-            own.reset()  # the same sample again and again may lead anywhere
-            raise found.error
-
-    return Practice(tick, *plain_sample(model))
+    twin = model.guarded(replace(guarded.guard, dt_from="nominal", warm_up=0), clock=clock, constants=constants)
+    twin.restore(guarded.snapshot())  # with the constants of the real one
+    twin.reset()
+    return twin
 
 
 def refuse_gpu(backend: str) -> None:

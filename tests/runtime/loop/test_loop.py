@@ -333,7 +333,6 @@ def test_so_many_ticks(model):
 
 @pytest.mark.parametrize("rate_hz", [HZ, None])
 def test_stop_ends_behind_the_tick(model, rate_hz):
-    own = Ran.__new__(Ran)
     timer, got = FakeTimer(), []
 
     def after(tick):
@@ -343,7 +342,6 @@ def test_stop_ends_behind_the_tick(model, rate_hz):
 
     loop = Loop(model, lambda: [0.0] * 3, rate_hz=rate_hz, after=after, timer=timer, signals=False, threads=False)
     assert (loop.run().ended, len(got)) == ("stopped", 4)
-    assert own is not None
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -494,6 +492,21 @@ def test_a_rehearsed_loop_with_measured_time(measured):
     for one, two in zip(plain.got, own.got, strict=True):
         np.testing.assert_allclose(one.y, two.y, atol=1e-5)  # dt differs by nanoseconds between the two schedules
     assert own.summary.rehearsal.failed == 0
+
+
+def test_a_loop_whose_rehearsals_fail_goes_on_without(model, monkeypatch):
+    xs = samples(model, 20)
+    timer, got = FakeTimer(late_ns=50 * US), []
+    loop = Loop(
+        model, xs, rate_hz=HZ, wait="rehearse", after=got.append, report=[].append, timer=timer, signals=False,
+        threads=False,
+    )  # fmt: skip
+    monkeypatch.setattr(Loop, "_alone", raising(RuntimeError("no twin")))
+    summary = loop.run()
+    np.testing.assert_array_equal([tick.y for tick in got], model.stream().run(xs))
+    assert summary.rehearsal.failed == 3
+    assert summary.rehearsal.off.endswith("RuntimeError: no twin")
+    assert "rehearsals are off: it failed 3 times in a row" in str(summary)
 
 
 # ---- arguments

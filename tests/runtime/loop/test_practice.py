@@ -7,7 +7,7 @@ import pytest
 from fake_timer import FakeTimer
 
 import lnn_edge
-from lnn_edge.runtime.loop.practice import Practice, plain_sample, practice_of, refuse_gpu
+from lnn_edge.runtime.loop.practice import Practice, guarded_twin, plain_sample, practice_of, refuse_gpu
 from lnn_edge.runtime.loop.waiting import way_of
 
 
@@ -61,6 +61,21 @@ def test_the_first_sample_keeps_to_limits_and_blocks(tmp_path):
     x, _ = plain_sample(model)
     np.testing.assert_array_equal(x, np.full((2, 3, 2), [2.0, 0.0], np.float32))
     practice_of(model)()
+
+
+def test_a_guarded_twin_leaves_the_real_one_alone(ltc_bundle):
+    model = lnn_edge.load(ltc_bundle)
+    guarded = model.guarded(lnn_edge.Guard(warm_up=5, on_gap="reset"))
+    x, dt_s = plain_sample(model)
+    guarded.tick(x, dt_s=dt_s)
+    before, counts = guarded.snapshot(), guarded.counts
+    twin = guarded_twin(guarded, lambda: 0)
+    for _ in range(10):
+        assert twin.tick(x).error is None
+    assert twin.guard.on_gap == "reset"
+    for name, value in guarded.snapshot().tensors.items():
+        np.testing.assert_array_equal(value, before.tensors[name])
+    assert guarded.counts == counts
 
 
 @pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx"])
