@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
@@ -17,10 +16,10 @@ from ..model import Model
 from .ending import stopped_by_signals
 from .inputs.feed import SampleFeed, Taken, TickFeed, sources_of
 from .inputs.joined import OnLateInput
-from .pacing import Late, Pacing, Schedule
+from .pacing import Late, Pacing, Schedule, check_rate
 from .practice import Practice, guarded_twin, plain_sample
 from .rehearsal import Rehearsal
-from .report import Aside, Reports
+from .report import Aside, Reports, to_standard_error
 from .sink import Behind, Entry, Records, as_sink
 from .state_saver import StateSaver
 from .summary import Lost, Summary
@@ -117,10 +116,11 @@ class Loop:
         own = self.guarded.model
         self._period_ns = None if rate_hz is None else 1e9 / real_number("rate_hz", rate_hz, above=0)
         self._rate_hz, self._wait_name, self._signals = rate_hz, wait, signals
-        _check_rate(self.guarded, rate_hz)
+        if rate_hz is not None and own.time.mode == "fixed":
+            check_rate(rate_hz, own.time.period_s, self.guarded.guard.pace, own.name)
         self._pacing_late: Late = late
         Pacing(Schedule(rate_hz or 1.0, 0), late)  # refuses what is none
-        self._reports = Reports(_print if report is None else report, self._timer)
+        self._reports = Reports(to_standard_error if report is None else report, self._timer)
         limit_ns = self._function_limit_ns(function_limit_s)
         self._turn = Turn(self.guarded, on_fault, before, after, limit_ns, self._timer, self._reports.note)
         self._practice: Practice | None = None
@@ -142,7 +142,7 @@ class Loop:
         self._ticks = self._steps = self._misses = self._left_out = 0
         self._lateness, self._service, self._response = Histogram(), Histogram(), Histogram()
         self._rehearsal: Rehearsal | None = None
-        self._beat_ns = self._told_ns = 0
+        self._beat_ns = self._told_ns = self._barked = 0
 
     @property
     def counts(self) -> dict[str, int]:
@@ -166,7 +166,7 @@ class Loop:
             raise RuntimeError("a loop runs once: make another one, with the same guarded stream to go on")
         self._ran = True
         began = self._timer.monotonic_ns()
-        aside = Aside([self._save, self._tell_systemd, self._reports.flush], start=self._threads)
+        aside = Aside([self._save, self._look_at_watchdogs, self._reports.flush], start=self._threads)
         try:
             with ExitStack() as stack:
                 if self._signals:
@@ -338,10 +338,13 @@ class Loop:
             if self._saver.lost.error is not None:
                 self._reports.note("snapshot", self._saver.lost.error)
 
-    def _tell_systemd(self) -> None:
-        """Say that the loop turns, if it did since the last time: this thread turns even if the loop stands."""
+    def _look_at_watchdogs(self) -> None:
+        """Tell systemd that the loop turns, if it did since the last time: this thread turns where the loop stands."""
         if self._systemd is not None and self._beat_ns != self._told_ns and self._systemd.alive(self._beat_ns):
             self._told_ns = self._beat_ns
+        if self._watchdog is not None and self._watchdog.barked > self._barked:
+            self._barked = self._watchdog.barked
+            self._reports.note("the loop stands", f"no turn for more than {self._watchdog.limit_s:g} s")
 
     def _close(self, aside: Aside) -> None:
         """Put everything away, whatever ended the loop; each whatever became of the others."""
@@ -358,7 +361,8 @@ class Loop:
                     own.close()
             except Exception as error:
                 self._reports.note("end", f"{type(error).__name__}: {error}")
-        aside.close()
+        if not aside.close() and self._saver is not None:
+            self._saver.give_up()
         if self._systemd is not None:
             self._systemd.close()
 
@@ -390,26 +394,5 @@ class Loop:
         )
 
 
-def _check_rate(guarded: Guarded, rate_hz: float | None) -> None:
-    """Refuse a rate that a model with fixed time was not exported for.
-
-    Raises:
-        ValueError: If it is so, by the guard's `pace`.
-    """
-    time, (low, high) = guarded.model.time, guarded.guard.pace
-    if rate_hz is None or time.mode != "fixed" or not time.period_s:
-        return
-    if not low <= 1 / (rate_hz * time.period_s) <= high:
-        raise ValueError(
-            f"`rate_hz` is {rate_hz:g}, but '{guarded.model.name}' was exported for {1 / time.period_s:g} samples per "
-            f"second, fixed. Type: rate_hz={1 / time.period_s:g}, or guard with another `pace`"
-        )
-
-
 def _nothing(_argument: object) -> None:
     """What functions of a twin do."""
-
-
-def _print(text: str) -> None:
-    sys.stderr.write(f"lnn-edge: {text}\n")
-    sys.stderr.flush()

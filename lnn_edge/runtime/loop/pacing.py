@@ -8,7 +8,7 @@ from typing import Literal
 from ...given_numbers import real_number
 from ...wording import choices
 
-__all__ = ["LATE", "Late", "Pacing", "Schedule"]
+__all__ = ["LATE", "Late", "Pacing", "Schedule", "check_rate"]
 
 Late = Literal["skip", "catch up", "at once"]
 LATE = ("skip", "catch up", "at once")
@@ -76,3 +76,22 @@ class Pacing:
         self.dropped += tick - self.tick - 1
         self.tick = tick
         return due
+
+
+def check_rate(rate_hz: float, period_s: float | None, pace: tuple[float, float], name: str) -> None:
+    """Refuse a rate that a model with fixed time was not exported for.
+
+    Args:
+        rate_hz: Ticks per second.
+        period_s: Of the model, seconds; `None` allows any rate.
+        pace: How many of these a period of the rate may be, as a guard has it.
+        name: Of the model.
+
+    Raises:
+        ValueError: If it is not among them.
+    """
+    if period_s and not pace[0] <= 1 / (rate_hz * period_s) <= pace[1]:
+        raise ValueError(
+            f"`rate_hz` is {rate_hz:g}, but '{name}' was exported for {1 / period_s:g} samples per second, fixed. "
+            f"Type: rate_hz={1 / period_s:g}, or guard with another `pace`"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -10,7 +11,7 @@ from typing import Any
 from ...wording import one_line
 from .timer import Timer
 
-__all__ = ["Aside", "Reports"]
+__all__ = ["Aside", "Reports", "to_standard_error"]
 
 _EVERY_NS = 60_000_000_000
 _POLL_S = 0.05
@@ -93,3 +94,9 @@ class Aside:
     def _run(self) -> None:
         while not self._stop.wait(self._poll_s):
             self.turn()
+
+
+def to_standard_error(text: str) -> None:
+    """Print a line of a report where nobody takes it for a result."""
+    sys.stderr.write(f"lnn-edge: {text}\n")
+    sys.stderr.flush()

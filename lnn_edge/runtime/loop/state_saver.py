@@ -76,6 +76,12 @@ class StateSaver:
         self._written += 1
         self._error = None
 
+    def give_up(self) -> None:
+        """Count what waits as lost: the disk did not take it in time."""
+        if self._waiting is not None:
+            self._waiting = None
+            self._fail(TimeoutError("the disk did not take the last one in time"))
+
     def _fail(self, error: Exception) -> None:
         self._failed += 1
         self._error = f"{type(error).__name__}: {one_line(error)}"

@@ -27,13 +27,15 @@ class Watchdog:
 
     Attributes:
         barked: How often the loop stopped.
+        limit_s: As passed.
     """
 
     def __init__(
         self, limit_s: float, bark: Callable[[float], object], timer: Timer | None = None, *, start: bool = True
     ) -> None:
         self.barked = 0
-        self._limit_ns = round(real_number("limit_s", limit_s, above=0, unit=", in seconds") * 1e9)
+        self.limit_s = real_number("limit_s", limit_s, above=0, unit=", in seconds")
+        self._limit_ns = round(self.limit_s * 1e9)
         self._bark, self._timer = bark, SystemTimer() if timer is None else timer
         self._beat_ns: int | None = None
         self._barked_at: int | None = None

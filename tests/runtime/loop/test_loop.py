@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -438,6 +439,24 @@ def test_a_snapshot_that_cannot_be_written_ends_nothing(model, tmp_path):
     assert own.summary.snapshots.dropped == 1
     assert not own.summary.complete
     assert any(said.startswith("snapshot: ") for said in own.said)
+
+
+@pytest.mark.timeout(60)
+def test_a_disk_that_hangs_holds_up_neither_the_loop_nor_its_end(model, tmp_path, monkeypatch):
+    entered, go = threading.Event(), threading.Event()
+
+    def hangs(*_arguments, **_options):
+        entered.set()
+        go.wait()
+
+    monkeypatch.setattr("lnn_edge.runtime.record.snapshot.save_snapshot", hangs)
+    monkeypatch.setattr("lnn_edge.runtime.loop.report.Aside.close.__defaults__", (0.05,))
+    after = at({4}, lambda _tick: entered.wait())  # the thread beside the loop is at it
+    own = Ran(model, samples(model, 10), rate_hz=HZ, snapshot=tmp_path / "a", threads=True, after=after)
+    go.set()
+    assert own.summary.ticks == 10
+    assert (own.summary.snapshots.written, own.summary.snapshots.dropped) == (0, 1)
+    assert own.summary.snapshots.error == "TimeoutError: the disk did not take the last one in time"
 
 
 def test_emergency_stop_and_enable(model):

@@ -9,7 +9,7 @@ from fake_timer import FakeTimer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lnn_edge.runtime.loop.pacing import Pacing, Schedule
+from lnn_edge.runtime.loop.pacing import Pacing, Schedule, check_rate
 
 MS = 1_000_000
 
@@ -115,3 +115,18 @@ def test_each_tick_runs_once_or_is_counted(late, rate_hz, durations, sleeps_late
     assert ran == sorted(set(ran))
     assert not ran or ran[-1] + 1 == len(ran) + pacing.dropped
     assert late != "catch up" or pacing.dropped == 0
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "fits"), [(50, True), (45, True), (60, True), (40, False), (70, False), (100, False)]
+)
+def test_a_rate_beside_the_models_period(rate_hz, fits):
+    if fits:
+        check_rate(rate_hz, 0.02, (0.8, 1.2), "gait")
+    else:
+        with pytest.raises(ValueError, match=f"`rate_hz` is {rate_hz}, but 'gait' was exported for 50 samples per sec"):
+            check_rate(rate_hz, 0.02, (0.8, 1.2), "gait")
+
+
+def test_without_a_period_any_rate_fits():
+    check_rate(1e6, None, (0.8, 1.2), "gait")

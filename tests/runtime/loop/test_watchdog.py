@@ -69,7 +69,7 @@ def test_a_bark_that_raises_does_not_end_it():
 def test_a_loop_beats_and_ends_it(cfc_bundle):
     import lnn_edge
 
-    timer, heard = FakeTimer(), []
+    timer, heard, said = FakeTimer(), [], []
     own = Watchdog(0.05, heard.append, timer, start=False)
     calls = iter(range(100))
 
@@ -80,10 +80,12 @@ def test_a_loop_beats_and_ends_it(cfc_bundle):
 
     model = lnn_edge.load(cfc_bundle)
     loop = Loop(
-        model, lambda: [0.0] * 3, rate_hz=50, after=after, watchdog=own, timer=timer, signals=False, threads=False
-    )
+        model, lambda: [0.0] * 3, rate_hz=50, after=after, watchdog=own, timer=timer, signals=False, threads=False,
+        report=said.append, function_limit_s=1,
+    )  # fmt: skip
     loop.run(10)
     assert heard == [0.08]  # a period, and the function
+    assert "the loop stands: no turn for more than 0.05 s" in said
     assert not own.look()
 
 
