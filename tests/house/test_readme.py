@@ -44,14 +44,17 @@ def printed_by(outputs, part):
 
 def test_every_block_runs(outputs):
     assert printed_by(outputs, "python gait.py") == ""
-    assert "left,right\n" in printed_by(outputs, "lnn-edge run")
+    assert "left,right\n" in printed_by(outputs, "| lnn-edge run")
+    assert "left,right,status\n" in printed_by(outputs, "--rate 50 --wait")
     assert printed_by(outputs, "model.fit(x, y") == "(300, 1)\nTrue\n"
-    assert printed_by(outputs, "GroupKFold(2)") == "(2,)\n"
+    guarded = [line.split()[:2] for line in printed_by(outputs, "lnn_edge.Guard(").splitlines()]
+    assert guarded == [["ok", "1"], ["ok", "1"], ["clock", "backward"]]
+    assert "the same bit for bit" in printed_by(outputs, "lnn-edge replay")
 
 
 def test_shown_output_is_real(outputs):
     shown = next(code for language, code, _ in BLOCKS if language == "text")
-    assert_same_output(printed_by(outputs, "lnn_edge.load("), shown)
+    assert_same_output(printed_by(outputs, "stream = model.stream()"), shown)
 
 
 def test_what_a_block_may_import_is_what_was_installed_above_it(tmp_path, warm):

@@ -18,6 +18,7 @@ EXTRAS = {
     "train": {"torch", "ncps", "onnx", "sklearn", "pandas"},
     "plot": {"matplotlib"},
     "cross": {"ziglang", "elftools"},
+    "record": {"mcap"},  # protobuf comes with others as well
 }
 INSTALLED = re.compile(r"pip install '\.\[([\w,]+)\]'|(make demo)")
 INSTALLING = ("make ", "pip ", "python3 -m venv ", "device/bin/", ". .venv/")  # by .ci/run and by tests of packaging
