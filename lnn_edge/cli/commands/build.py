@@ -66,7 +66,8 @@ class _Choices(Struct, frozen=True):
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    targets = tuple(name.strip() for name in (arguments.targets or "").split(",") if name.strip())
+    named = (name.strip() for name in (arguments.targets or "").split(","))
+    targets = tuple(dict.fromkeys(name for name in named if name))
     output, source = (None if name is None else Path(name) for name in (arguments.output, arguments.source))
     if bool(targets) != (output is not None):
         raise ValueError("--for names the GPUs of an engine and -o the file that it goes into: give both")

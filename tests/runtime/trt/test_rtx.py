@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import lnn_edge
 from lnn_edge.backends import backend_checks, named_backend
 from lnn_edge.cli.program import main
 from lnn_edge.errors import BackendUnavailable
+from lnn_edge.runtime.backends.trt import engines
 from lnn_edge.runtime.backends.trt.plan_file import is_plan, read_plan
 
 CARD = {"name": "RTX 4090", "capability": (8, 9), "integrated": False}
@@ -159,6 +161,87 @@ class TestFiles:
         code, _, err = command("build", cfc_bundle, "--backend", "tensorrt-rtx", "--from", path)
         assert code == 5
         assert "was cut or changed" in err or "is no engine" in err
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"bundle": "gait\x1b[31m"}, "control characters in `bundle`"),
+            ({"builder": "1.7\n2"}, "control characters in `builder`"),
+            ({"bundle": "g" * 300}, "length <= 255"),
+            ({"targets": []}, "length >= 1"),
+            ({"targets": ["sm_86\n"]}, r"matching regex"),
+            ({"targets": ["sm_86"] * 65}, "length <= 64"),
+            ({"backend": "native"}, "Invalid enum value 'native'"),
+            ({"model": "short"}, "matching regex"),
+            ({"nodes": -5}, "`int` >= 0"),
+            ({"size": -1}, "`int` >= 0"),
+            ({"version": 0}, "`int` >= 1"),
+            ({"more": 1}, "unknown field `more`"),
+        ],
+        ids=str,
+    )
+    def test_forged_header(self, changes, message, rtx, cfc_bundle, tmp_path, command):
+        """Its words go to a terminal, and are compared with what is here."""
+        path = tmp_path / "gait.engine"
+        rtx()
+        engine_for(cfc_bundle, path, command)
+        magic, line, plan = path.read_bytes().split(b"\n", 2)
+        path.write_bytes(b"\n".join([magic, json.dumps(json.loads(line) | changes).encode(), plan]))
+        for arguments in (["inspect", path], ["build", cfc_bundle, "--backend", "tensorrt-rtx", "--from", path]):
+            code, out, err = command(*arguments)
+            assert (code, out) == (5, "")
+            assert f"'{path}' says of itself what no engine does: " in err
+            assert message in err
+            assert "\x1b" not in err
+
+    def test_header_that_lies_about_its_gpus(self, rtx, cfc_bundle, tmp_path, command):
+        path = tmp_path / "gait.engine"
+        rtx(driver=0)
+        engine_for(cfc_bundle, path, command, "sm_86")
+        path.write_bytes(path.read_bytes().replace(b'"targets":["sm_86"]', b'"targets":["sm_89"]', 1))
+        rtx()
+        code, _, err = command("build", cfc_bundle, "--backend", "tensorrt-rtx", "--from", path)
+        assert code == 5
+        assert f"'{path}' cannot be loaded on RTX 4090 (sm_89): TensorRT for RTX" in err
+
+    def test_a_pipe_is_no_engine(self, rtx, cfc_bundle, tmp_path, command):
+        """It is not waited for."""
+        rtx()
+        os.mkfifo(tmp_path / "pipe")
+        code, _, err = command("inspect", tmp_path / "pipe")
+        assert code == 6
+        code, _, err = command("build", cfc_bundle, "--backend", "tensorrt-rtx", "--from", tmp_path / "pipe")
+        assert code == 2
+        assert "is a pipe or a device, expected an engine" in err
+
+    def test_a_gpu_that_is_named_twice_is_one(self, rtx, cfc_bundle, tmp_path, command):
+        rtx(driver=0)
+        assert "for sm_86, sm_89, one" in engine_for(cfc_bundle, tmp_path / "x", command, "sm_86, sm_89,sm_86,")
+        assert read_plan(tmp_path / "x")[0].targets == ("sm_86", "sm_89")
+
+    def test_advice_is_for_who_typed_a_command(self, rtx, cfc_bundle, tmp_path, command):
+        """The build is in another thread."""
+        rtx().world["build"] = "no kernel"
+        path = tmp_path / "x.engine"
+        code, _, err = command("build", cfc_bundle, "--backend", "tensorrt-rtx", "--for", "sm_86", "-o", path)
+        assert code == 5
+        assert "could not be built for sm_86. It said: no kernel. Type: --backend onnxruntime meanwhile" in err
+        assert not path.exists()
+
+    @pytest.mark.parametrize(
+        "error", [RuntimeError("half\ninstalled"), OSError("no such file"), SystemError()], ids=str
+    )
+    def test_a_library_that_cannot_be_imported(self, error, rtx, cfc_bundle, tmp_path, command, monkeypatch):
+        def broken():
+            raise error
+
+        rtx(driver=0)
+        monkeypatch.setitem(engines._IMPORTS, "tensorrt-rtx", broken)
+        path = tmp_path / "x.engine"
+        code, _, err = command("build", cfc_bundle, "--backend", "tensorrt-rtx", "--for", "sm_86", "-o", path)
+        said = str(error).replace("\n", " ") or "SystemError"
+        assert code == 5
+        assert f"TensorRT for RTX cannot be imported: {said}. Type: pip install 'lnn-edge[rtx]'" in err
 
     def test_header_of_something_else(self, tmp_path):
         path = tmp_path / "x.engine"

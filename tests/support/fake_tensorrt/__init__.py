@@ -43,6 +43,7 @@ def install(monkeypatch, version, tmp_path, *, ctypes_path=False, **facts) -> Fa
     else:
         runtime = cuda.bindings(fake.machine, cudart.SIGNATURES)
         monkeypatch.setattr(sys.modules["cuda.bindings"], "runtime", runtime)
+    monkeypatch.setattr(device, "why_the_driver_fails", str)  # the driver is a fake, and not that of this computer
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     forget()
     return fake

@@ -155,7 +155,6 @@ class RtxBackend(TensorRTBackend):
         trt, chosen, started = open_tensorrt(cls.dialect), options_from_table(options), time.monotonic()
         built = watched(lambda watch: _built(bundle, trt, chosen, targets, b"", watch), progress)
         header = PlanHeader(
-            backend=cls.dialect.backend,
             builder=trt.version,
             targets=tuple(targets),
             bundle=bundle.manifest.name,
@@ -189,9 +188,13 @@ class RtxBackend(TensorRTBackend):
             if built != here:
                 raise BackendUnavailable(f"'{path}' was built for {what} {built}, here it is {here}. {_again(path)}")
         if _sm(device) not in header.targets:
-            here = f"{device.facts.name} is {_sm(device)}"
-            raise BackendUnavailable(f"'{path}' was built for {', '.join(header.targets)}, {here}. {_again(path)}")
-        trt.load(plan).check(layout_from_manifest(bundle.manifest))
+            here = f"{', '.join(header.targets)}, {device.facts.name} is {_sm(device)}"
+            raise BackendUnavailable(f"'{path}' was built for {here}. {_again(path)}")
+        try:
+            trt.load(plan).check(layout_from_manifest(bundle.manifest))
+        except BackendUnavailable as error:
+            where = f"on {device.facts.name} ({_sm(device)})"
+            raise BackendUnavailable(f"'{path}' cannot be loaded {where}: {error}") from error
         cache, facts = _cache(trt.dialect), _facts(bundle, device, trt, chosen)
         cache.write(facts, plan)
         taken = f"taken from {path}, {_parts(header.nodes)}"

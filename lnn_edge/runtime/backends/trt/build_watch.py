@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Generic, TypeVar
 
 from ....progress import Progress
@@ -73,6 +74,7 @@ class _Work(threading.Thread, Generic[_Result]):
     def __init__(self, work: Callable[[Watch], _Result], watch: Watch) -> None:
         super().__init__(name="lnn-edge-build")
         self._work, self._watch = work, watch
+        self._context = copy_context()  # of the caller: whether advice is for a shell or for Python
         # Not `join`: up to Python 3.12 a join that Ctrl-C interrupts takes the thread for ended.
         self.ended = threading.Event()
         self._result: list[_Result] = []
@@ -80,7 +82,7 @@ class _Work(threading.Thread, Generic[_Result]):
 
     def run(self) -> None:
         try:
-            self._result.append(self._work(self._watch))
+            self._result.append(self._context.run(self._work, self._watch))
         except BaseException as error:
             self._error = error
         self.ended.set()

@@ -15,6 +15,7 @@ from ....wording import other_backend_advice
 from ..layout import Slab
 from .cuda_stream import CudaStream
 from .cudart import FLAGS, CudaError, Cudart, gpu_free, open_cudart
+from .driver_trial import why_the_driver_fails
 
 __all__ = ["Device", "DeviceMemory", "Facts", "HostMemory", "open_device", "unavailable"]
 
@@ -123,8 +124,12 @@ def open_device() -> Device:
     """Open GPU 0; nothing of TensorRT is touched before this has worked.
 
     Raises:
-        BackendUnavailable: If there is no runtime library, no driver, no GPU, or a version that does not fit.
+        BackendUnavailable: If there is no runtime library, no driver, one that crashes, no GPU, or a version that
+            does not fit.
     """
+    broken = why_the_driver_fails()
+    if broken:
+        raise BackendUnavailable(f"{broken}. Install the driver again, then type: nvidia-smi")
     cudart = open_cudart()
     try:
         return Device(cudart)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import Annotated, Literal
 
 import msgspec
 
+from ....bundle.manifest import control_characters
 from ....errors import BackendUnavailable
-from ....files import whole_file
+from ....files import read_whole, whole_file
 from ....format_version import newer_version
+from ....wording import one_line
+from .dialects import FOR_RTX
 
 __all__ = ["PlanHeader", "is_plan", "read_plan", "write_plan"]
 
@@ -19,36 +23,44 @@ _VERSION = 1
 _LONGEST_HEADER = 1 << 16
 _LONGEST_PLAN = 1 << 31
 
+# What is shown, and compared with what is here, comes from a file that anyone may have made.
+_Short = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+_Gpu = Annotated[str, msgspec.Meta(pattern=r"^sm_[0-9]{2,4}[a-z]?\Z")]
+_Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=_LONGEST_PLAN)]
+
 
 class PlanHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an engine is for.
 
     Args:
-        backend: The backend that runs it.
         builder: The version that built it, which alone can load it.
         targets: The GPUs, "sm_86" and the like.
         bundle: Name of the bundle.
         model: SHA-256 of its model.onnx.
         tf32: Whether float32 products may be computed with 10 bits of mantissa.
         nodes: How many pieces of work a step is for the GPU; 0 where that is not known.
+        backend: The backend that runs it.
         version: Of this header.
         sha256, size: Of the engine.
     """
 
-    backend: str
-    builder: str
-    targets: tuple[str, ...]
-    bundle: str
-    model: str
+    builder: _Short
+    targets: Annotated[tuple[_Gpu, ...], msgspec.Meta(min_length=1, max_length=64)]
+    bundle: _Short
+    model: _Hash
     tf32: bool
-    nodes: int
-    version: int = _VERSION
-    sha256: str = ""
-    size: int = 0
+    nodes: _Count
+    backend: Literal["tensorrt-rtx"] = "tensorrt-rtx"
+    version: Annotated[int, msgspec.Meta(ge=1)] = _VERSION
+    sha256: _Hash = ""
+    size: _Count = 0
 
 
 def is_plan(path: str | os.PathLike[str]) -> bool:
-    """Whether a file begins as these do."""
+    """Whether a file begins as these do; a pipe or a device is none, and is not waited for."""
+    if not os.path.isfile(path):
+        return False
     try:
         with open(path, "rb") as file:
             return file.read(len(_MAGIC)) == _MAGIC
@@ -74,13 +86,14 @@ def read_plan(path: Path) -> tuple[PlanHeader, bytes]:
     Raises:
         BackendUnavailable: If it is none, of a newer lnn-edge, or not as it was written.
         OSError: If it cannot be read.
+        ValueError: If it is no plain file, too large, or changed while it was read.
     """
-    with path.open("rb") as file:
-        if file.read(len(_MAGIC)) != _MAGIC:
-            raise BackendUnavailable(f"'{path}' is no engine that `lnn-edge build --for GPU -o FILE` wrote")
-        line = file.readline(_LONGEST_HEADER)
-        plan = file.read(_LONGEST_PLAN)
+    data = read_whole(path, "an engine", _LONGEST_PLAN)
+    if not data.startswith(_MAGIC):
+        raise BackendUnavailable(f"'{path}' is no engine that `lnn-edge build --for GPU -o FILE` wrote")
+    line = data[len(_MAGIC) : len(_MAGIC) + _LONGEST_HEADER].partition(b"\n")[0]
     header = _header(path, line)
+    plan = data[len(_MAGIC) + len(line) + 1 :]
     if len(plan) != header.size or hashlib.sha256(plan).hexdigest() != header.sha256:
         raise BackendUnavailable(f"'{path}' was cut or changed since it was built: copy it again")
     return header, plan
@@ -91,6 +104,17 @@ def _header(path: Path, line: bytes) -> PlanHeader:
         newer = newer_version(line, _VERSION)
         if newer:
             raise BackendUnavailable(f"'{path}' {newer}")
-        return msgspec.json.decode(line, type=PlanHeader)
+        header = msgspec.json.decode(line, type=PlanHeader)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise BackendUnavailable(f"'{path}' says of itself what no engine does: {error}. Build it again") from error
+        raise _strange(path, str(error)) from error
+    unprintable = next(control_characters(msgspec.to_builtins(header)), None)
+    if unprintable is not None:
+        raise _strange(path, f"control characters in `{unprintable}`")
+    return header
+
+
+def _strange(path: Path, what: str) -> BackendUnavailable:
+    return BackendUnavailable(
+        f"'{path}' says of itself what no engine does: {one_line(what)}. Build it again, on a machine that you trust. "
+        f"Type: lnn-edge build BUNDLE --backend {FOR_RTX.backend} --for GPU,... -o {path.name}"
+    )

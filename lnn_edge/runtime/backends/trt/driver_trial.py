@@ -1,0 +1,66 @@
+"""A trial of the NVIDIA driver in a process of its own: one that is broken ends that one, and not the user's.
+
+A library that is half updated, or of another kernel module, crashes or hangs where it is loaded or begins to work, and
+nothing catches that in the process that asked.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from functools import cache
+from pathlib import Path
+
+__all__ = ["why_the_driver_fails"]
+
+_DRIVER = "libcuda.so.1"
+_LONGEST_S = 60.0  # many GPUs that nothing keeps awake take some ten seconds
+_CACHE = Path("/etc/ld.so.cache")
+_FOLDERS = ("/lib", "/usr/lib", "/lib64", "/usr/lib64")
+# What cannot be loaded, or answers with an error, is no failure here: CUDA says what it is, in words.
+_TRIAL = f"""
+import ctypes, os, resource, sys
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+try:
+    driver = ctypes.CDLL("{_DRIVER}")
+    version = ctypes.c_int()
+    driver.cuDriverGetVersion(ctypes.byref(version))
+    driver.cuInit(0)
+except (OSError, AttributeError):
+    pass
+sys.stdout.write("alive")
+sys.stdout.flush()
+os._exit(0)  # what it does when it is unloaded is of no interest
+"""
+
+
+@cache  # a driver that hangs is asked once
+def why_the_driver_fails() -> str:
+    """Why CUDA must not be touched in this process, or "": the driver answers, or there is none that could crash."""
+    if not _may_be_here() or not sys.executable or getattr(sys, "frozen", False):
+        return ""
+    import subprocess
+
+    command = [sys.executable, "-I", "-S", "-c", _TRIAL]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_LONGEST_S, check=False)
+    except subprocess.TimeoutExpired:
+        return f"the CUDA driver ({_DRIVER}) did not answer within {_LONGEST_S:g} s"
+    except OSError:  # no process can be started: nothing is known
+        return ""
+    if done.stdout == b"alive":
+        return ""
+    how = f"by {signal.Signals(-done.returncode).name}" if done.returncode < 0 else f"with status {done.returncode}"
+    return f"the CUDA driver ({_DRIVER}) is broken: a process that called it was ended {how}"
+
+
+def _may_be_here() -> bool:
+    """Whether the loader may find a driver; most computers have none, and a trial costs some hundredths of a second."""
+    folders = [folder for folder in os.environ.get("LD_LIBRARY_PATH", "").split(":") if folder]
+    if any(os.path.exists(os.path.join(folder, _DRIVER)) for folder in (*folders, *_FOLDERS)):
+        return True
+    try:
+        return _DRIVER.encode() in _CACHE.read_bytes()
+    except OSError:
+        return True
