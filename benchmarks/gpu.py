@@ -1,10 +1,12 @@
-"""The GPU backend on a real GPU, without TensorRT: memory, capture, replay, waits, the whole stepper, and its latency.
+"""The GPU backends on a real GPU: memory, capture, replay, waits, the whole stepper, its latency, and real engines.
 
     python benchmarks/gpu.py [--launches 5000] [--bundle NAME.lnn]
 
 Not part of `make test`; README.md beside it has the figures of an NVIDIA H200. It needs a CUDA driver and cuda-bindings
-or libcudart (`pip install 'lnn-edge[tensorrt]'`), and no TensorRT: a small kernel (`kernel_engine.py`) stands in its
-place, so the figures are the floor under which no step can go. The stepper is the one that runs engines: its results
+or libcudart (`pip install 'lnn-edge[tensorrt]'`). First a small kernel (`kernel_engine.py`) stands in the place of an
+engine, so its figures are the floor under which no step can go. Then TensorRT and TensorRT for RTX, whichever is
+installed and runs on this GPU (`engine_steps.py`), build the bundle, or one of this repository's, and step it; which
+does not says why. The stepper is the one that runs engines: its results
 are compared bit for bit over thousands of steps, with every way to wait, to feed the state back and to launch, and with
 the kernel reading and writing mapped host memory as on a Jetson. What fails is said and does not end the run, which
 exits with 1 then: a board is seldom at hand twice. With `--bundle` it also steps that bundle through onnxruntime's CUDA
@@ -20,7 +22,9 @@ import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
+import engine_steps
 import kernel_engine
 import numpy as np
 from kernel_engine import LAYOUT, SHAPE, KernelEngine, expected
@@ -40,7 +44,7 @@ WAITS, FEEDBACKS, GRAPHS = ("spin", "block", "poll"), ("copy", "pingpong"), ("on
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--launches", type=int, default=5000, help="steps per figure and per check (default 5000)")
-    parser.add_argument("--bundle", help="also step this bundle through onnxruntime's CUDA provider")
+    parser.add_argument("--bundle", help="the bundle of the engines, stepped through onnxruntime's CUDA provider too")
     arguments = parser.parse_args()
     try:
         device = open_device()
@@ -65,6 +69,14 @@ def main() -> int:
         name = "onnxruntime CUDA provider"
         told(failures, name, lambda: show(name, step_with_onnxruntime(arguments.bundle, steps)))
     told(failures, "the parts of a step", lambda: show_parts(device, engine, steps))
+    print()
+    told(
+        failures,
+        "engines",
+        lambda: engine_steps.run_engines(
+            arguments.bundle, steps, partial(held, failures), partial(told, failures), show
+        ),
+    )
     del opened
     print(f"\n{len(failures)} FAILED: {'; '.join(failures)}" if failures else "\nall checks passed")
     return 1 if failures else 0

@@ -291,6 +291,8 @@ class TestBenchmark:
         ]
         assert len(rows) == ways
         assert re.search(r"^GPU Compute Time \(GPU events in the graph\) +\d", out, flags=re.M)
+        assert re.search(r"^tensorrt: no engine is run here: .+", out, flags=re.M)
+        assert re.search(r"^tensorrt-rtx: no engine is run here: .+", out, flags=re.M)
         assert out.endswith("\nall checks passed\n")
 
     def test_wrong_steps_are_told(self, run):
