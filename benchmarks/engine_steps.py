@@ -1,4 +1,4 @@
-"""Real engines of a bundle on the GPU at hand, by TensorRT and TensorRT for RTX, whichever runs there; part of gpu.py."""
+"""Real engines of a bundle on the GPU at hand, by TensorRT and TensorRT for RTX, whichever runs there; for gpu.py."""
 
 from __future__ import annotations
 
