@@ -928,5 +928,66 @@ MUTATIONS = (
         "test_a_bad_row_keeps_its_state_and_the_others_go_on[native-ltc_bundle]",
         ("            bad |= unusualv(t->given[i]);\n", ""),
     ),
+    # ---- loop
+    _fault(
+        "schedule-drifts",
+        "schedule",
+        "test_ten_million_ticks_do_not_drift[30]",
+        ("tick * self._above // self._below", "tick * (self._above // self._below)"),
+    ),
+    _fault(
+        "left-out-tick-not-counted",
+        "schedule",
+        "test_skip_waits_for_the_next_tick_that_is_not_over",
+        ("self.dropped += tick - self.tick - 1", "pass"),
+    ),
+    _fault(
+        "rehearsal-that-ends-late",
+        "rehearsal",
+        "test_too_little_time_is_no_time_for_a_rehearsal",
+        ("if due_ns - self._timer.monotonic_ns() < self._need_ns:", "if due_ns < self._timer.monotonic_ns():"),
+    ),
+    _fault(
+        "rehearsal-steps-the-real-one",
+        "rehearsal",
+        "test_a_rehearsed_loop_gives_the_same_bit_for_bit[50]",
+        ("            guarded_twin(self.guarded, self._timer.monotonic_ns),\n", "            self.guarded,\n"),
+    ),
+    _fault(
+        "rehearsals-of-scattered-samples",
+        "rehearsal",
+        "test_scattered_samples_are_not_predicted",
+        ("return median if count >= _LEAST and spread <= _SCATTER * median else None", "return median"),
+    ),
+    _fault(
+        "old-sample-is-fresh",
+        "freshness",
+        "test_what_is_too_old_is_stale_by_name_and_comes_back",
+        ("if limit is not None and age > limit:", "if limit is not None and age > 99 * limit:"),
+    ),
+    _fault(
+        "dropped-tick-not-counted",
+        "lost ticks",
+        "test_what_finds_no_room_is_dropped_and_counted",
+        ("            self._full += 1\n", "            pass\n"),
+    ),
+    _fault(
+        "slow-function-is-no-fault",
+        "functions",
+        "test_what_it_takes_too_long_for_is_a_fault_and_its_result_stays",
+        ("if took > self._limit_ns:", "if took > 99 * self._limit_ns:"),
+    ),
+    _fault(
+        "function-ends-the-loop",
+        "functions",
+        "test_before_that_raises_costs_the_sample_and_no_more[error1]",
+        ("except (Exception, SystemExit) as error:  # Ctrl-C", "except Exception as error:  # Ctrl-C"),
+    ),
+    _fault(
+        "systemd-hears-of-a-loop-that-stands",
+        "watchdog",
+        "test_the_thread_beside_a_loop_that_stands_sends_no_word",
+        ("self._systemd.alive(self._beat_ns)", "self._systemd.alive(self._timer.monotonic_ns())"),
+    ),
 )
 BY_NAME = {mutation.name: mutation for mutation in MUTATIONS}

@@ -142,7 +142,7 @@ class Loop:
         self._ticks = self._steps = self._misses = self._left_out = 0
         self._lateness, self._service, self._response = Histogram(), Histogram(), Histogram()
         self._rehearsal: Rehearsal | None = None
-        self._beat_ns = self._told_ns = self._barked = 0
+        self._beat_ns = self._barked = 0
 
     @property
     def counts(self) -> dict[str, int]:
@@ -339,9 +339,9 @@ class Loop:
                 self._reports.note("snapshot", self._saver.lost.error)
 
     def _look_at_watchdogs(self) -> None:
-        """Tell systemd that the loop turns, if it did since the last time: this thread turns where the loop stands."""
-        if self._systemd is not None and self._beat_ns != self._told_ns and self._systemd.alive(self._beat_ns):
-            self._told_ns = self._beat_ns
+        """Tell systemd that the loop turns: by its own time, as this thread turns where the loop stands."""
+        if self._systemd is not None:
+            self._systemd.alive(self._beat_ns)
         if self._watchdog is not None and self._watchdog.barked > self._barked:
             self._barked = self._watchdog.barked
             self._reports.note("the loop stands", f"no turn for more than {self._watchdog.limit_s:g} s")

@@ -18,7 +18,8 @@ from .timer import Timer
 __all__ = ["Rehearsal", "RehearsalCounts"]
 
 _KEPT = 64  # measurements that the lead comes from
-_HIGH = 0.9  # of them are no longer: a lead that fits the rest would spin for what happens now and then
+_HIGH = 0.9  # of them are no longer than the lead: one that fits the rest would spin for what happens now and then
+_USUAL = 0.75  # of rehearsals are no longer than what must be left for one: where time is short most still fit
 _EVERY = 16  # rehearsals from one look at the lead to the next
 _MARGIN_NS = 20_000  # for what is called between the two measurements
 _FIRST = 8  # rehearsals at the start
@@ -175,15 +176,15 @@ class Rehearsal:
         """Find the lead from what was measured."""
         if not self._took or self._off:
             return
-        self._need_ns = _high(self._took)
-        wanted = self._need_ns + _high(self._woke_late) + _MARGIN_NS
+        self._need_ns = _share(self._took, _USUAL)
+        wanted = _share(self._took, _HIGH) + _share(self._woke_late, _HIGH) + _MARGIN_NS
         self._lead_ns = min(wanted, self._most_ns)
         shortest = min(self._took)
         if shortest > self._most_ns:
             self._off = f"a step takes {shortest / 1e3:.0f} us, and the longest lead is {self._most_ns / 1e3:.0f} us"
 
 
-def _high(durations: deque[int]) -> int:
-    """The duration that `_HIGH` of them do not exceed; 0 where there is none."""
+def _share(durations: deque[int], share: float) -> int:
+    """The duration that such a share of them does not exceed; 0 where there is none."""
     ordered = sorted(durations)
-    return ordered[int(_HIGH * (len(ordered) - 1))] if ordered else 0
+    return ordered[int(share * (len(ordered) - 1))] if ordered else 0

@@ -62,7 +62,7 @@ class Systemd:
         """The service turns; sent only where a watchdog listens, and at most four times in its time.
 
         Args:
-            now_ns: The monotonic clock.
+            now_ns: The monotonic clock, as it was when the service turned last: at the same time nothing is sent twice.
         """
         if self.watchdog_ns is None or now_ns < self._next_ns:
             return False
