@@ -7,6 +7,7 @@ import pytest
 from fake_timer import FakeTimer
 
 import lnn_edge
+from lnn_edge.runtime.loop.loop import Loop
 from lnn_edge.runtime.loop.practice import Practice, guarded_twin, plain_sample, practice_of, refuse_gpu
 from lnn_edge.runtime.loop.waiting import way_of
 
@@ -87,3 +88,24 @@ def test_a_gpu_is_refused(backend):
 @pytest.mark.parametrize("backend", ["onnxruntime", "native"])
 def test_a_cpu_is_not(backend):
     refuse_gpu(backend)
+
+
+@pytest.mark.workstation
+def test_a_twin_has_the_constants_of_the_real_one(tmp_path):
+    torch = pytest.importorskip("torch")
+    from exports import quick_export
+    from networks import Reaching
+
+    torch.manual_seed(0)
+    rng = np.random.default_rng(3)
+    xs, goal = rng.normal(size=(1, 40, 3)).astype(np.float32), rng.normal(size=(1, 2)).astype(np.float32)
+    quick_export(Reaching().eval(), tmp_path / "m.lnn", example={"x": xs, "goal": goal}, period_s=0.02)
+    model, got, timer = lnn_edge.load(tmp_path / "m.lnn"), [], FakeTimer()
+    guarded = model.guarded(constants={"goal": goal[0]})
+    rows = list(xs[0])
+    loop = Loop(
+        guarded, iter(rows), rate_hz=50, wait="rehearse", after=got.append, timer=timer, signals=False, threads=False
+    )
+    assert loop.run().rehearsal.failed == 0
+    expected = model.stream(constants={"goal": goal[0]}).run(np.array(rows))
+    np.testing.assert_array_equal([tick.y for tick in got], expected)
