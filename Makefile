@@ -2,7 +2,7 @@
 # PYTHON     the interpreter to build .venv with (3.10 to 3.13)
 # TORCH_ARGS more arguments for installing PyTorch, for instance the index of its CPU builds
 # CELL       cfc or ltc, for the demo
-# HOSTILE    arguments for `make test-hostile`, fewer cases for instance: --mutations 2400 --nodes 1200 --kills 60
+# HOSTILE    arguments for `make test-hostile`, fewer cases for instance: --mutations 2400 --nodes 1200 --kills 60 --recorders 20
 
 PYTHON ?= python3
 TORCH_ARGS ?=
@@ -11,7 +11,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .PHONY: demo test lint types unit test-hostile device-lowest device-newest build/bundles build/wheel build/pure wheels bench \
-	bench-peers mutations runtimes clean
+	bench-peers mutations runtimes rerun clean
 
 demo: .venv/ready
 	$(BIN)/python examples/imu_activity.py --cell $(CELL) --output build/demo-$(CELL)
@@ -34,15 +34,15 @@ unit: .venv/ready-dev
 PYTHON310 ?= PYENV_VERSION=3.10 python3.10
 PYTHON313 ?= PYENV_VERSION=3.13 python3.13
 DEVICE_TESTS := tests/runtime/test_old_bundles.py tests/runtime/test_loading.py tests/runtime/transport \
-	tests/runtime/measure tests/runtime/figures tests/runtime/loop tests/runtime/guard tests/runtime/record/test_snapshot.py \
+	tests/runtime/measure tests/runtime/figures tests/runtime/loop tests/runtime/guard tests/runtime/record \
 	tests/bundle/test_files.py tests/bundle/test_disk.py tests/test_staging.py \
 	tests/machine tests/runtime/test_time_types.py tests/runtime/compiled tests/runtime/native/test_native.py \
-	$(addprefix tests/cli/test_,run.py run_gaps.py run_hold.py run_lines.py run_times.py run_signals.py run_resume.py feeding.py signals.py verify.py bench.py \
+	$(addprefix tests/cli/test_,run.py run_gaps.py run_hold.py run_lines.py run_times.py run_signals.py run_resume.py run_loop.py feeding.py replay.py signals.py verify.py bench.py \
 	inspect.py doctor.py usage.py os_errors.py paths.py closed_streams.py)
 LOWEST = $(shell sed -n '/^dependencies = \[/,/^\]/s/^ *"\(.*\)>=\(.*\)",.*/\1==\2/p' pyproject.toml)
 
 device-lowest: build/bundles build/wheel
-	$(call installed,$(PYTHON310),build/$@,build/wheel/*.whl $(LOWEST) hypothesis pytest pytest-timeout pytest-xdist)
+	$(call installed,$(PYTHON310),build/$@,build/wheel/*.whl $(LOWEST) hypothesis mcap-protobuf-support pytest pytest-timeout pytest-xdist)
 	! build/$@/bin/python -c "import torch" 2>/dev/null
 	LNN_EDGE_TEST_BUNDLES=$(CURDIR)/build/bundles build/$@/bin/python -m pytest -n 2 $(DEVICE_TESTS)
 
@@ -77,7 +77,7 @@ endef
 HOSTILE ?=
 
 test-hostile: build/bundles build/wheel
-	$(call installed,$(PYTHON310),build/hostile-310,build/wheel/*.whl 'onnxruntime==1.23.2' onnx pytest)
+	$(call installed,$(PYTHON310),build/hostile-310,build/wheel/*.whl 'onnxruntime==1.23.2' mcap onnx protobuf pytest)
 	$(BIN)/python tests/support/hostile.py build/bundles $(HOSTILE)
 	build/hostile-310/bin/python tests/support/hostile.py build/bundles $(HOSTILE)
 
@@ -93,6 +93,12 @@ runtimes: .venv/ready-dev
 	$(PIP) install --no-deps --target $(RUNTIMES)/mnn MNN
 	-cd $(RUNTIMES)/onnxruntime-node && npm install --no-audit --no-fund --ignore-scripts onnxruntime-node
 	$(BIN)/python -m pytest -n 2 tests/export/runtimes
+
+# Recordings opened by Rerun, whose reader is another one than the library's; with what it needs, but for NumPy.
+rerun: .venv/ready-dev
+	rm -rf build/$@
+	$(PIP) install --no-deps --target build/$@ attrs pillow psutil pyarrow rerun-sdk typing-extensions
+	$(BIN)/python -m pytest tests/runtime/record/test_rerun.py
 
 build/bundles: .venv/ready-dev
 	mkdir -p $@
@@ -130,8 +136,8 @@ mutations: .venv/ready-dev
 # have no wheel for some machines; the tests that need them say so there.
 .venv/ready-dev: .venv/ready
 	$(PIP) install -c constraints.txt 'build>=1.2' 'cuda-bindings>=13' 'gymnasium[mujoco]' 'hatchling>=1.26' \
-		emx-onnx-cgen hypothesis ipykernel matplotlib mcap mcap-protobuf-support mypy nbclient nvidia-cuda-runtime onnxscript pandas protobuf pyelftools pytest \
-		pytest-timeout pytest-xdist ruff scikit-learn ziglang
+		emx-onnx-cgen hypothesis ipykernel matplotlib mcap mcap-protobuf-support mypy nbclient nvidia-cuda-runtime onnxscript \
+		pandas protobuf pyelftools pytest pytest-timeout pytest-xdist ruff scikit-learn ziglang
 	$(PIP) install --no-deps 'nvidia-cuda-nvcc>=13'
 	-$(PIP) install --no-deps 'tensorrt-cu13-bindings==11.4.0.106'
 	-$(PIP) install --no-deps 'tensorrt-rtx-cu13-bindings==1.7.1.116' 'tensorrt-rtx-cu13-libs==1.7.1.116'

@@ -17,6 +17,7 @@ EXTRAS = {  # module and package of each; on a device all of these may be missin
     "export": (("torch", "torch"), ("ncps", "ncps"), ("onnx", "onnx")),
     "train": (("sklearn", "scikit-learn"), ("torch", "torch"), ("ncps", "ncps"), ("onnx", "onnx")),
     "plot": (("matplotlib", "matplotlib"),),
+    "record": (("mcap", "mcap"),),  # which comes with protobuf here
     "cross": (("ziglang", "ziglang"), ("elftools", "pyelftools")),
 }
 

@@ -22,7 +22,7 @@ from lnn_edge.machine.checks import EXTRAS, Finding, extra_check
 def test_doctor_says_what_is_ready(call):
     code, out, _ = call("doctor")
     assert code == 0
-    for what in ("backend onnxruntime", "export", "train", "plot", "cross"):
+    for what in ("backend onnxruntime", "export", "train", "plot", "record", "cross"):
         assert re.search(rf"^ *{what} +ready", out, flags=re.M)
     assert out.splitlines()[-1] == f"lnn-edge {lnn_edge.__version__}: ready to run bundles on onnxruntime, native"
 
@@ -31,7 +31,7 @@ def test_doctor_json(call):
     code, out, err = call("doctor", "--json", "-")
     result = json.loads(out)
     assert (code, result["ready"]) == (0, True)
-    extras = {"export", "train", "plot", "cross"} | ({"TensorRT for RTX"} if real_rtx.is_here() else set())
+    extras = {"export", "train", "plot", "record", "cross"} | ({"TensorRT for RTX"} if real_rtx.is_here() else set())
     assert {f["what"] for f in result["findings"]} == {f"backend {entry.name}" for entry in BACKENDS} | {
         "CPU clock"
     } | extras

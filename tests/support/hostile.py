@@ -1,7 +1,7 @@
 """Everything hostile that bundles, kills and signals can do, in child processes, with a table of what happened.
 
     python tests/support/hostile.py FOLDER [--mutations 24000] [--nodes 12000] [--estimators 6000] [--kills 600]
-        [--killed-runs 200] [--signals 20000]
+        [--killed-runs 200] [--recorders 200] [--signals 20000]
 
 FOLDER holds the bundles of `shared_bundles.py`; estimators are left out where there is no torch. A case that ends its
 process, or does not return within a minute, is counted and named, and the next process goes on behind it. Exit code 1
@@ -142,6 +142,14 @@ def run_killed_runs(count: int, bundles: Iterable[Path], *, seed: int = 18) -> C
     return Counter(json.loads(done.stdout) if done.returncode == 0 else {f"wrong: ended, {done.returncode}": 1})
 
 
+def run_recorders(count: int, *, seed: int = 18) -> Counter[str]:
+    """What `killed_recorders.py` counts."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(SUPPORT / "killed_recorders.py"), folder, str(count), str(seed)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=False, timeout=60 + count)
+    return Counter(json.loads(done.stdout) if done.returncode == 0 else {f"wrong: ended, {done.returncode}": 1})
+
+
 def run_signals(count: int, bundles: Path) -> str:
     """What `interrupted_steps.py` says in its last line, of so many signals inside `step`."""
     script = SUPPORT / "interrupted_steps.py"
@@ -172,14 +180,8 @@ def main() -> int:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    usual = {
-        "mutations": 24_000,
-        "nodes": 12_000,
-        "estimators": 6_000,
-        "kills": 600,
-        "killed-runs": 200,
-        "signals": 20_000,
-    }
+    usual = {"mutations": 24_000, "nodes": 12_000, "estimators": 6_000}
+    usual |= {"kills": 600, "killed-runs": 200, "recorders": 200, "signals": 20_000}
     for name, count in usual.items():
         parser.add_argument(f"--{name}", type=int, default=count)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
@@ -192,14 +194,16 @@ def main() -> int:
         found["estimators"] = run_cases("estimators", choices.estimators, FILES, seed=choices.seed, jobs=choices.jobs)
     killed = run_kills(choices.kills, sources[0], seed=choices.seed)
     resumed = run_killed_runs(choices.killed_runs, sources, seed=choices.seed)
+    recorders = run_recorders(choices.recorders, seed=choices.seed)
     signalled = run_signals(choices.signals, choices.folder)
     minutes = (time.monotonic() - started) / 60
     print(f"\nonnxruntime {onnxruntime.__version__}, Python {platform.python_version()}, {minutes:.1f} minutes\n")
     print(table(found))
     print("\nkills:", ", ".join(f"{count:,} {what}" for what, count in killed.items()))
     print("runs:", ", ".join(f"{count:,} {what}" for what, count in resumed.items()))
+    print("recorders:", ", ".join(f"{count:,} {what}" for what, count in recorders.items()))
     print("signals:", signalled)
-    wrong = sum((_wrong(happened) for happened in (*found.values(), killed, resumed)), Counter())
+    wrong = sum((_wrong(happened) for happened in (*found.values(), killed, resumed, recorders)), Counter())
     for what, count in wrong.items():
         print(f"{count} times {what}")
     return bool(wrong) or signalled.startswith("wrong")

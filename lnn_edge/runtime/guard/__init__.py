@@ -7,6 +7,7 @@ state_health  the bounds of a state
 outputs       limits of outputs, and the safe output
 pace          the rate of samples, over a window
 dt_policy     gaps between samples, and times that are not the model's period
+status        what became of a sample, in one word
 late_samples  samples whose time is not after the one before
 held_values   values that are missing, and the last good ones in their place
 bad_samples   samples that the stream refuses

@@ -334,3 +334,11 @@ def test_without_the_libraries_it_says_what_to_type(tmp_path):
         "ImportError: recordings need mcap, which is not installed. Type: pip install 'lnn-edge[record]'"
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_system_without_nameless_files_will_do(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("lnn_edge.runtime.record.series._nameless", lambda _target: None)
+    record(tmp_path / "walk.mcap", model, GOOD)
+    record(tmp_path / "walk.mcap", model, GOOD)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["walk-0001.mcap", "walk.mcap"]
+    assert len(read_back(tmp_path / "walk.mcap", model)[0]) == len(GOOD)
