@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from lnn_edge.runtime.measure.durations import Distribution
+from lnn_edge.runtime.figures.durations import Distribution
 
 from lnn_edge.backends import named_backend, why_not_ready
 from lnn_edge.bundle.directory import Bundle, read_bundle
