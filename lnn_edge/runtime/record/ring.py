@@ -97,14 +97,9 @@ class Ring:
         k = head % self.capacity
         status, y, raw, stepped, reset, dt_s, x, _, limited = tick
         try:
-            if not self._one or not stepped:
-                numbers = self._several(tick)
-            elif x.shape == self._x_shape and y.shape == self._y_shape:
-                x_bytes = x.tobytes() if x.dtype is self._x_dtype else _converted(x, self._x_dtype)
-                y_bytes = y.tobytes() if y.dtype is self._y_dtype else _converted(y, self._y_dtype)
-                numbers = [x_bytes, y_bytes, y_bytes if raw is y else raw.tobytes()]
-            else:
+            if not self._one or not stepped or x.shape != self._x_shape or y.shape != self._y_shape:
                 raise TypeError
+            y_bytes = y.tobytes() if y.dtype is self._y_dtype else _converted(y, self._y_dtype)
             self._pack(
                 self._memory,
                 k * self._size,
@@ -118,7 +113,9 @@ class Ring:
                 reset,
                 limited,
                 state is not None,
-                *numbers,
+                x.tobytes() if x.dtype is self._x_dtype else _converted(x, self._x_dtype),
+                y_bytes,
+                y_bytes if raw is y else raw.tobytes(),
             )
         except Exception:  # whatever a sensor or a user's function gave, the loop goes on
             self._put_any(k, number, tick, t_s, mono_ns, wall_ns, state)
@@ -129,32 +126,33 @@ class Ring:
         self._head = head + 1
         return True
 
-    def _several(self, tick: Tick) -> list[bytes]:
-        """The memory of a sample that was stepped, of a model with several inputs or outputs.
-
-        Raises:
-            TypeError: If it was not stepped, or something is no array of the right kind.
-        """
-        found = []
-        for group, value in ((self._x, tick.x), (self._y, tick.y), (self._raw, tick.raw)):
-            for part, view in group:
-                array = value[part.tensor] if len(group) > 1 else value
-                if not tick.stepped or array.shape != part.shape:
-                    raise TypeError
-                found.append(array.tobytes() if array.dtype is view.dtype else _converted(array, view.dtype))
-        return found
-
     def _put_any(self, k: int, number: int, tick: Tick, t_s: Any, mono_ns: int, wall_ns: int, state: Any) -> None:
         """What is not one array of the right kind: several, refused samples, times of other types, or none at all."""
         numbers = (number, _seconds(t_s), _whole(mono_ns), _whole(wall_ns), _seconds(tick.dt_s))
         flags = (bool(tick.reset), bool(tick.limited), state is not None)
         self._pack_head(self._memory, k * self._size, *numbers, tick.stepped, tick.status, *flags)
         with np.errstate(all="ignore"):
+            if tick.stepped and self._are_plain(tick):
+                for group, value in ((self._x, tick.x), (self._y, tick.y), (self._raw, tick.raw)):
+                    for part, view in group:
+                        view[k] = value[part.tensor] if len(group) > 1 else value
+                return
             for part, view in self._x:
                 view[k] = _numbers(self._sample(tick.x, part), part)
             for group, value in ((self._y, tick.y), (self._raw, tick.raw)):
                 for part, view in group:
                     view[k] = _numbers(value.get(part.tensor) if isinstance(value, Mapping) else value, part)
+
+    def _are_plain(self, tick: Tick) -> bool:
+        """Whether a sample that was stepped, and its results, are plain arrays of the right shapes, by name."""
+        for group, value in ((self._x, tick.x), (self._y, tick.y), (self._raw, tick.raw)):
+            if len(group) > 1 and value.__class__ is not dict:
+                return False
+            for part, _ in group:
+                array = value.get(part.tensor) if len(group) > 1 else value
+                if array.__class__ is not np.ndarray or array.shape != part.shape or array.dtype.kind not in "fiub":
+                    return False
+        return True
 
     def _sample(self, x: Any, part: Part) -> Any:
         if len(self._x) > 1:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from safetensors.numpy import save
 
-from ...files import named_in_errors
+from ...files import named_in_errors, sync_names
 from ..state import State
 from .library import mcap_records
 from .mcap_file import Face, McapFile
@@ -103,7 +103,7 @@ class Series:
         self._sink = os.fdopen(descriptor, "wb", buffering=0)
         self._plain = True
         self.paths.append(path)
-        _sync_folder(path.parent)
+        sync_names(path.parent)
 
     def _named(self, first: Path, make: Callable[[Path], _T]) -> tuple[Path, _T]:
         """The first name of the row that is free, and what was made there."""
@@ -219,11 +219,3 @@ def _nameless(target: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

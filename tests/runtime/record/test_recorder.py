@@ -342,3 +342,12 @@ def test_a_file_system_without_nameless_files_will_do(model, tmp_path, monkeypat
     record(tmp_path / "walk.mcap", model, GOOD)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["walk-0001.mcap", "walk.mcap"]
     assert len(read_back(tmp_path / "walk.mcap", model)[0]) == len(GOOD)
+
+
+def test_a_sample_beyond_float32_stops_nothing(model, tmp_path):
+    """No model steps it; but a user's function may make a tick of anything."""
+    y = np.zeros(2, np.float32)
+    with Recorder(tmp_path / "walk.mcap", model) as recorder:
+        tick = Tick(Status.OK, y, y, 1, False, None, np.array([1e300, 1.0, -1e300]), None, False)
+        recorder.put(tick, mono_ns=0, wall_ns=0)
+    assert read_back(tmp_path / "walk.mcap", model)[0]["input.input"][0].tolist() == [np.inf, 1.0, -np.inf]
