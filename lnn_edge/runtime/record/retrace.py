@@ -169,9 +169,9 @@ class _Retrace:
         if start is not None:
             self._stream = self._stream or self._model.stream(constants=_constants(start))
             self._stream.restore(start)
-            self._known = True
+            self._known, self._stopped = True, False  # whatever was before it
         elif number != self._next:
-            self._known = False
+            self._known = self._stopped = False  # whether it was enabled meanwhile, nobody knows
             self.found.why_unknown = self.found.why_unknown or (_HOLE if self._next else _NO_START)
         elif not self._known:
             self.found.why_unknown = self.found.why_unknown or _NO_START

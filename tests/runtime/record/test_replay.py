@@ -150,6 +150,21 @@ def test_a_state_that_no_tick_led_to_is_followed(tmp_path):
     assert verdict_of(tmp_path / "walk.mcap").found.compared == 9
 
 
+@pytest.mark.parametrize("dropped", [1, 2, 3])
+def test_a_stop_beside_dropped_ticks(dropped, tmp_path):
+    """Behind a hole nobody knows whether it was enabled there, and a state that is told stands above the rule."""
+    robot = Robot(model_of("fixed_2"))
+    with Recorder(tmp_path / "walk.mcap", robot.model) as recorder:
+        for k, kind in enumerate(["good", "good", "stopped", "good", "good", "good"]):
+            tick = robot.tick(kind)
+            if k == dropped:
+                recorder._ring.count += 1
+                recorder._writer.asks = True
+            else:
+                put(recorder, robot, tick, k)
+    assert verdict_of(tmp_path / "walk.mcap").first is None
+
+
 def test_several_recordings_in_any_executor(tmp_path):
     paths = [tmp_path / f"walk{k}.mcap" for k in range(3)]
     for k, path in enumerate(paths):
