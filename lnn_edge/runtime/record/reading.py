@@ -30,7 +30,7 @@ from .layout import layout_of
 from .library import decompressed, mcap_records, mcap_streams
 from .mcap_file import MAGIC
 from .messages import Messages
-from .series import STATE_PREFIX
+from .series import GIVEN, STATE_PREFIX
 
 __all__ = ["Reading", "Start", "read_origin"]
 
@@ -42,10 +42,11 @@ _CHANNEL, _ONE_MESSAGE, _CHUNK, _ATTACHMENT, _END_OF_DATA = 4, 5, 6, 9, 15
 
 
 class Start(NamedTuple):
-    """A state before a tick."""
+    """A state before a tick; `given` where no tick led to it."""
 
     tick: int
     state: State
+    given: bool = False
 
 
 class _Damaged(ValueError):
@@ -148,7 +149,7 @@ class Reading:
             return None
         if zlib.crc32(body[:-4]) != int.from_bytes(body[-4:], "little"):
             raise _Damaged(f"the state before tick {int(number):,} does not match its checksum")
-        return Start(int(number), self._state(record.data))
+        return Start(int(number), self._state(record.data), GIVEN in name)
 
     def _state(self, data: bytes) -> State:
         try:

@@ -105,7 +105,7 @@ class _Retrace:
         self._model = model
         # A model with constants has no stream before they are known, which the first state tells.
         self._stream = None if manifest.constants else model.stream()
-        self._starts: dict[int, State] = {}
+        self._starts: dict[int, Start] = {}
         self._sizes: dict[str, float] = {}
         self._known = self._stream is not None  # whether the state is the one that was
         self._next = 0
@@ -116,7 +116,7 @@ class _Retrace:
         """Step all of it, or up to a sample that is refused now."""
         for part in reading.parts():
             if isinstance(part, Start):
-                self._starts[part.tick] = part.state
+                self._starts[part.tick] = part
             elif not self._take(part):
                 break
         self.found.cut = reading.cut
@@ -167,9 +167,9 @@ class _Retrace:
         """Stand before a tick."""
         start = self._starts.pop(number, None)
         if start is not None:
-            self._stream = self._stream or self._model.stream(constants=_constants(start))
-            self._stream.restore(start)
-            self._known, self._stopped = True, False  # whatever was before it
+            self._stream = self._stream or self._model.stream(constants=_constants(start.state))
+            self._stream.restore(start.state)
+            self._known, self._stopped = True, self._stopped and not start.given
         elif number != self._next:
             self._known = self._stopped = False  # whether it was enabled meanwhile, nobody knows
             self.found.why_unknown = self.found.why_unknown or (_HOLE if self._next else _NO_START)

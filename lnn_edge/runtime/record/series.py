@@ -20,9 +20,10 @@ from .library import mcap_records
 from .mcap_file import Face, McapFile
 from .messages import Encoded
 
-__all__ = ["STATE_MEDIA", "STATE_PREFIX", "Series", "state_bytes"]
+__all__ = ["GIVEN", "STATE_MEDIA", "STATE_PREFIX", "Series", "state_bytes"]
 
 STATE_PREFIX, STATE_MEDIA = "state-before-", "application/x-safetensors"  # of attachments
+GIVEN = ".given"  # in their names, where the loop went on from a state that no tick led to
 _T = TypeVar("_T")
 _MOST = 1 << 20  # files of one recording
 
@@ -128,9 +129,9 @@ class Series:
         if start is not None:
             self.attach(start, tick)
 
-    def attach(self, state: State, tick: int) -> None:
-        """Write the state before a tick."""
-        name = f"{STATE_PREFIX}{tick}.safetensors"
+    def attach(self, state: State, tick: int, *, given: bool = False) -> None:
+        """Write the state before a tick; `given` if no tick led there."""
+        name = f"{STATE_PREFIX}{tick}{GIVEN if given else ''}.safetensors"
         self._all_or_nothing(self._opened.attach, name, STATE_MEDIA, state_bytes(state), 0)
 
     def chunk(self, encoded: Encoded) -> None:

@@ -91,7 +91,7 @@ class Writer:
             self._add(ticks[first:place])
             first = place
             if forced or self._hole or self._due:
-                self._begin_at(number, state)
+                self._begin_at(number, state, forced)
         self._add(ticks[first:])
         now = time.monotonic()
         if end or self._count * self._messages.longest >= _CHUNK_BYTES or now - self._since >= _CHUNK_S:
@@ -108,13 +108,13 @@ class Writer:
         self._waiting.append(ticks)
         self._count += len(ticks)
 
-    def _begin_at(self, number: int, state: State) -> None:
+    def _begin_at(self, number: int, state: State, forced: bool) -> None:
         """Let what follows begin from a state: in another file, if one is due."""
         self._flush()
         if self._due:
             self._rotate(state, number)
             self._hole = False
-        elif self._ready() and self._tried(lambda: self.series.attach(state, number)):
+        elif self._ready() and self._tried(lambda: self.series.attach(state, number, given=forced)):
             self._hole = False
 
     def _flush(self) -> None:
