@@ -20,6 +20,7 @@ from lnn_edge.bundle.directory import read_bundle
 from lnn_edge.bundle.golden import golden_from_bundle
 from lnn_edge.machine.describe import machine
 from lnn_edge.runtime.closed_loop import Step, golden_steps
+from lnn_edge.runtime.loop.realtime import Realtime
 from lnn_edge.runtime.loop.timer import SystemTimer
 from lnn_edge.runtime.loop.timer_slack import timer_slack
 from lnn_edge.runtime.loop.waiting import way_of
@@ -78,13 +79,18 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0, help="of each way of waiting (default 30)")
     parser.add_argument("--backend", nargs="+", default=["onnxruntime", "native"], help="default onnxruntime native")
     parser.add_argument("--wait", nargs="+", default=list(WAYS), choices=WAYS, help="default all")
+    parser.add_argument(
+        "--realtime", type=int, metavar="PRIORITY", help="of SCHED_FIFO, for all: other work then delays none of them"
+    )
     parser.add_argument("--json", type=argparse.FileType("w"), help="write the figures to a file, or - for the screen")
     arguments = parser.parse_args()
     ways = ["sleep", *(way for way in arguments.wait if way != "sleep")]
-    rows = {
-        Path(bundle).name: measure(bundle, arguments.rate, arguments.seconds, arguments.backend, ways)
-        for bundle in arguments.bundle
-    }
+    settings = Realtime(priority=arguments.realtime, slack_ns=None, garbage="leave", strict=True)
+    with settings:
+        rows = {
+            Path(bundle).name: measure(bundle, arguments.rate, arguments.seconds, arguments.backend, ways)
+            for bundle in arguments.bundle
+        }
     if arguments.json:
         json.dump({"machine": machine(), "rate_hz": arguments.rate, "bundles": rows}, arguments.json, indent=2)
         return
