@@ -81,18 +81,19 @@ test-hostile: build/bundles build/wheel
 	$(BIN)/python tests/support/hostile.py build/bundles $(HOSTILE)
 	build/hostile-310/bin/python tests/support/hostile.py build/bundles $(HOSTILE)
 
-# The golden sequences in everybody else's runtime, each in a folder of its own. node and npm bring onnxruntime-node, whose
-# installer would fetch CUDA libraries.
+# The golden sequences in everybody else's runtime, in a folder that nothing else sees. Of npm's package the installer would
+# fetch CUDA libraries; where there is no npm, it is left out.
 RUNTIMES := build/runtimes
 
-runtimes: .venv/ready-dev
-	mkdir -p $(RUNTIMES)/onnxruntime-node
-	$(PIP) install --target $(RUNTIMES)/openvino openvino
-	$(PIP) install --no-deps --target $(RUNTIMES)/onnxruntime-1.20 onnxruntime==1.20.1
-	$(PIP) install --no-deps --target $(RUNTIMES)/tract tract
-	$(PIP) install --no-deps --target $(RUNTIMES)/mnn MNN
-	-cd $(RUNTIMES)/onnxruntime-node && npm install --no-audit --no-fund --ignore-scripts onnxruntime-node
+runtimes: $(RUNTIMES)/ready
 	$(BIN)/python -m pytest -n 2 tests/export/runtimes
+
+$(RUNTIMES)/ready: .venv/ready-dev
+	rm -rf $(RUNTIMES) && mkdir -p $(RUNTIMES)
+	$(PIP) install --no-deps --target $(RUNTIMES)/pypi MNN==3.6.1 onnxruntime==1.20.1 openvino==2026.4.1 tract==0.23.9
+	! command -v npm > /dev/null || \
+		npm install --prefix $(RUNTIMES) --no-audit --no-fund --ignore-scripts onnxruntime-node@1.30.0
+	touch $@
 
 # Recordings opened by Rerun, whose reader is another one than the library's; with what it needs, but for NumPy.
 rerun: .venv/ready-dev

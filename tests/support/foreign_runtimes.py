@@ -3,14 +3,13 @@
     python tests/support/foreign_runtimes.py NAME FOLDER
 
 FOLDER holds `model.onnx`, `steps.npz` (the inputs of each step by name, `reset`) and `names.json` (inputs and outputs
-in the order of the graph, states as pairs with their initial values); `results.npz` is left there. Each library lies in
-a folder of its own, as several of them bring versions of their own of the same packages: `make runtimes` installs them.
+in the order of the graph, states as pairs with their initial values); `results.npz` is left there. The libraries lie in
+a folder of their own, as one of them is an older onnxruntime: `make build/runtimes/ready` installs them.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,14 +24,22 @@ Step = Callable[[Arrays], Arrays]
 def openvino(folder: Path, names: Any) -> Step:
     import openvino as ov
 
-    compiled = ov.Core().compile_model(folder / "model.onnx", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return lambda given: {name: compiled(given)[name].copy() for name in names["outputs"]}
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    compiled = ov.Core().compile_model(folder / "model.onnx", "CPU", options)
+
+    def step(given: Arrays) -> Arrays:
+        results = compiled(given)
+        return {name: results[name].copy() for name in names["outputs"]}
+
+    return step
 
 
 def onnxruntime(folder: Path, names: Any) -> Step:
     import onnxruntime as ort
 
-    session = ort.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
     return lambda given: dict(zip(names["outputs"], session.run(names["outputs"], given), strict=True))
 
 
@@ -50,14 +57,13 @@ def tract(folder: Path, names: Any) -> Step:
 
 
 def mnn(folder: Path, names: Any) -> Step:
-    """Converted first, by the tool that the package brings."""
+    """Converted first, by what `mnnconvert` calls; the program itself then looks for packages that report its use."""
+    import _tools  # of MNN
     import MNN
 
-    program = Path(MNN.__file__).parents[1] / "bin" / "mnnconvert"
-    source, target = folder / "model.onnx", folder / "model.mnn"
-    command = [sys.executable, program, "-f", "ONNX", "--modelFile", source, "--MNNModel", target, "--bizCode", "x"]
-    subprocess.run(command, check=True, capture_output=True)
-    module = MNN.nn.load_module_from_file(str(target), names["inputs"], names["outputs"])
+    source, target = str(folder / "model.onnx"), str(folder / "model.mnn")
+    _tools.mnnconvert(["", "-f", "ONNX", "--modelFile", source, "--MNNModel", target, "--bizCode", "x"])
+    module = MNN.nn.load_module_from_file(target, names["inputs"], names["outputs"])
 
     def step(given: Arrays) -> Arrays:
         values = [MNN.expr.const(given[n], list(given[n].shape), MNN.expr.NCHW) for n in names["inputs"]]
