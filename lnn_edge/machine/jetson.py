@@ -17,7 +17,7 @@ __all__ = ["JETPACKS", "ROOT", "Board", "ClosedDevice", "GpuClock", "closed_devi
 ROOT = Path("/")
 
 # JetPack and the TensorRT that comes with it, by the release of Linux for Tegra. A release that is not here is not
-# guessed at. The TensorRT of 39.x is the one that NVIDIA's containers and Yocto layers pair with it.
+# guessed at. The TensorRT of 39.x is that of meta-tegra's recipes, NVIDIA's packages; no page of NVIDIA's names it.
 JETPACKS = {
     "35.1.0": ("5.0.2", "8.4"),
     "35.2.1": ("5.1", "8.5"),
