@@ -249,7 +249,7 @@ class BackendEntry:
         runs: What it runs, in a few words.
         needs: What must be on the machine, in a few words.
         extra: The extra of the package that provides it; `None` for the base install.
-        modules: Modules it imports; it is ready when all are there.
+        modules: Modules it imports; it is ready when all are there, of "a or b" one.
         target: "module:class", imported on demand.
         probe: "module:function" that returns why this machine cannot run it, or `None`; for backends that need more
             than modules.
@@ -318,7 +318,7 @@ BACKENDS = (
         runs="an engine built anywhere and compiled on this device, on its RTX GPU",
         needs="TensorRT for RTX 1.7, a GPU of a GeForce RTX 30 or newer or of a DGX Spark",
         extra="rtx",
-        modules=("tensorrt_rtx_bindings",),
+        modules=("tensorrt_rtx_bindings or tensorrt_rtx",),
         target="lnn_edge.runtime.backends.trt.backend:RtxBackend",
         probe="lnn_edge.runtime.backends.trt.backend:why_not_ready_for_rtx",
         options=(_WAIT, _GRAPH, _FEEDBACK, _TF32),
@@ -377,7 +377,7 @@ def missing_modules(entry: BackendEntry) -> list[str]:
     """Name the modules a backend needs that are not installed; nothing is imported."""
     from importlib.util import find_spec
 
-    return [module for module in entry.modules if find_spec(module) is None]
+    return [names for names in entry.modules if all(find_spec(name) is None for name in names.split(" or "))]
 
 
 def why_not_ready(entry: BackendEntry) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import real_rtx
 from fake_tensorrt import FOR_RTX, forget
 
 import lnn_edge
-from lnn_edge.backends import backend_checks, named_backend
+from lnn_edge.backends import backend_checks, named_backend, why_not_ready
 from lnn_edge.cli.program import main
 from lnn_edge.errors import BackendUnavailable
 from lnn_edge.runtime.backends.trt import engines
@@ -59,6 +60,19 @@ class TestOnTheDevice:
         forget()
         lnn_edge.load(cfc_bundle, backend="tensorrt-rtx")
         assert (fake.world["builds"], fake.world["compiled"]) == (1, 1)
+
+    def test_the_module_of_nvidias_archive(self, rtx, cfc_bundle, monkeypatch):
+        """It has another name than that of the wheel with the bindings alone."""
+        fake = rtx()
+        monkeypatch.setitem(sys.modules, "tensorrt_rtx", fake.library)
+        monkeypatch.setitem(sys.modules, "tensorrt_rtx_bindings", None)
+        assert lnn_edge.load(cfc_bundle, backend="tensorrt-rtx").backend == "tensorrt-rtx"
+        assert backend_checks(named_backend("tensorrt-rtx"), None).software[0].status == "ready"
+        monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+        forget()
+        assert why_not_ready(named_backend("tensorrt-rtx")).startswith(
+            "no module tensorrt_rtx_bindings or tensorrt_rtx;"
+        )
 
     def test_kernels_of_another_gpu_are_compiled_again(self, rtx, cfc_bundle):
         fake = rtx()

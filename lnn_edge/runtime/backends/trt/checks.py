@@ -37,7 +37,7 @@ def checks_for_rtx(board: Board | None) -> BackendChecks:
     """The same of TensorRT for RTX, which is for PCs, and builds where there is no GPU too."""
     if board is not None:
         return BackendChecks(not_needed="a Jetson has the TensorRT of its JetPack")
-    if find_spec("tensorrt_rtx_bindings") is None:
+    if find_spec("tensorrt_rtx_bindings") is None and find_spec("tensorrt_rtx") is None:
         return BackendChecks() if _driver_is_here() else BackendChecks(not_needed="no NVIDIA driver found here")
     if not _driver_is_here():
         return BackendChecks((_for_rtx(),), not_needed="no NVIDIA driver found here: engines are built, and not run")
