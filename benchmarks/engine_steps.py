@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from lnn_edge.runtime.figures.durations import Distribution
-
 from lnn_edge.backends import named_backend, why_not_ready
 from lnn_edge.bundle.directory import Bundle, read_bundle
 from lnn_edge.bundle.golden import golden_from_bundle
 from lnn_edge.runtime.closed_loop import golden_steps
+from lnn_edge.runtime.figures.durations import Distribution
 from lnn_edge.runtime.loading import load
 from lnn_edge.runtime.measure.timing import back_to_back
 from lnn_edge.runtime.verify_golden import verify_golden
