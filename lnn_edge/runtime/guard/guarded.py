@@ -97,6 +97,7 @@ class Guarded:
         self._came = 0  # samples
         self._counts = [0] * len(Status)
         self._stopped = False
+        self._begun = False  # by `reset`, and no tick has said so yet
         self._now = _Now(to_warm=guard.warm_up)
         self._token: Held = {}
 
@@ -143,6 +144,8 @@ class Guarded:
             if held.setdefault(0, me) is not me:
                 self._token = held = claimed(held, me)
             tick = self._while_stopped() if self._stopped else self._tick(x, t_s, dt_s)
+            if self._begun:
+                tick, self._begun = tick._replace(reset=True), False
             self._counts[tick.status] += 1
         except BaseException:
             if held.get(0) is me:
@@ -152,6 +155,31 @@ class Guarded:
         if tick.error is not None and tick.status is Status.STATE_OUT_OF_BOUNDS and self.guard.on_state == "raise":
             raise tick.error
         return tick
+
+    def miss(self, status: Status, error: Exception | None = None, x: Any = None) -> Tick:
+        """A tick without a sample to step, or with one, `x`, that the caller will not have stepped; it is counted.
+
+        Args:
+            status: Why: `STALE` for instance.
+            error: The same in words.
+            x: What there was of a sample.
+
+        Raises:
+            RuntimeError: If another thread is using this stream.
+        """
+        return self._alone(self._missed, status, error, x)
+
+    @property
+    def sent(self) -> Any:
+        """What the robot has, the `y` of the last tick; slew limits start from it.
+
+        Set it where the robot got something else.
+        """
+        return self._now.sent
+
+    @sent.setter
+    def sent(self, y: Any) -> None:
+        self._alone(self._send, y)
 
     def step(self, x: Any, *, t_s: Any = None, dt_s: Any = None) -> Any:
         """The output of a sample, limits applied, shape (outputs,), or a dict of these; see `tick` for arguments.
@@ -221,6 +249,16 @@ class Guarded:
     def _reset(self, constants: Mapping[str, Any] | None) -> None:
         self.stream.reset(constants=constants)
         self._begin()
+        self._begun = True
+
+    def _missed(self, status: Status, error: Exception | None, x: Any) -> Tick:
+        y, begun = self._fallback(), self._begun
+        self._now, self._begun = self._now._replace(sent=y), False
+        self._counts[status] += 1
+        return Tick(status, y, None, 0, begun, None, x, error, False)
+
+    def _send(self, y: Any) -> None:
+        self._now = self._now._replace(sent=y)
 
     def _snapshot(self) -> State:
         state = self.stream.snapshot()

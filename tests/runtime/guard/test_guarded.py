@@ -410,6 +410,38 @@ class TestOutputs:
         guarded.tick(X)
         np.testing.assert_array_equal(guarded.tick(NAN).y, np.float32([0, -1]))
 
+    def test_a_tick_without_a_sample(self, cfc):
+        guarded = cfc.guarded(Guard(on_fault="safe", safe={"output": (0.0, -1.0)}, slew_per_s={"output": (5.0, 5.0)}))
+        before = tensors(guarded)
+        tick = guarded.miss(Status.STALE, TimeoutError("nothing came"))
+        assert (tick.status, tick.stepped, tick.y.tolist(), str(tick.error)) == (
+            Status.STALE,
+            0,
+            [0, -1],
+            "nothing came",
+        )
+        assert tensors(guarded) == before
+        assert guarded.counts == {"stale": 1}
+        assert guarded.tick(X).y.tolist() == pytest.approx([guarded.sent[0], -1 + 5.0 * 0.02])  # from what it had
+
+    def test_what_somebody_else_sent(self, cfc):
+        guarded = cfc.guarded(Guard(slew_per_s={"output": (5.0, 5.0)}))
+        guarded.tick(X)
+        guarded.sent = np.float32([3.0, -3.0])
+        assert guarded.tick(X).y.tolist() == pytest.approx([2.9, -2.9])
+
+    def test_a_reset_is_told_with_the_next_tick(self, cfc):
+        guarded = cfc.guarded()
+        assert [guarded.tick(X).reset for _ in range(2)] == [False, False]
+        guarded.reset()
+        assert [guarded.tick(NAN).reset, guarded.tick(X).reset] == [True, False]
+        guarded.stop()
+        guarded.tick(X)
+        guarded.enable()
+        assert [guarded.tick(X).reset, guarded.tick(X).reset] == [True, False]
+        guarded.reset()
+        assert [guarded.miss(Status.STALE).reset, guarded.tick(X).reset] == [True, False]
+
     def test_emergency_stop(self, cfc):
         guarded = cfc.guarded(Guard(safe={"output": (0.0, -1.0)}, warm_up=1))
         for _ in range(3):

@@ -149,6 +149,16 @@ def test_a_function_answers(model):
     assert own.summary.functions["on_fault"].calls == 1
 
 
+def test_limits_of_slew_go_on_from_what_the_robot_got(model):
+    xs = with_a_hole(model)
+    given = np.float32([3.0, -3.0])
+    guarded = model.guarded(lnn_edge.Guard(slew_per_s={"output": (5.0, 5.0)}))
+    own = Ran(guarded, xs, rate_hz=HZ, on_fault=lambda _tick: given)
+    at = own.statuses.index(Status.NOT_FINITE_INPUT)
+    assert own.got[at].y is given
+    assert own.got[at + 1].y.tolist() == pytest.approx([2.9, -2.9])
+
+
 def test_a_function_that_fails_to_answer_holds(model):
     def broken(_tick):
         raise ZeroDivisionError("oh")

@@ -70,13 +70,13 @@ class Turn:
         if self._guarded.stopped:
             return self._guarded.tick(None)
         if taken.status is not None:
-            return Tick(taken.status, self._fallback(), None, 0, False, None, taken.x, taken.error, False)
+            return self._guarded.miss(taken.status, taken.error, taken.x)
         x, fault = taken.x, None
         before = self._before
         if before is not None:
             found, fault = before(x), before.fault
             if fault is not None and fault.__cause__ is not None:  # it raised: there is no sample to step
-                return Tick(Status.FUNCTION_FAILED, self._fallback(), None, 0, False, None, x, fault, False)
+                return self._guarded.miss(Status.FUNCTION_FAILED, fault, x)
             x = x if found is None else found
         try:
             tick = self._guarded.tick(x, t_s=taken.t_s)
@@ -109,11 +109,15 @@ class Turn:
             return tick
         function = self._on_fault
         if function is None:
-            return tick._replace(y=self._fallback(tick.y))
-        found = function(tick)
-        if function.fault is not None:
-            self._note("function `on_fault`", function.fault)
-        return tick._replace(y=self._fallback() if found is None else found)
+            y = self._fallback(tick.y)
+        else:
+            found = function(tick)
+            if function.fault is not None:
+                self._note("function `on_fault`", function.fault)
+            y = self._fallback() if found is None else found
+        if y is not tick.y:
+            self._guarded.sent = y
+        return tick._replace(y=y)
 
     def _fallback(self, guards: Any = None) -> Any:
         """What the robot gets where there is no output to trust; `guards` is what the guard would give."""
