@@ -126,7 +126,11 @@ ROOMS = [
     ("runtime/backends", ["backends", "clock", "compiled", "figures", "input_port", "sequence", "state"], "runtime"),
     ("runtime/compiled", ["compiled", "input_port", "modes", "seen_ranges", "stream"], "runtime"),
     ("runtime/transport", ["transport"], "runtime"),
-    ("runtime/guard", ["guard", "stream", "state", "model", "input_port", "clock", "alone", "modes"], "runtime"),
+    (
+        "runtime/guard",
+        ["guard", "stream", "state", "model", "input_port", "clock", "alone", "modes", "compiled"],
+        "runtime",
+    ),
     (
         "runtime/record",
         ["record", "guard", "stream", "state", "model", "input_port", "constants", "loading"],

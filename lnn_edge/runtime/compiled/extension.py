@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
-__all__ = ["core_with", "why_no_extension"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ...arrays import Array
+
+__all__ = ["core_with", "why_no_extension", "within"]
 
 
 @cache
@@ -32,3 +38,12 @@ def core_with(text: str) -> type:
     from ._step import make_core
 
     return make_core(f"step($self, /, x, *, dt_s=None, t_s=None)\n--\n\n{text}")
+
+
+def within() -> Callable[[Array, Array, Array], bool] | None:
+    """What tells whether all of a float32 array lies between two others, in a tenth of NumPy's time; `None` without."""
+    if why_no_extension() is not None:
+        return None
+    from . import _step
+
+    return getattr(_step, "within", None)

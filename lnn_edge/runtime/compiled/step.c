@@ -639,7 +639,26 @@ static PyObject *make_core(PyObject *module, PyObject *text)
     return PyType_FromSpec(&spec);
 }
 
+/* within(value, low, high): whether each number of a float32 array is one of its range; for the guard of a state. NaN is
+   in none. */
+static PyObject *within(PyObject *module, PyObject *const *given, Py_ssize_t count)
+{
+    (void)module;
+    const npy_intp size = count == 3 && PyArray_Check(given[0]) ? PyArray_SIZE((PyArrayObject *)given[0]) : -1;
+    if (size < 0 || !is_array(given[0], NPY_FLOAT, size) || !is_array(given[1], NPY_FLOAT, size) ||
+        !is_array(given[2], NPY_FLOAT, size)) {
+        PyErr_SetString(PyExc_TypeError, "within takes three arrays of float32, of one size");
+        return NULL;
+    }
+    const float *x = PyArray_DATA((PyArrayObject *)given[0]), *low = PyArray_DATA((PyArrayObject *)given[1]),
+                *high = PyArray_DATA((PyArrayObject *)given[2]);
+    int found = 1;
+    for (npy_intp i = 0; i < size; ++i) found &= (x[i] >= low[i]) & (x[i] <= high[i]);
+    return PyBool_FromLong(found);
+}
+
 static PyMethodDef functions[] = {
+    {"within", (PyCFunction)(void (*)(void))within, METH_FASTCALL, "Whether an array lies in a range."},
     {"make_core", make_core, METH_O, "The type of streams that are stepped in C."},
     {NULL, NULL, 0, NULL},
 };

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...arrays import Array
 from ...bundle.spec import StatePair
+from ..compiled.extension import within
 
 __all__ = ["StateHealth"]
 
@@ -52,38 +53,29 @@ class StateHealth:
         Args:
             places: Per place the state's tensors by the name of the state's output.
         """
-        rows = [tuple(_Compared.of(own, place[own.output]) for own in self._bounds) for place in places]
-        less_equal, greater_equal = np.less_equal, np.greater_equal
+        is_within = within() or _is_within
+        rows = [
+            [(_flat(p[own.output]), own.low.ravel(), own.high.ravel(), own) for own in self._bounds] for p in places
+        ]
 
         def problem(place: int) -> str | None:
-            for value, low, high, above, below, legal, own in rows[place]:
-                greater_equal(value, low, out=above)
-                less_equal(value, high, out=below)
-                if 0 in legal:
+            for value, low, high, own in rows[place]:
+                if not is_within(value, low, high):
                     return _problem(own, value)
             return None
 
         return problem
 
 
-class _Compared(NamedTuple):
-    """A state in one place, its bounds, and memory for what a comparison gives: `legal` is that of both sides."""
+def _is_within(value: Array, low: Array, high: Array) -> bool:
+    return bool(((value >= low) & (value <= high)).all())
 
-    value: Array
-    low: Array
-    high: Array
-    above: Array
-    below: Array
-    legal: bytearray
-    own: _Bounds
 
-    @classmethod
-    def of(cls, own: _Bounds, value: Array) -> _Compared:
-        legal = bytearray(2 * value.size)
-        flags = np.frombuffer(legal, np.bool_)
-        flat = value.view()
-        flat.shape = (value.size,)  # which refuses to copy, as a copy would never change
-        return cls(flat, own.low.ravel(), own.high.ravel(), flags[: value.size], flags[value.size :], legal, own)
+def _flat(value: Array) -> Array:
+    """The same memory with one axis."""
+    flat = value.view()
+    flat.shape = (value.size,)  # which refuses to copy, as a copy would never change
+    return flat
 
 
 def _bounds(pair: StatePair, margin: float) -> _Bounds | None:

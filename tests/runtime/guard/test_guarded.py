@@ -19,6 +19,7 @@ from lnn_edge import Guard
 from lnn_edge.errors import BackendError, Gap, LateSample, NonFiniteError, StateError
 from lnn_edge.runtime.guard.late_samples import TURNED_BACK
 from lnn_edge.runtime.guard.sample_time import MOST_PARTS
+from lnn_edge.runtime.guard.state_health import StateHealth
 from lnn_edge.runtime.guard.status import Status
 
 X = np.array([0.3, -0.2, 0.1], np.float32)
@@ -367,6 +368,24 @@ class TestState:
         guarded = ltc.guarded(Guard(state_margin=None))
         guarded.restore(astray)
         assert guarded.tick(X, dt_s=0.005).status is Status.OK
+
+    @pytest.mark.parametrize("extension", [True, False], ids=["in C", "in NumPy"])
+    def test_any_unit_outside_is_found(self, ltc, monkeypatch, extension):
+        if not extension:
+            monkeypatch.setattr("lnn_edge.runtime.guard.state_health.within", lambda: None)
+        (pair,) = ltc.states
+        place = {pair.output: np.zeros(pair.shape, np.float32)}
+        health = StateHealth(ltc.states, 1.0)
+        find, state = health.in_place([place]), place[pair.output]
+        low, high = health._bounds[0].low.ravel(), health._bounds[0].high.ravel()
+        for k in range(state.size):
+            for edge, outwards in ((low[k], -np.inf), (high[k], np.inf)):
+                state[0, k] = edge
+                assert find(0) is None
+                state[0, k] = np.nextafter(edge, np.float32(outwards))
+                assert f"at unit {k}, outside" in find(0)
+                assert health.problem({pair.input: state}) == find(0)
+            state[0, k] = -0.0
 
     def test_what_the_proof_saw_is_healthy(self, ltc):
         guarded, rng = ltc.guarded(), np.random.default_rng(0)
