@@ -73,7 +73,7 @@ def _is_within(value: Array, low: Array, high: Array) -> bool:
 
 def _flat(value: Array) -> Array:
     """The same memory with one axis."""
-    flat = value.view()
+    flat: Array = value.view()
     flat.shape = (value.size,)  # which refuses to copy, as a copy would never change
     return flat
 
