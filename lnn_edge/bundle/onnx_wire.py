@@ -123,6 +123,13 @@ _TYPE = _fields((1, _BYTES, "tensor_type", 1))
 _TENSOR_TYPE = _fields((1, _VARINT, "elem_type", 1), (2, _BYTES, "shape", 1))
 _SHAPE = _fields((1, _BYTES, "dim", _MAX_AXES))
 _DIM = _fields((1, _VARINT, "dim_value", 1))
+_OTHERS = {
+    ("a size", 2): "a name in place of a number",
+    ("a node", 7): "a domain",
+    ("an attribute", 4): "a text",
+    ("an attribute", 5): "a tensor",
+    ("an attribute", 6): "a graph",
+}
 
 
 def node_text(place: int, node: WireNode) -> str:
@@ -204,8 +211,7 @@ class _Reader:
                     raise ValueError(f"{_unfinished_text(found)} has an attribute twice")
                 attributes[name] = value
             else:
-                own = f"field {tag >> 3} (wire type {tag & 7}), which lnn-edge does not write"
-                raise ValueError(f"{_unfinished_text(found)} holds {own}")
+                raise ValueError(f"{_unfinished_text(found)} holds {_field_text('a node', tag)}")
             place = stop
         operands, results, names, operators = found
         if place > end or len(names) > 1 or len(operators) != 1:
@@ -257,7 +263,7 @@ class _Reader:
                 tag, place = self._varint(place)
                 value, place = (0, place) if tag & 7 == _FIXED32 else self._varint(place)
             if tag not in known:
-                raise ValueError(f"{what} holds field {tag >> 3} (wire type {tag & 7}), which lnn-edge does not write")
+                raise ValueError(f"{what} holds {_field_text(what, tag)}")
             wire = tag & 7
             if wire == _BYTES:
                 value = (place, place := place + value)
@@ -295,6 +301,13 @@ class _Reader:
                     break
                 return value, place
         raise ValueError("it holds a number of more than 64 bits")
+
+
+def _field_text(what: str, tag: int) -> str:
+    """A field that does not belong into a message; by name where graphs of other programs have it often."""
+    name = _OTHERS.get((what, tag >> 3))
+    own = f", {name}" if name else ""
+    return f"field {tag >> 3} (wire type {tag & 7}){own}, which lnn-edge does not write"
 
 
 def _unfinished_text(found: tuple[list[str], ...]) -> str:

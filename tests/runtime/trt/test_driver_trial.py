@@ -18,6 +18,10 @@ CRASH = "*(volatile int *)0 = 1;"
 BROKEN = {
     "crashes when it is loaded": (f"__attribute__((constructor)) void f(void) {{ {CRASH} }}", "ended by SIGSEGV"),
     "crashes when it begins": (f"int cuInit(unsigned f) {{ {CRASH} return 0; }}", "ended by SIGSEGV"),
+    "talks, and crashes": (
+        f'#include <stdio.h>\nint cuInit(unsigned f) {{ puts("alive!"); fflush(stdout); {CRASH} return 0; }}',
+        "ended by SIGSEGV",
+    ),
     "aborts": ("#include <stdlib.h>\nint cuInit(unsigned f) { abort(); }", "ended by SIGABRT"),
     "ends the process": (
         "#include <stdlib.h>\n__attribute__((constructor)) void f(void) { exit(0); }", "ended with status 0"
@@ -84,9 +88,11 @@ def test_no_process_is_started(how, driver, monkeypatch, tmp_path):
     assert why_the_driver_fails() == ""
 
 
-def test_an_interpreter_that_cannot_be_started_says_nothing_of_the_driver(driver, monkeypatch):
-    driver(WORKS)
-    monkeypatch.setattr(sys, "executable", os.devnull)
+@pytest.mark.parametrize("program", [os.devnull, shutil.which("false")])
+def test_what_is_no_interpreter_says_nothing_of_the_driver(program, driver, monkeypatch):
+    """A server that holds Python inside names itself as `sys.executable`."""
+    driver(BROKEN["aborts"][0])
+    monkeypatch.setattr(sys, "executable", program)
     assert why_the_driver_fails() == ""
 
 

@@ -18,10 +18,12 @@ _DRIVER = "libcuda.so.1"
 _LONGEST_S = 60.0  # many GPUs that nothing keeps awake take some ten seconds
 _CACHE = Path("/etc/ld.so.cache")
 _FOLDERS = ("/lib", "/usr/lib", "/lib64", "/usr/lib64")
+_BEGUN, _ALIVE = b"begun\n", b"alive\n"
 # What cannot be loaded, or answers with an error, is no failure here: CUDA says what it is, in words.
 _TRIAL = f"""
-import ctypes, os, resource, sys
+import ctypes, os, resource
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+os.write(1, {_BEGUN})
 try:
     driver = ctypes.CDLL("{_DRIVER}")
     version = ctypes.c_int()
@@ -29,8 +31,7 @@ try:
     driver.cuInit(0)
 except (OSError, AttributeError):
     pass
-sys.stdout.write("alive")
-sys.stdout.flush()
+os.write(1, {_ALIVE})
 os._exit(0)  # what it does when it is unloaded is of no interest
 """
 
@@ -45,11 +46,12 @@ def why_the_driver_fails() -> str:
     command = [sys.executable, "-I", "-S", "-c", _TRIAL]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_LONGEST_S, check=False)
-    except subprocess.TimeoutExpired:
-        return f"the CUDA driver ({_DRIVER}) did not answer within {_LONGEST_S:g} s"
+    except subprocess.TimeoutExpired as error:
+        said = error.stdout or b""
+        return f"the CUDA driver ({_DRIVER}) did not answer within {_LONGEST_S:g} s" if said.startswith(_BEGUN) else ""
     except OSError:  # no process can be started: nothing is known
         return ""
-    if done.stdout == b"alive":
+    if not done.stdout.startswith(_BEGUN) or done.stdout.endswith(_ALIVE):  # inside another program no Python begins
         return ""
     how = f"by {signal.Signals(-done.returncode).name}" if done.returncode < 0 else f"with status {done.returncode}"
     return f"the CUDA driver ({_DRIVER}) is broken: a process that called it was ended {how}"
