@@ -23,7 +23,7 @@ _BEGUN, _ALIVE = b"begun\n", b"alive\n"
 _TRIAL = f"""
 import ctypes, os, resource
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-os.write(1, {_BEGUN})
+os.write(1, {_BEGUN!r})
 try:
     driver = ctypes.CDLL("{_DRIVER}")
     version = ctypes.c_int()
@@ -31,7 +31,7 @@ try:
     driver.cuInit(0)
 except (OSError, AttributeError):
     pass
-os.write(1, {_ALIVE})
+os.write(1, {_ALIVE!r})
 os._exit(0)  # what it does when it is unloaded is of no interest
 """
 
