@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import real_rtx
+from bundles import copied
 from fake_tensorrt import FOR_RTX, forget
 
 import lnn_edge
@@ -227,6 +228,33 @@ class TestFiles:
         code, _, err = command("build", cfc_bundle, "--backend", "tensorrt-rtx", "--from", tmp_path / "pipe")
         assert code == 2
         assert "is a pipe or a device, expected an engine" in err
+
+    def test_a_file_that_may_not_be_read(self, rtx, cfc_bundle, open_path, command, unprivileged):
+        path = open_path / "gait.engine"
+        rtx()
+        engine_for(cfc_bundle, path, command)
+        command("inspect", path)  # what this user may not import any more is imported
+        path.chmod(0)
+        with unprivileged():
+            code, _, err = command("inspect", path)
+        assert code == 2
+        assert f"'{path}': Permission denied" in err
+
+    def test_a_folder_that_may_not_be_written_to(self, rtx, cfc_bundle, open_path, command, unprivileged):
+        """Before anything is built."""
+        fake = rtx()
+        bundle = copied(cfc_bundle, open_path / "gait.lnn")
+        for path in (bundle, *bundle.iterdir()):
+            path.chmod(0o755)
+        arguments = ["build", bundle, "--backend", "tensorrt-rtx", "--for", "sm_86", "-o", open_path / "x.engine"]
+        assert command(*arguments)[0] == 0
+        open_path.chmod(0o555)
+        with unprivileged():
+            code, _, err = command(*arguments)
+        open_path.chmod(0o755)
+        assert code == 2
+        assert f"'{open_path / 'x.engine'}': Permission denied" in err
+        assert fake.world["builds"] == 1
 
     def test_a_gpu_that_is_named_twice_is_one(self, rtx, cfc_bundle, tmp_path, command):
         rtx(driver=0)

@@ -58,14 +58,15 @@ class PlanHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def is_plan(path: str | os.PathLike[str]) -> bool:
-    """Whether a file begins as these do; a pipe or a device is none, and is not waited for."""
+    """Whether a file begins as these do; a pipe or a device is none, and is not waited for.
+
+    Raises:
+        OSError: If there is a file, and it cannot be read.
+    """
     if not os.path.isfile(path):
         return False
-    try:
-        with open(path, "rb") as file:
-            return file.read(len(_MAGIC)) == _MAGIC
-    except OSError:
-        return False
+    with open(path, "rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
 
 
 def write_plan(path: Path, header: PlanHeader, plan: bytes) -> None:
