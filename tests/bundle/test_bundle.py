@@ -50,6 +50,9 @@ def test_name_too_long_is_refused(tmp_path):
 
 def test_file_is_no_bundle(tmp_path):
     (tmp_path / "gait.lnn").write_bytes(b"\x08\x08")
+    (tmp_path / "gait.engine").write_text("")
+    with pytest.raises(BundleError, match=r"For an engine type: lnn-edge build BUNDLE .* --from .*gait\.engine$"):
+        lnn_edge.load(tmp_path / "gait.engine")
     with pytest.raises(BundleError, match=r"gait\.lnn' is a file, but a bundle is a directory"):
         lnn_edge.load(tmp_path / "gait.lnn")
 

@@ -125,5 +125,7 @@ def _is_on_its_way(root: Path) -> bool:
 def _missing(root: Path) -> str:
     with suppress(OSError, ValueError):
         if not stat.S_ISDIR(os.stat(root).st_mode):
-            return f"'{root}' is a file, but a bundle is a directory that `lnn-edge export` writes"
+            engine = f". For an engine type: lnn-edge build BUNDLE --backend tensorrt-rtx --from {root}"
+            hint = engine if root.suffix == ".engine" else ""
+            return f"'{root}' is a file, but a bundle is a directory that `lnn-edge export` writes{hint}"
     return f"no bundle at '{root}'. Type: lnn-edge export FILE.py:FACTORY {root}"
