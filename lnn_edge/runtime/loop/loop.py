@@ -166,7 +166,9 @@ class Loop:
             raise RuntimeError("a loop runs once: make another one, with the same guarded stream to go on")
         self._ran = True
         began = self._timer.monotonic_ns()
-        aside = Aside([self._save, self._look_at_watchdogs, self._reports.flush], start=self._threads)
+        aside = Aside(
+            [self._save, self._look_at_watchdogs, self._look_at_sources, self._reports.flush], start=self._threads
+        )
         try:
             with ExitStack() as stack:
                 if self._signals:
@@ -345,6 +347,13 @@ class Loop:
         if self._watchdog is not None and self._watchdog.barked > self._barked:
             self._barked = self._watchdog.barked
             self._reports.note("the loop stands", f"no turn for more than {self._watchdog.limit_s:g} s")
+
+    def _look_at_sources(self) -> None:
+        """Tell of reads that failed in threads: no tick does, as the newest sample is held meanwhile."""
+        for name, own in self._feed.in_threads.items():
+            if own.failed:
+                error = own.last_error
+                self._reports.total(f"a read of '{name}' failed", own.failed, f"{type(error).__name__}: {error}")
 
     def _close(self, aside: Aside) -> None:
         """Put everything away, whatever ended the loop; each whatever became of the others."""

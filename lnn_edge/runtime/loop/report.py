@@ -37,6 +37,11 @@ class Reports:
         self._newest[kind] = detail
         self._counts[kind] = self._counts.get(kind, 0) + 1
 
+    def total(self, kind: str, count: int, detail: object) -> None:
+        """Say how many there were of what somebody else counts; for the thread that calls `flush`."""
+        self._newest[kind] = detail
+        self._counts[kind] = count
+
     def flush(self) -> None:
         """Tell what is due; for any thread but the loop's, one at a time."""
         now = self._timer.monotonic_ns()

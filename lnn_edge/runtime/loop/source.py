@@ -18,7 +18,7 @@ from ..transport.text_lines import TextLines
 if TYPE_CHECKING:
     from ..model import Model
 
-__all__ = ["Sample", "Source", "as_source"]
+__all__ = ["Sample", "Source", "as_source", "read_from"]
 
 _WANTED = (
     "expected an object with read(timeout_s) and close(), an array of samples, a dict of arrays by input, an iterable, "
@@ -49,6 +49,7 @@ class Source(Protocol):
 
         Raises:
             EOFError: At the end: no sample will come.
+            TimeoutError, BlockingIOError: The same as `None`, as sockets say it.
             ValueError: If this one cannot be used; the next read goes on with the one behind it.
         """
 
@@ -83,15 +84,24 @@ class _Pulled:
             self._close()
 
 
+def read_from(source: Source, timeout_s: float) -> Sample | None:
+    """Read a source as `Source.read` says; a device that has nothing in time may say so with an error."""
+    try:
+        return source.read(timeout_s)
+    except (TimeoutError, BlockingIOError):
+        return None
+
+
 def as_source(given: Any, model: Model | None = None, *, time: str | None = None) -> Source:
     """Make a source of what has samples.
 
     Args:
         given: A `Source` stays what it is. An array (samples, ...), or a dict of such arrays by input name, gives one
             sample for each read. An iterable, and a function without arguments, give a sample, a pair (t_s, x), a
-            `Sample`, or `None` for nothing yet; a function ends with StopIteration or EOFError. What waits for a
-            device in there holds up the loop: give it a `read(timeout_s)`. The path of a CSV file, or of JSON lines
-            `{"t_s": 0.1, "x": [1.0, 2.0]}`, with `x` a dict by input name if there are several.
+            `Sample`, or `None` for nothing yet; a function may say that with TimeoutError as well, and ends with
+            StopIteration or EOFError. What waits for a device in there holds up the loop: give it a `read(timeout_s)`.
+            The path of a CSV file, or of JSON lines `{"t_s": 0.1, "x": [1.0, 2.0]}`, with `x` a dict by input name if
+            there are several.
         model: Whose columns a CSV file has.
         time: Of a CSV file the column with each row's time, seconds, or `NAME:ms` and the like.
 

@@ -92,6 +92,8 @@ class Summary:
         for name, own in self.functions.items():
             if own.failed or own.slow:
                 yield f"function `{name}`: raised {plural(own.failed, 'time')}, too slow {plural(own.slow, 'time')}"
+        if self.source_failed:
+            yield f"sources: {plural(self.source_failed, 'read')} failed"
         for name, lost in (("sink", self.sink), ("recorder", self.recorder), ("snapshots", self.snapshots)):
             if lost is not None and (lost.dropped or lost.error):
                 why = "" if lost.error is None else f": {lost.error}"

@@ -265,6 +265,29 @@ def test_a_source_that_raises_is_a_fault_and_no_end(model, rate_hz):
     assert own.said == ["bad input: bad row"]  # the newest of the two
 
 
+@pytest.mark.timeout(60)
+def test_a_device_whose_reads_fail_is_told_by_name(model):
+    """No tick tells it: what the device gave last is held until it is stale."""
+    failed = threading.Event()
+
+    class Device:
+        def read(self, timeout_s):
+            if failed.is_set():
+                loop.stop()
+            failed.set()
+            raise OSError("no such bus")
+
+        def close(self):
+            pass
+
+    said = []
+    loop = Loop(model, Device(), rate_hz=HZ, signals=False, report=said.append, threads=False)
+    summary = loop.run()
+    assert summary.source_failed > 0
+    assert f"sources: {summary.source_failed} read" in str(summary)
+    assert "a read of 'input' failed: OSError: no such bus" in said
+
+
 def test_a_late_sample_is_held_and_then_stale(model):
     x = samples(model, 1)[0]
     own = Ran(model, source_of(x, *[None] * 6, x), rate_hz=HZ, fresh_s=0.05)

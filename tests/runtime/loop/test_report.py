@@ -41,6 +41,18 @@ def test_kinds_are_told_apart():
     assert said == ["late", "stale: x"]
 
 
+def test_what_somebody_else_counts_is_told_likewise():
+    own, timer, said = reports()
+    for count in (3, 3, 7):
+        own.total("a read failed", count, f"the {count}th")
+        own.flush()
+        timer.now_ns += 60 * S
+    assert said == [
+        "a read failed: the 3th",
+        "4 more of 'a read failed' in the last 120 s, 7 in all; the newest: the 7th",
+    ]
+
+
 def test_nothing_new_is_nothing_told():
     own, timer, said = reports()
     own.note("late")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from ..rehearsal import Rehearsal
-from ..source import Sample, Source
+from ..source import Sample, Source, read_from
 from ..timer import Timer
 from ..waiting import SHARE
 
@@ -80,7 +80,7 @@ def next_sample(
     until_ns = timer.monotonic_ns() + round(timeout_s * 1e9)
     sample = None if rehearsal is None else _rehearsed(source, until_ns, timer, arrivals, rehearsal)
     if sample is None:
-        sample = source.read(max(0.0, (until_ns - timer.monotonic_ns()) / 1e9))
+        sample = read_from(source, max(0.0, (until_ns - timer.monotonic_ns()) / 1e9))
     if sample is not None:
         arrivals.note(timer.monotonic_ns())
     return sample
@@ -94,17 +94,17 @@ def _rehearsed(source: Source, until_ns: int, timer: Timer, arrivals: Arrivals, 
     if now_ns > due_ns:
         return None
     if now_ns < wake_ns:
-        sample = source.read((wake_ns - now_ns) / 1e9)
+        sample = read_from(source, (wake_ns - now_ns) / 1e9)
         if sample is not None:
             return sample
         rehearsal.woke(timer.monotonic_ns() - wake_ns)
     if rehearsal.practise(due_ns, times=1):
-        sample = source.read(0.0)
+        sample = read_from(source, 0.0)
         if sample is not None:
             rehearsal.met()
             return sample
     while timer.monotonic_ns() < due_ns + lead_ns:
-        sample = source.read(0.0)
+        sample = read_from(source, 0.0)
         if sample is not None:
             return sample
     return None

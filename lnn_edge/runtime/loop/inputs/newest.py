@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from ..source import Sample, Source
+from ..source import Sample, Source, read_from
 from ..timer import Timer
 
 __all__ = ["Arrived", "Newest"]
@@ -42,12 +42,14 @@ class Newest:
         replaced: Samples that a newer one took the place of before anybody looked.
         failed: Reads that raised.
         error: What the last of them raised, `None` after a good one.
+        last_error: The same, also after a good one.
         ended: Whether the source said that no sample will come.
     """
 
     def __init__(self, source: Source, timer: Timer, *, start: bool = True) -> None:
         self.replaced = self.failed = 0
         self.error: Exception | None = None
+        self.last_error: Exception | None = None
         self.ended = False
         self._source, self._timer = source, timer
         self._now: Arrived | None = None
@@ -72,13 +74,13 @@ class Newest:
     def pump(self, timeout_s: float) -> bool:
         """Read once; return whether there was a sample."""
         try:
-            sample = self._source.read(timeout_s)
+            sample = read_from(self._source, timeout_s)
         except EOFError:
             self.ended = True
             return False
         except Exception as error:
+            self.error = self.last_error = error
             self.failed += 1
-            self.error = error
             return False
         if sample is None:
             return False

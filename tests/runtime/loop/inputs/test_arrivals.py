@@ -111,6 +111,18 @@ def test_nothing_in_time_is_none():
     assert next_sample(source, 1.0, timer, Arrivals(), None) == Sample([1.0])
 
 
+@pytest.mark.parametrize("error", [TimeoutError, BlockingIOError])
+def test_a_socket_that_has_nothing_in_time_is_none(error):
+    class Silent:
+        def read(self, timeout_s):
+            raise error
+
+        def close(self):
+            pass
+
+    assert next_sample(Silent(), 0.1, FakeTimer(), Arrivals(), None) is None
+
+
 def test_the_end_comes_through():
     with pytest.raises(EOFError):
         next_sample(Clocked(FakeTimer(), []), 0.1, FakeTimer(), Arrivals(), None)

@@ -66,6 +66,15 @@ def test_failures_are_counted_and_the_newest_stays():
     assert (own.failed, str(own.error), own.look()[0].sample.x) == (2, "bad", 1)
     own.pump(0)
     assert (own.failed, own.error, own.look()[0].sample.x) == (2, None, 2)
+    assert str(own.last_error) == "bad"
+
+
+@pytest.mark.parametrize("error", [TimeoutError, BlockingIOError])
+def test_a_socket_that_has_nothing_in_time_did_not_fail(error):
+    own, _ = newest_of(error(), Sample(1))
+    assert own.pump(0) is False
+    assert own.pump(0) is True
+    assert (own.failed, own.last_error) == (0, None)
 
 
 def test_the_end_is_told():
