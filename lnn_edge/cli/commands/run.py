@@ -63,7 +63,9 @@ EPILOG = """examples:
   sensor | lnn-edge run gait.lnn --time-column t | controller
   lnn-edge run gait.lnn --input walk.csv --time-column stamp:ns
   sensor | lnn-edge run gait.lnn --time-column t --on-bad skip --on-gap reset | tee live.csv
-  sensor | lnn-edge run gait.lnn --time-column t --on-late drop --on-bad hold --hold-for 0.2"""
+  sensor | lnn-edge run gait.lnn --time-column t --on-late drop --on-bad hold --hold-for 0.2
+  lnn-edge run gait.lnn --input walk.csv --on-fault hold --record walk.mcap
+  sensor | lnn-edge run gait.lnn --rate 50 --wait rehearse --on-fault hold --record walk.mcap | controller"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

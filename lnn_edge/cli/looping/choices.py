@@ -82,8 +82,8 @@ def add_loop_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     group = parser.add_argument_group(
         "loop",
-        "With one of these the command is a robot's loop: the stream is guarded, nothing that a row, a clock or a disk "
-        "does wrong ends it, and each line of the results says what became of its tick.",
+        "With one of these the command is a robot's loop: the stream is guarded, nothing that a row, a clock\n"
+        "or a disk does wrong ends it, and each line of the results says what became of its tick.",
     )
     group.add_argument("--rate", type=number(*_RATES_HZ), metavar="HZ", help="ticks per second, on an exact schedule")
     group.add_argument(
