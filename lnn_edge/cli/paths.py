@@ -29,6 +29,7 @@ WRITES = {
     "output": "--output",
     "resume": "--resume",
     "record": "--record",
+    "record_csv": "--record-csv",
     "json": "--json",
     "plot": "--plot",
     "folder": "-o",

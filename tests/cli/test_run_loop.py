@@ -77,6 +77,7 @@ def test_at_a_rate_recorded_and_replayed(call, ltc_bundle, tmp_path):
     code, _, err = call(
         "run", ltc_bundle, "--input", rows, "--output", tmp_path / "out.csv", "--time-column", "t",
         "--rate", "500", "--wait", "rehearse", "--record", tmp_path / "walk.mcap", "--state-every", "4",
+        "--record-csv", tmp_path / "ticks.csv",
     )  # fmt: skip
     assert code == 0, err
     heading, lines = results(tmp_path / "out.csv")
@@ -85,7 +86,11 @@ def test_at_a_rate_recorded_and_replayed(call, ltc_bundle, tmp_path):
     assert [[float(v) for v in line[1:-1]] for line in lines] == outputs(
         lnn_edge.load(ltc_bundle), ROWS, t_s=np.array(times)
     )
-    assert err.splitlines()[-1].endswith(f"saved {tmp_path / 'out.csv'}, {tmp_path / 'walk.mcap'}")
+    saved = ", ".join(str(tmp_path / name) for name in ("out.csv", "walk.mcap", "ticks.csv"))
+    assert err.splitlines()[-1].endswith(f"saved {saved}")
+    heading, lines = results(tmp_path / "ticks.csv")
+    assert {"t_s", "dt_s", "status", "acc_x", "left"} <= set(heading.split(","))
+    assert [float(line[heading.split(",").index("t_s")]) for line in lines] == times
     code, out, err = call("replay", ltc_bundle, tmp_path / "walk.mcap")
     assert code == 0, err
     assert "the same bit for bit: 20 ticks" in out + err

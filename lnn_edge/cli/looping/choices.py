@@ -46,6 +46,7 @@ class Looping(Struct, frozen=True):
         wait, late, on_fault, fresh_s: As `Loop` takes them.
         record: File for every tick.
         state_every: The state is recorded with each of so many ticks; 0 for no more than replay needs.
+        record_csv: File for the same as CSV.
         record_mb: Size after which the next file of a recording begins, MB.
         guard: File with the policies.
         policies: Those that were typed, by the names of `Guard`.
@@ -59,6 +60,7 @@ class Looping(Struct, frozen=True):
     on_fault: Literal["hold", "safe", "stop"] | None
     fresh_s: float | None
     record: str | None
+    record_csv: str | None
     state_every: int
     record_mb: float | None
     guard: str | None
@@ -111,6 +113,7 @@ def add_loop_arguments(parser: argparse.ArgumentParser) -> None:
         "--rate: ten ticks)",
     )
     group.add_argument("--record", metavar="FILE", help="write every tick to FILE.mcap, for `replay` and for viewers")
+    group.add_argument("--record-csv", metavar="CSV", help="with --record, write the same to a new file CSV as well")
     group.add_argument(
         "--state-every",
         type=whole(0, 1 << 31),
@@ -157,7 +160,7 @@ def looping(arguments: argparse.Namespace) -> Looping | None:
             raise ValueError(f"--{name.replace('_', '-')} belongs to rows without a loop: leave it or {other} out")
     if arguments.late is not None and arguments.rate is None:
         raise ValueError("--late belongs to a loop with --rate HZ: pass both")
-    for name in ("state_every", "record_mb"):
+    for name in ("record_csv", "state_every", "record_mb"):
         if getattr(arguments, name) is not None and arguments.record is None:
             raise ValueError(f"--{name.replace('_', '-')} says how --record FILE is written: pass both")
     return Looping(
@@ -167,6 +170,7 @@ def looping(arguments: argparse.Namespace) -> Looping | None:
         on_fault=arguments.on_fault,
         fresh_s=arguments.fresh,
         record=arguments.record,
+        record_csv=arguments.record_csv,
         state_every=arguments.state_every or 0,
         record_mb=arguments.record_mb,
         guard=arguments.guard,

@@ -175,13 +175,15 @@ def _recorder(own: LoopRun, guarded: Guarded, steps: int) -> Recorder | None:
     path = Path(own.looping.record)
     if path.suffix != ".mcap":
         raise ValueError(f"--record is '{path}', expected a name that ends in .mcap: {path.name}.mcap")
-    check_output(path)
+    for name in filter(None, (own.looping.record, own.looping.record_csv)):
+        check_output(Path(name))
     size = own.looping.record_mb
     return Recorder(
         path,
         own.model,
         state_every=own.looping.state_every,
         rotate_bytes=None if size is None else round(size * 1e6),
+        csv=own.looping.record_csv,
         start=guarded.snapshot() if steps else None,
     )
 
@@ -218,6 +220,7 @@ def _told(own: LoopRun, summary: Summary, recorder: Recorder | None, in_place: b
     emit_json(summary, own.json)
     saved = [own.output] if in_place else []
     saved += [str(path) for path in recorder.paths] if recorder is not None else []
+    saved += [own.looping.record_csv] if own.looping.record_csv is not None else []
     saved += [own.resume] if own.resume is not None and summary.snapshots and summary.snapshots.written else []
     behind = f", saved {', '.join(saved)}" if saved else ""
     lost = [f"{kept.dropped:,} of the {name}" for name, kept in _kept(summary).items() if kept and kept.dropped]
