@@ -126,6 +126,14 @@ class Guarded:
         """Whether `stop` was called, and not `enable` since then."""
         return self._stopped
 
+    def in_real_time(self) -> None:
+        """Say that samples are ticked as they come: the clock then tells the pace of those that bring no time.
+
+        Without it a model with fixed time looks at times that are passed alone, as a recording may be ticked as fast
+        as it is read.
+        """
+        self._times.read_clock()
+
     def tick(self, x: Any, *, t_s: Any = None, dt_s: Any = None) -> Tick:
         """Take a sample, and say what became of it.
 
@@ -331,7 +339,9 @@ class Guarded:
                 raise StateError(problem)
             y, limited, status = raw, False, _OK
             if self._limited:
-                y, limited = self._limits.limited(raw, now.sent, between_s or self._period_s)
+                # Since another output was sent in place of one, one period at most is known to be over.
+                since_s = between_s if between_s is not None and now.sent is now.trusted else self._period_s
+                y, limited = self._limits.limited(raw, now.sent, since_s)
             if now.to_warm:
                 status, y = Status.WARMING_UP, self._fallback()
                 self._now = _Now(plan.at, now.to_warm - 1, y, now.trusted)

@@ -22,6 +22,13 @@ class Pace(NamedTuple):
     bias: float
     jitter: float
 
+    def __str__(self) -> str:
+        side = "more" if self.bias >= 0 else "less"
+        return (
+            f"over {self.samples} samples {abs(self.bias):.1%} {side} time between them than the period of the model, "
+            f"with a jitter of {self.jitter:.1%}"
+        )
+
 
 class PaceWindow:
     """Takes the times between samples and tells whether their mean keeps to the period.

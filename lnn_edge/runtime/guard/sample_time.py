@@ -70,6 +70,10 @@ class SampleTimes:
         self._nominal = guard.dt_from == "nominal"
         self._reads_clock = guard.dt_from == "clock" or (self._measured and not self._nominal)
 
+    def read_clock(self) -> None:
+        """Let the clock say when samples came that bring no time, with fixed time as well."""
+        self._reads_clock = not self._nominal
+
     def plan(self, t_s: Any, dt_s: Any, last: At) -> Plan:
         """What is to be done with a sample after one at `last`, `NEVER` for the first of a sequence.
 

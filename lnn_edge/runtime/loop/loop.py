@@ -232,6 +232,8 @@ class Loop:
             most_ns = None if self._period_ns is None else int(SHARE * self._period_ns)
             more = {} if most_ns is None else {"most_ns": most_ns}
             self._rehearsal = Rehearsal(self._practice, self._timer, **more)
+        if self._rate_hz is not None or self._feed.live:
+            self.guarded.in_real_time()
         self._beat()
         if self._watchdog is not None:
             self._watchdog.begin()
@@ -398,6 +400,7 @@ class Loop:
             source_failed=failed,
             replaced=sum(own.replaced for own in readers),
             warnings=() if self._realtime is None else tuple(self._realtime.warnings),
+            pace=self.guarded.pace,
             pauses=None if self._realtime is None else self._realtime.pauses,
             error=self._error,
         )

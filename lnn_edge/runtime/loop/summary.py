@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from ...wording import listed, plural
 from ..figures.durations import Distribution
+from ..guard.pace import Pace
+from ..guard.status import Status
 from .rehearsal import RehearsalCounts
 from .turn.functions import FunctionCounts
 
@@ -49,6 +51,7 @@ class Summary:
         source_failed: Reads of sources that raised.
         replaced: Samples that a newer one took the place of before a tick came.
         warnings: What could not be as it was asked for: real time on this machine.
+        pace: Of the last samples of a model with fixed time, `None` where their times are not known.
         pauses: Of the garbage collector while the loop ran, `None` where they were not measured.
         error: What ended it, where that was a fault.
     """
@@ -71,6 +74,7 @@ class Summary:
     source_failed: int = 0
     replaced: int = 0
     warnings: tuple[str, ...] = ()
+    pace: Pace | None = None
     pauses: Distribution | None = None
     error: str | None = None
 
@@ -87,6 +91,8 @@ class Summary:
         yield f"{plural(self.ticks, 'tick')} in {self.seconds:.3g} s, then: {self.ended}; {statuses}"
         if self.response is not None:
             yield f"response {_times(self.response)}; {self.misses:,} longer than a period, {self.left_out:,} left out"
+        if self.pace is not None and self.by_status.get(Status.OFF_PACE.text):
+            yield f"pace: {self.pace}"
         if self.lateness is not None:
             yield f"lateness {_times(self.lateness)}"
         for name, own in self.functions.items():

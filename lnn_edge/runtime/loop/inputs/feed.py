@@ -69,6 +69,7 @@ class TickFeed:
         self._joined = Joined(self.readers, timer, fresh_s, on_late, single=len(sources) == 1)
         self._pulled = [self.readers[name] for name in sources if pulled[name]]
         self._all_pulled = len(self._pulled) == len(sources)
+        self.live = not self._all_pulled
         self.in_threads = {name: own for name, own in self.readers.items() if not pulled[name]}
         for reader in self.in_threads.values():  # when nothing can be refused any more
             reader.begin()
@@ -121,6 +122,7 @@ class SampleFeed:
         self.rehearsal: Rehearsal | None = None
         self._timer = timer
         (self._name, self._source), *others = sources.items()
+        self.live = not getattr(self._source, "pulled", False)
         self.readers = self.in_threads = {name: Newest(own, timer, start=False) for name, own in others}
         ages = fresh_s if isinstance(fresh_s, Mapping) else dict.fromkeys(sources, fresh_s)
         kinds = on_late if isinstance(on_late, Mapping) else dict.fromkeys(sources, on_late)
