@@ -75,7 +75,7 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize("odd", ODD, ids=repr)
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: type(odd).__name__)
 @pytest.mark.parametrize("stepped", [0, 1])
 def test_no_sample_stops_the_loop(odd, stepped, model, tmp_path):
     good = np.array([1, 2, 3], np.float32), np.zeros(2, np.float32)
