@@ -62,9 +62,12 @@ def main(given):
     return 1 if summary.error else 0 if summary.complete else 4
 
 
+# What no restart makes better, by the exit codes of lnn-edge: see lnn-edge-robot.service.
+CODES = {BundleError: 6, BackendUnavailable: 5, ImportError: 5, ValueError: 2}
+
 if __name__ == "__main__":
     try:
         sys.exit(main(parser.parse_args()))
-    except (BundleError, BackendUnavailable) as error:  # which no restart makes better: see lnn-edge-robot.service
+    except tuple(CODES) as error:
         print(error, file=sys.stderr)
-        sys.exit(6 if isinstance(error, BundleError) else 5)
+        sys.exit(next(code for kind, code in CODES.items() if isinstance(error, kind)))
