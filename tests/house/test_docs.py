@@ -47,6 +47,22 @@ def test_snapshots(trained, warm_and_short):
     assert (trained / "gait.csv").read_text().count("\n") == 4
 
 
+def test_robot(trained, warm_and_short):
+    printed = run_page(DOCS / "robot.md", trained, warm_and_short)
+    texts = [text for _, text in printed]
+    guarded, looped = (text for code, text in printed if "import lnn_edge" in code)
+    assert guarded.splitlines() == [
+        "non-finite input [0. 0.] {'ok': 2, 'warming up': 5, 'non-finite input': 1}",
+        "stopped",
+        "warming up",
+    ]
+    assert looped == "{'warming up': 5, 'ok': 93, 'non-finite input': 1, 'clock backward': 1}\n"
+    (last,) = [text for line, text in printed if line.startswith("tail")]
+    assert re.fullmatch(r"2\.0,[-.e\d]+,[-.e\d]+,(ok|late)\n", last)  # by how busy the machine is
+    assert any("the same bit for bit: 100 ticks" in text for text in texts)
+    assert (trained / "current.lnn").resolve().name == "gait-1.lnn"
+
+
 @pytest.mark.needs("cmake", "gcc-arm-none-eabi", "libnewlib-arm-none-eabi", "qemu-system-arm")
 def test_microcontroller(trained, warm_and_short, compiler):
     """The page's C compiles, and stands between two steps of what was exported."""

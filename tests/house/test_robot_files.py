@@ -16,7 +16,7 @@ import pytest
 from exports import proven
 from fake_rclpy import SENSOR_DATA, FakeRos, Imu, imu_at
 from ncps.torch import CfC
-from pages import ROOT
+from pages import ROOT, run_page
 
 import lnn_edge
 from lnn_edge.cli import exit_codes
@@ -89,6 +89,14 @@ def test_the_image_is_built_of_what_there_is_and_runs_as_nobody_of_note():
     assert "--cap-add SYS_NICE" in text
     assert ":/bundle.lnn:ro" in text
     assert '"/bundle.lnn"]' in final
+
+
+def test_the_readme_exports_the_bundle(tmp_path, warm_and_short):
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    run_page(ROBOT / "README.md", tmp_path, warm_and_short)
+    model = lnn_edge.load(tmp_path / "follow.lnn", backend="onnxruntime")
+    assert [tensor.name for tensor in model.inputs] == ["imu", "distance"]
+    assert model.manifest.guard is not None
 
 
 def make_six():
