@@ -104,5 +104,9 @@ def other_backend_advice(name: str) -> str:
 
 def one_line(text: object, most: int = 300) -> str:
     """Words of a library, or of a file of unknown origin, as part of a sentence: on one line, a long one cut."""
-    line = " ".join(CONTROL.sub(" ", str(text)).split())
+    try:
+        words = str(text)
+    except Exception as error:  # of an error of the user's, whose text fails as well
+        words = f"{type(text).__name__} without a text, as that raises {type(error).__name__}"
+    line = " ".join(CONTROL.sub(" ", words).split())
     return line if len(line) <= most else f"{line[:most]}..."

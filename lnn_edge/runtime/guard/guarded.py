@@ -20,7 +20,7 @@ from ..modes.mode import as_result
 from ..modes.plain import Plain
 from ..state import State
 from .held_values import Filled, HeldValues
-from .outputs import OutputLimits, safe_output
+from .outputs import OutputLimits, frozen, safe_output
 from .pace import Pace, PaceWindow
 from .sample_time import NEVER, At, Plan, SampleTimes
 from .state_health import StateHealth
@@ -305,7 +305,7 @@ class Guarded:
             return self._refused(Status.NOT_FINITE_OUTPUT if error.result else Status.NOT_FINITE_INPUT, x, error)
         except BackendError as error:
             return self._refused(Status.BACKEND_ERROR, x, error)
-        except (TypeError, ValueError) as error:
+        except Exception as error:  # an object that is no array may raise anything when it is asked for its numbers
             return self._refused(Status.BAD_INPUT, x, error)
 
     def _planned(self, x: Any, plan: Plan) -> Tick:
@@ -337,11 +337,12 @@ class Guarded:
             problem = self._state_problem()
             if problem is not None:
                 raise StateError(problem)
-            y, limited, status = raw, False, _OK
+            y, limited, status = frozen(raw), False, _OK
             if self._limited:
                 # Since another output was sent in place of one, one period at most is known to be over.
                 since_s = between_s if between_s is not None and now.sent is now.trusted else self._period_s
                 y, limited = self._limits.limited(raw, now.sent, since_s)
+                frozen(y)
             if now.to_warm:
                 status, y = Status.WARMING_UP, self._fallback()
                 self._now = _Now(plan.at, now.to_warm - 1, y, now.trusted)

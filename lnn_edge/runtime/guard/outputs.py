@@ -10,8 +10,9 @@ import numpy as np
 from ...arrays import Array
 from ...bundle.manifest import Manifest
 from ...bundle.spec import Guard, Tensor
+from ...wording import listed
 
-__all__ = ["OutputLimits", "safe_output"]
+__all__ = ["OutputLimits", "as_output", "frozen", "safe_output"]
 
 
 _FEW = 16  # columns
@@ -115,4 +116,41 @@ def safe_output(manifest: Manifest, safe: Mapping[str, tuple[float, ...]]) -> An
     for tensor in manifest.outputs:
         row = np.asarray(safe[tensor.name], np.float32).reshape(tensor.shape[1:])
         arrays[tensor.name] = row if manifest.batch == 1 else np.broadcast_to(row, tensor.shape).copy()
-    return arrays if len(arrays) > 1 else next(iter(arrays.values()))
+    return frozen(arrays if len(arrays) > 1 else next(iter(arrays.values())))
+
+
+def as_output(manifest: Manifest, given: Any) -> Any:
+    """What a user's function gave for an output, as a step gives it: float32, finite, of the right shape.
+
+    Raises:
+        ValueError, TypeError, or what an object raises that is no array: If it is none.
+    """
+    tensors = manifest.outputs
+    if isinstance(given, Mapping):
+        names = {t.name for t in tensors}
+        if set(given) != names:
+            raise ValueError(f"its keys are {listed(map(repr, given))}, expected {listed(map(repr, sorted(names)))}")
+    elif len(tensors) > 1:
+        raise ValueError(
+            f"it is a {type(given).__name__}, expected a dict with {listed(repr(t.name) for t in tensors)}"
+        )
+    arrays = {}
+    for tensor in tensors:
+        value = np.asarray(given[tensor.name] if isinstance(given, Mapping) else given, np.float32)
+        shape = tensor.shape if manifest.batch > 1 else tensor.shape[1:]
+        if value.shape != shape:
+            raise ValueError(f"it has the shape {value.shape}, expected {shape}")
+        if not np.isfinite(value).all():
+            raise ValueError("it has values that are not finite")
+        arrays[tensor.name] = value.copy()
+    return frozen(arrays if len(arrays) > 1 else next(iter(arrays.values())))
+
+
+def frozen(y: Any) -> Any:
+    """An output that nobody changes: a guard, the robot's program and whoever writes it have the same arrays."""
+    if y.__class__ is dict:
+        for value in y.values():
+            value.setflags(write=False)
+    else:
+        y.setflags(write=False)
+    return y

@@ -156,13 +156,15 @@ class SampleTimes:
     def _gap(self, between_s: float, at: At) -> Plan:
         """The plan for a sample after more time than the model knows."""
         policy, part_s = self._guard.on_gap, self._longest_s if self._measured else self._period_s or self._longest_s
-        parts = math.ceil(between_s / part_s - 1e-9) if self._measured else round(between_s / part_s)
         if policy == "refuse":
             raise Gap(self._gap_message(between_s, at))
-        if policy == "reset" or (policy == "split" and parts > MOST_PARTS):
-            return self._anew(at)
         if policy == "clamp":
             return Plan(at, self._longest_s if self._measured else None, 1, False, between_s)
+        if policy == "reset" or between_s > (MOST_PARTS + 1) * part_s:  # of more parts than can be counted as well
+            return self._anew(at)
+        parts = math.ceil(between_s / part_s - 1e-9) if self._measured else round(between_s / part_s)
+        if parts > MOST_PARTS:
+            return self._anew(at)
         each_s = max(between_s / parts, self._shortest_s) if self._measured else None
         return Plan(at, each_s, max(1, parts), False, between_s)
 

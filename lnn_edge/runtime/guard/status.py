@@ -69,7 +69,8 @@ class Tick(NamedTuple):
     Args:
         status: In one word.
         y: What the robot gets, limits applied: shape (outputs,), or a dict of these; where no output can be trusted,
-            the last one that could, or the safe output. `None` before there is any.
+            the last one that could, or the safe output. `None` before there is any. It is read-only, as the guard
+            holds the same array: change a copy.
         raw: What the model gave for the sample, `None` where the sample was refused.
         stepped: By how many steps the state advanced: 0 where it was refused, more than 1 where a gap was split.
         reset: Whether the state was reset before this sample, or by it.

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...given_numbers import real_number, whole_number
+from ...wording import one_line
 from ..figures.histogram import Histogram
 from ..guard.guarded import Guarded
 from ..guard.status import Status, Tick
 from ..model import Model
+from ..state import State
 from .ending import stopped_by_signals
 from .inputs.feed import SampleFeed, Taken, TickFeed, sources_of
 from .inputs.joined import OnLateInput
@@ -132,9 +134,13 @@ class Loop:
         self._saver = None if snapshot is None else StateSaver(Path(snapshot), own, snapshot_every_s, extra, steps)
         self._recorder, self._realtime, self._watchdog, self._systemd = recorder, realtime, watchdog, systemd
         self._threads = threads
-        taken = as_sink(sink, own) if sink is not None else None
+        self._feed = self._make_feed(source, fresh_s, on_late_input)  # first: a bad source must cost no file
+        try:
+            taken = as_sink(sink, own) if sink is not None else None
+        except BaseException:
+            self._feed.close()
+            raise
         self._sink = None if taken is None else Behind(taken, start=threads)
-        self._feed = self._make_feed(source, fresh_s, on_late_input)
         self._ended: str | None = None
         self._error: str | None = None
         self._ran = False
@@ -323,13 +329,19 @@ class Loop:
         if self._sink is not None:
             self._sink.put(Entry(number, tick, t_s, start_ns, wall_ns))
         if self._recorder is not None:
-            state = self.guarded.snapshot() if self._recorder.wants_state else None
+            state = self._state() if self._recorder.wants_state else None
             self._recorder.put(tick, t_s=t_s, mono_ns=start_ns, wall_ns=wall_ns, state=state)
         if self._practice is not None and tick.stepped and status.trusted:
             self._practice.see(tick.x)
         if self._saver is not None:
             self._saver.offer(self.guarded, self._steps, start_ns)
         self._beat()
+
+    def _state(self) -> State | None:
+        """The state, `None` where another thread is using the stream: the next tick has it."""
+        with suppress(RuntimeError):
+            return self.guarded.snapshot()
+        return None
 
     def _beat(self) -> None:
         self._beat_ns = self._timer.monotonic_ns()
@@ -364,14 +376,14 @@ class Loop:
         if self._watchdog is not None:
             self._watchdog.end()
         if self._saver is not None:
-            with suppress(Exception):
+            with suppress(Exception, SystemExit):
                 self._saver.offer(self.guarded, self._steps, None)
         for own in (self._feed, self._sink, self._recorder):
             try:
                 if own is not None:
                     own.close()
-            except Exception as error:
-                self._reports.note("end", f"{type(error).__name__}: {error}")
+            except (Exception, SystemExit) as error:
+                self._reports.note("end", f"{type(error).__name__}: {one_line(error)}")
         if not aside.close() and self._saver is not None:
             self._saver.give_up()
         if self._systemd is not None:

@@ -60,7 +60,7 @@ class Reports:
             text = (
                 f"{more:,} more of '{kind}' in the last {since_s:.0f} s, {count:,} in all; the newest{words or ' too'}"
             )
-        with suppress(Exception):
+        with suppress(Exception, SystemExit):  # which would end the thread, and snapshots with it
             self._tell(text)
 
 
@@ -83,7 +83,7 @@ class Aside:
     def turn(self) -> None:
         """Do each job once."""
         for job in self._jobs:
-            with suppress(Exception):
+            with suppress(Exception, SystemExit):
                 job()
 
     def close(self, timeout_s: float = 5.0) -> bool:

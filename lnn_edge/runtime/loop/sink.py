@@ -6,11 +6,13 @@ import csv
 import io
 import json
 import math
+import numbers
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -130,7 +132,9 @@ class Behind:
             try:
                 self._sink.write(entry)
                 self.written += 1
-            except Exception as error:
+            except BaseException as error:  # in this thread Ctrl-C comes from nobody but the sink
+                if isinstance(error, KeyboardInterrupt) and current_thread() is main_thread():
+                    raise
                 self.failed += 1
                 self.error = f"{type(error).__name__}: {one_line(error)}"
             self._waiting.popleft()
@@ -147,7 +151,9 @@ class Behind:
         self.drain()
         try:
             self._sink.close()
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             self.error = f"{type(error).__name__}: {one_line(error)}"
 
     def _run(self) -> None:
@@ -256,9 +262,14 @@ def _csv_line(cells: list[Any]) -> str:
 
 
 def _json_line(entry: Entry) -> str:
-    t_s = None if entry.t_s is None else entry.t_s if isinstance(entry.t_s, float) else str(entry.t_s)
+    t_s = None if entry.t_s is None else entry.t_s if type(entry.t_s) in (int, float) else _time(entry.t_s)
     tick = {"tick": entry.number, "t_s": t_s, "status": entry.tick.status.text, "y": _plain(entry.tick.y)}
     return json.dumps(tick, allow_nan=False) + "\n"
+
+
+def _time(t_s: Any) -> float | str:
+    """A time as JSON has it: a number of seconds, or the text of a date."""
+    return float(t_s) if isinstance(t_s, numbers.Real) and math.isfinite(t_s) else str(t_s)
 
 
 def _plain(y: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkab
 
 import numpy as np
 
+from ...wording import one_line
 from ..transport.csv_file import open_table, read_columns, reader, rows
 from ..transport.row import BadRowError
 from ..transport.text_lines import TextLines
@@ -46,6 +47,8 @@ class Source(Protocol):
 
     def read(self, timeout_s: float) -> Sample | None:
         """The next sample, or `None` if there is none after so many seconds; 0 returns at once.
+
+        What is no `Sample` is taken as `as_source` takes what a function gives.
 
         Raises:
             EOFError: At the end: no sample will come.
@@ -85,11 +88,21 @@ class _Pulled:
 
 
 def read_from(source: Source, timeout_s: float) -> Sample | None:
-    """Read a source as `Source.read` says; a device that has nothing in time may say so with an error."""
+    """Read a source, of which nobody knows what it gives or raises; one that has nothing in time may say so with an error.
+
+    Raises:
+        EOFError: At its end.
+        Exception: If the read failed.
+    """
     try:
-        return source.read(timeout_s)
+        found: Any = source.read(timeout_s)
     except (TimeoutError, BlockingIOError):
         return None
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # SystemExit for instance, which would end the loop or its thread
+        raise RuntimeError(f"the source raised {type(error).__name__}: {one_line(error)}") from error
+    return None if found is None else _as_sample(found)
 
 
 def as_source(given: Any, model: Model | None = None, *, time: str | None = None) -> Source:
@@ -124,7 +137,7 @@ def as_source(given: Any, model: Model | None = None, *, time: str | None = None
 
 
 def _as_sample(found: Any) -> Sample:
-    """A sample of what a user's function or iterable gave: x, (t_s, x) or a `Sample`."""
+    """A sample of what a user's device, function or iterable gave: x, (t_s, x) or a `Sample`."""
     if isinstance(found, Sample):
         return found
     if type(found) is tuple and len(found) == 2 and _is_time(found[0]) and (np.ndim(found[1]) or _is_dict(found[1])):

@@ -52,13 +52,21 @@ class StateSaver:
         """Take the state if it is time; for the thread of the loop. `now_ns` is `None` for the last one of all."""
         if now_ns is not None and self._taken_ns is not None and now_ns - self._taken_ns < self._every_ns:
             return
+        try:
+            state = guarded.snapshot()
+        except RuntimeError as error:  # another thread is using it: at the next tick then, if there is one
+            if now_ns is None:
+                self._fail(error)
+            return
         self._taken_ns = now_ns
         try:
             extra = {} if self._extra is None else self._extra()
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             self._fail(error)
             return
-        self._waiting = (guarded.snapshot(), self._before + steps, extra)
+        self._waiting = (state, self._before + steps, extra)
 
     def save(self) -> None:
         """Write what waits; for a thread that may wait for the disk."""
@@ -82,6 +90,6 @@ class StateSaver:
             self._waiting = None
             self._fail(TimeoutError("the disk did not take the last one in time"))
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         self._failed += 1
         self._error = f"{type(error).__name__}: {one_line(error)}"

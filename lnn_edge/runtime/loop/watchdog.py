@@ -65,7 +65,7 @@ class Watchdog:
         if beat != self._barked_at:
             self._barked_at = beat
             self.barked += 1
-            with suppress(Exception):
+            with suppress(Exception, SystemExit):
                 self._bark(stood / 1e9)
         return True
 

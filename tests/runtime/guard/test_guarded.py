@@ -42,6 +42,13 @@ def cfc(backend, cfc_bundle, compiler):
     return lnn_edge.load(cfc_bundle, backend=backend)
 
 
+class Unwilling:
+    """What is no array, and says so as a tensor of torch does that needs its gradient."""
+
+    def __array__(self, *_arguments, **_keywords):
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad")
+
+
 def tensors(stream):
     return {name: array.tobytes() for name, array in stream.snapshot().tensors.items()}
 
@@ -117,6 +124,9 @@ class TestWhatIsRefused:
         ("text", X, {"t_s": "now"}, Status.BAD_INPUT, TypeError),
         ("infinite span", X, {"dt_s": float("inf")}, Status.BAD_INPUT, ValueError),
         ("two times", X, {"dt_s": 0.1, "t_s": 0.3}, Status.BAD_INPUT, ValueError),
+        ("no array", Unwilling(), {"t_s": 0.3}, Status.BAD_INPUT, RuntimeError),
+        ("no number", X, {"t_s": Unwilling()}, Status.BAD_INPUT, RuntimeError),
+        ("too large", [10**400] * 3, {"t_s": 0.3}, Status.BAD_INPUT, Exception),
     ]
 
     @pytest.mark.parametrize(("x", "time", "status", "kind"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
@@ -258,6 +268,14 @@ class TestGaps:
         assert guarded.tick(X, t_s=2.0 * MOST_PARTS).stepped == MOST_PARTS
         tick = guarded.tick(X, t_s=4.0 * MOST_PARTS + 1)
         assert (tick.stepped, tick.reset) == (1, True)
+
+    @pytest.mark.parametrize("policy", ["split", "clamp", "reset"])
+    def test_a_gap_longer_than_any(self, cfc, ltc, policy):
+        for model in (cfc, ltc):
+            guarded = model.guarded(Guard(on_gap=policy, gap_s=0.5))
+            guarded.tick(X, t_s=-1e308)
+            tick = guarded.tick(X, t_s=1e308)
+            assert (tick.status, tick.stepped, tick.reset) == (Status.OK, 1, policy != "clamp")
 
     def test_a_shorter_gap(self, ltc):
         guarded = ltc.guarded(Guard(on_gap="reset", gap_s=0.5))
@@ -460,6 +478,17 @@ class TestOutputs:
         assert [guarded.tick(X).reset, guarded.tick(X).reset] == [True, False]
         guarded.reset()
         assert [guarded.miss(Status.STALE).reset, guarded.tick(X).reset] == [True, False]
+
+    def test_nobody_changes_what_the_guard_holds(self, cfc):
+        safe = (0.5,) * cfc.outputs[0].shape[-1]
+        for guard in (Guard(), Guard(on_fault="safe", safe={cfc.outputs[0].name: safe})):
+            guarded = cfc.guarded(guard)
+            for x in (X, NAN):
+                y = guarded.tick(x).y
+                before = y.copy()
+                with pytest.raises(ValueError, match="read-only"):
+                    y *= 100
+                np.testing.assert_array_equal(guarded.tick(NAN).y, before if guard.on_fault == "hold" else safe)
 
     def test_emergency_stop(self, cfc):
         guarded = cfc.guarded(Guard(safe={"output": (0.0, -1.0)}, warm_up=1))

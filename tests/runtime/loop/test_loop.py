@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lnn_edge
+from lnn_edge import Guard
 from lnn_edge.runtime.guard.status import Status
 from lnn_edge.runtime.loop.loop import Loop
 from lnn_edge.runtime.loop.source import Sample
@@ -144,8 +145,8 @@ def test_stop_ends_behind_the_fault(model):
 
 
 def test_a_function_answers(model):
-    own = Ran(model, with_a_hole(model), rate_hz=HZ, on_fault=lambda tick: [float(tick.status)])
-    assert own.got[4].y == [4.0]
+    own = Ran(model, with_a_hole(model), rate_hz=HZ, on_fault=lambda tick: [float(tick.status), 0])
+    assert own.got[4].y.tolist() == [4.0, 0.0]
     assert own.summary.functions["on_fault"].calls == 1
 
 
@@ -156,7 +157,7 @@ def test_limits_of_slew_go_on_from_what_the_robot_got(model):
     guarded = model.guarded(lnn_edge.Guard(slew_per_s={"output": (5.0, 5.0)}), clock=timer.monotonic_ns)
     own = Ran(guarded, xs, timer=timer, rate_hz=HZ, on_fault=lambda _tick: given)
     at = own.statuses.index(Status.NOT_FINITE_INPUT)
-    assert own.got[at].y is given
+    np.testing.assert_array_equal(own.got[at].y, given)
     assert own.got[at + 1].y.tolist() == pytest.approx([2.9, -2.9])
 
 
@@ -168,6 +169,88 @@ def test_a_function_that_fails_to_answer_holds(model):
     np.testing.assert_array_equal(own.got[4].y, own.got[3].y)
     assert own.statuses[4] is Status.NOT_FINITE_INPUT
     assert "function `on_fault`: the function `on_fault` raised ZeroDivisionError: oh" in own.said
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("brake", "could not convert string"),
+        ([0.0], "it has the shape (1,), expected (2,)"),
+        ([np.nan, 0.0], "not finite"),
+        ({"motor": [0.0, 0.0]}, "its keys are 'motor', expected 'output'"),
+        (object(), "float"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_output_is_no_answer(model, given, why):
+    xs = samples(model, 4).astype(np.float64)
+    xs[2] = np.nan
+    own = Ran(model.guarded(Guard(slew_per_s={"output": [9.0, 9.0]})), xs, rate_hz=HZ, on_fault=lambda _tick: given)
+    assert own.statuses == [Status.OK, Status.OK, Status.NOT_FINITE_INPUT, Status.OK]
+    assert own.got[2].y is own.got[1].y
+    assert own.summary.functions["on_fault"].failed == 1
+    assert any("the function `on_fault` returned no output: " in line and why in line for line in own.said)
+
+
+def test_an_answer_is_an_output(model):
+    xs = np.full((1, 3), np.nan)
+    for given in ([1, 2], {"output": (1.0, 2.0)}, np.array([1, 2])):
+        own = Ran(model, xs, rate_hz=HZ, on_fault=lambda _tick, given=given: given)
+        np.testing.assert_array_equal(own.got[0].y, np.float32([1, 2]))
+        assert own.got[0].y.dtype == np.float32
+
+
+def test_an_after_that_scales_the_output_in_place_is_told_and_changes_nothing(model):
+    got = []
+
+    def after(tick):
+        got.append(tick.y.copy())
+        tick.y *= 100
+
+    xs = samples(model, 6).astype(np.float64)
+    xs[3:5] = np.nan
+    own = Ran(model, xs, rate_hz=HZ, after=after)
+    np.testing.assert_array_equal(got[4], got[2])
+    assert own.summary.functions["after"].failed == 6
+    assert "read-only" in own.said[0]
+
+
+def test_another_thread_that_uses_the_stream_costs_a_tick_by_name(model):
+    guarded = model.guarded()
+    at_work, go = threading.Event(), threading.Event()
+
+    def hold():
+        guarded._alone(lambda: (at_work.set(), go.wait()))
+
+    other = threading.Thread(target=hold)
+
+    def before(_x):
+        if own_ticks[0] == 3:
+            other.start()
+            at_work.wait()
+        own_ticks[0] += 1
+
+    def after(_tick):
+        if own_ticks[0] == 4:
+            go.set()
+            other.join()
+
+    own_ticks, xs = [0], samples(model, 8)
+    own = Ran(guarded, xs, rate_hz=HZ, before=before, after=after, function_limit_s=60)
+    expected = model.stream()
+    expected.run(np.delete(xs, 3, axis=0))
+    assert own.summary.by_status == {"ok": 7, "user function failed": 1}
+    assert any("being stepped by another thread" in line for line in own.said)
+    np.testing.assert_array_equal(guarded.snapshot().tensors["h_in"], expected.snapshot().tensors["h_in"])
+
+
+def test_a_bad_source_costs_no_file_of_results(model, tmp_path):
+    (tmp_path / "results.csv").write_text("the last run's\n")
+    with pytest.raises(FileNotFoundError):
+        Loop(model, tmp_path / "none.csv", tmp_path / "results.csv")
+    with pytest.raises(ValueError, match="fresh_s"):
+        Loop(model, samples(model, 3), tmp_path / "results.csv", rate_hz=HZ, fresh_s=-1.0)
+    assert (tmp_path / "results.csv").read_text() == "the last run's\n"
 
 
 # ---- functions of the user's

@@ -70,6 +70,23 @@ def test_a_full_disk_costs_the_ticks_that_it_has_no_room_for():
 
 
 @pytest.mark.timeout(30)
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit()])
+def test_a_sink_that_leaves_the_program_costs_its_tick(error):
+    def write(own):
+        if own.number == 1:
+            raise error
+        written.append(own.number)
+
+    written = []
+    behind = Behind(subject._Called(write))
+    for k in range(3):
+        behind.put(entry(k))
+    behind.close()
+    assert (written, behind.written, behind.dropped) == ([0, 2], 2, 1)
+    assert behind.error == f"{type(error).__name__}: {error}"
+
+
+@pytest.mark.timeout(30)
 def test_a_sink_that_blocks_is_left_behind():
     entered, go = threading.Event(), threading.Event()
 
@@ -127,12 +144,16 @@ def test_json_lines_hold_what_json_has(tmp_path, cfc_bundle):
     sink.write(entry(0, np.array([1.5, np.nan], np.float32), t_s=1.0))
     sink.write(entry(1, {"a": np.float32([1]), "b": np.float32([[np.inf]])}, t_s=np.datetime64(0, "s")))
     sink.write(entry(2))
+    sink.write(entry(3, t_s=7))
+    sink.write(entry(4, t_s=np.float32(0.5)))
     sink.close()
     lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     assert lines == [
         {"tick": 0, "t_s": 1.0, "status": "ok", "y": [1.5, None]},
         {"tick": 1, "t_s": "1970-01-01T00:00:00", "status": "ok", "y": {"a": [1.0], "b": [[None]]}},
         {"tick": 2, "t_s": None, "status": "ok", "y": None},
+        {"tick": 3, "t_s": 7, "status": "ok", "y": None},
+        {"tick": 4, "t_s": 0.5, "status": "ok", "y": None},
     ]
 
 

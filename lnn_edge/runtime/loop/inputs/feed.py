@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -173,10 +174,10 @@ class SampleFeed:
         return Taken(None, None, Status.STALE, TimeoutError(text))
 
     def close(self) -> None:
-        """Close all sources."""
-        self._source.close()
-        for reader in self.readers.values():
-            reader.close()
+        """Close all sources, each whatever the others raise."""
+        with ExitStack() as stack:
+            for own in (self._source, *self.readers.values()):
+                stack.callback(own.close)
 
 
 def _without(given: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -100,9 +101,10 @@ class Joined:
         return Moment(found if len(found) == len(self.readers) else None, None, tuple(stale), tuple(held))
 
     def close(self) -> None:
-        """Close all sources."""
-        for own in self.readers.values():
-            own.close()
+        """Close all sources, each whatever the others raise."""
+        with ExitStack() as stack:
+            for own in self.readers.values():
+                stack.callback(own.close)
 
 
 def _number(reader: Newest) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ....wording import one_line
 from ..timer import Timer
 
 __all__ = ["FunctionCounts", "FunctionFault", "UserFunction"]
@@ -30,7 +31,7 @@ class FunctionCounts:
 
     Args:
         calls: How many there were.
-        failed: Of these, how many raised.
+        failed: Of these, how many raised, or returned what cannot be used.
         slow: How many took longer than the limit.
         longest_us: What the longest took, microseconds.
     """
@@ -68,10 +69,10 @@ class UserFunction:
         began = self._timer.monotonic_ns()
         try:
             found = self._call(argument)
-        except (Exception, SystemExit) as error:  # Ctrl-C is no fault of the function
-            self._failed += 1
-            self.fault = FunctionFault(self._name, f"raised {type(error).__name__}: {error}")
-            self.fault.__cause__ = error
+        except KeyboardInterrupt:  # no fault of the function
+            raise
+        except BaseException as error:
+            self._fail(f"raised {type(error).__name__}: {one_line(error)}", error)
         took = self._timer.monotonic_ns() - began
         if took > self._longest_ns:
             self._longest_ns = took
@@ -80,6 +81,15 @@ class UserFunction:
             limit = f"took {took / 1e3:.0f} us, and its limit is {self._limit_ns / 1e3:.0f} us"
             self.fault = self.fault or FunctionFault(self._name, limit)
         return found
+
+    def refuse(self, what: str, error: Exception) -> None:
+        """Count as failed what the last call returned; `what` says why, in words."""
+        self._fail(what, error)
+
+    def _fail(self, what: str, error: BaseException) -> None:
+        self._failed += 1
+        self.fault = FunctionFault(self._name, what)
+        self.fault.__cause__ = error
 
     @property
     def counts(self) -> FunctionCounts:

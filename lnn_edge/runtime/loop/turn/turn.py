@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal
 
 from ....errors import StateError
 from ....wording import choices, one_line
 from ...guard.guarded import Guarded
-from ...guard.outputs import safe_output
+from ...guard.outputs import as_output, safe_output
 from ...guard.status import Status, Tick
 from ..inputs.feed import Taken
 from ..timer import Timer
@@ -67,6 +68,12 @@ class Turn:
 
     def step(self, taken: Taken) -> Tick:
         """The tick of a sample, or of what there is in its place."""
+        try:
+            return self._step(taken)
+        except RuntimeError as error:  # another thread is using the stream
+            return Tick(Status.FUNCTION_FAILED, self._fallback(), None, 0, False, None, taken.x, error, False)
+
+    def _step(self, taken: Taken) -> Tick:
         if self._guarded.stopped:
             return self._guarded.tick(None)
         if taken.status is not None:
@@ -111,13 +118,24 @@ class Turn:
         if function is None:
             y = self._fallback(tick.y)
         else:
-            found = function(tick)
-            if function.fault is not None:
-                self._note("function `on_fault`", function.fault)
-            y = self._fallback() if found is None else found
+            y = self._answer_of(function, tick)
         if y is not tick.y:
-            self._guarded.sent = y
+            with suppress(RuntimeError):  # see `step`
+                self._guarded.sent = y
         return tick._replace(y=y)
+
+    def _answer_of(self, function: UserFunction, tick: Tick) -> Any:
+        """The output that a function gives, the last one that could be trusted where it gives none."""
+        found = function(tick)
+        if found is not None:
+            try:
+                found = as_output(self._guarded.model.manifest, found)
+            except Exception as error:  # an object that is no array may raise anything
+                function.refuse(f"returned no output: {one_line(error)}", error)
+                found = None
+        if function.fault is not None:
+            self._note("function `on_fault`", function.fault)
+        return self._fallback() if found is None else found
 
     def _fallback(self, guards: Any = None) -> Any:
         """What the robot gets where there is no output to trust; `guards` is what the guard would give."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -171,3 +172,44 @@ def test_a_model_of_two_inputs(tmp_path):
     Loop(model, sources, rate_hz=50, after=got.append, timer=timer, signals=False, threads=False).run()
     expected = model.stream().run({"a": a, "b": np.repeat(b[::3], 3, axis=0)})
     np.testing.assert_array_equal([tick.y for tick in got], expected)
+
+
+def test_a_device_that_paces_the_loop_may_give_what_a_function_may(cfc_bundle):
+    class Device:
+        given: ClassVar = [[0.1, 0.2, 0.3], (0.5, [0.1, 0.2, 0.3]), "no sample", SystemExit(3)]
+
+        def read(self, _timeout_s):
+            if not self.given:
+                raise EOFError
+            own = self.given.pop(0)
+            if isinstance(own, BaseException):
+                raise own
+            return own
+
+        def close(self):
+            raise OSError("gone")
+
+    said = []
+    loop = Loop(lnn_edge.load(cfc_bundle), Device(), report=said.append, signals=False, threads=False)
+    assert loop.run().by_status == {"ok": 2, "bad input": 2}
+    assert "end: OSError: gone" in said
+
+
+def test_all_sources_are_closed_though_one_cannot_be():
+    class Device:
+        def __init__(self):
+            self.closed = 0
+
+        def read(self, _timeout_s):
+            return None
+
+        def close(self):
+            self.closed += 1
+            raise OSError("gone")
+
+    devices = {"a": Device(), "b": Device(), "c": Device()}
+    for feed in (SampleFeed, TickFeed):
+        made = feed(devices, FakeTimer(), None, "hold")
+        with pytest.raises(OSError, match="gone"):
+            made.close()
+    assert [own.closed for own in devices.values()] == [2, 2, 2]

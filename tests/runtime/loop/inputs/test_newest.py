@@ -77,6 +77,25 @@ def test_a_socket_that_has_nothing_in_time_did_not_fail(error):
     assert (own.failed, own.last_error) == (0, None)
 
 
+def test_a_device_may_give_what_a_function_may():
+    own, _ = newest_of([1.0, 2.0], (0.5, [3.0, 4.0]))
+    assert own.pump(0)
+    assert own.look()[0].sample == Sample([1.0, 2.0])
+    assert own.pump(0)
+    assert own.look()[0].sample == Sample([3.0, 4.0], 0.5)
+
+
+def test_a_device_that_leaves_the_program_is_a_failed_read():
+    def leave(_timeout_s):
+        raise SystemExit(3)
+
+    source = Script()
+    source.read = leave
+    own = Newest(source, FakeTimer(), start=False)
+    assert not own.pump(0)
+    assert (own.failed, str(own.error)) == (1, "the source raised SystemExit: 3")
+
+
 def test_the_end_is_told():
     own, _ = newest_of(Sample(1))
     own.pump(0)

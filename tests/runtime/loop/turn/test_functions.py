@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from dataclasses import astuple
 
 import pytest
@@ -19,7 +20,9 @@ def test_a_good_call():
     assert astuple(own.counts) == (1, 0, 0, 0)
 
 
-@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(1), RecursionError()])
+@pytest.mark.parametrize(
+    "error", [ValueError("no"), SystemExit(1), RecursionError(), CancelledError(), GeneratorExit()]
+)
 def test_what_it_raises_is_a_fault_by_name(error):
     def call(_x):
         raise error
@@ -28,6 +31,19 @@ def test_what_it_raises_is_a_fault_by_name(error):
     assert own(1) is None
     assert str(own.fault) == f"the function `after` raised {type(error).__name__}: {error}"
     assert own.fault.__cause__ is error
+
+
+def test_an_error_without_a_text_is_one_as_well():
+    class Mute(Exception):
+        def __str__(self):
+            raise ValueError("no words")
+
+    def call(_x):
+        raise Mute
+
+    own = UserFunction("after", call, 100 * US, FakeTimer())
+    assert own(1) is None
+    assert str(own.fault) == "the function `after` raised Mute: Mute without a text, as that raises ValueError"
 
 
 def test_ctrl_c_comes_through():
