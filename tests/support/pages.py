@@ -17,7 +17,6 @@ EXTRAS = {
     "export": {"torch", "ncps", "onnx"},
     "train": {"torch", "ncps", "onnx", "sklearn", "pandas"},
     "plot": {"matplotlib"},
-    "record": {"mcap"},
     "cross": {"ziglang", "elftools"},
     "record": {"mcap"},  # protobuf comes with others as well
 }

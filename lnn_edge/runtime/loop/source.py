@@ -88,7 +88,9 @@ class _Pulled:
 
 
 def read_from(source: Source, timeout_s: float) -> Sample | None:
-    """Read a source, of which nobody knows what it gives or raises; one that has nothing in time may say so with an error.
+    """Read a source, of which nobody knows what it gives or raises.
+
+    One that has nothing in time may say so with an error.
 
     Raises:
         EOFError: At its end.

@@ -194,8 +194,8 @@ def test_what_is_no_output_is_no_answer(model, given, why):
 
 def test_an_answer_is_an_output(model):
     xs = np.full((1, 3), np.nan)
-    for given in ([1, 2], {"output": (1.0, 2.0)}, np.array([1, 2])):
-        own = Ran(model, xs, rate_hz=HZ, on_fault=lambda _tick, given=given: given)
+    for answer in ([1, 2], {"output": (1.0, 2.0)}, np.array([1, 2])):
+        own = Ran(model, xs, rate_hz=HZ, on_fault=lambda _tick, answer=answer: answer)
         np.testing.assert_array_equal(own.got[0].y, np.float32([1, 2]))
         assert own.got[0].y.dtype == np.float32
 

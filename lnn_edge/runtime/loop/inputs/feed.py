@@ -176,7 +176,8 @@ class SampleFeed:
     def close(self) -> None:
         """Close all sources, each whatever the others raise."""
         with ExitStack() as stack:
-            for own in (self._source, *self.readers.values()):
+            stack.callback(self._source.close)
+            for own in self.readers.values():
                 stack.callback(own.close)
 
 
