@@ -46,11 +46,11 @@ def main(given):
         line.sendto(json.dumps({"motors": y, "status": status}).encode(), ("127.0.0.1", given.motors))
 
     guarded = lnn_edge.load(given.bundle, backend=given.backend).guarded()  # with the guard of the bundle
+    sensors = {"imu": SerialSensor(given.serial), "distance": UdpSensor(given.udp)}
     steps = resumed(guarded, given.snapshot, given.within)
     recorder = lnn_edge.Recorder(given.record, guarded.model, start=guarded.snapshot(), rotate_bytes=64 << 20)
     loop = lnn_edge.Loop(
-        guarded, {"imu": SerialSensor(given.serial), "distance": UdpSensor(given.udp)},
-        rate_hz=50, wait="rehearse", fresh_s={"imu": 0.1, "distance": 0.5},
+        guarded, sensors, rate_hz=50, wait="rehearse", fresh_s={"imu": 0.1, "distance": 0.5},
         after=lambda tick: move(tick.y.tolist(), tick.status.text),
         recorder=recorder, snapshot=given.snapshot, steps=steps, systemd=lnn_edge.Systemd(),
         watchdog=lnn_edge.Watchdog(0.5, lambda _: move([0.0, 0.0], "stands")),
@@ -62,8 +62,8 @@ def main(given):
     return 1 if summary.error else 0 if summary.complete else 4
 
 
-# What no restart makes better, by the exit codes of lnn-edge: see lnn-edge-robot.service.
-CODES = {BundleError: 6, BackendUnavailable: 5, ImportError: 5, ValueError: 2}
+# The exit codes of lnn-edge. A restart makes the last of these better at most: see lnn-edge-robot.service.
+CODES = {BundleError: 6, BackendUnavailable: 5, ImportError: 5, ValueError: 2, OSError: 1}
 
 if __name__ == "__main__":
     try:

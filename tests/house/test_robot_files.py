@@ -64,6 +64,13 @@ def test_a_bundle_that_is_none_is_no_reason_for_a_restart(tmp_path):
     assert ended(arguments, tmp_path) == exit_codes.BAD_BUNDLE
 
 
+def test_a_device_that_is_not_there_is_one_and_leaves_nothing_behind(ros_bundle, tmp_path):
+    """Restarts go on until it is plugged in, so none may fill the disk."""
+    typed = [str(ros_bundle), "--serial", str(tmp_path / "ttyUSB0"), "--udp", "0", "--motors", "9"]
+    assert ended([*typed, "--backend", "onnxruntime"], tmp_path) == exit_codes.FAILED
+    assert list(tmp_path.iterdir()) == []
+
+
 def ended(arguments, folder):
     command = [sys.executable, str(ROBOT / "robot.py"), *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
