@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...files import check_output
 from ...given_numbers import real_number, whole_number
 from ...wording import one_line
 from ..state import State
@@ -30,11 +31,13 @@ class StateSaver:
 
     Raises:
         TypeError, ValueError: If a number is none.
+        OSError: If no file of that name can be written.
     """
 
     def __init__(
         self, path: Path, model: Model, every_s: float, extra: Callable[[], Mapping[str, Any]] | None, steps: int
     ) -> None:
+        check_output(path)
         self._path, self._model, self._extra = path, model, extra
         self._every_ns = round(real_number("snapshot_every_s", every_s, above=0, unit=", in seconds") * 1e9)
         self._before = whole_number("steps", steps, 0)

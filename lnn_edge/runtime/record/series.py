@@ -84,6 +84,8 @@ class Series:
 
     def _open_plain(self, first: Path, file: McapFile) -> None:
         """A new file that has its name only once it can be read, so that no kill leaves one that cannot."""
+        if not first.parent.is_dir():
+            raise FileNotFoundError(f"directory '{first.parent}' does not exist. Type: mkdir -p {first.parent}")
         nameless = _nameless(first)
         if nameless is not None:
             with os.fdopen(nameless, "wb", buffering=0, closefd=False) as self._sink:

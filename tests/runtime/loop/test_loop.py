@@ -582,8 +582,21 @@ def test_snapshots_are_written_now_and_then_and_at_the_end(model, tmp_path):
     assert own.summary.snapshots.error is None
 
 
+def test_a_snapshot_that_can_never_be_written_is_refused(model, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none' does not exist. Type: mkdir -p"):
+        Loop(model, samples(model, 5), snapshot=tmp_path / "none" / "a.snapshot")
+
+
 def test_a_snapshot_that_cannot_be_written_ends_nothing(model, tmp_path):
-    own = Ran(model, samples(model, 5), rate_hz=HZ, snapshot=tmp_path / "none" / "a.snapshot")
+    folder = tmp_path / "a stick"
+    folder.mkdir()
+
+    def pulled(x):
+        if folder.exists():
+            folder.rmdir()
+        return x
+
+    own = Ran(model, samples(model, 5), rate_hz=HZ, snapshot=folder / "a.snapshot", before=pulled)
     assert own.summary.ticks == 5
     assert own.summary.snapshots.dropped == 1
     assert not own.summary.complete

@@ -268,7 +268,7 @@ def test_no_file_is_overwritten(model, tmp_path):
 
 
 def test_what_cannot_be_opened_is_said_at_once(model, tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere' does not exist. Type: mkdir -p"):
         Recorder(tmp_path / "nowhere" / "walk.mcap", model)
     with pytest.raises(IsADirectoryError, match="is a directory, expected a file name"):
         Recorder(tmp_path, model)
