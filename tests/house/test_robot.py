@@ -78,9 +78,12 @@ class Ear:
         self.thread.start()
 
     def listen(self):
-        while not self.ended:
-            with contextlib.suppress(TimeoutError):
+        while True:
+            try:
                 self.came.put(self.socket.recv(4096))
+            except TimeoutError:
+                if self.ended:  # and all that had come is read
+                    return
 
     def next(self):
         return self.came.get(timeout=PATIENCE_S)
@@ -202,6 +205,8 @@ def test_a_robot_through_faults_a_kill_and_an_end(follow, devices, tmp_path):
     assert all(own["motors"] == [0.0, 0.0] for own in got if own["status"] not in TRUSTED)
     assert any(own["motors"] != [0.0, 0.0] for own in got)
 
+    kept = lnn_edge.load_snapshot(tmp_path / "walk.snapshot", lnn_edge.load(follow, backend="onnxruntime"))
+    assert kept.steps > 0
     devices.motors.forget()
     with running("robot.py", *typed, folder=tmp_path, environment=devices.environment) as robot:
         devices.told("READY=1")
@@ -210,7 +215,7 @@ def test_a_robot_through_faults_a_kill_and_an_end(follow, devices, tmp_path):
         printed, said = finished(robot, signal.SIGTERM)
         devices.told("STOPPING=1")
     assert robot.returncode in (0, 4), said  # 4: this machine was too slow for some ticks, which are counted
-    assert "goes on behind " in said
+    assert f"goes on behind {kept.steps} steps" in said
     assert "then: SIGTERM; " in printed
     assert devices.until("ended")[-1]["motors"] == [0.0, 0.0]
 
