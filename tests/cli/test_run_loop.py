@@ -49,6 +49,20 @@ def test_each_row_is_a_tick(call, cfc_bundle, tmp_path):
     assert "then: source ended; 20 ok" in err
 
 
+def test_a_snapshot_that_cannot_be_written_is_told_before_anything_runs(call, cfc_bundle, tmp_path):
+    rows = table(tmp_path / "walk.csv", ROWS)
+    common = ("run", cfc_bundle, "--input", rows, "--on-fault", "hold", "--resume")
+    (tmp_path / "link").symlink_to(tmp_path / "none" / "s")
+    for name, why in (("link", "none"), ("none/s", "mkdir -p"), (".", "is a directory")):
+        code, out, err = call(*common, tmp_path / name)
+        assert (code, out) == (2, "")
+        assert why in err
+    code, out, err = call(*common, "/dev/null")
+    assert (code, out) == (2, "")
+    assert "Give the snapshot another name" in err
+    assert "rm /dev/null" not in err
+
+
 def test_faults_have_their_words_and_the_state_is_that_of_the_good_rows(call, cfc_bundle, tmp_path):
     rows = [list(row) for row in ROWS]
     rows[5][1], rows[9][2] = "nan", 99.0

@@ -196,7 +196,10 @@ def _resumed(own: LoopRun, guarded: Guarded) -> int:
     """
     from ...runtime.record.snapshot import anew, load_snapshot
 
-    if own.resume is None or not Path(own.resume).exists():
+    if own.resume is None:
+        return 0
+    check_output(Path(own.resume))
+    if not Path(own.resume).exists():
         return 0
     kept = load_snapshot(own.resume, own.model)
     guard, time = guarded.guard, own.model.time

@@ -159,7 +159,8 @@ def _read(place: Path) -> tuple[_Description, dict[str, Array]]:
     except FileNotFoundError:
         raise FileNotFoundError(f"no file '{place}', expected a snapshot, as lnn_edge.save_snapshot writes") from None
     except ValueError as error:
-        raise ValueError(f"{error}. {anew(place)}") from error
+        ours = place.is_file()  # and no pipe or device, which nobody should remove
+        raise ValueError(f"{error}. {anew(place) if ours else 'Give the snapshot another name'}") from error
 
 
 def _bound(described: _Description, model: Model) -> Iterator[tuple[str, str, str]]:
