@@ -40,6 +40,7 @@ __all__ = [
 MAX_BATCH = 1 << 20  # rows per step
 MAX_ENDS = 1024  # inputs, states or outputs of a step
 MAX_UNROLL = 1024  # samples per call; a graph grows with each
+_FLOAT32_MAX = (2 - 2**-23) * 2.0**127
 MAX_WINDOW = 1 << 16  # samples of a window, which a stream keeps
 
 
@@ -287,8 +288,8 @@ def _guard_problems(guard: Guard) -> Iterator[str]:
         if not (name == "pace_window") <= getattr(guard, name) <= most:
             yield f"`{name}` is {getattr(guard, name)}, expected {int(name == 'pace_window')} to {most}"
     for output, values in guard.safe.items():
-        if not all(map(math.isfinite, values)):
-            yield f"`safe` of '{output}' is {values}, expected finite numbers"
+        if not all(abs(value) <= _FLOAT32_MAX for value in values):
+            yield f"`safe` of '{output}' is {values}, expected finite numbers of float32"
     for output, values in guard.slew_per_s.items():
         if not all(value > 0 for value in values):
             yield f"`slew_per_s` of '{output}' is {values}, expected numbers above 0"

@@ -63,6 +63,22 @@ def test_a_snapshot_that_cannot_be_written_is_told_before_anything_runs(call, cf
     assert "rm /dev/null" not in err
 
 
+def test_a_loop_and_a_run_of_rows_leave_each_others_snapshots_alone(call, cfc_bundle, tmp_path):
+    rows, out, kept = table(tmp_path / "walk.csv", ROWS), tmp_path / "out.csv", tmp_path / "s"
+    common = ("run", cfc_bundle, "--input", rows, "--output", out, "--resume", kept)
+    assert call(*common)[0] == 0
+    before = out.read_bytes(), kept.read_bytes()
+    code, _, err = call(*common, "--on-fault", "hold")
+    assert (code, before) == (2, (out.read_bytes(), kept.read_bytes()))
+    assert "is of a run without a loop" in err
+    kept.unlink()
+    assert call(*common, "--on-fault", "hold")[0] == 0
+    before = out.read_bytes(), kept.read_bytes()
+    code, _, err = call(*common)
+    assert (code, before) == (2, (out.read_bytes(), kept.read_bytes()))
+    assert f"rm {kept}" in err
+
+
 def test_faults_have_their_words_and_the_state_is_that_of_the_good_rows(call, cfc_bundle, tmp_path):
     rows = [list(row) for row in ROWS]
     rows[5][1], rows[9][2] = "nan", 99.0

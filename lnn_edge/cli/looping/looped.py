@@ -202,6 +202,11 @@ def _resumed(own: LoopRun, guarded: Guarded) -> int:
     if not Path(own.resume).exists():
         return 0
     kept = load_snapshot(own.resume, own.model)
+    if kept.extra:  # with the rows that are done and the length of the results, which both would be lost
+        raise ValueError(
+            f"snapshot '{own.resume}' is of a run without a loop, or of another program: leave the arguments of a loop "
+            f"out to go on from it. {anew(Path(own.resume))}"
+        )
     guard, time = guarded.guard, own.model.time
     longest_s = guard.gap_s or (time.dt_range_s[1] if time.dt_range_s else None)
     old_s = (datetime.now(timezone.utc) - kept.wall_time).total_seconds()

@@ -651,6 +651,7 @@ class TestAGuard:
             ({"pace": (1.1, 1.2)}, ValueError, "expected 0 < low <= 1 <= high"),
             ({"pace": (0.9,)}, TypeError, "pace"),
             ({"safe": {"output": (float("inf"), 0)}}, ValueError, "`safe` of 'output'"),
+            ({"safe": {"output": (1e39, 0)}}, ValueError, "finite numbers of float32"),
             ({"slew_per_s": {"output": (0.0, 1.0)}}, ValueError, "expected numbers above 0"),
             ({"on_fault": "safe"}, ValueError, "there is no safe output"),
         ],
