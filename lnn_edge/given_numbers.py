@@ -11,6 +11,7 @@ __all__ = [
     "given_flag",
     "is_real",
     "is_whole",
+    "nanoseconds",
     "number_text",
     "real_number",
     "wanted_number",
@@ -18,6 +19,7 @@ __all__ = [
 ]
 
 MOST_STEPS = 100_000_000  # of a proof or a measurement, some 24 bytes each: a day at 1 kHz
+_LONG_S = 1e9
 _SHOWN = 40  # digits of a number in a message
 
 
@@ -70,6 +72,15 @@ def real_number(name: str, value: Any, *, above: float, unit: str = "") -> float
     if not above < number < math.inf:
         raise ValueError(f"`{name}` is {number_text(value)}, expected {wanted}")
     return number
+
+
+def nanoseconds(name: str, value: Any) -> int:
+    """Seconds above 0 as nanoseconds; more than thirty years are as many.
+
+    Raises:
+        As `real_number`.
+    """
+    return round(min(real_number(name, value, above=0, unit=", in seconds"), _LONG_S) * 1e9)
 
 
 def _is_span(value: object) -> bool:

@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...given_numbers import real_number, whole_number
+from ...given_numbers import nanoseconds, real_number, whole_number
 from ...wording import one_line
 from ..figures.histogram import Histogram
 from ..guard.guarded import Guarded
@@ -40,6 +40,13 @@ __all__ = ["Loop"]
 
 _SLICE_NS = 100_000_000  # of a long wait: how long a stop may take to be noticed
 _FRESH_PERIODS = 10
+_ABLE = {"recorder": "put", "watchdog": "beat", "systemd": "alive", "realtime": "__enter__"}
+_MADE = {
+    "recorder": "lnn_edge.Recorder('NAME.mcap', model)",
+    "watchdog": "lnn_edge.Watchdog(1.0, bark)",
+    "systemd": "lnn_edge.Systemd()",
+    "realtime": "lnn_edge.Realtime()",
+}
 _LIMIT_S = 0.01  # of a function without a rate
 
 
@@ -117,11 +124,17 @@ class Loop:
         self.guarded = model if isinstance(model, Guarded) else model.guarded(clock=self._timer.monotonic_ns)
         own = self.guarded.model
         self._period_ns = None if rate_hz is None else 1e9 / real_number("rate_hz", rate_hz, above=0)
+        parts = {"recorder": recorder, "watchdog": watchdog, "systemd": systemd, "realtime": realtime}
+        for name, part in parts.items():
+            if part is not None and not hasattr(part, _ABLE[name]):
+                raise TypeError(f"`{name}` is {part!r}, expected {_MADE[name]}")
+        if report is not None and not callable(report):
+            raise TypeError(f"`report` is {report!r}, expected a function that takes a text")
         self._rate_hz, self._wait_name, self._signals = rate_hz, wait, signals
+        Pacing(Schedule(rate_hz or 1.0, 0), late)  # refuses what is none
         if rate_hz is not None and own.time.mode == "fixed":
             check_rate(rate_hz, own.time.period_s, self.guarded.guard.pace, own.name)
         self._pacing_late: Late = late
-        Pacing(Schedule(rate_hz or 1.0, 0), late)  # refuses what is none
         self._reports = Reports(to_standard_error if report is None else report, self._timer)
         limit_ns = self._function_limit_ns(function_limit_s)
         self._turn = Turn(self.guarded, on_fault, before, after, limit_ns, self._timer, self._reports.note)
@@ -221,8 +234,7 @@ class Loop:
 
     def _function_limit_ns(self, given_s: float | None) -> int:
         usual_s = _LIMIT_S if self._period_ns is None else self._period_ns / 2e9
-        limit_s = usual_s if given_s is None else real_number("function_limit_s", given_s, above=0, unit=", in seconds")
-        return round(limit_s * 1e9)
+        return nanoseconds("function_limit_s", usual_s if given_s is None else given_s)
 
     def _make_feed(self, source: Any, fresh_s: Any, on_late: Any) -> TickFeed | SampleFeed:
         sources = sources_of(source, self.guarded.model)

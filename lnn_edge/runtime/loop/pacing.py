@@ -13,13 +13,14 @@ __all__ = ["LATE", "Late", "Pacing", "Schedule", "check_rate"]
 Late = Literal["skip", "catch up", "at once"]
 LATE = ("skip", "catch up", "at once")
 _NS = 10**9
+_LEAST_HZ = 1e-6
 
 
 class Schedule:
     """Due times `origin + k * period`, each rounded down to a nanosecond and none from the one before: no drift.
 
     Args:
-        rate_hz: Ticks per second, a float or a `Fraction`, above 0 and at most 1e9.
+        rate_hz: Ticks per second, a float or a `Fraction`, from 1e-6 to 1e9.
         origin_ns: Due time of tick 0 on the monotonic clock.
 
     Raises:
@@ -29,6 +30,8 @@ class Schedule:
     def __init__(self, rate_hz: float | Fraction, origin_ns: int) -> None:
         if real_number("rate_hz", rate_hz, above=0) > _NS:
             raise ValueError(f"`rate_hz` is {rate_hz}, expected at most {_NS:,} ticks per second")
+        if rate_hz < _LEAST_HZ:
+            raise ValueError(f"`rate_hz` is {rate_hz}, expected at least {_LEAST_HZ:g} ticks per second")
         period = _NS / Fraction(rate_hz)
         self._above, self._below = period.numerator, period.denominator
         self._origin_ns = origin_ns

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...files import check_output
-from ...given_numbers import real_number, whole_number
+from ...given_numbers import nanoseconds, whole_number
 from ...wording import one_line
 from ..state import State
 from .summary import Lost
@@ -30,17 +30,19 @@ class StateSaver:
         steps: Steps that were made before.
 
     Raises:
-        TypeError, ValueError: If a number is none.
-        OSError: If no file of that name can be written.
+        TypeError, ValueError: If a number is none, or `extra` no function.
+        OSError: If the file cannot be written.
     """
 
     def __init__(
         self, path: Path, model: Model, every_s: float, extra: Callable[[], Mapping[str, Any]] | None, steps: int
     ) -> None:
-        check_output(path)
         self._path, self._model, self._extra = path, model, extra
-        self._every_ns = round(real_number("snapshot_every_s", every_s, above=0, unit=", in seconds") * 1e9)
+        self._every_ns = nanoseconds("snapshot_every_s", every_s)
         self._before = whole_number("steps", steps, 0)
+        check_output(path)
+        if extra is not None and not callable(extra):
+            raise TypeError(f"`extra` is {extra!r}, expected a function that returns a dict")
         self._waiting: tuple[State, int, Mapping[str, Any]] | None = None
         self._taken_ns: int | None = None
         self._written = self._failed = 0

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from ...given_numbers import real_number
+from ...given_numbers import nanoseconds, real_number
 from .timer import SystemTimer, Timer
 
 __all__ = ["Watchdog"]
@@ -35,7 +35,7 @@ class Watchdog:
     ) -> None:
         self.barked = 0
         self.limit_s = real_number("limit_s", limit_s, above=0, unit=", in seconds")
-        self._limit_ns = round(self.limit_s * 1e9)
+        self._limit_ns = nanoseconds("limit_s", limit_s)
         self._bark, self._timer = bark, SystemTimer() if timer is None else timer
         self._beat_ns: int | None = None
         self._barked_at: int | None = None

@@ -532,7 +532,10 @@ def test_snapshots_are_written_now_and_then_and_at_the_end(model, tmp_path):
 
 
 def test_a_snapshot_that_cannot_be_written_ends_nothing(model, tmp_path):
-    own = Ran(model, samples(model, 5), rate_hz=HZ, snapshot=tmp_path / "none" / "a.snapshot")
+    folder = tmp_path / "stick"
+    folder.mkdir()
+    after = at({0}, lambda _tick: folder.rmdir())
+    own = Ran(model, samples(model, 5), rate_hz=HZ, snapshot=folder / "a.snapshot", after=after)
     assert own.summary.ticks == 5
     assert own.summary.snapshots.dropped == 1
     assert not own.summary.complete
@@ -643,12 +646,28 @@ def test_a_loop_whose_rehearsals_fail_goes_on_without(model, monkeypatch):
         ({"fresh_s": -1}, ValueError, "`fresh_s` is -1"),
         ({"function_limit_s": 0}, ValueError, "`function_limit_s` is 0, expected a number above 0, in seconds"),
         ({"snapshot": "a", "snapshot_every_s": 0}, ValueError, "`snapshot_every_s` is 0"),
+        ({"snapshot": "none/a.snapshot"}, FileNotFoundError, "directory 'none' does not exist. Type: mkdir -p none"),
+        ({"snapshot": "a", "extra": {}}, TypeError, "`extra` is {}, expected a function"),
+        ({"rate_hz": 1e-320}, ValueError, "expected at least 1e-06 ticks per second"),
+        ({"recorder": "walk.mcap"}, TypeError, r"`recorder` is 'walk.mcap', expected lnn_edge\.Recorder\('NAME\.mcap'"),
+        ({"watchdog": 1.0}, TypeError, "`watchdog` is 1.0, expected lnn_edge.Watchdog"),
+        ({"systemd": True}, TypeError, "`systemd` is True, expected lnn_edge.Systemd"),
+        ({"realtime": True}, TypeError, "`realtime` is True, expected lnn_edge.Realtime"),
+        ({"report": "log.txt"}, TypeError, "`report` is 'log.txt', expected a function that takes a text"),
         ({"sink": 3}, TypeError, "the sink is a int"),
     ],
 )
 def test_wrong_arguments_are_refused(model, options, error, text):
     with pytest.raises(error, match=text):
         Loop(model, samples(model, 1), **({"rate_hz": HZ} | options))
+
+
+def test_times_longer_than_any_are_for_ever(model, tmp_path):
+    options = {"fresh_s": 1e308, "function_limit_s": 1e308, "snapshot": tmp_path / "s", "snapshot_every_s": 1e308}
+    own = Ran(model, samples(model, 3), rate_hz=HZ, watchdog=lnn_edge.Watchdog(1e308, print, start=False), **options)
+    assert own.summary.by_status == {"ok": 3}
+    assert own.summary.snapshots.written == 1
+    assert Ran(model, samples(model, 3), fresh_s=1e308).summary.by_status == {"ok": 3}
 
 
 def test_wrong_ticks_are_refused_before_it_runs(model):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ....given_numbers import nanoseconds
 from ....wording import listed
 from ...guard.status import Status
 from ...model import Model
@@ -131,7 +132,7 @@ class SampleFeed:
         Joined(all_readers, timer, ages, kinds)  # refuses what is none
         self._joined = Joined(self.readers, timer, _without(ages, self._name), _without(kinds, self._name))
         limit = ages.get(self._name)
-        self._silent_ns = None if limit is None else round(limit * 1e9)
+        self._silent_ns = None if limit is None else nanoseconds("fresh_s", limit)
         self._last_ns = timer.monotonic_ns()
         self._failed_in_a_row = self.failed = 0
         for reader in self.readers.values():

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ....given_numbers import real_number
+from ....given_numbers import nanoseconds
 from ....wording import choices, listed
 from ..timer import Timer
 from .newest import Arrived, Newest
@@ -62,10 +62,7 @@ class Joined:
         self.readers = dict(readers)
         self._timer, self._single = timer, single
         ages = _by_name("fresh_s", fresh_s, self.readers)
-        self._fresh_ns = {
-            name: None if own is None else round(real_number("fresh_s", own, above=0, unit=", in seconds") * 1e9)
-            for name, own in ages.items()
-        }
+        self._fresh_ns = {name: None if own is None else nanoseconds("fresh_s", own) for name, own in ages.items()}
         self._on_late = _by_name("on_late", on_late, self.readers)
         for own in self._on_late.values():
             if own not in _KINDS:
