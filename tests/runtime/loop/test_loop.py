@@ -154,8 +154,9 @@ def test_a_function_answers(model):
 def test_limits_of_slew_go_on_from_what_the_robot_got(model):
     xs = with_a_hole(model)
     given = np.float32([3.0, -3.0])
-    guarded = model.guarded(lnn_edge.Guard(slew_per_s={"output": (5.0, 5.0)}))
-    own = Ran(guarded, xs, rate_hz=HZ, on_fault=lambda _tick: given)
+    timer = FakeTimer()
+    guarded = model.guarded(lnn_edge.Guard(slew_per_s={"output": (5.0, 5.0)}), clock=timer.monotonic_ns)
+    own = Ran(guarded, xs, timer=timer, rate_hz=HZ, on_fault=lambda _tick: given)
     at = own.statuses.index(Status.NOT_FINITE_INPUT)
     np.testing.assert_array_equal(own.got[at].y, given)
     assert own.got[at + 1].y.tolist() == pytest.approx([2.9, -2.9])
@@ -353,6 +354,29 @@ def test_a_source_that_raises_is_a_fault_and_no_end(model, rate_hz):
     assert own.said == ["bad input: bad row"]  # the newest of the two
 
 
+@pytest.mark.timeout(60)
+def test_a_device_whose_reads_fail_is_told_by_name(model):
+    """No tick tells it: what the device gave last is held until it is stale."""
+    failed = threading.Event()
+
+    class Device:
+        def read(self, timeout_s):
+            if failed.is_set():
+                loop.stop()
+            failed.set()
+            raise OSError("no such bus")
+
+        def close(self):
+            pass
+
+    said = []
+    loop = Loop(model, Device(), rate_hz=HZ, signals=False, report=said.append, threads=False)
+    summary = loop.run()
+    assert summary.source_failed > 0
+    assert f"sources: {summary.source_failed} read" in str(summary)
+    assert "a read of 'input' failed: OSError: no such bus" in said
+
+
 def test_a_late_sample_is_held_and_then_stale(model):
     x = samples(model, 1)[0]
     own = Ran(model, source_of(x, *[None] * 6, x), rate_hz=HZ, fresh_s=0.05)
@@ -423,6 +447,38 @@ def test_a_jump_of_the_wall_clock_changes_no_dt(measured):
 
 
 # ---- end
+
+
+class Live:
+    """A device that has a sample every so often."""
+
+    def __init__(self, model, timer, every_ns, count):
+        self._xs, self._timer, self._every_ns = iter(samples(model, count)), timer, every_ns
+
+    def read(self, timeout_s):
+        self._timer.now_ns += self._every_ns
+        x = next(self._xs, None)
+        if x is None:
+            raise EOFError
+        return Sample(x)
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize(("every_ms", "off"), [(20, 0), (23, 0), (30, 200), (10, 200)])
+def test_the_pace_of_a_model_with_fixed_time_is_that_of_the_clock(model, every_ms, off):
+    """Over a window of a hundred samples; the model counts each as 20 ms."""
+    timer = FakeTimer()
+    own = Ran(model, Live(model, timer, every_ms * MS, 300), timer=timer)
+    assert own.summary.by_status.get("off pace", 0) == off
+    assert own.summary.pace.bias == pytest.approx(every_ms / 20 - 1, abs=1e-3)
+    assert ("time between them than the period" in str(own.summary)) == bool(off)
+
+
+def test_a_recording_has_no_pace(model):
+    own = Ran(model, samples(model, 300))
+    assert (own.summary.by_status, own.summary.pace) == ({"ok": 300}, None)
 
 
 def test_so_many_ticks(model):
@@ -529,6 +585,11 @@ def test_snapshots_are_written_now_and_then_and_at_the_end(model, tmp_path):
     after.run(xs)
     np.testing.assert_array_equal(guarded.snapshot().tensors["h_in"], after.snapshot().tensors["h_in"])
     assert own.summary.snapshots.error is None
+
+
+def test_a_snapshot_that_can_never_be_written_is_refused(model, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none' does not exist. Type: mkdir -p"):
+        Loop(model, samples(model, 5), snapshot=tmp_path / "none" / "a.snapshot")
 
 
 def test_a_snapshot_that_cannot_be_written_ends_nothing(model, tmp_path):

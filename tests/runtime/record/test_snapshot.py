@@ -176,7 +176,11 @@ def test_tensors_of_another_shape_or_name_are_refused(model, place):
     lnn_edge.save_snapshot(place, model.initial_state(), model=model, steps=0)
     described, tensors = read_tensors(place, "snapshot", _Description, 1)
     (name,) = tensors
-    for others in ({"state.other": tensors[name]}, {name: np.zeros((1, 3), np.float32)}, {**tensors, "x": tensors[name]}):
+    for others in (
+        {"state.other": tensors[name]},
+        {name: np.zeros((1, 3), np.float32)},
+        {**tensors, "x": tensors[name]},
+    ):
         write_tensors(place, "snapshot", described, others)
         with pytest.raises(ValueError, match=r"does not fit its model: .*To begin anew, type: rm "):
             lnn_edge.load_snapshot(place, model)
