@@ -22,7 +22,7 @@ ROOMS = {
     "Device": ["load", "Model", "Stream", "State"],
     "Robot": [
         *("Guarded", "Tick", "Status", "Loop", "Source", "Sample", "Realtime", "Watchdog", "Systemd"),
-        *("save_snapshot", "load_snapshot", "Snapshot", "Recorder", "replay"),
+        *("save_snapshot", "load_snapshot", "resume", "Snapshot", "Recorder", "replay"),
     ],
     "Training": ["LiquidNeuralNetwork", "read_recordings", "LiquidNeuralRegressor", "LiquidNeuralClassifier"],
     "Errors": ["errors"],

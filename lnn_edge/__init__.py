@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from .runtime.loop.watchdog import Watchdog
     from .runtime.record.recorder import Recorder
     from .runtime.record.replay import replay
-    from .runtime.record.snapshot import Snapshot, load_snapshot, save_snapshot
+    from .runtime.record.snapshot import Snapshot, load_snapshot, resume, save_snapshot
     from .runtime.transport.recordings import read_recordings
     from .train import LiquidNeuralClassifier, LiquidNeuralNetwork, LiquidNeuralRegressor
 
@@ -89,6 +89,7 @@ __all__ = [
     "load_snapshot",
     "read_recordings",
     "replay",
+    "resume",
     "save_checkpoint",
     "save_snapshot",
 ]
@@ -120,6 +121,7 @@ _HOMES = {
     "load_snapshot": "runtime.record.snapshot",
     "read_recordings": "runtime.transport.recordings",
     "replay": "runtime.record.replay",
+    "resume": "runtime.record.snapshot",
     "save_checkpoint": "export",
     "save_snapshot": "runtime.record.snapshot",
 }

@@ -4,7 +4,6 @@ import argparse
 import json
 import socket
 import sys
-from datetime import datetime, timezone
 
 from devices import SerialSensor, UdpSensor
 
@@ -23,22 +22,6 @@ parser.add_argument("--backend", default="auto")
 parser.add_argument("--realtime", action="store_true", help="real-time priority, locked memory")
 
 
-def resumed(guarded, path, within_s):
-    """Go on from a snapshot that is young enough and of this bundle; the steps until then."""
-    try:
-        saved = lnn_edge.load_snapshot(path, guarded.model)
-    except (FileNotFoundError, ValueError) as error:  # none, a damaged one, or one of another bundle
-        print(f"begins anew: {error}", file=sys.stderr)
-        return 0
-    age_s = (datetime.now(timezone.utc) - saved.wall_time).total_seconds()
-    if not 0 <= age_s <= within_s:
-        print(f"begins anew: the snapshot is {age_s:.1f} s old", file=sys.stderr)
-        return 0
-    guarded.restore(saved.state)
-    print(f"goes on behind {saved.steps} steps", file=sys.stderr)
-    return saved.steps
-
-
 def main(given):
     line = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
@@ -47,7 +30,13 @@ def main(given):
 
     guarded = lnn_edge.load(given.bundle, backend=given.backend).guarded()  # with the guard of the bundle
     sensors = {"imu": SerialSensor(given.serial), "distance": UdpSensor(given.udp)}
-    steps = resumed(guarded, given.snapshot, given.within)
+    kept, why = None, "no snapshot"
+    try:
+        kept = lnn_edge.resume(guarded, given.snapshot, within_s=given.within)
+    except ValueError as error:  # a damaged one, one that is too old, or one of another bundle
+        why = error
+    steps = kept.steps if kept else 0
+    print(f"goes on behind {steps} steps" if kept else f"begins anew: {why}", file=sys.stderr)
     recorder = lnn_edge.Recorder(given.record, guarded.model, start=guarded.snapshot(), rotate_bytes=64 << 20)
     loop = lnn_edge.Loop(
         guarded, sensors, rate_hz=50, wait="rehearse", fresh_s={"imu": 0.1, "distance": 0.5},

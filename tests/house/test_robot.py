@@ -200,7 +200,7 @@ def test_a_robot_through_faults_a_kill_and_an_end(follow, devices, tmp_path):
         while not (tmp_path / "walk.snapshot").exists() or not recorded(follow, tmp_path / "walk.mcap"):
             got += devices.until("ok")
         _, said = finished(robot, signal.SIGKILL)
-    assert "begins anew: no file" in said
+    assert "begins anew: no snapshot" in said
     assert "a read of 'imu' failed: JSONDecodeError" in said
     assert all(own["motors"] == [0.0, 0.0] for own in got if own["status"] not in TRUSTED)
     assert any(own["motors"] != [0.0, 0.0] for own in got)

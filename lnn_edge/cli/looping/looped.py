@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import signal
 from contextlib import ExitStack
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -194,29 +194,24 @@ def _resumed(own: LoopRun, guarded: Guarded) -> int:
     Raises:
         ValueError: If it is of another bundle, backend or build, or too old for the policy on gaps.
     """
-    from ...runtime.record.snapshot import anew, load_snapshot
+    from ...runtime.record.snapshot import anew, load_snapshot, resume
 
     if own.resume is None:
         return 0
     check_output(Path(own.resume))
-    if not Path(own.resume).exists():
-        return 0
-    kept = load_snapshot(own.resume, own.model)
-    if kept.extra:  # with the rows that are done and the length of the results, which both would be lost
+    if (
+        Path(own.resume).exists() and load_snapshot(own.resume, own.model).extra
+    ):  # rows that are done, and their results
         raise ValueError(
             f"snapshot '{own.resume}' is of a run without a loop, or of another program: leave the arguments of a loop "
             f"out to go on from it. {anew(Path(own.resume))}"
         )
-    guard, time = guarded.guard, own.model.time
-    longest_s = guard.gap_s or (time.dt_range_s[1] if time.dt_range_s else None)
-    old_s = (datetime.now(timezone.utc) - kept.wall_time).total_seconds()
-    if own.layout.time_column is None and longest_s is not None and old_s > longest_s:  # else the rows' times say it
-        text = f"the snapshot '{own.resume}' is {old_s:.3g} s old, and the model goes on within {longest_s:g} s"
-        if guard.on_gap == "refuse":
-            raise ValueError(f"{text}. {anew(Path(own.resume))}; or pass --on-gap reset")
-        note(f"{text}: the state is reset")
+    timed = own.layout.time_column is not None
+    kept = resume(guarded, own.resume, within_s=math.inf if timed else None)
+    if kept is None:
+        if Path(own.resume).exists():
+            note(f"the snapshot '{own.resume}' is too old to go on from: it begins anew")
         return 0
-    guarded.restore(kept.state)
     note(f"goes on from '{own.resume}', of {kept.wall_time:%Y-%m-%d %H:%M:%S} UTC, behind {plural(kept.steps, 'step')}")
     return kept.steps
 

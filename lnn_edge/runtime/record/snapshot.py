@@ -26,13 +26,15 @@ from ...times import Stamp
 from ..state import State, check_build, check_state, of_build
 
 if TYPE_CHECKING:
+    from ..guard.guarded import Guarded
     from ..model import Model
 
-__all__ = ["Snapshot", "anew", "backend_of_snapshot", "load_snapshot", "save_snapshot"]
+__all__ = ["Snapshot", "anew", "backend_of_snapshot", "load_snapshot", "resume", "save_snapshot"]
 
 _ENTRY, _VERSION = "snapshot", 1
 _STATE, _KEPT = "state.", "kept."  # before the names of tensors
 _WANTED = "the path of a snapshot: 'NAME.snapshot'"
+_CLOCKS_APART_S = 1.0  # that a clock may have been set back since then
 _SHOWN = 12  # digits of a digest
 
 
@@ -137,6 +139,42 @@ def load_snapshot(path: str | os.PathLike[str], model: Model) -> Snapshot:
     except (TypeError, ValueError) as error:
         raise ValueError(f"snapshot '{place}' does not fit its model: {error}. {anew(place)}") from error
     return Snapshot(of_build(state, model.build), described.steps, described.wall_time, described.extra)
+
+
+def resume(guarded: Guarded, path: str | os.PathLike[str], *, within_s: float | None = None) -> Snapshot | None:
+    """Let a guarded stream go on from a snapshot on disk, if there is one that is young enough.
+
+    Args:
+        guarded: What goes on; where it does not, it is as it was.
+        path: The file.
+        within_s: How old the snapshot may be by the wall clock, seconds; `None` for what the guard takes for a gap, and
+            any age where it takes nothing for one. Pass `math.inf` where samples bring times of their own.
+
+    Returns:
+        What it went on from; `None` if there is no file, or if it is older and the guard's policy on gaps is not to
+        refuse: then it begins anew.
+
+    Raises:
+        ValueError: As `load_snapshot`; or if it is older and the policy is to refuse.
+        OSError: If it cannot be read.
+    """
+    place = given_path(path, _WANTED)
+    if not place.exists():
+        return None
+    kept = load_snapshot(place, guarded.model)
+    if within_s is None:
+        legal = guarded.model.time.dt_range_s
+        within_s = guarded.guard.gap_s or (legal[1] if legal else None)
+    old_s = (datetime.now(timezone.utc) - kept.wall_time).total_seconds()
+    if within_s is not None and not -_CLOCKS_APART_S <= old_s <= within_s:
+        if guarded.guard.on_gap == "refuse":
+            raise ValueError(
+                f"snapshot '{place}' is {old_s:.3g} s old, and '{guarded.model.name}' goes on within {within_s:g} s. "
+                f"{anew(place)}; or guard with on_gap='reset'"
+            )
+        return None
+    guarded.restore(kept.state)
+    return kept
 
 
 def backend_of_snapshot(path: str | os.PathLike[str]) -> str:

@@ -307,3 +307,37 @@ def test_the_names_in_the_file_are_those_of_the_page(written, timed):
     place, _, expected = written
     names = {f"state.{name}" for name in expected.state.tensors} | {f"kept.{name}" for name in expected.state.kept}
     assert set(load_file(place)) == names
+
+
+class TestResume:
+    """A guarded stream that goes on from disk, as far as its guard lets it."""
+
+    @pytest.fixture
+    def kept(self, model, place):
+        guarded = model.guarded()
+        for k in range(3):
+            guarded.tick(np.full(model.inputs[0].shape[1:], 0.1 * k, np.float32))
+        lnn_edge.save_snapshot(place, guarded.snapshot(), model=model, steps=3)
+        return guarded.snapshot()
+
+    def test_it_goes_on(self, model, place, kept):
+        guarded = model.guarded()
+        found = lnn_edge.resume(guarded, place)
+        assert found.steps == 3
+        for name, value in kept.tensors.items():
+            np.testing.assert_array_equal(guarded.snapshot().tensors[name], value)
+
+    def test_without_a_file_it_begins(self, model, tmp_path):
+        assert lnn_edge.resume(model.guarded(), tmp_path / "none") is None
+
+    @pytest.mark.parametrize("within_s", [1e-9, None], ids=["as typed", "by the guard"])
+    def test_one_that_is_too_old(self, model, place, kept, within_s):
+        gap_s = 1e-9 if within_s is None else None
+        guarded = model.guarded(lnn_edge.Guard(gap_s=gap_s))
+        with pytest.raises(ValueError, match=r"s old, and '\w+' goes on within 1e-09 s. To begin anew, type: rm "):
+            lnn_edge.resume(guarded, place, within_s=within_s)
+        guarded = model.guarded(lnn_edge.Guard(gap_s=gap_s, on_gap="reset"))
+        assert lnn_edge.resume(guarded, place, within_s=within_s) is None
+        start = model.initial_state()
+        for name, value in guarded.snapshot().tensors.items():
+            np.testing.assert_array_equal(value, start.tensors[name])

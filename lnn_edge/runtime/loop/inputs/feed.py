@@ -23,6 +23,7 @@ __all__ = ["SampleFeed", "Taken", "TickFeed", "sources_of"]
 
 _REST_NS = 1_000_000  # after a failed read, twice as long after each further one
 _LONGEST_REST_NS = 100_000_000
+_LEAST_NS = 500_000  # that a read takes which gives nothing
 
 
 class Taken(NamedTuple):
@@ -147,6 +148,7 @@ class SampleFeed:
         if self._failed_in_a_row:  # a device that is gone would keep a core busy
             rest_ns = min(_REST_NS << min(self._failed_in_a_row - 1, 10), _LONGEST_REST_NS)
             self._timer.sleep_until(self._timer.monotonic_ns() + rest_ns)
+        began = self._timer.monotonic_ns()
         try:
             sample = next_sample(self._source, timeout_s, self._timer, self.arrivals, self.rehearsal)
         except EOFError:
@@ -158,6 +160,8 @@ class SampleFeed:
         self._failed_in_a_row = 0
         now = self._timer.monotonic_ns()
         if sample is None:
+            if now - began < _LEAST_NS:  # one that does not wait whatever it is asked, as a function does
+                self._timer.sleep_until(now + _LEAST_NS)
             return self._silence(now)
         self._last_ns = now
         if not self.readers:

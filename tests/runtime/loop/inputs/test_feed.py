@@ -138,6 +138,14 @@ def test_reads_that_fail_are_spaced():
 
 
 @pytest.mark.timeout(60)
+def test_a_source_that_never_waits_keeps_no_core_busy():
+    timer = FakeTimer()
+    feed = SampleFeed({"imu": as_source(lambda: None)}, timer, None, "hold")
+    began = timer.now_ns
+    assert [feed.take(0.1) for _ in range(10)] == [None] * 10
+    assert timer.now_ns - began >= 5 * MS
+
+
 def test_a_device_that_waits_does_not_hold_up_a_loop_at_a_rate(cfc_bundle):
     """Read by a thread: the loop steps its newest sample until that is too old."""
     model = lnn_edge.load(cfc_bundle)
