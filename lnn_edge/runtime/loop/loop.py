@@ -128,6 +128,9 @@ class Loop:
         for name, part in parts.items():
             if part is not None and not hasattr(part, _ABLE[name]):
                 raise TypeError(f"`{name}` is {part!r}, expected {_MADE[name]}")
+        bundle = getattr(recorder, "bundle", None)
+        if bundle is not None and bundle != own.manifest.digest:
+            raise ValueError(f"`recorder` was made for another model than '{own.name}': Recorder('NAME.mcap', model)")
         if report is not None and not callable(report):
             raise TypeError(f"`report` is {report!r}, expected a function that takes a text")
         self._rate_hz, self._wait_name, self._signals = rate_hz, wait, signals
@@ -246,6 +249,9 @@ class Loop:
         return TickFeed(sources, self._timer, {**dict.fromkeys(sources, limit), **fresh_s}, on_late)
 
     def _begin(self) -> None:
+        begin = getattr(self._recorder, "begin", None)
+        if begin is not None:  # a guarded stream that was stepped before goes on from there
+            begin(self.guarded.snapshot())
         if self._practice is not None:
             most_ns = None if self._period_ns is None else int(SHARE * self._period_ns)
             more = {} if most_ns is None else {"most_ns": most_ns}

@@ -48,7 +48,7 @@ class Systemd:
         if self._socket is None:
             return False
         try:
-            self._socket.sendto("\n".join(words).encode(), self._address)
+            self._socket.sendto("\n".join(words).encode(errors="replace"), self._address)
         except OSError:
             self.failed += 1
             return False

@@ -33,6 +33,8 @@ class Watchdog:
     def __init__(
         self, limit_s: float, bark: Callable[[float], object], timer: Timer | None = None, *, start: bool = True
     ) -> None:
+        if not callable(bark):
+            raise TypeError(f"`bark` is {bark!r}, expected a function that takes seconds")
         self.barked = 0
         self.limit_s = real_number("limit_s", limit_s, above=0, unit=", in seconds")
         self._limit_ns = nanoseconds("limit_s", limit_s)

@@ -52,6 +52,9 @@ class Recorder:
         capacity: Ticks that memory holds until they are written; fewer where they are large.
         start: The state before the first tick; `None` for the initial state.
 
+    Attributes:
+        bundle: The digest of the model's manifest, hex.
+
     Raises:
         ImportError: If the extra `record` is not installed.
         OSError: If a file cannot be opened.
@@ -69,6 +72,9 @@ class Recorder:
         capacity: int = 4096,
         start: State | None = None,
     ) -> None:
+        if not isinstance(path, (str, os.PathLike)) and not callable(getattr(path, "write", None)):
+            raise TypeError(f"`path` is {path!r}, expected 'NAME.mcap', or an object with `write`, which takes bytes")
+        self.bundle = model.manifest.digest
         self._every = whole_number("state_every", state_every, 0)
         rotate = None if rotate_bytes is None else whole_number("rotate_bytes", rotate_bytes, 1)
         if start is not None:

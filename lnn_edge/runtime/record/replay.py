@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import get_context
@@ -132,13 +133,18 @@ def replay(
     Raises:
         BundleError, BackendUnavailable, VerificationError: As `lnn_edge.load`.
         OSError: If a recording cannot be opened.
-        ValueError: If there is none, or one is damaged, or of another bundle.
+        TypeError, ValueError: If there is none, or one is damaged, or of another bundle.
+        RuntimeError: If a process ended, as in a script without that line.
         ImportError: If the extra `record` is not installed.
     """
     path = Path(bundle.path if isinstance(bundle, Model) else bundle)
     if isinstance(bundle, Model):
         backend = bundle.backend
-    paths = [recordings] if isinstance(recordings, (str, os.PathLike)) else list(recordings)
+    single = not isinstance(recordings, Iterable)
+    paths = [recordings] if single or isinstance(recordings, (str, os.PathLike, bytes)) else list(recordings)
+    for one in paths:
+        if not isinstance(one, (str, os.PathLike)):
+            raise TypeError(f"`recordings` has {one!r}, expected the path of a recording: 'walk.mcap'")
     if not paths:
         raise ValueError("there is no recording to replay. Pass the path of one: 'walk.mcap'")
     if tolerance is not None and not 0.0 <= tolerance < float("inf"):
@@ -153,7 +159,13 @@ def replay(
         return ReplayReport(str(path), _run(InThisProcess(), tasks))
     workers = min(len(tasks), os.cpu_count() or 1)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        return ReplayReport(str(path), _run(pool, tasks))
+        try:
+            return ReplayReport(str(path), _run(pool, tasks))
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                "a process that replays ended. In a script, put the call under `if __name__ == '__main__':`, or pass "
+                "executor=concurrent.futures.ThreadPoolExecutor()"
+            ) from error
 
 
 def _run(executor: Executor, tasks: Sequence[tuple[Any, ...]]) -> tuple[Verdict, ...]:

@@ -169,6 +169,8 @@ class Series:
             return
         with named_in_errors(self.paths[-1]):
             os.fsync(self._sink.fileno())
+            if not os.fstat(self._sink.fileno()).st_nlink:
+                raise FileNotFoundError(errno.ENOENT, "The file was removed while it was written")
 
     @property
     def _opened(self) -> McapFile:

@@ -649,6 +649,22 @@ def test_every_tick_is_recorded_and_replays_bit_for_bit(model, rate_hz, tmp_path
     assert report.same, str(report)
 
 
+def test_a_recording_of_a_stream_that_goes_on_replays(model, tmp_path):
+    pytest.importorskip("mcap", reason="the extra `record`")
+    guarded, xs = model.guarded(), samples(model, 20)
+    for k, part in enumerate((xs[:9], xs[9:])):
+        Ran(guarded, part, rate_hz=HZ, recorder=lnn_edge.Recorder(tmp_path / f"{k}.mcap", model))
+        report = lnn_edge.replay(model.path, tmp_path / f"{k}.mcap")
+        assert report.same, str(report)
+
+
+def test_a_recorder_of_another_model_is_refused(model, measured, tmp_path):
+    pytest.importorskip("mcap", reason="the extra `record`")
+    text = "`recorder` was made for another model than 'gait'"
+    with lnn_edge.Recorder(tmp_path / "a.mcap", measured) as recorder, pytest.raises(ValueError, match=text):
+        Loop(model, samples(model, 1), recorder=recorder)
+
+
 # ---- rehearsal
 
 

@@ -147,3 +147,10 @@ def test_the_thread_beside_a_loop_that_stands_sends_no_word(cfc_bundle, manager,
     )  # fmt: skip
     loop.run(3)
     assert heard == [["READY=1", "WATCHDOG=1"], ["WATCHDOG=1"], ["WATCHDOG=1"]]
+
+
+def test_a_status_that_utf8_cannot_hold(manager, tmp_path):
+    own = told(tmp_path)
+    assert own.status("walk \udc80")
+    own.close()
+    assert manager.heard() == ["STATUS=walk ?"]

@@ -103,3 +103,8 @@ def test_its_thread_barks():
 def test_what_is_no_limit(limit):
     with pytest.raises(ValueError, match=r"`limit_s` is .*, expected a number above 0, in seconds"):
         Watchdog(limit, print)
+
+
+def test_a_bark_is_a_function():
+    with pytest.raises(TypeError, match="`bark` is 5, expected a function"):
+        Watchdog(1.0, 5)

@@ -259,6 +259,22 @@ def test_files_follow_each_other_where_no_state_comes(model, tmp_path):
     assert "does not hold the state that it begins from" in str(verdict)
 
 
+def test_ticks_in_a_file_that_somebody_removes_are_lost_and_told(model, tmp_path):
+    with Recorder(tmp_path / "walk.mcap", model) as recorder:
+        (tmp_path / "walk.mcap").unlink()
+        robot = Robot(model)
+        for k in range(40):
+            put(recorder, robot, robot.tick("good"), k)
+    assert (recorder.written, recorder.dropped) == (0, 40)
+    assert "removed while it was written" in recorder.error
+
+
+@pytest.mark.parametrize("path", [5, None, b"walk.mcap"])
+def test_what_is_no_path_is_refused(path, model):
+    with pytest.raises(TypeError, match=r"`path` is .*, expected 'NAME.mcap', or an object with `write`"):
+        Recorder(path, model)
+
+
 def test_no_file_is_overwritten(model, tmp_path):
     for _ in range(3):
         record(tmp_path / "walk.mcap", model, GOOD)

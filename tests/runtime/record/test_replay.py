@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -226,3 +228,20 @@ def test_the_numbers_of_statuses_stand_in_recordings():
     names += " state_out_of_bounds backend_error function_failed stopped"
     assert [status.name.lower() for status in Status][:13] == names.split()
     assert [*Status] == [*range(len(Status))]
+
+
+@pytest.mark.parametrize("path", [5, None, b"walk.mcap", [5]])
+def test_what_is_no_path_of_a_recording(path, cfc_bundle):
+    with pytest.raises(TypeError, match="expected the path of a recording"):
+        lnn_edge.replay(cfc_bundle, path)
+
+
+@pytest.mark.timeout(120)
+def test_a_script_without_its_idiom_is_told_what_to_type(cfc_bundle, tmp_path):
+    for name in ("a", "b"):
+        lnn_edge.Recorder(tmp_path / f"{name}.mcap", lnn_edge.load(cfc_bundle)).close()
+    script = tmp_path / "script.py"
+    script.write_text(f"import lnn_edge\nlnn_edge.replay({str(cfc_bundle)!r}, ['a.mcap', 'b.mcap'])\n")
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode
+    assert "put the call under `if __name__ == '__main__':`" in done.stderr.splitlines()[-1]
