@@ -14,8 +14,11 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def stopped_by_signals(stop: Callable[[str], object]) -> Iterator[None]:
+def stopped_by_signals(stop: Callable[[str], object]) -> Iterator[Callable[[], None]]:
     """Within a `with`, SIGINT and SIGTERM call a function with their name, and a second one raises KeyboardInterrupt.
+
+    What it gives is called where the end begins: a user who is impatient sends two at once, and of those that come from
+    there on the second one raises again.
 
     In another thread than the main one, which alone gets signals, nothing is changed. Who ignores a signal, as `nohup`
     does, goes on ignoring it.
@@ -35,7 +38,7 @@ def stopped_by_signals(stop: Callable[[str], object]) -> Iterator[None]:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` has it
                 usual[number] = signal.signal(number, handle)
     try:
-        yield
+        yield came.clear
     finally:
         for own, handler in usual.items():
             signal.signal(own, handler)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -191,18 +191,18 @@ class Loop:
         aside = Aside(
             [self._save, self._look_at_watchdogs, self._look_at_sources, self._reports.flush], start=self._threads
         )
-        try:
-            with ExitStack() as stack:
-                if self._signals:
-                    stack.enter_context(stopped_by_signals(self.stop))
-                if self._realtime is not None:
-                    stack.enter_context(self._realtime)
-                self._begin()
-                (self._by_timer if self._rate_hz else self._by_samples)(ticks)
-        except KeyboardInterrupt:
-            self._ended = self._ended or "interrupted"
-        finally:
-            self._close(aside)
+        with ExitStack() as stack:
+            end_begins = stack.enter_context(stopped_by_signals(self.stop)) if self._signals else None
+            try:
+                with self._realtime or nullcontext():
+                    self._begin()
+                    (self._by_timer if self._rate_hz else self._by_samples)(ticks)
+            except KeyboardInterrupt:
+                self._ended = self._ended or "interrupted"
+            finally:
+                if end_begins is not None:
+                    end_begins()
+                self._close(aside)
         return self._summary(began)
 
     def _make_practice(self, before: bool, after: bool) -> Practice:
@@ -388,21 +388,24 @@ class Loop:
                 self._reports.total(f"a read of '{name}' failed", own.failed, f"{type(error).__name__}: {error}")
 
     def _close(self, aside: Aside) -> None:
-        """Put everything away, whatever ended the loop; each whatever became of the others."""
+        """Put everything away, whatever ended the loop; each whatever became of the others, Ctrl-C among it."""
         if self._systemd is not None:
             self._systemd.stopping()
         if self._watchdog is not None:
             self._watchdog.end()
         if self._saver is not None:
-            with suppress(Exception, SystemExit):
+            with suppress(Exception, SystemExit, KeyboardInterrupt):
                 self._saver.offer(self.guarded, self._steps, None)
         for own in (self._feed, self._sink, self._recorder):
             try:
                 if own is not None:
                     own.close()
-            except (Exception, SystemExit) as error:
+            except (Exception, SystemExit, KeyboardInterrupt) as error:
                 self._reports.note("end", f"{type(error).__name__}: {one_line(error)}")
-        if not aside.close() and self._saver is not None:
+        done = False
+        with suppress(KeyboardInterrupt):
+            done = aside.close()
+        if not done and self._saver is not None:
             self._saver.give_up()
         if self._systemd is not None:
             self._systemd.close()

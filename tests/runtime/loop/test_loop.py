@@ -524,6 +524,31 @@ def test_a_second_signal_interrupts_and_still_puts_all_away(model, tmp_path):
     assert (tmp_path / "a.csv").read_text().startswith("tick,")
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_signals_while_it_ends_still_leave_all_put_away(model, tmp_path, count):
+    """The first of them is the second of a user who pressed twice; more end what hangs, and nothing else."""
+
+    class Device:
+        pulled = True
+
+        def read(self, _timeout_s):
+            return Sample([0.1] * 3)
+
+        def close(self):
+            for _ in range(count):
+                os.kill(os.getpid(), signal.SIGINT)
+            closed.append(True)
+
+    closed = []
+    own = Ran(
+        model, Device(), rate_hz=HZ, signals=True, after=lambda _tick: os.kill(os.getpid(), signal.SIGTERM),
+        sink=tmp_path / "a.csv", snapshot=tmp_path / "s",
+    )  # fmt: skip
+    assert (own.summary.ended, own.summary.sink.written, own.summary.snapshots.written) == ("SIGTERM", 1, 1)
+    assert closed == [True] * (count == 1)
+    assert load_snapshot(tmp_path / "s", model).steps == 1
+
+
 def test_a_long_wait_is_slept_in_slices(measured):
     timer = FakeTimer()
     loop = Loop(measured, lambda: [0.0] * 3, rate_hz=0.5, timer=timer, signals=False, threads=False)
