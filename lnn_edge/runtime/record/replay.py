@@ -140,8 +140,9 @@ def replay(
     path = Path(bundle.path if isinstance(bundle, Model) else bundle)
     if isinstance(bundle, Model):
         backend = bundle.backend
-    single = not isinstance(recordings, Iterable)
-    paths = [recordings] if single or isinstance(recordings, (str, os.PathLike, bytes)) else list(recordings)
+    given: Any = recordings
+    several = isinstance(given, Iterable) and not isinstance(given, (str, bytes))
+    paths = list(given) if several else [given]
     for one in paths:
         if not isinstance(one, (str, os.PathLike)):
             raise TypeError(f"`recordings` has {one!r}, expected the path of a recording: 'walk.mcap'")
