@@ -981,7 +981,7 @@ MUTATIONS = (
         "function-ends-the-loop",
         "functions",
         "test_before_that_raises_costs_the_sample_and_no_more[error1]",
-        ("except BaseException as error:", "except Exception as error:"),
+        ("except BaseException as error:  # SystemExit as", "except Exception as error:  # SystemExit as"),
     ),
     _fault(
         "systemd-hears-of-a-loop-that-stands",

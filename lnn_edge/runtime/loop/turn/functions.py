@@ -71,7 +71,7 @@ class UserFunction:
             found = self._call(argument)
         except KeyboardInterrupt:  # no fault of the function
             raise
-        except BaseException as error:
+        except BaseException as error:  # SystemExit as well
             self._fail(f"raised {type(error).__name__}: {one_line(error)}", error)
         took = self._timer.monotonic_ns() - began
         if took > self._longest_ns:
