@@ -91,6 +91,7 @@ def _row(verdict: Verdict) -> dict[str, Any]:
     return {
         "recording": verdict.recording,
         "same": verdict.same,
+        "error": verdict.error,
         "backend": verdict.backend,
         "tolerance": verdict.tolerance,
         "compared": found.compared,

@@ -14,7 +14,7 @@ from typing import Any
 
 from ...bundle.directory import Bundle, read_bundle
 from ...errors import BackendUnavailable
-from ...wording import plural
+from ...wording import one_line, plural
 from ..loading import load
 from ..model import Model
 from .description import Origin, origin_of
@@ -36,6 +36,7 @@ class Verdict:
         tolerance: How far results may be apart, relative to max(1, the largest that was recorded); 0.0: bit for bit.
         reason: Why.
         found: What was found.
+        error: Why the recording could not be read, of one among several; "" where it could.
     """
 
     recording: str
@@ -43,6 +44,7 @@ class Verdict:
     tolerance: float
     reason: str
     found: Retraced
+    error: str = ""
 
     @property
     def same(self) -> bool:
@@ -55,6 +57,8 @@ class Verdict:
         return self.found.first
 
     def __str__(self) -> str:
+        if self.error:
+            return f"{self.recording}: UNREADABLE: {self.error}"
         found, how = self.found, "bit for bit" if not self.tolerance else f"within {self.tolerance:g} ({self.reason})"
         notes = [f"{plural(found.skipped, 'tick')} were refused, as then"] if found.skipped else []
         if found.unknown:
@@ -116,7 +120,8 @@ def replay(
 
     Where the same build of the step runs, or the same library on the same kind of processor, every bit has to be the
     same; elsewhere results may be as far apart as the bundle's proof allows. Resets, gaps that were split and samples
-    that were refused are what they were then. Files of one recording are looked at one by one.
+    that were refused are what they were then. Files of one recording are looked at one by one, and one of several that
+    cannot be read has a verdict like the others.
 
     Args:
         bundle: The bundle's path, or a model, whose backend is taken then.
@@ -132,8 +137,8 @@ def replay(
 
     Raises:
         BundleError, BackendUnavailable, VerificationError: As `lnn_edge.load`.
-        OSError: If a recording cannot be opened.
-        TypeError, ValueError: If there is none, or one is damaged, or of another bundle.
+        OSError: If the only recording cannot be opened.
+        TypeError, ValueError: If there is none, one is of another bundle, or the only one is damaged.
         RuntimeError: If a process ended, as in a script without that line.
         ImportError: If the extra `record` is not installed.
     """
@@ -151,9 +156,11 @@ def replay(
     if tolerance is not None and not 0.0 <= tolerance < float("inf"):
         raise ValueError(f"`tolerance` is {tolerance}, expected a number of at least 0")
     known = read_bundle(path)
+    several = len(paths) > 1
     for one in paths:  # before any work
-        _check_bundle(known, path, Path(one))
-    tasks = [(str(path), known.manifest.digest, str(one), backend, tolerance) for one in paths]
+        if not several or _unreadable(Path(one)) is None:
+            _check_bundle(known, path, Path(one))
+    tasks = [(str(path), known.manifest.digest, str(one), backend, tolerance, several) for one in paths]
     if executor is not None:
         return ReplayReport(str(path), _run(executor, tasks))
     if len(tasks) == 1:
@@ -189,8 +196,28 @@ def _check_bundle(bundle: Bundle, path: Path, recording: Path) -> Origin:
     return origin
 
 
-def _replay_one(bundle: str, digest: str, recording: str, backend: str, tolerance: float | None) -> Verdict:
-    """Replay one recording, in whatever process."""
+def _unreadable(recording: Path) -> str | None:
+    """Why nothing can be read of a recording, `None` if something can."""
+    try:
+        read_origin(recording)
+    except (ValueError, OSError) as error:
+        return one_line(error)
+    return None
+
+
+def _replay_one(
+    bundle: str, digest: str, recording: str, backend: str, tolerance: float | None, several: bool
+) -> Verdict:
+    """Replay one recording, in whatever process; of several, one that cannot be read stops no other."""
+    try:
+        return _replayed(bundle, digest, recording, backend, tolerance)
+    except (ValueError, OSError) as error:
+        if not several:
+            raise
+        return Verdict(recording, "", 0.0, "", Retraced(), one_line(error))
+
+
+def _replayed(bundle: str, digest: str, recording: str, backend: str, tolerance: float | None) -> Verdict:
     origin = _check_bundle(read_bundle(bundle), Path(bundle), Path(recording))
     model = _loaded(bundle, digest, origin.backend if backend == "auto" else backend, backend == "auto")
     alike = origin.computes_like(origin_of(model))

@@ -183,6 +183,25 @@ def test_several_recordings_in_any_executor(tmp_path):
             assert str(report).splitlines()[-1] == f"{bundle('fixed_2')}: 3 of 4 recordings the same"
 
 
+def test_one_that_cannot_be_read_has_a_verdict_among_others(tmp_path):
+    good, cut, none = tmp_path / "good.mcap", tmp_path / "cut.mcap", tmp_path / "none.mcap"
+    record(good, model_of("fixed_2"), ["good"] * 10)
+    data = bytearray(good.read_bytes())
+    data[len(data) // 2] ^= 1
+    cut.write_bytes(b"MCAP" + good.read_bytes()[4:40])
+    (tmp_path / "changed.mcap").write_bytes(data)
+    paths = [none, good, cut, tmp_path / "changed.mcap"]
+    report = lnn_edge.replay(bundle("fixed_2"), paths, executor=InThisProcess())
+    assert [verdict.same for verdict in report.verdicts] == [False, True, False, False]
+    assert not report.same
+    lines = str(report).splitlines()
+    assert lines[0].startswith(f"{none}: UNREADABLE: ")
+    assert lines[2].startswith(f"{cut}: UNREADABLE: ")
+    for own in (none, cut):
+        with pytest.raises((OSError, ValueError)):
+            lnn_edge.replay(bundle("fixed_2"), own)
+
+
 def test_processes_are_the_default(tmp_path):
     """Paths and numbers are all that goes there."""
     for k in range(2):
@@ -244,4 +263,6 @@ def test_a_script_without_its_idiom_is_told_what_to_type(cfc_bundle, tmp_path):
     script.write_text(f"import lnn_edge\nlnn_edge.replay({str(cfc_bundle)!r}, ['a.mcap', 'b.mcap'])\n")
     done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode
-    assert "put the call under `if __name__ == '__main__':`" in done.stderr.splitlines()[-1]
+    assert (
+        "put the call under `if __name__ == '__main__':`" in done.stderr
+    )  # behind it the tracker of resources may complain
