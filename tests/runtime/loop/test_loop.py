@@ -181,7 +181,7 @@ def test_a_function_that_fails_to_answer_holds(model):
         ({"motor": [0.0, 0.0]}, "its keys are 'motor', expected 'output'"),
         (object(), "float"),
     ],
-    ids=repr,
+    ids=["text", "short", "not finite", "another name", "an object"],
 )
 def test_what_is_no_output_is_no_answer(model, given, why):
     xs = samples(model, 4).astype(np.float64)
