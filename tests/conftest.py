@@ -37,10 +37,13 @@ gc.disable()
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Refuse names that differ between processes, which then cannot share the tests.
 
-    Where the device half is tested alone, leave out what exports, and the simulated GPU, which reads ONNX graphs."""
+    Where the device half is tested alone, leave out what exports, and the simulated GPU, which reads ONNX graphs.
+    """
     for item in items:
         if " at 0x" in item.nodeid:
-            raise pytest.UsageError(f"{item.nodeid} has an address in its name, and each process another: give it `ids`")
+            raise pytest.UsageError(
+                f"{item.nodeid} has an address in its name, and each process another: give it `ids`"
+            )
     if WORKSTATION:
         return
     left = [i for i in items if i.get_closest_marker("workstation") or {"gpu", "short_commands"} & set(i.fixturenames)]
