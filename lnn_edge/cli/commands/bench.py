@@ -117,11 +117,11 @@ class _Choices(Struct, frozen=True):
 
 
 class _Loaded(Struct, frozen=True):
-    """A model that has done its first step, what that cost on which machine, and the step of another stream of it."""
+    """A model that has done its first step, what that cost on which machine, and a step of another stream to rehearse."""
 
     model: Model
     step: Step
-    another: Step
+    another: Step | None
     machine: dict[str, str]
     load_ms: float
     first_step_us: float
@@ -219,12 +219,12 @@ def _load(choices: _Choices) -> _Loaded:
     bundle = read_bundle(choices.bundle)
     model = load(bundle, backend=runner.name, threads=runner.threads, options=runner.options)
     load_ms = (time.perf_counter() - started) * 1e3
-    if "rehearse" in choices.waits:
+    rehearses, golden = "rehearse" in choices.waits, golden_from_bundle(bundle)
+    if rehearses:
         refuse_gpu(model.backend)
-    golden = golden_from_bundle(bundle)
     step = golden_steps(model, golden)
     first_us = first_step(step)
-    return _Loaded(model, step, golden_steps(model, golden), machine(), load_ms, first_us)
+    return _Loaded(model, step, golden_steps(model, golden) if rehearses else None, machine(), load_ms, first_us)
 
 
 def _result(
