@@ -117,7 +117,7 @@ class _Choices(Struct, frozen=True):
 
 
 class _Loaded(Struct, frozen=True):
-    """A model that has done its first step, what that cost on which machine, and a step of another stream to rehearse."""
+    """A model that has done its first step, what that cost on which machine, and another stream to rehearse with."""
 
     model: Model
     step: Step
