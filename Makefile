@@ -44,7 +44,10 @@ LOWEST = $(shell sed -n '/^dependencies = \[/,/^\]/s/^ *"\(.*\)>=\(.*\)",.*/\1==
 device-lowest: build/bundles build/wheel
 	$(call installed,$(PYTHON310),build/$@,build/wheel/*.whl $(LOWEST) hypothesis mcap-protobuf-support pytest pytest-timeout pytest-xdist)
 	! build/$@/bin/python -c "import torch" 2>/dev/null
-	LNN_EDGE_TEST_BUNDLES=$(CURDIR)/build/bundles build/$@/bin/python -m pytest -n 2 $(DEVICE_TESTS)
+	LNN_EDGE_TEST_BUNDLES=$(CURDIR)/build/bundles build/$@/bin/python -m pytest -n 2 $(DEVICE_TESTS) $(TWENTY_KILLS:%=--deselect %)
+
+# Twenty kills each, and of no version: once in `make unit`.
+TWENTY_KILLS := tests/cli/test_run_resume.py::test_killed_at_any_moment tests/runtime/record/test_killed.py::test_what_a_kill_leaves
 
 # Both kinds of wheel on the newest Python, away from the sources: with the extension, and calling C through ctypes.
 device-newest: build/bundles build/wheel build/pure
