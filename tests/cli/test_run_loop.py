@@ -219,6 +219,7 @@ def test_constants(call, ltc_bundle, tmp_path):
         (("--record", "walk"), "--record is 'walk', expected a name that ends in .mcap"),
         (("--record", "no/walk.mcap"), "directory 'no' does not exist"),
         (("--rate", "50", "--guard", "no.json"), "no.json"),
+        (("--record", "walk.mcap", "--output", "no/out.csv"), "directory 'no' does not exist"),
         (("--wait", "spin"), "--wait spin waits for a tick of a rate: pass --rate HZ"),
         (("--on-fault", "safe"), '--guard FILE: {"safe": {"output": [0.0, 0.0]}}'),
         (("--cpus", "one"), "--cpus"),
@@ -233,6 +234,16 @@ def test_what_does_not_belong_together(call, cfc_bundle, tmp_path, monkeypatch, 
     assert (code, out) == (2, "")
     assert message in err
     assert [own.name for own in tmp_path.iterdir()] == ["walk.csv"]
+
+
+def test_rehearsals_on_a_gpu_are_refused_before_anything_is_written(call, gpu, cfc_bundle, tmp_path):
+    gpu("10.3")
+    table(tmp_path / "walk.csv", ROWS)
+    options = ("--wait", "rehearse", "--record", tmp_path / "walk.mcap", "--output", tmp_path / "out.csv")
+    code, _, err = call("run", cfc_bundle, "--input", tmp_path / "walk.csv", "--backend", "tensorrt", *options)
+    assert code == 2
+    assert "steps on a GPU, where rehearsals have not been measured" in err
+    assert [own.name for own in tmp_path.iterdir() if own.is_file()] == ["walk.csv"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -76,6 +76,8 @@ def run_loop(own: LoopRun, lines: IO[str], live: bool) -> int:
     with stoppable() as stop, ExitStack() as stack:
         source, layout = _source(own, lines, live)
         stack.callback(source.close)
+        if own.output != "-":
+            check_output(Path(own.output))  # before there is a recording of a loop that never ran
         recorder = _recorder(own, guarded, steps)
         results = stack.enter_context(open_results(own.output, stop))
         loops: list[Loop] = []
@@ -94,6 +96,8 @@ def _check(own: LoopRun, guarded: Guarded) -> None:
     Raises:
         ValueError: If the loop asks for what the model or its guard has not.
     """
+    from ...runtime.loop.practice import refuse_gpu
+
     time, (low, high), looping = own.model.time, guarded.guard.pace, own.looping
     if looping.on_fault == "safe" and not guarded.guard.safe:
         outputs = ", ".join(f'"{t.name}": [{", ".join(["0.0"] * t.shape[-1])}]' for t in own.model.outputs)
@@ -101,6 +105,8 @@ def _check(own: LoopRun, guarded: Guarded) -> None:
             f"--on-fault safe: '{own.model.name}' has no safe output. Put one into a file, --guard FILE: "
             f'{{"safe": {{{outputs}}}}}'
         )
+    if looping.wait == "rehearse":
+        refuse_gpu(own.model.backend)
     if looping.wait == "spin" and looping.rate_hz is None:
         raise ValueError("--wait spin waits for a tick of a rate: pass --rate HZ, or --wait rehearse")
     period_s = time.period_s

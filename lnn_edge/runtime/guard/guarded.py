@@ -344,7 +344,7 @@ class Guarded:
                 y, limited = self._limits.limited(raw, now.sent, since_s)
                 frozen(y)
             if now.to_warm:
-                status, y = Status.WARMING_UP, self._fallback()
+                status, y, limited = Status.WARMING_UP, self._fallback(), False
                 self._now = _Now(plan.at, now.to_warm - 1, y, now.trusted)
             else:
                 self._now = _new(_Now, (plan.at, 0, y, y))

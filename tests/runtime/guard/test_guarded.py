@@ -422,6 +422,11 @@ class TestOutputs:
         guarded.reset()
         assert guarded.tick(X).status is Status.WARMING_UP
 
+    def test_no_limit_changed_what_is_sent_while_it_warms_up(self, cfc):
+        guard = Guard(warm_up=2, on_fault="safe", safe={"output": (7.0, 8.0)}, slew_per_s={"output": (1e-3, 1e-3)})
+        guarded = cfc.guarded(guard)
+        assert [guarded.tick(X).limited for _ in range(3)] == [False, False, True]
+
     def test_a_refused_sample_warms_nothing_up(self, cfc):
         guarded = cfc.guarded(Guard(warm_up=1))
         guarded.tick(NAN)
