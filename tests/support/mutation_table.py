@@ -701,7 +701,7 @@ MUTATIONS = (
     _fault(
         "clock-set-back",
         "gap policy",
-        "test_run_begins_anew_behind_a_gap",
+        "test_a_gap_begins_a_new_sequence",
         ("if abs(between_s) <= self._longest_s:", "if between_s <= self._longest_s:"),
     ),
     _fault(
@@ -795,8 +795,8 @@ MUTATIONS = (
         "float64 centring",
         "test_large_targets_are_centred_before_they_are_rounded",
         (
-            "torch.from_numpy((part - moments[0]) / moments[1]).float()",
-            "torch.from_numpy((np.float32(part) - np.float32(moments[0])) / moments[1]).float()",
+            "values = tuple(part - y_center for part in values)",
+            "values = tuple(np.float32(part) - np.float32(y_center) for part in values)",
         ),
     ),
     _fault(
@@ -862,7 +862,7 @@ MUTATIONS = (
     _fault(
         "generated-current",
         "a synapse's sign",
-        "test_every_core_and_most_operations_in_one_program[1]",
+        "test_model_follows_the_interpreter[ltc-autoncp-measured]",
         ("{part.current} += {name} * {own[3]};", "{part.current} -= {name} * {own[3]};"),
     ),
     _fault(
