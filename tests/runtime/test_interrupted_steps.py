@@ -52,11 +52,11 @@ def load(request, bundles):
     return lambda name: lnn_edge.load(bundles / f"{name}.lnn", backend=request.param)
 
 
-def prepare(stream, model):
+def prepare(stream, model, samples=None):
     """Step a stream, so that the backend's buffers hold its state."""
     stream.reset()
-    for k in range(3):
-        stream.step(sample(model, k), **timing(model))
+    for x in samples or [sample(model, k) for k in range(3)]:
+        stream.step(x, **timing(model))
 
 
 def each_interruption(model, options, call, stride=1):
@@ -66,6 +66,7 @@ def each_interruption(model, options, call, stride=1):
         Whether the call has happened.
     """
     twin, stream, x = model.stream(**options), model.stream(**options), sample(model, 5)
+    earlier = [sample(model, k) for k in range(3)]
     prepare(twin, model)
     before, steps = standing(twin), twin.steps
     call(twin, model)
@@ -78,7 +79,7 @@ def each_interruption(model, options, call, stride=1):
     assert count > 20
     with ThreadPoolExecutor(1) as another:
         for place in range(0, count, stride):
-            prepare(stream, model)
+            prepare(stream, model, earlier)
             steps = stream.steps
             error = interrupt(lambda: call(stream, model), place)  # its traceback keeps the frames of the call
             assert error is not None
@@ -94,8 +95,9 @@ def each_interruption(model, options, call, stride=1):
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_step(name, load):
+    """A window's samples run the same bytecodes again, so that one in three comes past all of them."""
     model = load("fixed" if name.startswith("windows") else name)
-    seen = set(each_interruption(model, STREAMS[name], CALLS["step"]))
+    seen = set(each_interruption(model, STREAMS[name], CALLS["step"], stride=3 if name == "windows" else 1))
     in_c = not isinstance(type(model.stream(**STREAMS[name])).step, FunctionType)
     assert seen == ({False} if in_c else {False, True})  # also in the last bytecodes, after the step, if it has any
 
