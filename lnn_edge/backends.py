@@ -118,8 +118,9 @@ class RowsStepper(Protocol):
             dt_s: Seconds, (rows,); `None` with fixed time.
 
         Returns:
-            Outputs and next states by name, new arrays, and which rows have finite samples and results, bool (rows,);
-            what the others get is nothing to use.
+            Outputs and next states by name, new arrays in float32, and which rows were done, bool (rows,): those whose
+            sample, time, state and results are finite and within the limits of the bundle. The others get NaN, and
+            keep their states.
         """
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 from ..bundle.program import StepProgram
 from .c_math import scalar, vector
@@ -45,12 +46,18 @@ def rows_source(step: StepProgram, form: Form, target: Target, prefix: str) -> S
     if problem:
         raise ValueError(f"the streams of this step are not computed together: {problem}")
     program, single = step.program, Writing(step, form, _ONE_LANE, prefix)
-    counts = {
-        "INPUTS": sum(math.prod(own.shape) for own in program.inputs) + bool(program.elapsed.dt),
-        "STATES": sum(math.prod(own.shape) for own in program.states),
-        "OUTPUTS": sum(math.prod(own.shape) for own in program.outputs),
+    inputs = [math.prod(own.shape) for own in program.inputs] + [1] * bool(program.elapsed.dt)
+    states, outputs = ([math.prod(own.shape) for own in kind] for kind in (program.states, program.outputs))
+    words = {
+        "INPUTS": sum(inputs),
+        "STATES": sum(states),
+        "OUTPUTS": sum(outputs),
         "ABI": ROWS_ABI,
         "DIGEST": byte_table(form.digest),
+        "TAKE_INPUTS": _moves("take", "given", inputs, 0),
+        "TAKE_STATES": _moves("take", "before", states, len(inputs)),
+        "GIVE_OUTPUTS": _moves("give", "out", outputs, len(inputs) + len(states)),
+        "GIVE_STATES": _moves("give", "after", states, len(inputs) + len(states) + len(outputs)),
     }
     parts = [
         f'#include "{prefix}.h"\n#include <math.h>\n',
@@ -59,10 +66,39 @@ def rows_source(step: StepProgram, form: Form, target: Target, prefix: str) -> S
         _GENERIC,
         _in_lanes(single.types()),
         _in_lanes(single.body()),
-        re.sub(r"\b(INPUTS|STATES|OUTPUTS|ABI|DIGEST)\b", lambda found: str(counts[found.group()]), _SOURCE),
+        _turned(target.lanes),
+        _MOVES,
+        re.sub(rf"\b({'|'.join(words)})\b", lambda found: str(words[found.group()]), _SOURCE),
     ]
     header = _HEADER.replace("GUARD", f"{prefix.upper()}_H")
     return Source(single.named(header), single.named("\n".join(parts)))
+
+
+def _moves(how: str, where: str, sizes: Sequence[int], place: int) -> str:
+    """Calls that move tensors of these sizes, whose rows lie at `places[place]` and the following ones."""
+    starts = [sum(sizes[:k]) for k in range(len(sizes))]
+    return " ".join(
+        f"{how}(t->{where} + {start}, {size}, (float *)places[{place + k}] + r * {size}, n);"
+        for k, (start, size) in enumerate(zip(starts, sizes, strict=True))
+    )
+
+
+def _turned(lanes: int) -> str:
+    """A function that makes columns of rows, by exchanges between each vector and the one 1, 2, 4, ... further."""
+    lines, distance = [], 1
+    while distance < lanes:
+        low = [lane if not lane & distance else lanes + (lane ^ distance) for lane in range(lanes)]
+        high = [lanes + lane if lane & distance else lane ^ distance for lane in range(lanes)]
+        for first in (k for k in range(lanes) if not k & distance):
+            a, b = f"t[{first}]", f"t[{first + distance}]"
+            lines.append(f"    p = {a}, q = {b};")
+            lines += [f"    {own} = mixed(p, q, {_listed(order)});" for own, order in ((a, low), (b, high))]
+        distance *= 2
+    return _MIXED + "\n".join(["INLINE void turned(V *t) {", "    V p, q;", *lines, "}", ""])
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 _ONE_LANE = Target("rows", 1, "each lane of a vector")
@@ -94,6 +130,56 @@ INLINE V table_half(const uint16_t *p, float scale) { return allv(half1(p, scale
 #define copy(to, from, count) do { int c_; for (c_ = 0; c_ < (count); ++c_) (to)[c_] = (from)[c_]; } while (0)
 """
 
+_MIXED = """
+#if defined(__clang__) || __GNUC__ >= 12
+#define mixed(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define mixed(a, b, ...) __builtin_shuffle(a, b, (VI){__VA_ARGS__})
+#endif
+/* the numbers of as many rows as there are lanes become as many vectors, a row's in one lane; and the way back */
+"""
+
+# Where a row's numbers are no multiple of the lanes, the last ones are moved twice, which no one sees.
+_MOVES = """
+#undef anyv
+
+static void take(V *to, int size, const float *rows, int n) {
+    int i, k;
+    if (n == LANES && size >= LANES) {
+        for (i = 0; i < size; i += LANES) {
+            const int at = i < size - LANES ? i : size - LANES;
+            V t[LANES];
+            for (k = 0; k < LANES; ++k) t[k] = *(const VU *)(rows + (size_t)k * size + at);
+            turned(t);
+            for (k = 0; k < LANES; ++k) to[at + k] = t[k];
+        }
+        return;
+    }
+    for (i = 0; i < size; ++i) {
+        V x = spread(0.0f);
+        for (k = 0; k < n; ++k) x[k] = rows[(size_t)k * size + i];
+        to[i] = x;
+    }
+}
+
+static void give(const V *from, int size, float *rows, int n) {
+    int i, k;
+    if (n == LANES && size >= LANES) {
+        for (i = 0; i < size; i += LANES) {
+            const int at = i < size - LANES ? i : size - LANES;
+            V t[LANES];
+            for (k = 0; k < LANES; ++k) t[k] = from[at + k];
+            turned(t);
+            for (k = 0; k < LANES; ++k) *(VU *)(rows + (size_t)k * size + at) = t[k];
+        }
+        return;
+    }
+    for (i = 0; i < size; ++i) {
+        for (k = 0; k < n; ++k) rows[(size_t)k * size + i] = from[i][k];
+    }
+}
+"""
+
 _HEADER = """#ifndef GUARD
 #define GUARD
 
@@ -108,9 +194,13 @@ typedef struct {
 
 extern const P_facts P_about;
 
-/* `count` streams, a multiple of the lanes, whose numbers lie side by side: number i of stream r is x[i * count + r].
-   Which streams were done is in `ok`; what the others get is nothing to use. */
-void P_rows(void *work, size_t count, const float *x, const float *s, float *y, float *next, unsigned char *ok);
+/* `count` streams. Each tensor of theirs lies at one of the `places`, row after row: the inputs', then the time of each
+   since the sample before if there is one, the states', the outputs', the next states'. Of each number of an input
+   `limits` has the lowest, and after all of these the highest, or is 0.
+   A stream is done, and `ok` becomes 1, if `may` says so or is 0, and sample, state and results are finite and within
+   limits. Else the state stays as it was, and the outputs become NaN. */
+void P_rows(void *work, size_t count, void *const *places, const float *limits, const unsigned char *may,
+            unsigned char *ok);
 
 #endif
 """
@@ -123,28 +213,35 @@ typedef struct {
 
 const P_facts P_about = {ABI, LANES, INPUTS, STATES, OUTPUTS, sizeof(P_tile), DIGEST};
 
-void P_rows(void *work, size_t count, const float *x, const float *s, float *y, float *next, unsigned char *ok) {
+void P_rows(void *work, size_t count, void *const *places, const float *limits, const unsigned char *may,
+            unsigned char *ok) {
     P_tile *t = work;
     size_t r;
     int i;
     for (r = 0; r < count; r += LANES) {
+        const int n = count - r < LANES ? (int)(count - r) : LANES;
         VI bad = unusualv(spread(0.0f));
-        for (i = 0; i < INPUTS; ++i) {
-            t->given[i] = *(const VU *)(x + (size_t)i * count + r);
-            bad |= unusualv(t->given[i]);
-        }
-        for (i = 0; i < STATES; ++i) t->before[i] = *(const VU *)(s + (size_t)i * count + r);
+        TAKE_INPUTS
+        TAKE_STATES
+        for (i = 0; i < INPUTS; ++i) bad |= unusualv(t->given[i]);
+        if (limits)
+            for (i = 0; i < INPUTS; ++i)
+                bad |= lessv(t->given[i], spread(limits[i])) | lessv(spread(limits[INPUTS + i]), t->given[i]);
+        for (i = 0; i < STATES; ++i) bad |= unusualv(t->before[i]);
         (void)sample(&t->work, (const P_input *)t->given, (const P_state *)t->before, (P_state *)t->after,
                      (P_output *)t->out, 0, 0);
-        for (i = 0; i < OUTPUTS; ++i) {
-            *(VU *)(y + (size_t)i * count + r) = t->out[i];
-            bad |= unusualv(t->out[i]);
+        for (i = 0; i < OUTPUTS; ++i) bad |= unusualv(t->out[i]);
+        for (i = 0; i < STATES; ++i) bad |= unusualv(t->after[i]);
+        for (i = 0; i < n; ++i) {
+            if (may && !may[r + i]) bad[i] = -1;
+            ok[r + i] = !bad[i];
         }
-        for (i = 0; i < STATES; ++i) {
-            *(VU *)(next + (size_t)i * count + r) = t->after[i];
-            bad |= unusualv(t->after[i]);
+        if (anyv(bad)) {
+            for (i = 0; i < OUTPUTS; ++i) t->out[i] = pickv(bad, spread((float)NAN), t->out[i]);
+            for (i = 0; i < STATES; ++i) t->after[i] = pickv(bad, t->before[i], t->after[i]);
         }
-        for (i = 0; i < LANES; ++i) ok[r + i] = !bad[i];
+        GIVE_OUTPUTS
+        GIVE_STATES
     }
 }
 """

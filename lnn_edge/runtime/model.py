@@ -14,7 +14,7 @@ from ..bundle.spec import Guard, StatePair, Tensor, Time
 from ..wording import listed
 from .compiled.stream import make_stream
 from .constants import ConstantInputs, kept_constants
-from .modes.many import Together, check_rows, given_rows, given_spans, initial_rows, step_each
+from .modes.many import RowsPort, initial_rows, step_each
 from .modes.mode import as_result, copied
 from .modes.plain import Plain
 from .modes.windows import readout_mode
@@ -49,7 +49,8 @@ class Model:
         self._backend = backend
         self._build: str = getattr(backend, "build", "")  # a backend that runs the bundle as it is has none
         self._local = threading.local()
-        self._many: Together | None = None
+        self._rows_port: RowsPort | None = None
+        self._rows_backend: StepsRows | None = None
 
     @property
     def name(self) -> str:
@@ -216,30 +217,30 @@ class Model:
 
         Returns:
             Outputs, (rows, outputs), a dict of these if there are several; the next state; and which rows were done,
-            bool (rows,). A row whose sample, time or result `step` would refuse keeps its state and gets NaN.
+            bool (rows,). A row whose sample, time or result `step` would refuse keeps its state and gets NaN; so does
+            one with a masked value, None, or other things than the numbers of a sample, beside rows that have them.
 
         Raises:
-            TypeError, ValueError: If shapes, types or names are wrong, or the state is one of other rows.
+            TypeError, ValueError: If shapes, types or names are wrong for all rows, or the state is one of other rows.
             BackendError: If the backend fails.
         """
-        count, given = given_rows(self.manifest, x)
-        check_rows(self.manifest, state, count)
+        port = self._rows_port or self._with_rows()
+        count, given = port.samples(x)
+        port.check_state(state, count)
         check_build(state, self._build)
-        spans = given_spans(self.manifest, dt_s, count)
-        together = self._together
-        if together is None:
+        spans = port.spans(dt_s, count)
+        stepper = self._rows_backend.rows() if self._rows_backend is not None else None
+        if stepper is None:
             y, after, ok = step_each(self.manifest, self.step, given, state, spans)
         else:
-            y, after, ok = together.step(given, state, spans)
+            y, after, ok = stepper.step(given, state.tensors, spans)
         return as_result(y), State(after, None, state.kept, self._build), ok
 
-    @property
-    def _together(self) -> Together | None:
-        """What steps many rows at once, made at the first use; `None` where they go one by one."""
-        if self._many is None and isinstance(self._backend, StepsRows):
-            stepper = self._backend.rows()
-            self._many = None if stepper is None else Together(self.manifest, stepper)
-        return self._many
+    def _with_rows(self) -> RowsPort:
+        """What `step_many` needs, made at its first call."""
+        self._rows_backend = self._backend if isinstance(self._backend, StepsRows) else None
+        self._rows_port = RowsPort(self.manifest)
+        return self._rows_port
 
     def _missing_constants(self) -> str:
         names = listed(t.name for t in self.manifest.constants)

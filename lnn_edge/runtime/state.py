@@ -15,9 +15,10 @@ from ..arrays import Array
 from ..bundle.manifest import Manifest
 from ..bundle.spec import StatePair
 from ..errors import NonFiniteError
+from ..times import Stamp
 from ..wording import listed
 
-__all__ = ["State", "check_build", "check_state", "initial_state", "initial_value", "of_build"]
+__all__ = ["State", "check_build", "check_state", "initial_state", "initial_value", "of_build", "plain_time"]
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,11 @@ class State:
     build: str = ""
 
     def __post_init__(self) -> None:
-        for name, array in (*self.tensors.items(), *self.kept.items()):
-            _check_array(name, array)
-            array.flags.writeable = False
-        for own in ("tensors", "kept"):
-            object.__setattr__(self, own, MappingProxyType(dict(getattr(self, own))))
+        for own, arrays in (("tensors", dict(self.tensors)), ("kept", dict(self.kept))):
+            for name, array in arrays.items():
+                _check_array(name, array)
+                array.flags.writeable = False
+            object.__setattr__(self, own, MappingProxyType(arrays))
 
     def __reduce__(self) -> tuple[type[State], tuple[Any, ...]]:
         """For `pickle` and `copy`, which cannot take the read-only mapping; the constructor freezes again."""
@@ -74,7 +75,7 @@ def initial_value(pair: StatePair) -> Array:
 
 
 def _check_array(name: str, array: Any) -> None:
-    if not isinstance(array, np.ndarray):
+    if type(array) is not np.ndarray and (not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray)):
         raise TypeError(f"state '{name}' is a {type(array).__name__}, expected a NumPy array of float32")
 
 
@@ -119,6 +120,11 @@ def check_state(state: State, manifest: Manifest) -> None:
         if not np.isfinite(array).all():
             raise NonFiniteError(f"state '{name}' holds NaN or infinity; the stream keeps the state it had")
     _check_time(state.t_s)
+
+
+def plain_time(t_s: float | None) -> float | None:
+    """The time of a state that was checked as a float, which C steps with: not NumPy's, nor a whole number."""
+    return t_s if t_s is None or isinstance(t_s, Stamp) else float(t_s)
 
 
 def _check_time(t_s: Any) -> None:

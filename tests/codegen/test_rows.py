@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from recorded import TIMES
 from lnn_edge.codegen.cores.levels import Wiring, order_of, positions
 from lnn_edge.codegen.cores.runs import Edges, Sources, make_run
 from lnn_edge.codegen.cores.synapses import Curves, limits_of
+from lnn_edge.codegen.rows import _turned
 from lnn_edge.export.trained.open import open_module
 from lnn_edge.reference.interpreter import Interpreter
 
@@ -125,3 +128,15 @@ def test_states_and_inputs_of_any_size(units, wide):
         assert c.status == 0
         assert np.abs(state[name] - after[name]).max() <= 2e-6 * size
         assert np.abs(got["output"] - expected["output"]).max() <= 2e-6 * size
+
+
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+def test_rows_and_columns_change_places(lanes):
+    """What the text of many streams does with the rows of a tile, read as C would."""
+    t = np.arange(lanes * lanes).reshape(lanes, lanes)
+    for line in _turned(lanes).splitlines():
+        if found := re.match(r" +p = t\[(\d+)\], q = t\[(\d+)\];", line):
+            both = np.concatenate([t[int(k)] for k in found.groups()])
+        elif found := re.match(r" +t\[(\d+)\] = mixed\(p, q, (.*)\);", line):
+            t[int(found[1])] = both[list(map(int, found[2].split(", ")))]
+    np.testing.assert_array_equal(t, np.arange(lanes * lanes).reshape(lanes, lanes).T)

@@ -151,6 +151,15 @@ def test_times_passed_as_spans_are_refused(model):
     model.stream().run(XS, dt_s=(SECONDS + 0.1)[::-1])
 
 
+@pytest.mark.parametrize("t_s", [np.float64(2.0), np.float32(2.0), 2])
+def test_a_restored_time_is_a_float_again(model, t_s):
+    """Whatever number a program puts into a state: C steps from a float alone, and all else would go a slower way."""
+    stream = model.stream()
+    stream.restore(lnn_edge.State(model.initial_state().tensors, t_s))
+    assert type(stream.snapshot().t_s) is float
+    assert stream.snapshot().t_s == 2.0
+
+
 def test_a_policy_takes_datetimes(ltc_bundle):
     time = lnn_edge.load(ltc_bundle).time
     assert GapPolicy("drift", time).check(STAMPS[1], STAMPS[0]) is None

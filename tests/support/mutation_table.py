@@ -914,19 +914,28 @@ MUTATIONS = (
         "bad-row-moves-its-state",
         "all or nothing",
         "test_a_bad_row_keeps_its_state_and_the_others_go_on[native-cfc_bundle]",
-        ("value[~ok] = state.tensors[name][~ok]", "pass"),
+        ("t->after[i] = pickv(bad, t->before[i], t->after[i]);", ";"),
     ),
     _fault(
         "limits-of-rows",
         "limit",
         "test_a_bad_row_keeps_its_state_and_the_others_go_on[native-cfc_bundle]",
-        ("ok &= _of_rows((values >= low) & (values <= high))", "pass"),
+        ("bad |= lessv(t->given[i], spread(limits[i])) | lessv(spread(limits[INPUTS + i]), t->given[i]);", ";"),
     ),
     _fault(
         "infinite-sample-in-a-row",
         "all or nothing",
         "test_a_bad_row_keeps_its_state_and_the_others_go_on[native-ltc_bundle]",
-        ("            bad |= unusualv(t->given[i]);\n", ""),
+        ("        for (i = 0; i < INPUTS; ++i) bad |= unusualv(t->given[i]);\n", ""),
+    ),
+    _fault(
+        "empty-row-refuses-all-rows",
+        "all or nothing",
+        "test_a_row_that_is_no_sample_is_a_bad_one[native-None]",
+        (
+            "        if found is None:\n            raise\n        return found\n\n\ndef _all",
+            "        raise\n\n\ndef _all",
+        ),
     ),
     # ---- loop
     _fault(

@@ -5,5 +5,6 @@ native        C, compiled on this machine
 trt           TensorRT on an NVIDIA GPU
 layout        size and place of each tensor in memory
 build_cache   engines and libraries that were built on this device
+forks         what the child of a fork inherits from threads that are not there
 cache_check   what lies there, for `lnn-edge doctor`
 """

@@ -24,6 +24,7 @@ import msgspec
 from ...bundle.manifest import encode_json
 from ...errors import BackendUnavailable
 from ...staging import staged
+from .forks import closed_in_children, left_open
 
 __all__ = ["ENGINES", "CacheContents", "EngineCache", "EngineRefused", "Kind", "cache_contents", "cache_folder"]
 
@@ -202,10 +203,10 @@ class EngineCache:
         with self._usable():
             descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            self._lock(descriptor)
+            self._lock(closed_in_children(descriptor))
             yield
         finally:
-            os.close(descriptor)
+            os.close(left_open(descriptor))
 
     def _lock(self, descriptor: int) -> None:
         """A file system without locks has to do: files are replaced whole, and what does not match is refused."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,15 +15,12 @@ from ...times import span_seconds
 from ...wording import listed
 from ..clock import missing_time, no_time
 from ..constants import CONSTANT
-from ..input_port import by_name
-from ..sequence import named_recording
+from ..input_port import by_name, named_values
 from ..state import State, initial_state
 from .mode import as_result
+from .row_values import usable_rows, usable_values, without_masks
 
-if TYPE_CHECKING:
-    from ...backends import RowsStepper
-
-__all__ = ["Rows", "Together", "check_rows", "given_rows", "given_spans", "initial_rows", "step_each"]
+__all__ = ["Rows", "RowsPort", "initial_rows", "step_each"]
 
 Rows = tuple[dict[str, Array], dict[str, Array], Array]  # outputs and next states by name, and which rows were done
 
@@ -45,29 +42,116 @@ def _alone(manifest: Manifest, shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[1:] if manifest.batch == 1 else shape
 
 
-def given_rows(manifest: Manifest, x: Any) -> tuple[int, dict[str, Array]]:
-    """How many rows there are, and the samples of each input, (rows, ...), of any dtype that a sample may have.
+class RowsPort:
+    """Looks at what a call gives for all rows of a model, and finds what no row of it can be stepped with."""
 
-    Raises:
-        TypeError, ValueError: If the samples of an input are none of its shape, or inputs have other numbers of rows.
-    """
-    tensors = {t.name: t for t in manifest.streamed}
-    plain = type(x) is np.ndarray and x.dtype.kind == "f"  # it has no names to look for
-    given = x if plain else named_recording(manifest, x)
-    if len(tensors) > 1 or isinstance(given, Mapping):
-        given = by_name(given, tensors, [t.name for t in manifest.constants])
-    else:
-        given = dict.fromkeys(tensors, given)
-    shapes = manifest.sample_inputs()
-    arrays = {name: _samples(own, _alone(manifest, shapes[name]), given[name]) for name, own in tensors.items()}
-    counts = {name: len(array) for name, array in arrays.items()}
-    if len(set(counts.values())) > 1:
-        raise ValueError(f"inputs have different numbers of rows: {counts}")
-    return next(iter(counts.values())), arrays
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        shapes = manifest.sample_inputs()
+        self._inputs = {t.name: (t, _alone(manifest, shapes[t.name])) for t in manifest.streamed}
+        self._only = next(iter(self._inputs.items())) if len(self._inputs) == 1 else None
+        self._states = {s.input: _alone(manifest, s.shape) for s in manifest.states}
+        self._constants = {CONSTANT + t.name: _alone(manifest, t.shape) for t in manifest.constants}
+
+    def samples(self, x: Any) -> tuple[int, dict[str, Array]]:
+        """How many rows there are, and the samples of each input, (rows, ...), of any dtype that a sample may have.
+
+        Raises:
+            TypeError, ValueError: If the samples of an input are none of its shape, or inputs have other numbers of
+                rows.
+        """
+        if self._only is not None and type(x) is np.ndarray and x.dtype.kind == "f":  # it has no names to look for
+            name, (_, shape) = self._only
+            if x.ndim and x.shape[1:] == shape:
+                return len(x), {name: x}
+            given: Mapping[str, Any] = {name: x}
+        else:
+            given = self._by_input(x)
+        arrays = {name: _samples(*own, given[name]) for name, own in self._inputs.items()}
+        counts = {name: len(array) for name, array in arrays.items()}
+        if len(set(counts.values())) > 1:
+            raise ValueError(f"inputs have different numbers of rows: {counts}")
+        return next(iter(counts.values())), arrays
+
+    def _by_input(self, x: Any) -> Mapping[str, Any]:
+        inputs = {tensor.name for tensor in self._manifest.inputs}
+        if self._only is not None and not (isinstance(x, Mapping) and inputs.intersection(x)):
+            return {self._only[0]: x}
+        return by_name(x, self._inputs, [t.name for t in self._manifest.constants])
+
+    def spans(self, dt_s: Any, rows: int) -> Array | None:
+        """The seconds before the sample of each row, (rows,), or `None` with fixed time.
+
+        Raises:
+            TypeError: If it is no span of time.
+            ValueError: If it is missing, or nothing that this model takes, or has another shape.
+        """
+        time = self._manifest.time
+        if time.mode == "fixed":
+            if dt_s is not None:
+                raise ValueError(no_time(self._manifest.name))
+            return None
+        if dt_s is None:
+            raise ValueError(missing_time(self._manifest.name, time.period_s or 0.0))
+        spans = _spans(dt_s)
+        if spans.shape not in ((), (rows,)):
+            raise ValueError(
+                f"`dt_s` has shape {spans.shape}, expected one number or shape ({rows},), one for each row"
+            )
+        return np.broadcast_to(spans, (rows,))
+
+    def check_state(self, state: State, rows: int) -> None:
+        """Refuse a state of other rows.
+
+        Raises:
+            TypeError: If it is no state, or not of float32.
+            ValueError: If a tensor is missing, unknown or of another shape.
+        """
+        if not isinstance(state, State):
+            raise TypeError(f"expected a State of `initial_state(rows=...)` or `step_many`, got {type(state).__name__}")
+        if state.tensors.keys() != self._states.keys():
+            model = f"model '{self._manifest.name}' has {listed(self._states)}"
+            raise ValueError(f"the state holds {listed(state.tensors)}, but {model}")
+        advice = f"Begin with model.initial_state(rows={rows})"
+        for name, array in state.tensors.items():
+            if array.dtype != np.float32:
+                raise TypeError(f"state '{name}' has dtype {array.dtype}, expected float32 as `step_many` gives it")
+            expected = (rows, *self._states[name])
+            if array.shape != expected:
+                raise ValueError(
+                    f"state '{name}' has shape {array.shape}, expected {expected} for {rows} rows. {advice}"
+                )
+        if state.kept or self._constants:
+            self._check_constants(state, rows, advice)
+
+    def _check_constants(self, state: State, rows: int, advice: str) -> None:
+        if state.kept.keys() - self._constants.keys():
+            raise ValueError(
+                f"the state comes from a stream of windows or readouts, and holds what there is no place for here. "
+                f"{advice}"
+            )
+        for kept, shape in self._constants.items():
+            value = state.kept.get(kept)
+            if value is None or value.shape != (rows, *shape):
+                name = kept.removeprefix(CONSTANT)
+                raise ValueError(f"the state has no constant '{name}' for {rows} rows. {advice[:-1]}, constants=...)")
 
 
 def _samples(tensor: Tensor, shape: tuple[int, ...], value: Any) -> Array:
-    array = value if type(value) is np.ndarray else plain_array(tensor.name, value)
+    """The samples of an input, with NaN in rows that hold none, where other rows do."""
+    value = without_masks(value[tensor.name] if isinstance(value, Mapping) and list(value) == [tensor.name] else value)
+    try:
+        return _all_samples(tensor, shape, value)
+    except (TypeError, ValueError):
+        found = usable_rows(value, shape, [f.name for f in tensor.features], tensor.name)
+        if found is None:
+            raise
+        return found
+
+
+def _all_samples(tensor: Tensor, shape: tuple[int, ...], value: Any) -> Array:
+    """Raises TypeError or ValueError if not all rows are samples."""
+    array = plain_array(tensor.name, named_values(value, tensor))
     if array.ndim and (*array.shape[1:], 1) == shape:  # of the only feature, whose axis may be left out
         array = array[..., np.newaxis]
     if not array.ndim or array.shape[1:] != shape:
@@ -78,56 +162,16 @@ def _samples(tensor: Tensor, shape: tuple[int, ...], value: Any) -> Array:
     return array
 
 
-def given_spans(manifest: Manifest, dt_s: Any, rows: int) -> Array | None:
-    """The seconds before the sample of each row, (rows,), or `None` with fixed time.
-
-    Raises:
-        TypeError: If it is no span of time.
-        ValueError: If it is missing, or nothing that this model takes, or has another shape.
-    """
-    if manifest.time.mode == "fixed":
-        if dt_s is not None:
-            raise ValueError(no_time(manifest.name))
-        return None
-    if dt_s is None:
-        raise ValueError(missing_time(manifest.name, manifest.time.period_s or 0.0))
-    spans = np.asarray(span_seconds(dt_s, "dt_s"), np.float64)
-    if spans.shape not in ((), (rows,)):
-        raise ValueError(f"`dt_s` has shape {spans.shape}, expected one number or shape ({rows},), one for each row")
-    return np.broadcast_to(spans, (rows,))
-
-
-def check_rows(manifest: Manifest, state: State, rows: int) -> None:
-    """Refuse a state of other rows.
-
-    Raises:
-        TypeError: If it is no state, or not of float32.
-        ValueError: If a tensor is missing, unknown or of another shape.
-    """
-    if not isinstance(state, State):
-        raise TypeError(f"expected a State of `initial_state(rows=...)` or `step_many`, got {type(state).__name__}")
-    expected = {s.input: (rows, *_alone(manifest, s.shape)) for s in manifest.states}
-    if state.tensors.keys() != expected.keys():
-        raise ValueError(f"the state holds {listed(state.tensors)}, but model '{manifest.name}' has {listed(expected)}")
-    advice = f"Begin with model.initial_state(rows={rows})"
-    for name, array in state.tensors.items():
-        if array.dtype != np.float32:
-            raise TypeError(f"state '{name}' has dtype {array.dtype}, expected float32 as `step_many` gives it")
-        if array.shape != expected[name]:
-            raise ValueError(
-                f"state '{name}' has shape {array.shape}, expected {expected[name]} for {rows} rows. {advice}"
-            )
-    constants = {CONSTANT + t.name: t for t in manifest.constants}
-    if state.kept.keys() - constants.keys():
-        raise ValueError(
-            f"the state comes from a stream of windows or readouts, and holds what there is no place for here. {advice}"
-        )
-    for kept, tensor in constants.items():
-        value = state.kept.get(kept)
-        if value is None or value.shape != (rows, *_alone(manifest, tensor.shape)):
-            raise ValueError(
-                f"the state has no constant '{tensor.name}' for {rows} rows. {advice[:-1]}, constants=...)"
-            )
+def _spans(dt_s: Any) -> Array:
+    """Seconds, NaN where there is no time, where other rows have one."""
+    value = without_masks(dt_s)
+    try:
+        return np.asarray(span_seconds(value, "dt_s"), np.float64)
+    except (TypeError, ValueError):
+        found = usable_values(value, (), lambda item: span_seconds(item, "dt_s"))
+        if found is None:
+            raise
+        return found
 
 
 def step_each(
@@ -160,46 +204,6 @@ def step_each(
         for name, value in then.tensors.items():
             after[name][k] = value[0] if manifest.batch == 1 else value
     return y, after, ok
-
-
-class Together:
-    """Steps all rows at once, and sees which of them `Model.step` would refuse."""
-
-    def __init__(self, manifest: Manifest, stepper: RowsStepper) -> None:
-        self._stepper = stepper
-        self._range = manifest.time.dt_range_s or (0.0, 0.0)
-        self._limits = {t.name: _limits(t) for t in manifest.streamed if any(f.limits for f in t.features)}
-
-    def step(self, x: Mapping[str, Array], state: State, dt_s: Array | None) -> Rows:
-        """Step them; see `step_each`."""
-        y, after, ok = self._stepper.step(x, state.tensors, dt_s)
-        for name, (low, high) in self._limits.items():
-            with np.errstate(over="ignore"):
-                values = x[name].astype(np.float32)
-            ok &= _of_rows((values >= low) & (values <= high))
-        if dt_s is not None:
-            ok &= (dt_s >= self._range[0]) & (dt_s <= self._range[1])
-        for value in state.tensors.values():
-            ok &= _of_rows(np.isfinite(value))
-        if not ok.all():
-            for value in y.values():
-                value[~ok] = np.nan
-            for name, value in after.items():
-                value[~ok] = state.tensors[name][~ok]
-        return y, after, ok
-
-
-def _limits(tensor: Tensor) -> tuple[Array, Array]:
-    """The lowest and the highest legal value of each column."""
-    limits = [feature.limits or (-np.inf, np.inf) for feature in tensor.features]
-    with np.errstate(over="ignore"):  # a limit beyond what the dtype holds is none
-        low, high = (np.array(side).astype(np.float32) for side in zip(*limits, strict=True))
-    return low, high
-
-
-def _of_rows(flags: Array) -> Array:
-    """Which rows have all their flags."""
-    return np.asarray(flags.all(axis=tuple(range(1, flags.ndim))))
 
 
 def _pairs(result: Any, y: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:

@@ -15,7 +15,7 @@ from ..clock import make_clock
 from ..constants import CONSTANT, ConstantInputs, Constants, kept_constants
 from ..input_port import by_name, feature_label, input_port
 from ..seen_ranges import Sample
-from ..state import State, check_state, initial_state
+from ..state import State, check_state, initial_state, plain_time
 from .mode import Moment, Outputs, as_result, copied
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Plain:
             )
         constants = self.constants.restored(state.kept, now[3])
         arrays = {name: array.copy() for name, array in state.tensors.items()}
-        return _Parked(arrays), state.t_s, now[2], constants, False, now[5]
+        return _Parked(arrays), plain_time(state.t_s), now[2], constants, False, now[5]
 
     def checked(self, x: Any) -> Any:
         """See `Mode.checked`."""

@@ -18,7 +18,7 @@ from ..clock import make_clock
 from ..constants import CONSTANT, ConstantInputs, Constants, kept_constants
 from ..readouts import RecentOutputs
 from ..seen_ranges import Sample, Tally
-from ..state import State, check_state
+from ..state import State, check_state, plain_time
 from .mode import Moment, as_result
 from .plain import Plain
 
@@ -174,7 +174,7 @@ class ReadoutMode:
         constants = self._constants.restored(state.kept, now[3])
         own = {name: value for name, value in state.kept.items() if not name.startswith((CONSTANT, "newest."))}
         kept = self._sequences.restored(state.tensors, own, constants)
-        return (kept, newest or None), state.t_s, now[2], constants, False, now[5]
+        return (kept, newest or None), plain_time(state.t_s), now[2], constants, False, now[5]
 
     def checked(self, x: Any) -> Any:
         """See `Mode.checked`."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import platform
-import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,6 +20,7 @@ from ....progress import Progress
 from ....remarks import warn_caller
 from ...compiled.extension import why_no_extension
 from ..build_cache import EngineCache, EngineRefused, Kind, cache_folder
+from ..forks import Turns
 from .compiler import CompileFailed, compiled, find_compiler, flags_for
 from .library import Library, load_library
 from .rows import NativeRows
@@ -50,8 +50,8 @@ class NativeBackend:
         made = self._made = _Making(bundle, options)
         self._manifest = bundle.manifest
         self._rows: NativeRows | None = None
-        self._rows_known, self._rows_begun = False, False
-        self._compiling = threading.RLock()  # a signal's handler may step as well
+        self._rows_known, self._compiling = False, Turns()
+        self._begun: object = None  # the lock under which rows are being made
         self._library, _ = made.ready(rebuild=False)
         self.build = self._library.build
         turns = bundle.manifest.batch * bundle.manifest.unroll
@@ -73,14 +73,15 @@ class NativeBackend:
             ModelWarning: Once, if it cannot be compiled: then streams go one by one.
         """
         if not self._rows_known:
-            with self._compiling:
-                if self._rows_begun:  # by this thread: a signal's handler has interrupted it, and waits for nobody
+            lock = self._compiling.lock
+            with lock:
+                if self._begun is lock:  # by this thread: a signal's handler has interrupted it, and waits for nobody
                     return None
-                self._rows_begun = True
+                self._begun = lock
                 try:
                     self._make_rows()
                 finally:
-                    self._rows_begun = False
+                    self._begun = None
         return self._rows
 
     def _make_rows(self) -> None:

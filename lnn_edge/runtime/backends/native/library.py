@@ -10,12 +10,12 @@ import ctypes
 import hashlib
 import os
 import tempfile
-import threading
 from pathlib import Path
 from typing import Any
 
 from ....codegen.form import ABI
 from ....errors import BackendUnavailable
+from ..forks import Turns
 
 __all__ = ["DONE", "Facts", "Library", "load_library", "opened"]
 
@@ -66,7 +66,7 @@ class Library:
 
 
 _loaded: dict[str, Library] = {}  # by SHA-256; a library is never unloaded, so each is loaded once
-_loading = threading.Lock()
+_loading = Turns()
 
 
 def load_library(data: bytes, prefix: str, digest: str) -> Library:
@@ -81,7 +81,7 @@ def load_library(data: bytes, prefix: str, digest: str) -> Library:
         BackendUnavailable: If it cannot be loaded, or is of something else.
     """
     name = hashlib.sha256(data).hexdigest()
-    with _loading:
+    with _loading.lock:
         if name not in _loaded:
             try:
                 _loaded[name] = Library(opened(data), prefix, name[:_SHOWN])

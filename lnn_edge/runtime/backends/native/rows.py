@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+import math
+import threading
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ....arrays import Array
 from ....bundle.manifest import Manifest
+from ....bundle.spec import Tensor
 from ....codegen.form import ROWS_ABI
 from ....errors import BackendUnavailable
 from .library import opened
@@ -17,6 +20,9 @@ from .library import opened
 __all__ = ["NativeRows"]
 
 _CACHE_LINE = 64
+_FLOAT32 = np.dtype(np.float32)  # NumPy keeps one object per native dtype
+_BYTE = ctypes.c_char
+_ANY = (-math.inf, math.inf)
 
 
 class _Facts(ctypes.Structure):
@@ -54,70 +60,76 @@ class NativeRows:
         except (OSError, AttributeError, ValueError) as error:
             raise BackendUnavailable(f"the compiled step of many streams cannot be loaded: {error}") from error
         self._rows.restype = None
-        self._rows.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_void_p] * 5]
-        self._lanes, self._work = int(facts.lanes), int(facts.work)
-        self._inputs = _places({t.name: t.shape[1:] for t in manifest.streamed})
-        self._states = _places({s.input: s.shape[1:] for s in manifest.states})
-        self._outputs = _places({t.name: t.shape[1:] for t in manifest.outputs})
-        self._measured = manifest.time.mode == "measured"
-        self._counts = _count(self._inputs) + self._measured, _count(self._states), _count(self._outputs)
+        self._rows.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_void_p] * 4]
+        self._work, self._free = int(facts.work), threading.local()
+        self._inputs = [t.name for t in manifest.streamed]
+        self._states = {s.input: s.shape[1:] for s in manifest.states}
+        self._outputs = {t.name: t.shape[1:] for t in manifest.outputs}
+        self._range = manifest.time.dt_range_s if manifest.time.mode == "measured" else None
+        self._limits = _limits(manifest.streamed, timed=self._range is not None)
+        self._limits_at = None if self._limits is None else _address(self._limits)
+        moved = len(self._inputs) + (self._range is not None) + 2 * len(self._states) + len(self._outputs)
+        self._places = ctypes.c_void_p * moved
+        inputs = sum(math.prod(t.shape[1:]) for t in manifest.streamed) + (self._range is not None)
+        counts = inputs, *(sum(map(math.prod, kind.values())) for kind in (self._states, self._outputs))
         if facts.abi != ROWS_ABI or bytes(facts.digest).rstrip(b"\0").decode() != digest:
             raise BackendUnavailable("the compiled step of many streams is of another bundle or version")
-        if (facts.inputs, facts.states, facts.outputs) != self._counts:
+        if (facts.inputs, facts.states, facts.outputs) != counts:
             raise BackendUnavailable("the compiled step of many streams takes other numbers than the bundle")
 
     def step(
         self, x: Mapping[str, Array], state: Mapping[str, Array], dt_s: Array | None
     ) -> tuple[dict[str, Array], dict[str, Array], Array]:
         """Advance all rows; see `lnn_edge.backends.StepsRows`."""
-        count = len(next(iter(x.values())))
-        padded = -(-count // self._lanes) * self._lanes
-        inputs, states, outputs = self._counts
-        given, before, out, after = (np.zeros((own, padded), np.float32) for own in (inputs, states, outputs, states))
-        for name, (start, size, _) in self._inputs.items():
-            given[start : start + size, :count] = _float32(x[name]).reshape(count, size).T
-        if dt_s is not None:
-            given[-1, :count] = _float32(dt_s)
-        for name, (start, size, _) in self._states.items():
-            before[start : start + size, :count] = state[name].reshape(count, size).T
-        ok, work = np.empty(padded, np.bool_), np.empty(self._work + _CACHE_LINE, np.uint8)
-        scratch = _address(work)
-        self._rows(scratch + -scratch % _CACHE_LINE, padded, *map(_address, (given, before, out, after, ok)))
-        return _shown(out, self._outputs, count), _shown(after, self._states, count), ok[:count]
+        given = [_plain(x[name]) for name in self._inputs]
+        count, may = len(given[0]), None
+        if dt_s is not None and self._range is not None:
+            may = (dt_s >= self._range[0]) & (dt_s <= self._range[1])
+            given.append(_plain(dt_s))
+        given += [_plain(state[name]) for name in self._states]
+        y = {name: np.empty((count, *shape), np.float32) for name, shape in self._outputs.items()}
+        after = {name: np.empty((count, *shape), np.float32) for name, shape in self._states.items()}
+        ok = np.empty(count, np.bool_)
+        places = self._places(*map(_address, given), *map(_address, y.values()), *map(_address, after.values()))
+        # Out of reach while it is in use, for a signal's handler that steps rows as well.
+        work, scratch = self._free.__dict__.pop("work", None) or _scratch(self._work)
+        self._rows(scratch, count, places, self._limits_at, None if may is None else _address(may), _address(ok))
+        self._free.work = work, scratch
+        return y, after, ok
+
+
+def _scratch(nbytes: int) -> tuple[Array, int]:
+    """Memory, and the address in it from where a tile lies in whole lines of the cache."""
+    work = np.empty(nbytes + _CACHE_LINE, np.uint8)
+    address = _address(work)
+    return work, address + -address % _CACHE_LINE
 
 
 def _address(array: Array) -> int:
-    """As `array.ctypes.data`, which takes three times as long."""
+    """As `array.ctypes.data`, which takes four times as long."""
+    if array.size and array.flags.writeable:
+        return ctypes.addressof(_BYTE.from_buffer(array.data))
     address: int = array.__array_interface__["data"][0]
     return address
 
 
-def _float32(array: Array) -> Array:
-    if array.dtype == np.float32:
+def _plain(array: Array) -> Array:
+    """The numbers in float32, row after row."""
+    flags = array.flags
+    if array.dtype is _FLOAT32 and flags.c_contiguous and flags.aligned:
         return array
     with np.errstate(over="ignore"):  # what has become infinite is refused
-        return array.astype(np.float32)
+        return np.array(array, np.float32, order="C")
 
 
-_Places = Mapping[str, tuple[int, int, tuple[int, ...]]]  # by name: the first number, how many, and their shape
-
-
-def _places(shapes: Mapping[str, tuple[int, ...]]) -> _Places:
-    found, start = {}, 0
-    for name, shape in shapes.items():
-        size = int(np.prod(shape))
-        found[name], start = (start, size, shape), start + size
-    return found
-
-
-def _count(places: _Places) -> int:
-    return sum(size for _, size, _ in places.values())
-
-
-def _shown(numbers: Array, places: _Places, count: int) -> dict[str, Array]:
-    """Rows in front, over memory where they lie side by side, as the next call wants them."""
-    found = {}
-    for name, (start, size, shape) in places.items():
-        own = numbers[start : start + size, :count].T
-        found[name] = own if own.shape[1:] == shape else own.reshape(count, *shape)
-    return found
+def _limits(tensors: Sequence[Tensor], *, timed: bool) -> Array | None:
+    """The lowest value of each number of a sample, then the highest ones; `None` where there are none."""
+    if not any(feature.limits for tensor in tensors for feature in tensor.features):
+        return None
+    pairs: list[tuple[float, float]] = []
+    for tensor in tensors:
+        own = [feature.limits or _ANY for feature in tensor.features] or [_ANY]
+        pairs += own * (math.prod(tensor.shape[1:]) // len(own))
+    with np.errstate(over="ignore"):  # a limit beyond what the dtype holds is none
+        limits: Array = np.array([*pairs, *[_ANY] * timed]).T.astype(np.float32, order="C")
+        return limits
