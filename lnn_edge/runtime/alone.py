@@ -10,10 +10,13 @@ it, so nobody waits, and there is no lock that could be lost in its turn.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from threading import get_ident
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-__all__ = ["Held", "claimed", "is_interrupted"]
+__all__ = ["Held", "Holder", "alone", "claimed", "is_interrupted"]
+
+_T = TypeVar("_T")
 
 Held = dict[Any, Any]  # 0: the number of the thread that holds it, an object of its own for each call; 1: its successor
 
@@ -25,6 +28,31 @@ _IN_THE_MIDDLE = (
     "this stream is in the middle of a call, which a signal's handler, or reading the samples, has interrupted. There "
     "only snapshot() may be called: it gives the state before that call"
 )
+
+
+class Holder(Protocol):
+    """What has a token: a stream, or a guard around one."""
+
+    _held: Held
+
+
+def alone(own: Holder, call: Callable[..., _T], *arguments: Any) -> _T:
+    """Call something while no other call is at work on `own`. What is called for each sample does the same in place.
+
+    Raises:
+        RuntimeError: As `claimed`; or what the call raises.
+    """
+    held, me = own._held, get_ident()
+    try:
+        if held.setdefault(0, me) is not me:
+            own._held = held = claimed(held, me)
+        result = call(*arguments)
+    except BaseException:
+        if held.get(0) is me:
+            del held[0]
+        raise
+    del held[0]
+    return result
 
 
 def claimed(held: Held, me: int) -> Held:

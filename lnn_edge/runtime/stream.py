@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arrays import Array
 from ..bundle.manifest import Manifest
-from .alone import Held, claimed, is_interrupted
+from .alone import Held, alone, claimed, is_interrupted
 from .input_port import by_name
 from .modes.mode import Mode, Moment, copied
 from .readouts import label_of
@@ -95,7 +95,7 @@ class Stream:
             BackendError: If the backend fails.
             RuntimeError: If another thread is using this stream, or a signal's handler interrupted a call of it.
         """
-        held, me = self._held, get_ident()  # as in `_alone`, of which this saves the call
+        held, me = self._held, get_ident()  # as in `alone`, of which this saves the calls
         try:
             if held.setdefault(0, me) is not me:
                 self._held = held = claimed(held, me)
@@ -154,7 +154,7 @@ class Stream:
         Raises:
             As `step`. State, clock and `steps` are then what they were before the call; the message names the sample.
         """
-        return self._alone(self._run, xs, dt_s, t_s)
+        return alone(self, self._run, xs, dt_s, t_s)
 
     def reset(self, rows: Sequence[int] | None = None, *, constants: Mapping[str, Any] | None = None) -> None:
         """Go back to the initial state; the next sample starts a new sequence.
@@ -169,7 +169,7 @@ class Stream:
                 not fit. The stream keeps the state and the constants that it had.
             RuntimeError: As `step`.
         """
-        self._alone(self._begin, rows, constants)
+        alone(self, self._begin, rows, constants)
 
     def snapshot(self) -> State:
         """Copy the state, to `restore` it later, in this stream or another one of the same model.
@@ -197,7 +197,7 @@ class Stream:
             TypeError, ValueError, NonFiniteError: If it does not fit; the stream keeps the state it had.
             RuntimeError: As `step`.
         """
-        self._alone(self._go_on, state)
+        alone(self, self._go_on, state)
 
     def checked(self, x: Any) -> Any:
         """A copy of a sample as `step` takes it, checked as `step` does, which is not called.
@@ -205,7 +205,7 @@ class Stream:
         Raises:
             TypeError, ValueError, NonFiniteError, RuntimeError: As `step`.
         """
-        return self._alone(self._mode.checked, x)
+        return alone(self, self._mode.checked, x)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -213,23 +213,9 @@ class Stream:
             "other.restore(stream.snapshot())"
         )
 
-    def _alone(self, call: Callable[..., _T], *arguments: Any) -> _T:
-        """Call something while no other call is at work on this stream; see `lnn_edge.runtime.alone`."""
-        held, me = self._held, get_ident()
-        try:
-            if held.setdefault(0, me) is not me:
-                self._held = held = claimed(held, me)
-            result = call(*arguments)
-        except BaseException:
-            if held.get(0) is me:
-                del held[0]
-            raise
-        del held[0]
-        return result
-
     def _reading(self, call: Callable[[], _T]) -> _T:
-        """As `_alone`, but a signal's handler may read what a call of its own thread has not changed yet."""
-        return call() if is_interrupted(self._held) else self._alone(call)
+        """As `alone`, but a signal's handler may read what a call of its own thread has not changed yet."""
+        return call() if is_interrupted(self._held) else alone(self, call)
 
     def _run(self, xs: Any, dt_s: Any, t_s: Any) -> Any:
         """The results of all calls, joined. The stream stands where it stood until the last one is there."""

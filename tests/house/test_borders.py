@@ -124,7 +124,7 @@ def test_generated_c_needs_the_shared_vocabulary_alone_and_one_backend_and_one_c
 # neighbourhood is the business of the rules above.
 ROOMS = [
     ("runtime/backends", ["backends", "clock", "compiled", "figures", "input_port", "sequence", "state"], "runtime"),
-    ("runtime/compiled", ["compiled", "input_port", "modes", "seen_ranges", "stream"], "runtime"),
+    ("runtime/compiled", ["alone", "compiled", "input_port", "modes", "seen_ranges", "stream"], "runtime"),
     ("runtime/transport", ["transport"], "runtime"),
     (
         "runtime/guard",

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from ...arrays import Array
 
-__all__ = ["core_with", "why_no_extension", "within"]
+__all__ = ["core_with", "limited", "why_no_extension", "within"]
 
 
 @cache
@@ -42,8 +43,20 @@ def core_with(text: str) -> type:
 
 def within() -> Callable[[Array, Array, Array], bool] | None:
     """What tells whether all of a float32 array lies between two others, in a tenth of NumPy's time; `None` without."""
+    return _function("within")
+
+
+def limited() -> Callable[[Any, Any, float, Array | None, Array | None, Array | None], Array | None] | None:
+    """What keeps an output within its limits, in a tenth of NumPy's time; `None` without.
+
+    Called as `limited(raw, sent, dt_s, low, high, slew_per_s)`; it gives `None` where NumPy must look at it.
+    """
+    return _function("limited")
+
+
+def _function(name: str) -> Any:
     if why_no_extension() is not None:
         return None
     from . import _step
 
-    return getattr(_step, "within", None)
+    return getattr(_step, name, None)

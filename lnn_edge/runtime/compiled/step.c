@@ -17,6 +17,7 @@
 #define NPY_NO_DEPRECATED_API NPY_1_23_API_VERSION
 #define NPY_TARGET_VERSION NPY_1_23_API_VERSION
 #include <numpy/arrayobject.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -41,6 +42,12 @@ typedef struct {
     const float *lowest, *highest; /* the range seen at the export, for each number; or NULL */
     beyond_t *beyond;              /* by column */
 } input_t;
+
+/* What a state must keep to, number by number, in both places. */
+typedef struct {
+    Py_ssize_t size;
+    const float *value[2], *low, *high;
+} bound_t;
 
 typedef struct {
     PyObject_HEAD
@@ -67,6 +74,14 @@ typedef struct {
     PyObject *names[MOST];   /* of outputs */
     PyArrayObject *output[2][MOST];
     PyObject *kept; /* what owns the memory above */
+
+    int bounds; /* of states, for steps under guard */
+    bound_t bound[MOST];
+    PyObject *bounded; /* what owns their memory */
+    PyObject *mark;    /* of the newest step under guard, with which it is taken back; and where the stream stood before: */
+    int back_place, back_timed;
+    double back_last_s;
+    long long back_steps;
 } Core;
 
 static PyObject *slow_name;          /* "_slow_step" */
@@ -127,6 +142,7 @@ static int moment_put(Core *s, PyObject *now)
     Py_INCREF(now);
     s->moment = now;
     Py_XDECREF(before);
+    Py_CLEAR(s->mark); /* there is no step left to take back */
     return 0;
 }
 
@@ -278,14 +294,32 @@ static PyObject *fresh(const Core *s, PyArrayObject **arrays)
     return all;
 }
 
-/* One step, or NULL without an error where Python must do it. */
-static PyObject *fast_step(Core *s, PyObject *x, PyObject *dt, PyObject *t)
+/* NaN is in no range. */
+static int all_within(const float *x, const float *low, const float *high, Py_ssize_t size)
+{
+    int found = 1;
+    for (Py_ssize_t i = 0; i < size; ++i) found &= (x[i] >= low[i]) & (x[i] <= high[i]);
+    return found;
+}
+
+/* Whether the states in a place keep to their bounds. */
+static int within_bounds(const Core *s, int place)
+{
+    int found = 1;
+    for (int k = 0; k < s->bounds && found; ++k)
+        found = all_within(s->bound[k].value[place], s->bound[k].low, s->bound[k].high, s->bound[k].size);
+    return found;
+}
+
+/* One step, or NULL without an error where Python must do it. With a `mark` it is one under guard: its state keeps to the
+   bounds, its result is read-only, and `_back` takes it back. */
+static PyObject *fast_step(Core *s, PyObject *x, PyObject *dt, PyObject *t, PyObject *mark)
 {
     PyArrayObject *arrays[MOST], *outputs[MOST];
     double dt_s = 0.0, now_s = 0.0;
     int timed = 0;
     if (!s->advance) return NULL;
-    PyObject *result = NULL;
+    PyObject *result = NULL, *before = NULL;
     if (!s->reuse && !(result = fresh(s, outputs))) return NULL;
     /* From here on nothing runs that is not in this file. */
     const int from = s->place, to = 1 - from;
@@ -299,14 +333,23 @@ static PyObject *fast_step(Core *s, PyObject *x, PyObject *dt, PyObject *t)
     }
     for (Py_ssize_t k = 0; k < s->dts; ++k) s->dt[k] = (float)dt_s;
     if (s->advance(s->work, s->sample, s->places[from], s->places[to])) goto python;
+    if (mark) {
+        if (s->timed < 0 || !within_bounds(s, to)) goto python;
+        s->back_place = from, s->back_timed = s->timed, s->back_last_s = s->last_s, s->back_steps = s->steps;
+        before = s->mark, s->mark = mark;
+        Py_INCREF(mark);
+    }
     for (int k = 0; k < s->inputs; ++k) count_outside(&s->input[k], s->input[k].place, s->input[k].beyond);
     s->moved = 1, s->place = to, s->steps += s->unroll, s->timed = timed, s->last_s = now_s;
     if (s->reuse) {
         Py_INCREF(s->results[to]);
         return s->results[to];
     }
-    for (int k = 0; k < s->outputs; ++k)
+    for (int k = 0; k < s->outputs; ++k) {
         memcpy(PyArray_DATA(outputs[k]), PyArray_DATA(s->output[to][k]), (size_t)PyArray_NBYTES(outputs[k]));
+        if (mark) PyArray_CLEARFLAGS(outputs[k], NPY_ARRAY_WRITEABLE);
+    }
+    Py_XDECREF(before); /* all is done, whatever goes with it */
     return result;
 python:
     Py_XDECREF(result);
@@ -343,8 +386,66 @@ static PyObject *step(Core *s, PyObject *const *given, Py_ssize_t count, PyObjec
         else if (PyUnicode_CompareWithASCIIString(name, "t_s") == 0) t = given[count + k];
         else x = NULL;
     }
-    result = x ? fast_step(s, x, dt, t) : NULL;
+    result = x ? fast_step(s, x, dt, t, NULL) : NULL;
     return result || PyErr_Occurred() ? result : python_step(s, given, count, names);
+}
+
+/* ---- under guard ----------------------------------------------------------------------------------------------- */
+
+/* _guarded(mark, x, dt_s): one sample, an array and a time that are as usual, whose step keeps the state within the bounds
+   of `_bound`. Its result, read-only; or None where the guard must look at it, and nothing has changed. Until the next
+   step `_back(mark)` takes it back: `mark` is an object that no other step had. */
+static PyObject *guarded(Core *s, PyObject *const *given, Py_ssize_t count)
+{
+    if (count != 3) {
+        PyErr_SetString(PyExc_TypeError, "a mark, a sample and its dt_s");
+        return NULL;
+    }
+    PyObject *result = s->reuse ? NULL : fast_step(s, given[1], given[2], NULL, given[0]);
+    if (result || PyErr_Occurred()) return result;
+    Py_RETURN_NONE;
+}
+
+/* _back(mark): take the step with this mark back, if it is the newest. */
+static PyObject *back(Core *s, PyObject *mark)
+{
+    if (s->mark == mark && s->steps == s->back_steps + s->unroll) {
+        s->place = s->back_place, s->timed = s->back_timed, s->last_s = s->back_last_s, s->steps = s->back_steps;
+        s->moved = 1;
+        Py_CLEAR(s->mark);
+    }
+    Py_RETURN_NONE;
+}
+
+static int is_array(PyObject *value, int type, npy_intp numbers);
+
+/* _bound(bounds): states as (in the first place, in the second, low, high), arrays of float32 of one size. */
+static PyObject *bound(Core *s, PyObject *bounds)
+{
+    bound_t found[MOST];
+    if (!PyTuple_Check(bounds) || PyTuple_Size(bounds) > MOST) goto wrong;
+    const int count = (int)PyTuple_Size(bounds);
+    for (int k = 0; k < count; ++k) {
+        PyObject *row = PyTuple_GetItem(bounds, k), *own[4];
+        if (!PyTuple_Check(row) || PyTuple_Size(row) != 4) goto wrong;
+        for (int i = 0; i < 4; ++i) own[i] = PyTuple_GetItem(row, i);
+        const npy_intp size = PyArray_Check(own[0]) ? PyArray_SIZE((PyArrayObject *)own[0]) : -1;
+        const float **side[4] = {&found[k].value[0], &found[k].value[1], &found[k].low, &found[k].high};
+        found[k].size = size;
+        for (int i = 0; i < 4; ++i) {
+            if (size < 0 || !is_array(own[i], NPY_FLOAT, size)) goto wrong;
+            *side[i] = PyArray_DATA((PyArrayObject *)own[i]);
+        }
+    }
+    PyObject *before = s->bounded;
+    Py_INCREF(s->bounded = bounds);
+    memcpy(s->bound, found, sizeof found);
+    s->bounds = count;
+    Py_XDECREF(before);
+    Py_RETURN_NONE;
+wrong:
+    PyErr_SetString(PyExc_TypeError, "bounds are tuples of four arrays of float32, of one size");
+    return NULL;
 }
 
 /* ---- a recording ----------------------------------------------------------------------------------------------- */
@@ -484,10 +585,12 @@ wrong:
 static int clear(Core *s)
 {
     s->advance = NULL; /* first, as what goes may have a finalizer that calls this stream */
-    s->moved = 0;
+    s->moved = s->bounds = 0;
     Py_CLEAR(s->held);
     Py_CLEAR(s->moment);
     Py_CLEAR(s->kept);
+    Py_CLEAR(s->bounded);
+    Py_CLEAR(s->mark);
     for (int k = 0; k < MOST; ++k) {
         Py_CLEAR(s->input[k].name);
         Py_CLEAR(s->names[k]);
@@ -585,6 +688,8 @@ static int traverse(Core *s, visitproc visit, void *arg)
     Py_VISIT(s->held);
     Py_VISIT(s->moment);
     Py_VISIT(s->kept);
+    Py_VISIT(s->bounded);
+    Py_VISIT(s->mark);
     Py_VISIT(s->results[0]);
     Py_VISIT(s->results[1]);
     return 0;
@@ -605,6 +710,9 @@ static PyMethodDef methods[] = {
     {"step", (PyCFunction)(void *)step, METH_FASTCALL | METH_KEYWORDS, NULL}, /* its text comes with `make_core` */
     {"_run_rows", (PyCFunction)run_rows, METH_VARARGS, "A whole recording."},
     {"_commit", (PyCFunction)commit, METH_VARARGS, "What the stream stands at, and the samples that led there."},
+    {"_guarded", (PyCFunction)(void *)guarded, METH_FASTCALL, "A step under guard, or None."},
+    {"_back", (PyCFunction)back, METH_O, "Take a step under guard back."},
+    {"_bound", (PyCFunction)bound, METH_O, "What the states keep to in a step under guard."},
     {"_counted", (PyCFunction)counted, METH_NOARGS, "What lay outside the ranges, by input and column."},
     {"_arm", (PyCFunction)arm, METH_VARARGS, "Where everything lies."},
     {NULL, NULL, 0, NULL},
@@ -652,12 +760,64 @@ static PyObject *within(PyObject *module, PyObject *const *given, Py_ssize_t cou
     }
     const float *x = PyArray_DATA((PyArrayObject *)given[0]), *low = PyArray_DATA((PyArrayObject *)given[1]),
                 *high = PyArray_DATA((PyArrayObject *)given[2]);
-    int found = 1;
-    for (npy_intp i = 0; i < size; ++i) found &= (x[i] >= low[i]) & (x[i] <= high[i]);
-    return PyBool_FromLong(found);
+    return PyBool_FromLong(all_within(x, low, high, size));
+}
+
+/* limited(raw, sent, most_s, low, high, slew): see `OutputLimits`. An output, float32, kept within `low` to `high` and by at
+   most `slew * most_s` from what was sent before, each array or None: `raw` itself where nothing changes it, else a new
+   array, read-only; None where NumPy must look at it. */
+static PyObject *limited(PyObject *module, PyObject *const *given, Py_ssize_t count)
+{
+    (void)module;
+    const npy_intp size = count == 6 && PyArray_Check(given[0]) ? PyArray_SIZE((PyArrayObject *)given[0]) : -1;
+    const double most_s = count == 6 && PyFloat_CheckExact(given[2]) ? PyFloat_AsDouble(given[2]) : NAN;
+    const float *side[4] = {NULL, NULL, NULL, NULL}; /* raw, sent, low, high */
+    const int places[4] = {0, 1, 3, 4};
+    const double *slew = NULL;
+    if (size < 0 || most_s != most_s) Py_RETURN_NONE;
+    for (int k = 0; k < 4; ++k) {
+        PyObject *own = given[places[k]];
+        if (own == Py_None) continue;
+        if (!is_array(own, NPY_FLOAT, size)) Py_RETURN_NONE;
+        side[k] = PyArray_DATA((PyArrayObject *)own);
+    }
+    if (given[5] != Py_None) {
+        if (!is_array(given[5], NPY_DOUBLE, size)) Py_RETURN_NONE;
+        slew = PyArray_DATA((PyArrayObject *)given[5]);
+    }
+    const float *raw = side[0], *sent = slew ? side[1] : NULL, *low = side[2], *high = side[3];
+    PyArrayObject *y = NULL;
+    if (!raw || !low != !high) Py_RETURN_NONE;
+    for (npy_intp i = 0; i < size; ++i) {
+        float own = raw[i];
+        if (sent) {
+            const double most = slew[i] * most_s, least = sent[i] - most, greatest = sent[i] + most;
+            if (!(least <= greatest)) goto numpy; /* what was sent is not finite */
+            own = (float)((double)own < least ? least : (double)own > greatest ? greatest : (double)own);
+        }
+        if (low) own = own < low[i] ? low[i] : own > high[i] ? high[i] : own;
+        if (own == raw[i]) continue;
+        if (!y) {
+            y = (PyArrayObject *)PyArray_SimpleNew(PyArray_NDIM((PyArrayObject *)given[0]),
+                                                   PyArray_DIMS((PyArrayObject *)given[0]), NPY_FLOAT);
+            if (!y) return NULL;
+            memcpy(PyArray_DATA(y), raw, (size_t)size * sizeof(float));
+        }
+        ((float *)PyArray_DATA(y))[i] = own;
+    }
+    if (!y) {
+        Py_INCREF(given[0]);
+        return given[0];
+    }
+    PyArray_CLEARFLAGS(y, NPY_ARRAY_WRITEABLE);
+    return (PyObject *)y;
+numpy:
+    Py_XDECREF(y);
+    Py_RETURN_NONE;
 }
 
 static PyMethodDef functions[] = {
+    {"limited", (PyCFunction)(void (*)(void))limited, METH_FASTCALL, "An output within its limits."},
     {"within", (PyCFunction)(void (*)(void))within, METH_FASTCALL, "Whether an array lies in a range."},
     {"make_core", make_core, METH_O, "The type of streams that are stepped in C."},
     {NULL, NULL, 0, NULL},

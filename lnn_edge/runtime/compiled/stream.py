@@ -17,6 +17,7 @@ from ...arrays import Array
 from ...backends import StepsInC
 from ...bundle.manifest import Manifest
 from ...bundle.spec import DT_INPUT
+from ..alone import alone
 from ..input_port import InputPort
 from ..modes.mode import Mode, Moment, as_result, copied
 from ..modes.plain import Plain
@@ -93,7 +94,7 @@ class _InC(Stream):
 
     def _slow_step(self, x: Any, *, dt_s: Any = None, t_s: Any = None) -> Any:
         """As `Stream.step`: what the C method does not take, or has refused."""
-        return self._alone(self._stepped, x, dt_s, t_s)
+        return alone(self, self._stepped, x, dt_s, t_s)
 
     def _stepped(self, x: Any, dt_s: Any, t_s: Any) -> Any:
         now = self._advance(self._now, x, dt_s, t_s)

@@ -5,47 +5,31 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from ...arrays import Array
 from ...bundle.manifest import guard_problems
 from ...bundle.spec import Guard
 from ...errors import BackendError, Gap, LateSample, NonFiniteError, StateError
-from ...wording import listed
-from ..alone import Held, claimed
-from ..input_port import named_values
+from ..alone import Held, alone, claimed
 from ..modes.mode import as_result
 from ..modes.plain import Plain
 from ..state import State
-from .held_values import Filled, HeldValues
+from .held_values import Filled
+from .holes import Holes
 from .outputs import OutputLimits, frozen, safe_output
 from .pace import Pace, PaceWindow
-from .sample_time import NEVER, At, Plan, SampleTimes
+from .sample_time import At, Plan, SampleTimes
 from .state_health import StateHealth
 from .status import Status, Tick
+from .usual import Now, Ticking, usual_tick
 
 if TYPE_CHECKING:
     from ..model import Model
     from ..stream import Stream
 
 __all__ = ["Guarded"]
-
-_T = TypeVar("_T")
-
-_HELD_PERIODS = 10
-_OK = Status.OK  # an attribute of an enumeration is slow to look up
-_new = tuple.__new__  # of a named tuple, whose own `__new__` takes twice as long
-
-
-class _Now(NamedTuple):
-    """What a guard knows besides its stream: replaced as a whole, once per tick."""
-
-    at: At = NEVER  # of the last sample that was stepped
-    to_warm: int = 0  # steps until the output can be trusted
-    sent: Any = None  # what the robot got
-    trusted: Any = None  # the last output that could be trusted
 
 
 class Guarded:
@@ -85,21 +69,21 @@ class Guarded:
         self._period_s = (time.period_s or 0.0) * manifest.unroll
         self._times = SampleTimes(model.name, time, guard, clock)
         self._pace = self._new_pace()
-        self._limits = OutputLimits(manifest, guard)
-        self._limited = self._limits.any
+        limits = OutputLimits(manifest, guard)
+        self._limits = limits if limits.any else None
         self._safe = safe_output(manifest, guard.safe)
         self._health = StateHealth(manifest.states, guard.state_margin)
         mode = stream._mode
         self._in_place = self._health.in_place(mode.stepper.places) if isinstance(mode, Plain) else None
         self.held: Counter[str] = Counter()
-        self._held = self._new_held()
-        self._good: tuple[Array, float] | None = None  # the newest whole sample, which `_held` does not know yet
+        self._holes = self._new_holes()
         self._came = 0  # samples
         self._counts = [0] * len(Status)
         self._stopped = False
         self._begun = False  # by `reset`, and no tick has said so yet
-        self._now = _Now(to_warm=guard.warm_up)
-        self._token: Held = {}
+        self._now: Now = (None, None, guard.warm_up, None, None)
+        self._held: Held = {}
+        self._ticking = self._way()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -114,12 +98,12 @@ class Guarded:
     @property
     def hold(self) -> Any:
         """The last output that could be trusted, `None` before there was one."""
-        return self._now.trusted
+        return self._now[4]
 
     @property
     def warming_up(self) -> bool:
         """Whether the next step's output must not be trusted yet."""
-        return self._now.to_warm > 0
+        return self._now[2] > 0
 
     @property
     def stopped(self) -> bool:
@@ -133,6 +117,7 @@ class Guarded:
         as it is read.
         """
         self._times.read_clock()
+        self._ticking = self._way()
 
     def tick(self, x: Any, *, t_s: Any = None, dt_s: Any = None) -> Tick:
         """Take a sample, and say what became of it.
@@ -147,21 +132,22 @@ class Guarded:
             StateError: If the state left its bounds and the policy is to raise.
             RuntimeError: If another thread is using this stream.
         """
-        held, me = self._token, get_ident()  # as in `Stream.step`
+        held, me = self._held, get_ident()  # as in `alone`, of which this saves the calls
         try:
             if held.setdefault(0, me) is not me:
-                self._token = held = claimed(held, me)
-            tick = self._while_stopped() if self._stopped else self._tick(x, t_s, dt_s)
+                self._held = held = claimed(held, me)
+            tick = self._while_stopped() if self._stopped else self._ticking(self, x, t_s, dt_s)
             if self._begun:
                 tick, self._begun = tick._replace(reset=True), False
-            self._counts[tick.status] += 1
+            self._counts[tick[0]] += 1
         except BaseException:
             if held.get(0) is me:
                 del held[0]
             raise
         del held[0]
-        if tick.error is not None and tick.status is Status.STATE_OUT_OF_BOUNDS and self.guard.on_state == "raise":
-            raise tick.error
+        error = tick.error
+        if error is not None and tick.status is Status.STATE_OUT_OF_BOUNDS and self.guard.on_state == "raise":
+            raise error
         return tick
 
     def miss(self, status: Status, error: Exception | None = None, x: Any = None) -> Tick:
@@ -175,7 +161,7 @@ class Guarded:
         Raises:
             RuntimeError: If another thread is using this stream.
         """
-        return self._alone(self._missed, status, error, x)
+        return alone(self, self._missed, status, error, x)
 
     @property
     def sent(self) -> Any:
@@ -183,11 +169,11 @@ class Guarded:
 
         Set it where the robot got something else.
         """
-        return self._now.sent
+        return self._now[3]
 
     @sent.setter
     def sent(self, y: Any) -> None:
-        self._alone(self._send, y)
+        alone(self, self._send, y)
 
     def step(self, x: Any, *, t_s: Any = None, dt_s: Any = None) -> Any:
         """The output of a sample, limits applied, shape (outputs,), or a dict of these; see `tick` for arguments.
@@ -212,7 +198,7 @@ class Guarded:
         Raises:
             As `Stream.reset`.
         """
-        self._alone(self._reset, constants)
+        alone(self, self._reset, constants)
 
     def stop(self) -> Tick:
         """Emergency stop: from here on every tick gives the safe output, or the last one if there is no safe one.
@@ -231,28 +217,14 @@ class Guarded:
 
     def snapshot(self) -> State:
         """The state, as `Stream.snapshot`, with the time of the last sample where samples brought one."""
-        return self._alone(self._snapshot)
+        return alone(self, self._snapshot)
 
     def restore(self, state: State) -> None:
         """Go on from a state; see `Stream.restore` for errors. The next sample is late or after a gap by its time."""
-        self._alone(self._restore, state)
+        alone(self, self._restore, state)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a guarded stream cannot be copied or pickled, but its state can: guarded.snapshot()")
-
-    def _alone(self, call: Callable[..., _T], *arguments: Any) -> _T:
-        """As `Stream._alone`: what the guard and its stream know belongs together."""
-        held, me = self._token, get_ident()
-        try:
-            if held.setdefault(0, me) is not me:
-                self._token = held = claimed(held, me)
-            result = call(*arguments)
-        except BaseException:
-            if held.get(0) is me:
-                del held[0]
-            raise
-        del held[0]
-        return result
 
     def _reset(self, constants: Mapping[str, Any] | None) -> None:
         self.stream.reset(constants=constants)
@@ -261,39 +233,50 @@ class Guarded:
 
     def _missed(self, status: Status, error: Exception | None, x: Any) -> Tick:
         y, begun = self._fallback(), self._begun
-        self._now, self._begun = self._now._replace(sent=y), False
+        self._send(y)
+        self._begun = False
         self._counts[status] += 1
         return Tick(status, y, None, 0, begun, None, x, error, False)
 
     def _send(self, y: Any) -> None:
-        self._now = self._now._replace(sent=y)
+        *known, _, trusted = self._now
+        self._now = (*known, y, trusted)
 
     def _snapshot(self) -> State:
         state = self.stream.snapshot()
-        return State(state.tensors, self._now.at.stamp_s, state.kept, state.build)
+        return State(state.tensors, self._now[0], state.kept, state.build)
 
     def _restore(self, state: State) -> None:
         self.stream.restore(state)
         self._begin()
-        self._now = self._now._replace(at=At(state.t_s), to_warm=0)
+        self._now = (state.t_s, None, 0, *self._now[3:])
 
     def _begin(self) -> None:
         """A new sequence: what another one measured stands in for nothing, and its pace is none of this one's."""
-        self._held, self._pace = self._new_held(), self._new_pace()
-        self._good = None
-        self._now = self._now._replace(at=NEVER, to_warm=self.guard.warm_up)
+        self._holes, self._pace = self._new_holes(), self._new_pace()
+        self._now = (None, None, self.guard.warm_up, *self._now[3:])
 
-    def _new_held(self) -> HeldValues | None:
-        return None if self.guard.on_bad == "refuse" else _held_values(self.model, self.guard)
+    def _way(self) -> Ticking:
+        """How a sample is ticked: at once where all is as usual, and else step by step."""
+        usual = None
+        mode, guard = self.stream._mode, self.guard
+        if isinstance(mode, Plain) and guard.on_bad == "refuse":
+            rows = self._health.rows(mode.stepper.places)
+            usual = usual_tick(self.stream, self._times, rows, self._limits, self._period_s)
+        return usual or Guarded._tick
+
+    def _new_holes(self) -> Holes | None:
+        return None if self.guard.on_bad == "refuse" else Holes(self.model, self.guard, self.held)
 
     def _new_pace(self) -> PaceWindow | None:
         guard, period_s = self.guard, self.model.time.period_s
         return PaceWindow(period_s, guard.pace, guard.pace_window) if self._fixed and period_s else None
 
-    def _tick(self, x: Any, t_s: Any, dt_s: Any) -> Tick:
+    def _tick(self, x: Any, t_s: Any, dt_s: Any, now_s: float | None = None) -> Tick:
+        """The tick of any sample; `now_s` is what the clock said, where it was asked already."""
         self._came += 1
         try:
-            plan = self._times.plan(t_s, dt_s, self._now.at)
+            plan = self._times.plan(t_s, dt_s, At(*self._now[:2]), now_s)
             return self._planned(x, plan) if plan.reset or not plan.steps else self._stepped(x, plan)
         except LateSample as error:
             return self._refused(Status.CLOCK_BACKWARD, x, error)
@@ -311,60 +294,60 @@ class Guarded:
     def _planned(self, x: Any, plan: Plan) -> Tick:
         """A sample with which a sequence begins: where it is refused, nothing began."""
         stream = self.stream
-        before = stream._mode.parked(stream._now), self._now, self._held, self._pace, self._good
+        before = stream._mode.parked(stream._now), self._now, self._holes, self._pace
         try:
             if plan.reset:
                 stream.reset()
                 self._begin()
             if plan.steps:
                 return self._stepped(x, plan)
-            self._now = self._now._replace(at=plan.at)
+            self._now = (*plan.at, *self._now[2:])
             return Tick(Status.WARMING_UP, self._fallback(), None, 0, plan.reset, None, x, None, False)
         except BaseException:
-            stream._now, self._now, self._held, self._pace, self._good = before
+            stream._now, self._now, self._holes, self._pace = before
             raise
 
     def _stepped(self, x: Any, plan: Plan) -> Tick:
         """Step a sample, and keep what the guard knows of it, or neither."""
         stream, now, between_s, filled = self.stream, self._now, plan.between_s, None
+        _, _, to_warm, sent, trusted = now
         once = plan.steps == 1
         before = stream._now if once else stream._mode.parked(stream._now)
         try:
-            if once and self._held is None and x.__class__ is np.ndarray:  # the usual
+            if once and self._holes is None and x.__class__ is np.ndarray:
                 raw = stream.step(x) if plan.dt_s is None else stream.step(x, dt_s=plan.dt_s)
             else:
                 raw, x, filled = self._outputs(x, plan)
             problem = self._state_problem()
             if problem is not None:
                 raise StateError(problem)
-            y, limited, status = frozen(raw), False, _OK
-            if self._limited:
+            y, limited, status = frozen(raw), False, Status.OK
+            if self._limits is not None:
                 # Since another output was sent in place of one, one period at most is known to be over.
-                since_s = between_s if between_s is not None and now.sent is now.trusted else self._period_s
-                y, limited = self._limits.limited(raw, now.sent, since_s)
-                frozen(y)
-            if now.to_warm:
+                since_s = between_s if between_s is not None and sent is trusted else self._period_s
+                y, limited = self._limits.limited(raw, sent, since_s)
+            if to_warm:
                 status, y, limited = Status.WARMING_UP, self._fallback(), False
-                self._now = _Now(plan.at, now.to_warm - 1, y, now.trusted)
+                self._now = (*plan.at, to_warm - 1, y, trusted)
             else:
-                self._now = _new(_Now, (plan.at, 0, y, y))
+                self._now = (*plan.at, 0, y, y)
         except BaseException:  # of a signal's handler as well
             stream._now, self._now = before, now
             raise
-        if self._held is not None:
-            self._remember(x, filled, plan)
-        if self._pace is not None and between_s is not None and self._pace.take(between_s) and status is _OK:
+        if self._holes is not None:
+            self._holes.remember(x, filled, self._measured_at(plan))
+        if self._pace is not None and between_s is not None and self._pace.take(between_s) and status is Status.OK:
             status = Status.OFF_PACE
-        return _new(Tick, (status, y, raw, plan.steps, plan.reset, plan.dt_s, x, None, limited))
+        return Tick(status, y, raw, plan.steps, plan.reset, plan.dt_s, x, None, limited)
 
     def _outputs(self, x: Any, plan: Plan) -> tuple[Any, Any, Filled | None]:
         """The model's output for a sample, the sample as it was stepped, and how its holes were filled."""
         try:
             raw = self._advance(x, plan)
         except (NonFiniteError, TypeError) as error:
-            if self._held is None or getattr(error, "result", False):
+            if self._holes is None or getattr(error, "result", False):
                 raise
-            filled = self._filled(x, plan, error)
+            filled = self._holes.filled(x, self._measured_at(plan), error)
             return self._advance(filled.values, plan), filled.values, filled
         return raw, x if x.__class__ is np.ndarray else self._as_stepped(x), None
 
@@ -389,48 +372,6 @@ class Guarded:
             return self._in_place(place)
         return self._health.problem(self.stream.state_arrays())
 
-    def _filled(self, x: Any, plan: Plan, error: Exception) -> Filled:
-        """A sample whose holes are filled.
-
-        Raises:
-            NonFiniteError: If nothing may stand in; or `error`, if it has no holes.
-        """
-        held, (tensor,) = self._held, self.model.manifest.streamed
-        if held is None:
-            raise error
-        try:
-            masked = isinstance(x, np.ma.MaskedArray)
-            whole = x.astype(np.float64).filled(np.nan) if masked else named_values(x, tensor)
-            values = np.asarray(whole, np.float64).reshape(len(tensor.features))
-        except (TypeError, ValueError):
-            raise error from None
-        if np.isfinite(values).all():
-            raise error
-        self._tell_held()
-        try:
-            filled = held.fill(values, self._measured_at(plan))
-        except ValueError as missing:
-            raise NonFiniteError(f"{missing}. The state is unchanged") from error
-        low, high = np.array([f.limits or (-np.inf, np.inf) for f in tensor.features]).T
-        values = np.where(filled.missing, np.clip(filled.values, low, high), filled.values)  # a line may lead outside
-        return Filled(values, filled.columns, filled.missing)
-
-    def _remember(self, x: Any, filled: Filled | None, plan: Plan) -> None:
-        """Keep a sample's good values, to stand in later."""
-        self._tell_held()
-        if filled is None:
-            self._good = np.array(x, np.float64).reshape(-1), self._measured_at(plan)
-        elif self._held is not None:
-            self._held.keep(filled, self._measured_at(plan))
-            self.held.update(filled.columns)
-
-    def _tell_held(self) -> None:
-        """Hand the newest whole sample on; until here it was only copied, as most samples have no holes."""
-        if self._good is not None and self._held is not None:
-            values, at_s = self._good
-            self._good = None
-            self._held.keep(Filled(values, (), np.zeros(len(values), np.bool_)), at_s)
-
     def _measured_at(self, plan: Plan) -> float:
         """When a sample was measured, seconds, on the one clock of its sequence; else by counting periods."""
         at = plan.at
@@ -440,12 +381,12 @@ class Guarded:
 
     def _fallback(self) -> Any:
         """What the robot gets where no output can be trusted."""
-        trusted = self._now.trusted
+        trusted = self._now[4]
         return self._safe if self.guard.on_fault == "safe" or trusted is None else trusted
 
     def _refused(self, status: Status, x: Any, error: Exception, reset: bool = False) -> Tick:
         y = self._fallback()
-        self._now = self._now._replace(sent=y)
+        self._send(y)
         return Tick(status, y, None, 0, reset, None, x, error, False)
 
     def _out_of_bounds(self, x: Any, error: StateError) -> Tick:
@@ -457,25 +398,9 @@ class Guarded:
 
     def _while_stopped(self) -> Tick:
         tick = self._stopped_tick()
-        self._now = self._now._replace(sent=tick.y)
+        self._send(tick.y)
         return tick
 
     def _stopped_tick(self) -> Tick:
-        y = self._now.trusted if self._safe is None else self._safe
+        y = self._now[4] if self._safe is None else self._safe
         return Tick(Status.STOPPED, y, None, 0, False, None, None, None, False)
-
-
-def _held_values(model: Model, guard: Guard) -> HeldValues:
-    """What fills the holes of a model's samples.
-
-    Raises:
-        ValueError: If its samples are no rows of named columns.
-    """
-    streamed = model.manifest.streamed
-    if len(streamed) != 1 or not streamed[0].features or model.manifest.batch > 1:
-        raise ValueError(
-            f"Guard(on_bad='{guard.on_bad}') fills columns of one row; model '{model.name}' takes "
-            f"{listed(f'{t.name} {list(t.shape)}' for t in streamed)}"
-        )
-    hold_for_s = guard.hold_for_s or _HELD_PERIODS * (model.time.period_s or 0.0)
-    return HeldValues([f.name for f in streamed[0].features], hold_for_s, predict=guard.on_bad == "predict")

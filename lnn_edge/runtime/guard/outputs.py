@@ -11,6 +11,7 @@ from ...arrays import Array
 from ...bundle.manifest import Manifest
 from ...bundle.spec import Guard, Tensor
 from ...wording import listed
+from ..compiled.extension import limited as in_c
 
 __all__ = ["OutputLimits", "as_output", "frozen", "safe_output"]
 
@@ -41,25 +42,34 @@ class OutputLimits:
 
     def __init__(self, manifest: Manifest, guard: Guard) -> None:
         self._own = tuple(_limits(t, guard, manifest.batch) for t in manifest.outputs)
-        self._single = len(self._own) == 1
+        self._in_c = in_c()
         self.any = any(own.low is not None or own.slew_per_s is not None for own in self._own)
 
     def limited(self, raw: Any, sent: Any, dt_s: float) -> tuple[Any, bool]:
-        """An output as the robot may have it, and whether that differs.
+        """An output as the robot may have it, read-only, and whether that differs.
 
         Args:
             raw: What the model gave; it is not changed.
             sent: What the robot had before, `None` if it had nothing.
             dt_s: Seconds since then.
         """
-        if self._single:
-            own = self._own[0]
-            if own.few is not None and own.few(raw, sent, dt_s):
-                return raw, False
-            y = _limit(own, raw, sent, dt_s)
+        if raw.__class__ is not dict:
+            y = self._one(self._own[0], raw, sent, dt_s)
             return y, y is not raw
-        found = {own.name: _limit(own, raw[own.name], sent and sent[own.name], dt_s) for own in self._own}
+        found = {own.name: self._one(own, raw[own.name], sent and sent[own.name], dt_s) for own in self._own}
         return found, any(value is not raw[name] for name, value in found.items())
+
+    def _one(self, own: _Limits, raw: Array, sent: Array | None, dt_s: float) -> Array:
+        """`raw` itself where nothing changes it."""
+        if self._in_c is not None:
+            y = self._in_c(raw, sent, dt_s, own.low, own.high, own.slew_per_s)
+            if y is not None:
+                return y
+        if own.few is not None and own.few(raw, sent, dt_s):
+            return raw
+        y = _limit(own, raw, sent, dt_s)
+        y.setflags(write=False)
+        return y
 
 
 def _limits(tensor: Tensor, guard: Guard, batch: int) -> _Limits:
@@ -67,10 +77,10 @@ def _limits(tensor: Tensor, guard: Guard, batch: int) -> _Limits:
     shape = tensor.shape if batch > 1 else tensor.shape[1:]
     if any(f.limits for f in tensor.features):
         pairs = np.array([f.limits or (-np.inf, np.inf) for f in tensor.features], np.float32)
-        low, high = np.broadcast_to(pairs[:, 0], shape), np.broadcast_to(pairs[:, 1], shape)
+        low, high = (np.broadcast_to(pairs[:, k], shape).copy() for k in (0, 1))
     if tensor.name in guard.slew_per_s:
         numbers = np.asarray(guard.slew_per_s[tensor.name], np.float64).reshape(tensor.shape[1:])
-        slew = np.broadcast_to(numbers, shape)
+        slew = np.broadcast_to(numbers, shape).copy()
     few = _quick_check(low, high, slew) if len(shape) == 1 and shape[0] <= _FEW else None
     return _Limits(tensor.name, low, high, slew, few)
 

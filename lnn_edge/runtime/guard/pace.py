@@ -43,27 +43,29 @@ class PaceWindow:
         self._period_s = period_s
         self._low, self._high = (side * period_s * length for side in legal)
         self._spans = [0.0] * length
-        self._length = length
+        self._last = length - 1
         self.begin()
 
     def begin(self) -> None:
         """Forget all times; the next sample begins a sequence."""
-        self._count, self._sum = 0, 0.0
+        self._spans[:] = [0.0] * len(self._spans)
+        self._place, self._sum, self._full = 0, 0.0, False
 
     def take(self, between_s: float) -> bool:
         """Take the seconds between two samples; whether the window is full and its mean off the period."""
-        place = self._count % self._length
-        full = self._count >= self._length
-        self._sum += between_s - self._spans[place] if full else between_s
-        self._spans[place] = between_s
-        self._count += 1
-        if place == self._length - 1:
-            self._sum, full = sum(self._spans), True  # anew, as rounding must not add up over days
-        return full and not self._low <= self._sum <= self._high
+        place, spans = self._place, self._spans
+        self._sum += between_s - spans[place]
+        spans[place] = between_s
+        if place == self._last:
+            self._sum = sum(spans)  # anew, as rounding must not add up over days
+            self._place, self._full = 0, True
+        else:
+            self._place = place + 1
+        return self._full and not self._low <= self._sum <= self._high
 
     def pace(self) -> Pace | None:
         """What came, as far as the window has it; `None` before the second sample."""
-        count = min(self._count, self._length)
+        count = len(self._spans) if self._full else self._place
         if not count:
             return None
         periods = np.array(self._spans[:count]) / self._period_s

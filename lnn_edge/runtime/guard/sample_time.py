@@ -56,40 +56,56 @@ class SampleTimes:
         time: How it sees time.
         guard: The policies.
         clock: The monotonic clock, nanoseconds.
+
+    Attributes:
+        measured: Whether the model is told the time between samples.
+        from_sample: Whether samples may bring their time.
+        clock: The clock, where it is read for each sample; else `None`.
+        shortest_s, longest_s: What may lie between two samples.
+        nominal_s: What the model is told where nothing says how much there is, and the clock is not asked.
+        late_in_a_row: How many late samples came, each after the one before.
     """
 
     def __init__(self, name: str, time: Time, guard: Guard, clock: Callable[[], int]) -> None:
         self._name, self._guard, self._clock = name, guard, clock
-        self._measured = time.mode == "measured"
+        self.measured = time.mode == "measured"
         self._period_s = time.period_s
         low, high = time.dt_range_s or (0.0, math.inf)
-        self._shortest_s = low if self._measured else _ABOVE_ZERO
-        self._longest_s = min(high, guard.gap_s or math.inf)
-        self._late_in_a_row, self._newest_s = 0, -math.inf  # each after the one before
-        self._from_sample = guard.dt_from == "sample"
+        self.shortest_s = low if self.measured else _ABOVE_ZERO
+        self.longest_s = min(high, guard.gap_s or math.inf)
+        self.late_in_a_row, self._newest_s = 0, -math.inf
+        self.from_sample = guard.dt_from == "sample"
         self._nominal = guard.dt_from == "nominal"
-        self._reads_clock = guard.dt_from == "clock" or (self._measured and not self._nominal)
+        self.nominal_s = time.period_s if self.measured else None
+        self.clock = clock if guard.dt_from == "clock" or (self.measured and not self._nominal) else None
 
     def read_clock(self) -> None:
         """Let the clock say when samples came that bring no time, with fixed time as well."""
-        self._reads_clock = not self._nominal
+        self.clock = None if self._nominal else self._clock
 
-    def plan(self, t_s: Any, dt_s: Any, last: At) -> Plan:
+    def plan(self, t_s: Any, dt_s: Any, last: At, now_s: float | None = None) -> Plan:
         """What is to be done with a sample after one at `last`, `NEVER` for the first of a sequence.
+
+        Args:
+            t_s: As `Guarded.tick`.
+            dt_s: As `Guarded.tick`.
+            last: When the sample before it was.
+            now_s: What the clock says, where it was asked already.
 
         Raises:
             LateSample: If it is not after that one.
             Gap: If there is more time between the two than the model knows, and the policy is to refuse.
             TypeError, ValueError: If the time is none, or the sample came too soon.
         """
-        now_s = self._clock() * 1e-9 if self._reads_clock else None
-        if not self._from_sample:
+        if now_s is None and self.clock is not None:
+            now_s = self.clock() * 1e-9
+        if not self.from_sample:
             t_s = dt_s = None
         if t_s.__class__ is last[0].__class__ is float and dt_s is None:  # the usual
             between_s = t_s - last[0]
-            if self._shortest_s <= between_s <= self._longest_s:
-                self._late_in_a_row = 0
-                told_s = between_s if self._measured else None
+            if self.shortest_s <= between_s <= self.longest_s:
+                self.late_in_a_row = 0
+                told_s = between_s if self.measured else None
                 return _new(Plan, (_new(At, (t_s, now_s)), told_s, 1, False, between_s))
         if t_s is not None and t_s.__class__ is not float:
             t_s = stamp_seconds(t_s, "t_s")
@@ -106,7 +122,7 @@ class SampleTimes:
         return self._after(since_s, t_s, now_s, last)
 
     def _span(self, dt_s: Any, t_s: Any) -> float:
-        if not self._measured:
+        if not self.measured:
             raise ValueError(no_time(self._name))
         if t_s is not None:
             raise ValueError("pass either `dt_s` or `t_s`, not both")
@@ -116,8 +132,8 @@ class SampleTimes:
         return between_s
 
     def _first(self, at: At) -> Plan:
-        waits = self._measured and self._guard.first == "wait" and not self._nominal
-        return Plan(at, self._period_s if self._measured else None, 0 if waits else 1, False, None)
+        waits = self.measured and self._guard.first == "wait" and not self._nominal
+        return Plan(at, self._period_s if self.measured else None, 0 if waits else 1, False, None)
 
     def _after(self, between_s: float, t_s: float | None, now_s: float | None, last: At) -> Plan:
         """The plan for a sample so much later than the one before."""
@@ -126,25 +142,25 @@ class SampleTimes:
         at = At(t_s, now_s)
         if between_s <= 0:
             return self._behind(between_s, at, last)
-        self._late_in_a_row = 0
-        if between_s > self._longest_s:
+        self.late_in_a_row = 0
+        if between_s > self.longest_s:
             return self._gap(between_s, at)
-        if between_s < self._shortest_s:
+        if between_s < self.shortest_s:
             return self._too_soon(between_s, at)
-        return Plan(at, between_s if self._measured else None, 1, False, between_s)
+        return Plan(at, between_s if self.measured else None, 1, False, between_s)
 
     def _behind(self, between_s: float, at: At, last: At) -> Plan:
         """The plan for a sample that is not after the one before."""
         if self._guard.on_late == "reset":
             return self._anew(at)
         now_s = -math.inf if at.stamp_s is None else at.stamp_s
-        self._late_in_a_row = self._late_in_a_row + 1 if now_s > self._newest_s or not self._late_in_a_row else 1
+        self.late_in_a_row = self.late_in_a_row + 1 if now_s > self._newest_s or not self.late_in_a_row else 1
         self._newest_s = now_s
-        if self._late_in_a_row < TURNED_BACK:
+        if self.late_in_a_row < TURNED_BACK:
             shown = f"`dt_s` is {between_s:g}" if last.stamp_s is None else f"`t_s` is {at.stamp_s}"
             after = "expected above 0" if last.stamp_s is None else f"not after the previous sample at {last.stamp_s}"
             raise LateSample(f"{shown}, {after}. Leave the sample out. The state is unchanged")
-        self._late_in_a_row = 0
+        self.late_in_a_row = 0
         if self._guard.on_gap == "refuse":
             raise Gap(
                 f"`t_s` is {at.stamp_s}, after {TURNED_BACK} samples in a row that are not after the one at "
@@ -155,25 +171,25 @@ class SampleTimes:
 
     def _gap(self, between_s: float, at: At) -> Plan:
         """The plan for a sample after more time than the model knows."""
-        policy, part_s = self._guard.on_gap, self._longest_s if self._measured else self._period_s or self._longest_s
+        policy, part_s = self._guard.on_gap, self.longest_s if self.measured else self._period_s or self.longest_s
         if policy == "refuse":
             raise Gap(self._gap_message(between_s, at))
         if policy == "clamp":
-            return Plan(at, self._longest_s if self._measured else None, 1, False, between_s)
+            return Plan(at, self.longest_s if self.measured else None, 1, False, between_s)
         if policy == "reset" or between_s > (MOST_PARTS + 1) * part_s:  # of more parts than can be counted as well
             return self._anew(at)
-        parts = math.ceil(between_s / part_s - 1e-9) if self._measured else round(between_s / part_s)
+        parts = math.ceil(between_s / part_s - 1e-9) if self.measured else round(between_s / part_s)
         if parts > MOST_PARTS:
             return self._anew(at)
-        each_s = max(between_s / parts, self._shortest_s) if self._measured else None
+        each_s = max(between_s / parts, self.shortest_s) if self.measured else None
         return Plan(at, each_s, max(1, parts), False, between_s)
 
     def _too_soon(self, between_s: float, at: At) -> Plan:
         if self._guard.on_gap == "clamp":
-            return Plan(at, self._shortest_s, 1, False, between_s)
+            return Plan(at, self.shortest_s, 1, False, between_s)
         raise ValueError(
             f"the sample came {between_s:g} s after the previous one, but model '{self._name}' was proven for at least "
-            f"{self._shortest_s:g} s. Leave it out, or guard with on_gap='clamp'. The state is unchanged"
+            f"{self.shortest_s:g} s. Leave it out, or guard with on_gap='clamp'. The state is unchanged"
         )
 
     def _anew(self, at: At) -> Plan:
@@ -182,10 +198,10 @@ class SampleTimes:
 
     def _gap_message(self, between_s: float, at: At) -> str:
         shown = "the sample came" if at.stamp_s is None else f"`t_s` is {at.stamp_s},"
-        proven = "was proven for" if self._measured else "has a guard that allows"
+        proven = "was proven for" if self.measured else "has a guard that allows"
         unit = unit_advice(between_s, self._period_s or 0.0)
         return (
             f"{shown} {between_s:g} s after the previous sample, but model '{self._name}' {proven} at most "
-            f"{self._longest_s:g} s. {'' if unit is None else f'{unit}. '}Call reset() and pass the sample again, or "
+            f"{self.longest_s:g} s. {'' if unit is None else f'{unit}. '}Call reset() and pass the sample again, or "
             "guard with on_gap='reset', 'clamp' or 'split'. The state is unchanged"
         )

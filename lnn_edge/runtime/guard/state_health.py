@@ -66,6 +66,11 @@ class StateHealth:
 
         return problem
 
+    def rows(self, places: Sequence[Mapping[str, Array]]) -> tuple[tuple[Array, Array, Array, Array], ...]:
+        """For who looks in C: each state where a backend keeps it, in the first place and the second, low and high."""
+        first, second = places
+        return tuple((first[own.output], second[own.output], own.low, own.high) for own in self._bounds)
+
 
 def _is_within(value: Array, low: Array, high: Array) -> bool:
     return bool(((value >= low) & (value <= high)).all())

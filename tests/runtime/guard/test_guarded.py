@@ -17,6 +17,7 @@ from interruptions import bytecodes, interrupt, standing
 import lnn_edge
 from lnn_edge import Guard
 from lnn_edge.errors import BackendError, Gap, LateSample, NonFiniteError, StateError
+from lnn_edge.runtime.guard.guarded import Guarded
 from lnn_edge.runtime.guard.late_samples import TURNED_BACK
 from lnn_edge.runtime.guard.sample_time import MOST_PARTS
 from lnn_edge.runtime.guard.state_health import StateHealth
@@ -33,13 +34,28 @@ def backend(request):
 
 
 @pytest.fixture
-def ltc(backend, ltc_bundle, compiler):
-    return lnn_edge.load(ltc_bundle, backend=backend)
+def way(backend, monkeypatch):
+    """The backend; with onnxruntime all is done in Python, as where there is no extension."""
+    if backend == "onnxruntime":
+        monkeypatch.setattr("lnn_edge.runtime.guard.outputs.in_c", lambda: None)
+        monkeypatch.setattr("lnn_edge.runtime.guard.state_health.within", lambda: None)
+    return backend
 
 
 @pytest.fixture
-def cfc(backend, cfc_bundle, compiler):
-    return lnn_edge.load(cfc_bundle, backend=backend)
+def ltc(way, ltc_bundle, compiler):
+    return lnn_edge.load(ltc_bundle, backend=way)
+
+
+@pytest.fixture
+def cfc(way, cfc_bundle, compiler):
+    return lnn_edge.load(cfc_bundle, backend=way)
+
+
+def replace_stream(monkeypatch, guarded, stream):
+    """Put a stream in place of the guard's, one that is not stepped in C."""
+    monkeypatch.setattr(guarded, "stream", stream)
+    monkeypatch.setattr(guarded, "_ticking", Guarded._tick)
 
 
 class Unwilling:
@@ -163,7 +179,7 @@ class TestWhatIsRefused:
             error.result = True
             raise error
 
-        monkeypatch.setattr(guarded, "stream", _Failing(guarded.stream, failing))
+        replace_stream(monkeypatch, guarded, _Failing(guarded.stream, failing))
         tick = guarded.tick(X)
         assert (tick.status, tick.y is y, str(tick.error)) == (Status.NOT_FINITE_OUTPUT, True, "the step gave nan")
 
@@ -174,7 +190,7 @@ class TestWhatIsRefused:
         def failing(*_arguments):
             raise BackendError("the device is gone")
 
-        monkeypatch.setattr(guarded, "stream", _Failing(guarded.stream, failing))
+        replace_stream(monkeypatch, guarded, _Failing(guarded.stream, failing))
         tick = guarded.tick(X)
         assert (tick.status, tick.y is y, str(tick.error)) == (Status.BACKEND_ERROR, True, "the device is gone")
 
@@ -591,7 +607,7 @@ class TestThreads:
                 thread.join()
                 raise BackendError("enough")
 
-        monkeypatch.setattr(guarded, "stream", Slow())
+        replace_stream(monkeypatch, guarded, Slow())
         assert guarded.tick(X).status is Status.BACKEND_ERROR
         assert len(found) == 3
         assert "stepped by another thread" in found[0]
@@ -642,6 +658,28 @@ class TestInterrupted:
                 continue
             assert standing(guarded) in either
             assert guarded.tick(X, t_s=600.0).stepped
+
+    @pytest.mark.parametrize(("x", "stride"), [(X * 2, 1), (NAN, 7), (X * 1e6, 7)], ids=["good", "hole", "too far"])
+    def test_a_tick_as_usual(self, ltc, x, stride):
+        """The stream, and what the guard knows, at every bytecode."""
+
+        def at_work():
+            guarded = ltc.guarded(Guard(slew_per_s={"output": (1e-3, 1e-3)}))
+            for k in range(2):
+                guarded.tick(X, t_s=0.1 * k)
+            return guarded
+
+        def all_of(guarded):
+            return standing(guarded), standing(guarded.stream), guarded.sent.tolist(), guarded.hold.tolist()
+
+        after = at_work()
+        before, count = all_of(after), bytecodes(lambda: after.tick(x, t_s=0.2))
+        either = (before, all_of(after))
+        assert (either[0] != either[1]) == (x is not NAN)
+        for place in range(0, count, stride):
+            guarded = at_work()
+            if interrupt(partial(guarded.tick, x, t_s=0.2), place) is not None:
+                assert all_of(guarded) in either
 
 
 class TestAGuard:

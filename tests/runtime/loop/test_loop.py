@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import lnn_edge
 from lnn_edge import Guard
+from lnn_edge.runtime.alone import alone
 from lnn_edge.runtime.guard.status import Status
 from lnn_edge.runtime.loop.loop import Loop
 from lnn_edge.runtime.loop.source import Sample
@@ -225,7 +226,7 @@ def test_another_thread_that_uses_the_stream_costs_a_tick_by_name(model):
     at_work, go = threading.Event(), threading.Event()
 
     def hold():
-        guarded._alone(lambda: (at_work.set(), go.wait()))
+        alone(guarded, lambda: (at_work.set(), go.wait()))
 
     other = threading.Thread(target=hold)
 
