@@ -4,6 +4,10 @@ While a loop sleeps, the CPU's clock and caches go to rest, and a step of 10 us 
 lead before the due time, calls a function that does what the step does with buffers of its own, throws its result away,
 and spins until the due time. How long the function takes and how late the timer wakes is measured at the start and
 followed, and the lead is what both need. The practice ends before the due time, or does not begin.
+
+What is left of the lead is not only spun: caches are shared with whatever runs beside, and half a millisecond of the
+spinning cools them again. So the function is called again and again, as long as three times what it takes is left: of the
+compiled step's response half went with that.
 """
 
 from __future__ import annotations
@@ -25,8 +29,8 @@ _MARGIN_NS = 20_000  # for what is called between the two measurements
 _FIRST = 8  # rehearsals at the start
 _REST_NS = 2_000_000  # asleep before each of these
 _START_NS = 100_000_000  # after so long the start is over, but not before three of them
-_TIMES = 3  # rehearsals before one tick
 _AGAIN = 3  # times what the last one took: so much must be left for another
+_APART_NS = 5_000  # between two, spun: it keeps that warm as well, and a function that takes nothing is no endless loop
 _FAILURES = 3  # in a row that switch it off
 _MOST_NS = 1_000_000
 
@@ -93,14 +97,12 @@ class Rehearsal:
         if wake_ns > self._timer.monotonic_ns():
             self._timer.sleep_until(wake_ns)
             self.woke(self._timer.monotonic_ns() - wake_ns)
-        self.practise(due_ns)
+        if self.practise(due_ns):
+            self._keep_warm(due_ns)
         return self._timer.spin_until(due_ns)
 
-    def practise(self, due_ns: int, times: int = _TIMES) -> bool:
-        """Rehearse now, if that ends before a due time by what it took until now; return whether it did.
-
-        Where there is time for it, it is done again, at most `times` in all: the second and third are warmer still.
-        """
+    def practise(self, due_ns: int) -> bool:
+        """Rehearse now, if that ends before a due time by what it took until now; return whether it did."""
         if self._off:
             return False
         if due_ns - self._timer.monotonic_ns() < self._need_ns:
@@ -110,12 +112,21 @@ class Rehearsal:
         if took_ns is None:
             return False
         self._took.append(took_ns)
-        for _ in range(times - 1):
-            if took_ns is None or due_ns - self._timer.monotonic_ns() < _AGAIN * took_ns:
-                break
-            took_ns = self._try()
         self._count(self._timer.monotonic_ns() > due_ns)
         return True
+
+    def _keep_warm(self, due_ns: int) -> None:
+        """Rehearse again and again until the due time is near; all that is counted was counted with the first."""
+        clock, spin_until = self._timer.monotonic_ns, self._timer.spin_until
+        took_ns: int | None = self._took[-1]
+        now_ns = clock()
+        while took_ns is not None and due_ns - now_ns > _AGAIN * took_ns + _APART_NS:
+            took_ns = self._try()
+            now_ns = clock()
+            if now_ns > due_ns:
+                self._made, self._overran = self._made - 1, self._overran + 1
+            elif took_ns is not None:
+                now_ns = spin_until(min(now_ns + _APART_NS, due_ns))
 
     def woke(self, late_ns: int) -> None:
         """Take how late somebody woke who waited for the beginning of the lead, nanoseconds."""

@@ -47,10 +47,30 @@ def test_a_wait_ends_at_its_due_time_with_every_rehearsal_made():
 def test_a_warm_step_is_rehearsed_again_where_there_is_time():
     timer = FakeTimer()
     calls = []
-    own = Rehearsal(lambda: calls.append(timer.now_ns), timer)
-    before = len(calls)
-    own.until(timer.now_ns + 10 * MS)
-    assert (len(calls) - before, own.counts.made) == (3, 1)
+    took, due = [200 * US], timer.now_ns + 50 * MS
+
+    def step():
+        calls.append(timer.now_ns - due)
+        timer.now_ns += took[0]
+
+    own = Rehearsal(step, timer)
+    took[0], before = 4 * US, len(calls)  # awake 220 us before
+    assert own.until(due) == due
+    made = [at // US for at in calls[before:]]
+    assert made[:3] == [-220, -216, -207]  # with some rest between those that follow
+    assert made[-1] == -18  # then another would have less than three times what it takes
+    assert own.counts.made == 1
+
+
+def test_a_further_one_that_takes_too_long_is_counted():
+    timer = FakeTimer()
+    took = iter([200 * US] * 8 + [4 * US] * 3 + [500 * US] + [4 * US] * 99)
+    own = Rehearsal(lambda: setattr(timer, "now_ns", timer.now_ns + next(took)), timer)
+    due = timer.now_ns + 10 * MS
+    assert own.until(due) - due == (4 + 4 + 5 + 4 + 5 + 500 - 220) * US
+    assert astuple(own.counts)[:3] == (0, 0, 1)
+    assert own.until(due + 10 * MS) == due + 10 * MS
+    assert astuple(own.counts)[:3] == (1, 0, 1)
 
 
 def test_the_lead_follows_a_step_that_becomes_slower_and_faster():

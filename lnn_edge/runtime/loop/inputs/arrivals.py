@@ -98,7 +98,7 @@ def _rehearsed(source: Source, until_ns: int, timer: Timer, arrivals: Arrivals, 
         if sample is not None:
             return sample
         rehearsal.woke(timer.monotonic_ns() - wake_ns)
-    if rehearsal.practise(due_ns, times=1):
+    if rehearsal.practise(due_ns):
         sample = read_from(source, 0.0)
         if sample is not None:
             rehearsal.met()
