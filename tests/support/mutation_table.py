@@ -996,7 +996,7 @@ MUTATIONS = (
         "systemd-hears-of-a-loop-that-stands",
         "watchdog",
         "test_the_thread_beside_a_loop_that_stands_sends_no_word",
-        ("self._systemd.alive(self._beat_ns)", "self._systemd.alive(self._timer.monotonic_ns())"),
+        ("self.systemd.alive(self._beat_ns)", "self.systemd.alive(self._timer.monotonic_ns())"),
     ),
 )
 BY_NAME = {mutation.name: mutation for mutation in MUTATIONS}

@@ -54,7 +54,7 @@ def limited() -> Callable[[Any, Any, float, Array | None, Array | None, Array | 
     return _function("limited")
 
 
-def _function(name: str) -> Any:
+def _function(name: str) -> Any | None:
     if why_no_extension() is not None:
         return None
     from . import _step

@@ -1,6 +1,8 @@
 """Policies for samples that a stream cannot simply be stepped with, and for states that it must not keep.
 
 guarded       a stream with all of them around it
+status        what became of a sample
+stepping      one sample, once or several times
 usual         the usual tick: a good sample that comes in time
 sample_time   the time of a sample: what the model is told
 state_health  the bounds of a state

@@ -13,7 +13,6 @@ from ...bundle.manifest import guard_problems
 from ...bundle.spec import Guard
 from ...errors import BackendError, Gap, LateSample, NonFiniteError, StateError
 from ..alone import Held, alone, claimed
-from ..modes.mode import as_result
 from ..modes.plain import Plain
 from ..state import State
 from .held_values import Filled
@@ -23,6 +22,7 @@ from .pace import Pace, PaceWindow
 from .sample_time import At, Plan, SampleTimes
 from .state_health import StateHealth
 from .status import Status, Tick
+from .stepping import advance, as_stepped
 from .usual import Now, Ticking, usual_tick
 
 if TYPE_CHECKING:
@@ -343,28 +343,13 @@ class Guarded:
     def _outputs(self, x: Any, plan: Plan) -> tuple[Any, Any, Filled | None]:
         """The model's output for a sample, the sample as it was stepped, and how its holes were filled."""
         try:
-            raw = self._advance(x, plan)
+            raw = advance(self.stream, x, plan)
         except (NonFiniteError, TypeError) as error:
             if self._holes is None or getattr(error, "result", False):
                 raise
             filled = self._holes.filled(x, self._measured_at(plan), error)
-            return self._advance(filled.values, plan), filled.values, filled
-        return raw, x if x.__class__ is np.ndarray else self._as_stepped(x), None
-
-    def _advance(self, x: Any, plan: Plan) -> Any:
-        if plan.steps == 1:
-            return self.stream.step(x) if plan.dt_s is None else self.stream.step(x, dt_s=plan.dt_s)
-        one = self.stream.checked(x)  # as the model has it: an array, or a dict of these by input
-        many = [one] * plan.steps
-        xs = {name: np.stack([own[name] for own in many]) for name in one} if isinstance(one, dict) else np.stack(many)
-        ys = self.stream.run(xs, dt_s=plan.dt_s)
-        return {name: y[-1] for name, y in ys.items()} if isinstance(ys, dict) else ys[-1]
-
-    def _as_stepped(self, x: Any) -> Any:
-        mode = self.stream._mode
-        if not isinstance(mode, Plain):
-            return self.stream.checked(x)
-        return as_result({name: port.read() for name, port in mode.ports.items()})
+            return advance(self.stream, filled.values, plan), filled.values, filled
+        return raw, x if x.__class__ is np.ndarray else as_stepped(self.stream, x), None
 
     def _state_problem(self) -> str | None:
         place = self.stream._now[0]

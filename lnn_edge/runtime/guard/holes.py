@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,8 +12,10 @@ from ...bundle.spec import Guard
 from ...errors import NonFiniteError
 from ...wording import listed
 from ..input_port import named_values
-from ..model import Model
 from .held_values import Filled, HeldValues
+
+if TYPE_CHECKING:
+    from ..model import Model
 
 __all__ = ["Holes"]
 

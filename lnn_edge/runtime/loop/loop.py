@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
@@ -10,22 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 from ...given_numbers import nanoseconds, real_number, whole_number
 from ...wording import one_line
-from ..figures.histogram import Histogram
 from ..guard.guarded import Guarded
 from ..guard.status import Status, Tick
 from ..model import Model
-from ..state import State
 from .ending import stopped_by_signals
-from .inputs.feed import SampleFeed, Taken, TickFeed, sources_of
+from .inputs.feed import FRESH_PERIODS, SampleFeed, Taken, TickFeed, make_feed
 from .inputs.joined import OnLateInput
 from .pacing import Late, Pacing, Schedule, check_rate
 from .practice import Practice, guarded_twin, plain_sample
 from .rehearsal import Rehearsal
 from .report import Aside, Reports, to_standard_error
-from .sink import Behind, Entry, Records, as_sink
+from .sink import Behind, Records, as_sink
 from .state_saver import StateSaver
 from .summary import Lost, Summary
 from .timer import SystemTimer, Timer
+from .turn.keeping import Keeping
+from .turn.tally import Tally
 from .turn.turn import OnFault, Turn
 from .waiting import SHARE, Wait, Waiting, way_of
 
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["Loop"]
 
 _SLICE_NS = 100_000_000  # of a long wait: how long a stop may take to be noticed
-_FRESH_PERIODS = 10
 _ABLE = {"recorder": "put", "watchdog": "beat", "systemd": "alive", "realtime": "__enter__"}
 _MADE = {
     "recorder": "lnn_edge.Recorder('NAME.mcap', model)",
@@ -147,29 +145,36 @@ class Loop:
         elif rate_hz is None and wait != "sleep":
             raise ValueError(f"`wait` is '{wait}', and samples pace the loop: pass rate_hz, or wait='rehearse'")
         way_of("sleep" if wait == "rehearse" else wait, self._timer, 1.0)  # refuses what is none
-        self._saver = None if snapshot is None else StateSaver(Path(snapshot), own, snapshot_every_s, extra, steps)
-        self._recorder, self._realtime, self._watchdog, self._systemd = recorder, realtime, watchdog, systemd
-        self._threads = threads
-        self._feed = self._make_feed(source, fresh_s, on_late_input)  # first: a bad source must cost no file
+        saver = None if snapshot is None else StateSaver(Path(snapshot), own, snapshot_every_s, extra, steps)
+        self._realtime, self._threads = realtime, threads
+        # First: a bad source must cost no file.
+        self._feed = make_feed(source, own, self._timer, self._period_ns, fresh_s, on_late_input)
         try:
             taken = as_sink(sink, own) if sink is not None else None
         except BaseException:
             self._feed.close()
             raise
-        self._sink = None if taken is None else Behind(taken, start=threads)
+        self._keeping = Keeping(
+            self.guarded,
+            self._reports,
+            self._timer,
+            sink=None if taken is None else Behind(taken, start=threads),
+            recorder=recorder,
+            saver=saver,
+            watchdog=watchdog,
+            systemd=systemd,
+        )
         self._ended: str | None = None
         self._error: str | None = None
         self._ran = False
-        self._counts: Counter[str] = Counter()
-        self._ticks = self._steps = self._misses = self._left_out = 0
-        self._lateness, self._service, self._response = Histogram(), Histogram(), Histogram()
+        self._tally = Tally(self._period_ns)
+        self._left_out = 0
         self._rehearsal: Rehearsal | None = None
-        self._beat_ns = self._barked = 0
 
     @property
     def counts(self) -> dict[str, int]:
         """How many ticks there were of each status that there was, by its words."""
-        return dict(self._counts)
+        return self._tally.counts
 
     def stop(self, why: str = "stopped") -> None:
         """End the loop behind the tick that it is at; for any thread, a signal's handler, or a function of the loop."""
@@ -189,7 +194,8 @@ class Loop:
         self._ran = True
         began = self._timer.monotonic_ns()
         aside = Aside(
-            [self._save, self._look_at_watchdogs, self._look_at_sources, self._reports.flush], start=self._threads
+            [self._keeping.save, self._keeping.look_at_watchdogs, self._look_at_sources, self._reports.flush],
+            start=self._threads,
         )
         with ExitStack() as stack:
             end_begins = stack.enter_context(stopped_by_signals(self.stop)) if self._signals else None
@@ -239,17 +245,9 @@ class Loop:
         usual_s = _LIMIT_S if self._period_ns is None else self._period_ns / 2e9
         return nanoseconds("function_limit_s", usual_s if given_s is None else given_s)
 
-    def _make_feed(self, source: Any, fresh_s: Any, on_late: Any) -> TickFeed | SampleFeed:
-        sources = sources_of(source, self.guarded.model)
-        if self._period_ns is None:
-            return SampleFeed(sources, self._timer, fresh_s, on_late)
-        limit = _FRESH_PERIODS * self._period_ns / 1e9
-        if not isinstance(fresh_s, Mapping):
-            return TickFeed(sources, self._timer, limit if fresh_s is None else fresh_s, on_late)
-        return TickFeed(sources, self._timer, {**dict.fromkeys(sources, limit), **fresh_s}, on_late)
-
     def _begin(self) -> None:
-        begin = getattr(self._recorder, "begin", None)
+        keeping = self._keeping
+        begin = getattr(keeping.recorder, "begin", None)
         if begin is not None:  # a guarded stream that was stepped before goes on from there
             begin(self.guarded.snapshot())
         if self._practice is not None:
@@ -258,11 +256,11 @@ class Loop:
             self._rehearsal = Rehearsal(self._practice, self._timer, **more)
         if self._rate_hz is not None or self._feed.live:
             self.guarded.in_real_time()
-        self._beat()
-        if self._watchdog is not None:
-            self._watchdog.begin()
-        if self._systemd is not None:
-            self._systemd.ready()
+        self._keeping.beat()
+        if keeping.watchdog is not None:
+            keeping.watchdog.begin()
+        if keeping.systemd is not None:
+            keeping.systemd.ready()
 
     def _by_timer(self, ticks: int | None) -> None:
         feed, timer = self._feed, self._timer
@@ -272,7 +270,7 @@ class Loop:
         self._await_first(feed)
         period = self._period_ns or 0.0
         pacing = Pacing(Schedule(self._rate_hz, timer.monotonic_ns() + int(period)), self._pacing_late)
-        while self._ended is None and (ticks is None or self._ticks < ticks):
+        while self._ended is None and (ticks is None or self._tally.ticks < ticks):
             due = pacing.next(timer.monotonic_ns())
             self._left_out = pacing.dropped
             start = self._wait(way, due)
@@ -290,95 +288,51 @@ class Loop:
         feed = self._feed
         assert isinstance(feed, SampleFeed)  # for the type checker
         feed.rehearsal = self._rehearsal
-        while self._ended is None and (ticks is None or self._ticks < ticks):
+        while self._ended is None and (ticks is None or self._tally.ticks < ticks):
             try:
                 taken = feed.take(_SLICE_NS / 1e9)
             except EOFError:
                 self.stop("source ended")
                 break
             if taken is None:
-                self._beat()
+                self._keeping.beat()
             else:
                 self._one(taken, self._timer.monotonic_ns(), None)
         self.stop("all ticks")
 
     def _await_first(self, feed: TickFeed) -> None:
         """Wait for the first samples of devices for as long as a late one is held, and at least a second."""
-        until = self._timer.monotonic_ns() + max(10 * _SLICE_NS, int(_FRESH_PERIODS * (self._period_ns or 0)))
+        until = self._timer.monotonic_ns() + max(10 * _SLICE_NS, int(FRESH_PERIODS * (self._period_ns or 0)))
         while feed.waits and self._ended is None and (now := self._timer.monotonic_ns()) < until:
-            self._beat()
+            self._keeping.beat()
             self._timer.sleep_until(now + _SLICE_NS // 100)
 
     def _wait(self, way: Waiting, due_ns: int) -> int:
         """Wait for a tick, a long time in slices, so that a stop is noticed."""
         while due_ns - self._timer.monotonic_ns() > 2 * _SLICE_NS and self._ended is None:
-            self._beat()
+            self._keeping.beat()
             self._timer.sleep_until(self._timer.monotonic_ns() + _SLICE_NS)
         return way.until(due_ns) if self._ended is None else self._timer.monotonic_ns()
 
     def _one(self, taken: Taken, start_ns: int, due_ns: int | None) -> Tick:
         """One tick, from its sample to what the robot gets, and then to those who keep it."""
-        wall_ns = self._timer.wall_ns()
-        turn = self._turn
+        turn, timer = self._turn, self._timer
         tick = turn.step(taken)
-        if due_ns is not None and tick.status is Status.OK and start_ns - due_ns > (self._period_ns or 0) / 2:
+        if due_ns is not None and start_ns - due_ns > (self._period_ns or 0) / 2 and tick.status is Status.OK:
             tick = tick._replace(status=Status.LATE)
         tick = turn.answer(tick)
-        end_ns = self._timer.monotonic_ns()
-        self._service.add(end_ns - start_ns)
-        self._response.add(end_ns - (start_ns if due_ns is None else due_ns))
-        if due_ns is not None:
-            self._lateness.add(start_ns - due_ns)
-            self._misses += end_ns - due_ns > (self._period_ns or 0)
-        self._keep(tick, taken.t_s, start_ns, wall_ns)
+        # The robot has what it waits for: all that follows is for others.
+        end_ns = timer.monotonic_ns()
+        wall_ns = timer.wall_ns() - (end_ns - start_ns)  # when the tick began
+        tally = self._tally
+        tally.take(tick, start_ns, end_ns, due_ns)
+        if self._practice is not None and tick.stepped and tick.status.trusted:
+            self._practice.see(tick.x)
+        self._keeping.take(tally.ticks - 1, tally.steps, tick, taken.t_s, start_ns, wall_ns)
         if turn.fatal is not None:
             self._error = turn.fatal
             self.stop("fault")
         return tick
-
-    def _keep(self, tick: Tick, t_s: Any, start_ns: int, wall_ns: int) -> None:
-        """Count a tick, and hand it to those who write it."""
-        number, status = self._ticks, tick.status
-        self._ticks += 1
-        self._steps += tick.stepped
-        self._counts[status.text] += 1
-        if status is not Status.OK and status is not Status.WARMING_UP:
-            self._reports.note(status.text, tick.error)
-        if self._sink is not None:
-            self._sink.put(Entry(number, tick, t_s, start_ns, wall_ns))
-        if self._recorder is not None:
-            state = self._state() if self._recorder.wants_state else None
-            self._recorder.put(tick, t_s=t_s, mono_ns=start_ns, wall_ns=wall_ns, state=state)
-        if self._practice is not None and tick.stepped and status.trusted:
-            self._practice.see(tick.x)
-        if self._saver is not None:
-            self._saver.offer(self.guarded, self._steps, start_ns)
-        self._beat()
-
-    def _state(self) -> State | None:
-        """The state, `None` where another thread is using the stream: the next tick has it."""
-        with suppress(RuntimeError):
-            return self.guarded.snapshot()
-        return None
-
-    def _beat(self) -> None:
-        self._beat_ns = self._timer.monotonic_ns()
-        if self._watchdog is not None:
-            self._watchdog.beat(self._beat_ns)
-
-    def _save(self) -> None:
-        if self._saver is not None:
-            self._saver.save()
-            if self._saver.lost.error is not None:
-                self._reports.note("snapshot", self._saver.lost.error)
-
-    def _look_at_watchdogs(self) -> None:
-        """Tell systemd that the loop turns: by its own time, as this thread turns where the loop stands."""
-        if self._systemd is not None:
-            self._systemd.alive(self._beat_ns)
-        if self._watchdog is not None and self._watchdog.barked > self._barked:
-            self._barked = self._watchdog.barked
-            self._reports.note("the loop stands", f"no turn for more than {self._watchdog.limit_s:g} s")
 
     def _look_at_sources(self) -> None:
         """Tell of reads that failed in threads: no tick does, as the newest sample is held meanwhile."""
@@ -389,14 +343,13 @@ class Loop:
 
     def _close(self, aside: Aside) -> None:
         """Put everything away, whatever ended the loop; each whatever became of the others, Ctrl-C among it."""
-        if self._systemd is not None:
-            self._systemd.stopping()
-        if self._watchdog is not None:
-            self._watchdog.end()
-        if self._saver is not None:
-            with suppress(Exception, SystemExit, KeyboardInterrupt):
-                self._saver.offer(self.guarded, self._steps, None)
-        for own in (self._feed, self._sink, self._recorder):
+        keeping, tally = self._keeping, self._tally
+        if keeping.systemd is not None:
+            keeping.systemd.stopping()
+        if keeping.watchdog is not None:
+            keeping.watchdog.end()
+        keeping.last_state(tally.steps)
+        for own in (self._feed, keeping.sink, keeping.recorder):
             try:
                 if own is not None:
                     own.close()
@@ -405,31 +358,32 @@ class Loop:
         done = False
         with suppress(KeyboardInterrupt):
             done = aside.close()
-        if not done and self._saver is not None:
-            self._saver.give_up()
-        if self._systemd is not None:
-            self._systemd.close()
+        if not done and keeping.saver is not None:
+            keeping.saver.give_up()
+        if keeping.systemd is not None:
+            keeping.systemd.close()
 
     def _summary(self, began_ns: int) -> Summary:
-        feed, recorder = self._feed, self._recorder
+        feed, tally, keeping = self._feed, self._tally, self._keeping
+        sink, recorder = keeping.sink, keeping.recorder
         readers = list(feed.readers.values())
         failed = sum(own.failed for own in readers) + getattr(feed, "failed", 0)
         return Summary(
             ended=self._ended or "stopped",
-            ticks=self._ticks,
-            steps=self._steps,
+            ticks=tally.ticks,
+            steps=tally.steps,
             by_status=self.counts,
             left_out=self._left_out,
-            misses=self._misses,
+            misses=tally.misses,
             seconds=(self._timer.monotonic_ns() - began_ns) / 1e9,
-            lateness=self._lateness.distribution(),
-            service=self._service.distribution(),
-            response=self._response.distribution(),
+            lateness=tally.lateness.distribution(),
+            service=tally.service.distribution(),
+            response=tally.response.distribution(),
             rehearsal=None if self._rehearsal is None else self._rehearsal.counts,
             functions=self._turn.functions,
-            sink=None if self._sink is None else Lost(self._sink.written, self._sink.dropped, self._sink.error),
+            sink=None if sink is None else Lost(sink.written, sink.dropped, sink.error),
             recorder=None if recorder is None else Lost(recorder.written, recorder.dropped, recorder.error),
-            snapshots=None if self._saver is None else self._saver.lost,
+            snapshots=None if keeping.saver is None else keeping.saver.lost,
             source_failed=failed,
             replaced=sum(own.replaced for own in readers),
             warnings=() if self._realtime is None else tuple(self._realtime.warnings),

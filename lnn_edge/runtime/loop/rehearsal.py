@@ -5,9 +5,9 @@ lead before the due time, calls a function that does what the step does with buf
 and spins until the due time. How long the function takes and how late the timer wakes is measured at the start and
 followed, and the lead is what both need. The practice ends before the due time, or does not begin.
 
-What is left of the lead is not only spun: caches are shared with whatever runs beside, and half a millisecond of the
-spinning cools them again. So the function is called again and again, as long as three times what it takes is left: of the
-compiled step's response half went with that.
+What is left of the lead is not only spun: caches are shared with whatever runs beside, and half a millisecond of
+spinning cools them again. So the function is called again and again, as long as three times what it takes is left; half
+of the compiled step's response went with that.
 """
 
 from __future__ import annotations

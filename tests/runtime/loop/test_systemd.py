@@ -137,7 +137,7 @@ def test_the_thread_beside_a_loop_that_stands_sends_no_word(cfc_bundle, manager,
     def after(_tick):
         for _ in range(3):
             timer.now_ns += 100 * MS
-            loop._look_at_watchdogs()
+            loop._keeping.look_at_watchdogs()
         heard.append(manager.heard())
 
     timer = FakeTimer()

@@ -19,11 +19,15 @@ from .arrivals import Arrivals, next_sample
 from .joined import Joined, OnLateInput
 from .newest import Newest
 
-__all__ = ["SampleFeed", "Taken", "TickFeed", "sources_of"]
+__all__ = ["FRESH_PERIODS", "SampleFeed", "Taken", "TickFeed", "make_feed", "sources_of"]
+
+FRESH_PERIODS = 10  # that a sample is fresh, where nobody says how long
 
 _REST_NS = 1_000_000  # after a failed read, twice as long after each further one
 _LONGEST_REST_NS = 100_000_000
+_new = tuple.__new__  # of a named tuple, whose own `__new__` takes twice as long
 _LEAST_NS = 500_000  # that a read takes which gives nothing
+_NO_MORE = "the source has no more samples"
 
 
 class Taken(NamedTuple):
@@ -57,6 +61,23 @@ def sources_of(given: Any, model: Model) -> dict[str, Source]:
     return {name: as_source(own, model) for name, own in given.items()}
 
 
+def make_feed(
+    source: Any, model: Model, timer: Timer, period_ns: float | None, fresh_s: Any, on_late: Any
+) -> TickFeed | SampleFeed:
+    """The feed of a loop at a rate, or of one that samples pace, where `period_ns` is `None`.
+
+    Raises:
+        TypeError, ValueError, OSError: As `sources_of`; or if an age or a word is none.
+    """
+    sources = sources_of(source, model)
+    if period_ns is None:
+        return SampleFeed(sources, timer, fresh_s, on_late)
+    limit = FRESH_PERIODS * period_ns / 1e9
+    if not isinstance(fresh_s, Mapping):
+        return TickFeed(sources, timer, limit if fresh_s is None else fresh_s, on_late)
+    return TickFeed(sources, timer, {**dict.fromkeys(sources, limit), **fresh_s}, on_late)
+
+
 class TickFeed:
     """The newest samples at each tick of a timer. What waits for a device is read by threads.
 
@@ -72,6 +93,7 @@ class TickFeed:
         self._joined = Joined(self.readers, timer, fresh_s, on_late, single=len(sources) == 1)
         self._pulled = [self.readers[name] for name in sources if pulled[name]]
         self._all_pulled = len(self._pulled) == len(sources)
+        self._only = self._pulled[0] if self._all_pulled and len(sources) == 1 else None
         self.live = not self._all_pulled
         self.in_threads = {name: own for name, own in self.readers.items() if not pulled[name]}
         for reader in self.in_threads.values():  # when nothing can be refused any more
@@ -88,18 +110,32 @@ class TickFeed:
         Raises:
             EOFError: If a source is at its end.
         """
+        only = self._only
+        if only is None:
+            return self._from_all()
+        failed = only.failed
+        sample = only.fetch()
+        if sample is not None:
+            self._joined.took(only)
+            return _new(Taken, (sample.x, sample.t_s, None, None))
+        if only.ended:
+            raise EOFError(_NO_MORE)
+        return self._newest() if only.failed == failed else Taken(None, None, Status.BAD_INPUT, only.error)
+
+    def _from_all(self) -> Taken:
         if self._joined.ended:
-            raise EOFError("the source has no more samples")
+            raise EOFError(_NO_MORE)
         bad: Exception | None = None
         for reader in self._pulled:
             failed = reader.failed
             reader.pump(0.0)
             if reader.ended:
-                raise EOFError("the source has no more samples")
+                raise EOFError(_NO_MORE)
             if reader.failed > failed:
                 bad = reader.error
-        if bad is not None:
-            return Taken(None, None, Status.BAD_INPUT, bad)
+        return self._newest() if bad is None else Taken(None, None, Status.BAD_INPUT, bad)
+
+    def _newest(self) -> Taken:
         moment = self._joined.look()
         if moment.stale:
             return Taken(moment.x, None, Status.STALE, TimeoutError("; ".join(moment.stale)))

@@ -74,6 +74,11 @@ class Joined:
         """Whether a source is at its end, and its last sample was taken."""
         return any(own.ended and self._taken[name] == _number(own) for name, own in self.readers.items())
 
+    def took(self, reader: Newest) -> None:
+        """Say that the newest sample of the only reader was taken from it, and `look` was not needed."""
+        (name,) = self._taken
+        self._taken[name] = _number(reader)
+
     def look(self) -> Moment:
         """What there is now; never waits."""
         now_ns = self._timer.monotonic_ns()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..source import Sample, Source, read_from
 from ..timer import Timer
@@ -15,8 +15,7 @@ _REST_S = 0.01  # after a failed read, or a device that is gone would keep a cor
 _LEAST_S = 0.0005  # that a read with nothing to give rests: a source may return at once whatever it is asked
 
 
-@dataclass(frozen=True)
-class Arrived:
+class Arrived(NamedTuple):
     """A sample and when it came.
 
     Args:
@@ -86,6 +85,13 @@ class Newest:
             return False
         self.take(sample)
         return True
+
+    def fetch(self) -> Sample | None:
+        """Read once, without a wait; the sample, which has been looked at then, or `None`."""
+        if not self.pump(0.0) or self._now is None:
+            return None
+        self._seen = self._now.number
+        return self._now.sample
 
     def take(self, sample: Sample) -> None:
         """Keep a sample that somebody read."""

@@ -68,10 +68,15 @@ class Turn:
 
     def step(self, taken: Taken) -> Tick:
         """The tick of a sample, or of what there is in its place."""
+        x, t_s, status, _ = taken
         try:
-            return self._step(taken)
+            if status is not None or self._before is not None:
+                return self._step(taken)
+            return self._guarded.tick(x, t_s=t_s)
+        except StateError as error:  # the guard's policy is to raise
+            return self._astray(x, error)
         except RuntimeError as error:  # another thread is using the stream
-            return Tick(Status.FUNCTION_FAILED, self._fallback(), None, 0, False, None, taken.x, error, False)
+            return Tick(Status.FUNCTION_FAILED, self._fallback(), None, 0, False, None, x, error, False)
 
     def _step(self, taken: Taken) -> Tick:
         if self._guarded.stopped:
@@ -87,10 +92,14 @@ class Turn:
             x = x if found is None else found
         try:
             tick = self._guarded.tick(x, t_s=taken.t_s)
-        except StateError as error:  # the guard's policy is to raise
-            self.fatal = f"{Status.STATE_OUT_OF_BOUNDS.text}: {one_line(error)}"
-            tick = Tick(Status.STATE_OUT_OF_BOUNDS, self._fallback(), None, 0, False, None, x, error, False)
+        except StateError as error:
+            tick = self._astray(x, error)
         return tick if fault is None else self._at_fault(tick, fault)
+
+    def _astray(self, x: Any, error: StateError) -> Tick:
+        """The last tick of a loop whose guard raises."""
+        self.fatal = f"{Status.STATE_OUT_OF_BOUNDS.text}: {one_line(error)}"
+        return Tick(Status.STATE_OUT_OF_BOUNDS, self._fallback(), None, 0, False, None, x, error, False)
 
     def answer(self, tick: Tick) -> Tick:
         """A tick as the robot gets it, and has got it."""
