@@ -10,6 +10,7 @@ paths         no output takes the place of an input
 console       results on standard output, everything else on standard error
 proof_text    a proof as text
 program_text  a step program as text
+keeping       a run that goes on where it was killed
 feeding       rows of a table through a stream, for `run`
 looping       `run` as a loop
 holding       values of rows that are missing, filled for a while

@@ -20,8 +20,10 @@ from ..console import note
 from ..exit_codes import OK
 from ..feeding.feed import Feed
 from ..feeding.handling import Ahead, Handling, Unsuccessful
-from ..feeding.kept_run import Keeper, Keeping, is_live
+from ..feeding.kept_run import Keeper
 from ..feeding.summary import Summary
+from ..keeping.kept_file import is_live
+from ..keeping.kept_run import Keeping
 from ..looping.choices import Looping, add_loop_arguments, looping
 from ..options import BackendChoice, add_backend_arguments, backend_options, positive, whole
 from ..os_errors import STANDARD_INPUT
@@ -300,10 +302,7 @@ def _keeper(model: Model, choices: _Choices, lines: IO[str]) -> Keeper | None:
     """
     if choices.keeping is None:
         return None
-    live, target = is_live(lines), Path(choices.output)
-    if not live and (choices.output == "-" or (target.exists() and not target.is_file())):
-        raise ValueError("--resume cuts the results where it goes on: name a file for them, --output FILE")
-    return Keeper(choices.keeping, model, live, choices.handling.source, choices.output)
+    return Keeper(choices.keeping, model, is_live(lines), choices.handling.source, choices.output)
 
 
 def _column(name: str) -> str:

@@ -5,6 +5,6 @@ row_times  gaps, late rows and the pace, told apart
 tally      what came and went, for the summary
 feed       the rows stepped, one after the other
 kept_feed  what a feed stands at, for a file
-kept_run   a run that goes on where it was killed
+kept_run   rows that go on where they were killed
 summary    the last line
 """
