@@ -8,7 +8,7 @@ import os
 import select
 import stat
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -232,8 +232,15 @@ class Lines:
             write_all(self._descriptor, data)
         except OSError as error:  # not `named_in_errors`: this runs for every sample
             error.filename = self._name
+            self._take_back()
             raise
         self._done = (self.rows + (not heading), self.size + len(data))
+
+    def _take_back(self) -> None:
+        """Let a later line begin where one did of which a full disk took a part; a pipe has no way back."""
+        with suppress(OSError):
+            os.lseek(self._descriptor, self.size, os.SEEK_SET)
+            os.ftruncate(self._descriptor, self.size)
 
 
 class LinesInPlace(Lines):

@@ -51,7 +51,7 @@ def test_each_row_is_a_tick(call, cfc_bundle, tmp_path):
 
 def test_a_snapshot_that_cannot_be_written_is_told_before_anything_runs(call, cfc_bundle, tmp_path):
     rows = table(tmp_path / "walk.csv", ROWS)
-    common = ("run", cfc_bundle, "--input", rows, "--on-fault", "hold", "--resume")
+    common = ("run", cfc_bundle, "--input", rows, "--output", tmp_path / "out", "--on-fault", "hold", "--resume")
     (tmp_path / "link").symlink_to(tmp_path / "none" / "s")
     for name, why in (("link", "none"), ("none/s", "mkdir -p"), (".", "is a directory")):
         code, out, err = call(*common, tmp_path / name)
@@ -166,32 +166,28 @@ def test_it_stops_at_a_fault_where_that_is_asked_for(call, cfc_bundle, tmp_path)
     assert len(results(tmp_path / "out.csv")[1]) == 8
 
 
-def test_it_goes_on_from_a_snapshot(call, ltc_bundle, tmp_path):
+def test_it_goes_on_from_a_sensor(call, ltc_bundle, tmp_path):
     times = [0.1 * k for k in range(20)]
     common = ("run", ltc_bundle, "--time-column", "t", "--on-fault", "hold", "--resume", tmp_path / "s")
     parts = []
     for own in (slice(0, 9), slice(9, 20)):
-        table(tmp_path / "walk.csv", ROWS[own], times[own])
-        code, out, err = call(*common, "--input", tmp_path / "walk.csv")
+        rows = table(tmp_path / "walk.csv", ROWS[own], times[own]).read_text()
+        code, out, err = call(*common, stdin=rows)
         assert code == 0, err
         parts += [[float(v) for v in line.split(",")[1:3]] for line in out.splitlines()[1:]]
     assert "goes on from" in err
-    assert "behind 9 steps" in err
+    assert "behind 9 samples, " in err
     assert parts == outputs(lnn_edge.load(ltc_bundle), ROWS, t_s=np.array(times))
-    table(tmp_path / "walk.csv", ROWS[:2], [900.0, 900.1])
-    assert [line.split(",")[-1] for line in call(*common, "--input", tmp_path / "walk.csv")[1].splitlines()[1:]] == [
-        "gap",
-        "gap",
-    ]
+    rows = table(tmp_path / "walk.csv", ROWS[:2], [900.0, 900.1]).read_text()
+    assert [line.split(",")[-1] for line in call(*common, stdin=rows)[1].splitlines()[1:]] == ["gap", "gap"]
 
 
 def test_a_snapshot_of_another_model_is_refused(call, ltc_bundle, cfc_bundle, tmp_path):
     rows = table(tmp_path / "walk.csv", ROWS)
-    call("run", cfc_bundle, "--input", rows, "--on-fault", "hold", "--resume", tmp_path / "s")
-    rows = table(tmp_path / "walk.csv", ROWS, range(20))
-    code, out, err = call(
-        "run", ltc_bundle, "--input", rows, "--time-column", "t", "--on-fault", "hold", "--resume", tmp_path / "s"
-    )
+    common = ("--input", rows, "--output", tmp_path / "out.csv", "--on-fault", "hold", "--resume", tmp_path / "s")
+    assert call("run", cfc_bundle, *common)[0] == 0
+    table(tmp_path / "walk.csv", ROWS, range(20))
+    code, out, err = call("run", ltc_bundle, *common, "--time-column", "t")
     assert (code, out) == (2, "")
     assert f"rm {tmp_path / 's'}" in err
 

@@ -328,7 +328,7 @@ def _lines(name: str) -> AbstractContextManager[IO[str]]:
 def _loop(model: Model, choices: _Choices, looping: Looping) -> int:
     from ..looping.looped import LoopRun, run_loop
 
-    keeping, handling = choices.keeping, choices.handling
+    handling = choices.handling
     run = LoopRun(
         model=model,
         looping=looping,
@@ -336,8 +336,7 @@ def _loop(model: Model, choices: _Choices, looping: Looping) -> int:
         source=handling.source,
         output=choices.output,
         constants=handling.constants,
-        resume=None if keeping is None else keeping.path,
-        snapshot_every_s=_EVERY_S if keeping is None else keeping.every_s,
+        keeping=choices.keeping,
         json=choices.json,
     )
     with _lines(choices.input) as lines:

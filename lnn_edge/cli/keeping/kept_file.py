@@ -57,15 +57,15 @@ class KeptFile(Generic[_R]):
     """
 
     def __init__(self, kind: type[_R], keeping: Keeping, model: Model, live: bool, source: str, output: str) -> None:
-        target = Path(output)
+        target, place = Path(output), Path(keeping.path)
+        check_output(place)
         if not live and (output == "-" or (target.exists() and not target.is_file())):
             raise ValueError("--resume cuts the results where it goes on: name a file for them, --output FILE")
-        self.place = Path(keeping.path)
+        self.place = place
         self._kind, self._keeping, self._model, self._live = kind, keeping, model, live
         self._source, self._output = source, output
         self.found: tuple[Snapshot, _R] | None = None
-        check_output(self.place)
-        if self.place.exists():
+        if place.exists():
             self.found = self._read()
 
     @property

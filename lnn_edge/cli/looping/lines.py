@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ...files import LinesInPlace
 from ..results import Layout, Results, free_name
 
 if TYPE_CHECKING:
@@ -60,6 +61,19 @@ class ResultSink:
             self.broken = error
             self._gone()
             raise
+
+    def results_mark(self) -> Callable[[], dict[str, int]]:
+        """See `Marked`."""
+        results, rows = self._results, self._results.rows
+        if not isinstance(results, LinesInPlace):
+            return lambda: {"results": rows, "size": 0}
+        size = results.size
+
+        def synced() -> dict[str, int]:
+            results.sync()
+            return {"results": rows, "size": size}
+
+        return synced
 
     def close(self) -> None:
         """The file is not this one's."""

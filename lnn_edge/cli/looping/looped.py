@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import signal
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+
+import msgspec
+from msgspec.structs import replace
 
 from ...files import check_output
 from ...wording import plural
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from ...runtime.model import Model
     from ...runtime.record.recorder import Recorder
     from ...runtime.transport.csv_file import Columns
+    from ..keeping.kept_run import Keeping
+    from .kept_loop import LoopKeeper
 
 __all__ = ["LoopRun", "run_loop"]
 
@@ -40,8 +44,7 @@ class LoopRun:
         source: What is read, for messages.
         output: Where results go, a file or "-".
         constants: Constant inputs by name.
-        resume: File with the state that it goes on from, and keeps.
-        snapshot_every_s: How often that is written, seconds.
+        keeping: How it is kept, to go on from there; `None` if it is not.
         json: Where the summary goes as well.
     """
 
@@ -51,8 +54,7 @@ class LoopRun:
     source: str
     output: str
     constants: dict[str, list[float]] | None
-    resume: str | None
-    snapshot_every_s: float
+    keeping: Keeping | None
     json: str | None
 
 
@@ -72,22 +74,47 @@ def run_loop(own: LoopRun, lines: IO[str], live: bool) -> int:
     """
     guarded = own.model.guarded(own.looping.own_guard(own.model), constants=own.constants)
     _check(own, guarded)
-    steps = _resumed(own, guarded)
+    keeper = _keeper(own, guarded, live)
     with stoppable() as stop, ExitStack() as stack:
-        source, layout = _source(own, lines, live)
+        source, layout = _source(own, lines, live, keeper)
         stack.callback(source.close)
         if own.output != "-":
             check_output(Path(own.output))  # before there is a recording of a loop that never ran
-        recorder = _recorder(own, guarded, steps)
-        results = stack.enter_context(open_results(own.output, stop))
+        done = keeper is not None and keeper.goes_on and getattr(source, "ended", False)
+        recorder = None if done else _recorder(own, guarded, keeper)
+        results = stack.enter_context(open_results(own.output, stop, None if keeper is None else keeper.written))
         loops: list[Loop] = []
         sink = _sink(own, layout, results, loops)
-        loop = _loop(own, guarded, source, sink, recorder, steps)
+        loop = _loop(own, guarded, source, sink, recorder, keeper)
         loops.append(loop)
         summary = loop.run()
         if sink.broken is not None:
             raise sink.broken
-    return _told(own, summary, recorder, results.in_place)
+    if done:
+        note(f"remark: no row of {own.source} was left to do")
+    return _told(own, summary, recorder, results.in_place, stop.exit_code if stop.came else None)
+
+
+def _keeper(own: LoopRun, guarded: Guarded, live: bool) -> LoopKeeper | None:
+    """What keeps the loop, if the user wants that.
+
+    Raises:
+        ValueError, OSError: As `LoopKeeper`.
+    """
+    if own.keeping is None:
+        return None
+    from .kept_loop import LoopKeeper
+
+    looping, policies = own.looping, own.keeping.policies
+    typed = {
+        "--rate": looping.rate_hz,
+        "--on-fault": looping.on_fault,
+        "--fresh": looping.fresh_s,
+    }
+    guard = {f"`{name}` of the guard": own for name, own in msgspec.to_builtins(guarded.guard).items()}
+    guard = msgspec.json.decode(msgspec.json.encode(guard))  # as it comes back from a file
+    same = {name: policies.get(name) for name in ("--threads", "--option")}
+    return LoopKeeper(replace(own.keeping, policies=typed | guard | same), guarded, live, own.source, own.output)
 
 
 def _check(own: LoopRun, guarded: Guarded) -> None:
@@ -125,7 +152,14 @@ def _sink(own: LoopRun, layout: Layout, results: Any, loops: list[Loop]) -> Any:
     return ResultSink(own.model, layout, results, lambda: loops[0].stop("reader gone"))
 
 
-def _loop(own: LoopRun, guarded: Guarded, source: Source, sink: Any, recorder: Recorder | None, steps: int) -> Loop:
+def _loop(
+    own: LoopRun,
+    guarded: Guarded,
+    source: Source,
+    sink: Any,
+    recorder: Recorder | None,
+    keeper: LoopKeeper | None,
+) -> Loop:
     from ...runtime.loop.loop import Loop
     from ...runtime.loop.realtime import Realtime
 
@@ -145,9 +179,10 @@ def _loop(own: LoopRun, guarded: Guarded, source: Source, sink: Any, recorder: R
         on_fault=looping.on_fault,
         fresh_s=looping.fresh_s,
         recorder=recorder,
-        snapshot=own.resume,
-        snapshot_every_s=own.snapshot_every_s,
-        steps=steps,
+        snapshot=None if own.keeping is None else own.keeping.path,
+        snapshot_every_s=1.0 if own.keeping is None else own.keeping.every_s,
+        extra=None if keeper is None else keeper.kept,
+        steps=0 if keeper is None else keeper.steps,
         realtime=realtime,
         report=note,
     )
@@ -156,24 +191,37 @@ def _loop(own: LoopRun, guarded: Guarded, source: Source, sink: Any, recorder: R
 _PRIORITY = 80  # above what else runs in real time on a usual Linux, below the kernel's own watchdogs
 
 
-def _source(own: LoopRun, lines: IO[str], live: bool) -> tuple[Source, Layout]:
-    """The table as a source, and the layout with the time column's own name."""
+def _source(own: LoopRun, lines: IO[str], live: bool, keeper: LoopKeeper | None) -> tuple[Source, Layout]:
+    """The table as a source, behind the rows that are done, and the layout with the time column's own name."""
     from ...runtime.transport.csv_file import read_columns, reader, rows
+    from ...runtime.transport.marked_lines import MarkedLines
     from ...runtime.transport.text_lines import TextLines
     from .rows import LiveLines, LiveRows, Rows
 
     names = [f.name for f in own.model.manifest.streamed[0].features]
-    polled = LiveLines(lines) if live else None
-    table = reader(TextLines(polled or lines))  # type: ignore[arg-type]
+    polled = LiveLines(lines) if live and _is_open(lines) else None
+    marked = MarkedLines(lines) if keeper is not None and not live else None
+    table = reader(marked or TextLines(polled or lines))  # type: ignore[arg-type]
     columns: Columns = read_columns(table, names, None, own.layout.time_column, own.source)
     columns = dataclasses.replace(columns, holes=True)  # a hole is the guard's
     named = None if columns.time is None else columns.header[columns.time]
     layout = Layout(own.layout.format, None, named)
+    if keeper is not None:
+        keeper.go_on(table, marked, columns)
     found = rows(table, columns, own.source)
-    return Rows(found) if polled is None else LiveRows(found, polled), layout
+    return Rows(found, marked) if polled is None else LiveRows(found, polled), layout
 
 
-def _recorder(own: LoopRun, guarded: Guarded, steps: int) -> Recorder | None:
+def _is_open(lines: IO[str]) -> bool:
+    """Whether the system knows it, and it is not in memory, as a program passes it."""
+    try:
+        lines.fileno()
+    except OSError:
+        return False
+    return True
+
+
+def _recorder(own: LoopRun, guarded: Guarded, keeper: LoopKeeper | None) -> Recorder | None:
     if own.looping.record is None:
         return None
     from ...runtime.record.recorder import Recorder
@@ -190,39 +238,13 @@ def _recorder(own: LoopRun, guarded: Guarded, steps: int) -> Recorder | None:
         state_every=own.looping.state_every,
         rotate_bytes=None if size is None else round(size * 1e6),
         csv=own.looping.record_csv,
-        start=guarded.snapshot() if steps else None,
+        start=guarded.snapshot() if keeper is not None and keeper.steps else None,
     )
 
 
-def _resumed(own: LoopRun, guarded: Guarded) -> int:
-    """Go on from the snapshot, if there is one; the number of steps until then.
-
-    Raises:
-        ValueError: If it is of another bundle, backend or build, or too old for the policy on gaps.
-    """
-    from ...runtime.record.snapshot import anew, load_snapshot, resume
-
-    if own.resume is None:
-        return 0
-    check_output(Path(own.resume))
-    if (
-        Path(own.resume).exists() and load_snapshot(own.resume, own.model).extra
-    ):  # rows that are done, and their results
-        raise ValueError(
-            f"snapshot '{own.resume}' is of a run without a loop, or of another program: leave the arguments of a loop "
-            f"out to go on from it. {anew(Path(own.resume))}"
-        )
-    timed = own.layout.time_column is not None
-    kept = resume(guarded, own.resume, within_s=math.inf if timed else None)
-    if kept is None:
-        if Path(own.resume).exists():
-            note(f"the snapshot '{own.resume}' is too old to go on from: it begins anew")
-        return 0
-    note(f"goes on from '{own.resume}', of {kept.wall_time:%Y-%m-%d %H:%M:%S} UTC, behind {plural(kept.steps, 'step')}")
-    return kept.steps
-
-
-def _told(own: LoopRun, summary: Summary, recorder: Recorder | None, in_place: bool | None) -> int:
+def _told(
+    own: LoopRun, summary: Summary, recorder: Recorder | None, in_place: bool | None, signalled: int | None
+) -> int:
     """Print the summary, and return the exit code."""
     for line in str(summary).splitlines():
         note(line)
@@ -230,7 +252,7 @@ def _told(own: LoopRun, summary: Summary, recorder: Recorder | None, in_place: b
     saved = [own.output] if in_place else []
     saved += [str(path) for path in recorder.paths] if recorder is not None else []
     saved += [own.looping.record_csv] if own.looping.record_csv is not None else []
-    saved += [own.resume] if own.resume is not None and summary.snapshots and summary.snapshots.written else []
+    saved += [own.keeping.path] if own.keeping is not None and summary.snapshots and summary.snapshots.written else []
     behind = f", saved {', '.join(saved)}" if saved else ""
     lost = [f"{kept.dropped:,} of the {name}" for name, kept in _kept(summary).items() if kept and kept.dropped]
     ticks = f"{plural(summary.ticks, 'tick')} through {own.model.name}"
@@ -241,9 +263,9 @@ def _told(own: LoopRun, summary: Summary, recorder: Recorder | None, in_place: b
         note(f"stopped after {ticks}: {summary.error}{behind}")
         return USAGE
     ended = getattr(signal, summary.ended, None) if summary.ended.startswith("SIG") else None
-    interrupted = "" if ended is None else "interrupted after "
-    note(f"{interrupted}{ticks} on {own.model.description}{behind}")
-    return OK if ended is None else 128 + ended
+    code = 128 + ended if ended is not None else signalled or OK
+    note(f"{'interrupted after ' if code else ''}{ticks} on {own.model.description}{behind}")
+    return code
 
 
 def _kept(summary: Summary) -> dict[str, Any]:

@@ -6,11 +6,13 @@ import os
 import queue
 import select
 import threading
+from collections import deque
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ...runtime.loop.source import Sample
+    from ...runtime.transport.marked_lines import MarkedLines
     from ...runtime.transport.row import BadRowError, Row
 
 __all__ = ["LiveLines", "LiveRows", "Rows"]
@@ -24,16 +26,28 @@ class Rows:
 
     Args:
         rows: Of the table.
+        lines: What it is read from, whose mark follows the rows; `None` where nobody asks for it.
     """
 
     pulled = True  # see `as_source`
 
-    def __init__(self, rows: Iterator[Row | BadRowError]) -> None:
-        self._rows = rows
+    def __init__(self, rows: Iterator[Row | BadRowError], lines: MarkedLines | None = None) -> None:
+        self._rows, self._lines = rows, lines
+        self._ahead: deque[Row | BadRowError | None] = deque(maxlen=1)
+
+    @property
+    def ended(self) -> bool:
+        """Whether no row is left."""
+        if not self._ahead:
+            self._ahead.append(next(self._rows, None))
+        return self._ahead[0] is None
 
     def read(self, timeout_s: float) -> Sample:  # noqa: ARG002 - of the protocol
         """See `Source`; it never waits."""
-        return _sample(next(self._rows, None))
+        row = self._ahead.popleft() if self._ahead else next(self._rows, None)
+        if self._lines is not None and row is not None:
+            self._lines.mark()
+        return _sample(row)
 
     def close(self) -> None:
         """There is nothing to close."""

@@ -1,6 +1,7 @@
 """Policies for samples that a stream cannot simply be stepped with, and for states that it must not keep.
 
 guarded       a stream with all of them around it
+kept_guard    what it knows beside the state, for a file
 status        what became of a sample
 stepping      one sample, once or several times
 usual         the usual tick: a good sample that comes in time

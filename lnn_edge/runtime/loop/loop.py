@@ -166,7 +166,7 @@ class Loop:
         )
         self._ended: str | None = None
         self._error: str | None = None
-        self._ran = False
+        self._ran = self._torn = False  # the latter: within a tick, whose state and results do not belong together
         self._tally = Tally(self._period_ns)
         self._left_out = 0
         self._rehearsal: Rehearsal | None = None
@@ -204,7 +204,7 @@ class Loop:
                     self._begin()
                     (self._by_timer if self._rate_hz else self._by_samples)(ticks)
             except KeyboardInterrupt:
-                self._ended = self._ended or "interrupted"
+                self._ended, self._torn = self._ended or "interrupted", True
             finally:
                 if end_begins is not None:
                     end_begins()
@@ -348,17 +348,17 @@ class Loop:
             keeping.systemd.stopping()
         if keeping.watchdog is not None:
             keeping.watchdog.end()
-        keeping.last_state(tally.steps)
+        if not self._torn:
+            keeping.last_state(tally.steps)
         for own in (self._feed, keeping.sink, keeping.recorder):
             try:
                 if own is not None:
                     own.close()
             except (Exception, SystemExit, KeyboardInterrupt) as error:
                 self._reports.note("end", f"{type(error).__name__}: {one_line(error)}")
-        done = False
         with suppress(KeyboardInterrupt):
-            done = aside.close()
-        if not done and keeping.saver is not None:
+            aside.close()
+        if keeping.saver is not None:
             keeping.saver.give_up()
         if keeping.systemd is not None:
             keeping.systemd.close()

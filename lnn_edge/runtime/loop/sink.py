@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..guard.status import Tick
     from ..model import Model
 
-__all__ = ["Behind", "Entry", "Records", "Sink", "as_sink"]
+__all__ = ["Behind", "Entry", "Marked", "Records", "Sink", "as_sink"]
 
 _POLL_S = 0.02  # between two looks at what there is to write: waking the writer at each tick would cost the loop
 _ROOM = 4096  # ticks
@@ -60,6 +60,19 @@ class Sink(Protocol):
         """Put away what it holds."""
 
 
+@runtime_checkable
+class Marked(Protocol):
+    """A sink whose results a later run cuts and continues, where a snapshot says that they stood."""
+
+    def results_mark(self) -> Callable[[], Mapping[str, Any]]:
+        """Where results stand behind the last tick that was written; for the thread that writes.
+
+        Returns:
+            A function for another thread: it waits until these results are on the disk, and says where that is, as
+            JSON has it.
+        """
+
+
 class Records(Protocol):
     """What records every tick with all that replay needs, as `lnn_edge.runtime.record.recorder.Recorder` does."""
 
@@ -86,6 +99,13 @@ class Records(Protocol):
         """Write what is left."""
 
 
+class _Then(NamedTuple):
+    """What is called behind the ticks before it."""
+
+    sink: Marked
+    call: Callable[[Callable[[], Mapping[str, Any]] | None], object]
+
+
 class Behind:
     """Hands ticks to a sink in a thread of its own.
 
@@ -107,7 +127,7 @@ class Behind:
         self._lost = 0
         self._sink = sink
         self._capacity = whole_number("capacity", capacity, 1)
-        self._waiting: deque[Entry] = deque()
+        self._waiting: deque[Entry | _Then] = deque()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lnn-edge sink", daemon=True)
         if start:
@@ -125,10 +145,25 @@ class Behind:
         else:
             self._waiting.append(entry)
 
+    def then(self, call: Callable[[Callable[[], Mapping[str, Any]] | None], object]) -> None:
+        """Call something with the sink's mark, once all ticks that were handed over are with it; never waits.
+
+        Args:
+            call: Gets what `results_mark` gave, `None` of another sink.
+        """
+        if isinstance(self._sink, Marked):
+            self._waiting.append(_Then(self._sink, call))
+        else:
+            call(None)
+
     def drain(self) -> None:
         """Write what waits."""
         while self._waiting:
             entry = self._waiting[0]  # it keeps its room until it is written
+            if isinstance(entry, _Then):
+                self._mark(entry)
+                self._waiting.popleft()
+                continue
             try:
                 self._sink.write(entry)
                 self.written += 1
@@ -139,13 +174,19 @@ class Behind:
                 self.error = f"{type(error).__name__}: {one_line(error)}"
             self._waiting.popleft()
 
+    def _mark(self, then: _Then) -> None:
+        try:
+            then.call(then.sink.results_mark())
+        except Exception as error:
+            self.error = f"{type(error).__name__}: {one_line(error)}"
+
     def close(self, timeout_s: float = 5.0) -> None:
         """Write what waits and close the sink. One that takes longer than this is left behind, with what it has not."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
         if self._thread.is_alive():
-            self._lost = len(self._waiting)
+            self._lost = sum(isinstance(own, Entry) for own in tuple(self._waiting))
             self.error = self.error or f"it did not take {self._lost:,} ticks within {timeout_s:g} s"
             return
         self.drain()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...files import check_output
 from ...given_numbers import nanoseconds, whole_number
@@ -15,12 +16,24 @@ from .summary import Lost
 if TYPE_CHECKING:
     from ..guard.guarded import Guarded
     from ..model import Model
+    from .sink import Behind
 
 __all__ = ["StateSaver"]
 
 
+class _Taken(NamedTuple):
+    """A state, its number of steps, what belongs to it, and what completes that by where results stand."""
+
+    state: State
+    steps: int
+    extra: Mapping[str, Any]
+    mark: Callable[[], Mapping[str, Any]] | None
+
+
 class StateSaver:
     """Keeps the newest state that is to be written, and writes it.
+
+    Where the sink says where its results stand, a state waits until the results of all ticks before it are written.
 
     Args:
         path: The file.
@@ -28,6 +41,9 @@ class StateSaver:
         every_s: How often, seconds, > 0.
         extra: Gives what else belongs to the state, when it is taken.
         steps: Steps that were made before.
+
+    Attributes:
+        sink: Who writes results, `None` where nobody does.
 
     Raises:
         TypeError, ValueError: If a number is none, or `extra` no function.
@@ -37,13 +53,15 @@ class StateSaver:
     def __init__(
         self, path: Path, model: Model, every_s: float, extra: Callable[[], Mapping[str, Any]] | None, steps: int
     ) -> None:
+        self.sink: Behind | None = None
         self._path, self._model, self._extra = path, model, extra
         self._every_ns = nanoseconds("snapshot_every_s", every_s)
         self._before = whole_number("steps", steps, 0)
         check_output(path)
         if extra is not None and not callable(extra):
             raise TypeError(f"`extra` is {extra!r}, expected a function that returns a dict")
-        self._waiting: tuple[State, int, Mapping[str, Any]] | None = None
+        self._waiting: deque[_Taken] = deque(maxlen=1)  # for the disk
+        self._behind = False  # whether one waits for results
         self._taken_ns: int | None = None
         self._written = self._failed = 0
         self._error: str | None = None
@@ -56,6 +74,8 @@ class StateSaver:
     def offer(self, guarded: Guarded, steps: int, now_ns: int | None) -> None:
         """Take the state if it is time; for the thread of the loop. `now_ns` is `None` for the last one of all."""
         if now_ns is not None and self._taken_ns is not None and now_ns - self._taken_ns < self._every_ns:
+            return
+        if now_ns is not None and self._behind:  # a newer one would have to wait as well
             return
         try:
             state = guarded.snapshot()
@@ -71,18 +91,24 @@ class StateSaver:
         except BaseException as error:
             self._fail(error)
             return
-        self._waiting = (state, self._before + steps, extra)
+        taken = _Taken(state, self._before + steps, extra, None)
+        if self.sink is None:
+            self._waiting.append(taken)
+            return
+        self._behind = True
+        self.sink.then(lambda mark: self._let_go(taken._replace(mark=mark)))
 
     def save(self) -> None:
         """Write what waits; for a thread that may wait for the disk."""
-        waiting, self._waiting = self._waiting, None
-        if waiting is None:
+        try:
+            state, steps, extra, mark = self._waiting.popleft()
+        except IndexError:
             return
         from ..record.snapshot import save_snapshot
 
-        state, steps, extra = waiting
         try:
-            save_snapshot(self._path, state, model=self._model, steps=steps, extra=extra)
+            whole = extra if mark is None else {**extra, **mark()}
+            save_snapshot(self._path, state, model=self._model, steps=steps, extra=whole)
         except Exception as error:  # a full disk: the file that was there stays
             self._fail(error)
             return
@@ -90,10 +116,16 @@ class StateSaver:
         self._error = None
 
     def give_up(self) -> None:
-        """Count what waits as lost: the disk did not take it in time."""
-        if self._waiting is not None:
-            self._waiting = None
+        """Count what waits as lost: the disk, or who writes results, did not take it in time."""
+        if self._waiting or self._behind:
+            self._waiting.clear()
+            self._behind = False
             self._fail(TimeoutError("the disk did not take the last one in time"))
+
+    def _let_go(self, taken: _Taken) -> None:
+        """The results before a state are written; for the thread that does that."""
+        self._waiting.append(taken)
+        self._behind = False
 
     def _fail(self, error: BaseException) -> None:
         self._failed += 1

@@ -48,6 +48,8 @@ class Keeping:
     ) -> None:
         self.guarded, self.sink, self.recorder, self.saver = guarded, sink, recorder, saver
         self.watchdog, self.systemd = watchdog, systemd
+        if saver is not None:
+            saver.sink = sink
         self._reports, self._timer = reports, timer
         self._beat_ns = self._barked = 0
 

@@ -1,0 +1,109 @@
+"""A loop that goes on where it was killed: kept with the state, and found again."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from ...wording import plural
+from ..console import note
+from ..keeping.kept_file import KeptFile
+from ..keeping.kept_run import Keeping, KeptRun
+from ..results import Written
+
+if TYPE_CHECKING:
+    from ...runtime.guard.guarded import Guarded
+    from ...runtime.transport.csv_file import Columns, Table
+    from ...runtime.transport.marked_lines import MarkedLines
+
+__all__ = ["LoopKeeper"]
+
+
+class _KeptLoop(KeptRun, frozen=True, forbid_unknown_fields=True):
+    """A loop between two ticks.
+
+    Args:
+        guard: What `kept_guard` gave.
+    """
+
+    guard: dict[str, Any]
+
+
+class LoopKeeper:
+    """Knows the loop that is kept in a file, and says what is to be kept of this one.
+
+    Args:
+        keeping: What the user chose.
+        guarded: The guarded stream, new.
+        live: See `is_live`.
+        source: What is read, for messages.
+        output: Where results go; "-" is standard output.
+
+    Attributes:
+        steps: Steps that were made before.
+
+    Raises:
+        ValueError, OSError: As `KeptFile`.
+    """
+
+    def __init__(self, keeping: Keeping, guarded: Guarded, live: bool, source: str, output: str) -> None:
+        self.steps = 0
+        self._guarded, self._live, self._source = guarded, live, source
+        self._file = KeptFile(_KeptLoop, keeping, guarded.model, live, source, output)
+        self._about: tuple[MarkedLines | None, Columns] | None = None
+
+    @property
+    def written(self) -> Written:
+        """The results of the run that goes on."""
+        return self._file.written
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is a run to go on from."""
+        return self._file.found is not None
+
+    def go_on(self, table: Table, lines: MarkedLines | None, columns: Columns) -> None:
+        """Stand where the loop that is kept stood, if there is one.
+
+        Args:
+            table: The input, behind its header.
+            lines: Its lines; `None` of a live input.
+            columns: Where what lies in it.
+
+        Raises:
+            ValueError: If the input is another, what is kept does not fit, or it is too old for the policy on gaps.
+        """
+        self._about = lines, columns
+        if lines is not None:
+            self._file.pass_over(table, lines)
+        if self._file.found is None:
+            return
+        snapshot, run = self._file.found
+        if lines is None and not self._is_young(timed=columns.time is not None):
+            note(f"the snapshot '{self._file.place}' is too old to go on from: the state begins anew")
+            return
+        from ...runtime.guard.kept_guard import go_on
+
+        try:
+            columns.times.go_on(run.times)
+            self._guarded.restore(snapshot.state)
+            go_on(self._guarded, run.guard)
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+            raise self._file.refusal(f"does not fit: {error}") from error
+        self.steps = snapshot.steps
+        behind = self._file.behind(snapshot, lines)
+        steps = "" if lines is None else f", {plural(snapshot.steps, 'step')}"
+        note(f"remark: goes on from {self._file.place}, behind {behind}{steps}")
+
+    def kept(self) -> dict[str, Any]:
+        """What is to be kept with the state, between two ticks, but for the results; for the thread of the loop."""
+        from ...runtime.guard.kept_guard import kept_guard
+
+        if self._about is None:
+            raise RuntimeError("the input has not been opened")
+        return {**self._file.about(*self._about), "guard": kept_guard(self._guarded)}
+
+    def _is_young(self, *, timed: bool) -> bool:
+        from ...runtime.record.snapshot import resume
+
+        return resume(self._guarded, self._file.place, within_s=math.inf if timed else None) is not None

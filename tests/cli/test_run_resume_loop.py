@@ -1,0 +1,288 @@
+"""`lnn-edge run --resume` of a loop: over a file it ends as one that was not killed, from a sensor the state goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import signal
+import time
+
+import msgspec
+import numpy as np
+import pytest
+from command_line import csv_text, samples
+
+import lnn_edge
+from lnn_edge.bundle.spec import Guard
+from lnn_edge.runtime.loop.state_saver import StateSaver
+
+INPUTS = ["acc_x", "acc_y", "gyro_z"]
+OUT, KEPT = "y.csv", "run.snapshot"
+
+
+def steady(count, step=0.1, start=0.0):
+    return [round(start + step * k, 6) for k in range(count)]
+
+
+def timed(times) -> str:
+    return csv_text([(t, *x) for t, x in zip(times, samples(len(times)), strict=True)], ["t", *INPUTS])
+
+
+def faulty() -> str:
+    """Holes, a bad row, late rows, a gap, and a clock that is set back."""
+    times = steady(60)
+    times[7], times[8] = 0.3, 0.31
+    times[30:] = [t + 100 for t in times[30:]]
+    times[40:48] = steady(8, start=3.0)
+    rows = [[t, *x] for t, x in zip(times, samples(60).tolist(), strict=True)]
+    for place, column in ((3, 1), (4, 1), (15, 2), (16, 3), (50, 1)):
+        rows[place][column] = ""
+    rows[20][1] = "bad"
+    return csv_text(rows, ["t", *INPUTS])
+
+
+def paced() -> str:
+    """Off the pace of 50 Hz in the middle."""
+    return timed(np.cumsum([0.02 if k < 20 or k > 40 else 0.027 for k in range(60)]).round(6).tolist())
+
+
+POLICIES = Guard(
+    on_gap="reset", warm_up=4, on_bad="hold", hold_for_s=0.3, slew_per_s={"output": (1.0, 1.0)}, pace_window=10,
+    on_fault="safe", safe={"output": (0.25, -0.25)},
+)  # fmt: skip
+
+RUNS = {
+    "plain": ("gait", [], csv_text(samples(60)), None),
+    "faults": ("drift", ["--time-column", "t"], faulty(), POLICIES),
+    "predicted": ("drift", ["--time-column", "t"], faulty(), Guard(on_bad="predict", hold_for_s=0.5)),
+    "pace": ("gait", ["--time-column", "t", "--format", "jsonl"], paced(), POLICIES),
+    "milliseconds": ("drift", ["--time-column", "t:ms"], timed(range(10**15, 10**15 + 6000, 100)), None),
+    "without times": ("gait", [], faulty(), POLICIES),
+}
+# What must have happened, or they would prove nothing.
+HAPPENED = {
+    "faults": {"warming up", "clock backward", "bad input"},
+    "pace": {"warming up", "off pace"},
+    "predicted": {"clock backward", "gap"},
+    "without times": {"bad input", "ok"},
+}
+
+
+@pytest.fixture
+def bundles(cfc_bundle, ltc_bundle):
+    return {"gait": cfc_bundle, "drift": ltc_bundle}
+
+
+@contextlib.contextmanager
+def snapshots(monkeypatch, place):
+    """Each tick waits for its snapshot, of which this is a list."""
+    found, usual = [], StateSaver.offer
+
+    def offer(saver, guarded, steps, now_ns):
+        saver._taken_ns, done, until = None, saver.lost, time.monotonic() + 20
+        usual(saver, guarded, steps, now_ns)
+        while now_ns is not None and saver.lost == done:
+            assert time.monotonic() < until
+            saver.save()
+            time.sleep(0.001)
+        if now_ns is not None:
+            found.append(place.read_bytes())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StateSaver, "offer", offer)
+        yield found
+
+
+def typed(folder, bundle, options, guard=None):
+    if guard is not None:
+        (folder / "guard.json").write_bytes(msgspec.json.encode(guard))
+        options = [*options, "--guard", folder / "guard.json"]
+    answer = "hold" if guard is None or not guard.safe else "safe"
+    places = ["--input", folder / "x.csv", "--output", folder / OUT]
+    return ["run", bundle, "--backend", "onnxruntime", *places, "--on-fault", answer, *options]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_killed_loop_ends_as_one_that_was_not(call, bundles, tmp_path, monkeypatch, name):
+    bundle, options, rows, guard = RUNS[name]
+    (tmp_path / "x.csv").write_text(rows)
+    command = typed(tmp_path, bundles[bundle], options, guard)
+    code, _, told = call(*command, "--json", tmp_path / "facts.json")
+    assert code == 0, told
+    assert HAPPENED.get(name, {"ok"}) <= set(json.loads((tmp_path / "facts.json").read_text())["by_status"])
+    expected = (tmp_path / OUT).read_bytes()
+    (tmp_path / OUT).unlink()
+    with snapshots(monkeypatch, tmp_path / KEPT) as images:
+        assert call(*command, "--resume", tmp_path / KEPT)[0] == 0
+    assert ((tmp_path / OUT).read_bytes(), len(images)) == (expected, 60)
+    rng = random.Random(name)
+    lines = expected.splitlines(keepends=True)
+    heading = len(lines) - 60
+    for number in [0, *rng.sample(range(1, 59), 3)]:
+        (tmp_path / KEPT).write_bytes(images[number])
+        behind = rng.randrange(number + 1, 61)  # results that were written before the kill
+        (tmp_path / OUT).write_bytes(b"".join(lines[: heading + behind]) + b"0.25,-1"[: rng.randrange(8)])
+        code, _, told = call(*command, "--resume", tmp_path / KEPT)
+        assert code == 0, told
+        assert (tmp_path / OUT).read_bytes() == expected
+        assert f"goes on from {tmp_path / KEPT}, behind line {number + 2} of '{tmp_path / 'x.csv'}'" in told
+
+
+@pytest.fixture
+def begun(call, ltc_bundle, tmp_path):
+    """A loop of which half is done, and the command."""
+    text = timed(steady(20))
+    (tmp_path / "x.csv").write_text("".join(text.splitlines(keepends=True)[:11]))
+    command = [*typed(tmp_path, ltc_bundle, ["--time-column", "t"]), "--resume", tmp_path / KEPT]
+    assert call(*command)[0] == 0
+    (tmp_path / "x.csv").write_text(text)
+    return command
+
+
+def stored(folder):
+    return {name: (folder / name).read_bytes() for name in (OUT, KEPT)}
+
+
+def test_rows_that_are_added_are_done_and_what_is_done_stays(call, begun, ltc_bundle, tmp_path):
+    half = stored(tmp_path)[OUT]
+    code, _, told = call(*begun)
+    assert (code, "10 ticks through drift" in told) == (0, True)
+    whole = stored(tmp_path)
+    assert whole[OUT].startswith(half)
+    assert len(whole[OUT].splitlines()) == 21
+    code, _, told = call(*begun, "--record", tmp_path / "walk.mcap")
+    assert (code, f"remark: no row of '{tmp_path / 'x.csv'}' was left to do" in told) == (0, True)
+    assert stored(tmp_path)[OUT] == whole[OUT]
+    assert not (tmp_path / "walk.mcap").exists()
+
+
+def test_at_a_rate_each_tick_takes_the_next_row(call, ltc_bundle, tmp_path):
+    text = timed(steady(20)).splitlines(keepends=True)
+    command = [*typed(tmp_path, ltc_bundle, ["--time-column", "t", "--rate", "400"]), "--resume", tmp_path / KEPT]
+    for count in (8, 8, 21):
+        (tmp_path / "x.csv").write_text("".join(text[:count]))
+        assert call(*command)[0] == 0
+    lines = [line.split(",") for line in (tmp_path / OUT).read_text().splitlines()[1:]]
+    assert {line[-1] for line in lines} <= {"ok", "late"}  # by how busy the machine is
+    expected = lnn_edge.load(ltc_bundle, backend="onnxruntime").stream().run(samples(20), t_s=np.array(steady(20)))
+    assert [[float(v) for v in line[1:-1]] for line in lines] == [[float(str(v)) for v in y] for y in expected]
+
+
+def refused(call, command, tmp_path, *words):
+    before = stored(tmp_path)
+    code, out, err = call(*command)
+    assert (code, out) == (2, "")
+    last = err.splitlines()[-1]
+    for word in words:
+        assert word in last
+    assert last.endswith(f"To begin anew, type: rm {tmp_path / KEPT}")
+    assert stored(tmp_path) == before
+    assert not list(tmp_path.glob("*.mcap"))
+
+
+OTHERS = {
+    "format": (["--format", "jsonl"], "with --format csv, and this is one with --format jsonl"),
+    "answer": (["--on-fault", "stop"], "with --on-fault hold, and this is one with --on-fault stop"),
+    "rate": (["--rate", "50"], "without --rate, and this is one with --rate 50.0"),
+    "policy": (["--on-gap", "reset"], 'with `on_gap` of the guard refuse, and this is one with `on_gap` of the guard reset'),
+    "record": (["--format", "jsonl", "--record", "{}/walk.mcap"], "is of a run with --format csv"),
+}
+
+
+@pytest.mark.parametrize(("options", "words"), OTHERS.values(), ids=OTHERS)
+def test_other_options_are_refused_by_name(call, begun, tmp_path, options, words):
+    refused(call, [*begun, *[own.format(tmp_path) for own in options]], tmp_path, words)
+
+
+def test_how_it_waits_and_what_it_records_may_differ(call, begun, tmp_path):
+    code, _, told = call(*begun, "--wait", "rehearse", "--record", tmp_path / "walk.mcap")
+    assert code == 0, told
+
+
+def test_another_input_is_refused(call, begun, tmp_path):
+    text = (tmp_path / "x.csv").read_text()
+    (tmp_path / "x.csv").write_text(text.replace("0.2,", "0.201,", 1))
+    refused(call, begun, tmp_path, "is of a run of another input: the first 11 lines of ")
+    (tmp_path / "x.csv").write_text("".join(text.splitlines(keepends=True)[:4]))
+    refused(call, begun, tmp_path, "is of a run that took 11 lines, and ", " has 4.")
+
+
+def test_what_is_no_snapshot_of_a_loop_is_refused_and_no_crash(call, begun, ltc_bundle, tmp_path):
+    model = lnn_edge.load(ltc_bundle, backend="onnxruntime")
+    saved = lnn_edge.load_snapshot(tmp_path / KEPT, model)
+    whole = json.loads(json.dumps(dict(saved.extra)))
+    for own in ({}, {"guard": 1}, whole | {"lines": "x"}):
+        lnn_edge.save_snapshot(tmp_path / KEPT, saved.state, model=model, steps=1, extra=own)
+        refused(call, begun, tmp_path, "holds a state, but no run of this version of lnn-edge")
+    guard = whole["guard"]
+    for own in ({}, guard | {"trusted": [1.0]}, guard | {"came": "x"}, guard | {"sent": 3}, guard | {"to_warm": None}):
+        extra = whole | {"guard": own}
+        lnn_edge.save_snapshot(tmp_path / KEPT, saved.state, model=model, steps=1, extra=extra)
+        refused(call, begun, tmp_path, "does not fit: ")
+
+
+def test_a_loop_and_a_run_of_rows_are_told_apart(call, begun, ltc_bundle, tmp_path):
+    rows = [own for own in begun if own not in ("--on-fault", "hold")]
+    refused(call, rows, tmp_path, "is of a run with a loop, and this is one without one. ")
+    (tmp_path / KEPT).unlink()
+    (tmp_path / OUT).unlink()
+    assert call(*rows)[0] == 0
+    refused(call, begun, tmp_path, "is of a run without a loop, and this is one with one: leave its arguments out. ")
+
+
+def test_results_of_a_file_have_to_be_in_a_file(call, ltc_bundle, tmp_path):
+    (tmp_path / "x.csv").write_text(timed(steady(3)))
+    command = ["run", ltc_bundle, "--input", tmp_path / "x.csv", "--time-column", "t", "--on-fault", "hold"]
+    code, _, err = call(*command, "--resume", tmp_path / KEPT)
+    assert code == 2
+    assert "--resume cuts the results where it goes on: name a file for them, --output FILE" in err
+
+
+def test_each_part_has_a_recording_that_replays(call, begun, ltc_bundle, tmp_path):
+    pytest.importorskip("mcap", reason="needs the extra `record`. Type: pip install 'lnn-edge[record]'")
+    text = timed(steady(30))
+    for count in (16, 31):
+        (tmp_path / "x.csv").write_text("".join(text.splitlines(keepends=True)[:count]))
+        code, _, told = call(*begun, "--record", tmp_path / "walk.mcap")
+        assert code == 0, told
+    names = ["walk.mcap", "walk-0001.mcap"]
+    code, out, err = call("replay", ltc_bundle, *[tmp_path / name for name in names], "--backend", "onnxruntime")
+    assert code == 0, err
+    assert "5 ticks" in out + err
+    assert "15 ticks" in out + err
+
+
+def test_a_snapshot_speaks_of_results_that_are_written_alone(ltc_bundle, tmp_path):
+    """Of a sink that is a hundred ticks behind."""
+    model, written = lnn_edge.load(ltc_bundle, backend="onnxruntime"), []
+
+    class Slow:
+        def write(self, entry):
+            written.append(entry.number)
+            if entry.number == 0:
+                while looping:
+                    time.sleep(0.001)
+
+        def results_mark(self):
+            count = len(written)
+            return lambda: {"results": count}
+
+        def close(self):
+            pass
+
+    looping, ticks = [True], []
+    def after(tick):
+        ticks.append(tick)
+        time.sleep(0.001)
+        if len(ticks) == 100:
+            assert not (tmp_path / "s").exists()
+            looping.clear()
+
+    times = steady(200)
+    lnn_edge.Loop(
+        model, zip(times, samples(200), strict=True), Slow(), after=after, snapshot=tmp_path / "s",
+        snapshot_every_s=0.001, function_limit_s=1.0, extra=lambda: {"ticks": len(ticks)},
+    ).run()  # fmt: skip
+    kept = lnn_edge.load_snapshot(tmp_path / "s", model)
+    assert (kept.steps, kept.extra) == (200, {"ticks": 200, "results": 200})
