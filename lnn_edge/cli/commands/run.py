@@ -54,8 +54,8 @@ The file appears at the end, whole: until then its rows stand in .FILE.*.lnn-edg
 kill -9 leaves them until the next command writes to that folder. To watch results as they come, or to
 lose none, send them to standard output (lnn-edge run ... | tee live.csv) or to a named pipe (mkfifo).
 With --resume the file grows in its place, and a run that was killed goes on where the last snapshot was
-taken. From standard input, whose rows do not come again, it goes on with the state if the time since then is
-one that the bundle was proven for, else as --on-gap says."""
+taken, in a loop as well. From standard input, whose rows do not come again, it goes on with the state if the
+time since then is one that the bundle was proven for, or that its pace allows, else as --on-gap says."""
 EPILOG = """examples:
   lnn-edge run gait.lnn --input walk.csv --output gait.csv
   lnn-edge run gait.lnn --input walk.csv --reset-column recording --format jsonl
@@ -111,8 +111,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--on-gap",
         choices=("stop", "reset", "clamp", "split"),
-        help="with measured time, what to do where the time jumps by more than the bundle was proven for: stop "
-        "(default), or reset the state and begin a new sequence with that row; in a loop also clamp, which tells the "
+        help="with measured time, what to do where the time jumps by more than the bundle was proven for, and with "
+        "--resume behind a long pause with fixed time as well: stop (default), or reset the state and begin a new "
+        "sequence with that row; in a loop also clamp, which tells the "
         "model the longest legal time, or split, which steps the row several times",
     )
     parser.add_argument(
@@ -252,7 +253,7 @@ def _run(choices: _Choices) -> int:
     _check_rows(model)
     if choices.looping is not None:
         return _loop(model, choices, choices.looping)
-    _check_model(model, choices.handling)
+    _check_model(model, choices.handling, choices.keeping)
     trained = model.manifest.window
     if trained is not None and choices.handling.window is None and choices.handling.every is None:
         note(
@@ -352,7 +353,7 @@ def _check_rows(model: Model) -> None:
         )
 
 
-def _check_model(model: Model, handling: Handling) -> None:
+def _check_model(model: Model, handling: Handling, keeping: Keeping | None) -> None:
     if model.manifest.constants and handling.constants is None:
         numbers = {t.name: ",".join("0" for _ in t.features) for t in model.manifest.constants}
         typed = " ".join(f"--constant {name}={values}" for name, values in numbers.items())
@@ -367,10 +368,10 @@ def _check_model(model: Model, handling: Handling) -> None:
             f"'{model.name}' has measured time: name the column with the time in seconds, --time-column t, or in "
             "another unit, --time-column t:ms"
         )
-    if model.time.mode == "fixed" and handling.on_gap == "reset":
+    if model.time.mode == "fixed" and handling.on_gap == "reset" and keeping is None:
         raise ValueError(
-            f"--on-gap reset belongs to bundles with measured time; '{model.name}' has fixed time and knows no gaps. "
-            "Leave it out, or mark new recordings with --reset-column"
+            f"--on-gap reset belongs to bundles with measured time; '{model.name}' has fixed time and knows no gaps but "
+            "those behind a restart, with --resume. Leave it out, or mark new recordings with --reset-column"
         )
 
 

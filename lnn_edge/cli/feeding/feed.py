@@ -116,8 +116,12 @@ class Feed:
         )
         return self._stream.snapshot(), own
 
-    def go_on(self, state: State, kept: KeptFeed) -> None:
+    def go_on(self, state: State, kept: KeptFeed, pause_s: float | None = None) -> None:
         """Go on from what `kept` gave, before the first row.
+
+        Args:
+            state, kept: What `kept` gave.
+            pause_s: Seconds since its last row, by the clock, of a live input; `None` of a file, whose rows wait.
 
         Raises:
             TypeError, ValueError, NonFiniteError: If it does not fit the model.
@@ -128,7 +132,7 @@ class Feed:
         for name in kept.counts.__struct_fields__:
             setattr(self._counts, name, getattr(kept.counts, name))
         self._bad.skipped = kept.counts.skipped
-        self._times.go_on(kept.times)
+        self._times.go_on(kept.times, pause_s)
         if self._holding is not None and kept.holding is not None:
             self._holding.go_on(kept.holding)
         self._rows = [row for row in map(row_again, kept.rows) if row is not None]

@@ -19,6 +19,7 @@ from .kept_feed import KeptFeed, row_again
 
 if TYPE_CHECKING:
     from ...runtime.model import Model
+    from ...runtime.record.snapshot import Snapshot
     from ...runtime.transport.csv_file import Columns, Table
     from ...runtime.transport.marked_lines import MarkedLines
     from ...runtime.transport.row import BadRowError, Row
@@ -32,9 +33,11 @@ class _KeptRows(KeptRun, frozen=True, forbid_unknown_fields=True):
 
     Args:
         feed: What `Feed.kept` gave.
+        since_s: Seconds since the last row when it was written.
     """
 
     feed: KeptFeed
+    since_s: float = 0.0
 
 
 class Keeper:
@@ -56,7 +59,8 @@ class Keeper:
         self._file = KeptFile(_KeptRows, keeping, model, live, source, output)
         self._every_s, self._model, self._source = keeping.every_s, model, source
         self._note, self._now = LiveNotes("snapshots that could not be written"), monotonic
-        self._due_s = self._now() + keeping.every_s
+        self._due_s = self._row_s = self._now()
+        self._due_s += keeping.every_s
         self._taken = self._kept = 0  # rows, of this run
         self._whole = True  # False in the middle of a row
         self._save: Callable[[], None] = lambda: None
@@ -95,7 +99,7 @@ class Keeper:
             self._file.pass_over(table, lines)
         try:
             columns.times.go_on(run.times)
-            feed.go_on(snapshot.state, run.feed)
+            feed.go_on(snapshot.state, run.feed, None if lines is not None else self._pause_s(snapshot, run))
         except (KeyError, TypeError, ValueError, ArithmeticError) as error:
             raise self._file.refusal(f"does not fit: {error}") from error
         note(f"remark: goes on from {self._file.place}, behind {self._file.behind(snapshot, lines)}")
@@ -118,8 +122,8 @@ class Keeper:
                 feed.take(row)
                 if lines is not None:
                     lines.mark()
-                self._taken, self._whole = self._taken + 1, True
-                if self._now() >= self._due_s:
+                self._taken, self._whole, self._row_s = self._taken + 1, True, self._now()
+                if self._row_s >= self._due_s:
                     self._keep_if_possible()
                 stop.release()
         except KeyboardInterrupt:
@@ -129,6 +133,10 @@ class Keeper:
             raise
         if self._file.found is not None and not self._taken:
             note(f"remark: no row of {self._source} was left to do")
+
+    def _pause_s(self, snapshot: Snapshot, run: _KeptRows) -> float:
+        """Seconds since the last row, by the clock of this computer."""
+        return abs(self._file.age_s(snapshot)) + run.since_s
 
     def keep_in_silence(self) -> None:
         """Keep where the run stands while no row comes."""
@@ -161,6 +169,8 @@ class Keeper:
             results.sync()  # before the snapshot speaks of them
             size = results.size
         state, fed = feed.kept()
-        run = _KeptRows(**self._file.about(lines, columns), results=results.rows, size=size, feed=fed)
+        since_s = max(0.0, self._now() - self._row_s)
+        about = self._file.about(lines, columns)
+        run = _KeptRows(**about, results=results.rows, size=size, feed=fed, since_s=since_s)
         extra = msgspec.json.decode(msgspec.json.encode(run))
         save_snapshot(self._file.place, state, model=self._model, steps=fed.counts.stepped, extra=extra)

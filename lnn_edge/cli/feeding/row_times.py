@@ -40,7 +40,9 @@ class RowTimes:
 
     def __init__(self, model: Model, handling: Handling, check: RowCheck, ahead: Callable[[], Ahead]) -> None:
         from ...runtime.guard.dt_policy import GapError, GapPolicy, PaceCheck
+        from ...bundle.spec import Guard
         from ...runtime.guard.late_samples import LateError, LatePolicy
+        from ...runtime.guard.pause import longest_pause_s
 
         self.measured = model.time.mode == "measured"
         self._handling, self._ahead, self._name = handling, ahead, model.name
@@ -52,6 +54,8 @@ class RowTimes:
         self._gap_error, self._late_error = GapError, LateError  # imported once
         self._note_gap, self._note_late = LiveNotes("gaps"), LiveNotes("late rows")
         self.notes = (self._note_gap, self._note_late)
+        self._longest_s = longest_pause_s(model.time, model.manifest.guard or Guard())
+        self._pause_s: float | None = None  # before the next row, behind a restart, of a model that takes no times
         self._on_time = self._unit_gaps = 0  # rows that came in time, and those a power of a thousand too late
 
     @property
@@ -109,8 +113,11 @@ class RowTimes:
         Raises:
             ValueError: If the user did not say how to go on.
         """
+        pause_s, self._pause_s = self._pause_s, None
         if last is None:
             return False
+        if pause_s is not None:
+            return self._is_behind_pause(row, last, pause_s)
         try:
             gap = self._gaps.check(row.t_s, last.t_s)
         except self._gap_error as error:
@@ -122,6 +129,25 @@ class RowTimes:
         self._unit_gaps += unit is not None
         if unit is not None and self._unit_gaps > 1:
             raise ValueError(f"{message}. {unit_question(self._handling.time_column, unit)}")
+        self._note_gap(f"{message}: the state is reset")
+        return True
+
+    def _is_behind_pause(self, row: Row, last: Row, pause_s: float) -> bool:
+        """The same behind a restart, with fixed time, which else knows no gaps.
+
+        Raises:
+            ValueError: If the user did not say how to go on.
+        """
+        between_s = _between_s(row, last)
+        pause_s = pause_s if between_s is None else abs(between_s)
+        if self._longest_s is None or pause_s <= self._longest_s:
+            return False
+        by = "by the clock of this computer" if between_s is None else f"by '{self._handling.time_column}'"
+        text = f"{pause_s:.3g} s after the last sample, {by}, and '{self._name}' goes on within {self._longest_s:g} s"
+        message = self._handling.at(row, text)
+        if self._handling.on_gap == "stop":
+            raise ValueError(f"{message}. To reset the state there and go on, pass --on-gap reset")
+        self._gaps.resets += 1
         self._note_gap(f"{message}: the state is reset")
         return True
 
@@ -168,8 +194,9 @@ class RowTimes:
         own = {"on_time": self._on_time, "unit_gaps": self._unit_gaps, "resets": self._gaps.resets}
         return own | {"late": late, "pace": self._pace.kept()}
 
-    def go_on(self, kept: dict[str, Any]) -> None:
-        """Go on from what `kept` gave, though the user now chose otherwise about late rows."""
+    def go_on(self, kept: dict[str, Any], pause_s: float | None) -> None:
+        """Go on from what `kept` gave, though the user now chose otherwise about late rows; see `Feed.go_on`."""
+        self._pause_s = None if self.measured else pause_s
         self._on_time, self._unit_gaps, self._gaps.resets = kept["on_time"], kept["unit_gaps"], kept["resets"]
         self._pace.go_on(kept["pace"])
         if self._late is not None and kept["late"] is not None:

@@ -101,10 +101,13 @@ class KeptFile(Generic[_R]):
         """What the user is told of where a run goes on."""
         if lines is not None:
             return f"line {lines.before:,} of {self._source}"
+        return f"{plural(snapshot.steps, 'sample')}, {self.age_s(snapshot):.1f} s later by the clock of this computer"
+
+    def age_s(self, snapshot: Snapshot) -> float:
+        """Seconds since it was written, by the clock of this computer; below 0 where that was set back."""
         from datetime import datetime, timezone
 
-        age_s = (datetime.now(timezone.utc) - snapshot.wall_time).total_seconds()
-        return f"{plural(snapshot.steps, 'sample')}, {age_s:.1f} s later by the clock of this computer"
+        return (datetime.now(timezone.utc) - snapshot.wall_time).total_seconds()
 
     def about(self, lines: MarkedLines | None, columns: Columns) -> dict[str, Any]:
         """What a file says of this run, as it is now, but for its results and what is of its kind."""
@@ -137,9 +140,9 @@ class KeptFile(Generic[_R]):
 
     def _check_kind(self, extra: Mapping[str, Any]) -> None:
         """Refuse a run of the other kind, which has another field of its own."""
-        if "runner" not in extra or self._kind.__struct_fields__[-1] in extra:
-            return
         rows = "feed" in extra
+        if "runner" not in extra or rows == ("feed" in self._kind.__struct_fields__):
+            return
         theirs, ours = ("without", "with one: leave its arguments out") if rows else ("with", "without one")
         raise self.refusal(f"is of a run {theirs} a loop, and this is one {ours}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from ...wording import plural
@@ -13,6 +12,7 @@ from ..results import Written
 
 if TYPE_CHECKING:
     from ...runtime.guard.guarded import Guarded
+    from ...runtime.record.snapshot import Snapshot
     from ...runtime.transport.csv_file import Columns, Table
     from ...runtime.transport.marked_lines import MarkedLines
 
@@ -79,7 +79,11 @@ class LoopKeeper:
         if self._file.found is None:
             return
         snapshot, run = self._file.found
-        if lines is None and not self._is_young(timed=columns.time is not None):
+        try:
+            since_s = float(run.guard["since_s"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._file.refusal(f"does not fit: {error}") from error
+        if lines is None and not self._is_young(snapshot, since_s, timed=columns.time is not None):
             note(f"the snapshot '{self._file.place}' is too old to go on from: the state begins anew")
             return
         from ...runtime.guard.kept_guard import go_on
@@ -103,7 +107,22 @@ class LoopKeeper:
             raise RuntimeError("the input has not been opened")
         return {**self._file.about(*self._about), "guard": kept_guard(self._guarded)}
 
-    def _is_young(self, *, timed: bool) -> bool:
-        from ...runtime.record.snapshot import resume
+    def _is_young(self, snapshot: Snapshot, since_s: float, *, timed: bool) -> bool:
+        """Whether the state is worth going on with, by the clock where samples do not tell the model themselves.
 
-        return resume(self._guarded, self._file.place, within_s=math.inf if timed else None) is not None
+        Raises:
+            ValueError: If it is not, and the guard does not say how to go on.
+        """
+        from ...runtime.guard.pause import longest_pause_s
+
+        model, guard = self._guarded.model, self._guarded.guard
+        longest_s = None if timed and model.time.mode == "measured" else longest_pause_s(model.time, guard)
+        pause_s = abs(self._file.age_s(snapshot)) + since_s
+        if longest_s is None or pause_s <= longest_s:
+            return True
+        if guard.on_gap == "refuse":
+            raise self._file.refusal(
+                f"is of a state {pause_s:.3g} s ago, and '{model.name}' goes on within {longest_s:g} s. To begin with the "
+                "initial state and keep the results, pass --on-gap reset"
+            )
+        return False

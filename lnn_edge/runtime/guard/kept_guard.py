@@ -51,6 +51,7 @@ def _kept(own: Guarded) -> dict[str, Any]:
         "trusted": _listed(now.trusted),
         "sent": None if now.sent is now.trusted else {"y": _listed(now.sent)},  # slew limits ask whether it is the same
         "came": own._came,
+        "since_s": _since_s(own),
         "clock_s": None if now.at.stamp_s is not None else now.at.monotonic_s,
         "held": None if own._held is None else _kept_held(own._held),
         "held_by_column": dict(own.held),
@@ -77,6 +78,12 @@ def _again(own: Guarded, kept: Mapping[str, Any]) -> None:
     own._now, own._held, own._pace, own._good = now, held, pace, None
     own._came, own._begun, own.held = came, bool(begun), by_column
     times._late_in_a_row, times._newest_s = late, newest_s
+
+
+def _since_s(own: Guarded) -> float:
+    """Seconds since the last sample that was stepped, as far as the monotonic clock was read."""
+    then_s = own._now.at.monotonic_s
+    return 0.0 if then_s is None else max(0.0, own._times._clock() * 1e-9 - then_s)
 
 
 def _listed(y: Any) -> Any:

@@ -23,6 +23,7 @@ from ...files import given_path, real_place, sync_names
 from ...given_numbers import number_text
 from ...tensor_file import read_tensors, write_tensors
 from ...times import Stamp
+from ..guard.pause import longest_pause_s
 from ..state import State, check_build, check_state, of_build
 
 if TYPE_CHECKING:
@@ -147,8 +148,9 @@ def resume(guarded: Guarded, path: str | os.PathLike[str], *, within_s: float | 
     Args:
         guarded: What goes on; where it does not, it is as it was.
         path: The file.
-        within_s: How old the snapshot may be by the wall clock, seconds; `None` for what the guard takes for a gap, and
-            any age where it takes nothing for one. Pass `math.inf` where samples bring times of their own.
+        within_s: How old the snapshot may be by the wall clock, seconds; `None` for `longest_pause_s`: what the guard
+            takes for a gap, and with fixed time what its pace allows. Pass `math.inf` where samples bring times of
+            their own to a model with measured time.
 
     Returns:
         What it went on from; `None` if there is no file, or if it is older and the guard's policy on gaps is not to
@@ -163,8 +165,7 @@ def resume(guarded: Guarded, path: str | os.PathLike[str], *, within_s: float | 
         return None
     kept = load_snapshot(place, guarded.model)
     if within_s is None:
-        legal = guarded.model.time.dt_range_s
-        within_s = guarded.guard.gap_s or (legal[1] if legal else None)
+        within_s = longest_pause_s(guarded.model.time, guarded.guard)
     old_s = (datetime.now(timezone.utc) - kept.wall_time).total_seconds()
     if within_s is not None and not -_CLOCKS_APART_S <= old_s <= within_s:
         if guarded.guard.on_gap == "refuse":
