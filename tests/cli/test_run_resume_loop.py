@@ -1,11 +1,10 @@
-"""`lnn-edge run --resume` of a loop: over a file it ends as one that was not killed, from a sensor the state goes on."""
+"""`lnn-edge run --resume` of a loop: over a file it ends as one that was not killed, and other files are refused."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import random
-import signal
 import time
 
 import msgspec
@@ -185,7 +184,10 @@ OTHERS = {
     "format": (["--format", "jsonl"], "with --format csv, and this is one with --format jsonl"),
     "answer": (["--on-fault", "stop"], "with --on-fault hold, and this is one with --on-fault stop"),
     "rate": (["--rate", "50"], "without --rate, and this is one with --rate 50.0"),
-    "policy": (["--on-gap", "reset"], 'with `on_gap` of the guard refuse, and this is one with `on_gap` of the guard reset'),
+    "policy": (
+        ["--on-gap", "reset"],
+        "with `on_gap` of the guard refuse, and this is one with `on_gap` of the guard reset",
+    ),
     "record": (["--format", "jsonl", "--record", "{}/walk.mcap"], "is of a run with --format csv"),
 }
 
@@ -272,6 +274,7 @@ def test_a_snapshot_speaks_of_results_that_are_written_alone(ltc_bundle, tmp_pat
             pass
 
     looping, ticks = [True], []
+
     def after(tick):
         ticks.append(tick)
         time.sleep(0.001)

@@ -370,8 +370,8 @@ def _check_model(model: Model, handling: Handling, keeping: Keeping | None) -> N
         )
     if model.time.mode == "fixed" and handling.on_gap == "reset" and keeping is None:
         raise ValueError(
-            f"--on-gap reset belongs to bundles with measured time; '{model.name}' has fixed time and knows no gaps but "
-            "those behind a restart, with --resume. Leave it out, or mark new recordings with --reset-column"
+            f"--on-gap reset belongs to bundles with measured time; '{model.name}' has fixed time and knows no gaps "
+            "but those behind a restart, with --resume. Leave it out, or mark new recordings with --reset-column"
         )
 
 

@@ -120,7 +120,8 @@ class Feed:
         """Go on from what `kept` gave, before the first row.
 
         Args:
-            state, kept: What `kept` gave.
+            state: The stream's, as `kept` gave it.
+            kept: All else.
             pause_s: Seconds since its last row, by the clock, of a live input; `None` of a file, whose rows wait.
 
         Raises:

@@ -39,8 +39,8 @@ class RowTimes:
     """
 
     def __init__(self, model: Model, handling: Handling, check: RowCheck, ahead: Callable[[], Ahead]) -> None:
-        from ...runtime.guard.dt_policy import GapError, GapPolicy, PaceCheck
         from ...bundle.spec import Guard
+        from ...runtime.guard.dt_policy import GapError, GapPolicy, PaceCheck
         from ...runtime.guard.late_samples import LateError, LatePolicy
         from ...runtime.guard.pause import longest_pause_s
 

@@ -122,7 +122,7 @@ class LoopKeeper:
             return True
         if guard.on_gap == "refuse":
             raise self._file.refusal(
-                f"is of a state {pause_s:.3g} s ago, and '{model.name}' goes on within {longest_s:g} s. To begin with the "
-                "initial state and keep the results, pass --on-gap reset"
+                f"is of a state {pause_s:.3g} s ago, and '{model.name}' goes on within {longest_s:g} s. To begin with "
+                "the initial state and keep the results, pass --on-gap reset"
             )
         return False
