@@ -3,12 +3,13 @@
 program       the parser, and what becomes an exit code and one line on standard error
 commands      one file for each command
 exit_codes    the numbers with which a command ends
-options       arguments that several commands share
+arguments     arguments that several commands share
 guard_file    the policies of a guard, as a file
 source_check  what is wrong with the name of a model, told before torch is imported
 paths         no output takes the place of an input
 console       results on standard output, everything else on standard error
 proof_text    a proof as text
+bench_text    what `bench` measured, as text
 program_text  a step program as text
 keeping       a run that goes on where it was killed
 feeding       rows of a table through a stream, for `run`

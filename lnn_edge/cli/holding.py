@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ class Holding:
     """Fills rows; see `HeldValues`.
 
     Args:
-        model: A loaded model with one input of named features.
+        model: A loaded model.
+        columns: Names of the columns of a row.
         hold_for_s: See `hold_for`.
         timed: Whether rows have a time; else each counts as one period of the model.
 
@@ -42,17 +44,16 @@ class Holding:
         ValueError: If nothing says how long a row takes.
     """
 
-    def __init__(self, model: Model, hold_for_s: float | None, timed: bool) -> None:
+    def __init__(self, model: Model, columns: Sequence[str], hold_for_s: float | None, timed: bool) -> None:
         from ..runtime.guard.held_values import Filled, HeldValues
 
-        names = [feature.name for feature in model.manifest.streamed[0].features]
         self._period_s = model.time.period_s
         if not timed and self._period_s is None:
             raise ValueError(
                 f"--on-bad hold counts seconds, and neither the rows nor '{model.name}' say how long a row takes: name "
                 "the column with the time, --time-column t"
             )
-        self._values = HeldValues(names, hold_for(model, hold_for_s))
+        self._values = HeldValues(columns, hold_for(model, hold_for_s))
         self._filled: Filled | None = None  # the newest row
 
     @property

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ..wording import choices, nearest
 
 if TYPE_CHECKING:
-    from .options import SourceChoice
+    from .arguments.source import SourceChoice
 
 __all__ = ["check_source"]
 

@@ -15,7 +15,7 @@ import pytest
 from bundles import edit_golden
 
 import lnn_edge
-from lnn_edge.cli.commands.bench import _why
+from lnn_edge.cli.bench_text import bench_advice
 from lnn_edge.runtime.figures.durations import Distribution, distribution
 from lnn_edge.runtime.measure.timing import Paced
 
@@ -61,7 +61,7 @@ REST = "caches and clocks have gone to rest between two, so that a step takes 40
 )
 def test_why_the_two_differ(response, wait, late, expected):
     run = Paced(50.0, 2e4, wait, durations(late), durations(400), durations(response), 100, 0, False)
-    text = _why("a b.lnn", durations(40), run)
+    text = bench_advice("a b.lnn", durations(40), run)
     assert all(words in text for words in expected)
 
 
@@ -79,7 +79,7 @@ def test_why_the_two_differ(response, wait, late, expected):
 def test_a_rate_that_the_step_itself_cannot_keep(rate_hz, wait, expected):
     """Other programs were blamed, and the advice was the doctor's."""
     run = Paced(rate_hz, 20.0, wait, durations(5e5), durations(61), durations(5e5), 100, 0, False)
-    assert _why("a.lnn", durations(60), run).startswith(expected)
+    assert bench_advice("a.lnn", durations(60), run).startswith(expected)
 
 
 def test_bench_gives_no_percentile_from_too_few_samples(call, ltc_bundle):

@@ -16,7 +16,7 @@ from command_line import bare_call, csv_text, samples, table
 from safetensors.torch import save_model
 
 import lnn_edge
-from lnn_edge.cli.options import load_scaling
+from lnn_edge.cli.arguments.example import load_scaling
 from lnn_edge.export.forward.forward import TIME_NAMES
 from lnn_edge.wording import listed
 

@@ -8,7 +8,7 @@ from bundles import manifest_of
 from command_line import csv_text, samples, table
 
 from lnn_edge.bundle.spec import Feature
-from lnn_edge.cli.options import names_list
+from lnn_edge.cli.arguments.columns import names_list
 
 NETS = """
 import torch

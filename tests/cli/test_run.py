@@ -268,7 +268,7 @@ def test_run_takes_one_row_of_named_features_only(call, tmp_path):
     quick_export(small_cfc(), tmp_path / "two.lnn", batch=2)
     code, _, err = call("run", tmp_path / "two.lnn", stdin=csv_text(samples(1)))
     assert code == 2
-    assert "`run` takes models with one row of named features per sample; 'two' takes [[2, 3]]" in err
+    assert "a table has rows of named features, and 'two' takes input [2, 3]. Use lnn_edge.load in Python" in err
 
 
 def test_each_line_comes_before_the_next_is_sent(start, cfc_bundle):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import shlex
 import time
 from typing import TYPE_CHECKING, cast
 
@@ -12,16 +11,17 @@ from msgspec import Struct
 
 from ...errors import BackendError
 from ...given_numbers import MOST_STEPS
-from ..console import add_json_argument, emit_json, grid, print_result, progress_bar
+from ..arguments.backend import BackendChoice, add_backend_arguments, backend_options
+from ..arguments.numbers import number, positive, whole
+from ..bench_text import BenchResult, bench_advice, bench_summary, bench_text, waits_compared
+from ..console import add_json_argument, emit_json, print_result, progress_bar
 from ..exit_codes import INTERRUPTED, MISSED, OK
-from ..options import BackendChoice, add_backend_arguments, backend_options, number, positive, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...runtime.closed_loop import Step
     from ...runtime.figures.durations import DeviceFigures, Distribution
-    from ...runtime.loop.rehearsal import RehearsalCounts
     from ...runtime.loop.waiting import Wait
     from ...runtime.measure.timing import Paced
     from ...runtime.measure.turns import Beside
@@ -46,9 +46,6 @@ EPILOG = """examples:
 _WAITS = ("sleep", "spin", "rehearse")  # those of the runtime, which help must not wait for
 _RATES_HZ = (1e-3, 1e9)  # beyond them a period is no number of nanoseconds that a clock could wait for
 _LONGEST_S = 1e9
-_ALIKE = 1.5  # times the back-to-back step: nearer than that, a paced response needs no explanation
-_FULL = 0.9  # of a period: with more there is no time left to catch up after a late step
-_TIMER_US = 2000.0  # late: more than any timer by itself
 _DEVICE_STEPS = 2000  # of each device figure: enough for a p99, and over in a second
 
 
@@ -127,26 +124,6 @@ class _Loaded(Struct, frozen=True):
     first_step_us: float
 
 
-class _Result(Struct, frozen=True, omit_defaults=True):
-    """What was measured, field by field as `--json` writes it; `waits` only of several, or rehearsed.
-
-    `paced` is then the run of the first of them.
-    """
-
-    bundle: str
-    samples_per_step: int
-    backend: str
-    machine: dict[str, str]
-    load_ms: float
-    first_step_us: float
-    self_test: str
-    warmup: int
-    back_to_back: Distribution
-    paced: Paced | None
-    device: DeviceFigures | None
-    waits: tuple[Beside, ...] = ()
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     return _bench(_choices(arguments))
@@ -182,23 +159,23 @@ def _bench(choices: _Choices) -> int:
     except BackendError as error:
         failed = error
     result = _result(loaded, choices.warmup, whole, paced, device, waits)
-    print_result(_text(result), choices.json)
+    print_result(bench_text(result), choices.json)
     emit_json(result, choices.json)
     if failed is not None:
         raise failed
     return _verdict(result, choices, interrupted)
 
 
-def _verdict(result: _Result, choices: _Choices, interrupted: bool) -> int:
+def _verdict(result: BenchResult, choices: _Choices, interrupted: bool) -> int:
     """Say last what it comes to, and return the exit code."""
     if interrupted:
         print_result("interrupted: the figures are of the part that ran", choices.json)
         return INTERRUPTED
     if len(result.waits) > 1:
-        print_result(_compared(result.waits), choices.json)
+        print_result(waits_compared(result.waits), choices.json)
     elif result.paced is not None:
-        print_result(_why(choices.bundle, result.back_to_back, result.paced), choices.json)
-    print_result(f"{choices.bundle}: {_summary(result)}", choices.json)
+        print_result(bench_advice(choices.bundle, result.back_to_back, result.paced), choices.json)
+    print_result(f"{choices.bundle}: {bench_summary(result)}", choices.json)
     failures = _failures(result, choices)
     for failure in failures:  # last, where the reason of an exit code is looked for
         print_result(f"MISSED: {failure}", choices.json)
@@ -234,8 +211,8 @@ def _result(
     paced: Paced | None,
     device: DeviceFigures | None,
     waits: tuple[Beside, ...],
-) -> _Result:
-    return _Result(
+) -> BenchResult:
+    return BenchResult(
         bundle=loaded.model.name,
         samples_per_step=loaded.model.manifest.unroll,
         backend=loaded.model.description,
@@ -318,7 +295,7 @@ def _beside(
     return tuple(in_turns(sides, rate_hz, count, deadline_us=choices.deadline_us, progress=progress, timer=timer))
 
 
-def _failures(result: _Result, choices: _Choices) -> list[str]:
+def _failures(result: BenchResult, choices: _Choices) -> list[str]:
     if not result.waits:
         return [] if result.paced is None else _missed(result.paced, choices, "")
     return [text for own in result.waits for text in _missed(own.run, choices, f" waiting by {own.run.wait}")]
@@ -336,131 +313,3 @@ def _missed(run: Paced, choices: _Choices, how: str) -> list[str]:
     if choices.max_misses is not None and misses > choices.max_misses:
         failures.append(f"{misses} deadline misses{how} are more than --max-misses {choices.max_misses}")
     return failures
-
-
-def _text(result: _Result) -> str:
-    rows = [_row("back to back: service", result.back_to_back)]
-    runs = [own.run for own in result.waits] or ([] if result.paced is None else [result.paced])
-    for run in runs:
-        label = f"paced {run.rate_hz:g} Hz" if len(runs) == 1 else f"{run.wait} at {run.rate_hz:g} Hz"
-        rows += [
-            _row(f"{label}: service", run.service),
-            _row(f"{label}: lateness", run.lateness),
-            _row(f"{label}: response", run.response),
-        ]
-    facts = "; ".join(f"{name} {value}" for name, value in result.machine.items())
-    device = _device_lines(result.device)
-    start = f"load with its self-test {result.load_ms:.0f} ms, then the first step {result.first_step_us:.0f} us"
-    notes = [
-        grid(("microseconds", "samples", "min", "p50", "p90", "p99", "p99.9", "max"), rows),
-        *device,
-        f"{start} and {result.warmup} warm-up steps; - means too few samples",
-        f"machine: {facts}",
-    ]
-    if result.samples_per_step > 1:
-        notes.append(f"each step takes a block of {result.samples_per_step} samples")
-    for run in runs:
-        notes += _run_notes(run)
-    notes += [f"waiting by {own.run.wait}: {_cost(own)}" for own in result.waits]
-    if not runs:
-        notes.append("no paced run: it takes --seconds above 0 and a rate, from the bundle's period or --rate HZ")
-    return "\n".join(notes)
-
-
-def _run_notes(run: Paced) -> list[str]:
-    """What of a paced run stands in no table."""
-    missed = f"{run.misses} of {run.response.samples} steps missed"
-    notes = [f"deadline {run.deadline_us:g} us: {missed}; waiting by {run.wait}"]
-    if run.planned > run.response.samples and not run.interrupted:
-        left = run.planned - run.response.samples
-        notes.append(f"{run.rate_hz:g} Hz cannot be kept: {left:,} of {run.planned:,} steps were due and never run")
-    return notes
-
-
-def _cost(own: Beside) -> str:
-    """What a way to wait costs."""
-    share = f"{own.core_share:.3f} of a core"
-    return share if own.rehearsal is None else f"{share}; {_rehearsed(own.rehearsal)}"
-
-
-def _rehearsed(counts: RehearsalCounts) -> str:
-    """What became of rehearsals."""
-    made = f"rehearsed {counts.made:,} times, {counts.skipped:,} skipped, {counts.overran:,} ended late"
-    if counts.off is not None:
-        return f"{made}, {counts.failed:,} failed; off, as {counts.off}"
-    return f"{made}, {counts.failed:,} failed; a lead of {counts.lead_us:.0f} us"
-
-
-def _compared(waits: tuple[Beside, ...]) -> str:
-    """Several ways to wait in a sentence."""
-    base, kind = _typical(waits[0].run.response)
-    others = [
-        f"{own.run.wait} {_typical(own.run.response)[0]:.1f} us, {_typical(own.run.response)[0] / base:.3f} of that"
-        for own in waits[1:]
-    ]
-    return f"{kind} response by {waits[0].run.wait} {base:.1f} us; {'; '.join(others)}"
-
-
-def _device_lines(device: DeviceFigures | None) -> list[str]:
-    """The GPU's share, with what each figure includes: without that, figures of two tools cannot be compared."""
-    if device is None:
-        return []
-    rows = [_row(figure.name, figure.durations) for figure in device.figures]
-    return [
-        grid(("microseconds, on the device", "samples", "min", "p50", "p90", "p99", "p99.9", "max"), rows),
-        *(f"{figure.name}: {figure.includes}" for figure in device.figures),
-        (
-            f"wait {device.wait}; streams captured as one CUDA graph {device.captured}, fallen back to plain enqueue "
-            f"{device.fallbacks}; each step alone, never two in flight as in trtexec"
-        ),
-    ]
-
-
-def _row(label: str, d: Distribution) -> tuple[str, ...]:
-    picks = ("-" if value is None else f"{value:.1f}" for value in d.percentiles_us.values())
-    return (label, f"{d.samples:,}", f"{d.min_us:.1f}", *picks, f"{d.max_us:.1f}")
-
-
-def _typical(d: Distribution) -> tuple[float, str]:
-    """The median, or the longest where there are too few samples for one, and what that is called."""
-    median = d.percentiles_us["p50"]
-    return (d.max_us, "max") if median is None else (median, "median")
-
-
-def _why(bundle: str, whole: Distribution, run: Paced) -> str:
-    """Why a paced response is not the back-to-back step, and what to type."""
-    step, response, late, service = (_typical(d)[0] for d in (whole, run.response, run.lateness, run.service))
-    period_us = 1e6 / run.rate_hz
-    if service > _FULL * period_us:  # each step is later than the one before, whatever else there is
-        part = "longer than" if service > period_us else "nearly all of"
-        most = f"at most about {_round(_FULL * 1e6 / service):,} Hz can be kept"
-        return f"a step takes {service:.0f} us, {part} the period of {period_us:.3g} us: {most}. Type a lower --rate"
-    if response < _ALIKE * step:
-        return "the paced response and the back-to-back step are about the same here"
-    slower = "paced steps are slower than back to back"
-    if late > _TIMER_US:
-        busy = f"other programs hold the CPU, so that a step begins {late:.0f} us after it is due"
-        return f"{slower}: {busy}. For what else slows this machine down, type: lnn-edge doctor"
-    if run.wait != "sleep":  # the CPU is awake when the step is due
-        caches = f"what runs between two of them has taken the caches, so that a step takes {service:.0f} us"
-        return f"{slower}: {caches}. For what else slows this machine down, type: lnn-edge doctor"
-    rest = f"caches and clocks have gone to rest between two, so that a step takes {service:.0f} us"
-    awake = f"To keep the CPU awake, type: lnn-edge bench {shlex.quote(bundle)} --wait spin"
-    return f"{slower}: the system's timer wakes {late:.0f} us late, and {rest}. {awake}"
-
-
-def _round(rate_hz: float) -> int:
-    """Two digits: more are not known of a rate that a median gives."""
-    return int(float(f"{rate_hz:.2g}"))
-
-
-def _summary(result: _Result) -> str:
-    median, name = _typical(result.back_to_back)
-    step = f"one step takes {name} {median:.1f} us back to back ({result.back_to_back.samples:,} samples)"
-    run = result.paced
-    if run is None:
-        return f"{step} on {result.backend}"
-    response, kind = _typical(run.response)
-    how = f"waiting by {run.wait} " if len(result.waits) > 1 else ""
-    sees = f"at {run.rate_hz:g} Hz {how}the robot sees {kind} {response:.1f} us, max {run.response.max_us:.1f} us"
-    return f"{step}; {sees} ({run.response.samples:,} samples) on {result.backend}"

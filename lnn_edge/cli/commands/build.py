@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from ..arguments.backend import add_option_argument, backend_options
 from ..console import add_json_argument, emit_json, print_result, progress_bar
 from ..exit_codes import OK
-from ..options import add_option_argument, backend_options
 
 if TYPE_CHECKING:
     from ...backends import Prepared

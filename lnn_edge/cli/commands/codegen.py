@@ -12,9 +12,9 @@ from msgspec import Struct
 
 from ...files import whole_file
 from ...wording import listed
+from ..arguments.numbers import whole
 from ..console import add_json_argument, emit_json, print_result
 from ..exit_codes import OK
-from ..options import whole
 
 if TYPE_CHECKING:
     from ...bundle.directory import Bundle

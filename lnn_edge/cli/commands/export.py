@@ -12,23 +12,13 @@ from msgspec import Struct
 
 from ...bundle.spec import MAX_BATCH, MAX_UNROLL, MAX_WINDOW
 from ...given_numbers import MOST_STEPS
+from ..arguments.columns import names_list
+from ..arguments.example import ExampleChoice, add_example_arguments, add_scaling_arguments, load_example, load_scaling
+from ..arguments.numbers import number, positive, whole
+from ..arguments.source import SourceChoice, add_source_arguments, load_source
 from ..console import add_json_argument, note, print_result, progress_bar, remarks
 from ..exit_codes import OK
 from ..guard_file import GUARD_HELP, read_guard
-from ..options import (
-    ExampleChoice,
-    SourceChoice,
-    add_example_arguments,
-    add_scaling_arguments,
-    add_source_arguments,
-    load_example,
-    load_scaling,
-    load_source,
-    names_list,
-    number,
-    positive,
-    whole,
-)
 from ..proof_text import ProofView, add_proof_arguments, check_plot_path, show_proof, shown_when_it_fails
 from ..source_check import check_source
 

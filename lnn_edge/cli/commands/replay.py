@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from ...backends import AUTO, BACKENDS
+from ..arguments.numbers import whole
 from ..console import add_json_argument, emit_json, print_result
 from ..exit_codes import NOT_EQUAL, OK
-from ..options import whole
 
 if TYPE_CHECKING:
     from ...runtime.record.replay import ReplayReport, Verdict

@@ -8,22 +8,12 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from ...given_numbers import MOST_STEPS
+from ..arguments.backend import BackendChoice, add_backend_arguments, backend_options
+from ..arguments.example import ExampleChoice, add_example_arguments, add_scaling_arguments, load_example, load_scaling
+from ..arguments.numbers import whole
+from ..arguments.source import SourceChoice, add_source_arguments, load_source
 from ..console import add_json_argument, print_result, progress_bar
 from ..exit_codes import NOT_EQUAL, OK
-from ..options import (
-    BackendChoice,
-    ExampleChoice,
-    SourceChoice,
-    add_backend_arguments,
-    add_example_arguments,
-    add_scaling_arguments,
-    add_source_arguments,
-    backend_options,
-    load_example,
-    load_scaling,
-    load_source,
-    whole,
-)
 from ..proof_text import ProofView, add_proof_arguments, check_plot_path, show_proof
 from ..source_check import check_source
 

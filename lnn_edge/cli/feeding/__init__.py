@@ -1,5 +1,6 @@
 """Rows of a table through a stream.
 
+arguments  what there is to choose about rows, as it is typed
 handling   what the user chose about the rows
 row_times  gaps, late rows and the pace, told apart
 tally      what came and went, for the summary
@@ -7,4 +8,5 @@ feed       the rows stepped, one after the other
 kept_feed  what a feed stands at, for a file
 kept_run   rows that go on where they were killed
 summary    the last line
+fed        the rows, from the first to the last line
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...wording import plural
 from ..console import LiveNotes
@@ -14,7 +14,6 @@ from .row_times import RowTimes
 from .tally import Counts, Tally
 
 if TYPE_CHECKING:
-    from ...arrays import Array
     from ...runtime.model import Model
     from ...runtime.seen_ranges import Beyond
     from ...runtime.state import State
@@ -30,7 +29,7 @@ class Feed:
     """Steps a model with one row after the other and writes what comes out.
 
     Args:
-        model: A loaded model with one input of named features.
+        model: A loaded model whose inputs are rows of named features.
         handling: What the user chose.
         write: Takes a row and its outputs.
         ahead: Looks at the rows to come, so that no advice is given that helps none of them.
@@ -48,8 +47,10 @@ class Feed:
     ) -> None:
         from ...runtime.guard.bad_samples import BadSamplePolicy
         from ...runtime.guard.row_check import RowCheck
+        from ...runtime.transport.input_columns import InputColumns
         from ...runtime.transport.row import BadRowError
 
+        self._columns = InputColumns(model.manifest)
         self._manifest, self._unroll = model.manifest, model.manifest.unroll
         self._handling, self._write, self._ahead = handling, write, ahead
         self._stream = handling.stream(model)
@@ -61,7 +62,7 @@ class Feed:
         self._note_bad, self._note_held = LiveNotes("bad rows", first=_BAD_SHOWN), LiveNotes("held values")
         self._notes = (self._note_bad, *self._times.notes, self._note_held)
         self._rows: list[Row] = []  # of the unroll block that is not full yet
-        self._samples: list[Array] = []  # theirs, checked and converted
+        self._samples: list[Outputs] = []  # theirs, checked and converted
         self._last: Row | None = None  # that was stepped since the state was reset
         self._to_begin = False  # the row with which a recording begins was refused, so the next one does
         self._newest: Row | None = None  # that could be read, whether or not it was stepped
@@ -141,9 +142,9 @@ class Feed:
         self._last, self._newest, self._to_begin = row_again(kept.last), row_again(kept.newest), kept.to_begin
         self._before = {name: Beyond(*own) for name, own in kept.outside.items()}
 
-    def _sample_of(self, row: Row) -> Array:
+    def _sample_of(self, row: Row) -> Outputs:
         check = self._check
-        check.values(row.values)
+        check.values(self._columns.sample(row.values))
         return check.sample()
 
     def _outside(self) -> dict[str, Beyond]:
@@ -166,7 +167,7 @@ class Feed:
         for name in held:
             self._note_held(self._handling.at(row, f"'{name}' is missing; the last good value is held"), name)
 
-    def _keep(self, row: Row, sample: Array) -> None:
+    def _keep(self, row: Row, sample: Outputs) -> None:
         if row.reset:
             self._counts.left += len(self._rows)
             self._rows, self._samples, self._last = [], [], None
@@ -185,7 +186,7 @@ class Feed:
     def _fault(self, row: Row, last: Row | None) -> ValueError | None:
         """Why a row cannot be used; a gap is no fault of a row, and late rows have a policy of their own."""
         try:
-            self._check.values(row.values)
+            self._check.values(self._columns.sample(row.values))
         except ValueError as error:
             return ValueError(self._handling.at(row, str(error)))
         return self._times.too_early(row, last)
@@ -217,7 +218,7 @@ class Feed:
         before = last if last is not None and last.recording == row.recording else None
         return self._times.follows(row, before) and self._fault(row, before) is None
 
-    def _take_rows(self, rows: list[Row], samples: list[Array]) -> None:
+    def _take_rows(self, rows: list[Row], samples: list[Outputs]) -> None:
         try:
             ys = self._step(rows, samples)
         except ValueError as error:
@@ -233,12 +234,12 @@ class Feed:
         if not each and self._stream.fresh:
             self._write(rows[-1], ys)
 
-    def _step(self, rows: list[Row], samples: list[Array]) -> Outputs:
+    def _step(self, rows: list[Row], samples: list[Outputs]) -> Outputs:
         """Step one row, or an unroll block of them; every error is a ValueError that names the line."""
         first, last = rows[0], rows[-1]
         if first.reset:
             self._stream.reset()
-        x = samples[0] if first is last else samples
+        x = samples[0] if first is last else _block(samples)
         times = first.t_s if first is last else [row.t_s for row in rows]
         try:
             outputs: Outputs = self._stream.step(x, t_s=times if self._times.measured else None)
@@ -246,6 +247,13 @@ class Feed:
             lines = f"line {first.line}" if first is last else f"lines {first.line} to {last.line}"
             raise ValueError(f"{self._handling.source}, {lines}: {error}") from error
         return outputs
+
+
+def _block(samples: list[Outputs]) -> Any:
+    """An unroll block of samples, by input if there are several."""
+    if not isinstance(samples[0], dict):
+        return samples
+    return {name: [own[name] for own in samples] for name in samples[0]}
 
 
 def _sample(ys: Outputs, k: int) -> Outputs:

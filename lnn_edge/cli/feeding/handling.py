@@ -55,7 +55,11 @@ class Handling(Struct, frozen=True):
         Raises:
             ValueError: If nothing says for how long.
         """
-        return Holding(model, self.hold_for_s, self.time_column is not None) if self.on_bad == "hold" else None
+        if self.on_bad != "hold":
+            return None
+        from ...runtime.transport.input_columns import InputColumns
+
+        return Holding(model, InputColumns(model.manifest).names, self.hold_for_s, self.time_column is not None)
 
     def stream(self, model: Model) -> Stream:
         """A stream as the user wants it.

@@ -70,7 +70,14 @@ class Tally:
     ) -> None:
         self._handling, self._counts, self._times, self._holding = handling, counts, times, holding
         self._outside, self._unroll = outside, model.manifest.unroll
-        self._seen = {f.name: f.range for tensor in model.manifest.streamed for f in tensor.features if f.range}
+        streamed = model.manifest.streamed
+        prefixes = [f"{tensor.name}." if len(streamed) > 1 else "" for tensor in streamed]  # as `SeenRanges` has them
+        self._seen = {
+            f"{prefix}{f.name}": f.range
+            for prefix, tensor in zip(prefixes, streamed, strict=True)
+            for f in tensor.features
+            if f.range
+        }
 
     def text(self, steps: int) -> str:
         """What came and went, for the summary; `steps` results are written, one of each sample or window."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 from msgspec import Struct
 
+from ..arguments.numbers import number, positive, whole
 from ..guard_file import GUARD_HELP, read_guard
-from ..options import number, positive, whole
 
 if TYPE_CHECKING:
     from ...bundle.spec import Guard

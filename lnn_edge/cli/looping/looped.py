@@ -194,22 +194,23 @@ _PRIORITY = 80  # above what else runs in real time on a usual Linux, below the 
 def _source(own: LoopRun, lines: IO[str], live: bool, keeper: LoopKeeper | None) -> tuple[Source, Layout]:
     """The table as a source, behind the rows that are done, and the layout with the time column's own name."""
     from ...runtime.transport.csv_file import read_columns, reader, rows
+    from ...runtime.transport.input_columns import InputColumns
     from ...runtime.transport.marked_lines import MarkedLines
     from ...runtime.transport.text_lines import TextLines
     from .rows import LiveLines, LiveRows, Rows
 
-    names = [f.name for f in own.model.manifest.streamed[0].features]
+    inputs = InputColumns(own.model.manifest)
     polled = LiveLines(lines) if live and _is_open(lines) else None
     marked = MarkedLines(lines) if keeper is not None and not live else None
     table = reader(marked or TextLines(polled or lines))  # type: ignore[arg-type]
-    columns: Columns = read_columns(table, names, None, own.layout.time_column, own.source)
+    columns: Columns = read_columns(table, inputs.names, None, own.layout.time_column, own.source)
     columns = dataclasses.replace(columns, holes=True)  # a hole is the guard's
     named = None if columns.time is None else columns.header[columns.time]
     layout = Layout(own.layout.format, None, named)
     if keeper is not None:
         keeper.go_on(table, marked, columns)
     found = rows(table, columns, own.source)
-    return Rows(found, marked) if polled is None else LiveRows(found, polled), layout
+    return Rows(found, inputs, marked) if polled is None else LiveRows(found, inputs, polled), layout
 
 
 def _is_open(lines: IO[str]) -> bool:

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ...runtime.loop.source import Sample
+    from ...runtime.transport.input_columns import InputColumns
     from ...runtime.transport.marked_lines import MarkedLines
     from ...runtime.transport.row import BadRowError, Row
 
@@ -26,13 +27,16 @@ class Rows:
 
     Args:
         rows: Of the table.
+        inputs: Which columns belong to which input.
         lines: What it is read from, whose mark follows the rows; `None` where nobody asks for it.
     """
 
     pulled = True  # see `as_source`
 
-    def __init__(self, rows: Iterator[Row | BadRowError], lines: MarkedLines | None = None) -> None:
-        self._rows, self._lines = rows, lines
+    def __init__(
+        self, rows: Iterator[Row | BadRowError], inputs: InputColumns, lines: MarkedLines | None = None
+    ) -> None:
+        self._rows, self._inputs, self._lines = rows, inputs, lines
         self._ahead: deque[Row | BadRowError | None] = deque(maxlen=1)
 
     @property
@@ -47,7 +51,7 @@ class Rows:
         row = self._ahead.popleft() if self._ahead else next(self._rows, None)
         if self._lines is not None and row is not None:
             self._lines.mark()
-        return _sample(row)
+        return _sample(row, self._inputs)
 
     def close(self) -> None:
         """There is nothing to close."""
@@ -87,11 +91,12 @@ class LiveRows:
 
     Args:
         rows: Of the table.
+        inputs: Which columns belong to which input.
         lines: What they are read from.
     """
 
-    def __init__(self, rows: Iterator[Row | BadRowError], lines: LiveLines) -> None:
-        self._rows, self._lines = rows, lines
+    def __init__(self, rows: Iterator[Row | BadRowError], inputs: InputColumns, lines: LiveLines) -> None:
+        self._rows, self._inputs, self._lines = rows, inputs, lines
         self._waiting: queue.Queue[Row | Exception | None] = queue.Queue(_AHEAD)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lnn-edge rows", daemon=True)
@@ -105,7 +110,7 @@ class LiveRows:
             return None
         if found is None:
             self._waiting.put(None)  # the end stays the end
-        return _sample(found)
+        return _sample(found, self._inputs)
 
     def close(self) -> None:
         """See `Source`."""
@@ -132,11 +137,11 @@ class LiveRows:
         return False
 
 
-def _sample(row: Row | Exception | None) -> Sample:
+def _sample(row: Row | Exception | None, inputs: InputColumns) -> Sample:
     from ...runtime.loop.source import Sample
 
     if row is None:
         raise EOFError("the table has no more rows")
     if isinstance(row, Exception):
         raise row
-    return Sample(row.values, row.t_s)
+    return Sample(inputs.sample(row.values), row.t_s)

@@ -9,6 +9,7 @@ import numpy as np
 from ...arrays import Array
 from ..input_port import input_port
 from ..model import Model
+from ..modes.mode import as_result
 
 __all__ = ["RowCheck"]
 
@@ -17,25 +18,32 @@ class RowCheck:
     """Refuses a sample as a stream does, one by one where the stream takes them in blocks.
 
     Args:
-        model: A loaded model with one input that is given with each sample.
+        model: A loaded model.
     """
 
     def __init__(self, model: Model) -> None:
-        (tensor,) = model.manifest.streamed
-        self._port = input_port(tensor, np.zeros(tensor.shape, tensor.dtype), model.name)
+        self._ports = {
+            tensor.name: input_port(tensor, np.zeros(tensor.shape, tensor.dtype), model.name)
+            for tensor in model.manifest.streamed
+        }
+        self._single = next(iter(self._ports.values())) if len(self._ports) == 1 else None
         self._shortest_s = None if model.time.dt_range_s is None else model.time.dt_range_s[0]
 
     def values(self, x: Any) -> None:
-        """Check a sample's values, shaped as one sample.
+        """Check a sample's values, shaped as one sample; of several inputs a dict of these by name.
 
         Raises:
             TypeError, ValueError, NonFiniteError: As `Stream.step`.
         """
-        self._port.put(x)
+        if self._single is not None:
+            self._single.put(x)
+            return
+        for name, port in self._ports.items():
+            port.put(x[name])
 
-    def sample(self) -> Array:
+    def sample(self) -> Array | dict[str, Array]:
         """The sample that was checked last, converted already, which a stream takes as it would that one."""
-        return self._port.read()
+        return as_result({name: port.read() for name, port in self._ports.items()})
 
     def too_early(self, between_s: float) -> float | None:
         """The shortest time between samples that is legal, seconds, if a sample came sooner; `None` if it did not."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from ...wording import one_line
 from ..transport.csv_file import open_table, read_columns, reader, rows
+from ..transport.input_columns import InputColumns
 from ..transport.row import BadRowError
 from ..transport.text_lines import TextLines
 
@@ -177,13 +178,14 @@ def _file_source(path: Path, model: Model | None, time: str | None) -> Source:
 
 
 def _csv_source(path: Path, model: Model, time: str | None) -> Source:
-    columns = [feature.name for tensor in model.manifest.streamed for feature in tensor.features]
-    if len(model.manifest.streamed) != 1 or not columns:
-        raise ValueError(f"'{model.name}' has no single input of named columns: pass arrays, or JSON lines")
+    try:
+        inputs = InputColumns(model.manifest)
+    except ValueError as error:
+        raise ValueError(f"{error}; or pass arrays, or JSON lines") from None
     file, source = open_table(path), f"'{path}'"
     try:
         table = reader(TextLines(file))
-        found = read_columns(table, columns, None, time, source)
+        found = read_columns(table, inputs.names, None, time, source)
     except BaseException:
         file.close()
         raise
@@ -193,7 +195,7 @@ def _csv_source(path: Path, model: Model, time: str | None) -> Source:
         row = next(samples)
         if isinstance(row, BadRowError):
             raise row
-        return Sample(row.values, row.t_s)
+        return Sample(inputs.sample(row.values), row.t_s)
 
     return _Pulled(take, file.close)
 
