@@ -225,3 +225,25 @@ def test_part_of_a_line_is_cut_when_the_disk_is_full(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space") as caught:
         write(place, "12\n", "34\n", make=continued_file)
     assert (place.read_text(), caught.value.filename) == ("a,b\n12\n", str(place))
+
+
+def test_a_line_that_a_full_disk_cut_is_taken_back(tmp_path, monkeypatch):
+    """The disk has room again for the next one."""
+    usual, full = os.write, [True]
+
+    def write(descriptor, data):
+        if data == b"second\n" and full:
+            full.clear()
+            return usual(descriptor, data[:3])
+        if data == b"ond\n":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return usual(descriptor, data)
+
+    with growing_file(tmp_path / "y.csv") as lines:
+        lines.write("first\n")
+        monkeypatch.setattr(os, "write", write)
+        with pytest.raises(OSError, match="No space left"):
+            lines.write("second\n")
+        lines.write("third\n")
+        assert lines.rows == 2
+    assert (tmp_path / "y.csv").read_text() == "first\nthird\n"

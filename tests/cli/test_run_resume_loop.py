@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
+import signal
 import time
 
 import msgspec
@@ -14,6 +16,7 @@ from command_line import csv_text, samples
 
 import lnn_edge
 from lnn_edge.bundle.spec import Guard
+from lnn_edge.runtime.loop.loop import Loop
 from lnn_edge.runtime.loop.state_saver import StateSaver
 
 INPUTS = ["acc_x", "acc_y", "gyro_z"]
@@ -202,7 +205,7 @@ def test_how_it_waits_and_what_it_records_may_differ(call, begun, tmp_path):
     assert code == 0, told
 
 
-def test_another_input_is_refused(call, begun, tmp_path):
+def test_another_table_is_refused(call, begun, tmp_path):
     text = (tmp_path / "x.csv").read_text()
     (tmp_path / "x.csv").write_text(text.replace("0.2,", "0.201,", 1))
     refused(call, begun, tmp_path, "is of a run of another input: the first 11 lines of ")
@@ -273,13 +276,13 @@ def test_a_snapshot_speaks_of_results_that_are_written_alone(ltc_bundle, tmp_pat
         def close(self):
             pass
 
-    looping, ticks = [True], []
+    looping, ticks, early = [True], [], []
 
     def after(tick):
         ticks.append(tick)
         time.sleep(0.001)
         if len(ticks) == 100:
-            assert not (tmp_path / "s").exists()
+            early.append((tmp_path / "s").exists())
             looping.clear()
 
     times = steady(200)
@@ -287,5 +290,29 @@ def test_a_snapshot_speaks_of_results_that_are_written_alone(ltc_bundle, tmp_pat
         model, zip(times, samples(200), strict=True), Slow(), after=after, snapshot=tmp_path / "s",
         snapshot_every_s=0.001, function_limit_s=1.0, extra=lambda: {"ticks": len(ticks)},
     ).run()  # fmt: skip
+    assert early == [False]
     kept = lnn_edge.load_snapshot(tmp_path / "s", model)
     assert (kept.steps, kept.extra) == (200, {"ticks": 200, "results": 200})
+
+
+def test_pressing_ctrl_c_twice_keeps_whole_ticks_alone(call, ltc_bundle, tmp_path, monkeypatch):
+    """Within a tick, whose row is taken and whose result is not written."""
+    (tmp_path / "x.csv").write_text(timed(steady(20)))
+    command = typed(tmp_path, ltc_bundle, ["--time-column", "t"])
+    assert call(*command)[0] == 0
+    whole, usual, count = (tmp_path / OUT).read_bytes(), Loop._keep, [0]
+
+    def keep(loop, *arguments):
+        count[0] += 1
+        if count[0] == 9:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        usual(loop, *arguments)
+
+    with monkeypatch.context() as patch, snapshots(monkeypatch, tmp_path / KEPT) as kept:
+        patch.setattr(Loop, "_keep", keep)
+        assert call(*command, "--resume", tmp_path / KEPT)[0] == 130
+    assert len(kept) == 8
+    code, _, told = call(*command, "--resume", tmp_path / KEPT)
+    assert (code, (tmp_path / OUT).read_bytes()) == (0, whole)
+    assert "behind line 9 of" in told
