@@ -16,8 +16,8 @@ from command_line import csv_text, samples
 
 import lnn_edge
 from lnn_edge.bundle.spec import Guard
-from lnn_edge.runtime.loop.loop import Loop
 from lnn_edge.runtime.loop.state_saver import StateSaver
+from lnn_edge.runtime.loop.turn.keeping import Keeping
 
 INPUTS = ["acc_x", "acc_y", "gyro_z"]
 OUT, KEPT = "y.csv", "run.snapshot"
@@ -300,17 +300,17 @@ def test_pressing_ctrl_c_twice_keeps_whole_ticks_alone(call, ltc_bundle, tmp_pat
     (tmp_path / "x.csv").write_text(timed(steady(20)))
     command = typed(tmp_path, ltc_bundle, ["--time-column", "t"])
     assert call(*command)[0] == 0
-    whole, usual, count = (tmp_path / OUT).read_bytes(), Loop._keep, [0]
+    whole, usual, count = (tmp_path / OUT).read_bytes(), Keeping.take, [0]
 
-    def keep(loop, *arguments):
+    def keep(keeping, *arguments):
         count[0] += 1
         if count[0] == 9:
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
-        usual(loop, *arguments)
+        usual(keeping, *arguments)
 
     with monkeypatch.context() as patch, snapshots(monkeypatch, tmp_path / KEPT) as kept:
-        patch.setattr(Loop, "_keep", keep)
+        patch.setattr(Keeping, "take", keep)
         assert call(*command, "--resume", tmp_path / KEPT)[0] == 130
     assert len(kept) == 8
     code, _, told = call(*command, "--resume", tmp_path / KEPT)

@@ -98,19 +98,19 @@ class HeldValues:
     def kept(self) -> dict[str, Any]:
         """What stands in for later samples and what was counted, as JSON has it; see `go_on`."""
         columns = {
-            name: [float(value), float(at_s)]
-            for name, value, at_s in zip(self._columns, self._values, self._times_s, strict=True)
+            name: [float(value), float(at_s), float(slope)]
+            for name, value, at_s, slope in zip(self._columns, self._values, self._times_s, self._slopes, strict=True)
             if not np.isnan(at_s)
         }
         return {"columns": columns, "held": dict(self.held_by_column)}
 
-    def go_on(self, kept: Mapping[str, Any]) -> None:
-        """Go on from what `kept` gave."""
+    def go_on(self, kept: Mapping[str, Any], later_s: float = 0.0) -> None:
+        """Go on from what `kept` gave, by a clock that stands so much later."""
         self.forget()
         self.held_by_column = Counter(kept["held"])
-        for name, (value, at_s) in kept["columns"].items():
+        for name, (value, at_s, slope) in kept["columns"].items():
             k = self._columns.index(name)
-            self._values[k], self._times_s[k] = value, at_s
+            self._values[k], self._times_s[k], self._slopes[k] = value, at_s + later_s, slope
 
     def keep(self, filled: Filled, at_s: float) -> None:
         """Remember the good values of a sample that can be stepped, and count what stood in."""

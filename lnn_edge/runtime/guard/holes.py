@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -84,6 +85,19 @@ class Holes:
         else:
             self._held.keep(filled, at_s)
             self._count.update(filled.columns)
+
+    def kept(self) -> dict[str, Any]:
+        """What may stand in for later samples, as JSON has it; see `go_on`."""
+        self._tell()
+        return self._held.kept()
+
+    def go_on(self, kept: Mapping[str, Any], later_s: float) -> None:
+        """Go on from what `kept` gave, by a clock that stands so much later.
+
+        Raises:
+            KeyError, TypeError, ValueError: If it is of other columns.
+        """
+        self._held.go_on(kept, later_s)
 
     def _tell(self) -> None:
         """Hand the newest whole sample on; until here it was only copied, as most samples have no holes."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -62,6 +63,21 @@ class PaceWindow:
         else:
             self._place = place + 1
         return self._full and not self._low <= self._sum <= self._high
+
+    def kept(self) -> dict[str, Any]:
+        """What came, as JSON has it; see `go_on`."""
+        return {"spans_s": list(self._spans), "place": self._place, "full": self._full, "sum_s": self._sum}
+
+    def go_on(self, kept: Mapping[str, Any]) -> None:
+        """Go on from what `kept` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError: If it is of no such window.
+        """
+        spans, place = [float(own) for own in kept["spans_s"]], int(kept["place"])
+        if len(spans) != len(self._spans) or not 0 <= place <= self._last:
+            raise ValueError(f"`spans_s` has {len(spans)} numbers and {place} is next, expected {len(self._spans)}")
+        self._spans, self._place, self._full, self._sum = spans, place, bool(kept["full"]), float(kept["sum_s"])
 
     def pace(self) -> Pace | None:
         """What came, as far as the window has it; `None` before the second sample."""

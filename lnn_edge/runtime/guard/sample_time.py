@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from ...bundle.spec import Guard, Time
@@ -120,6 +120,28 @@ class SampleTimes:
         if since_s is None:
             return self._first(At(t_s, now_s))
         return self._after(since_s, t_s, now_s, last)
+
+    def since_s(self, last: At) -> float:
+        """Seconds since a sample, as far as the monotonic clock was read."""
+        return 0.0 if last.monotonic_s is None else max(0.0, self._clock() * 1e-9 - last.monotonic_s)
+
+    def later_s(self, then_s: float) -> float:
+        """By how much the monotonic clock is ahead of a time; less than 0 after another start of the machine."""
+        return self._clock() * 1e-9 - then_s
+
+    def kept(self) -> dict[str, Any]:
+        """The late samples in a row, as JSON has them; see `go_on`."""
+        newest_s = float(self._newest_s) if math.isfinite(self._newest_s) else None
+        return {"in_a_row": self.late_in_a_row, "newest_s": newest_s}
+
+    def go_on(self, kept: Mapping[str, Any]) -> None:
+        """Go on from what `kept` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError: If it is none of that.
+        """
+        newest_s = -math.inf if kept["newest_s"] is None else float(kept["newest_s"])
+        self.late_in_a_row, self._newest_s = int(kept["in_a_row"]), newest_s
 
     def _span(self, dt_s: Any, t_s: Any) -> float:
         if not self.measured:
