@@ -76,7 +76,36 @@ def use_stream(model, reuse):
     tried(stream.step, x, y=1)
     tried(stream.step, **{"x": x, **next(timing)})
     use_recordings(stream, x, measured)
+    use_guard(model, x, times(measured))
     assert stream.steps > 1000  # most of it was done
+
+
+def use_guard(model, x, timing):
+    """Ticks as usual and others, with limits, taken back and not."""
+    slews = {t.name: (0.5,) * t.shape[-1] for t in model.outputs}
+    guarded = model.guarded(sys.modules["lnn_edge"].Guard(slew_per_s=slews, on_gap="clamp", on_late="reset"))
+    assert guarded._ticking.__module__.endswith("usual")
+    for k in range(40):
+        for own in forms(x):
+            tried(guarded.tick, own, **next(timing))
+            tried(guarded.stream._back, guarded._now)
+        mark = (k,)
+        tried(guarded.stream._guarded, mark, x, 0.1 if model.time.mode == "measured" else None)
+        guarded.stream._back(mark)
+        guarded.sent = guarded.hold if k % 2 else None
+        tried(guarded.reset if k % 9 == 0 else guarded.snapshot)
+    assert guarded.counts["ok"] > 100
+
+
+def use_limits(module):
+    y, one = np.ones(3, np.float32), np.ones(3)
+    places = [y, y * 2, y * np.nan, y[:2], y[::2], np.repeat(y, 2)[::2], one, None, 1.0, 1, y[:0]]
+    for places_of in itertools.product(places, repeat=3):
+        for most_s in (1.0, np.nan, 1, None):
+            tried(module.limited, places_of[0], places_of[1], most_s, places_of[2], places_of[2], one)
+            tried(module.limited, places_of[0], y, most_s, None, places_of[1], places_of[2])
+    for count in range(8):
+        tried(module.limited, *[y] * count)
 
 
 def use_recordings(stream, x, measured):
@@ -194,6 +223,12 @@ def use_type(core):
             own._counted()
         own._run_rows((np.ones((5, 3), np.float32),) * 2, np.full(5, 0.1), 1.0, np.zeros((5, 3 * outputs), np.float32))
         own._commit((1, 0.5, 3, None, True, None), [(x.tobytes(),) * 2] * 3)
+        sides = [np.full(3, own, np.float32) for own in (-1, 1)]
+        own._bound(((np.zeros(3, np.float32), np.ones(3, np.float32), *sides),) * 8)
+        for mark in (own, (1,), (2,)):
+            own._guarded(mark, samples[0], 0.1)
+            own._back(mark if outputs > 1 else None)
+            own._back(mark)
         own.step(samples[0], dt_s=0.1)
         for name in ("_held", "_now"):
             tried(delattr, own, name)
@@ -217,6 +252,12 @@ def use_type_badly(core):
         for moment in moments:
             tried(setattr, one, "_now", moment)
             tried(one._commit, moment, [])
+            tried(one._back, moment)
+            tried(one._bound, moment)
+            tried(one._bound, (moment,) * 9)
+            tried(one._bound, ((x, x, x, moment), (x, x, x[:2], x), (x,) * 4))
+            tried(one._guarded, moment, x, 0.1)
+            tried(one._guarded, moment)
         for call in (one.step, one._run_rows, one._commit, one._arm):
             for arguments in ((), (x,), ((x, x), x, None, x), (None, []), ((1, 2, 3, 4, 5),) * 7):
                 tried(call, *arguments)
@@ -238,6 +279,7 @@ def main(extension, bundles):
 
     compiler.OPTIMIZATION = "-O1"  # as in other tests: what is looked at is the extension
     use_type(module.make_core("step(x)\n--\n\nA step."))
+    use_limits(module)
     for path in bundles:
         model = lnn_edge.load(path, backend="native", options={"tune": "off"})
         assert type(model.stream()).step.__class__.__name__ == "method_descriptor"

@@ -11,7 +11,7 @@ from ..time_unit import coarse_question, longer_unit, unit_question
 from .handling import Ahead, Handling, UntimelyRow
 
 if TYPE_CHECKING:
-    from ...runtime.guard.dt_policy import Gap, OffPace
+    from ...runtime.guard.dt_policy import FoundGap, OffPace
     from ...runtime.guard.row_check import RowCheck
     from ...runtime.model import Model
     from ...runtime.transport.row import Row
@@ -230,7 +230,7 @@ class RowTimes:
         name = self._handling.time_column
         return f". '{name}' is taken in {self._handling.unit}; for seconds type: --time-column '{name}:s'"
 
-    def _gap_message(self, row: Row, last: Row, gap: Gap) -> str:
+    def _gap_message(self, row: Row, last: Row, gap: FoundGap) -> str:
         """As the policy says it, with the times as they stand in the column."""
         side = "after" if gap.now_s > gap.last_s else "before"
         text = (
@@ -239,7 +239,7 @@ class RowTimes:
         )
         return self._handling.at(row, text)
 
-    def _gap_advice(self, row: Row, gap: Gap) -> str:
+    def _gap_advice(self, row: Row, gap: FoundGap) -> str:
         unit = self._other_unit(row, gap)
         if unit is not None:
             return f". {unit_question(self._handling.time_column, unit)}"
@@ -248,7 +248,7 @@ class RowTimes:
             return f". So it is with {plural(len(behind), 'row')} behind it: is it the time of each sample, in seconds?"
         return ". To reset the state there and go on, pass --on-gap reset"
 
-    def _other_unit(self, row: Row, gap: Gap) -> str | None:
+    def _other_unit(self, row: Row, gap: FoundGap) -> str | None:
         """The unit that the column must be in; a single gap in a table with others is but a long one."""
         if gap.unit is None or self._on_time:
             return None
@@ -256,7 +256,7 @@ class RowTimes:
             return None
         return longer_unit(self._handling.unit, gap.unit)
 
-    def _gaps_ahead(self, row: Row) -> list[Gap | None]:
+    def _gaps_ahead(self, row: Row) -> list[FoundGap | None]:
         """The gap before each row to come, as far as they are here and belong to the same recording."""
         rows = [own for own in self._ahead().rows if not isinstance(own, ValueError) and own.recording == row.recording]
         return [self._gaps.find(own.t_s, before.t_s) for before, own in zip([row, *rows], rows, strict=False)]

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ...bundle.spec import Time
-from ...errors import Gap as GapBefore
+from ...errors import Gap
 from ...times import UNIT_WORDS, likely_unit, seconds_between, stamp_seconds
 from ..clock import MISSING
 
-__all__ = ["Gap", "GapError", "GapPolicy", "OffPace", "PaceCheck"]
+__all__ = ["FoundGap", "GapError", "GapPolicy", "OffPace", "PaceCheck"]
 
 _TOLERANCE = 0.1  # of the period; a timer's jitter is below, another rate or a lost sample above
 
 
 @dataclass(frozen=True)
-class Gap:
+class FoundGap:
     """A time after which a stream cannot go on, only begin anew. Prints as what follows "the time is ...".
 
     Args:
@@ -43,14 +43,14 @@ class Gap:
         )
 
 
-class GapError(GapBefore):
+class GapError(Gap):
     """A gap lies before a sample, and the policy is to stop there.
 
     Attributes:
         gap: What was found.
     """
 
-    def __init__(self, gap: Gap) -> None:
+    def __init__(self, gap: FoundGap) -> None:
         unit = "" if gap.unit is None else f"If it is in {UNIT_WORDS[gap.unit]}, pass seconds. "
         super().__init__(f"`t_s` is {gap}. {unit}To go on, call stream.reset() and step with `t_s` from there")
         self.gap = gap
@@ -80,7 +80,7 @@ class GapPolicy:
         self._period_s = time.period_s
         self._on_gap = on_gap
 
-    def check(self, now_s: Any, last_s: Any) -> Gap | None:
+    def check(self, now_s: Any, last_s: Any) -> FoundGap | None:
         """Look at the times of a sample and of the last one stepped, seconds or datetimes; `None` where there is none.
 
         Returns:
@@ -92,7 +92,7 @@ class GapPolicy:
         gap = self.find(now_s, last_s)
         return None if gap is None else self.decide(gap)
 
-    def decide(self, gap: Gap) -> Gap:
+    def decide(self, gap: FoundGap) -> FoundGap:
         """Count a gap that somebody found, with which a new sequence begins.
 
         Raises:
@@ -103,12 +103,12 @@ class GapPolicy:
         self.resets += 1
         return gap
 
-    def between(self, now_s: Any, last_s: Any) -> Gap:
+    def between(self, now_s: Any, last_s: Any) -> FoundGap:
         """What lies between two times, whether or not it is too long."""
         longest_s = float("inf") if self._longest_s is None else self._longest_s
-        return Gap(self._model, stamp_seconds(now_s, "t_s"), stamp_seconds(last_s, "t_s"), longest_s)
+        return FoundGap(self._model, stamp_seconds(now_s, "t_s"), stamp_seconds(last_s, "t_s"), longest_s)
 
-    def find(self, now_s: Any, last_s: Any) -> Gap | None:
+    def find(self, now_s: Any, last_s: Any) -> FoundGap | None:
         """The gap between two times, as for `check`, which is neither counted nor refused."""
         if now_s is None or last_s is None or self._longest_s is None:
             return None
@@ -116,7 +116,7 @@ class GapPolicy:
         between_s = seconds_between(now, last)
         if abs(between_s) <= self._longest_s:
             return None
-        return Gap(self._model, now, last, self._longest_s, likely_unit(between_s, self._period_s))
+        return FoundGap(self._model, now, last, self._longest_s, likely_unit(between_s, self._period_s))
 
 
 @dataclass(frozen=True)
