@@ -133,7 +133,7 @@ ROOMS = [
     ),
     (
         "runtime/record",
-        ["record", "guard", "stream", "state", "model", "input_port", "constants", "loading"],
+        ["record", "guard", "compiled", "stream", "state", "model", "input_port", "constants", "loading"],
         "runtime",
     ),
     ("runtime/figures", ["figures"], "runtime"),

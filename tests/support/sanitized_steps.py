@@ -108,6 +108,24 @@ def use_limits(module):
         tried(module.limited, *[y] * count)
 
 
+def use_pack(module):
+    y, memory = np.ones(2, np.float32), bytearray(200)
+    whole = (0, y, y, 1, False, None, np.ones(3, np.float32), None, False)
+    ticks = [whole, (1, *whole[1:6], np.ones(3), None, True), whole[:3], (whole[0], None, *whole[2:]), 5, (None,) * 9]
+    layouts = [
+        (100, 48, 3, 60, 68, 2),
+        (100, 48, 3, 60, 93, 2),
+        (100, 0, 3, 0, 0, 2),
+        (1 << 70, 48, -1, 60, 2, 2),
+        (),
+        5,
+    ]
+    for tick, layout, start in itertools.product(ticks, layouts, (0, 100, 101, -1, 1 << 70, None)):
+        for numbers in ((5, 0.5, 6, 7, True), (1 << 70, None, 6, 7, True), (None,) * 5):
+            tried(module.pack, memory, start, layout, tick, *numbers)
+    tried(module.pack, memory, 0)
+
+
 def use_recordings(stream, x, measured):
     for count in (0, 1, 2, 700):
         rows = np.repeat(x[None], count, axis=0)
@@ -280,6 +298,7 @@ def main(extension, bundles):
     compiler.OPTIMIZATION = "-O1"  # as in other tests: what is looked at is the extension
     use_type(module.make_core("step(x)\n--\n\nA step."))
     use_limits(module)
+    use_pack(module)
     for path in bundles:
         model = lnn_edge.load(path, backend="native", options={"tune": "off"})
         assert type(model.stream()).step.__class__.__name__ == "method_descriptor"

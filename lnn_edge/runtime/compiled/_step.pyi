@@ -3,6 +3,18 @@ from numpy.typing import NDArray
 
 def make_core(text: str, /) -> type: ...
 def within(value: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32], /) -> bool: ...
+def pack(
+    memory: bytearray,
+    start: int,
+    layout: tuple[int, ...],
+    tick: tuple[object, ...],
+    number: int,
+    t_s: object,
+    mono_ns: int,
+    wall_ns: int,
+    has_state: bool,
+    /,
+) -> bool: ...
 def limited(
     raw: object,
     sent: object,

@@ -816,7 +816,85 @@ numpy:
     Py_RETURN_NONE;
 }
 
+/* ---- a tick in memory ------------------------------------------------------------------------------------------ */
+
+static int whole_of(PyObject *given, long long low, long long high, long long *found)
+{
+    if (!PyLong_Check(given)) return 0;
+    *found = PyLong_AsLongLong(given);
+    if (*found == -1 && PyErr_Occurred()) { /* too large */
+        PyErr_Clear();
+        return 0;
+    }
+    return *found >= low && *found <= high;
+}
+
+/* A time, or that there is none. */
+static int seconds_of(PyObject *given, double *found)
+{
+    *found = NAN;
+    if (given != Py_None && !PyFloat_CheckExact(given)) return 0;
+    if (given != Py_None) *found = PyFloat_AsDouble(given);
+    return 1;
+}
+
+static int flag_of(PyObject *given, unsigned char *found)
+{
+    *found = given == Py_True;
+    return given == Py_True || given == Py_False;
+}
+
+/* pack(memory, start, layout, tick, number, t_s, mono_ns, wall_ns, has_state): see `Ring.put`. A tick of a sample that was
+   stepped, plain arrays and numbers alone, where it belongs in a bytearray, little-endian; False where Python must do it,
+   and nothing has changed. The layout: bytes of a tick, where the sample is and how many numbers it has, where the output,
+   where that of the model, and how many numbers these have. */
+static PyObject *pack(PyObject *module, PyObject *const *given, Py_ssize_t count)
+{
+    (void)module;
+    enum { HEAD = 48, MOST_BYTES = 1 << 30 };
+    long long start, layout[6], number, mono, wall, stepped, status;
+    double t_s, dt_s;
+    unsigned char flags[3];
+    PyObject *tick = count == 9 ? given[3] : NULL;
+    if (!tick || !PyByteArray_CheckExact(given[0]) || !PyTuple_Check(given[2]) || PyTuple_Size(given[2]) != 6) goto python;
+    if (!PyTuple_Check(tick) || PyTuple_Size(tick) != 9) goto python;
+    for (int k = 0; k < 6; ++k)
+        if (!whole_of(PyTuple_GetItem(given[2], k), k == 2 || k == 5 ? 0 : HEAD, MOST_BYTES, &layout[k])) goto python;
+    const long long size = layout[0], x_size = 4 * layout[2], y_size = 4 * layout[5];
+    if (layout[1] + x_size > size || layout[3] + y_size > size || layout[4] + y_size > size) goto python;
+    if (!whole_of(given[1], 0, PyByteArray_Size(given[0]) - size, &start)) goto python;
+    PyObject *x = PyTuple_GetItem(tick, 6), *y = PyTuple_GetItem(tick, 1), *raw = PyTuple_GetItem(tick, 2);
+    const int wide = is_array(x, NPY_DOUBLE, layout[2]);
+    if (!wide && !is_array(x, NPY_FLOAT, layout[2])) goto python;
+    if (!is_array(y, NPY_FLOAT, layout[5]) || !is_array(raw, NPY_FLOAT, layout[5])) goto python;
+    const long long least = -0x7fffffffffffffffLL - 1, most = 0x7fffffffffffffffLL;
+    if (!whole_of(given[4], least, most, &number) || !seconds_of(given[5], &t_s) || !whole_of(given[6], least, most, &mono) ||
+        !whole_of(given[7], least, most, &wall) || !seconds_of(PyTuple_GetItem(tick, 5), &dt_s) ||
+        !whole_of(PyTuple_GetItem(tick, 3), 1, 0xffffffffLL, &stepped) ||
+        !whole_of(PyTuple_GetItem(tick, 0), 0, 255, &status) || !flag_of(PyTuple_GetItem(tick, 4), &flags[0]) ||
+        !flag_of(PyTuple_GetItem(tick, 8), &flags[1]) || !flag_of(given[8], &flags[2]))
+        goto python;
+    char *to = PyByteArray_AsString(given[0]) + start;
+    const unsigned steps = (unsigned)stepped;
+    memcpy(to, &number, 8), memcpy(to + 8, &t_s, 8), memcpy(to + 16, &mono, 8), memcpy(to + 24, &wall, 8);
+    memcpy(to + 32, &dt_s, 8), memcpy(to + 40, &steps, 4);
+    to[44] = (char)status, memcpy(to + 45, flags, 3);
+    if (wide)
+        for (long long i = 0; i < layout[2]; ++i) {
+            const float own = (float)((const double *)PyArray_DATA((PyArrayObject *)x))[i];
+            memcpy(to + layout[1] + 4 * i, &own, 4);
+        }
+    else
+        memcpy(to + layout[1], PyArray_DATA((PyArrayObject *)x), (size_t)x_size);
+    memcpy(to + layout[3], PyArray_DATA((PyArrayObject *)y), (size_t)y_size);
+    memcpy(to + layout[4], PyArray_DATA((PyArrayObject *)raw), (size_t)y_size);
+    Py_RETURN_TRUE;
+python:
+    Py_RETURN_FALSE;
+}
+
 static PyMethodDef functions[] = {
+    {"pack", (PyCFunction)(void (*)(void))pack, METH_FASTCALL, "A tick in memory."},
     {"limited", (PyCFunction)(void (*)(void))limited, METH_FASTCALL, "An output within its limits."},
     {"within", (PyCFunction)(void (*)(void))within, METH_FASTCALL, "Whether an array lies in a range."},
     {"make_core", make_core, METH_O, "The type of streams that are stepped in C."},

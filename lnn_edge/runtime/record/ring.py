@@ -16,6 +16,7 @@ import numpy as np
 from ...arrays import Array
 from ...bundle.manifest import Manifest
 from ...times import stamp_seconds
+from ..compiled.extension import packer
 from ..guard.status import Tick
 from ..input_port import named_values
 from ..state import State
@@ -73,7 +74,16 @@ class Ring:
         (x, _), (y, _) = self._x[0], self._y[0]
         self._x_shape, self._y_shape = x.shape, y.shape
         self._x_dtype, self._y_dtype = np.dtype(x.memory), np.dtype(y.memory)
+        plain = self._one and self._x_dtype == self._y_dtype == np.float32
+        self._in_c = packer() if plain else None
+        self._places = self._of_layout(dtype) if plain else ()
         self._flag = list(HEAD).index("has_state") - len(HEAD) + struct.calcsize(_HEAD)  # the last of single bytes
+
+    def _of_layout(self, dtype: np.dtype[np.void]) -> tuple[int, ...]:
+        """Of a tick with one input and one output: its bytes, and where they are and how many numbers they have."""
+        (x, _), (y, _), (raw, _) = self._x[0], self._y[0], self._raw[0]
+        starts = {name: dtype.fields[name][1] for name in (x.key, y.key, raw.key)} if dtype.fields else {}
+        return dtype.itemsize, starts[x.key], x.size, starts[y.key], starts[raw.key], y.size
 
     def _views(self, layout: Layout, role: str) -> list[tuple[Part, Array]]:
         return [(part, self._ring[part.key]) for part in layout.of_role(role)]
@@ -95,6 +105,20 @@ class Ring:
             self.dropped += 1
             return False
         k = head % self.capacity
+        pack = self._in_c
+        if pack is None or not pack(
+            self._memory, k * self._size, self._places, tick, number, t_s, mono_ns, wall_ns, state is not None
+        ):
+            self._put(k, number, tick, t_s, mono_ns, wall_ns, state)
+        if state is not None:
+            self._put_state(k, number, state, starts)
+        elif starts:
+            self._states[k] = starts
+        self._head = head + 1
+        return True
+
+    def _put(self, k: int, number: int, tick: Tick, t_s: Any, mono_ns: int, wall_ns: int, state: Any) -> None:
+        """What the extension has not written: the usual in one call of `struct`."""
         status, y, raw, stepped, reset, dt_s, x, _, limited = tick
         try:
             if not self._one or not stepped or x.shape != self._x_shape or y.shape != self._y_shape:
@@ -119,12 +143,6 @@ class Ring:
             )
         except Exception:  # whatever a sensor or a user's function gave, the loop goes on
             self._put_any(k, number, tick, t_s, mono_ns, wall_ns, state)
-        if state is not None:
-            self._put_state(k, number, state, starts)
-        elif starts:
-            self._states[k] = starts
-        self._head = head + 1
-        return True
 
     def _put_any(self, k: int, number: int, tick: Tick, t_s: Any, mono_ns: int, wall_ns: int, state: Any) -> None:
         """What is not one array of the right kind: several, refused samples, times of other types, or none at all."""
