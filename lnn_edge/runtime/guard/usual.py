@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .pace import PaceWindow
     from .sample_time import SampleTimes
 
-__all__ = ["Now", "Ticking", "usual_tick"]
+__all__ = ["Now", "Ticked", "Ticking", "usual_tick"]
 
 # What a guard knows besides its stream, replaced as a whole, once per tick: when the last sample that was stepped was,
 # by its own stamp and by the monotonic clock, as `At`; how many steps there are until the output can be trusted; what

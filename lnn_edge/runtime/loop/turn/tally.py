@@ -24,18 +24,18 @@ class Tally:
         self.ticks = self.steps = self.misses = 0
         self.lateness, self.service, self.response = Histogram(), Histogram(), Histogram()
         self._period_ns = period_ns or 0.0
-        self._counts = [0] * len(Status)
+        self._counts: dict[Status, int] = {}
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many ticks there were of each status that there was, by its words."""
-        return {status.text: self._counts[status] for status in Status if self._counts[status]}
+        """How many ticks there were of each status that there was, by its words, in the order of the first of each."""
+        return {status.text: count for status, count in list(self._counts.items())}
 
     def take(self, tick: Tick, start_ns: int, end_ns: int, due_ns: int | None) -> None:
         """Count one, by when it began, ended and was due, on the monotonic clock."""
         self.ticks += 1
         self.steps += tick.stepped
-        self._counts[tick.status] += 1
+        self._counts[tick.status] = self._counts.get(tick.status, 0) + 1
         self.service.add(end_ns - start_ns)
         if due_ns is None:
             self.response.add(end_ns - start_ns)
