@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -49,6 +48,8 @@ def nearest(got: object, valid: Iterable[str]) -> str | None:
     suffix = os.path.splitext(asked)[1]
     shared = len(suffix) if suffix and all(name.endswith(suffix) for name in names) else 0
     by_small = {name[: len(name) - shared].lower(): name for name in reversed(names)}  # the first of those alike
+    import difflib  # few programs make such a mistake
+
     found = difflib.get_close_matches(asked[: len(asked) - shared].lower(), by_small, n=1, cutoff=0.5)
     return by_small[found[0]] if found else None
 

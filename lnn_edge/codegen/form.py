@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from ..bundle.manifest import Manifest
 from ..bundle.spec import Precision
@@ -28,8 +28,7 @@ MAX_MULTIPLICATIONS = 1 << 32
 MAX_SCRATCH = 1 << 24  # numbers of scratch memory, 64 MB
 
 
-@dataclass(frozen=True)
-class Form:
+class Form(msgspec.Struct, frozen=True):
     """The form in which a program is called.
 
     Args:
@@ -47,8 +46,7 @@ class Form:
     constants: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(msgspec.Struct, frozen=True):
     """Two files.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from time import monotonic
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,9 +12,11 @@ from ..arrays import Array
 from ..bundle.directory import Bundle
 from ..bundle.manifest import Manifest
 from ..verify.comparison import EXACT, TORCH, Comparison, compare, largest_error, tolerance_of, versus
-from ..verify.report import Curve, ExportReport, Segment, Signal, Timeline
-from ..verify.samples import Distinct
 from .model import Model
+
+if TYPE_CHECKING:  # here and below: a load compares, and reports nothing
+    from ..verify.report import Curve, ExportReport, Segment, Signal
+    from ..verify.samples import Distinct
 
 __all__ = ["compare_results", "report_from_proof"]
 
@@ -89,6 +92,8 @@ def report_from_proof(
         results: What each gave, torch float32 and the backends, per output (steps, *shape).
         not_run: Why other backends did not run it, by name.
     """
+    from ..verify.report import ExportReport, Timeline
+
     places = {name: k for k, name in enumerate(bundle.manifest.results())}
     return ExportReport(
         path=bundle.path,
@@ -125,6 +130,8 @@ def _failed(manifest: Manifest, comparisons: Sequence[Comparison], parts: Sequen
 
 def _signals(manifest: Manifest, results: Mapping[str, Mapping[str, Array]], failed: str | None) -> tuple[Signal, ...]:
     """The first columns of the first output; of what failed, those that are furthest apart. Of the first row."""
+    from ..verify.report import Signal
+
     name = manifest.outputs[0].name if failed is None else failed
     lines = {subject: _columns(given[name], len(given[manifest.outputs[0].name])) for subject, given in results.items()}
     if not lines:
@@ -158,6 +165,8 @@ def _apart(lines: Sequence[Array]) -> Array:
 
 
 def _segment(part: tuple[str, int, int], reset: Array, dt_s: Array | None, regimes: Mapping[str, str]) -> Segment:
+    from ..verify.report import Segment
+
     name, start, stop = part
     sequences = int(np.count_nonzero(reset[start:stop]))
     if dt_s is None:

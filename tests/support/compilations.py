@@ -6,7 +6,8 @@ and loads then leave the backend `native` out, as on a machine without a compile
 
 from __future__ import annotations
 
-import time
+import os
+import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,13 +23,20 @@ _file: list[Path] = []  # to which this process writes
 @contextmanager
 def counted(what: str) -> Iterator[None]:
     """One call of a compiler."""
-    started = time.monotonic()
+    before = _cpu_s()
     try:
         yield
     finally:
         for path in _file:
             with path.open("a") as file:
-                file.write(f"{time.monotonic() - started:.2f} {what}\n")
+                test = os.environ.get("PYTEST_CURRENT_TEST", "between tests")
+                file.write(f"{_cpu_s() - before:.2f} {what} in {test}\n")
+
+
+def _cpu_s() -> float:
+    """Of all programs that this process has started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def counting(patch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -60,4 +68,4 @@ def summary(folder: Path) -> str:
     except FileNotFoundError:
         return ""
     seconds = sum(float(line.partition(" ")[0]) for line in lines)
-    return f"{len(lines)} calls of a C compiler, {seconds:.0f} s"
+    return f"{len(lines)} calls of a C compiler, {seconds:.0f} s of a processor"

@@ -12,11 +12,9 @@ import hashlib
 import hmac
 import logging
 import os
-import secrets
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -34,8 +32,7 @@ _SECRET_BYTES = 32
 Facts = Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(msgspec.Struct, frozen=True):
     """What a cache holds.
 
     Args:
@@ -56,8 +53,7 @@ class EngineRefused(Exception):
     """A cached engine must not be loaded; the text says why."""
 
 
-@dataclass(frozen=True)
-class _Record:
+class _Record(msgspec.Struct, frozen=True):
     """What stands beside an engine."""
 
     schema: int
@@ -81,8 +77,7 @@ def cache_folder(kind: Kind = ENGINES) -> Path:
     return Path(base) / "lnn-edge" / kind.folder
 
 
-@dataclass(frozen=True)
-class CacheContents:
+class CacheContents(msgspec.Struct, frozen=True):
     """What lies in a cache.
 
     Args:
@@ -286,6 +281,8 @@ def _secret(path: Path) -> bytes | None:
 
 
 def _new_secret(path: Path) -> bytes:
+    import secrets  # once in the life of a cache
+
     secret = secrets.token_bytes(_SECRET_BYTES)
     _replace(path, secret)
     return secret

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -21,8 +21,7 @@ FloatArray = npt.NDArray[np.float32]
 ALIGNMENT = 256  # bytes; TensorRT asks it of every tensor's address
 
 
-@dataclass(frozen=True)
-class Slab:
+class Slab(msgspec.Struct, frozen=True):
     """Tensors one after the other in one piece of memory.
 
     Args:
@@ -47,8 +46,7 @@ class Slab:
         return raw[start : start + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(msgspec.Struct, frozen=True):
     """The memory of a step: what goes in with each sample, the state, and what comes out with the next state behind it.
 
     Args:

@@ -31,6 +31,7 @@ __all__ = ["LIBRARIES", "NativeBackend"]
 
 LIBRARIES = Kind("native", "library", ".so")
 _CHOICES = Kind("native", "choice", ".choice")
+_COMPILERS = Kind("native", "compiler", ".compiler")
 _FAILURES = Kind("native", "failure", ".failed")
 _REMEMBERED_S = 5.0  # how long a compiler took that failed: what fails sooner is tried again, as its cause may be gone
 _LOGGER = logging.getLogger("lnn_edge.native")
@@ -120,7 +121,7 @@ class _Making:
     """A bundle's library on its way from the program to the process."""
 
     def __init__(self, bundle: Bundle, options: Mapping[str, str]) -> None:
-        self._bundle, self.compiler = bundle, find_compiler()
+        self._bundle, self.compiler = bundle, find_compiler(lambda: EngineCache(cache_folder(_COMPILERS), _COMPILERS))
         self._ways = ways(self.compiler, vector_lanes(), platform.machine())
         if options["tune"] == "off":
             self._ways = self._ways[:1]

@@ -12,18 +12,22 @@ import shlex
 import shutil
 import signal
 import threading
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ....errors import BackendUnavailable
+from ..build_cache import EngineRefused
 
 if TYPE_CHECKING:  # here and below: a machine without a compiler must not wait for what it has no use for
     import subprocess
 
     from ....codegen.form import Source
+    from ..build_cache import EngineCache
 
 __all__ = [
     "FLAGS",
@@ -51,8 +55,7 @@ class CompileFailed(BackendUnavailable):
     """The compiler was started, and gave no library."""
 
 
-@dataclass(frozen=True)
-class Compiler:
+class Compiler(msgspec.Struct, frozen=True):
     """A compiler.
 
     Args:
@@ -64,8 +67,11 @@ class Compiler:
     identity: str
 
 
-def find_compiler() -> Compiler:
+def find_compiler(memory: Callable[[], EngineCache] | None = None) -> Compiler:
     """The compiler of this machine.
+
+    Args:
+        memory: Opens the cache that remembers what a compiler says of itself, as asking takes tens of milliseconds.
 
     Raises:
         BackendUnavailable: If there is none, or what `CC` names cannot be run.
@@ -78,10 +84,10 @@ def find_compiler() -> Compiler:
             raise BackendUnavailable(f"CC is '{given}', which is no command: {error}. Type: unset CC") from error
         if shutil.which(command[0]) is None:
             raise BackendUnavailable(f"CC is '{given}', and there is no program '{command[0]}'. Type: unset CC")
-        return _identified(tuple(command))
+        return _identified(tuple(command), memory)
     for name in _CANDIDATES:
         if shutil.which(name):
-            return _identified((name,))
+            return _identified((name,), memory)
     raise BackendUnavailable(f"no C compiler: neither {', '.join(_CANDIDATES[:-1])} nor {_CANDIDATES[-1]}. {_INSTALL}")
 
 
@@ -94,12 +100,31 @@ def why_not_ready() -> str | None:
     return None
 
 
-def _identified(command: tuple[str, ...]) -> Compiler:
-    paths = tuple(filter(None, (shutil.which(part) for part in command)))
-    return _asked(command, tuple((path, os.stat(path).st_mtime_ns) for path in paths))
+def _identified(command: tuple[str, ...], memory: Callable[[], EngineCache] | None) -> Compiler:
+    paths = tuple(os.path.realpath(path) for path in map(shutil.which, command) if path)
+    programs = tuple((path, os.stat(path).st_mtime_ns) for path in paths)
+    if memory is None or any(map(_is_script, paths)):  # which may call another compiler tomorrow
+        return _asked(command, programs)
+    cache, facts = memory(), {"command": shlex.join(command), "programs": repr(programs)}
+    with suppress(EngineRefused):  # it is only a memory: without one the compiler is asked
+        said = cache.read(facts)
+        if said is not None:
+            return Compiler(command, said.decode())
+    found = _asked(command, programs)
+    with suppress(BackendUnavailable):
+        cache.write(facts, found.identity.encode())
+    return found
 
 
-@lru_cache(maxsize=8)  # by the programs and when they were changed: asking takes tens of milliseconds
+def _is_script(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(2) == b"#!"
+    except OSError:
+        return True
+
+
+@lru_cache(maxsize=8)  # by the programs and when they were changed
 def _asked(command: tuple[str, ...], _programs: tuple[tuple[str, int], ...]) -> Compiler:
     import subprocess
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +105,8 @@ def opened(data: bytes) -> ctypes.CDLL:
         with open(descriptor, "wb", closefd=False) as file:
             file.write(data)
         return ctypes.CDLL(f"/proc/self/fd/{descriptor}")
+    import tempfile
+
     folder = Path(tempfile.mkdtemp(prefix="lnn-edge-"))
     try:
         (folder / "step.so").write_bytes(data)

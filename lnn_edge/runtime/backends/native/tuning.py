@@ -9,8 +9,8 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from ....arrays import Array
@@ -34,8 +34,7 @@ _MOST_BYTES = 16 << 20  # of samples and results
 _SCHEDULED = ("-fschedule-insns",)  # of GCC: better with 32 registers, much worse with 16
 
 
-@dataclass(frozen=True)
-class Way:
+class Way(msgspec.Struct, frozen=True):
     """One way to compile a step.
 
     Args:
