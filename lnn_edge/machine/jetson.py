@@ -47,6 +47,7 @@ JETPACKS = {
 _FIELDS = re.compile(r"^(Package|Status|Version): (.*)", re.M)
 _RELEASE = re.compile(r"#\s*R(\d+)\s*\(release\),\s*REVISION:\s*(\d+(?:\.\d+)*)")
 _GPUS = ("*.ga10b", "*.gv11b", "*.gpu", "gpu-gpc-0")  # Orin, Xavier, older boards, Thor
+_L4T_PACKAGE = "nvidia-l4t-core"
 _TENSORRT_PACKAGES = ("tensorrt", "python3-libnvinfer")
 # What a program opens to use the GPU: Tegra's memory and its GPU, by two generations of driver; NVIDIA's usual driver.
 _DEVICE_FILES = (
@@ -134,7 +135,7 @@ def read_board(root: Path | None = None) -> Board | None:
     """Read what board this is; `None` if it is no Jetson."""
     root = root or ROOT
     model, compatible = (_device_tree(root, name) for name in ("model", "compatible"))
-    packages = dict(_packages(_text(root / "var/lib/dpkg/status")))
+    packages = dict(_packages(_text(root / "var/lib/dpkg/status"), (_L4T_PACKAGE, *_TENSORRT_PACKAGES)))
     l4t = _l4t(root, packages)
     # A container sees neither the model nor the host's packages, but it runs on the host's kernel.
     if not l4t and "jetson" not in model.lower() and not _kernel(root).endswith("-tegra"):
@@ -189,13 +190,15 @@ def _kernel(root: Path) -> str:
 
 def _l4t(root: Path, packages: dict[str, str]) -> str:
     found = _RELEASE.search(_text(root / "etc/nv_tegra_release"))
-    release = f"{found.group(1)}.{found.group(2)}" if found else packages.get("nvidia-l4t-core", "").split("-")[0]
+    release = f"{found.group(1)}.{found.group(2)}" if found else packages.get(_L4T_PACKAGE, "").split("-")[0]
     return f"{release}.0" if release.count(".") == 1 else release
 
 
-def _packages(status: str) -> Iterator[tuple[str, str]]:
-    """Installed packages of dpkg's status file with their versions."""
+def _packages(status: str, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Those that are installed, with their versions, of dpkg's status file: it has thousands, and each load reads it."""
     for paragraph in status.split("\n\n"):
+        if not any(name in paragraph for name in names):
+            continue
         fields = dict(_FIELDS.findall(paragraph))
         if fields.get("Status", "").endswith(" installed") and "Package" in fields:
             yield fields["Package"], fields.get("Version", "")
