@@ -1,16 +1,18 @@
 """Steps of a bundle's graph in programs that know nothing of lnn-edge; run as a program, in a process of its own.
 
-    python tests/support/foreign_runtimes.py NAME FOLDER
+    python tests/support/foreign_runtimes.py NAME FOLDER...
 
-FOLDER holds `model.onnx`, `steps.npz` (the inputs of each step by name, `reset`) and `names.json` (inputs and outputs
-in the order of the graph, states as pairs with their initial values); `results.npz` is left there. The libraries lie in
-a folder of their own, as one of them is an older onnxruntime: `make build/runtimes/ready` installs them.
+Each FOLDER holds `model.onnx`, `steps.npz` (the inputs of each step by name, `reset`) and `names.json` (inputs and
+outputs in the order of the graph, states as pairs with their initial values); NAME.npz is left there, or NAME.txt,
+which says what was raised. The libraries lie in a folder of their own, as one of them is an older onnxruntime:
+`make build/runtimes/ready` installs them.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,8 +89,12 @@ def main(name: str, folder: Path) -> None:
         for output, value in results.items():
             kept[output].append(np.array(value))
         state = {own["input"]: results[own["output"]] for own in names["states"]}
-    np.savez(folder / "results.npz", **{output: np.stack(values) for output, values in kept.items()})
+    np.savez(folder / f"{name}.npz", **{output: np.stack(values) for output, values in kept.items()})
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    for place in map(Path, sys.argv[2:]):
+        try:
+            main(sys.argv[1], place)
+        except Exception:
+            (place / f"{sys.argv[1]}.txt").write_text(traceback.format_exc())

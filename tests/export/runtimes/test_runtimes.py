@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from bundles import ROOT
 from cases import BY_NAME
-from exports import proven
+from exports import locked, proven, shared_folder
 from networks import NETWORKS, built, images
 
 from lnn_edge.bundle.directory import read_bundle
@@ -73,37 +73,67 @@ def needs(name: str) -> Path:
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
-@pytest.fixture
-def sequence(tmp_path, tmp_path_factory):
-    """Lays the golden sequence of a bundle out for a runtime; gives what the trained model makes of it."""
+def laid_out(factory, name):
+    """The golden sequence of a bundle as runtimes read it, for all tests and workers of a run.
 
-    def laid_out(name):
-        make, options = BUNDLES[name]
-        bundle = read_bundle(proven(tmp_path_factory, make, short=True, steps=STEPS, **options))
-        manifest = bundle.manifest
-        golden = decode_golden(bundle.files["golden.safetensors"], manifest)
-        shapes = manifest.sample_inputs() | manifest.results()
-        calls = STEPS // manifest.unroll
+    Returns:
+        Its folder, and what the trained model makes of it.
+    """
+    make, options = BUNDLES[name]
+    bundle = read_bundle(proven(factory, make, short=True, steps=STEPS, **options))
+    manifest = bundle.manifest
+    golden = decode_golden(bundle.files["golden.safetensors"], manifest)
+    folder = shared_folder(factory) / "runtimes" / name
+    with locked(shared_folder(factory) / f"runtimes-{name}.lock"):
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            _lay_out(folder, bundle.files["model.onnx"], manifest, golden)
+    shapes, calls = manifest.results(), STEPS // manifest.unroll
+    return folder, {t.name: in_calls(golden.float32[t.name], shapes[t.name], manifest, calls) for t in manifest.outputs}
 
-        steps = {key: in_calls(value, shapes[key], manifest, calls) for key, value in golden.inputs.items()}
-        start = initial_state(manifest).tensors
-        states = [
-            {"input": s.input, "output": s.output, "initial": start[s.input].tolist(), "flat": flat(start[s.input])}
-            for s in manifest.states
-        ]
-        order = {"inputs": [*manifest.sample_inputs(), *(s.input for s in manifest.states)]}
-        (tmp_path / "names.json").write_text(json.dumps(order | {"outputs": [*manifest.results()], "states": states}))
-        reset = golden.reset[: calls * manifest.unroll : manifest.unroll].astype(bool)
-        np.savez(tmp_path / "steps.npz", reset=reset, **steps)
-        each = [
-            {"reset": bool(reset[k]), "inputs": {key: flat(value[k]) for key, value in steps.items()}}
-            for k in range(calls)
-        ]
-        (tmp_path / "steps.json").write_text(json.dumps(each))
-        (tmp_path / "model.onnx").write_bytes(bundle.files["model.onnx"])
-        return {t.name: in_calls(golden.float32[t.name], shapes[t.name], manifest, calls) for t in manifest.outputs}
 
-    return laid_out
+def _lay_out(folder, graph, manifest, golden):
+    shapes, calls = manifest.sample_inputs(), STEPS // manifest.unroll
+    steps = {key: in_calls(value, shapes[key], manifest, calls) for key, value in golden.inputs.items()}
+    start = initial_state(manifest).tensors
+    states = [
+        {"input": s.input, "output": s.output, "initial": start[s.input].tolist(), "flat": flat(start[s.input])}
+        for s in manifest.states
+    ]
+    order = {"inputs": [*manifest.sample_inputs(), *(s.input for s in manifest.states)]}
+    (folder / "names.json").write_text(json.dumps(order | {"outputs": [*manifest.results()], "states": states}))
+    reset = golden.reset[: calls * manifest.unroll : manifest.unroll].astype(bool)
+    np.savez(folder / "steps.npz", reset=reset, **steps)
+    each = [
+        {"reset": bool(reset[k]), "inputs": {key: flat(value[k]) for key, value in steps.items()}} for k in range(calls)
+    ]
+    (folder / "steps.json").write_text(json.dumps(each))
+    (folder / "model.onnx").write_bytes(graph)
+
+
+def stepped(runtime, name, factory, command, environment):
+    """Where a runtime left its results, and what the trained model makes of the same samples.
+
+    The first test of a run that asks lets the runtime step all bundles, in one process of its own.
+    """
+    folder, expected = laid_out(factory, name)
+    with locked(shared_folder(factory) / f"runtimes-{runtime}.lock"):
+        done = shared_folder(factory) / f"runtimes-{runtime}.txt"
+        if not done.exists():
+            given, each = ENVIRONMENT | environment, [laid_out(factory, other)[0] for other in BUNDLES]
+            ended = subprocess.run(
+                [*command, *each],
+                env=ENVIRONMENT | environment,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=240,
+            )
+            done.write_text(f"ended with {ended.returncode}: {ended.stderr[-2000:]}")
+    failed = folder / f"{runtime}.txt"
+    assert not failed.exists(), failed.read_text()[-2000:]
+    assert done.read_text().startswith("ended with 0: "), done.read_text()
+    return folder / runtime, expected
 
 
 def in_calls(array, shape, manifest, calls):
@@ -127,22 +157,16 @@ def check(results, expected, name):
 
 @pytest.mark.parametrize("name", BUNDLES)
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime-1.20", "tract", "mnn"])
-def test_equals_the_trained_model(runtime, name, sequence, tmp_path):
-    folder = needs(runtime)
-    expected = sequence(name)
-    command = [sys.executable, SUPPORT / "foreign_runtimes.py", runtime, tmp_path]
-    environment = ENVIRONMENT | {"PYTHONPATH": str(folder)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr[-2000:]
-    check(np.load(tmp_path / "results.npz"), expected, name)
+def test_equals_the_trained_model(runtime, name, tmp_path_factory):
+    environment = {"PYTHONPATH": str(needs(runtime))}
+    command = [sys.executable, SUPPORT / "foreign_runtimes.py", runtime]
+    left, expected = stepped(runtime, name, tmp_path_factory, command, environment)
+    check(np.load(f"{left}.npz"), expected, name)
 
 
 @pytest.mark.parametrize("name", BUNDLES)
-def test_equals_the_trained_model_in_javascript(name, sequence, tmp_path):
-    folder = needs("onnxruntime-node")
-    expected = sequence(name)
-    environment = ENVIRONMENT | {"NODE_PATH": str(folder)}
-    command = ["node", SUPPORT / "foreign_runtime.cjs", tmp_path]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr[-2000:]
-    check(json.loads((tmp_path / "results.json").read_text()), expected, name)
+def test_equals_the_trained_model_in_javascript(name, tmp_path_factory):
+    runtime = "onnxruntime-node"
+    environment = {"NODE_PATH": str(needs(runtime))}
+    left, expected = stepped(runtime, name, tmp_path_factory, ["node", SUPPORT / "foreign_runtime.cjs"], environment)
+    check(json.loads(Path(f"{left}.json").read_text()), expected, name)
