@@ -120,7 +120,7 @@ def stepped(runtime, name, factory, command, environment):
     with locked(shared_folder(factory) / f"runtimes-{runtime}.lock"):
         done = shared_folder(factory) / f"runtimes-{runtime}.txt"
         if not done.exists():
-            given, each = ENVIRONMENT | environment, [laid_out(factory, other)[0] for other in BUNDLES]
+            each = [laid_out(factory, other)[0] for other in BUNDLES]
             ended = subprocess.run(
                 [*command, *each],
                 env=ENVIRONMENT | environment,
