@@ -79,13 +79,18 @@ def node_of(killed_by: str, root: Path) -> str:
     name, bracket, parameters = killed_by.partition("[")
     found = [
         f"{path.relative_to(root)}::{test}"
-        for path in sorted((root / "tests").rglob("test_*.py"))
+        for path in _test_files(root)
         for test in _tests(path)
         if f"::{path.name}::{test}".endswith(f"::{name}")
     ]
     if len(found) != 1:
         raise NotFound(f"test '{name}' is to be found once, but there is {', '.join(found) or 'none'}")
     return found[0] + bracket + parameters
+
+
+@cache
+def _test_files(root: Path) -> tuple[Path, ...]:
+    return tuple(sorted((root / "tests").rglob("test_*.py")))
 
 
 @cache
