@@ -166,6 +166,16 @@ def test_it_stops_at_a_fault_where_that_is_asked_for(call, cfc_bundle, tmp_path)
     assert len(results(tmp_path / "out.csv")[1]) == 8
 
 
+def test_a_fault_of_the_machine_is_told_from_one_of_rows(start, cfc_bundle, tmp_path):
+    """A sensor that is silent may be there again behind a restart."""
+    options = ("--rate", "50", "--fresh", "0.1", "--on-fault", "stop", "--output", tmp_path / "out.csv")
+    process = start("run", cfc_bundle, "--backend", "onnxruntime", *options)
+    process.stdin.write("acc_x,acc_y,gyro_z\n0.1,0.2,0.3\n")
+    process.stdin.flush()
+    assert process.wait(60) == 1
+    assert ": stale: 'input' is 0.1" in process.stderr.read().splitlines()[-1]
+
+
 def test_it_goes_on_from_a_sensor(call, ltc_bundle, tmp_path):
     times = [0.1 * k for k in range(20)]
     common = ("run", ltc_bundle, "--time-column", "t", "--on-fault", "hold", "--resume", tmp_path / "s")
@@ -219,6 +229,7 @@ def test_constants(call, ltc_bundle, tmp_path):
         (("--wait", "spin"), "--wait spin waits for a tick of a rate: pass --rate HZ"),
         (("--on-fault", "safe"), '--guard FILE: {"safe": {"output": [0.0, 0.0]}}'),
         (("--cpus", "one"), "--cpus"),
+        (("--record", "walk.mcap", "--record-mb", "0.001"), "--record-mb: expected a number from 1 to "),
         (("--rate", "0"), "--rate"),
         (("--rate", "nan"), "--rate"),
     ],

@@ -20,6 +20,7 @@ Late = Literal["skip", "catch up", "at once"]
 __all__ = ["Late", "Looping", "add_loop_arguments", "looping"]
 
 _RATES_HZ = (1e-3, 1e5)
+_LEAST_MB, _MOST_MB = 1.0, 1e9  # a chunk has up to 1 MiB, and a file is to have its state and some of them
 _MOST_CPUS = 4096
 _LATE: dict[str, Late] = {"skip": "skip", "catch-up": "catch up", "at-once": "at once"}
 _FLAGS = (
@@ -122,9 +123,10 @@ def add_loop_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--record-mb",
-        type=positive,
+        type=number(_LEAST_MB, _MOST_MB),
         metavar="MB",
-        help="with --record, begin the next file (FILE-0001.mcap) at so many MB",
+        help="with --record, begin the next file (FILE-0001.mcap) at so many MB, at least 1 (default: after some nine "
+        "hours, so that the index stays small)",
     )
     group.add_argument("--guard", metavar="FILE", help=f"{GUARD_HELP} (default: the bundle's)")
     group.add_argument(

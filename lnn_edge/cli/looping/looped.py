@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from ...files import check_output
 from ...wording import plural
 from ..console import emit_json, note
-from ..exit_codes import MISSED, OK, USAGE
+from ..exit_codes import FAILED, MISSED, OK, USAGE
 from ..results import Layout, open_results
 from ..signals import stoppable
 from .choices import Looping
@@ -262,11 +262,18 @@ def _told(
         return MISSED
     if summary.error is not None:
         note(f"stopped after {ticks}: {summary.error}{behind}")
-        return USAGE
+        return FAILED if summary.error.startswith(_of_the_machine()) else USAGE
     ended = getattr(signal, summary.ended, None) if summary.ended.startswith("SIG") else None
     code = 128 + ended if ended is not None else signalled or OK
     note(f"{'interrupted after ' if code else ''}{ticks} on {own.model.description}{behind}")
     return code
+
+
+def _of_the_machine() -> tuple[str, ...]:
+    """How faults begin that another try may be without; all others are of the rows, which would be the same."""
+    from ...runtime.guard.status import Status
+
+    return tuple(f"{status.text}: " for status in (Status.STALE, Status.BACKEND_ERROR))
 
 
 def _kept(summary: Summary) -> dict[str, Any]:

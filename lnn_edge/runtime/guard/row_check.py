@@ -43,8 +43,8 @@ class RowCheck:
 
     def sample(self) -> Array | dict[str, Array]:
         """The sample that was checked last, converted already, which a stream takes as it would that one."""
-        sample: Array | dict[str, Array] = as_result({name: port.read() for name, port in self._ports.items()})
-        return sample
+        found: Array | dict[str, Array] = as_result({name: port.read() for name, port in self._ports.items()})
+        return found
 
     def too_early(self, between_s: float) -> float | None:
         """The shortest time between samples that is legal, seconds, if a sample came sooner; `None` if it did not."""

@@ -65,7 +65,7 @@ class McapFile:
         self._records, self._builder = mcap_records(), mcap_streams().RecordBuilder()
         self._write, self._face = write, face
         self.size, self._crc = 0, 0
-        # The index that the file ends with, as bytes: a day of chunks is some ten megabytes of it.
+        # The index that the file ends with, as bytes: some hundred of each chunk.
         self._chunks, self._attached, self._described = bytearray(), bytearray(), bytearray()
         self._counts = dict.fromkeys(("chunk", "attachment", "metadata"), 0)
         self._messages, self._first, self._last = 0, 0, 0
@@ -73,6 +73,11 @@ class McapFile:
         self._channel = self._records.Channel(
             id=CHANNEL, topic=face.topic, message_encoding="protobuf", schema_id=1, metadata=face.metadata
         )
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks it has."""
+        return self._counts["chunk"]
 
     def begin(self) -> None:
         """Write what stands before the ticks."""

@@ -47,7 +47,7 @@ class Recorder:
             so on: nothing is overwritten. Or an object with `write`, which takes bytes, and may have `flush`.
         model: The model whose ticks they are.
         state_every: The state is due with each of so many ticks; 0 for never, but for what replay needs.
-        rotate_bytes: Size after which the next file begins; `None` for one file.
+        rotate_bytes: Size after which the next file begins; `None` for files of 65,536 chunks, nine hours at least.
         csv: A new file for the same ticks as CSV.
         capacity: Ticks that memory holds until they are written; fewer where they are large.
         start: The state before the first tick; `None` for the initial state.

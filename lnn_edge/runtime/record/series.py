@@ -63,6 +63,11 @@ class Series:
         return 0 if self._file is None else self._file.size
 
     @property
+    def chunks(self) -> int:
+        """Chunks of the file that is written."""
+        return 0 if self._file is None else self._file.chunks
+
+    @property
     def rotates(self) -> bool:
         """Whether another file can follow."""
         return self._plain

@@ -25,7 +25,8 @@ _POLL_S: Final = 0.1  # between two looks at the ring: a tenth of the time in wh
 _CHUNK_S: Final = 0.5  # of ticks in a chunk at most, so that with the wait for the disk it is less than a second
 _CHUNK_BYTES: Final = 1 << 20
 _AT_ONCE: Final = 128  # ticks that are encoded before whoever waits for the interpreter gets it
-_PATIENCE: Final = 1.5  # times `rotate_bytes`, after which the next file begins without a state
+_PATIENCE: Final = 1.5  # times what a file may have, after which the next one begins without a state
+_MOST_CHUNKS: Final = 1 << 16  # of a file, nine hours at the least: its index is in memory, 8 MB of so many
 
 
 class Writer:
@@ -36,7 +37,7 @@ class Writer:
         series: The files, of which the first is open.
         messages: Encodes them.
         start: The state before the first tick, if it is not the initial one.
-        rotate_bytes: Size after which another file begins.
+        rotate_bytes: Size after which another file begins, if that is before `_MOST_CHUNKS`; `None` for those alone.
         csv: The same as CSV.
 
     Attributes:
@@ -124,7 +125,7 @@ class Writer:
             return
         ticks = np.concatenate(waiting)
         ready = self._ready()
-        if ready and self._due and self.series.size > _PATIENCE * (self._rotate_bytes or 0):
+        if ready and self._due and self._is_over(_PATIENCE):
             self._rotate(None, int(ticks["tick"][0]))
             ready = self._ready()
         done = ready and self._tried(lambda: self.series.chunk(self._encoded(ticks)))
@@ -135,8 +136,13 @@ class Writer:
         else:
             self.lost += count
             self._hole = self.asks = True
-        if self._rotate_bytes is not None and self.series.rotates and self.series.size >= self._rotate_bytes:
+        if self.series.rotates and self._is_over(1.0):
             self._due = self.asks = True
+
+    def _is_over(self, times: float) -> bool:
+        """Whether the open file has so many times what one may have."""
+        most = self._rotate_bytes
+        return self.series.chunks >= times * _MOST_CHUNKS or (most is not None and self.series.size >= times * most)
 
     def _ready(self) -> bool:
         """Whether a file is open that ticks can be written to."""

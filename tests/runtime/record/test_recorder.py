@@ -243,6 +243,22 @@ def test_files_follow_each_other_and_each_opens_by_itself(model, tmp_path):
     assert sum(verdict.found.compared + verdict.found.skipped for verdict in report.verdicts) == 300
 
 
+def test_a_file_ends_before_its_index_fills_the_memory(model, tmp_path, monkeypatch):
+    """Whatever its size is."""
+    monkeypatch.setattr("lnn_edge.runtime.record.writer._MOST_CHUNKS", 4)
+    robot, recorder = Robot(model), Recorder(tmp_path / "walk.mcap", model)
+    end_thread(recorder)
+    for k in range(90):
+        put(recorder, robot, robot.tick("good"), k)
+        if k % 10 == 9:
+            recorder._writer._turn(recorder._ring.take(), end=True)
+    recorder._writer._end()
+    assert [path.name for path in recorder.paths] == ["walk.mcap", "walk-0001.mcap", "walk-0002.mcap"]
+    report = lnn_edge.replay(bundle("fixed_2"), recorder.paths, executor=lnn_edge.runtime.record.replay.InThisProcess())
+    assert report.same
+    assert [verdict.found.compared for verdict in report.verdicts] == [41, 40, 9]
+
+
 def test_files_follow_each_other_where_no_state_comes(model, tmp_path):
     robot, recorder = Robot(model), Recorder(tmp_path / "walk.mcap", model, rotate_bytes=20_000)
     end_thread(recorder)
