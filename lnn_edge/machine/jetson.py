@@ -195,7 +195,7 @@ def _l4t(root: Path, packages: dict[str, str]) -> str:
 
 
 def _packages(status: str, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Those that are installed, with their versions, of dpkg's status file: it has thousands, and each load reads it."""
+    """Those that are installed, with their versions, of dpkg's file: it has thousands, and each load reads it."""
     for paragraph in status.split("\n\n"):
         if not any(name in paragraph for name in names):
             continue
