@@ -19,7 +19,7 @@ import lnn_edge
 from lnn_edge.bundle.directory import read_bundle
 from lnn_edge.bundle.golden import golden_from_bundle
 from lnn_edge.machine.describe import machine
-from lnn_edge.runtime.closed_loop import Step, golden_steps
+from lnn_edge.runtime.closed_loop import Step, rehearsed_steps
 from lnn_edge.runtime.loop.realtime import Realtime
 from lnn_edge.runtime.loop.timer import SystemTimer
 from lnn_edge.runtime.loop.timer_slack import timer_slack
@@ -29,15 +29,15 @@ from lnn_edge.runtime.measure.turns import Beside, Side, in_turns
 WAYS = ("sleep", "sleep, slack 1", "spin", "rehearse")
 
 
-def sides_of(kind: str, make: Step, other: Step, rate_hz: float, ways: list[str]) -> list[Side]:
-    """One side for each way of waiting, of the same step; `other` is the step of a stream to rehearse with."""
+def sides_of(kind: str, make: Step, rehearse: Step, rate_hz: float, ways: list[str]) -> list[Side]:
+    """One side for each way of waiting, of the same step; `rehearse` is what rehearses it."""
     timer = SystemTimer()
 
     def around(way: str) -> AbstractContextManager[object]:
         return timer_slack(1) if way == "sleep, slack 1" else nullcontext()
 
     return [
-        Side(f"{kind}: {way}", make, way_of(way.partition(",")[0], timer, rate_hz, other), lambda w=way: around(w))  # type: ignore[arg-type, misc]
+        Side(f"{kind}: {way}", make, way_of(way.partition(",")[0], timer, rate_hz, rehearse), lambda w=way: around(w))  # type: ignore[arg-type, misc]
         for way in ways
     ]
 
@@ -66,7 +66,7 @@ def measure(
     sides = sides_of("empty loop", lambda: None, lambda: None, rate_hz, [w for w in ways if w != "rehearse"])
     for backend in backends:
         model = lnn_edge.load(bundle, backend=backend)
-        sides += sides_of(backend, golden_steps(model, golden), golden_steps(model, golden), rate_hz, ways)
+        sides += sides_of(backend, *rehearsed_steps(model, golden), rate_hz, ways)
     results = in_turns(sides, rate_hz, round(rate_hz * seconds), progress=lambda _: None)
     by_name = {side.name: own for side, own in zip(sides, results, strict=True)}
     return [row(name, own, by_name[f"{name.partition(':')[0]}: sleep"]) for name, own in by_name.items()]

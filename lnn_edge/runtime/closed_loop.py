@@ -16,8 +16,9 @@ from ..progress import Progress
 from .model import Model
 from .sequence import samples_from_unroll_blocks, unroll_blocks_from_samples
 from .state import State
+from .stream import Stream, uncounted
 
-__all__ = ["Step", "constants_of", "golden_steps", "replay", "replay_progress"]
+__all__ = ["Step", "constants_of", "golden_steps", "rehearsed_steps", "replay", "replay_progress"]
 
 Step = Callable[[], object]  # one step of a stream of its own
 
@@ -85,8 +86,31 @@ def golden_steps(model: Model, golden: Golden) -> Step:
 
     With `unroll` it steps through unroll blocks of them.
     """
+    return _golden_steps(model, golden)[0]
+
+
+def rehearsed_steps(model: Model, golden: Golden) -> tuple[Step, Step]:
+    """Golden steps, and what rehearses them as a loop does: a step of another stream, and one of theirs, uncounted.
+
+    The second is made where the step is compiled, so that its memory is in the caches as well; see `uncounted`.
+    """
+    step, stream, sample = _golden_steps(model, golden)
+    other, again = golden_steps(model, golden), uncounted(stream)
+    if again is None:
+        return step, other
+
+    def rehearse() -> None:
+        other()
+        again(sample)
+
+    return step, rehearse
+
+
+def _golden_steps(model: Model, golden: Golden) -> tuple[Step, Stream, Any]:
+    """Golden steps, their stream, and their first sample."""
     manifest = model.manifest
-    step = model.plain_stream(constants_of(golden.inputs, manifest)(0)).step  # those of its first sequence
+    stream = model.plain_stream(constants_of(golden.inputs, manifest)(0))  # those of its first sequence
+    step = stream.step
     calls = golden.steps // manifest.unroll
     names = [t.name for t in manifest.streamed]
     columns = {name: list(_as_caller(golden.inputs[name], manifest)) for name in names}
@@ -100,13 +124,13 @@ def golden_steps(model: Model, golden: Golden) -> Step:
             dts = [float(dt[0, 0]) for dt in dts]
     turns = _cycle(calls)
     if dts is None:
-        return lambda: step(samples[next(turns)])
+        return lambda: step(samples[next(turns)]), stream, samples[0]
 
     def timed() -> object:
         k = next(turns)
         return step(samples[k], dt_s=dts[k])
 
-    return timed
+    return timed, stream, samples[0]
 
 
 def constants_of(inputs: Mapping[str, Array], manifest: Manifest) -> Callable[[int], dict[str, Array] | None]:

@@ -26,7 +26,7 @@ from .sequence import (
 )
 from .state import State, check_build, of_build
 
-__all__ = ["Stream"]
+__all__ = ["Stream", "uncounted"]
 
 _T = TypeVar("_T")
 
@@ -292,6 +292,15 @@ class Stream:
         if self._manifest.unroll == 1 or self._mode.one_per_call:
             return calls
         return calls.reshape(-1, *calls.shape[2:]) if self._manifest.batch == 1 else samples_from_unroll_blocks(calls)
+
+
+def uncounted(stream: Stream) -> Callable[[Any], None] | None:
+    """What makes a step of a stream that does not count, called with a sample; `None` where nothing can.
+
+    It writes where a step writes before it counts, as one that is refused does: what the stream stands at, its state,
+    its results and all its counts stay what they are.
+    """
+    return getattr(stream, "_practise", None)
 
 
 def _calls(xs: Any) -> Any:

@@ -88,6 +88,7 @@ def use_guard(model, x, timing):
     for k in range(40):
         for own in forms(x):
             tried(guarded.tick, own, **next(timing))
+            guarded.stream._practise(own)
             tried(guarded.stream._back, guarded._now)
         mark = (k,)
         tried(guarded.stream._guarded, mark, x, 0.1 if model.time.mode == "measured" else None)
@@ -245,6 +246,7 @@ def use_type(core):
         own._bound(((np.zeros(3, np.float32), np.ones(3, np.float32), *sides),) * 8)
         for mark in (own, (1,), (2,)):
             own._guarded(mark, samples[0], 0.1)
+            own._practise(samples[1])
             own._back(mark if outputs > 1 else None)
             own._back(mark)
         own.step(samples[0], dt_s=0.1)
@@ -276,6 +278,7 @@ def use_type_badly(core):
             tried(one._bound, ((x, x, x, moment), (x, x, x[:2], x), (x,) * 4))
             tried(one._guarded, moment, x, 0.1)
             tried(one._guarded, moment)
+            tried(one._practise, moment)
         for call in (one.step, one._run_rows, one._commit, one._arm):
             for arguments in ((), (x,), ((x, x), x, None, x), (None, []), ((1, 2, 3, 4, 5),) * 7):
                 tried(call, *arguments)

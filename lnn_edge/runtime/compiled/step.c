@@ -417,6 +417,19 @@ static PyObject *back(Core *s, PyObject *mark)
     Py_RETURN_NONE;
 }
 
+/* _practise(x): a step that does not count, so that the next one finds its memory in the caches. It writes where every step
+   writes before it counts, and where one that is refused has written: the sample, dt, and the place that holds no state. */
+static PyObject *practise(Core *s, PyObject *x)
+{
+    PyArrayObject *arrays[MOST];
+    if (!s->advance || !s->there || !s->held || PyDict_Size(s->held) || !arrays_of(s, x, arrays)) Py_RETURN_NONE;
+    for (int k = 0; k < s->inputs; ++k) put(&s->input[k], arrays[k]);
+    for (Py_ssize_t k = 0; k < s->dts; ++k) s->dt[k] = (float)s->period_s;
+    s->advance(s->work, s->sample, s->places[s->place], s->places[1 - s->place]);
+    Py_CLEAR(s->mark); /* what it would take the stream back to is gone */
+    Py_RETURN_NONE;
+}
+
 static int is_array(PyObject *value, int type, npy_intp numbers);
 
 /* _bound(bounds): states as (in the first place, in the second, low, high), arrays of float32 of one size. */
@@ -712,6 +725,7 @@ static PyMethodDef methods[] = {
     {"_commit", (PyCFunction)commit, METH_VARARGS, "What the stream stands at, and the samples that led there."},
     {"_guarded", (PyCFunction)(void *)guarded, METH_FASTCALL, "A step under guard, or None."},
     {"_back", (PyCFunction)back, METH_O, "Take a step under guard back."},
+    {"_practise", (PyCFunction)practise, METH_O, "A step that does not count."},
     {"_bound", (PyCFunction)bound, METH_O, "What the states keep to in a step under guard."},
     {"_counted", (PyCFunction)counted, METH_NOARGS, "What lay outside the ranges, by input and column."},
     {"_arm", (PyCFunction)arm, METH_VARARGS, "Where everything lies."},

@@ -12,6 +12,7 @@ from ...wording import one_line
 from ..guard.guarded import Guarded
 from ..guard.status import Status, Tick
 from ..model import Model
+from ..stream import uncounted
 from .ending import stopped_by_signals
 from .inputs.feed import FRESH_PERIODS, SampleFeed, Taken, TickFeed, make_feed
 from .inputs.joined import OnLateInput
@@ -193,10 +194,7 @@ class Loop:
             raise RuntimeError("a loop runs once: make another one, with the same guarded stream to go on")
         self._ran = True
         began = self._timer.monotonic_ns()
-        aside = Aside(
-            [self._keeping.save, self._keeping.look_at_watchdogs, self._look_at_sources, self._reports.flush],
-            start=self._threads,
-        )
+        aside = Aside([*self._keeping.jobs, self._look_at_sources, self._reports.flush], start=self._threads)
         with ExitStack() as stack:
             end_begins = stack.enter_context(stopped_by_signals(self.stop)) if self._signals else None
             try:
@@ -226,12 +224,16 @@ class Loop:
             threads=False,
         )
 
+        again = uncounted(self.guarded.stream)
+
         def turn(x: Any) -> None:
             sample[0] = x
             error = twin._alone()
             if error is not None:
                 twin.guarded.reset()  # the same sample again and again may lead anywhere
                 raise error
+            if again is not None:
+                again(x)
 
         return Practice(turn, sample[0])
 

@@ -34,7 +34,7 @@ from old_files import FIXTURES
 import lnn_edge
 from lnn_edge.errors import NonFiniteError
 from lnn_edge.runtime.compiled.extension import why_no_extension
-from lnn_edge.runtime.stream import Stream
+from lnn_edge.runtime.stream import Stream, uncounted
 
 pytestmark = pytest.mark.usefixtures("compiler", "extension")
 
@@ -477,3 +477,41 @@ def test_a_step_brings_in_no_other_runtime(cfc_bundle, python):
     for _ in range(2):  # the first compiles
         done = python("-c", textwrap.dedent(code), env=dict(os.environ))
     assert done.stdout == "[]\n", done.stderr
+
+
+@pytest.mark.parametrize("reuse", [False, True], ids=["new", "reuse"])
+@pytest.mark.parametrize("model", NAMES[:4], indirect=True)
+def test_a_step_that_does_not_count_changes_nothing(model, reuse):
+    rehearsed, plain = model.stream(reuse=reuse), model.stream(reuse=reuse)
+    practise, rng = uncounted(rehearsed), np.random.default_rng(0)
+    names = [t.name for t in model.inputs]
+    shapes = model.manifest.sample_inputs()
+    measured = {"dt_s": 0.05} if model.time.mode == "measured" else {}
+    for k in range(40):
+        xs = [{n: rng.uniform(-1, 1, shapes[n][1:]).astype(np.float32) for n in names} for _ in range(2)]
+        x, other = xs if len(names) > 1 else [own[names[0]] for own in xs]
+        y = rehearsed.step(x, **measured)
+        kept = standing(rehearsed), rehearsed.steps, rehearsed.outside, np.copy(y) if len(model.outputs) == 1 else None
+        for own in (other, x, None, "x", [1.0], other):
+            practise(own)
+        assert (standing(rehearsed), rehearsed.steps, rehearsed.outside) == kept[:3]
+        if kept[3] is not None:
+            np.testing.assert_array_equal(y, kept[3])
+        plain.step(x, **measured)
+        if k % 9 == 8:
+            rehearsed.reset()
+            plain.reset()
+            practise(other)  # there is no place that it could be made in
+    assert standing(rehearsed) == standing(plain)
+    assert rehearsed.steps == plain.steps
+
+
+@pytest.mark.parametrize("model", ["gait"], indirect=True)
+def test_a_step_that_does_not_count_leaves_none_to_take_back(model):
+    stream, x, mark = model.stream(), np.ones(3, np.float32), (1,)
+    stream.step(x)
+    assert stream._guarded(mark, x * 2, None) is not None
+    before = standing(stream)
+    uncounted(stream)(x * 3)
+    stream._back(mark)
+    assert standing(stream) == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,11 @@ class Keeping:
         if self.saver is not None:
             self.saver.offer(self.guarded, steps, start_ns)
         self.beat()
+
+    @property
+    def jobs(self) -> list[Callable[[], None]]:
+        """What is for the thread beside the loop."""
+        return [self.save, self.look_at_watchdogs]
 
     def beat(self) -> None:
         """Say that the loop turns."""
