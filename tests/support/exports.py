@@ -20,6 +20,7 @@ from short_proofs import SHORT
 from torch import nn
 
 from lnn_edge import export_model
+from lnn_edge.export import provenance
 from lnn_edge.export.exporting import export_with_proof
 from lnn_edge.export.proof.length import ProofLength
 from lnn_edge.verify.few_samples import excite_affordably
@@ -37,7 +38,7 @@ _SHORTENED = {"steps": SHORT_PROOF.least}
 
 def quick_export(model: nn.Module, path: str | os.PathLike[str], **options: Any) -> ExportReport:
     """`export_model` with a short proof, for tests that are not about the proof, its length or its report."""
-    with nothing_waits_for_the_disk():
+    with nothing_waits_for_the_disk(), nobody_asks_git():
         return export_with_proof(model, path, SHORT_PROOF, **(_DEFAULTS | _SHORTENED | options))
 
 
@@ -50,6 +51,17 @@ def nothing_waits_for_the_disk() -> Iterator[None]:
         yield
     finally:
         os.fsync = fsync
+
+
+@contextmanager
+def nobody_asks_git() -> Iterator[None]:
+    """An export starts git to learn the commit, which takes it a tenth of a short proof."""
+    asked = provenance._git_commit
+    provenance._git_commit = lambda: None
+    try:
+        yield
+    finally:
+        provenance._git_commit = asked
 
 
 def short_proofs(monkeypatch: pytest.MonkeyPatch, *places: str) -> None:
