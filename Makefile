@@ -47,15 +47,16 @@ LOWEST = $(shell sed -n '/^dependencies = \[/,/^\]/s/^ *"\(.*\)>=\(.*\)",.*/\1==
 device-lowest: build/bundles build/wheel
 	$(call installed,$(PYTHON310),build/$@,build/wheel/*.whl $(LOWEST) hypothesis mcap-protobuf-support pytest pytest-timeout pytest-xdist)
 	! build/$@/bin/python -c "import torch" 2>/dev/null
-	LNN_EDGE_TEST_BUNDLES=$(CURDIR)/build/bundles build/$@/bin/python -m pytest -n 2 $(DEVICE_TESTS) $(TWENTY_KILLS:%=--deselect %)
+	LNN_EDGE_TEST_BUNDLES=$(CURDIR)/build/bundles build/$@/bin/python -m pytest -n 2 $(DEVICE_TESTS) $(KILLS:%=--deselect %)
 
-# Twenty kills each, and of no version: once in `make unit`.
-TWENTY_KILLS := tests/cli/test_run_resume.py::test_killed_at_any_moment tests/runtime/record/test_killed.py::test_what_a_kill_leaves
+# Twenty and fifty kills, and of no version: once in `make unit`.
+KILLS := tests/cli/test_run_resume.py::test_killed_at_any_moment tests/runtime/record/test_killed.py::test_what_a_kill_leaves \
+	tests/bundle/test_disk.py::test_fifty_kills_lose_nothing
 
 # Both kinds of wheel on the newest Python, away from the sources: with the extension, and calling C through ctypes.
 device-newest: build/bundles build/wheel build/pure
 	$(call installed,$(PYTHON313),build/$@,build/wheel/*.whl hypothesis pytest pytest-timeout pytest-xdist)
-	$(call on_newest,tests/runtime/compiled)
+	$(call on_newest,tests/runtime/compiled -k "not sanitizers") # which watch C, with this NumPy and the lowest, elsewhere
 	$(call install,build/$@,--no-deps --force-reinstall build/pure/*.whl)
 	$(call on_newest,tests/runtime/native/test_native.py -k "older or finite or second_load")
 
