@@ -1,7 +1,7 @@
 """The format of a bundle: what export writes, what the device loads, and nothing that runs.
 
 spec        the vocabulary: features, tensors, state pairs, time, cores
-columns     features as text, name:unit:low:high
+columns     features as text, name:unit:low:high, and in a table
 manifest    what a bundle says about itself, written, read and checked
 program     the step program: inputs, states, nodes, outputs
 operations  the operations that it may hold

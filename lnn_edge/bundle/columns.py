@@ -1,4 +1,4 @@
-"""Columns as text, `name:unit:low:high`: one grammar, for the shell and for Python.
+"""Columns as text, `name:unit:low:high`: one grammar, for the shell and for Python; and columns of a table, by input.
 
 Unit and limits may be left out, `gap::0.001:0.5`, `ax:m/s`. A colon that belongs to the name has a backslash before
 it. Names that come with data, those of a frame's columns say, are no such text: they stay as they are.
@@ -6,16 +6,22 @@ it. Names that come with data, those of a frame's columns say, are no such text:
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from msgspec.structs import replace
 
+from ..arrays import Array
 from .spec import Feature
 
-__all__ = ["COLUMN_FORM", "escaped", "escaped_columns", "parse_column", "parse_columns"]
+if TYPE_CHECKING:
+    from .manifest import Manifest
+
+__all__ = ["COLUMN_FORM", "InputColumns", "escaped", "escaped_columns", "parse_column", "parse_columns"]
 
 COLUMN_FORM = (
     r"name, name:unit or name:unit:low:high, as gap:s:0.001:0.5; a colon that belongs to the name is written \:"
@@ -91,3 +97,52 @@ def _merged(given: Feature, parsed: Feature) -> Feature:
                 "for a colon that belongs to the name"
             )
     return replace(given, name=parsed.name, unit=given.unit or parsed.unit, limits=given.limits or parsed.limits)
+
+
+class InputColumns:
+    """Where the columns of a model's inputs lie in a row.
+
+    Args:
+        manifest: Of a model whose inputs are rows of named features, those apart that are given once per sequence.
+
+    Attributes:
+        names: The columns, in the order of inputs and features. Each is named like its feature; where two inputs have
+            features of one name, like `input.feature`.
+
+    Raises:
+        ValueError: If an input is no row of named features, or samples come in batches.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        streamed = manifest.streamed
+        if manifest.batch != 1 or not all(t.features and len(t.features) == math.prod(t.shape) for t in streamed):
+            raise ValueError(
+                f"a table has rows of named features, and '{manifest.name}' takes "
+                f"{', '.join(f'{t.name} {list(t.shape)}' for t in streamed)}. Use lnn_edge.load in Python"
+            )
+        counts = Counter(feature.name for tensor in streamed for feature in tensor.features)
+        self.names = tuple(
+            feature.name if counts[feature.name] == 1 else f"{tensor.name}.{feature.name}"
+            for tensor in streamed
+            for feature in tensor.features
+        )
+        self._parts: dict[str, slice] = {}
+        first = 0
+        for tensor in streamed:
+            self._parts[tensor.name] = slice(first, first + len(tensor.features))
+            first += len(tensor.features)
+
+    def values(self, sample: Any) -> Array:
+        """A sample as `sample` gives it, back in one row, float64 (columns,)."""
+        parts = sample if isinstance(sample, Mapping) else dict.fromkeys(self._parts, sample)
+        return np.concatenate([np.asarray(parts[name], np.float64).reshape(-1) for name in self._parts])
+
+    def sample(self, values: Array) -> Any:
+        """A row as `Stream.step` takes it: as it is, or of several inputs a dict of parts by input name.
+
+        Args:
+            values: Numbers in the order of `names`, (columns,); or of several rows, (rows, columns).
+        """
+        if len(self._parts) == 1:
+            return values
+        return {name: values[..., part] for name, part in self._parts.items()}

@@ -126,6 +126,33 @@ def test_values_are_held_by_column(call, arms, tmp_path):
     assert json.loads((tmp_path / "facts.json").read_text())["values_held_by_column"] == {"left.x": 1, "right.x": 1}
 
 
+def test_a_loop_holds_values_by_column(call, arms, tmp_path):
+    xs = rows(9)
+    filled = [list(x) for x in xs]
+    filled[2][0], filled[3][2], filled[5][3] = filled[1][0], filled[2][2], filled[4][3]
+    xs[2][0], xs[3][2], xs[5][3] = "", "", ""
+    options = [*LOOP, "--on-bad", "hold", "--record", tmp_path / "a.mcap"]
+    code, out, err = call("run", arms, "--backend", "onnxruntime", *options, stdin=table(xs))
+    assert code == 0, err
+    assert "9 ok" in err
+    assert outputs(out) == expected(arms, filled)
+    assert call("replay", arms, tmp_path / "a.mcap", "--backend", "onnxruntime")[0] == 0
+
+
+def test_a_loop_goes_on_with_the_values_that_it_holds(call, arms, tmp_path):
+    xs = rows(9)
+    filled = [list(x) for x in xs]
+    filled[5][0], filled[6][2] = filled[4][0], filled[5][2]
+    xs[5][0], xs[6][2] = "", ""
+    lines = table(xs).splitlines(keepends=True)
+    for count in (6, 10):
+        (tmp_path / "x.csv").write_text("".join(lines[:count]))
+        places = ["--input", tmp_path / "x.csv", "--output", tmp_path / OUT, "--resume", tmp_path / KEPT]
+        code, _, err = call("run", arms, "--backend", "onnxruntime", *LOOP, "--on-bad", "hold", *places)
+        assert code == 0, err
+    assert outputs((tmp_path / OUT).read_text()) == expected(arms, filled)
+
+
 def test_values_outside_the_example_are_counted_by_input(call, arms, tmp_path):
     xs = rows(6)
     xs[1][0] = 40.0

@@ -114,8 +114,8 @@ def _choices(arguments: argparse.Namespace) -> _Choices:
 
 
 def _run(choices: _Choices) -> int:
+    from ...bundle.columns import InputColumns
     from ...runtime.loading import load
-    from ...runtime.transport.input_columns import InputColumns
 
     runner = choices.runner
     backend = _backend(runner.name, choices.keeping)

@@ -138,8 +138,8 @@ def _check_policies(handling: Handling) -> None:
 
 
 def _stream(own: RowRun, lines: IO[str], results: Results, summary: Summary, stop: Stop) -> None:
+    from ...bundle.columns import InputColumns
     from ...runtime.transport.csv_file import read_columns, reader, rows, rows_ahead
-    from ...runtime.transport.input_columns import InputColumns
     from ...runtime.transport.marked_lines import MarkedLines
     from ...runtime.transport.text_lines import TextLines
 

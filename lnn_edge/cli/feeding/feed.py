@@ -45,9 +45,9 @@ class Feed:
         write: Callable[[Row, Outputs], None],
         ahead: Callable[[], Ahead] = Ahead,
     ) -> None:
+        from ...bundle.columns import InputColumns
         from ...runtime.guard.bad_samples import BadSamplePolicy
         from ...runtime.guard.row_check import RowCheck
-        from ...runtime.transport.input_columns import InputColumns
         from ...runtime.transport.row import BadRowError
 
         self._columns = InputColumns(model.manifest)

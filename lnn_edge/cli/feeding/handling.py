@@ -57,7 +57,7 @@ class Handling(Struct, frozen=True):
         """
         if self.on_bad != "hold":
             return None
-        from ...runtime.transport.input_columns import InputColumns
+        from ...bundle.columns import InputColumns
 
         return Holding(model, InputColumns(model.manifest).names, self.hold_for_s, self.time_column is not None)
 

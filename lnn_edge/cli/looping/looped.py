@@ -193,8 +193,8 @@ _PRIORITY = 80  # above what else runs in real time on a usual Linux, below the 
 
 def _source(own: LoopRun, lines: IO[str], live: bool, keeper: LoopKeeper | None) -> tuple[Source, Layout]:
     """The table as a source, behind the rows that are done, and the layout with the time column's own name."""
+    from ...bundle.columns import InputColumns
     from ...runtime.transport.csv_file import read_columns, reader, rows
-    from ...runtime.transport.input_columns import InputColumns
     from ...runtime.transport.marked_lines import MarkedLines
     from ...runtime.transport.text_lines import TextLines
     from .rows import LiveLines, LiveRows, Rows

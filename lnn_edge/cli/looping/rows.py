@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ...bundle.columns import InputColumns
     from ...runtime.loop.source import Sample
-    from ...runtime.transport.input_columns import InputColumns
     from ...runtime.transport.marked_lines import MarkedLines
     from ...runtime.transport.row import BadRowError, Row
 

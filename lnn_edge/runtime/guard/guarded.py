@@ -348,7 +348,8 @@ class Guarded:
             if self._holes is None or getattr(error, "result", False):
                 raise
             filled = self._holes.filled(x, self._measured_at(plan), error)
-            return advance(self.stream, filled.values, plan), filled.values, filled
+            whole = self._holes.sample(filled)
+            return advance(self.stream, whole, plan), whole, filled
         return raw, x if x.__class__ is np.ndarray else as_stepped(self.stream, x), None
 
     def _state_problem(self) -> str | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...arrays import Array
+from ...bundle.columns import InputColumns
 from ...bundle.spec import Guard
 from ...errors import NonFiniteError
 from ...wording import listed
@@ -36,21 +37,27 @@ class Holes:
     """
 
     def __init__(self, model: Model, guard: Guard, count: Counter[str]) -> None:
-        streamed = model.manifest.streamed
-        if len(streamed) != 1 or not streamed[0].features or model.manifest.batch > 1:
+        self._tensors = model.manifest.streamed
+        try:
+            self._columns = InputColumns(model.manifest)
+        except ValueError as error:
             raise ValueError(
                 f"Guard(on_bad='{guard.on_bad}') fills columns of one row; model '{model.name}' takes "
-                f"{listed(f'{t.name} {list(t.shape)}' for t in streamed)}"
-            )
-        (self._tensor,) = streamed
+                f"{listed(f'{t.name} {list(t.shape)}' for t in self._tensors)}"
+            ) from error
         self._count = count
         hold_for_s = guard.hold_for_s or _HELD_PERIODS * (model.time.period_s or 0.0)
-        names = [f.name for f in self._tensor.features]
-        self._held = HeldValues(names, hold_for_s, predict=guard.on_bad == "predict")
+        features = [f for tensor in self._tensors for f in tensor.features]
+        self._low, self._high = np.array([f.limits or (-np.inf, np.inf) for f in features]).T
+        self._held = HeldValues(self._columns.names, hold_for_s, predict=guard.on_bad == "predict")
         self._good: tuple[Array, float] | None = None  # the newest whole sample, which `_held` does not know yet
 
+    def sample(self, filled: Filled) -> Any:
+        """A filled sample as a stream takes it, of several inputs a dict by name."""
+        return self._columns.sample(filled.values)
+
     def filled(self, x: Any, at_s: float, error: Exception) -> Filled:
-        """A sample whose holes are filled.
+        """A sample whose holes are filled, in one row.
 
         Args:
             x: What was refused.
@@ -61,10 +68,8 @@ class Holes:
             NonFiniteError: If nothing may stand in; or `error`, if it has no holes.
         """
         try:
-            masked = isinstance(x, np.ma.MaskedArray)
-            whole = x.astype(np.float64).filled(np.nan) if masked else named_values(x, self._tensor)
-            values = np.asarray(whole, np.float64).reshape(len(self._tensor.features))
-        except (TypeError, ValueError):
+            values = self._row(x)
+        except (KeyError, TypeError, ValueError):
             raise error from None
         if np.isfinite(values).all():
             raise error
@@ -73,18 +78,32 @@ class Holes:
             filled = self._held.fill(values, at_s)
         except ValueError as missing:
             raise NonFiniteError(f"{missing}. The state is unchanged") from error
-        low, high = np.array([f.limits or (-np.inf, np.inf) for f in self._tensor.features]).T
-        values = np.where(filled.missing, np.clip(filled.values, low, high), filled.values)  # a line may lead outside
+        legal = np.clip(filled.values, self._low, self._high)  # a line may lead outside
+        values = np.where(filled.missing, legal, filled.values)
         return Filled(values, filled.columns, filled.missing)
 
     def remember(self, x: Any, filled: Filled | None, at_s: float) -> None:
         """Keep a sample's good values, to stand in later; `filled` is what it became, where it had holes."""
         self._tell()
         if filled is None:
-            self._good = np.array(x, np.float64).reshape(-1), at_s
+            self._good = self._columns.values(x), at_s
         else:
             self._held.keep(filled, at_s)
             self._count.update(filled.columns)
+
+    def _row(self, x: Any) -> Array:
+        """What came, in one row with NaN where something is masked.
+
+        Raises:
+            KeyError, TypeError, ValueError: If it is no sample.
+        """
+        parts = [x] if len(self._tensors) == 1 else [x[tensor.name] for tensor in self._tensors]
+        rows = []
+        for part, tensor in zip(parts, self._tensors, strict=True):
+            masked = isinstance(part, np.ma.MaskedArray)
+            whole = part.astype(np.float64).filled(np.nan) if masked else named_values(part, tensor)
+            rows.append(np.asarray(whole, np.float64).reshape(len(tensor.features)))
+        return np.concatenate(rows)
 
     def kept(self) -> dict[str, Any]:
         """What may stand in for later samples, as JSON has it; see `go_on`."""

@@ -11,9 +11,9 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkab
 
 import numpy as np
 
+from ...bundle.columns import InputColumns
 from ...wording import one_line
 from ..transport.csv_file import open_table, read_columns, reader, rows
-from ..transport.input_columns import InputColumns
 from ..transport.row import BadRowError
 from ..transport.text_lines import TextLines
 

@@ -2,7 +2,6 @@
 
 row            what every transport yields
 csv_file       CSV files and pipes
-input_columns  columns by the inputs of a model
 recordings     whole files of them, for training
 header_faults  what is wrong with the first lines of a table, in words
 text_lines     lines as they come
