@@ -19,7 +19,7 @@ from .held_values import Filled
 from .holes import Holes
 from .outputs import OutputLimits, frozen, safe_output
 from .pace import Pace, PaceWindow
-from .sample_time import At, Plan, SampleTimes
+from .sample_time import Plan, SampleTimes
 from .state_health import StateHealth
 from .status import Status, Tick
 from .stepping import advance, as_stepped
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from ..stream import Stream
 
 __all__ = ["Guarded"]
+
+_OK = Status.OK  # an attribute of an enumeration is slow to look up
+_new = tuple.__new__  # of a named tuple, whose own `__new__` takes twice as long
 
 
 class Guarded:
@@ -276,7 +279,7 @@ class Guarded:
         """The tick of any sample; `now_s` is what the clock said, where it was asked already."""
         self._came += 1
         try:
-            plan = self._times.plan(t_s, dt_s, At(*self._now[:2]), now_s)
+            plan = self._times.plan(t_s, dt_s, self._now, now_s)
             return self._planned(x, plan) if plan.reset or not plan.steps else self._stepped(x, plan)
         except LateSample as error:
             return self._refused(Status.CLOCK_BACKWARD, x, error)
@@ -321,7 +324,7 @@ class Guarded:
             problem = self._state_problem()
             if problem is not None:
                 raise StateError(problem)
-            y, limited, status = frozen(raw), False, Status.OK
+            y, limited, status = frozen(raw), False, _OK
             if self._limits is not None:
                 # Since another output was sent in place of one, one period at most is known to be over.
                 since_s = between_s if between_s is not None and sent is trusted else self._period_s
@@ -336,9 +339,9 @@ class Guarded:
             raise
         if self._holes is not None:
             self._holes.remember(x, filled, self._measured_at(plan))
-        if self._pace is not None and between_s is not None and self._pace.take(between_s) and status is Status.OK:
+        if self._pace is not None and between_s is not None and self._pace.take(between_s) and status is _OK:
             status = Status.OFF_PACE
-        return Tick(status, y, raw, plan.steps, plan.reset, plan.dt_s, x, None, limited)
+        return _new(Tick, (status, y, raw, plan.steps, plan.reset, plan.dt_s, x, None, limited))
 
     def _outputs(self, x: Any, plan: Plan) -> tuple[Any, Any, Filled | None]:
         """The model's output for a sample, the sample as it was stepped, and how its holes were filled."""

@@ -12,7 +12,7 @@ from ...times import seconds_between, span_seconds, stamp_seconds, unit_advice
 from ..clock import no_time
 from .late_samples import TURNED_BACK
 
-__all__ = ["MOST_PARTS", "NEVER", "At", "Plan", "SampleTimes"]
+__all__ = ["MOST_PARTS", "At", "Plan", "SampleTimes"]
 
 _ABOVE_ZERO = 5e-324
 MOST_PARTS = 100  # of a gap that is split; a longer one would hold up a loop
@@ -24,8 +24,6 @@ class At(NamedTuple):
     stamp_s: float | None = None
     monotonic_s: float | None = None
 
-
-NEVER = At()
 
 _new = tuple.__new__  # of a named tuple, whose own `__new__` takes twice as long
 
@@ -83,13 +81,13 @@ class SampleTimes:
         """Let the clock say when samples came that bring no time, with fixed time as well."""
         self.clock = None if self._nominal else self._clock
 
-    def plan(self, t_s: Any, dt_s: Any, last: At, now_s: float | None = None) -> Plan:
-        """What is to be done with a sample after one at `last`, `NEVER` for the first of a sequence.
+    def plan(self, t_s: Any, dt_s: Any, before: tuple[Any, ...], now_s: float | None = None) -> Plan:
+        """What is to be done with a sample.
 
         Args:
             t_s: As `Guarded.tick`.
             dt_s: As `Guarded.tick`.
-            last: When the sample before it was.
+            before: Begins with when the sample before it was, as `At`; with `None` twice where there was none.
             now_s: What the clock says, where it was asked already.
 
         Raises:
@@ -101,12 +99,13 @@ class SampleTimes:
             now_s = self.clock() * 1e-9
         if not self.from_sample:
             t_s = dt_s = None
-        if t_s.__class__ is last[0].__class__ is float and dt_s is None:  # the usual
-            between_s = t_s - last[0]
+        if t_s.__class__ is before[0].__class__ is float and dt_s is None:  # the usual
+            between_s = t_s - before[0]
             if self.shortest_s <= between_s <= self.longest_s:
                 self.late_in_a_row = 0
                 told_s = between_s if self.measured else None
                 return _new(Plan, (_new(At, (t_s, now_s)), told_s, 1, False, between_s))
+        last = At(before[0], before[1])
         if t_s is not None and t_s.__class__ is not float:
             t_s = stamp_seconds(t_s, "t_s")
         if t_s is not None and not math.isfinite(t_s):

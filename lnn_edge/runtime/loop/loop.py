@@ -210,7 +210,7 @@ class Loop:
         return self._summary(began)
 
     def _make_practice(self, before: bool, after: bool) -> Practice:
-        """Turns of a twin of this loop, with a stream of its own and functions that do nothing, so that all is warm."""
+        """Turns of a twin with a stream of its own and functions that do nothing, and a step that does not count."""
         sample = [plain_sample(self.guarded.model)[0]]
         twin = Loop(
             guarded_twin(self.guarded, self._timer.monotonic_ns),

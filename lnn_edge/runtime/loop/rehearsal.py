@@ -6,8 +6,8 @@ and spins until the due time. How long the function takes and how late the timer
 followed, and the lead is what both need. The practice ends before the due time, or does not begin.
 
 What is left of the lead is not only spun: caches are shared with whatever runs beside, and half a millisecond of
-spinning cools them again. So the function is called again and again, as long as three times what it takes is left; half
-of the compiled step's response went with that.
+spinning cools them again. So the function is called again and again, as long as three times what it takes is left:
+beside other work half of the compiled step's response went with that.
 """
 
 from __future__ import annotations
