@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from itertools import count
+from collections.abc import Callable, Mapping
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -122,13 +122,14 @@ def _golden_steps(model: Model, golden: Golden) -> tuple[Step, Stream, Any]:
         dts = list(unroll_blocks_from_samples(golden.inputs[DT_INPUT], manifest.unroll)[..., 0])
         if manifest.batch * manifest.unroll == 1:
             dts = [float(dt[0, 0]) for dt in dts]
-    turns = _cycle(calls)
     if dts is None:
-        return lambda: step(samples[next(turns)]), stream, samples[0]
+        turns = cycle(samples)
+        return lambda: step(next(turns)), stream, samples[0]
+    timed_turns = cycle(list(zip(samples, dts, strict=True)))
 
     def timed() -> object:
-        k = next(turns)
-        return step(samples[k], dt_s=dts[k])
+        sample, dt_s = next(timed_turns)
+        return step(sample, dt_s=dt_s)
 
     return timed, stream, samples[0]
 
@@ -148,7 +149,3 @@ def _as_caller(samples: Array, manifest: Manifest) -> Array:
     """What `Stream.step` takes, call by call: unroll blocks, and no batch axis when the batch is 1."""
     calls = samples if manifest.unroll == 1 else unroll_blocks_from_samples(samples, manifest.unroll)
     return calls[:, 0] if manifest.batch == 1 else calls
-
-
-def _cycle(length: int) -> Iterator[int]:
-    return (k % length for k in count())

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import lnn_edge
 from lnn_edge.bundle.directory import read_bundle
 from lnn_edge.bundle.golden import golden_from_bundle
-from lnn_edge.runtime.closed_loop import golden_steps
+from lnn_edge.runtime.closed_loop import golden_steps, rehearsed_steps
 from lnn_edge.runtime.figures.durations import PERCENTILES, distribution
 from lnn_edge.runtime.measure import timing
 from lnn_edge.runtime.measure.timing import back_to_back, first_step, paced
@@ -158,6 +158,18 @@ def test_progress_is_told_now_and_then():
 
 def test_first_step_is_timed_on_its_own():
     assert first_step(lambda: time.sleep(0.002)) >= 2000
+
+
+@pytest.mark.parametrize("name", ["cfc_bundle", "ltc_bundle"])
+@pytest.mark.parametrize("backend", ["onnxruntime", "native"])
+def test_rehearsals_change_no_step(backend, name, request, compiler):
+    bundle = read_bundle(request.getfixturevalue(name))
+    model, golden = lnn_edge.load(bundle.path, backend=backend), golden_from_bundle(bundle)
+    (step, rehearse), alone = rehearsed_steps(model, golden), golden_steps(model, golden)
+    for k in range(20):
+        for _ in range(k % 4):
+            rehearse()
+        np.testing.assert_array_equal(step(), alone())
 
 
 @pytest.mark.parametrize("name", ["cfc_bundle", "ltc_bundle"])
