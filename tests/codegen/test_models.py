@@ -59,7 +59,7 @@ def everything_wanted(**form):
 # Cells with measured time, which takes the longer way, and each third with fixed time as well.
 FOLLOWED = [(name, "measured") for name in BY_NAME]
 FOLLOWED += [(name, "fixed") for name in (*list(BY_NAME)[::3], *NETWORKS)]
-TOGETHER = 9  # models in a file to compile: that is then over in seconds
+TOGETHER = 18  # models in a file to compile: that is then over in seconds
 FAMILIES = [
     Family(f"models {place}", LANES[-1], {own: partial(wanted, *own) for own in FOLLOWED[place : place + TOGETHER]})
     for place in range(0, len(FOLLOWED), TOGETHER)

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from generated import LANES, Generated
+from generated import LANES, Family, Wanted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ncps.torch import LTC
@@ -112,13 +112,20 @@ def modelled(module, *, wide):
     return open_module(module.eval()).trained(1, None).program(TIMES["fixed"])
 
 
-@pytest.mark.parametrize("wide", [False, True], ids=["limited", "unlimited"])
-@pytest.mark.parametrize("units", [24, 90])
+def sized(units, wide):
+    torch.manual_seed(1)
+    return modelled(LTC(11, AutoNCP(units, 3, seed=2)), wide=wide)
+
+
+SIZES = [(units, wide) for units in (24, 90) for wide in (False, True)]
+OF_ANY_SIZE = Family("sizes", LANES[-1], {own: lambda own=own: Wanted(sized(*own), {}) for own in SIZES})
+
+
+@pytest.mark.parametrize(("units", "wide"), SIZES, ids=["small", "small-unlimited", "large", "large-unlimited"])
 def test_states_and_inputs_of_any_size(units, wide):
     """Far beyond the limits and beyond all that a neuron comes to by itself; relative to what is largest."""
-    torch.manual_seed(1)
-    step = modelled(LTC(11, AutoNCP(units, 3, seed=2)), wide=wide)
-    judge, c, draw = Interpreter(step), Generated(step, LANES[-1]), np.random.default_rng(2)
+    step = sized(units, wide)
+    judge, c, draw = Interpreter(step), OF_ANY_SIZE[units, wide], np.random.default_rng(2)
     (name,) = c.states
     for size in (1.0, 30.0, 1e4, 1e30):
         x = (draw.standard_normal((1, 11)) * size).astype(np.float32)

@@ -6,15 +6,23 @@ and loads then leave the backend `native` out, as on a machine without a compile
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
 import resource
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-__all__ = ["NO_COMPILER", "counted", "counting", "summary", "usual_compiler"]
+if TYPE_CHECKING:
+    from lnn_edge.codegen.form import Source
+    from lnn_edge.runtime.backends.native.compiler import Compiler
+
+__all__ = ["NO_COMPILER", "compiling_once", "counted", "counting", "summary", "usual_compiler"]
 
 NO_COMPILER = "no-compiler-for-this-test"
 _file: list[Path] = []  # to which this process writes
@@ -51,6 +59,30 @@ def counting(patch: pytest.MonkeyPatch, folder: Path) -> None:
             return watched(command, where)
 
     patch.setattr(compiler, "_watched", run)
+
+
+def compiling_once(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Give the backend what was compiled before in this run, by any worker, from the same text in the same way.
+
+    Tests that begin with an empty cache then find out what the backend asks for, and wait for no compiler.
+    """
+    from lnn_edge.runtime.backends.native import backend
+
+    compiled, kept = backend.compiled, folder / "compiled"
+    kept.mkdir(exist_ok=True)
+
+    def once(compiler: Compiler, source: Source, prefix: str, flags: tuple[str, ...], keep: Path) -> bytes:
+        if shutil.which(compiler.command[0]) is None:
+            return compiled(compiler, source, prefix, flags, keep)
+        key = hashlib.sha256(repr((compiler, source, prefix, flags)).encode()).hexdigest()
+        path = kept / key[:32]
+        with path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                path.write_bytes(compiled(compiler, source, prefix, flags, keep))
+        return path.read_bytes()
+
+    patch.setattr(backend, "compiled", once)
 
 
 @contextmanager

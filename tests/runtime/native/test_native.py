@@ -29,10 +29,11 @@ from lnn_edge.cli.program import main
 from lnn_edge.codegen.targets import TARGETS
 from lnn_edge.errors import BackendUnavailable, NonFiniteError
 from lnn_edge.machine.cpu import vector_lanes
+from lnn_edge.runtime.backends.native import backend as backend_module
 from lnn_edge.runtime.backends.native import compiler as compilers
 from lnn_edge.runtime.backends.native import tuning
 from lnn_edge.runtime.backends.native.backend import NativeBackend
-from lnn_edge.runtime.backends.native.compiler import Compiler, compiled, find_compiler
+from lnn_edge.runtime.backends.native.compiler import Compiler, find_compiler
 from lnn_edge.runtime.backends.native.tuning import Way, ways
 from lnn_edge.runtime.loading import open_each
 
@@ -41,21 +42,10 @@ pytestmark = pytest.mark.usefixtures("compiler")
 
 @pytest.fixture
 def compilations(monkeypatch):
-    """What was compiled, in the order; what is the same in all points is compiled once for all tests."""
-    found = []
-
-    def remembered(*arguments):
-        *asked, _folder = arguments
-        found.append(arguments)
-        if repr(asked) not in _COMPILED:
-            _COMPILED[repr(asked)] = compiled(*arguments)
-        return _COMPILED[repr(asked)]
-
-    monkeypatch.setattr("lnn_edge.runtime.backends.native.backend.compiled", remembered)
+    """What was compiled, in the order."""
+    found, whole = [], backend_module.compiled
+    monkeypatch.setattr(backend_module, "compiled", lambda *arguments: found.append(arguments) or whole(*arguments))
     return found
-
-
-_COMPILED = {}
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ __all__ = ["LIBRARIES", "NativeBackend"]
 
 LIBRARIES = Kind("native", "library", ".so")
 _CHOICES = Kind("native", "choice", ".choice")
-_COMPILERS = Kind("native", "compiler", ".compiler")
+_COMPILERS = Kind("native", "library", ".compiler")
 _FAILURES = Kind("native", "failure", ".failed")
 _REMEMBERED_S = 5.0  # how long a compiler took that failed: what fails sooner is tried again, as its cause may be gone
 _LOGGER = logging.getLogger("lnn_edge.native")
