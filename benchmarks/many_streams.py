@@ -25,30 +25,39 @@ from lnn_edge.machine.describe import machine
 FEW, MANY, CALLS = 64, 4096, 200
 
 
-def shortest(call, times):
+def shortest(call, times, clock=time.perf_counter_ns):
     """Nanoseconds of the shortest of some calls."""
     best = np.inf
     for _ in range(times):
-        begin = time.perf_counter_ns()
+        begin = clock()
         call()
-        best = min(best, time.perf_counter_ns() - begin)
+        best = min(best, clock() - begin)
     return best
 
 
 def in_c(model, x):
-    """Nanoseconds of a row in C, whose state is fed back by nobody: `FEW` rows of the same state."""
-    rows = model._backend.rows()
-    inputs, states, outputs = rows._counts
-    memory = [np.zeros((count, len(x)), np.float32) for count in (inputs, states, outputs, states)]
-    memory[0][:] = x.T
-    ok, work = np.empty(len(x), np.bool_), np.zeros(rows._work + 64, np.uint8)
-    scratch = work.ctypes.data + -work.ctypes.data % 64
-    arguments = (
-        ctypes.c_void_p(scratch),
-        ctypes.c_size_t(len(x)),
-        *(ctypes.c_void_p(a.ctypes.data) for a in (*memory, ok)),
-    )
-    return shortest(lambda: rows._rows(*arguments), 2000) / len(x)
+    """Nanoseconds of a row in C, and which share of a call through `model.step_many` lies outside of it.
+
+    Both by the clock of this thread, which stands still while others have the core. What lies outside is what another
+    thread waits for.
+    """
+    _, state, _ = model.step_many(x, model.initial_state(rows=len(x)))
+    rows, inside, calls = model._backend.rows(), [np.inf], CALLS if len(x) == FEW else 40
+    own = rows._rows
+
+    def timed(*arguments):
+        begin = time.thread_time_ns()
+        own(*arguments)
+        inside[0] = min(inside[0], time.thread_time_ns() - begin)
+
+    whole = shortest(lambda: model.step_many(x, state), calls, time.thread_time_ns)
+    rows._rows = timed
+    try:
+        for _ in range(calls):
+            model.step_many(x, state)
+    finally:
+        rows._rows = own
+    return inside[0] / len(x), 1 - inside[0] / whole
 
 
 def alone(model, x):
@@ -88,6 +97,29 @@ def two_threads(model, x):
     return shortest(lambda: [stepped(half) for half in halves], 10) / shortest(together, 10)
 
 
+def measured(model, x):
+    """All figures of a model."""
+    few, _ = in_c(model, x[:FEW])
+    _, outside = in_c(model, x)
+    return {
+        "alone_ns": alone(model, x[:FEW]),
+        f"row_of_{FEW}_in_c_ns": few,
+        f"row_of_{FEW}_ns": in_python(model, x[:FEW]),
+        f"row_of_{MANY}_ns": in_python(model, x),
+        f"outside_c_of_{MANY}": outside,
+        "two_threads": two_threads(model, x),
+    }
+
+
+def said(own):
+    """The figures in a line."""
+    return (
+        f"a row of {FEW} in C {own[f'row_of_{FEW}_in_c_ns']:.0f} ns, alone {own['alone_ns']:.0f} ns; through step_many "
+        f"{own[f'row_of_{FEW}_ns']:.0f} ns, of {MANY} {own[f'row_of_{MANY}_ns']:.0f} ns, of which "
+        f"{own[f'outside_c_of_{MANY}']:.3f} outside C, in two threads {own['two_threads']:.2f} times as fast"
+    )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", metavar="FILE", help="save the figures, with the machine they are from")
@@ -100,19 +132,8 @@ def main():
             lnn_edge.export_model(make(), bundle, overwrite=True, backends=("onnxruntime",))
             model = lnn_edge.load(bundle, backend="native")
             x = np.random.default_rng(0).standard_normal((MANY, inputs)).astype(np.float32)
-            own = figures[title] = {
-                "alone_ns": alone(model, x[:FEW]),
-                f"row_of_{FEW}_in_c_ns": in_c(model, x[:FEW]),
-                f"row_of_{FEW}_ns": in_python(model, x[:FEW]),
-                f"row_of_{MANY}_ns": in_python(model, x),
-                "two_threads": two_threads(model, x),
-            }
-            print(
-                f"{title}: a row of {FEW} in C {own[f'row_of_{FEW}_in_c_ns']:.0f} ns, alone {own['alone_ns']:.0f} ns; "
-                f"through step_many {own[f'row_of_{FEW}_ns']:.0f} ns, of {MANY} {own[f'row_of_{MANY}_ns']:.0f} ns, in "
-                f"two threads {own['two_threads']:.2f} times as fast",
-                flush=True,
-            )
+            figures[title] = measured(model, x)
+            print(f"{title}: {said(figures[title])}", flush=True)
     if arguments.json:
         Path(arguments.json).write_text(json.dumps({"machine": machine(), "figures": figures}, indent=2) + "\n")
     return 0
