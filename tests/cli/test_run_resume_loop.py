@@ -107,9 +107,19 @@ def typed(folder, bundle, options, guard=None):
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_killed_loop_ends_as_one_that_was_not(call, bundles, tmp_path, monkeypatch, name):
+    killed(call, bundles, tmp_path, monkeypatch, name, "onnxruntime")
+
+
+@pytest.mark.parametrize("name", ["faults", "pace", "plain"])
+def test_a_compiled_loop_does_as_well(call, bundles, tmp_path, monkeypatch, compiler, name):
+    """Whose usual ticks are made in C."""
+    killed(call, bundles, tmp_path, monkeypatch, name, "native")
+
+
+def killed(call, bundles, tmp_path, monkeypatch, name, backend):
     bundle, options, rows, guard = RUNS[name]
     (tmp_path / "x.csv").write_text(rows)
-    command = typed(tmp_path, bundles[bundle], options, guard)
+    command = [own if own != "onnxruntime" else backend for own in typed(tmp_path, bundles[bundle], options, guard)]
     code, _, told = call(*command, "--json", tmp_path / "facts.json")
     assert code == 0, told
     assert HAPPENED.get(name, {"ok"}) <= set(json.loads((tmp_path / "facts.json").read_text())["by_status"])
