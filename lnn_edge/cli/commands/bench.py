@@ -114,11 +114,11 @@ class _Choices(Struct, frozen=True):
 
 
 class _Loaded(Struct, frozen=True):
-    """A model that has done its first step, what that cost on which machine, and another stream to rehearse with."""
+    """A model that has done its first step, what that cost on which machine, and what rehearses another."""
 
     model: Model
     step: Step
-    another: Step | None
+    rehearsed: Step | None
     machine: dict[str, str]
     load_ms: float
     first_step_us: float
@@ -186,7 +186,7 @@ def _load(choices: _Choices) -> _Loaded:
     from ...bundle.directory import read_bundle
     from ...bundle.golden import golden_from_bundle
     from ...machine.describe import machine
-    from ...runtime.closed_loop import golden_steps
+    from ...runtime.closed_loop import golden_steps, rehearsed_steps
     from ...runtime.loading import load
     from ...runtime.loop.practice import refuse_gpu
     from ...runtime.measure.timing import first_step
@@ -199,9 +199,8 @@ def _load(choices: _Choices) -> _Loaded:
     rehearses, golden = "rehearse" in choices.waits, golden_from_bundle(bundle)
     if rehearses:
         refuse_gpu(model.backend)
-    step = golden_steps(model, golden)
-    first_us = first_step(step)
-    return _Loaded(model, step, golden_steps(model, golden) if rehearses else None, machine(), load_ms, first_us)
+    step, rehearsed = rehearsed_steps(model, golden) if rehearses else (golden_steps(model, golden), None)
+    return _Loaded(model, step, rehearsed, machine(), load_ms, first_step(step))
 
 
 def _result(
@@ -291,7 +290,7 @@ def _beside(
     from ...runtime.measure.turns import Side, in_turns
 
     timer = SystemTimer()
-    sides = [Side(own, loaded.step, way_of(own, timer, rate_hz, loaded.another)) for own in choices.waits]
+    sides = [Side(own, loaded.step, way_of(own, timer, rate_hz, loaded.rehearsed)) for own in choices.waits]
     return tuple(in_turns(sides, rate_hz, count, deadline_us=choices.deadline_us, progress=progress, timer=timer))
 
 

@@ -121,7 +121,7 @@ def paced(
         wait: "sleep" gives the CPU back between steps, as most control loops do; "spin" keeps it for the last 200
             microseconds, which removes the timer's share of the lateness; "rehearse" makes a step for practice before
             each, see `lnn_edge.runtime.loop.rehearsal`.
-        rehearse: With "rehearse" what that is: a step of a stream that has nothing to do with the one that is timed.
+        rehearse: With "rehearse" what that is: a step that changes nothing of the stream that is timed.
         progress: Called with the number of calls done, now and then, outside what is timed.
         timer: The clock; `None` for the machine's.
 
