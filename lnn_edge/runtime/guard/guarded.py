@@ -17,7 +17,7 @@ from ..modes.plain import Plain
 from ..state import State
 from .held_values import Filled
 from .holes import Holes
-from .outputs import OutputLimits, frozen, safe_output
+from .outputs import OutputLimits, as_sent, frozen, safe_output
 from .pace import Pace, PaceWindow
 from .sample_time import Plan, SampleTimes
 from .state_health import StateHealth
@@ -170,13 +170,13 @@ class Guarded:
     def sent(self) -> Any:
         """What the robot has, the `y` of the last tick; slew limits start from it.
 
-        Set it where the robot got something else.
+        Set it where the robot got something else; a copy is kept. TypeError or ValueError: it is no output.
         """
         return self._now[3]
 
     @sent.setter
     def sent(self, y: Any) -> None:
-        alone(self, self._send, y)
+        alone(self, self._got, y)
 
     def step(self, x: Any, *, t_s: Any = None, dt_s: Any = None) -> Any:
         """The output of a sample, limits applied, shape (outputs,), or a dict of these; see `tick` for arguments.
@@ -240,6 +240,10 @@ class Guarded:
         self._begun = False
         self._counts[status] += 1
         return Tick(status, y, None, 0, begun, None, x, error, False)
+
+    def _got(self, y: Any) -> None:
+        own = any(y is known for known in (*self._now[3:], self._safe))  # slew limits ask whether it is the same
+        self._send(y if own else as_sent(self.model.manifest, self.model.name, y))
 
     def _send(self, y: Any) -> None:
         *known, _, trusted = self._now

@@ -10,10 +10,10 @@ import numpy as np
 from ...arrays import Array
 from ...bundle.manifest import Manifest
 from ...bundle.spec import Guard, Tensor
-from ...wording import listed
+from ...wording import listed, one_line
 from ..compiled.extension import limited as in_c
 
-__all__ = ["OutputLimits", "as_output", "frozen", "safe_output"]
+__all__ = ["OutputLimits", "as_output", "as_sent", "frozen", "safe_output"]
 
 
 _FEW = 16  # columns
@@ -154,6 +154,25 @@ def as_output(manifest: Manifest, given: Any) -> Any:
             raise ValueError("it has values that are not finite")
         arrays[tensor.name] = value.copy()
     return frozen(arrays if len(arrays) > 1 else next(iter(arrays.values())))
+
+
+def as_sent(manifest: Manifest, name: str, given: Any) -> Any:
+    """As `as_output`, of what somebody says that the robot got; `None` is nothing.
+
+    Raises:
+        TypeError, ValueError: If it is no output of the model of this name.
+    """
+    if given is None:
+        return None
+    try:
+        with np.errstate(over="ignore"):  # what has become infinite is refused
+            return as_output(manifest, given)
+    except Exception as error:  # an object that is no array may raise anything
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(
+            f"`sent` is no output of model '{name}': {one_line(error)}. Pass what the robot got as `tick` gives its "
+            "`y`, or None. Nothing has changed"
+        ) from error
 
 
 def frozen(y: Any) -> Any:

@@ -488,6 +488,31 @@ class TestOutputs:
         guarded.sent = np.float32([3.0, -3.0])
         assert guarded.tick(X).y.tolist() == pytest.approx([2.9, -2.9])
 
+    @pytest.mark.parametrize(
+        "junk", [[0.0], 3.0, "junk", {"other": [0.0, 0.0]}, [np.nan, 0.0], [np.inf, 0.0], object()]
+    )
+    def test_what_is_no_output_was_not_sent(self, cfc, junk):
+        guarded = cfc.guarded(Guard(slew_per_s={"output": (5.0, 5.0)}))
+        guarded.tick(X)
+        before = guarded.sent
+        with pytest.raises((TypeError, ValueError), match=f"`sent` .* model '{cfc.name}'"):
+            guarded.sent = junk
+        assert guarded.sent is before
+        assert guarded.tick(X).status is Status.OK
+
+    def test_what_was_sent_stays_as_it_was_told(self, cfc):
+        guarded = cfc.guarded(Guard(slew_per_s={"output": (5.0, 5.0)}))
+        guarded.tick(X)
+        own = np.float64([3.0, -3.0])
+        for sent in ([3.0, -3.0], own, {"output": own}):
+            guarded.sent = sent
+            own[:] = np.nan
+            assert guarded.tick(X).y.tolist() == pytest.approx([2.9, -2.9])
+            own[:] = 3.0, -3.0
+        for sent in (None, guarded.hold):
+            guarded.sent = sent
+            assert guarded.sent is sent
+
     def test_a_reset_is_told_with_the_next_tick(self, cfc):
         guarded = cfc.guarded()
         assert [guarded.tick(X).reset for _ in range(2)] == [False, False]
