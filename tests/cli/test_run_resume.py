@@ -332,6 +332,20 @@ def test_auto_is_what_it_was(call, begun, tmp_path):
     assert (code, err.splitlines()[-1].split(" on ")[1].split()[0]) == (0, "onnxruntime")
 
 
+@pytest.mark.parametrize("loop", [[], ["--on-fault", "hold"]], ids=["rows", "loop"])
+def test_what_auto_chose_goes_on_however_fast_it_was(call, cfc_bundle, tmp_path, compiler, loop):
+    (tmp_path / "x.csv").write_text("".join(csv_text(samples(20)).splitlines(keepends=True)[:11]))
+    command = ["auto" if word == "onnxruntime" else word for word in typed(tmp_path, cfc_bundle, loop)]
+    code, _, err = call(*command, "--resume", tmp_path / KEPT)
+    assert (code, "; the fastest here: " in err) == (0, True)
+    (tmp_path / "x.csv").write_text(csv_text(samples(20)))
+    code, _, err = call(*command, "--resume", tmp_path / KEPT)
+    assert (code, err.splitlines()[0]) == (
+        0,
+        f"remark: goes on from {tmp_path / KEPT}, behind line 11 of '{tmp_path / 'x.csv'}'" + ", 10 steps" * bool(loop),
+    )
+
+
 def test_auto_says_where_a_backend_comes_from_that_is_gone(call, begun, tmp_path, monkeypatch):
     def gone(*arguments, **options):
         raise BackendUnavailable("it is not installed")

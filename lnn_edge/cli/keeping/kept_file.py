@@ -113,7 +113,7 @@ class KeptFile(Generic[_R]):
         """What a file says of this run, as it is now, but for its results and what is of its kind."""
         return {
             "version": VERSION,
-            "runner": self._model.description,
+            "runner": _library(self._model.description),
             "live": self._live,
             "options": self._keeping.options,
             "policies": self._keeping.policies,
@@ -159,8 +159,9 @@ class KeptFile(Generic[_R]):
                 if theirs.get(name) != ours.get(name):
                     was, now = (_shown(name, own.get(name)) for own in (theirs, ours))
                     raise self.refusal(f"is of a run {was}, and this is one {now}")
-        if not run.live and run.runner != self._model.description:
-            raise self.refusal(f"is of a run on {run.runner}, and this is one on {self._model.description}")
+        was, now = _library(run.runner), _library(self._model.description)
+        if not run.live and was != now:
+            raise self.refusal(f"is of a run on {was}, and this is one on {now}")
         self._check_output(run)
 
     def _check_output(self, run: KeptRun) -> None:
@@ -170,6 +171,11 @@ class KeptFile(Generic[_R]):
         there = f"has {target.stat().st_size:,}" if target.exists() else "is not there"
         if not target.exists() or target.stat().st_size < run.size:
             raise self.refusal(f"is of a run that wrote {run.size:,} bytes of results, and '{target}' {there}")
+
+
+def _library(description: str) -> str:
+    """A backend's description without how fast `auto` found it, which is another each time."""
+    return description.partition(";")[0]
 
 
 def _shown(name: str, value: Any) -> str:
