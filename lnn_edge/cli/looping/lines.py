@@ -26,17 +26,22 @@ class ResultSink:
         layout: How they look.
         results: Where they go.
         gone: Called when nobody takes them any more.
+        again: Whether rows can be read again, so that no state is kept behind a result that was lost: the next run
+            steps its row once more, and writes it.
 
     Attributes:
         broken: The error of the pipe, if it broke.
     """
 
-    def __init__(self, model: Model, layout: Layout, results: Results, gone: Callable[[], object]) -> None:
+    def __init__(
+        self, model: Model, layout: Layout, results: Results, gone: Callable[[], object], *, again: bool
+    ) -> None:
         from ...runtime.readouts import label_of
 
         self._label_of = label_of
         self.broken: BrokenPipeError | None = None
         self._model, self._layout, self._results, self._gone = model, layout, results, gone
+        self._again, self._next, self._lost = again, 0, False
         self._outputs = [(t.name, [f.name for f in t.features]) for t in model.outputs]
         columns = [name for _, names in self._outputs for name in names]
         keys = [] if layout.time_column is None else [layout.time_column]
@@ -50,6 +55,8 @@ class ResultSink:
 
     def write(self, entry: Entry) -> None:
         """See `Sink`."""
+        self._lost = self._lost or entry.number != self._next
+        self._next = entry.number + 1
         values = list(self._values(entry))
         if self._layout.format == "csv":
             line = _csv_line(["" if value is None else value for value in values])
@@ -61,9 +68,14 @@ class ResultSink:
             self.broken = error
             self._gone()
             raise
+        except OSError:
+            self._lost = True
+            raise
 
     def results_mark(self) -> Callable[[], dict[str, int]]:
         """See `Marked`."""
+        if self._lost and self._again:
+            raise OSError("results were lost, so no state behind them is kept: the same command writes them again")
         results, rows = self._results, self._results.rows
         if not isinstance(results, LinesInPlace):
             return lambda: {"results": rows, "size": 0}

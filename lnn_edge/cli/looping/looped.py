@@ -84,7 +84,7 @@ def run_loop(own: LoopRun, lines: IO[str], live: bool) -> int:
         recorder = None if done else _recorder(own, guarded, keeper)
         results = stack.enter_context(open_results(own.output, stop, None if keeper is None else keeper.written))
         loops: list[Loop] = []
-        sink = _sink(own, layout, results, loops)
+        sink = _sink(own, layout, results, loops, again=keeper is not None and not live)
         loop = _loop(own, guarded, source, sink, recorder, keeper)
         loops.append(loop)
         summary = loop.run()
@@ -146,10 +146,10 @@ def _check(own: LoopRun, guarded: Guarded) -> None:
         )
 
 
-def _sink(own: LoopRun, layout: Layout, results: Any, loops: list[Loop]) -> Any:
+def _sink(own: LoopRun, layout: Layout, results: Any, loops: list[Loop], *, again: bool) -> Any:
     from .lines import ResultSink
 
-    return ResultSink(own.model, layout, results, lambda: loops[0].stop("reader gone"))
+    return ResultSink(own.model, layout, results, lambda: loops[0].stop("reader gone"), again=again)
 
 
 def _loop(
