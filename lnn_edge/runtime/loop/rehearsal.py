@@ -6,8 +6,9 @@ and spins until the due time. How long the function takes and how late the timer
 followed, and the lead is what both need. The practice ends before the due time, or does not begin.
 
 What is left of the lead is not only spun: caches are shared with whatever runs beside, and half a millisecond of
-spinning cools them again. So the function is called again and again, as long as three times what it takes is left:
-beside other work half of the compiled step's response went with that.
+spinning cools them again. So the function is called again and again, as long as twice what it takes is left:
+beside other work half of the compiled step's response went with that. The lead has room for one more besides the first,
+which is slow because it comes from rest: it says little about what another takes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _MARGIN_NS = 20_000  # for what is called between the two measurements
 _FIRST = 8  # rehearsals at the start
 _REST_NS = 2_000_000  # asleep before each of these
 _START_NS = 100_000_000  # after so long the start is over, but not before three of them
-_AGAIN = 3  # times what the last one took: so much must be left for another
+_AGAIN = 2  # times what another usually takes: so much must be left for it
 _APART_NS = 5_000  # between two, spun: it keeps that warm as well, and a function that takes nothing is no endless loop
 _FAILURES = 3  # in a row that switch it off
 _MOST_NS = 1_000_000
@@ -72,24 +73,33 @@ class Rehearsal:
     def __init__(self, rehearse: Callable[[], object], timer: Timer, *, most_ns: int = _MOST_NS) -> None:
         self._rehearse, self._timer, self._most_ns = rehearse, timer, most_ns
         self._took: deque[int] = deque(maxlen=_KEPT)
+        self._again: deque[int] = deque(maxlen=_KEPT)  # those that follow the first of a wait
         self._woke_late: deque[int] = deque(maxlen=_KEPT)
         self._made = self._skipped = self._overran = self._met = self._failed = 0
         self._failed_in_a_row = self._skipped_in_a_row = 0
         self._off: str | None = None
-        self._need_ns = self._lead_ns = 0
+        self._need_ns = self._again_ns = self._last_ns = self._lead_ns = 0
         self._start()
 
     @property
     def counts(self) -> RehearsalCounts:
         """What became of the rehearsals until now; of those of the start, failures alone."""
         return RehearsalCounts(
-            self._made, self._skipped, self._overran, self._met, self._failed, self._lead_ns / 1e3, self._off
+            self._made, self._skipped, self._overran, self._met, self._failed, self.lead_ns / 1e3, self._off
         )
 
     @property
     def lead_ns(self) -> int:
         """How long before a due time the loop wakes, nanoseconds; 0 where there are no rehearsals any more."""
-        return 0 if self._off else self._lead_ns
+        return self.lead_within(self._most_ns)
+
+    def lead_within(self, most_ns: float) -> int:
+        """The lead that is no longer than so many nanoseconds: with another rehearsal, or as much of one as fits.
+
+        0 where the first alone does not fit, or there are none any more.
+        """
+        most_ns = min(most_ns, self._most_ns)
+        return 0 if self._off or self._lead_ns > most_ns else int(min(self._lead_ns + self._again_ns, most_ns))
 
     def until(self, due_ns: int) -> int:
         """Wait for a time of the monotonic clock, and return what it is when the wait ended: never before."""
@@ -98,7 +108,8 @@ class Rehearsal:
             self._timer.sleep_until(wake_ns)
             self.woke(self._timer.monotonic_ns() - wake_ns)
         if self.practise(due_ns):
-            self._keep_warm(due_ns)
+            while self.again(due_ns):
+                pass
         return self._timer.spin_until(due_ns)
 
     def practise(self, due_ns: int) -> bool:
@@ -115,18 +126,24 @@ class Rehearsal:
         self._count(self._timer.monotonic_ns() > due_ns)
         return True
 
-    def _keep_warm(self, due_ns: int) -> None:
-        """Rehearse again and again until the due time is near; all that is counted was counted with the first."""
-        clock, spin_until = self._timer.monotonic_ns, self._timer.spin_until
-        took_ns: int | None = self._took[-1]
-        now_ns = clock()
-        while took_ns is not None and due_ns - now_ns > _AGAIN * took_ns + _APART_NS:
-            took_ns = self._try()
-            now_ns = clock()
-            if now_ns > due_ns:
-                self._made, self._overran = self._made - 1, self._overran + 1
-            elif took_ns is not None:
-                now_ns = spin_until(min(now_ns + _APART_NS, due_ns))
+    def again(self, due_ns: int) -> bool:
+        """Rehearse once more behind `practise`, if there is time by what another usually takes; return whether it did.
+
+        All that is counted was counted with the first, but for one that ends after the due time.
+        """
+        left_ns = due_ns - self._timer.monotonic_ns()
+        if left_ns <= min(self._again_ns, _room(self._last_ns)):  # the last one shows what became faster
+            return False
+        took_ns = self._try()
+        if took_ns is None:
+            return False
+        self._again.append(took_ns)
+        now_ns = self._timer.monotonic_ns()
+        if now_ns > due_ns:
+            self._made, self._overran = self._made - 1, self._overran + 1
+            return False
+        self._timer.spin_until(min(now_ns + _APART_NS, due_ns))
+        return True
 
     def woke(self, late_ns: int) -> None:
         """Take how late somebody woke who waited for the beginning of the lead, nanoseconds."""
@@ -145,8 +162,12 @@ class Rehearsal:
             self._timer.sleep_until(now + _REST_NS)
             self.woke(self._timer.monotonic_ns() - now - _REST_NS)
             took_ns = self._try()
-            if took_ns is not None:
-                self._took.append(took_ns)
+            if took_ns is None:
+                continue
+            self._took.append(took_ns)
+            again_ns = self._try() if took_ns <= self._most_ns else None
+            if again_ns is not None:
+                self._again.append(again_ns)
         self._follow()
 
     def _try(self) -> int | None:
@@ -161,7 +182,8 @@ class Rehearsal:
                 self._off = f"it failed {_FAILURES} times in a row, last with {type(error).__name__}: {one_line(error)}"
             return None
         self._failed_in_a_row = 0
-        return self._timer.monotonic_ns() - begin
+        self._last_ns = self._timer.monotonic_ns() - begin
+        return self._last_ns
 
     def _count(self, late: bool) -> None:
         if late:
@@ -188,11 +210,17 @@ class Rehearsal:
         if not self._took or self._off:
             return
         self._need_ns = _share(self._took, _USUAL)
+        self._again_ns = _room(_share(self._again, _USUAL))
         wanted = _share(self._took, _HIGH) + _share(self._woke_late, _HIGH) + _MARGIN_NS
         self._lead_ns = min(wanted, self._most_ns)
         shortest = min(self._took)
         if shortest > self._most_ns:
             self._off = f"a step takes {shortest / 1e3:.0f} us, and the longest lead is {self._most_ns / 1e3:.0f} us"
+
+
+def _room(took_ns: int) -> int:
+    """What must be left for another rehearsal, nanoseconds, if it takes so long."""
+    return _AGAIN * took_ns + _APART_NS
 
 
 def _share(durations: deque[int], share: float) -> int:

@@ -87,8 +87,8 @@ def next_sample(
 
 
 def _rehearsed(source: Source, until_ns: int, timer: Timer, arrivals: Arrivals, rehearsal: Rehearsal) -> Sample | None:
-    lead_ns, due_ns = rehearsal.lead_ns, arrivals.next_ns
-    if due_ns is None or not lead_ns or due_ns + lead_ns > until_ns or lead_ns > SHARE * arrivals.interval_ns:
+    lead_ns, due_ns = rehearsal.lead_within(SHARE * arrivals.interval_ns), arrivals.next_ns
+    if due_ns is None or not lead_ns or due_ns + lead_ns > until_ns:
         return None
     wake_ns, now_ns = due_ns - lead_ns, timer.monotonic_ns()
     if now_ns > due_ns:
@@ -100,6 +100,8 @@ def _rehearsed(source: Source, until_ns: int, timer: Timer, arrivals: Arrivals, 
         rehearsal.woke(timer.monotonic_ns() - wake_ns)
     if rehearsal.practise(due_ns):
         sample = read_from(source, 0.0)
+        while sample is None and rehearsal.again(due_ns):
+            sample = read_from(source, 0.0)
         if sample is not None:
             rehearsal.met()
             return sample
