@@ -29,7 +29,7 @@ RATE_HZ = 10
 PERIOD_S = 1 / RATE_HZ
 SAMPLES = 100  # per recording
 WINDOW = 50  # the decision is the largest output, averaged over the last five seconds
-EPOCHS = 120
+EPOCHS = 80
 
 
 def load_recordings(path: Path) -> tuple[np.ndarray, np.ndarray]:
