@@ -6,12 +6,15 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
 
 import lnn_edge
 from lnn_edge import Guard
+from lnn_edge.files import Lines
+from lnn_edge.runtime.loop.timer import SystemTimer
 
 pytest.importorskip("mcap", reason="needs the extra `record`. Type: pip install 'lnn-edge[record]'")
 
@@ -292,3 +295,28 @@ def test_a_disk_that_is_full_ends_no_loop(cfc_bundle, tmp_path, environment):
     assert "of the results" in last
     assert "of 6,000 ticks through gait" in last
     assert all(len(line) == 3 for line in results(tmp_path / "out.csv")[1])
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("more", [(), ("--record", "walk.mcap")], ids=["", "recorded"])
+def test_rows_of_a_file_wait_for_a_disk_that_blocks(call, cfc_bundle, tmp_path, monkeypatch, more):
+    """For longer than the ticks that there is room for take."""
+    monkeypatch.chdir(tmp_path)
+    table(tmp_path / "walk.csv", ROWS * 250)
+    go, sleep, write = threading.Event(), SystemTimer.sleep_until, Lines.write
+
+    def rest(timer, due_ns):
+        sleep(timer, due_ns)
+        go.set()
+
+    def blocked(lines, line, *, heading=False):
+        assert heading or go.wait(60)
+        write(lines, line, heading=heading)
+
+    monkeypatch.setattr(SystemTimer, "sleep_until", rest)
+    monkeypatch.setattr(Lines, "write", blocked)
+    common = ("run", cfc_bundle, "--input", "walk.csv", "--output", "out.csv", "--on-fault", "hold")
+    code, _, err = call(*common, *more)
+    assert code == 0, err
+    assert "lost" not in err
+    assert len(results(tmp_path / "out.csv")[1]) == 5000

@@ -31,7 +31,7 @@ class Rows:
         lines: What it is read from, whose mark follows the rows; `None` where nobody asks for it.
     """
 
-    pulled = True  # see `as_source`
+    pulled = stored = True  # see `as_source`
 
     def __init__(
         self, rows: Iterator[Row | BadRowError], inputs: InputColumns, lines: MarkedLines | None = None

@@ -47,6 +47,7 @@ _MADE = {
     "realtime": "lnn_edge.Realtime()",
 }
 _LIMIT_S = 0.01  # of a function without a rate
+_FAULT = "fault"  # why a loop ended
 
 
 class Loop:
@@ -61,7 +62,8 @@ class Loop:
         model: A model, or what `model.guarded(...)` gave.
         source: What `as_source` takes; or a dict of these by input name, each at a rate of its own.
         sink: What `as_sink` takes, for files and networks. For a motor use `after`: a sink is some milliseconds behind.
-        rate_hz: Ticks per second; `None` steps each sample as it comes, of several sources each of the first one's.
+        rate_hz: Ticks per second; `None` steps each sample as it comes, of several sources each of the first one's. A
+            file's or an array's then wait where sink or recorder has no room; all others are dropped, and counted.
         wait: How to wait for a tick: "sleep", "spin" or "rehearse"; see `waiting` and `rehearsal`.
         late: What becomes of ticks whose time is over: "skip", "catch up" or "at once"; see `Pacing`.
         on_fault: What the robot gets where there is no output to trust: "hold", the last one that could be trusted;
@@ -166,6 +168,7 @@ class Loop:
             systemd=systemd,
         )
         self._ended: str | None = None
+        self._stops = 0  # that were asked for
         self._error: str | None = None
         self._ran = self._torn = False  # the latter: within a tick, whose state and results do not belong together
         self._tally = Tally(self._period_ns)
@@ -179,7 +182,7 @@ class Loop:
 
     def stop(self, why: str = "stopped") -> None:
         """End the loop behind the tick that it is at; for any thread, a signal's handler, or a function of the loop."""
-        self._ended = self._ended or why
+        self._ended, self._stops = self._ended or why, self._stops + 1
 
     def run(self, ticks: int | None = None) -> Summary:
         """Run until the source ends, `stop`, a signal, or so many ticks.
@@ -290,17 +293,25 @@ class Loop:
         feed = self._feed
         assert isinstance(feed, SampleFeed)  # for the type checker
         feed.rehearsal = self._rehearsal
+        keeping, why = self._keeping, "all ticks"
         while self._ended is None and (ticks is None or self._tally.ticks < ticks):
+            if feed.stored and keeping.full:
+                keeping.rest()
+                continue
             try:
                 taken = feed.take(_SLICE_NS / 1e9)
             except EOFError:
-                self.stop("source ended")
+                why = "source ended"
                 break
             if taken is None:
-                self._keeping.beat()
+                keeping.beat()
             else:
                 self._one(taken, self._timer.monotonic_ns(), None)
-        self.stop("all ticks")
+        stops = self._stops
+        if feed.stored and self._ended in (None, _FAULT):  # the disk has time, until somebody asks for an end
+            while not keeping.finish() and self._stops == stops:
+                keeping.rest()
+        self.stop(why)
 
     def _await_first(self, feed: TickFeed) -> None:
         """Wait for the first samples of devices for as long as a late one is held, and at least a second."""
@@ -333,7 +344,7 @@ class Loop:
         self._keeping.take(tally.ticks - 1, tally.steps, tick, taken.t_s, start_ns, wall_ns)
         if turn.fatal is not None:
             self._error = turn.fatal
-            self.stop("fault")
+            self.stop(_FAULT)
         return tick
 
     def _look_at_sources(self) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..guard.status import Tick
     from ..model import Model
 
-__all__ = ["Behind", "Entry", "Marked", "Records", "Sink", "as_sink"]
+__all__ = ["Awaited", "Behind", "Entry", "Marked", "Records", "Sink", "as_sink"]
 
 _POLL_S = 0.02  # between two looks at what there is to write: waking the writer at each tick would cost the loop
 _ROOM = 4096  # ticks
@@ -99,6 +99,18 @@ class Records(Protocol):
         """Write what is left."""
 
 
+@runtime_checkable
+class Awaited(Protocol):
+    """What takes ticks and says whether it has room for one, so that samples that lose nothing by it wait."""
+
+    @property
+    def full(self) -> bool:
+        """Whether a tick would be dropped now, and not a moment later."""
+
+    def finish(self) -> bool:
+        """Let what was taken be written, as no tick comes any more; whether it is. Never waits, and closes nothing."""
+
+
 class _Then(NamedTuple):
     """What is called behind the ticks before it."""
 
@@ -137,6 +149,15 @@ class Behind:
     def dropped(self) -> int:
         """Ticks that no sink has: there was no room, it raised, or it did not take them before it was closed."""
         return self._full + self.failed + self._lost
+
+    @property
+    def full(self) -> bool:
+        """See `Awaited`. Where no thread writes, what waits is written here."""
+        if len(self._waiting) < self._capacity:
+            return False
+        if not self._thread.is_alive():
+            self.drain()
+        return len(self._waiting) >= self._capacity
 
     def put(self, entry: Entry) -> None:
         """Hand one tick over; never waits and never raises."""
@@ -179,6 +200,11 @@ class Behind:
             then.call(then.sink.results_mark())
         except Exception as error:
             self.error = f"{type(error).__name__}: {one_line(error)}"
+
+    def finish(self) -> bool:
+        """See `Awaited`."""
+        self._stop.set()
+        return not self._thread.is_alive()
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Write what waits and close the sink. One that takes longer than this is left behind, with what it has not."""

@@ -67,12 +67,15 @@ class _Pulled:
     Args:
         take: Gives the next as what `_as_sample` takes, or `None`; raises StopIteration or EOFError at the end.
         close: What to call at the end.
+        stored: Whether all samples are there, and lose nothing if they are taken later.
     """
 
     pulled = True  # a loop that a timer paces reads it at each tick, and not ahead in a thread
 
-    def __init__(self, take: Callable[[], Any], close: Callable[[], object] | None = None) -> None:
-        self._take, self._close = take, close
+    def __init__(
+        self, take: Callable[[], Any], close: Callable[[], object] | None = None, *, stored: bool = False
+    ) -> None:
+        self._take, self._close, self.stored = take, close, stored
 
     def read(self, timeout_s: float) -> Sample | None:  # noqa: ARG002 - of the protocol
         """See `Source`; it never waits by itself."""
@@ -129,13 +132,14 @@ def as_source(given: Any, model: Model | None = None, *, time: str | None = None
     if isinstance(given, (str, os.PathLike)):
         return _file_source(Path(given), model, time)
     if isinstance(given, Mapping):
-        return _Pulled(iter(_by_input(given)).__next__)
+        return _Pulled(iter(_by_input(given)).__next__, stored=True)
     if isinstance(given, Source):
         return given
     if callable(given):
         return _Pulled(given)
     if isinstance(given, Iterable) and not isinstance(given, bytes):
-        return _Pulled(iter(given).__next__, getattr(given, "close", None))
+        stored = isinstance(given, (np.ndarray, list, tuple))
+        return _Pulled(iter(given).__next__, getattr(given, "close", None), stored=stored)
     raise TypeError(f"the source is a {type(given).__name__}, {_WANTED}")
 
 
@@ -169,7 +173,7 @@ def _file_source(path: Path, model: Model | None, time: str | None) -> Source:
     suffix = path.suffix.lower()
     if suffix in (".jsonl", ".ndjson"):
         lines = open_table(path)
-        return _Pulled(_JsonLines(lines, str(path)).__next__, lines.close)
+        return _Pulled(_JsonLines(lines, str(path)).__next__, lines.close, stored=path.is_file())
     if suffix != ".csv":
         raise ValueError(f"the source is '{path}', expected a file that ends in .csv, or in .jsonl for JSON lines")
     if model is None:
@@ -197,7 +201,7 @@ def _csv_source(path: Path, model: Model, time: str | None) -> Source:
             raise row
         return Sample(inputs.sample(row.values), row.t_s)
 
-    return _Pulled(take, file.close)
+    return _Pulled(take, file.close, stored=path.is_file())
 
 
 class _JsonLines(Iterator[Sample]):

@@ -132,6 +132,11 @@ class Recorder:
         self._starts = [*(self._starts or ()), (self._ring.count, state, True)]
 
     @property
+    def full(self) -> bool:
+        """Whether a tick would be dropped now, and not once the disk has taken others."""
+        return self._ring.is_full and self._thread.is_alive()
+
+    @property
     def paths(self) -> tuple[Path, ...]:
         """The files until now."""
         return tuple(self._writer.series.paths)
@@ -152,6 +157,11 @@ class Recorder:
     def error(self) -> str | None:
         """What went wrong last, in words; `None` if nothing did."""
         return self._writer.error
+
+    def finish(self) -> bool:
+        """Let what was put be written, as no tick comes any more; whether it is. Never waits; `close` still has to."""
+        self._writer.stop.set()
+        return not self._thread.is_alive()
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Write what is left, complete the file, and close it.

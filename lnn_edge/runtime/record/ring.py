@@ -88,6 +88,11 @@ class Ring:
     def _views(self, layout: Layout, role: str) -> list[tuple[Part, Array]]:
         return [(part, self._ring[part.key]) for part in layout.of_role(role)]
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the next tick would find no place."""
+        return self._head - self._tail >= self.capacity
+
     def put(self, tick: Tick, t_s: Any, mono_ns: int, wall_ns: int, state: Any, starts: Starts | None) -> bool:
         """Copy a tick; `False` if there is no place for it.
 

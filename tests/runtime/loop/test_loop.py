@@ -596,6 +596,107 @@ def test_the_source_is_closed_whatever_ends_it(model):
     assert "end: OSError: and it does not close" in own.said
 
 
+# ---- a disk that blocks
+
+
+class Blocked:
+    """A sink that takes nothing until the loop has rested so often, or for ever."""
+
+    def __init__(self, timer, rests=20):
+        self.numbers, self.go, usual, count = [], threading.Event(), timer.sleep_until, iter(range(10**9))
+
+        def sleep(due_ns):
+            usual(due_ns)
+            if next(count) == rests:
+                self.go.set()
+
+        timer.sleep_until = sleep
+
+    def write(self, own):
+        self.go.wait(20)
+        self.numbers.append(own.number)
+
+    def close(self):
+        pass
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", ["array", "dict", "list", "json lines"])
+@pytest.mark.parametrize("count", [100, 10], ids=["more than there is room for", "few"])
+def test_samples_that_are_there_wait_for_the_disk(model, tmp_path, monkeypatch, kind, count):
+    """And its end, however long that takes: `close` alone would leave what it has not taken within its time."""
+    monkeypatch.setattr("lnn_edge.runtime.loop.sink.Behind.__init__.__defaults__", (64,))
+    monkeypatch.setattr("lnn_edge.runtime.loop.sink.Behind.close.__defaults__", (0.05,))
+    xs = samples(model, count)
+    (tmp_path / "x.jsonl").write_text("".join(f'{{"x": {x}}}\n' for x in xs.tolist()))
+    name = model.inputs[0].name
+    source = {"array": xs, "dict": {name: xs}, "list": xs.tolist(), "json lines": tmp_path / "x.jsonl"}[kind]
+    timer = FakeTimer()
+    sink = Blocked(timer)
+    own = Ran(model, source, timer=timer, sink=sink, threads=True)
+    assert own.timer.slept
+    assert (sink.numbers, own.summary.sink.dropped, own.summary.ended) == ([*range(count)], 0, "source ended")
+
+
+@pytest.mark.timeout(60)
+def test_samples_that_are_there_wait_for_a_recorder_that_says_that_it_is_full(model):
+    class Recorded:
+        wants_state, written, dropped, error, taken = False, 0, 0, None, 0
+
+        @property
+        def full(self):
+            return self.taken == 9 and len(timer.slept) < 5
+
+        def put(self, tick, **_more):
+            assert not self.full
+            self.taken += 1
+
+        def finish(self):
+            return len(timer.slept) >= 8
+
+        def close(self):
+            assert self.finish()
+
+    timer, recorder = FakeTimer(), Recorded()
+    own = Ran(model, samples(model, 25), timer=timer, recorder=recorder)
+    assert (recorder.taken, own.summary.ended, own.said, len(timer.slept)) == (25, "source ended", [], 8)
+
+
+@pytest.mark.timeout(60)
+def test_a_fault_that_stops_waits_as_well_and_a_signal_ends_the_waiting(model, monkeypatch):
+    monkeypatch.setattr("lnn_edge.runtime.loop.sink.Behind.close.__defaults__", (0.05,))
+    timer = FakeTimer()
+    sink = Blocked(timer)
+    own = Ran(model, with_a_hole(model), timer=timer, sink=sink, on_fault="stop", threads=True)
+    assert (sink.numbers, own.summary.ended, own.summary.sink.dropped) == ([*range(5)], "fault", 0)
+    timer = FakeTimer()
+    sink, usual = Blocked(timer, 10**9), timer.sleep_until
+
+    def interrupted(due_ns):
+        usual(due_ns)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    timer.sleep_until = interrupted
+    own = Ran(model, samples(model, 20), timer=timer, sink=sink, threads=True, signals=True)
+    assert (own.summary.ended, own.summary.ticks, own.summary.sink.dropped) == ("SIGTERM", 20, 20)
+    sink.go.set()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("rate_hz", [HZ, None])
+def test_what_comes_by_itself_waits_for_no_disk(model, rate_hz, monkeypatch):
+    """A function may ask a device, and a rate is a promise: whole ticks are dropped, and counted."""
+    monkeypatch.setattr("lnn_edge.runtime.loop.sink.Behind.__init__.__defaults__", (64,))
+    monkeypatch.setattr("lnn_edge.runtime.loop.sink.Behind.close.__defaults__", (0.05,))
+    xs = samples(model, 100)
+    source = xs if rate_hz else iter(xs)
+    timer = FakeTimer()
+    sink = Blocked(timer, 10**9)
+    own = Ran(model, source, timer=timer, rate_hz=rate_hz, sink=sink, threads=True)
+    sink.go.set()
+    assert (own.summary.ticks, own.summary.sink.written, own.summary.sink.dropped) == (100, 0, 100)
+
+
 # ---- state
 
 

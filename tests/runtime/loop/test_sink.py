@@ -13,7 +13,7 @@ import pytest
 import lnn_edge
 from lnn_edge.runtime.guard.status import Status, Tick
 from lnn_edge.runtime.loop import sink as subject
-from lnn_edge.runtime.loop.sink import Behind, Entry, Sink, as_sink
+from lnn_edge.runtime.loop.sink import Awaited, Behind, Entry, Sink, as_sink
 
 
 def entry(number, y=None, status=Status.OK, t_s=None):
@@ -56,6 +56,40 @@ def test_what_finds_no_room_is_dropped_and_counted():
     behind.close()
     assert kept.numbers == [0, 1, 2, 10]
     assert (behind.written, behind.dropped, behind.error) == (4, 7, None)
+
+
+@pytest.mark.timeout(30)
+def test_it_says_whether_there_is_room_and_whether_all_is_written():
+    go = threading.Event()
+
+    class Slow(Kept):
+        def write(self, own):
+            go.wait()
+            super().write(own)
+
+    kept = Slow()
+    behind = Behind(kept, capacity=2)
+    assert isinstance(behind, Awaited)
+    found = []
+    for k in range(2):
+        found.append(behind.full)
+        behind.put(entry(k))
+    assert [*found, behind.full, behind.finish()] == [False, False, True, False]
+    go.set()
+    behind._thread.join()
+    assert (behind.full, behind.finish(), kept.numbers, kept.closed) == (False, True, [0, 1], False)
+    behind.close()
+    assert (behind.written, behind.dropped, kept.closed) == (2, 0, True)
+
+
+def test_where_no_thread_writes_who_asks_for_room_does():
+    kept = Kept()
+    behind = Behind(kept, capacity=2, start=False)
+    for k in range(5):
+        assert not behind.full
+        behind.put(entry(k))
+    behind.close()
+    assert (kept.numbers, behind.dropped) == ([*range(5)], 0)
 
 
 def test_a_full_disk_costs_the_ticks_that_it_has_no_room_for():

@@ -18,6 +18,7 @@ from ticks import Robot, bundle, model_of, put, read_back, record
 import lnn_edge
 from lnn_edge import Recorder, State
 from lnn_edge.runtime.guard.status import Status, Tick
+from lnn_edge.runtime.loop.sink import Awaited
 from lnn_edge.runtime.record.layout import layout_of
 from lnn_edge.runtime.record.ring import Ring
 
@@ -164,6 +165,36 @@ def test_a_sink_that_blocks_stops_nothing_and_close_waits_no_longer_than_told(mo
     finally:
         go_on.set()
         recorder._thread.join()
+
+
+@pytest.mark.timeout(60)
+def test_it_says_whether_there_is_room_and_whether_all_is_written(model):
+    """For samples that can wait: a file's, in a loop that nothing paces."""
+    go_on = threading.Event()
+    robot, recorder = Robot(model), Recorder(Sink(wait=go_on), model, capacity=8)
+    assert isinstance(recorder, Awaited)
+    put(recorder, robot, robot.tick(), 0)
+    assert not recorder.full
+    while not recorder.full:  # the thread takes some, and blocks at the first chunk
+        put(recorder, robot, robot.tick(), 0)
+    assert not recorder.finish()
+    go_on.set()
+    recorder._thread.join()
+    assert (recorder.full, recorder.finish()) == (False, True)
+    recorder.close()
+    assert (recorder.dropped, recorder.written, recorder.error) == (0, len(robot.ticks), None)
+
+
+def test_one_whose_thread_has_ended_is_waited_for_no_more(model, monkeypatch):
+    def ended(_own):
+        raise MemoryError
+
+    monkeypatch.setattr(Ring, "take", ended)
+    robot, recorder = Robot(model), Recorder(Sink(), model, capacity=2)
+    recorder._thread.join()
+    for k in range(4):
+        put(recorder, robot, robot.tick(), k)
+    assert (recorder.full, recorder.finish(), recorder.dropped) == (False, True, 2)
 
 
 def test_a_pipe_that_nobody_reads_stops_nothing(model, tmp_path):

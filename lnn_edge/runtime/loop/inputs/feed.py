@@ -156,6 +156,9 @@ class SampleFeed:
         on_late: As `Joined`, of the others.
     """
 
+    Attributes:
+        stored: Whether all samples are there, and may be taken at any time.
+
     def __init__(self, sources: Mapping[str, Source], timer: Timer, fresh_s: Any, on_late: OnLateInput | Any) -> None:
         self.arrivals = Arrivals()
         self.rehearsal: Rehearsal | None = None
@@ -163,6 +166,7 @@ class SampleFeed:
         (self._name, self._source), *others = sources.items()
         self.live = not getattr(self._source, "pulled", False)
         self.readers = self.in_threads = {name: Newest(own, timer, start=False) for name, own in others}
+        self.stored = all(getattr(source, "stored", False) for source in sources.values())
         ages = fresh_s if isinstance(fresh_s, Mapping) else dict.fromkeys(sources, fresh_s)
         kinds = on_late if isinstance(on_late, Mapping) else dict.fromkeys(sources, on_late)
         all_readers = {self._name: Newest(self._source, timer, start=False), **self.readers}

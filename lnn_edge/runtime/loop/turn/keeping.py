@@ -10,7 +10,7 @@ from ...guard.guarded import Guarded
 from ...guard.status import Status, Tick
 from ...state import State
 from ..report import Reports
-from ..sink import Behind, Entry, Records
+from ..sink import Awaited, Behind, Entry, Records
 from ..state_saver import StateSaver
 from ..timer import Timer
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ..watchdog import Watchdog
 
 __all__ = ["Keeping"]
+
+_REST_NS = 1_000_000
 
 
 class Keeping:
@@ -52,6 +54,7 @@ class Keeping:
         if saver is not None:
             saver.sink = sink
         self._reports, self._timer = reports, timer
+        self._awaited = [own for own in (sink, recorder) if isinstance(own, Awaited)]
         self._beat_ns = self._barked = 0
 
     def take(self, number: int, steps: int, tick: Tick, t_s: Any, start_ns: int, wall_ns: int) -> None:
@@ -67,6 +70,21 @@ class Keeping:
         if self.saver is not None:
             self.saver.offer(self.guarded, steps, start_ns)
         self.beat()
+
+    @property
+    def full(self) -> bool:
+        """Whether a tick would be dropped now, where sink and recorder say so."""
+        return any(own.full for own in self._awaited)
+
+    def rest(self) -> None:
+        """Let the disk take something."""
+        self.beat()
+        self._timer.sleep_until(self._timer.monotonic_ns() + _REST_NS)
+
+    def finish(self) -> bool:
+        """Let sink and recorder write what they have, as no tick comes any more; whether they have."""
+        done = [own.finish() for own in self._awaited]  # of each, whatever the others say
+        return all(done)
 
     @property
     def jobs(self) -> list[Callable[[], None]]:
