@@ -124,7 +124,8 @@ def killed(call, bundles, tmp_path, monkeypatch, name, backend):
     command = [own if own != "onnxruntime" else backend for own in typed(tmp_path, bundles[bundle], options, guard)]
     code, _, told = call(*command, "--json", tmp_path / "facts.json")
     assert code == 0, told
-    assert HAPPENED.get(name, {"ok"}) <= set(json.loads((tmp_path / "facts.json").read_text())["by_status"])
+    counts = counted(tmp_path)
+    assert HAPPENED.get(name, {"ok"}) <= set(counts["by_status"])
     expected = (tmp_path / OUT).read_bytes()
     (tmp_path / OUT).unlink()
     with snapshots(monkeypatch, tmp_path / KEPT) as images:
@@ -137,10 +138,18 @@ def killed(call, bundles, tmp_path, monkeypatch, name, backend):
         (tmp_path / KEPT).write_bytes(images[number])
         behind = rng.randrange(number + 1, 61)  # results that were written before the kill
         (tmp_path / OUT).write_bytes(b"".join(lines[: heading + behind]) + b"0.25,-1"[: rng.randrange(8)])
-        code, _, told = call(*command, "--resume", tmp_path / KEPT)
+        code, _, told = call(*command, "--resume", tmp_path / KEPT, "--json", tmp_path / "facts.json")
         assert code == 0, told
-        assert (tmp_path / OUT).read_bytes() == expected
+        assert ((tmp_path / OUT).read_bytes(), counted(tmp_path)) == (expected, counts)
+        assert f"60 ticks ({59 - number} in this run) through " in told.splitlines()[-1]
         assert f"goes on from {tmp_path / KEPT}, behind line {number + 2} of '{tmp_path / 'x.csv'}'" in told
+def counted(folder):
+    """What `--json` has counted, of all runs together."""
+    facts = json.loads((folder / "facts.json").read_text())
+    assert facts["ticks"] == sum(facts["by_status"].values())
+    return {name: facts[name] for name in ("ticks", "steps", "by_status")}
+
+
 
 
 @pytest.fixture
@@ -160,12 +169,16 @@ def stored(folder):
 
 def test_rows_that_are_added_are_done_and_what_is_done_stays(call, begun, ltc_bundle, tmp_path):
     half = stored(tmp_path)[OUT]
-    code, _, told = call(*begun)
-    assert (code, "10 ticks through drift" in told) == (0, True)
+    code, _, told = call(*begun, "--json", tmp_path / "facts.json")
+    assert (code, "20 ticks (10 in this run) through drift" in told) == (0, True)
+    facts = json.loads((tmp_path / "facts.json").read_text())
+    assert counted(tmp_path) == {"ticks": 20, "steps": 20, "by_status": {"ok": 20}}
+    assert facts["this_run"] == {"ticks": 10, "steps": 10, "by_status": {"ok": 10}}
     whole = stored(tmp_path)
     assert whole[OUT].startswith(half)
     assert len(whole[OUT].splitlines()) == 21
-    code, _, told = call(*begun, "--record", tmp_path / "walk.mcap")
+    code, _, told = call(*begun, "--record", tmp_path / "walk.mcap", "--json", tmp_path / "facts.json")
+    assert (counted(tmp_path)["ticks"], "20 ticks (0 in this run) through drift" in told) == (20, True)
     assert (code, f"remark: no row of '{tmp_path / 'x.csv'}' was left to do" in told) == (0, True)
     assert stored(tmp_path)[OUT] == whole[OUT]
     assert not (tmp_path / "walk.mcap").exists()
@@ -221,6 +234,16 @@ def test_another_table_is_refused(call, begun, tmp_path):
     text = (tmp_path / "x.csv").read_text()
     (tmp_path / "x.csv").write_text(text.replace("0.2,", "0.201,", 1))
     refused(call, begun, tmp_path, "is of a run of another input: the first 11 lines of ")
+def test_a_file_that_is_older_than_counts_were_kept_is_gone_on_from(call, begun, ltc_bundle, tmp_path):
+    model = lnn_edge.load(ltc_bundle, backend="onnxruntime")
+    saved = lnn_edge.load_snapshot(tmp_path / KEPT, model)
+    extra = json.loads(json.dumps(dict(saved.extra)))
+    assert extra.pop("by_status") == {"ok": 10}
+    lnn_edge.save_snapshot(tmp_path / KEPT, saved.state, model=model, steps=10, extra=extra)
+    assert call(*begun, "--json", tmp_path / "facts.json")[0] == 0
+    assert counted(tmp_path) == {"ticks": 10, "steps": 20, "by_status": {"ok": 10}}
+
+
     (tmp_path / "x.csv").write_text("".join(text.splitlines(keepends=True)[:4]))
     refused(call, begun, tmp_path, "is of a run that took 11 lines, and ", " has 4.")
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
+
+from msgspec import field
 
 from ...wording import plural
 from ..console import note
@@ -24,9 +28,11 @@ class _KeptLoop(KeptRun, frozen=True, forbid_unknown_fields=True):
 
     Args:
         guard: What `kept_guard` gave.
+        by_status: Ticks by the words of their status; none of a file that is older than this was kept.
     """
 
     guard: dict[str, Any]
+    by_status: dict[str, int] = field(default_factory=dict)
 
 
 class LoopKeeper:
@@ -38,17 +44,28 @@ class LoopKeeper:
         live: See `is_live`.
         source: What is read, for messages.
         output: Where results go; "-" is standard output.
+        counts: Gives the ticks of this run until now, by the words of their status.
 
     Attributes:
         steps: Steps that were made before.
+        by_status: Ticks that were made before, by the words of their status.
 
     Raises:
         ValueError, OSError: As `KeptFile`.
     """
 
-    def __init__(self, keeping: Keeping, guarded: Guarded, live: bool, source: str, output: str) -> None:
+    def __init__(
+        self,
+        keeping: Keeping,
+        guarded: Guarded,
+        live: bool,
+        source: str,
+        output: str,
+        counts: Callable[[], Mapping[str, int]],
+    ) -> None:
         self.steps = 0
-        self._guarded, self._live, self._source = guarded, live, source
+        self.by_status: dict[str, int] = {}
+        self._guarded, self._live, self._source, self._counts = guarded, live, source, counts
         self._file = KeptFile(_KeptLoop, keeping, guarded.model, live, source, output)
         self._about: tuple[MarkedLines | None, Columns] | None = None
 
@@ -79,6 +96,7 @@ class LoopKeeper:
         if self._file.found is None:
             return
         snapshot, run = self._file.found
+        self.steps, self.by_status = snapshot.steps, run.by_status
         try:
             since_s = float(run.guard["since_s"])
         except (KeyError, TypeError, ValueError) as error:
@@ -94,10 +112,13 @@ class LoopKeeper:
             go_on(self._guarded, run.guard)
         except (KeyError, TypeError, ValueError, ArithmeticError) as error:
             raise self._file.refusal(f"does not fit: {error}") from error
-        self.steps = snapshot.steps
         behind = self._file.behind(snapshot, lines)
         steps = "" if lines is None else f", {plural(snapshot.steps, 'step')}"
         note(f"remark: goes on from {self._file.place}, behind {behind}{steps}")
+
+    def with_those_before(self, by_status: Mapping[str, int]) -> dict[str, int]:
+        """Ticks of this run, by the words of their status, and those that were made before."""
+        return dict(Counter(self.by_status) + Counter(by_status))
 
     def kept(self) -> dict[str, Any]:
         """What is to be kept with the state, between two ticks, but for the results; for the thread of the loop."""
@@ -105,7 +126,8 @@ class LoopKeeper:
 
         if self._about is None:
             raise RuntimeError("the input has not been opened")
-        return {**self._file.about(*self._about), "guard": kept_guard(self._guarded)}
+        by_status = self.with_those_before(self._counts())
+        return {**self._file.about(*self._about), "guard": kept_guard(self._guarded), "by_status": by_status}
 
     def _is_young(self, snapshot: Snapshot, since_s: float, *, timed: bool) -> bool:
         """Whether the state is worth going on with, by the clock where samples do not tell the model themselves.

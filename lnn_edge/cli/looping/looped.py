@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import signal
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from .kept_loop import LoopKeeper
 
 __all__ = ["LoopRun", "run_loop"]
+
+_COUNTS = ("ticks", "steps", "by_status")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +77,8 @@ def run_loop(own: LoopRun, lines: IO[str], live: bool) -> int:
     """
     guarded = own.model.guarded(own.looping.own_guard(own.model), constants=own.constants)
     _check(own, guarded)
-    keeper = _keeper(own, guarded, live)
+    loops: list[Loop] = []
+    keeper = _keeper(own, guarded, live, lambda: loops[0].counts)
     with stoppable() as stop, ExitStack() as stack:
         source, layout = _source(own, lines, live, keeper)
         stack.callback(source.close)
@@ -83,7 +87,6 @@ def run_loop(own: LoopRun, lines: IO[str], live: bool) -> int:
         done = keeper is not None and keeper.goes_on and getattr(source, "ended", False)
         recorder = None if done else _recorder(own, guarded, keeper)
         results = stack.enter_context(open_results(own.output, stop, None if keeper is None else keeper.written))
-        loops: list[Loop] = []
         sink = _sink(own, layout, results, loops, again=keeper is not None and not live)
         loop = _loop(own, guarded, source, sink, recorder, keeper)
         loops.append(loop)
@@ -92,10 +95,11 @@ def run_loop(own: LoopRun, lines: IO[str], live: bool) -> int:
             raise sink.broken
     if done:
         note(f"remark: no row of {own.source} was left to do")
-    return _told(own, summary, recorder, results.in_place, stop.exit_code if stop.came else None)
+    whole = _whole(summary, keeper)
+    return _told(own, summary, whole, recorder, results.in_place, stop.exit_code if stop.came else None)
 
 
-def _keeper(own: LoopRun, guarded: Guarded, live: bool) -> LoopKeeper | None:
+def _keeper(own: LoopRun, guarded: Guarded, live: bool, counts: Callable[[], Mapping[str, int]]) -> LoopKeeper | None:
     """What keeps the loop, if the user wants that.
 
     Raises:
@@ -114,7 +118,8 @@ def _keeper(own: LoopRun, guarded: Guarded, live: bool) -> LoopKeeper | None:
     guard = {f"`{name}` of the guard": own for name, own in msgspec.to_builtins(guarded.guard).items()}
     guard = msgspec.json.decode(msgspec.json.encode(guard))  # as it comes back from a file
     same = {name: policies.get(name) for name in ("--threads", "--option")}
-    return LoopKeeper(replace(own.keeping, policies=typed | guard | same), guarded, live, own.source, own.output)
+    keeping = replace(own.keeping, policies=typed | guard | same)
+    return LoopKeeper(keeping, guarded, live, own.source, own.output, counts)
 
 
 def _check(own: LoopRun, guarded: Guarded) -> None:
@@ -243,20 +248,40 @@ def _recorder(own: LoopRun, guarded: Guarded, keeper: LoopKeeper | None) -> Reco
     )
 
 
+def _whole(summary: Summary, keeper: LoopKeeper | None) -> dict[str, Any]:
+    """The counts of the summary of a loop with those of the runs that it goes on from."""
+    if keeper is None:
+        return {name: getattr(summary, name) for name in _COUNTS}
+    by_status = keeper.with_those_before(summary.by_status)
+    return {"ticks": sum(by_status.values()), "steps": keeper.steps + summary.steps, "by_status": by_status}
+
+
+def _facts(summary: Summary, whole: dict[str, Any]) -> dict[str, Any]:
+    """What `--json` says: counts of the whole as if nothing had ended it, and all else of this run."""
+    here = {field.name: getattr(summary, field.name) for field in dataclasses.fields(summary)}
+    return here | whole | {"this_run": {name: here[name] for name in _COUNTS}}
+
+
 def _told(
-    own: LoopRun, summary: Summary, recorder: Recorder | None, in_place: bool | None, signalled: int | None
+    own: LoopRun,
+    summary: Summary,
+    whole: dict[str, Any],
+    recorder: Recorder | None,
+    in_place: bool | None,
+    signalled: int | None,
 ) -> int:
     """Print the summary, and return the exit code."""
     for line in str(summary).splitlines():
         note(line)
-    emit_json(summary, own.json)
+    emit_json(_facts(summary, whole), own.json)
     saved = [own.output] if in_place else []
     saved += [str(path) for path in recorder.paths] if recorder is not None else []
     saved += [own.looping.record_csv] if own.looping.record_csv is not None else []
     saved += [own.keeping.path] if own.keeping is not None and summary.snapshots and summary.snapshots.written else []
     behind = f", saved {', '.join(saved)}" if saved else ""
     lost = [f"{kept.dropped:,} of the {name}" for name, kept in _kept(summary).items() if kept and kept.dropped]
-    ticks = f"{plural(summary.ticks, 'tick')} through {own.model.name}"
+    part = f" ({summary.ticks:,} in this run)" if whole["ticks"] > summary.ticks else ""
+    ticks = f"{plural(whole['ticks'], 'tick')}{part} through {own.model.name}"
     if lost:
         note(f"MISSED: {', '.join(lost)} are lost, of {ticks}{behind}")
         return MISSED
