@@ -214,7 +214,7 @@ class Guard(Frozen, frozen=True):
         on_late: What becomes of a sample that is not after the one before: "refuse", which leaves it out (five in a
             row, each after the one before, are a clock that was set back: a gap), or "reset".
         on_bad: What becomes of a sample with values that are missing, NaN or infinite: "refuse"; "hold", the last good
-            value of the column stands in; "predict", the line through the last two.
+            value of the column stands in; "predict", the line through the last two; inputs of whole numbers are held.
         hold_for_s: How old a value may be that stands in, seconds; `None` for ten periods.
         on_state: What becomes of a state outside its bounds: "refuse" keeps the state from before the sample; "reset";
             "raise" a `StateError`, which ends a loop.

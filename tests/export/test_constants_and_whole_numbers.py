@@ -314,6 +314,17 @@ def test_tokens_beside_numbers(tmp_path):
     np.testing.assert_allclose(got, by_author(module, X[:1, :30], TOKENS[:1]), atol=2e-6)
 
 
+def test_a_guard_holds_whole_numbers_where_it_predicts_others(tmp_path):
+    """A line through categories ends between two of them, or past the last one."""
+    model = exported(made(Mixed), tmp_path, {"x": X[:4, :30], "phase": TOKENS}, period_s=0.1)
+    guarded, none = model.guarded(lnn_edge.Guard(on_bad="predict")), np.nan
+    masked = np.ma.masked_all(1)
+    given = [([1] * 3, [5]), ([none, 1, 1], [none]), ([2] * 3, [3]), ([none] * 3, masked), ([0] * 3, [none])]
+    found = [guarded.tick({"x": x, "phase": phase}).x for x, phase in given]
+    assert [own["phase"].tolist() for own in found] == [[5], [5], [3], [3], [3]]
+    np.testing.assert_allclose([own["x"][0] for own in found], [1, 1, 2, 2.5, 0], rtol=1e-6)
+
+
 @pytest.mark.parametrize("backend", [entry.name for entry in BACKENDS])
 @pytest.mark.parametrize("options", [{}, {"unroll": 2}], ids=["samples", "blocks"])
 def test_frames_tokens_and_constants_on_every_backend(backend, options, tmp_path, request):

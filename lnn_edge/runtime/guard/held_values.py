@@ -38,17 +38,19 @@ class HeldValues:
     Args:
         columns: Their names.
         hold_for_s: How long a value may stand in, seconds.
-        predict: Whether the line through a column's last two good values stands in, and not the last one.
+        predict: Whether the line through a column's last two good values stands in, and not the last one; of all
+            columns, or bool (columns,).
 
     Attributes:
         held_by_column: How many values stood in, of those columns where some did.
     """
 
-    def __init__(self, columns: Sequence[str], hold_for_s: float, *, predict: bool = False) -> None:
+    def __init__(self, columns: Sequence[str], hold_for_s: float, *, predict: bool | Array = False) -> None:
         self.held_by_column: Counter[str] = Counter()
         self._columns = tuple(columns)
         self._hold_for_s = hold_for_s
-        self._predict = predict
+        self._straight = np.broadcast_to(np.asarray(predict, np.bool_), len(self._columns))
+        self._predict = bool(self._straight.any())
         self.forget()
 
     @property
@@ -110,7 +112,8 @@ class HeldValues:
         self.held_by_column = Counter(kept["held"])
         for name, (value, at_s, slope) in kept["columns"].items():
             k = self._columns.index(name)
-            self._values[k], self._times_s[k], self._slopes[k] = value, at_s + later_s, slope
+            self._values[k], self._times_s[k] = value, at_s + later_s
+            self._slopes[k] = slope if self._straight[k] else 0.0
 
     def keep(self, filled: Filled, at_s: float) -> None:
         """Remember the good values of a sample that can be stepped, and count what stood in."""
@@ -126,4 +129,5 @@ class HeldValues:
         spans = at_s - self._times_s[good]
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             slopes = (values[good] - self._values[good]) / spans
-        self._slopes[good] = np.where((spans > 0) & np.isfinite(slopes), slopes, 0.0)
+        known = self._straight[good] & (spans > 0) & np.isfinite(slopes)
+        self._slopes[good] = np.where(known, slopes, 0.0)

@@ -49,7 +49,9 @@ class Holes:
         hold_for_s = guard.hold_for_s or _HELD_PERIODS * (model.time.period_s or 0.0)
         features = [f for tensor in self._tensors for f in tensor.features]
         self._low, self._high = np.array([f.limits or (-np.inf, np.inf) for f in features]).T
-        self._held = HeldValues(self._columns.names, hold_for_s, predict=guard.on_bad == "predict")
+        # Between two categories or switch positions there is nothing, and a line leads past the last one.
+        straight = [guard.on_bad == "predict" and t.dtype == "float32" for t in self._tensors for _ in t.features]
+        self._held = HeldValues(self._columns.names, hold_for_s, predict=np.array(straight))
         self._good: tuple[Array, float] | None = None  # the newest whole sample, which `_held` does not know yet
 
     def sample(self, filled: Filled) -> Any:

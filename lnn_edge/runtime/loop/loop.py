@@ -71,7 +71,7 @@ class Loop:
             and returns an output, or `None` to hold. `None`: what the guard says.
         fresh_s: How old a sample may be, seconds, one number or by input: until then a late one is held or predicted,
             and then the tick is stale. `None` is ten periods of a timer, and any age where samples pace the loop.
-        on_late_input: "hold" or "predict", one word or by input.
+        on_late_input: "hold" or "predict", one word or by input; whole numbers are held.
         recorder: Gets every tick; closed at the end.
         snapshot: File for the state, written now and then and at the end.
         snapshot_every_s: How often, seconds.

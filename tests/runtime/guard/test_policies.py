@@ -131,6 +131,23 @@ class TestHeld:
         with pytest.raises(ValueError, match="its last good value is of a time after this sample's"):
             held.fill(np.array([np.nan]), 0.1)
 
+    def test_lines_lead_through_the_columns_that_have_some(self):
+        held = HeldValues(["speed", "gear"], 9.0, predict=np.array([True, False]))
+        for at_s, row in ((0.0, [1.0, 2.0]), (1.0, [2.0, 4.0])):
+            held.keep(held.fill(np.array(row), at_s), at_s)
+        assert held.fill(np.array([np.nan, np.nan]), 2.0).values.tolist() == [3.0, 4.0]
+        kept = held.kept()
+        assert kept["columns"]["gear"] == [4.0, 1.0, 0.0]
+        kept["columns"]["gear"][2] = 2.0  # as of a version that drew one
+        again = HeldValues(["speed", "gear"], 9.0, predict=np.array([True, False]))
+        again.go_on(kept)
+        assert again.fill(np.array([np.nan, np.nan]), 2.0).values.tolist() == [3.0, 4.0]
+
+    def test_behind_one_good_value_a_line_is_level(self):
+        held = HeldValues(["speed"], 9.0, predict=True)
+        held.keep(held.fill(np.array([5.0]), 0.0), 0.0)
+        assert held.fill(np.array([np.nan]), 2.0).values.tolist() == [5.0]
+
     def test_a_new_sequence_begins_with_nothing(self):
         held = HeldValues(["a"], 9.0)
         held.keep(held.fill(np.array([1.0]), 0.0), 0.0)

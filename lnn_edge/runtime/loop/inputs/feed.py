@@ -70,6 +70,7 @@ def make_feed(
         TypeError, ValueError, OSError: As `sources_of`; or if an age or a word is none.
     """
     sources = sources_of(source, model)
+    on_late = _held_if_whole(on_late, sources, model)
     if period_ns is None:
         return SampleFeed(sources, timer, fresh_s, on_late)
     limit = FRESH_PERIODS * period_ns / 1e9
@@ -154,10 +155,10 @@ class SampleFeed:
         timer: The clock.
         fresh_s: As `Joined`; of the first source, after how long without a sample there is a stale tick.
         on_late: As `Joined`, of the others.
-    """
 
     Attributes:
         stored: Whether all samples are there, and may be taken at any time.
+    """
 
     def __init__(self, sources: Mapping[str, Source], timer: Timer, fresh_s: Any, on_late: OnLateInput | Any) -> None:
         self.arrivals = Arrivals()
@@ -165,8 +166,8 @@ class SampleFeed:
         self._timer = timer
         (self._name, self._source), *others = sources.items()
         self.live = not getattr(self._source, "pulled", False)
-        self.readers = self.in_threads = {name: Newest(own, timer, start=False) for name, own in others}
         self.stored = all(getattr(source, "stored", False) for source in sources.values())
+        self.readers = self.in_threads = {name: Newest(own, timer, start=False) for name, own in others}
         ages = fresh_s if isinstance(fresh_s, Mapping) else dict.fromkeys(sources, fresh_s)
         kinds = on_late if isinstance(on_late, Mapping) else dict.fromkeys(sources, on_late)
         all_readers = {self._name: Newest(self._source, timer, start=False), **self.readers}
@@ -224,6 +225,15 @@ class SampleFeed:
             stack.callback(self._source.close)
             for own in self.readers.values():
                 stack.callback(own.close)
+
+
+def _held_if_whole(on_late: Any, sources: Mapping[str, Source], model: Model) -> Any:
+    """How late inputs stand in: those of whole numbers are held, as between two categories there is nothing."""
+    whole = {tensor.name for tensor in model.manifest.streamed if tensor.dtype != "float32"}
+    if not whole.intersection(sources):
+        return on_late
+    kinds = on_late if isinstance(on_late, Mapping) else dict.fromkeys(sources, on_late)
+    return {name: "hold" if name in whole and kind == "predict" else kind for name, kind in kinds.items()}
 
 
 def _without(given: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -43,7 +43,8 @@ class Joined:
         timer: The clock.
         fresh_s: How old a sample may be, seconds: one number, or by name; `None` for any age. A late input is held or
             predicted until then, and after it the whole sample is stale.
-        on_late: "hold" lets the newest sample stand in, "predict" the line through the last two: one word, or by name.
+        on_late: "hold" lets the newest sample stand in, "predict" the line through the last two, of what is true or
+            false the newest as well: one word, or by name.
         single: Whether `x` is the only source's own sample, and no dict.
 
     Raises:
@@ -129,6 +130,8 @@ def _predicted(newest: Arrived, before: Arrived | None, now_ns: int) -> Any:
     if before is None or newest.at_ns <= before.at_ns:
         return newest.sample.x
     try:
+        if np.asarray(newest.sample.x).dtype.kind == "b":
+            return newest.sample.x
         last, first = np.asarray(newest.sample.x, np.float64), np.asarray(before.sample.x, np.float64)
         if last.shape != first.shape:
             return newest.sample.x

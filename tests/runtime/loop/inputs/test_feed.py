@@ -13,7 +13,7 @@ from fake_timer import FakeTimer
 
 import lnn_edge
 from lnn_edge.runtime.guard.status import Status
-from lnn_edge.runtime.loop.inputs.feed import SampleFeed, TickFeed, sources_of
+from lnn_edge.runtime.loop.inputs.feed import SampleFeed, TickFeed, make_feed, sources_of
 from lnn_edge.runtime.loop.loop import Loop
 from lnn_edge.runtime.loop.source import Sample, as_source
 
@@ -64,6 +64,20 @@ def test_two_rates_at_the_ticks_of_a_timer():
     assert found == [(k, 100 + k // 5) for k in range(20)]
     with pytest.raises(EOFError):
         feed.take()
+
+
+@pytest.mark.parametrize("kinds", ["predict", {"speed": "predict", "gear": "predict"}, {"speed": "predict"}])
+def test_late_whole_numbers_are_held_where_others_are_predicted(kinds):
+    tensors = [SimpleNamespace(name="speed", dtype="float32"), SimpleNamespace(name="gear", dtype="int32")]
+    model = SimpleNamespace(name="two", manifest=SimpleNamespace(streamed=tensors))
+    sources = {"speed": every(1, [[1.0], [2.0], None, None]), "gear": every(1, [[1], [2], None, None])}
+    timer = FakeTimer()
+    feed, found = make_feed(sources, model, timer, 10.0 * MS, None, kinds), []
+    for _ in range(4):
+        taken = feed.take()
+        found.append((taken.x["speed"][0], taken.x["gear"][0]))
+        timer.now_ns += 10 * MS
+    assert found == [(1, 1), (2, 2), (3, 2), (4, 2)]
 
 
 def test_the_slower_one_goes_stale_by_name():

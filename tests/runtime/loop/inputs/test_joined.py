@@ -94,6 +94,16 @@ def test_what_no_line_leads_through_is_held(last):
     assert own.after(1).x is last
 
 
+@pytest.mark.parametrize("last", [True, [True, False], np.array([True, False])])
+def test_what_is_true_or_false_is_held(last):
+    own = Sensors("a", on_late="predict", single=True)
+    own.bring("a", np.logical_not(last))
+    own.timer.now_ns += MS
+    own.bring("a", last)
+    own.after(1)
+    assert own.after(1).x is last
+
+
 def test_one_sample_alone_is_held():
     own = Sensors("a", on_late="predict", single=True)
     own.bring("a", [1.0])
