@@ -90,7 +90,11 @@ class Guarded:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many ticks there were of each status that there was, by its words."""
+        """How many ticks there were of each status that there was, by its words.
+
+        One that an exception of a signal's handler ended, KeyboardInterrupt for instance, may be missing though its
+        sample was stepped, never the other way round: for each such exception the counts are short by one at most.
+        """
         return {status.text: self._counts[status] for status in Status if self._counts[status]}
 
     @property

@@ -742,6 +742,26 @@ class TestAGuard:
             ltc.guarded(guard)
 
     def test_numbers_of_numpy(self):
+    def test_its_count_is_short_of_it_by_one_at_most(self, ltc):
+        """And by none where it did not happen."""
+
+        def at_work():
+            guarded = ltc.guarded()
+            for k in range(2):
+                guarded.tick(X, t_s=0.1 * k)
+            return guarded
+
+        after, seen = at_work(), set()
+        before, count = standing(after), bytecodes(lambda: after.tick(X * 2, t_s=0.2))
+        for place in range(count):
+            guarded = at_work()
+            if interrupt(partial(guarded.tick, X * 2, t_s=0.2), place) is not None:
+                happened, counted = standing(guarded) != before, guarded.counts["ok"] - 2
+                seen.add((happened, counted))
+                guarded.tick(X, t_s=0.3)
+                assert guarded.counts == {"ok": 3 + counted}
+        assert {(False, 0), (True, 1)} <= seen <= {(False, 0), (True, 0), (True, 1)}
+
         guard = Guard(safe={"output": np.zeros(2, np.float32)}, hold_for_s=np.float32(0.5), warm_up=np.int64(3))
         assert (guard.safe, guard.hold_for_s, guard.warm_up) == ({"output": (0.0, 0.0)}, 0.5, 3)
 
