@@ -749,7 +749,7 @@ MUTATIONS = (
         "resumed-without-late-rows",
         "resume",
         "test_a_feed_goes_on_from_a_file[drift]",
-        ('self._newest_s = kept["newest_s"]', "self._newest_s = None"),
+        ('self.newest_s = kept["newest_s"]', "self.newest_s = None"),
     ),
     _fault(
         "snapshot-before-its-results",

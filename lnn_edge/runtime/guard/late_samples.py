@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -40,13 +41,14 @@ class LatePolicy:
     Attributes:
         dropped: How many were left out.
         resets: How many there were to reset at.
+        in_a_row: How many late ones came, each after the one before, since the last one in time.
+        newest_s: The time of the newest of these, `None` before there is one.
     """
 
     def __init__(self, on_late: OnLate = "stop") -> None:
-        self.dropped = self.resets = 0
+        self.dropped = self.resets = self.in_a_row = 0
+        self.newest_s: float | None = None
         self._on_late = on_late
-        self._newest_s: float | None = None  # of the late samples that came since the last one in time
-        self._run = 0
 
     def check(self, now_s: Any, last_s: Any) -> Literal["drop", "reset", "set back"] | None:
         """Look at the times of a sample and of the last one stepped, seconds or datetimes; `None` where there is none.
@@ -62,31 +64,41 @@ class LatePolicy:
             return None
         now, last = stamp_seconds(now_s, "t_s"), stamp_seconds(last_s, "t_s")
         if seconds_between(now, last) > 0:
-            self._run, self._newest_s = 0, None
+            self.in_time()
             return None
         if self._on_late == "stop":
             raise LateError(now, last)
+        return self.behind(now)
+
+    def in_time(self) -> None:
+        """Say that a sample came in time."""
+        self.in_a_row, self.newest_s = 0, None
+
+    def behind(self, now_s: float | None) -> Literal["drop", "reset", "set back"]:
+        """What becomes of a sample that is late, as `check` says it.
+
+        Args:
+            now_s: Its time, seconds; `None` where it has none, and so follows no other.
+        """
         if self._on_late == "reset":
             self.resets += 1
             return "reset"
-        return self._dropped(now)
+        now = -math.inf if now_s is None else now_s
+        follows = self.newest_s is not None and seconds_between(now, self.newest_s) > 0
+        self.in_a_row = self.in_a_row + 1 if follows else 1
+        self.newest_s = now
+        if self.in_a_row < TURNED_BACK:
+            self.dropped += 1
+            return "drop"
+        self.in_time()
+        return "set back"
 
     def kept(self) -> dict[str, float | None]:
         """What later samples depend on, as JSON has it; see `go_on`."""
-        newest_s = None if self._newest_s is None else float(self._newest_s)
-        return {"dropped": self.dropped, "resets": self.resets, "run": self._run, "newest_s": newest_s}
+        newest_s = None if self.newest_s is None else float(self.newest_s)
+        return {"dropped": self.dropped, "resets": self.resets, "run": self.in_a_row, "newest_s": newest_s}
 
     def go_on(self, kept: Mapping[str, Any]) -> None:
         """Go on from what `kept` gave."""
-        self.dropped, self.resets, self._run = kept["dropped"], kept["resets"], kept["run"]
-        self._newest_s = kept["newest_s"]
-
-    def _dropped(self, now: float) -> Literal["drop", "set back"]:
-        follows = self._newest_s is not None and seconds_between(now, self._newest_s) > 0
-        self._run = self._run + 1 if follows else 1
-        self._newest_s = now
-        if self._run < TURNED_BACK:
-            self.dropped += 1
-            return "drop"
-        self._run, self._newest_s = 0, None
-        return "set back"
+        self.dropped, self.resets, self.in_a_row = kept["dropped"], kept["resets"], kept["run"]
+        self.newest_s = kept["newest_s"]

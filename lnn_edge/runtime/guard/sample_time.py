@@ -10,7 +10,7 @@ from ...bundle.spec import Guard, Time
 from ...errors import Gap, LateSample
 from ...times import seconds_between, span_seconds, stamp_seconds, unit_advice
 from ..clock import no_time
-from .late_samples import TURNED_BACK
+from .late_samples import TURNED_BACK, LatePolicy
 
 __all__ = ["MOST_PARTS", "At", "Plan", "SampleTimes"]
 
@@ -61,7 +61,7 @@ class SampleTimes:
         clock: The clock, where it is read for each sample; else `None`.
         shortest_s, longest_s: What may lie between two samples.
         nominal_s: What the model is told where nothing says how much there is, and the clock is not asked.
-        late_in_a_row: How many late samples came, each after the one before.
+        late: Counts those that are not after the one before, and says what becomes of them.
     """
 
     def __init__(self, name: str, time: Time, guard: Guard, clock: Callable[[], int]) -> None:
@@ -71,7 +71,7 @@ class SampleTimes:
         low, high = time.dt_range_s or (0.0, math.inf)
         self.shortest_s = low if self.measured else _ABOVE_ZERO
         self.longest_s = min(high, guard.gap_s or math.inf)
-        self.late_in_a_row, self._newest_s = 0, -math.inf
+        self.late = LatePolicy("reset" if guard.on_late == "reset" else "drop")
         self.from_sample = guard.dt_from == "sample"
         self._nominal = guard.dt_from == "nominal"
         self.nominal_s = time.period_s if self.measured else None
@@ -102,7 +102,7 @@ class SampleTimes:
         if t_s.__class__ is before[0].__class__ is float and dt_s is None:  # the usual
             between_s = t_s - before[0]
             if self.shortest_s <= between_s <= self.longest_s:
-                self.late_in_a_row = 0
+                self.late.in_time()
                 told_s = between_s if self.measured else None
                 return _new(Plan, (_new(At, (t_s, now_s)), told_s, 1, False, between_s))
         last = At(before[0], before[1])
@@ -130,8 +130,10 @@ class SampleTimes:
 
     def kept(self) -> dict[str, Any]:
         """The late samples in a row, as JSON has them; see `go_on`."""
-        newest_s = float(self._newest_s) if math.isfinite(self._newest_s) else None
-        return {"in_a_row": self.late_in_a_row, "newest_s": newest_s}
+        newest_s = self.late.newest_s
+        if newest_s is not None:
+            newest_s = float(newest_s) if math.isfinite(newest_s) else None
+        return {"in_a_row": self.late.in_a_row, "newest_s": newest_s}
 
     def go_on(self, kept: Mapping[str, Any]) -> None:
         """Go on from what `kept` gave.
@@ -140,7 +142,7 @@ class SampleTimes:
             KeyError, TypeError, ValueError: If it is none of that.
         """
         newest_s = -math.inf if kept["newest_s"] is None else float(kept["newest_s"])
-        self.late_in_a_row, self._newest_s = int(kept["in_a_row"]), newest_s
+        self.late.in_a_row, self.late.newest_s = int(kept["in_a_row"]), newest_s
 
     def _span(self, dt_s: Any, t_s: Any) -> float:
         if not self.measured:
@@ -163,7 +165,7 @@ class SampleTimes:
         at = At(t_s, now_s)
         if between_s <= 0:
             return self._behind(between_s, at, last)
-        self.late_in_a_row = 0
+        self.late.in_time()
         if between_s > self.longest_s:
             return self._gap(between_s, at)
         if between_s < self.shortest_s:
@@ -172,16 +174,13 @@ class SampleTimes:
 
     def _behind(self, between_s: float, at: At, last: At) -> Plan:
         """The plan for a sample that is not after the one before."""
-        if self._guard.on_late == "reset":
+        found = self.late.behind(at.stamp_s)
+        if found == "reset":
             return self._anew(at)
-        now_s = -math.inf if at.stamp_s is None else at.stamp_s
-        self.late_in_a_row = self.late_in_a_row + 1 if now_s > self._newest_s or not self.late_in_a_row else 1
-        self._newest_s = now_s
-        if self.late_in_a_row < TURNED_BACK:
+        if found == "drop":
             shown = f"`dt_s` is {between_s:g}" if last.stamp_s is None else f"`t_s` is {at.stamp_s}"
             after = "expected above 0" if last.stamp_s is None else f"not after the previous sample at {last.stamp_s}"
             raise LateSample(f"{shown}, {after}. Leave the sample out. The state is unchanged")
-        self.late_in_a_row = 0
         if self._guard.on_gap == "refuse":
             raise Gap(
                 f"`t_s` is {at.stamp_s}, after {TURNED_BACK} samples in a row that are not after the one at "

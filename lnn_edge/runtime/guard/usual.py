@@ -61,7 +61,7 @@ def usual_tick(
     bound(bounds)
     limited = None if limits is None else limits.limited
     clock, shortest_s, longest_s = times.clock, times.shortest_s, times.longest_s
-    measured, stamped, nominal_s = times.measured, times.from_sample, times.nominal_s
+    measured, stamped, nominal_s, late = times.measured, times.from_sample, times.nominal_s, times.late
 
     def tick(own: Ticked, x: Any, t_s: Any, dt_s: Any) -> Tick:
         now = own._now
@@ -95,8 +95,8 @@ def usual_tick(
             if not shortest_s <= between_s <= longest_s:
                 return own._tick(x, t_s, dt_s, now_s)
             told_s = between_s if measured else None
-            if times.late_in_a_row:
-                times.late_in_a_row = 0
+            if late.in_a_row:
+                late.in_time()
         changed = False
         try:
             raw = step(now, x, told_s)

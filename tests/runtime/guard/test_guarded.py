@@ -18,6 +18,7 @@ import lnn_edge
 from lnn_edge import Guard
 from lnn_edge.errors import BackendError, Gap, LateSample, NonFiniteError, StateError
 from lnn_edge.runtime.guard.guarded import Guarded
+from lnn_edge.runtime.guard.kept_guard import go_on, kept_guard
 from lnn_edge.runtime.guard.late_samples import TURNED_BACK
 from lnn_edge.runtime.guard.sample_time import MOST_PARTS
 from lnn_edge.runtime.guard.state_health import StateHealth
@@ -238,6 +239,41 @@ class TestLate:
         for k in range(3 * TURNED_BACK):
             assert guarded.tick(X, t_s=1.0 + 0.01 * k).status is Status.CLOCK_BACKWARD
             assert guarded.tick(X, t_s=5.1 + 0.1 * k).status is Status.OK
+
+    def test_spans_that_are_none_are_of_no_clock(self, ltc):
+        guarded = ltc.guarded(Guard(on_gap="reset"))
+        guarded.tick(X, dt_s=0.1)
+        assert {guarded.tick(X, dt_s=-0.1).status for _ in range(3 * TURNED_BACK)} == {Status.CLOCK_BACKWARD}
+
+    def test_dates_that_a_float_cannot_tell_apart(self, ltc):
+        guarded, start = ltc.guarded(Guard(on_gap="reset")), np.datetime64("2024-05-01T12:00:00.000000100", "ns")
+        guarded.tick(X, t_s=start + np.timedelta64(50, "ns"))
+        found = [guarded.tick(X, t_s=start + np.timedelta64(k, "ns")) for k in range(TURNED_BACK)]
+        assert [tick.reset for tick in found] == [False] * (TURNED_BACK - 1) + [True]
+
+    @pytest.mark.parametrize(
+        ("late", "more"),
+        [
+            ({"in_a_row": 3, "newest_s": 1.2}, 2),
+            ({"in_a_row": 3, "newest_s": None}, 2),  # of spans, not of stamps
+            ({"in_a_row": 0, "newest_s": 1.2}, 5),
+            ({"in_a_row": 0, "newest_s": None}, 5),
+            ({"in_a_row": 3, "newest_s": 99.0}, 5),
+        ],
+    )
+    def test_what_a_file_says_of_late_samples_counts(self, ltc, late, more):
+        """As every version wrote it."""
+        first = ltc.guarded(Guard(on_gap="reset"))
+        first.tick(X, t_s=5.0)
+        kept = kept_guard(first)
+        assert set(kept["late"]) == set(late)
+        second = ltc.guarded(Guard(on_gap="reset"))
+        second.restore(first.snapshot())
+        go_on(second, kept | {"late": late})
+        if late["in_a_row"]:
+            assert kept_guard(second)["late"] == late
+        found = [second.tick(X, t_s=1.5 + 0.1 * k) for k in range(more)]
+        assert [tick.reset for tick in found] == [False] * (more - 1) + [True]
 
 
 class TestGaps:
@@ -706,6 +742,26 @@ class TestInterrupted:
             if interrupt(partial(guarded.tick, x, t_s=0.2), place) is not None:
                 assert all_of(guarded) in either
 
+    def test_its_count_is_short_of_it_by_one_at_most(self, ltc):
+        """And by none where it did not happen."""
+
+        def at_work():
+            guarded = ltc.guarded()
+            for k in range(2):
+                guarded.tick(X, t_s=0.1 * k)
+            return guarded
+
+        after, seen = at_work(), set()
+        before, count = standing(after), bytecodes(lambda: after.tick(X * 2, t_s=0.2))
+        for place in range(count):
+            guarded = at_work()
+            if interrupt(partial(guarded.tick, X * 2, t_s=0.2), place) is not None:
+                happened, counted = standing(guarded) != before, guarded.counts["ok"] - 2
+                seen.add((happened, counted))
+                guarded.tick(X, t_s=0.3)
+                assert guarded.counts == {"ok": 3 + counted}
+        assert {(False, 0), (True, 1)} <= seen <= {(False, 0), (True, 0), (True, 1)}
+
 
 class TestAGuard:
     @pytest.mark.parametrize(
@@ -742,26 +798,6 @@ class TestAGuard:
             ltc.guarded(guard)
 
     def test_numbers_of_numpy(self):
-    def test_its_count_is_short_of_it_by_one_at_most(self, ltc):
-        """And by none where it did not happen."""
-
-        def at_work():
-            guarded = ltc.guarded()
-            for k in range(2):
-                guarded.tick(X, t_s=0.1 * k)
-            return guarded
-
-        after, seen = at_work(), set()
-        before, count = standing(after), bytecodes(lambda: after.tick(X * 2, t_s=0.2))
-        for place in range(count):
-            guarded = at_work()
-            if interrupt(partial(guarded.tick, X * 2, t_s=0.2), place) is not None:
-                happened, counted = standing(guarded) != before, guarded.counts["ok"] - 2
-                seen.add((happened, counted))
-                guarded.tick(X, t_s=0.3)
-                assert guarded.counts == {"ok": 3 + counted}
-        assert {(False, 0), (True, 1)} <= seen <= {(False, 0), (True, 0), (True, 1)}
-
         guard = Guard(safe={"output": np.zeros(2, np.float32)}, hold_for_s=np.float32(0.5), warm_up=np.int64(3))
         assert (guard.safe, guard.hold_for_s, guard.warm_up) == ({"output": (0.0, 0.0)}, 0.5, 3)
 
