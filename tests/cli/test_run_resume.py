@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundles import INPUTS, ROOT, copied, manifest_of, resign
-from command_line import csv_text, samples
+from command_line import KEPT, OUT, csv_text, refused, samples, stored
 from msgspec.structs import replace
 
 import lnn_edge
@@ -24,7 +24,7 @@ from lnn_edge.cli.feeding import kept_run
 from lnn_edge.cli.feeding.feed import Feed
 from lnn_edge.errors import BackendUnavailable
 
-OUT, KEPT, FACTS = "y.csv", "run.snapshot", "facts.json"
+FACTS = "facts.json"
 
 
 def timed(xs, times) -> str:
@@ -144,10 +144,6 @@ def bundles(cfc_bundle, ltc_bundle, block_bundle, tmp_path):
 def ticking(monkeypatch):
     """A clock that goes on by a second with each row."""
     monkeypatch.setattr(kept_run, "monotonic", itertools.count().__next__)
-
-
-def stored(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in (OUT, KEPT) if (folder / name).exists()}
 
 
 class Images:
@@ -285,17 +281,6 @@ def begun(call, cfc_bundle, tmp_path):
     assert call(*command)[0] == 0
     (tmp_path / "x.csv").write_text(text)
     return command
-
-
-def refused(call, command, tmp_path, *words):
-    before = stored(tmp_path)
-    code, out, err = call(*command)
-    assert (code, out) == (2, "")
-    last = err.splitlines()[-1]
-    for word in words:
-        assert word in last
-    assert last.endswith(f"To begin anew, type: rm {tmp_path / KEPT}")
-    assert stored(tmp_path) == before
 
 
 OTHERS = {

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from command_line import csv_text, samples
+from bundles import INPUTS
+from command_line import KEPT, OUT, csv_text, samples
 
 import lnn_edge
 from lnn_edge.cli.keeping.kept_file import KeptFile
 
-INPUTS = ["acc_x", "acc_y", "gyro_z"]
-OUT, KEPT = "y.csv", "run.snapshot"
 LOOP = ["--on-fault", "hold"]
 LONGEST_S = 0.42  # 21 periods of 20 ms
 

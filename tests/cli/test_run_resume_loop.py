@@ -14,15 +14,13 @@ import time
 import msgspec
 import numpy as np
 import pytest
-from command_line import csv_text, samples
+from bundles import INPUTS
+from command_line import KEPT, OUT, csv_text, refused, samples, stored
 
 import lnn_edge
 from lnn_edge.bundle.spec import Guard
 from lnn_edge.runtime.loop.state_saver import StateSaver
 from lnn_edge.runtime.loop.turn.keeping import Keeping
-
-INPUTS = ["acc_x", "acc_y", "gyro_z"]
-OUT, KEPT = "y.csv", "run.snapshot"
 
 
 def steady(count, step=0.1, start=0.0):
@@ -143,13 +141,13 @@ def killed(call, bundles, tmp_path, monkeypatch, name, backend):
         assert ((tmp_path / OUT).read_bytes(), counted(tmp_path)) == (expected, counts)
         assert f"60 ticks ({59 - number} in this run) through " in told.splitlines()[-1]
         assert f"goes on from {tmp_path / KEPT}, behind line {number + 2} of '{tmp_path / 'x.csv'}'" in told
+
+
 def counted(folder):
     """What `--json` has counted, of all runs together."""
     facts = json.loads((folder / "facts.json").read_text())
     assert facts["ticks"] == sum(facts["by_status"].values())
     return {name: facts[name] for name in ("ticks", "steps", "by_status")}
-
-
 
 
 @pytest.fixture
@@ -161,10 +159,6 @@ def begun(call, ltc_bundle, tmp_path):
     assert call(*command)[0] == 0
     (tmp_path / "x.csv").write_text(text)
     return command
-
-
-def stored(folder):
-    return {name: (folder / name).read_bytes() for name in (OUT, KEPT)}
 
 
 def test_rows_that_are_added_are_done_and_what_is_done_stays(call, begun, ltc_bundle, tmp_path):
@@ -196,18 +190,6 @@ def test_at_a_rate_each_tick_takes_the_next_row(call, ltc_bundle, tmp_path):
     assert [[float(v) for v in line[1:-1]] for line in lines] == [[float(str(v)) for v in y] for y in expected]
 
 
-def refused(call, command, tmp_path, *words):
-    before = stored(tmp_path)
-    code, out, err = call(*command)
-    assert (code, out) == (2, "")
-    last = err.splitlines()[-1]
-    for word in words:
-        assert word in last
-    assert last.endswith(f"To begin anew, type: rm {tmp_path / KEPT}")
-    assert stored(tmp_path) == before
-    assert not list(tmp_path.glob("*.mcap"))
-
-
 OTHERS = {
     "format": (["--format", "jsonl"], "with --format csv, and this is one with --format jsonl"),
     "answer": (["--on-fault", "stop"], "with --on-fault hold, and this is one with --on-fault stop"),
@@ -234,16 +216,6 @@ def test_another_table_is_refused(call, begun, tmp_path):
     text = (tmp_path / "x.csv").read_text()
     (tmp_path / "x.csv").write_text(text.replace("0.2,", "0.201,", 1))
     refused(call, begun, tmp_path, "is of a run of another input: the first 11 lines of ")
-def test_a_file_that_is_older_than_counts_were_kept_is_gone_on_from(call, begun, ltc_bundle, tmp_path):
-    model = lnn_edge.load(ltc_bundle, backend="onnxruntime")
-    saved = lnn_edge.load_snapshot(tmp_path / KEPT, model)
-    extra = json.loads(json.dumps(dict(saved.extra)))
-    assert extra.pop("by_status") == {"ok": 10}
-    lnn_edge.save_snapshot(tmp_path / KEPT, saved.state, model=model, steps=10, extra=extra)
-    assert call(*begun, "--json", tmp_path / "facts.json")[0] == 0
-    assert counted(tmp_path) == {"ticks": 10, "steps": 20, "by_status": {"ok": 10}}
-
-
     (tmp_path / "x.csv").write_text("".join(text.splitlines(keepends=True)[:4]))
     refused(call, begun, tmp_path, "is of a run that took 11 lines, and ", " has 4.")
 
@@ -260,6 +232,16 @@ def test_what_is_no_snapshot_of_a_loop_is_refused_and_no_crash(call, begun, ltc_
         extra = whole | {"guard": own}
         lnn_edge.save_snapshot(tmp_path / KEPT, saved.state, model=model, steps=1, extra=extra)
         refused(call, begun, tmp_path, "does not fit: ")
+
+
+def test_a_file_that_is_older_than_counts_were_kept_is_gone_on_from(call, begun, ltc_bundle, tmp_path):
+    model = lnn_edge.load(ltc_bundle, backend="onnxruntime")
+    saved = lnn_edge.load_snapshot(tmp_path / KEPT, model)
+    extra = json.loads(json.dumps(dict(saved.extra)))
+    assert extra.pop("by_status") == {"ok": 10}
+    lnn_edge.save_snapshot(tmp_path / KEPT, saved.state, model=model, steps=10, extra=extra)
+    assert call(*begun, "--json", tmp_path / "facts.json")[0] == 0
+    assert counted(tmp_path) == {"ticks": 10, "steps": 20, "by_status": {"ok": 10}}
 
 
 def test_a_loop_and_a_run_of_rows_are_told_apart(call, begun, ltc_bundle, tmp_path):

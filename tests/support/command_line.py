@@ -1,4 +1,4 @@
-"""What tests of the command line share: a training script, samples as text, and a bare interpreter."""
+"""What tests of the command line share: a training script, samples as text, kept runs, and a bare interpreter."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import numpy as np
 from bundles import INPUTS
 
 import lnn_edge
+
+OUT, KEPT = "y.csv", "run.snapshot"  # of runs that are kept
 
 TRAIN = """
 from functools import partial
@@ -85,3 +87,21 @@ def bare_call(bare, *arguments):
     """Run a command with the standard library and what `bare` links to, without this interpreter's site-packages."""
     command = [sys.executable, "-S", "-m", "lnn_edge", *map(str, arguments)]
     return subprocess.run(command, env=bare, capture_output=True, text=True, check=False)
+
+
+def stored(folder) -> dict[str, bytes]:
+    """Results and snapshot of a run that is kept in a folder, as far as they are there."""
+    return {name: (folder / name).read_bytes() for name in (OUT, KEPT) if (folder / name).exists()}
+
+
+def refused(call, command, folder, *words):
+    """A command that does not go on from a snapshot says so in these words and what to type, and changes nothing."""
+    before = stored(folder)
+    code, out, err = call(*command)
+    assert (code, out) == (2, "")
+    last = err.splitlines()[-1]
+    for word in words:
+        assert word in last
+    assert last.endswith(f"To begin anew, type: rm {folder / KEPT}")
+    assert stored(folder) == before
+    assert not list(folder.glob("*.mcap"))
