@@ -167,14 +167,29 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     One process imports it for all workers of a run.
     """
     from exports import locked, shared_folder  # which need torch
+    from warm_python import WORKSTATION as IMPORTED
     from warm_python import warm_python
 
     folder = shared_folder(tmp_path_factory) / "warm"
     with locked(folder.with_suffix(".lock")):
         if not folder.exists():
             folder.mkdir()
-            warm_python(folder, os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid())
+            whose = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+            warm_python(folder, whose, IMPORTED, os.environ)
     return os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+
+
+@pytest.fixture(scope="session")
+def warm_device(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment whose `python` starts with what a device has imported, without torch; see `warm_python`.
+
+    For what a program does. What is about its start, its death, or limits that it inherits takes a fresh one.
+    """
+    from warm_python import DEVICE, warm_python
+
+    folder = tmp_path_factory.mktemp("warm")
+    warm_python(folder, os.getpid(), DEVICE, environment)
+    return environment | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
 
 
 @pytest.fixture(scope="session")

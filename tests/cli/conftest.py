@@ -49,14 +49,15 @@ def call(capfd, monkeypatch):
 
 
 @pytest.fixture
-def start(environment):
-    """Start a command as a process with pipes; it is ended with the test."""
+def start(environment, warm_device):
+    """Start a command as a process with pipes; it is ended with the test. A `cold` one is its own process alone."""
     processes = []
 
-    def run(*arguments, **options):
-        command = [sys.executable, "-m", "lnn_edge", *map(str, arguments)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
-        processes.append(subprocess.Popen(command, env=environment, **pipes))
+    def run(*arguments, cold=False, **options):
+        command = [sys.executable if cold else "python", "-m", "lnn_edge", *map(str, arguments)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        pipes |= {"env": environment if cold else warm_device}
+        processes.append(subprocess.Popen(command, **pipes | options))
         return processes[-1]
 
     yield run

@@ -17,15 +17,15 @@ ROWS = 3000  # whose results are more than a pipe holds
 
 
 @pytest.fixture
-def shell(environment, work, cfc_bundle):
+def shell(warm_device, work, cfc_bundle):
     """Run a line of shell with `lnn-edge` and `BUNDLE` in it, beside a table with a bad row in its midst."""
     lines = csv_text(samples(40)).splitlines(keepends=True)
     (work / "bad.csv").write_text("".join([*lines[:20], "bad\n", *lines[20:]]))
 
     def run(line):
-        command = line.replace("lnn-edge", f"{sys.executable} -m lnn_edge").replace("BUNDLE", str(cfc_bundle))
+        command = line.replace("lnn-edge", "python -m lnn_edge").replace("BUNDLE", str(cfc_bundle))
         return subprocess.run(
-            ["bash", "-c", command], env=environment, cwd=work, capture_output=True, text=True, check=False, timeout=120
+            ["bash", "-c", command], env=warm_device, cwd=work, capture_output=True, text=True, check=False, timeout=120
         )
 
     return run

@@ -250,7 +250,9 @@ def test_bench_proves_the_bundle_first(call, cfc_copy):
 
 
 def test_ctrl_c_in_bench_prints_the_figures_so_far(start, cfc_bundle, tmp_path):
-    process = start("bench", cfc_bundle, *QUICK, "--rate", "200", "--seconds", "600", "--json", tmp_path / "b.json")
+    process = start(
+        "bench", cfc_bundle, *QUICK, "--rate", "200", "--seconds", "600", "--json", tmp_path / "b.json", cold=True
+    )
     wait_until_paced(process)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=30)

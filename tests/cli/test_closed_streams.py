@@ -12,13 +12,15 @@ CLOSED = "lnn-edge: standard output: Bad file descriptor. It is closed: leave it
 
 
 @pytest.fixture
-def shell(environment, work, cfc_bundle):
+def shell(environment, warm_device, work, cfc_bundle):
+    """Run a line of shell with `lnn-edge` and `BUNDLE` in it; `cold` by an interpreter that finds the streams so."""
     (work / "s.csv").write_text(csv_text(samples(3)))
 
-    def run(line):
-        command = line.replace("lnn-edge", f"{sys.executable} -m lnn_edge").replace("BUNDLE", str(cfc_bundle))
+    def run(line, cold=False):
+        python, own = (sys.executable, environment) if cold else ("python", warm_device)
+        command = line.replace("lnn-edge", f"{python} -m lnn_edge").replace("BUNDLE", str(cfc_bundle))
         return subprocess.run(
-            command, shell=True, env=environment, cwd=work, capture_output=True, text=True, check=False, timeout=120
+            command, shell=True, env=own, cwd=work, capture_output=True, text=True, check=False, timeout=120
         )
 
     return run
@@ -46,7 +48,7 @@ def shell(environment, work, cfc_bundle):
     ],
 )
 def test_one_line_says_what_is_closed(shell, line, code, expected):
-    done = shell(line)
+    done = shell(line, cold=line.endswith("0<&- 1>&-"))
     assert (done.returncode, done.stdout) == (code, "")
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
@@ -56,10 +58,11 @@ def test_one_line_says_what_is_closed(shell, line, code, expected):
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&-", "1>&- 2>&-", "0<&- 1>&- 2>&-"])
 def test_a_file_holds_what_was_asked_for_and_nothing_else(shell, work, closed, call, cfc_bundle):
     """The number of a closed stream is free for the next file, and what a library prints would go there."""
-    done = shell(f"lnn-edge run BUNDLE --input s.csv --output y.csv {closed}")
+    cold = closed == "0<&- 1>&- 2>&-"
+    done = shell(f"lnn-edge run BUNDLE --input s.csv --output y.csv {closed}", cold)
     assert (done.returncode, done.stdout) == (0, "")
     assert (work / "y.csv").read_text() == call("run", cfc_bundle, "--input", "s.csv")[1]
-    assert shell(f"lnn-edge inspect BUNDLE --json i.json {closed}").returncode == (2 if "1>" in closed else 0)
+    assert shell(f"lnn-edge inspect BUNDLE --json i.json {closed}", cold).returncode == (2 if "1>" in closed else 0)
     assert (work / "i.json").read_text().startswith("{")
 
 

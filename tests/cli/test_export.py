@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from bundles import INPUTS, manifest_of, small_cfc
 from command_line import bare_call, csv_text, samples, table
+from hidden_packages import HIDDEN
 from safetensors.torch import save_model
 
 import lnn_edge
@@ -427,8 +429,8 @@ def test_export_refuses_a_wrong_target(call, work, name, expected):
     assert expected in err
 
 
-def test_ctrl_c_ends_export_with_130_and_leaves_nothing(start, work):
-    process = start("export", "train.py:make_model", "gait.lnn", "--steps", "200000")
+def test_ctrl_c_ends_export_with_130_and_leaves_nothing(start, work, warm):
+    process = start("export", "train.py:make_model", "gait.lnn", "--steps", "200000", env=warm)
     assert "no --weights" in process.stderr.readline()
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
@@ -460,8 +462,11 @@ def test_export_without_torch_is_not_ready(bare, cfc_bundle, command):
         (["train.py:ready", "m.lnn", "--dt-range-s", "1", "2"], "--dt-range-s has a meaning only with --time measured"),
     ],
 )
-def test_what_needs_no_torch_is_checked_before_it_is_imported(bare, work, arguments, expected):
-    done = bare_call(bare, "export", *arguments)
+def test_what_needs_no_torch_is_checked_before_it_is_imported(warm_device, work, arguments, expected):
+    without = warm_device | {HIDDEN: "torch,ncps,onnx"}
+    done = subprocess.run(
+        ["python", "-m", "lnn_edge", "export", *arguments], env=without, capture_output=True, text=True
+    )
     assert (done.returncode, done.stdout) == (2, "")  # without torch, which would be 5
     assert expected in done.stderr
 

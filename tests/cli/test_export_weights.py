@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -172,13 +173,13 @@ def test_export_unpickles_weights_when_told_to_trust_them(call, work, wrap):
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in source.module.state_dict().items())
 
 
-def test_export_finds_the_classes_of_the_script_that_saved_a_module(call, work, python, short_commands):
+def test_export_finds_the_classes_of_the_script_that_saved_a_module(call, work, warm, short_commands):
     """In the file they are known as `__main__`, which is the training script no more."""
     (work / "gait.py").write_text(
         "import torch\nfrom ncps.torch import CfC\n\nclass Gait(CfC):\n    pass\n\ndef make_model():\n"
         "    return Gait(3, 4)\n\nif __name__ == '__main__':\n    torch.save(make_model(), 'm.pt')\n"
     )
-    assert python("gait.py").returncode == 0
+    subprocess.run(["python", "gait.py"], env=warm, check=True)
     code, _, err = call("export", "m.pt", "gait.lnn", "--trust-pickle")
     assert code == 2
     assert "cannot be unpickled: AttributeError: " in err

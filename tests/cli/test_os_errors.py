@@ -181,11 +181,11 @@ def test_a_summary_that_cannot_be_saved_hides_nothing(call, cfc_bundle, tmp_path
         assert f", saved {tmp_path}/y.csv\nlnn-edge: {full}" in err
 
 
-def test_a_reader_that_goes_leaves_the_summary(environment, cfc_bundle, tmp_path):
+def test_a_reader_that_goes_leaves_the_summary(warm_device, cfc_bundle, tmp_path):
     (tmp_path / "s.csv").write_text(csv_text(samples(8000)))
-    command = f"{sys.executable} -m lnn_edge run {cfc_bundle} --input s.csv --json j.json | head -1"
+    command = f"python -m lnn_edge run {cfc_bundle} --input s.csv --json j.json | head -1"
     done = subprocess.run(
-        command, shell=True, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+        command, shell=True, env=warm_device, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
     )
     found = json.loads((tmp_path / "j.json").read_text())
     assert (done.stdout, found["ended"], found["results"] < 8000) == ("walk,run\n", "reader gone", True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import subprocess
-import sys
 
 import pytest
 from bundles import ALL_FILES, INPUTS
@@ -84,12 +83,11 @@ def test_no_output_takes_the_place_of_an_input(call, place, command, expected):
     assert contents(place) == before
 
 
-def shell(environment, place, line):
-    program = f"{sys.executable} -m lnn_edge"
+def shell(warm_device, place, line):
+    command, pipe = line.replace("lnn-edge", "python -m lnn_edge"), subprocess.PIPE
     return subprocess.run(
-        line.replace("lnn-edge", program), shell=True, env=environment, cwd=place, capture_output=True, check=False,
-        text=True, timeout=120,
-    )  # fmt: skip
+        command, shell=True, env=warm_device, cwd=place, stdout=pipe, stderr=pipe, text=True, check=False, timeout=120
+    )
 
 
 @pytest.mark.parametrize(
@@ -102,21 +100,21 @@ def shell(environment, place, line):
         ("lnn-edge inspect gait.lnn --json i.txt > i.txt", "--json 'i.txt' and standard output are one place"),
     ],
 )
-def test_redirections_are_paths_as_well(environment, place, line, expected):
+def test_redirections_are_paths_as_well(warm_device, place, line, expected):
     before = contents(place)
-    done = shell(environment, place, line)
+    done = shell(warm_device, place, line)
     assert done.returncode == 2
     assert expected in done.stderr
     assert {name: data for name, data in contents(place).items() if not name.endswith("i.txt")} == before
 
 
-def test_standard_output_by_its_device_is_standard_output(environment, place):
+def test_standard_output_by_its_device_is_standard_output(warm_device, place):
     """Were it replaced as the file it goes to, what is printed beside the result would be lost."""
-    expected = shell(environment, place, "lnn-edge run gait.lnn --input s.csv").stdout
+    expected = shell(warm_device, place, "lnn-edge run gait.lnn --input s.csv").stdout
     for line in ("--input s.csv --output /dev/stdout > y.csv", "--input /dev/stdin --output /dev/fd/1 < s.csv > y.csv"):
-        assert shell(environment, place, f"lnn-edge run gait.lnn {line}").returncode == 0
+        assert shell(warm_device, place, f"lnn-edge run gait.lnn {line}").returncode == 0
         assert (place / "y.csv").read_text() == expected
-    assert shell(environment, place, "lnn-edge inspect gait.lnn --json /dev/stdout | tail -c 2").stdout == "}\n"
+    assert shell(warm_device, place, "lnn-edge inspect gait.lnn --json /dev/stdout | tail -c 2").stdout == "}\n"
 
 
 def test_one_device_may_be_read_and_written(call, place):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -122,14 +121,14 @@ def test_the_last_line_of_a_pipe_may_be_cut_off(start, cfc_bundle, end):
     assert (f"warning: standard input {CUT}\n" in err) == (not end)
 
 
-def test_the_last_line_of_a_file_needs_no_end(call, environment, cfc_bundle, tmp_path):
+def test_the_last_line_of_a_file_needs_no_end(call, warm_device, cfc_bundle, tmp_path):
     (tmp_path / "x.csv").write_text(csv_text(samples(3)).rstrip("\n"))
     code, out, err = call("run", cfc_bundle, "--input", tmp_path / "x.csv")
     assert (code, len(results(out))) == (0, 3)
     assert "warning" not in err
     with open(tmp_path / "x.csv") as file:
-        command = [sys.executable, "-m", "lnn_edge", "run", str(cfc_bundle)]
-        done = subprocess.run(command, env=environment, stdin=file, capture_output=True, text=True, check=True)
+        command = ["python", "-m", "lnn_edge", "run", str(cfc_bundle)]
+        done = subprocess.run(command, env=warm_device, stdin=file, capture_output=True, text=True, check=True)
     assert "warning" not in done.stderr
 
 

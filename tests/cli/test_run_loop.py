@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -258,10 +257,10 @@ def test_rehearsals_on_a_gpu_are_refused_before_anything_is_written(call, gpu, c
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("rate", [(), ("--rate", "50")], ids=["by samples", "by a timer"])
-def test_signals_end_it_clean(cfc_bundle, tmp_path, environment, number, code, rate):
-    command = [sys.executable, "-m", "lnn_edge", "run", cfc_bundle, "--output", tmp_path / "out.csv", *rate]
+def test_signals_end_it_clean(cfc_bundle, tmp_path, warm_device, number, code, rate):
+    command = ["python", "-m", "lnn_edge", "run", cfc_bundle, "--output", tmp_path / "out.csv", *rate]
     command += ["--record", tmp_path / "walk.mcap", "--resume", tmp_path / "s", "--backend", "onnxruntime"]
-    options = {"env": environment, "stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    options = {"env": warm_device, "stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(list(map(str, command)), **options) as process:
         process.stdin.write("acc_x,acc_y,gyro_z\n0.1,0.2,0.3\n")
         process.stdin.flush()
@@ -280,15 +279,15 @@ def test_signals_end_it_clean(cfc_bundle, tmp_path, environment, number, code, r
     assert kept.steps >= 1
 
 
-def test_a_disk_that_is_full_ends_no_loop(cfc_bundle, tmp_path, environment):
+def test_a_disk_that_is_full_ends_no_loop(cfc_bundle, tmp_path, warm_device):
     """Of results and of a recording whole ticks are lost and counted, and the exit code says so."""
     table(tmp_path / "walk.csv", ROWS * 300)
     limited = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
     limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); "
     limited += "from lnn_edge.cli.program import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", limited, "run", cfc_bundle, "--input", tmp_path / "walk.csv"]
+    command = ["python", "-c", limited, "run", cfc_bundle, "--input", tmp_path / "walk.csv"]
     command += ["--output", tmp_path / "out.csv", "--record", tmp_path / "walk.mcap", "--backend", "onnxruntime"]
-    done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(list(map(str, command)), env=warm_device, capture_output=True, text=True, timeout=120)
     assert done.returncode == 4, done.stderr
     last = done.stderr.splitlines()[-1]
     assert last.startswith("MISSED: ")

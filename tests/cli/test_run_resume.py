@@ -589,7 +589,7 @@ def test_what_came_before_a_silence_outlives_a_kill(start, call, ltc_bundle, tmp
     command = ["run", ltc_bundle, "--backend", "onnxruntime", "--time-column", "t"]
     assert call(*command, "--output", tmp_path / "whole.csv", stdin="".join(text))[0] == 0
     command += ["--output", tmp_path / OUT, "--resume", tmp_path / KEPT]
-    process = start(*command, "--snapshot-every", "0.3")
+    process = start(*command, "--snapshot-every", "0.3", cold=True)
     process.stdin.write("".join(text[:13]))
     process.stdin.flush()
     model = lnn_edge.load(ltc_bundle, backend="onnxruntime")

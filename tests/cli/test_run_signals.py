@@ -83,7 +83,7 @@ def test_run_works_in_a_thread_that_may_handle_no_signals(call, cfc_bundle):
 
 def test_rows_of_a_file_can_be_watched_where_the_help_says(start, call, cfc_bundle, tmp_path):
     """The file itself appears at the end; a killed process leaves its rows under the hidden name."""
-    process = start("run", cfc_bundle, "--output", tmp_path / "live.csv", "--on-bad", "skip")
+    process = start("run", cfc_bundle, "--output", tmp_path / "live.csv", "--on-bad", "skip", cold=True)
     process.stdin.write(f"{','.join(INPUTS)}\n0,0,0\nbad\n")
     process.stdin.flush()
     assert "line 3: 1 cells" in process.stderr.readline()

@@ -132,9 +132,9 @@ def test_output_to_a_closed_pipe_is_no_error(start, cfc_bundle, tmp_path):
     assert process.stderr.read() == ""
 
 
-def test_shell_pipe_into_head(environment, cfc_bundle):
-    command = f"set -o pipefail; {sys.executable} -m lnn_edge inspect {cfc_bundle} | head -1"
-    done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, check=False)
+def test_shell_pipe_into_head(warm_device, cfc_bundle):
+    command = f"set -o pipefail; python -m lnn_edge inspect {cfc_bundle} | head -1"
+    done = subprocess.run(["bash", "-c", command], env=warm_device, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.startswith("gait: fixed time"), done.stderr) == (0, True, "")
 
 

@@ -53,27 +53,27 @@ def test_systemd_takes_the_unit(tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [[], ["follow.lnn"], ["follow.lnn", "--serial", "/dev/null", "--udp", "x"]])
-def test_wrong_usage_is_no_reason_for_a_restart(arguments, tmp_path):
-    assert ended(arguments, tmp_path) == exit_codes.USAGE
+def test_wrong_usage_is_no_reason_for_a_restart(warm_device, arguments, tmp_path):
+    assert ended(warm_device, arguments, tmp_path) == exit_codes.USAGE
 
 
-def test_a_bundle_that_is_none_is_no_reason_for_a_restart(tmp_path):
+def test_a_bundle_that_is_none_is_no_reason_for_a_restart(warm_device, tmp_path):
     """Typed as in the unit, where there is no such bundle."""
     program, script, *arguments = shlex.split(unit()["Service"]["ExecStart"])
     assert (program, script) == ("/opt/robot/venv/bin/python", "/opt/robot/robot.py")
-    assert ended(arguments, tmp_path) == exit_codes.BAD_BUNDLE
+    assert ended(warm_device, arguments, tmp_path) == exit_codes.BAD_BUNDLE
 
 
-def test_a_device_that_is_not_there_is_one_and_leaves_nothing_behind(ros_bundle, tmp_path):
+def test_a_device_that_is_not_there_is_one_and_leaves_nothing_behind(warm_device, ros_bundle, tmp_path):
     """Restarts go on until it is plugged in, so none may fill the disk."""
     typed = [str(ros_bundle), "--serial", str(tmp_path / "ttyUSB0"), "--udp", "0", "--motors", "9"]
-    assert ended([*typed, "--backend", "onnxruntime"], tmp_path) == exit_codes.FAILED
+    assert ended(warm_device, [*typed, "--backend", "onnxruntime"], tmp_path) == exit_codes.FAILED
     assert list(tmp_path.iterdir()) == []
 
 
-def ended(arguments, folder):
-    command = [sys.executable, str(ROBOT / "robot.py"), *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+def ended(warm_device, arguments, folder):
+    command = ["python", str(ROBOT / "robot.py"), *arguments]
+    done = subprocess.run(command, cwd=folder, env=warm_device, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
     return done.returncode
 

@@ -1,19 +1,21 @@
 """A Python that starts warm: programs run in forks of one process that has imported torch and its like already.
 
-A program that exports spends 6 s on such imports. Here it is started as typed, by name, in its folder, with its own
-streams, environment and exit code, and imports all of lnn_edge itself; only what other people wrote is there before.
-Its proofs are short if `short_proofs.ASKED_FOR` is in its environment; `hidden_packages.HIDDEN` there names packages
-that it does not find.
+A program that exports spends 6 s on such imports, one that runs a bundle most of its time. Here it is started as typed,
+by name, in its folder, with its own streams, environment, signals and exit code, and imports all of lnn_edge itself;
+only what other people wrote is there before. Its proofs are short if `short_proofs.ASKED_FOR` is in its environment;
+`hidden_packages.HIDDEN` there names packages that it does not find.
 
-Run as a program, with the path of a socket and the id of a process, it is that process; it ends with that other one.
+Run as a program, with the path of a socket, the id of a process and names of modules, it is that process; it ends with
+that other one.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import importlib
-import json
+import marshal
 import os
 import runpy
 import select
@@ -22,56 +24,94 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import traceback
 import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
 from hidden_packages import HIDDEN, hide
 from short_proofs import ASKED_FOR, ShortProofs
 
-__all__ = ["warm_python"]
+__all__ = ["DEVICE", "WORKSTATION", "warm_python"]
 
-# Not onnxruntime: it looks at the environment when it is imported, and lnn_edge sees to that.
-_IMPORTED = ("torch", "torch.export._trace", "ncps.torch", "onnx.reference", "rich.progress", "sklearn.model_selection")
-_SERVERS: list[subprocess.Popen[bytes]] = []  # nobody waits for them: they outlive who started them
+# What there is of it is imported.
+DEVICE = ("numpy", "numpy.typing", "onnxruntime", "msgspec", "safetensors.numpy", "rich.progress", "mcap.writer")
+DEVICE += (
+    "cuda.bindings.runtime",
+    "argparse",
+    "csv",
+    "hashlib",
+    "ipaddress",
+    "json",
+    "logging",
+    "subprocess",
+    "tempfile",
+)
+WORKSTATION = (
+    "torch",
+    "torch.export._trace",
+    "ncps.torch",
+    "onnx.reference",
+    "rich.progress",
+    "sklearn.model_selection",
+)
+_STOPS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+# Of modules that are in the interpreter already: json and socket would take longer than all of it.
 _CLIENT = """#!{python} -IS
-import json, os, socket, sys
-with socket.socket(socket.AF_UNIX) as server:
-    server.connect({path!r})
-    asked = json.dumps([{first!r} + sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
-    socket.send_fds(server, [len(asked).to_bytes(8, "little")], [0, 1, 2])
-    server.sendall(asked)
-    answer = server.recv(8)
+import os, sys
+from _signal import SIG_IGN, getsignal, signal
+from _socket import AF_UNIX, SCM_RIGHTS, SOL_SOCKET, socket
+from marshal import dumps
+streams = [number for number in range(3) if os.path.exists(f"/proc/self/fd/{{number}}")]
+ignored = [number for number in {stops} if getsignal(number) == SIG_IGN]
+server = socket(AF_UNIX)
+server.connect({path!r})
+asked = dumps([{first!r} + sys.argv[1:], os.getcwd(), dict(os.environ), streams, ignored])
+rights = b"".join(number.to_bytes(4, sys.byteorder) for number in streams)
+server.sendmsg([len(asked).to_bytes(8, "little")], [(SOL_SOCKET, SCM_RIGHTS, rights)])
+server.sendall(asked)
+program = int.from_bytes(server.recv(8), "little")
+for number in set({stops}) - set(ignored):
+    signal(number, lambda number, _: os.kill(program, number))
+answer = server.recv(8)
 sys.exit(int(answer) if answer else "the warm Python is gone")
 """
 
 
-def warm_python(folder: Path, whose: int) -> None:
+def warm_python(folder: Path, whose: int, imported: Iterable[str], environment: Mapping[str, str]) -> None:
     """Put programs into an empty folder, which may stand in front of `PATH`: `python`, and `lnn-edge` as installed.
+
+    Who kills one of them ends what it runs a moment later.
 
     Args:
         folder: Where they are put, and the socket.
         whose: The id of the process that they are for; they work until it ends.
+        imported: What there is when they start: `DEVICE` or `WORKSTATION`.
+        environment: In which it is imported.
     """
     path = folder / "socket"
+    stops = [int(number) for number in _STOPS]
     for name, first in (("python", []), ("lnn-edge", [str(Path(sys.executable).with_name("lnn-edge"))])):
-        (folder / name).write_text(_CLIENT.format(python=sys.executable, path=str(path), first=first))
+        (folder / name).write_text(_CLIENT.format(python=sys.executable, path=str(path), first=first, stops=stops))
         (folder / name).chmod(0o755)
-    command = [sys.executable, __file__, str(path), str(whose)]
-    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as the models are tiny, more of them only cost
+    command = [sys.executable, __file__, str(path), str(whose), *imported]
+    one_thread = {**environment, "OMP_NUM_THREADS": "1"}  # as the models are tiny, more of them only cost
     with open(os.devnull) as nothing:
         server = subprocess.Popen(command, stdin=nothing, stdout=subprocess.PIPE, env=one_thread)
-    _SERVERS.append(server)
+    server.returncode = 0  # nobody waits for it: it outlives who started it
     assert server.stdout
     with server.stdout as told:
         assert told.readline(), "the warm Python did not start"
 
 
-def main(path: str, whose: int) -> None:
+def main(path: str, whose: int, names: Iterable[str]) -> None:
     """Import, then fork for every connection until the process ends that all is for."""
-    for name in _IMPORTED:
-        importlib.import_module(name)
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime looks while it is imported, before lnn_edge sees to that
+    for name in names:
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(name)
     gc.collect()
     gc.freeze()  # else each program's collector writes to all of it, and so copies it
     ended = os.pidfd_open(whose)
@@ -92,15 +132,13 @@ def main(path: str, whose: int) -> None:
 
 def _answer(connection: socket.socket) -> NoReturn:
     """Run what is asked for in a process of its own, and send its exit code."""
-    start, streams, _, _ = socket.recv_fds(connection, 8, 3)
+    start, received, _, _ = socket.recv_fds(connection, 8, 3)
     with connection.makefile("rb") as file:
-        arguments, folder, environment = json.loads(file.read(int.from_bytes(start, "little")))
+        arguments, folder, environment, streams, ignored = marshal.loads(file.read(int.from_bytes(start, "little")))
     program = os.fork()
     if program == 0:
         connection.close()
-        for number, stream in enumerate(streams):
-            os.dup2(stream, number)
-            os.close(stream)
+        _take_over(dict(zip(streams, received, strict=True)), ignored)
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
@@ -108,13 +146,35 @@ def _answer(connection: socket.socket) -> NoReturn:
             sys.meta_path.insert(0, ShortProofs())
         hide(os.environ.pop(HIDDEN, ""))
         os._exit(_exit_code(arguments))
+    for stream in received:
+        os.close(stream)
+    connection.sendall(program.to_bytes(8, "little"))
     ended = os.pidfd_open(program)
     if ended not in select.select([ended, connection], [], [])[0]:  # who asked is gone
         os.kill(program, signal.SIGKILL)
     _, status = os.waitpid(program, 0)
     code = os.waitstatus_to_exitcode(status)
-    connection.sendall(str(code if code >= 0 else 128 - code).encode())
+    with contextlib.suppress(BrokenPipeError):
+        connection.sendall(str(code if code >= 0 else 128 - code).encode())
     os._exit(0)
+
+
+def _take_over(received: Mapping[int, int], ignored: Iterable[int]) -> None:
+    """Standard streams, those that are closed as well, and signals, as the interpreter finds them when it starts."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        old, stream = getattr(sys, name), None
+        if number in received:
+            os.dup2(received[number], number)
+            os.close(received[number])
+            lines = 1 if number == 2 or os.isatty(number) else -1
+            stream = open(number, mode, lines, old.encoding, old.errors, "\n", closefd=False)  # noqa: SIM115
+        else:
+            os.close(number)
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+    for stop in _STOPS:
+        usual = signal.default_int_handler if stop == signal.SIGINT else signal.SIG_DFL
+        signal.signal(stop, signal.SIG_IGN if stop in ignored else usual)
 
 
 def _exit_code(arguments: list[str]) -> int:
@@ -127,12 +187,18 @@ def _exit_code(arguments: list[str]) -> int:
         code = ended.code
     except BaseException:
         traceback.print_exc()
+    threading._shutdown()  # type: ignore[attr-defined] # waits for threads
     atexit._run_exitfuncs()
     if not isinstance(code, int | None):
         print(code, file=sys.stderr)
         code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
+    try:
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
+    except (OSError, ValueError) as error:
+        with contextlib.suppress(OSError):
+            print(f"Exception ignored while flushing a standard stream: {error!r}", file=sys.stderr, flush=True)
+        code = 120
     return code or 0
 
 
@@ -153,4 +219,4 @@ def _run(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from bundles import ROOT, chaotic_cfc, small_cfc
+from bundles import chaotic_cfc, small_cfc
 from exports import quick_export, short_verifications
 from ncps.torch import CfC
 from torch import nn
@@ -341,14 +342,14 @@ def umask() -> int:
     return mask
 
 
-def test_device_draws_without_torch_and_without_a_display(python, cfc_bundle, tmp_path):
+def test_device_draws_without_torch_and_without_a_display(warm_device, cfc_bundle, tmp_path):
     code = f"""
-import sys; sys.path.insert(0, {str(ROOT)!r})
+import sys
 from lnn_edge.cli.program import main
 assert main(["verify", {str(cfc_bundle)!r}, "--plot", {str(tmp_path / "p.png")!r}]) == 0
 print(sorted({{"torch", "onnx", "ncps", "matplotlib.pyplot", "tkinter"}} & set(sys.modules)))
 """
-    done = python("-I", "-c", code)
+    done = subprocess.run(["python", "-c", code], env=warm_device, capture_output=True, text=True, check=False)
     assert done.stdout.endswith("[]\n"), done.stderr
 
 
