@@ -77,6 +77,8 @@ def one_cache_of_libraries(tmp_path_factory: pytest.TempPathFactory) -> Iterator
             "ZIG_GLOBAL_CACHE_DIR" not in os.environ
         ):  # zig's own place: what it makes of a C library takes 8 s each time
             patch.setenv("ZIG_GLOBAL_CACHE_DIR", str(usual / "zig"))
+        if "MPLCONFIGDIR" not in os.environ:  # matplotlib's list of this machine's fonts takes it 2 s
+            patch.setenv("MPLCONFIGDIR", str(usual / "matplotlib"))
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         patch.setenv("CC", NO_COMPILER)
         patch.setattr("lnn_edge.runtime.backends.native.compiler.OPTIMIZATION", "-O1")

@@ -37,6 +37,7 @@ _DPI = 100
 _COLORS = 64  # of a .png: what is drawn has ten, and their edges
 _FLOOR = 1e-12  # where no error at all is drawn: below the float64 reference's own rounding
 _WIDTH = 140  # characters of a line of small text
+_RAISED = str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
 
 # Of backends: told apart without colour too.
 _STYLES = (
@@ -235,11 +236,17 @@ def _draw_tensor(panel: Axes, report: ExportReport, tensor: str) -> None:
     starts = np.flatnonzero(report.timeline.reset)
     ticks = panel.get_xaxis_transform()
     panel.plot(starts, np.full(len(starts), 0.03), "|", color="black", ms=6, transform=ticks, label="reset")
-    panel.set_yscale("log")
+    _set_decades(panel)
     panel.set_ylim(*_span(report, tensor))
     panel.set_ylabel(f"{tensor}\nerror", fontsize=9)
     panel.grid(axis="y", color="#e4e4e4", linewidth=0.6)
     panel.set_axisbelow(True)
+
+
+def _set_decades(panel: Axes) -> None:
+    """A logarithmic axis whose powers of ten are plain text: to lay them out as formulas takes a third of a picture."""
+    panel.set_yscale("log")
+    panel.yaxis.set_major_formatter(lambda value, _: f"10{str(round(np.log10(value))).translate(_RAISED)}")
 
 
 def _torchs_difference(report: ExportReport) -> str:
@@ -318,7 +325,7 @@ def _draw_dt(panel: Axes, report: ExportReport, dt_s: Array) -> None:
     starts = np.arange(0, report.steps, _bin_width(report))
     ends = np.stack([np.minimum.reduceat(dt_s, starts), np.maximum.reduceat(dt_s, starts)], axis=1)
     panel.plot(np.repeat(starts, 2), ends.ravel(), color="black", linewidth=0.6)
-    panel.set_yscale("log")
+    _set_decades(panel)
     panel.set_ylabel("dt\nseconds", fontsize=9)
     panel.grid(axis="y", color="#e4e4e4", linewidth=0.6)
 
