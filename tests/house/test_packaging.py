@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 from bundles import ROOT
+from sources import parsed
 
 import lnn_edge
 
@@ -57,8 +58,8 @@ def wheel(sources, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def installed(wheel, tmp_path_factory) -> Path:
     target = tmp_path_factory.mktemp("installed")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", str(target)]
-    subprocess.run([*command, str(wheel)], check=True, capture_output=True)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-compile", "--target"]
+    subprocess.run([*command, str(target), str(wheel)], check=True, capture_output=True)
     return target
 
 
@@ -182,7 +183,7 @@ def test_installed_wheel_is_what_is_imported(installed, tmp_path, cfc_bundle, py
 def public_names(path: Path) -> tuple[set[str], set[str]]:
     """Names without underscore that a module defines, and apart from them aliases that shorten annotations."""
     names, aliases = set(), set()
-    for node in ast.parse(path.read_text()).body:
+    for node in parsed(path).body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             names.add(node.name)
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
@@ -222,17 +223,14 @@ def isolated(python, code: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("name", ["cfc_bundle", "ltc_bundle"])
-def test_device_needs_no_torch(python, request, name):
+def test_device_needs_no_torch(python, cfc_bundle, ltc_bundle):
     """Import, load, step and run in a fresh process; then look at what came along."""
-    bundle = request.getfixturevalue(name)
-    time_argument = ", dt_s=0.1" if name == "ltc_bundle" else ""
     code = f"""
 import lnn_edge
-model = lnn_edge.load({str(bundle)!r})
-stream = model.stream()
-stream.step([0.1, 0.2, 0.3]{time_argument})
-stream.run([[0.1, 0.2, 0.3]] * 3{time_argument})
+for bundle, times in (({str(cfc_bundle)!r}, {{}}), ({str(ltc_bundle)!r}, {{"dt_s": 0.1}})):
+    stream = lnn_edge.load(bundle).stream()
+    stream.step([0.1, 0.2, 0.3], **times)
+    stream.run([[0.1, 0.2, 0.3]] * 3, **times)
 print(sorted({{name.partition('.')[0] for name in sys.modules}} & {{'torch', 'onnx', 'ncps', 'rich', 'scipy'}}))
 """
     assert isolated(python, code) == "[]\n"

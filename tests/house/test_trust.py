@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 
 import pytest
 from bundles import ROOT
+from sources import parsed
 
 TEXT = (ROOT / "docs" / "trust.md").read_text()
 NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py::\w+)`", TEXT)))
@@ -17,11 +19,15 @@ def items(text: str) -> list[str]:
     return re.findall(r"^- (?:.|\n(?!- |\n))*", text, re.M)
 
 
+@cache  # many promises name one file
+def functions_of(path: str) -> set[str]:
+    return {node.name for node in ast.walk(parsed(ROOT / path)) if isinstance(node, ast.FunctionDef)}
+
+
 @pytest.mark.parametrize("named", NAMED)
 def test_a_test_that_is_named_exists(named):
     path, _, name = named.partition("::")
-    tree = ast.parse((ROOT / path).read_text())
-    assert name in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    assert name in functions_of(path)
 
 
 @pytest.mark.parametrize("promise", items(PROMISES), ids=lambda promise: promise[4:40])

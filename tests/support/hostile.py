@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,8 +66,16 @@ class _Progress:
                 print(f"{self._what}: {self._done:,} of {self._total:,}", file=sys.stderr, flush=True)
 
 
-def run_cases(kind: str, count: int, sources: Iterable[Path], *, seed: int = 18, jobs: int = 1) -> Counter[str]:
-    """Load so many mutated bundles of a kind of `hostile_bundles.py`.
+def run_cases(
+    kind: str,
+    count: int,
+    sources: Iterable[Path],
+    *,
+    seed: int = 18,
+    jobs: int = 1,
+    environment: Mapping[str, str] | None = None,
+) -> Counter[str]:
+    """Load so many mutated bundles of a kind of `hostile_bundles.py`, by `python` of an environment if one is given.
 
     Returns:
         How often each thing happened. What begins with "wrong" ends with the number of its case.
@@ -76,30 +84,35 @@ def run_cases(kind: str, count: int, sources: Iterable[Path], *, seed: int = 18,
     happened: Counter[str] = Counter()
     with ThreadPoolExecutor(jobs) as pool:
         parts = [range(first, min(first + chunk, count)) for first in range(0, count, chunk)]
-        for found in pool.map(lambda part: _run(kind, part, seed, [*sources], tell), parts):
+        for found in pool.map(lambda part: _run(kind, part, seed, [*sources], tell, environment), parts):
             happened += found
     return happened
 
 
-def _run(kind: str, part: range, seed: int, sources: list[Path], tell: _Progress) -> Counter[str]:
+def _run(
+    kind: str, part: range, seed: int, sources: list[Path], tell: _Progress, environment: Mapping[str, str] | None
+) -> Counter[str]:
     happened: Counter[str] = Counter()
     first = part.start
     while first < part.stop:
-        for number, what in _lines(kind, range(first, part.stop), seed, sources):
+        for number, what in _lines(kind, range(first, part.stop), seed, sources, environment):
             happened[f"{what} ({kind} {number})" if what.startswith("wrong") else what] += 1
             first = number + 1
             tell()
     return happened
 
 
-def _lines(kind: str, numbers: range, seed: int, sources: list[Path]) -> Iterator[tuple[int, str]]:
+def _lines(
+    kind: str, numbers: range, seed: int, sources: list[Path], environment: Mapping[str, str] | None
+) -> Iterator[tuple[int, str]]:
     """What each case says, and at last what the process that it ended does."""
     expected = numbers.start
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as errors:
         arguments = [kind, folder, numbers.start, len(numbers), seed, *sources]
         script = SCRIPTS.get(kind, "hostile_bundles.py")
-        command = [sys.executable, str(SUPPORT / script), *map(str, arguments)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as process:
+        python = "python" if environment else sys.executable
+        command = [python, str(SUPPORT / script), *map(str, arguments)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=environment) as process:
             for line in _timely(process):
                 number, _, what = line.partition(" ")
                 expected = int(number) + 1

@@ -21,13 +21,16 @@ from pathlib import Path
 import numpy as np
 import onnxruntime  # noqa: F401 - once, and not in each fork
 
+import lnn_edge.cli.feeding.fed
+import lnn_edge.cli.looping.looped
+import lnn_edge.runtime.backends.ort
 import lnn_edge.runtime.loading  # noqa: F401
 from lnn_edge.cli.program import main as command
 from lnn_edge.runtime.record.snapshot import backend_of_snapshot
 
 __all__ = ["kill_runs"]
 
-_ROWS = 1500
+_ROWS = 600  # of which a run takes twice as long as of none
 _WHOLE = 6  # a run that was killed as often is left to its end
 _TIMES = ["--time-column", "t"]
 _GOING_ON = ["--on-bad", "skip", "--on-gap", "reset"]
@@ -50,7 +53,7 @@ def _table(rng: random.Random) -> Iterator[str]:
     now = 0.0
     for k, row in enumerate(values.tolist()):
         now += 0.1 if rng.random() > 0.01 else rng.choice([50.0, -0.3, 0.0])
-        cells = [f"{now:.3f}", f"r{k // 400}", *map(repr, row)]
+        cells = [f"{now:.3f}", f"r{k // 150}", *map(repr, row)]
         if rng.random() < 0.02:
             cells[rng.randrange(2, 5)] = rng.choice(["", "nan", "x", "1,2"])
         yield ",".join(cells) + "\n"

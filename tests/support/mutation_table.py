@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from sources import parsed, text_of
+
 __all__ = ["BY_NAME", "KINDS", "MUTATIONS", "Change", "Mutation", "NotFound", "node_of", "place_of"]
 
 # What every table must hold at least one of.
@@ -80,6 +82,7 @@ def node_of(killed_by: str, root: Path) -> str:
     found = [
         f"{path.relative_to(root)}::{test}"
         for path in _test_files(root)
+        if f"def {name.rpartition('::')[2]}(" in text_of(path)
         for test in _tests(path)
         if f"::{path.name}::{test}".endswith(f"::{name}")
     ]
@@ -96,7 +99,7 @@ def _test_files(root: Path) -> tuple[Path, ...]:
 @cache
 def _tests(path: Path) -> tuple[str, ...]:
     """The functions of a file, those of classes with the class in front."""
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     classes = {"": tree.body} | {f"{node.name}::": node.body for node in tree.body if isinstance(node, ast.ClassDef)}
     return tuple(own + node.name for own, body in classes.items() for node in body if isinstance(node, ast.FunctionDef))
 

@@ -49,14 +49,7 @@ DEVICE += (
     "subprocess",
     "tempfile",
 )
-WORKSTATION = (
-    "torch",
-    "torch.export._trace",
-    "ncps.torch",
-    "onnx.reference",
-    "rich.progress",
-    "sklearn.model_selection",
-)
+WORKSTATION = (*DEVICE, "torch", "torch.export._trace", "ncps.torch", "onnx.reference", "sklearn.model_selection")
 _STOPS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 # Of modules that are in the interpreter already: json and socket would take longer than all of it.
 _CLIENT = """#!{python} -IS
