@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import collections
 import decimal
+import numbers
 
 import numpy as np
 import pandas as pd
 import pytest
 from checks import make_ready
+from exports import quick_export
 
 import lnn_edge
 from lnn_edge.backends import BACKENDS
@@ -45,6 +48,37 @@ def columns(x, missing=None):
     return {name: [row[k] for row in rows] for k, name in reversed(list(enumerate(NAMES)))}
 
 
+def raising(error, *methods):
+    """A thing of which these methods raise, and that is else a number and a row of three."""
+
+    def fails(*_arguments, **_more):
+        raise error
+
+    usual = {
+        "__len__": lambda self: 3,
+        "__getitem__": lambda self, k: [0.1, 0.2, 0.3][k],
+        "__float__": lambda self: 0.1,
+    }
+    own = type("Sensor", (), {**({} if methods == ("__float__",) else usual), **dict.fromkeys(methods, fails)})
+    if methods == ("__float__",):
+        numbers.Real.register(own)
+    return own()
+
+
+class Gone(Exception):
+    """A driver's own."""
+
+
+FAILURES = [
+    RuntimeError("closed"),
+    OSError(5, "no answer"),
+    KeyError("x"),
+    Gone("away"),
+    RecursionError(),
+    MemoryError(),
+]
+ASKED = [("__array__",), ("__len__",), ("__getitem__",), ("__getattr__",), ("__len__", "__array__", "__getitem__")]
+
 BAD = {  # what has a bad second and fourth row
     "masked": masked,
     "masked, float64": lambda x: masked(x, np.float64),
@@ -71,6 +105,7 @@ BAD = {  # what has a bad second and fourth row
         dict(zip(NAMES[: 2 if k in (1, 3) else 3], row, strict=False)) for k, row in enumerate(x.tolist())
     ],
     "by input": lambda x: {"input": masked(x)},
+    "a queue": lambda x: collections.deque(replaced(x, None, None)),
     "tensors": lambda x: [None if k in (1, 3) else pytest.importorskip("torch").tensor(row) for k, row in enumerate(x)],
 }
 
@@ -157,3 +192,98 @@ def test_a_row_without_a_time_is_a_bad_one(ltc_bundle, backend, form, request):
 def test_states_with_masks_are_none(model):
     with pytest.raises(TypeError, match="state 'h_in' is a MaskedArray, expected a NumPy array of float32"):
         lnn_edge.State({"h_in": masked(samples())})
+
+
+class TestRowsThatRaise:
+    """What an object raises when it is asked for its numbers, whatever that is, is a matter of its row."""
+
+    @pytest.mark.parametrize("asked", ASKED, ids="+".join)
+    @pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
+    def test_a_row(self, model, asked, error):
+        x = samples()
+        _, state, _ = model.step_many(x, model.initial_state(rows=ROWS))
+        expected, after, _ = model.step_many(x.tolist(), state)
+        for kind in (list, tuple, collections.deque):
+            y, then, ok = model.step_many(kind([*x[:2].tolist(), raising(error, *asked), *x[3:].tolist()]), state)
+            assert ok.tolist() == [True, True, False, True, True]
+            assert np.isnan(y[2]).all()
+            np.testing.assert_array_equal(y[ok], expected[ok])
+            np.testing.assert_array_equal(then.tensors["h_in"][2], state.tensors["h_in"][2])
+            np.testing.assert_array_equal(then.tensors["h_in"][ok], after.tensors["h_in"][ok])
+
+    @pytest.mark.parametrize("form", ["rows", "objects", "columns", "frame", "rows by name"])
+    def test_a_number_of_a_row(self, model, form):
+        bad, x = raising(RuntimeError("closed"), "__float__"), samples()
+        rows = replaced(x, bad, [bad] * 3)
+        by_column = {name: [row[k] for row in rows] for k, name in enumerate(NAMES)}
+        given = {
+            "rows": rows,
+            "objects": np.array(rows, object),
+            "columns": by_column,
+            "frame": pd.DataFrame(by_column, dtype=object),
+            "rows by name": [dict(zip(NAMES, row, strict=True)) for row in rows],
+        }[form]
+        _, _, ok = model.step_many(given, model.initial_state(rows=ROWS))
+        assert ok.tolist() == [True, False, True, False, True]
+
+    def test_a_sequence_that_has_no_such_row(self, model):
+        class Queue(collections.UserList):
+            def __getitem__(self, k):
+                if k == 1:
+                    raise OSError("the third sensor is silent")
+                return self.data[k]
+
+        _, _, ok = model.step_many(Queue(samples().tolist()), model.initial_state(rows=ROWS))
+        assert ok.tolist() == [True, False, True, True, True]
+
+    @pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
+    def test_where_no_row_can_be_read(self, model, error):
+        with pytest.raises(type(error)) as got:
+            model.step_many([raising(error, *ASKED[-1])] * 2, model.initial_state(rows=2))
+        assert got.value is error
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
+    def test_who_ends_the_program_is_not_kept(self, model, ltc_bundle, error):
+        with pytest.raises(type(error)):
+            model.step_many([[0.1, 0.2, 0.3], raising(error, "__array__")], model.initial_state(rows=2))
+        timed = lnn_edge.load(ltc_bundle, backend=model.backend)
+        with pytest.raises(type(error)):
+            timed.step_many(samples()[:2], timed.initial_state(rows=2), dt_s=[0.1, raising(error, "__array__")])
+
+    def test_what_a_handler_raises_meanwhile_is_no_matter_of_a_row(self, model):
+        """As all rows can be read after it."""
+
+        class Interrupted(list):
+            handled = 0
+
+            def __array__(self, *arguments, **more):
+                self.handled += 1
+                if self.handled == 1:
+                    raise Gone("out of time")
+                return np.array(list(self), *arguments, **more)
+
+        with pytest.raises(Gone, match="out of time"):
+            model.step_many([[0.1, 0.2, 0.3], Interrupted([0.1, 0.2, 0.3])], model.initial_state(rows=2))
+
+    @pytest.mark.parametrize("asked", [*ASKED, ("__float__",)], ids="+".join)
+    @pytest.mark.parametrize("kind", [list, tuple, collections.deque, pd.Series])
+    def test_a_time(self, ltc_bundle, model, asked, kind):
+        timed = lnn_edge.load(ltc_bundle, backend=model.backend)
+        state, x = timed.initial_state(rows=3), samples()[:3]
+        expected, _, _ = timed.step_many(x, state, dt_s=[0.1, 0.1, 0.2])
+        y, _, ok = timed.step_many(x, state, dt_s=kind([0.1, raising(RuntimeError("closed"), *asked), 0.2]))
+        assert ok.tolist() == [True, False, True]
+        np.testing.assert_array_equal(y[ok], expected[ok])
+
+    @pytest.mark.workstation
+    def test_one_of_several_inputs(self, tmp_path, model):
+        from networks import TwoInputs
+
+        rng = np.random.default_rng(0)
+        example = {"lidar": rng.standard_normal((4, 30, 12)), "speed": rng.standard_normal((4, 30, 2))}
+        quick_export(TwoInputs(), tmp_path / "m.lnn", example={k: v.astype(np.float32) for k, v in example.items()})
+        own = lnn_edge.load(tmp_path / "m.lnn", backend=model.backend)
+        x = {name: list(value[:, 0]) for name, value in example.items()}
+        x["lidar"][1], x["speed"][3] = raising(RuntimeError("closed"), "__array__"), raising(OSError(5), "__array__")
+        _, _, ok = own.step_many(x, own.initial_state(rows=4))
+        assert ok.tolist() == [True, False, True, False]

@@ -260,6 +260,9 @@ def test_constants_of_each_row(tmp_path, backend):
     for kept in ({}, {"constant.goal": goals[:3, 0]}, {"constant.goal": goals[:, 0, :1].copy()}):
         with pytest.raises(ValueError, match="no constant 'goal' for 4 rows"):
             model.step_many(x[:, 0], lnn_edge.State(begin.tensors, None, kept))
+    spoilt = {"constant.goal": np.array([[0.1, None]] * 4, object)}
+    with pytest.raises(TypeError, match="the state's constant 'goal' has dtype object, expected real numbers"):
+        model.step_many(x[:, 1], lnn_edge.State(begin.tensors, None, spoilt))
     with pytest.raises(ValueError, match="`goal` is constant: it is given when a sequence begins"):
         model.step_many({"x": x[:, 0], "goal": goals[:, 0]}, state)
 

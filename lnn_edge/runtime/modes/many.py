@@ -104,7 +104,7 @@ class RowsPort:
         """Refuse a state of other rows.
 
         Raises:
-            TypeError: If it is no state, or not of float32.
+            TypeError: If it is no state, or not of float32, or a constant of no real numbers.
             ValueError: If a tensor is missing, unknown or of another shape.
         """
         if not isinstance(state, State):
@@ -132,21 +132,18 @@ class RowsPort:
             )
         for kept, shape in self._constants.items():
             value = state.kept.get(kept)
+            name = kept.removeprefix(CONSTANT)
             if value is None or value.shape != (rows, *shape):
-                name = kept.removeprefix(CONSTANT)
                 raise ValueError(f"the state has no constant '{name}' for {rows} rows. {advice[:-1]}, constants=...)")
+            if value.dtype.kind not in "fiu":
+                raise TypeError(f"the state's constant '{name}' has dtype {value.dtype}, expected real numbers")
 
 
 def _samples(tensor: Tensor, shape: tuple[int, ...], value: Any) -> Array:
     """The samples of an input, with NaN in rows that hold none, where other rows do."""
     value = without_masks(value[tensor.name] if isinstance(value, Mapping) and list(value) == [tensor.name] else value)
-    try:
-        return _all_samples(tensor, shape, value)
-    except (TypeError, ValueError):
-        found = usable_rows(value, shape, [f.name for f in tensor.features], tensor.name)
-        if found is None:
-            raise
-        return found
+    names = [f.name for f in tensor.features]
+    return _read(lambda: _all_samples(tensor, shape, value), lambda: usable_rows(value, shape, names, tensor.name))
 
 
 def _all_samples(tensor: Tensor, shape: tuple[int, ...], value: Any) -> Array:
@@ -165,11 +162,24 @@ def _all_samples(tensor: Tensor, shape: tuple[int, ...], value: Any) -> Array:
 def _spans(dt_s: Any) -> Array:
     """Seconds, NaN where there is no time, where other rows have one."""
     value = without_masks(dt_s)
+    return _read(
+        lambda: np.asarray(span_seconds(value, "dt_s"), np.float64),
+        lambda: usable_values(value, (), lambda item: span_seconds(item, "dt_s")),
+    )
+
+
+def _read(together: Callable[[], Array], each: Callable[[], Array | None]) -> Array:
+    """Values as they are read together, or where that fails each by itself, with NaN for those that cannot be read.
+
+    Raises:
+        TypeError, ValueError: If it is no matter of some of them.
+        Exception: Whatever else was raised meanwhile, where none of them can be read, or all can.
+    """
     try:
-        return np.asarray(span_seconds(value, "dt_s"), np.float64)
-    except (TypeError, ValueError):
-        found = usable_values(value, (), lambda item: span_seconds(item, "dt_s"))
-        if found is None:
+        return together()
+    except Exception as error:
+        found = each()
+        if found is None or not (isinstance(error, (TypeError, ValueError)) or np.isnan(found).any()):
             raise
         return found
 

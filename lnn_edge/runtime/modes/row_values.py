@@ -54,30 +54,39 @@ def usable_values(values: Any, shape: tuple[int, ...], read: Callable[[Any], Arr
     """What can be read of some values, float64 (values, ...), with NaN for the others.
 
     Args:
-        values: A list, or what NumPy makes an array of.
+        values: A list or another sequence, or what NumPy makes an array of.
         shape: Of what each of them gives; where it ends with 1, that axis may be left out.
-        read: Gives the numbers of one value; of what is none it raises.
+        read: Gives the numbers of one value; of what is none it raises, as the value's own methods may, whatever they
+            like.
 
     Returns:
         The numbers; `None` where it is no such list, or all values that are there are wrong.
     """
-    if not isinstance(values, (list, tuple)):
-        if not hasattr(values, "__array__") or hasattr(values, "detach"):
-            return None
-        values = without_masks(np.asanyarray(values))
-        if not values.ndim:
-            return None
+    values = _one_by_one(values)
+    if values is None:
+        return None
     found, wrong, right = np.full((len(values), *shape), np.nan), 0, 0
-    for k, value in enumerate(values):
+    for k in range(len(values)):
         try:
+            value = values[k]
             if not _is_missing(value):
                 found[k] = _shaped(read(value), shape)
                 right += 1
         except NonFiniteError:  # a mask: nothing is there
             continue
-        except (TypeError, ValueError):
+        except Exception:  # an object that is no sample may raise anything when it is asked for its numbers
             wrong += 1
     return None if wrong and not right else found
+
+
+def _one_by_one(values: Any) -> Any:
+    """What has them by number; `None` where there is no such thing, or no more than one value."""
+    if isinstance(values, Sequence) and not isinstance(values, (str, bytes)):
+        return values
+    if not hasattr(values, "__array__") or hasattr(values, "detach"):
+        return None
+    array = without_masks(np.asanyarray(values))
+    return array if array.ndim else None
 
 
 def _shaped(value: Array | float, shape: tuple[int, ...]) -> Array:
