@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..backends import MeasuresDevice, StepsRows
 from ..bundle.manifest import Manifest
 from ..bundle.spec import Guard, StatePair, Tensor, Time
+from ..given_numbers import given_flag, number_text
 from ..wording import listed
 from .compiled.stream import make_stream
 from .constants import ConstantInputs, kept_constants
@@ -109,8 +110,10 @@ class Model:
 
         Raises:
             TypeError, ValueError: If window and every do not fit together, or not the blocks of a model with `unroll`;
-                or if a constant is missing, unknown or does not fit.
+                or if a constant is missing, unknown or does not fit, or an argument has another type.
         """
+        given_flag("readout", readout)
+        given_flag("reuse", reuse)
         own = self.manifest.readout if readout else None
         if window is None and every is None and own is None:
             return self.plain_stream(constants, reuse=reuse)
@@ -137,13 +140,17 @@ class Model:
             constants: As `stream`.
 
         Raises:
-            TypeError: If it is no guard.
+            TypeError: If it is no guard, or the clock no function.
             ValueError: If the guard does not fit the model, or the model takes blocks of samples.
         """
         from .guard.guarded import Guarded
 
         if guard is not None and not isinstance(guard, Guard):
             raise TypeError(f"`guard` is a {type(guard).__name__}, expected lnn_edge.Guard(on_gap='reset', ...)")
+        if not callable(clock):
+            raise TypeError(
+                f"`clock` is {number_text(clock)}, expected a function that gives nanoseconds: time.monotonic_ns"
+            )
         return Guarded(self, self.stream(constants=constants), guard or self.manifest.guard or Guard(), clock)
 
     def plain_stream(self, constants: Mapping[str, Any] | None = None, *, reuse: bool = False) -> Stream:
@@ -218,10 +225,12 @@ class Model:
         Returns:
             Outputs, (rows, outputs), a dict of these if there are several; the next state; and which rows were done,
             bool (rows,). A row whose sample, time or result `step` would refuse keeps its state and gets NaN; so does
-            one with a masked value, None, or other things than the numbers of a sample, beside rows that have them.
+            one with a masked value, None, or other things than the numbers of a sample, beside rows that have them, and
+            an object that raises when it is asked for its numbers.
 
         Raises:
             TypeError, ValueError: If shapes, types or names are wrong for all rows, or the state is one of other rows.
+            Exception: What the rows' objects raise, if none of them can be read.
             BackendError: If the backend fails.
         """
         port = self._rows_port or self._with_rows()

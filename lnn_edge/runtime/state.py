@@ -15,6 +15,7 @@ from ..arrays import Array
 from ..bundle.manifest import Manifest
 from ..bundle.spec import StatePair
 from ..errors import NonFiniteError
+from ..given_numbers import number_text
 from ..times import Stamp
 from ..wording import listed
 
@@ -36,6 +37,9 @@ class State:
             outputs that a readout is made of.
         build: Name of the build that gave it, where a backend builds the step for the device, else "". Another build
             of the same step gives other last bits, so its model refuses the state.
+
+    Raises:
+        TypeError: If tensors or what is kept are no dict of NumPy arrays by name, or the build is no text.
     """
 
     tensors: Mapping[str, Array]
@@ -44,9 +48,15 @@ class State:
     build: str = ""
 
     def __post_init__(self) -> None:
-        for own, arrays in (("tensors", dict(self.tensors)), ("kept", dict(self.kept))):
+        if not isinstance(self.build, str):
+            raise TypeError(
+                f"the state's `build` is {number_text(self.build)}, expected a text as `snapshot()` gives it"
+            )
+        for own in ("tensors", "kept"):
+            arrays = _by_name(own, getattr(self, own))
             for name, array in arrays.items():
                 _check_array(name, array)
+            for array in arrays.values():
                 array.flags.writeable = False
             object.__setattr__(self, own, MappingProxyType(arrays))
 
@@ -74,7 +84,18 @@ def initial_value(pair: StatePair) -> Array:
     return whole
 
 
-def _check_array(name: str, array: Any) -> None:
+def _by_name(own: str, given: Any) -> dict[str, Array]:
+    if type(given) is not dict and not isinstance(given, Mapping):  # the second costs as much as all else here
+        raise TypeError(
+            f"the state's `{own}` is {number_text(given)}, expected a dict of NumPy arrays by name, as `snapshot()` or "
+            "`initial_state()` gives it"
+        )
+    return dict(given)
+
+
+def _check_array(name: Any, array: Any) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"the state holds an array by the name {number_text(name)}, expected a text: 'h_in'")
     if type(array) is not np.ndarray and (not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray)):
         raise TypeError(f"state '{name}' is a {type(array).__name__}, expected a NumPy array of float32")
 
