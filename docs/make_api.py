@@ -12,7 +12,9 @@ import re
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+import numpy as np
 
 import lnn_edge
 
@@ -113,9 +115,16 @@ def called(signature: inspect.Signature) -> str:
 
 def argument(parameter: inspect.Parameter) -> str:
     stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
-    kind = "" if parameter.annotation is parameter.empty else f": {parameter.annotation}"
+    kind = "" if parameter.annotation is parameter.empty else f": {type_text(parameter.annotation)}"
     default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
     return f"{stars}{parameter.name}{kind}{default}"
+
+
+def type_text(annotation: Any) -> str:
+    """A type as it stands in the source; signatures of structs have the types themselves."""
+    if inspect.isclass(annotation) and not get_args(annotation):
+        return "Array" if annotation is np.ndarray else annotation.__name__
+    return re.sub(r"\b(?:typing|collections\.abc)\.", "", str(annotation)).replace("numpy.ndarray", "Array")
 
 
 def fenced(text: str) -> str:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 from numpy import isfinite
 
 __all__ = ["Array", "finite_check", "plain_array", "shape_of"]
 
-Array = npt.NDArray[Any]
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+else:  # all that a start needs to know of it
+    Array = np.ndarray
 
 _FEW = 128  # numbers whose bytes are read sooner than NumPy is called
 _HIGHEST = 3 if sys.byteorder == "little" else 0  # of the bytes of a float32: its sign and most of its exponent

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from .errors import BackendUnavailable
 from .wording import choices, typed
@@ -140,8 +140,7 @@ class Backend(Protocol):
         """Make the buffers for one stream."""
 
 
-@dataclass(frozen=True)
-class Prepared:
+class Prepared(NamedTuple):
     """What a backend has made for this device, or found in the cache.
 
     Args:
@@ -211,8 +210,7 @@ class MeasuresDevice(Protocol):
         """Measure `steps` steps apart from all streams."""
 
 
-@dataclass(frozen=True)
-class BackendChecks:
+class BackendChecks(NamedTuple):
     """What a backend has to say about this machine, for `lnn-edge doctor`; empty where it has no business here.
 
     Args:
@@ -226,8 +224,7 @@ class BackendChecks:
     not_needed: str = ""
 
 
-@dataclass(frozen=True)
-class BackendOption:
+class BackendOption(NamedTuple):
     """Something that a user may choose about a backend.
 
     Args:
@@ -241,8 +238,7 @@ class BackendOption:
     meaning: str
 
 
-@dataclass(frozen=True)
-class BackendEntry:
+class BackendEntry(NamedTuple):
     """One row of the table.
 
     Args:
@@ -277,7 +273,7 @@ class BackendEntry:
     library: str | None = None
     checks: str | None = None
     unfinished: str | None = None
-    proof_options: Mapping[str, str] = field(default_factory=dict)
+    proof_options: Mapping[str, str] = MappingProxyType({})
     steps_whole: bool = False
     builds_elsewhere: bool = False
     on_gpu: bool = False

@@ -28,9 +28,7 @@ __all__ = [
     "row_labels",
 ]
 
-_TIME = re.compile(
-    r"(?:^|[\s_.])(?:t|ts|time|times|timestamp|timestamps|date|datetime|dt|clock|stamp)(?:$|[\s_.,:\[(])", re.I
-)
+_TIME = r"(?:^|[\s_.])(?:t|ts|time|times|timestamp|timestamps|date|datetime|dt|clock|stamp)(?:$|[\s_.,:\[(])"
 
 
 def column_names(value: Any) -> list[Any] | None:
@@ -89,7 +87,7 @@ def _is_shuffled(labels: list[Any]) -> bool:
 
 def is_time_name(name: object) -> bool:
     """Whether a column's name says that it holds times."""
-    return isinstance(name, str) and bool(_TIME.search(name))
+    return isinstance(name, str) and bool(re.search(_TIME, name, re.I))
 
 
 def names_differ(got: Sequence[Any], wanted: Sequence[Any]) -> str | None:

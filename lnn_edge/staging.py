@@ -11,7 +11,6 @@ import errno
 import fcntl
 import os
 import re
-import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -33,7 +32,7 @@ __all__ = [
 
 PARTIAL = "partial"  # not whole yet, or no longer wanted: its owner is gone, so it may go
 OLD = "old"  # a whole bundle, moved out of the way for another
-_STAGED = re.compile(r"\.(.+)\.[0-9a-f]{8}\.lnn-edge\.(partial|old)", re.DOTALL)
+_STAGED = r"(?s:\.(.+)\.[0-9a-f]{8}\.lnn-edge\.(partial|old))"
 
 
 def beside(place: Path, kind: str) -> Path:
@@ -116,7 +115,7 @@ def leftovers(folder: Path) -> Iterator[tuple[Path, Path, str]]:
     except OSError:
         return
     for name in names:
-        found = _STAGED.fullmatch(name)
+        found = re.fullmatch(_STAGED, name)
         if found:
             yield folder / name, folder / found[1], found[2]
 
@@ -175,6 +174,8 @@ def _discard(path: Path) -> None:
 def _remove(path: Path) -> None:
     with suppress(OSError):
         if stat.S_ISDIR(os.lstat(path).st_mode):
+            import shutil  # which takes as long as all else here
+
             os.chmod(path, 0o700)  # it may have the mode of a bundle that nobody may write to
             shutil.rmtree(path, ignore_errors=True)
         else:

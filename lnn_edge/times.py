@@ -39,9 +39,9 @@ _SPELLED = {
     "us": "us|\u00b5s|\u03bcs|usecs?|micros|microseconds?",
     "ns": "ns|nsecs?|nanos|nanoseconds?",
 }
-_ENDS = {unit: re.compile(rf"(?:^|[\s_.,:/(\[{{-])(?:{words})\s*[)\]}}]?$", re.I) for unit, words in _SPELLED.items()}
+_ENDS = {unit: rf"(?i:(?:^|[\s_.,:/(\[{{-])(?:{words})\s*[)\]}}]?$)" for unit, words in _SPELLED.items()}
 _CAMEL = {"ms": "M[sS]|Millis", "us": "U[sS]|Micros", "ns": "N[sS]|Nanos"}
-_CAMEL_ENDS = {unit: re.compile(rf"(?<=[a-z])(?:{words})$") for unit, words in _CAMEL.items()}
+_CAMEL_ENDS = {unit: rf"(?<=[a-z])(?:{words})$" for unit, words in _CAMEL.items()}
 # A time between samples within these bounds of the period times 1e3, 1e6 or 1e9 is one in another unit.
 _ALIKE = (0.3, 3.0)
 _CHANCE = math.log(1e4)  # of an order that nobody would take for chance
@@ -52,7 +52,7 @@ def unit_of_name(name: str) -> str | None:
     """The unit in which a column's name says that it is: "ms" of "t_ms" or "time [ms]"; `None` if it says none."""
     for ends in (_ENDS, _CAMEL_ENDS):
         for unit, end in ends.items():
-            if end.search(name.strip()):
+            if re.search(end, name.strip()):
                 return unit
     return None
 

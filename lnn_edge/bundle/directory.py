@@ -6,8 +6,9 @@ import hashlib
 import io
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from ..errors import BundleError
 from ..files import named_in_errors
@@ -42,8 +43,7 @@ _MAX_BYTES = {
 }
 
 
-@dataclass(frozen=True)
-class Bundle:
+class Bundle(msgspec.Struct, frozen=True):
     """A bundle in memory: every byte was hashed once and is used from here, never read again from disk."""
 
     path: Path

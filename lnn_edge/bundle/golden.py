@@ -7,9 +7,9 @@ reference). States are named by the graph output that holds them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from ..arrays import Array
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Golden", "decode_golden", "encode_golden", "golden_from_bundle"]
 
 
-@dataclass(frozen=True)
-class Golden:
+class Golden(msgspec.Struct, frozen=True):
     """Golden sequences in memory.
 
     Args:

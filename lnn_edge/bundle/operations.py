@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
 from operator import attrgetter
 from typing import Annotated, Any, NamedTuple, Protocol
@@ -174,8 +173,7 @@ _DEFAULTS = tuple(_ATTRIBUTES.values())
 _attributes = attrgetter(*_ATTRIBUTES)
 
 
-@dataclass(frozen=True)
-class Form:
+class Form(msgspec.Struct, frozen=True):
     """The one form that an operation has.
 
     Args:

@@ -8,7 +8,6 @@ business.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -80,8 +79,7 @@ class Output(Frozen, frozen=True):
     shape: Few
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(msgspec.Struct, frozen=True):
     """What step.json holds."""
 
     inputs: tuple[Input, ...]
@@ -101,8 +99,7 @@ class Program:
         ).encode()
 
 
-@dataclass(frozen=True)
-class StepProgram:
+class StepProgram(msgspec.Struct, frozen=True):
     """A program and its tensors: float64 weights, int32 numbers of neurons and elements. Checked; not to be changed.
 
     Attributes:

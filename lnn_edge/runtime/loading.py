@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from ..backends import (
@@ -36,7 +35,6 @@ from .self_test import prove_golden
 
 __all__ = ["Opened", "load", "open_bundle", "open_each", "open_for_proof", "step_medians_us"]
 
-_LOGGER = logging.getLogger("lnn_edge")
 _STEPS = 300  # of each backend to choose from: enough for a median, and over in milliseconds
 _TURN = 20  # steps before it is the next one's turn: all see the same clock and the same other load
 _DEVICE_US = 100.0  # what a device apart from the CPU takes for a call, be the work ever so small: tens of microseconds
@@ -166,9 +164,11 @@ def _is_built(entry: BackendEntry, bundle: Bundle) -> bool:
 
 
 def _say_whether_a_build_pays(entry: BackendEntry, bundle: Bundle, chosen: Model, step_us: float) -> None:
+    import logging  # here and below: a start on a backend that is named has nothing to say
+
     level = logging.WARNING if step_us > _DEVICE_US else logging.INFO
     pays = "it may be faster" if step_us > _DEVICE_US else "it is hardly faster there"
-    _LOGGER.log(
+    logging.getLogger("lnn_edge").log(
         level,
         "backend '%s' is left out: nothing is built for '%s' yet. A step takes %.0f us on %s, %s. Type: %s",
         entry.name,
@@ -184,8 +184,7 @@ def _build_command(entry: BackendEntry, bundle: Bundle) -> str:
     return f"lnn-edge build {bundle.path} --backend {entry.name}"
 
 
-@dataclass(frozen=True)
-class _CanRun:
+class _CanRun(msgspec.Struct, frozen=True):
     """Backends that can run a bundle on this machine, and why the others that are installed cannot, by name."""
 
     entries: list[BackendEntry]
@@ -209,14 +208,15 @@ def _can_run(bundle: Bundle) -> _CanRun:
 
 def _leave_out(entry: BackendEntry, reason: str, *, failed: bool = False) -> None:
     """Say so: who has installed something for it will wonder, and who sees it fail; else it is only noted."""
+    import logging
+
     wondered = entry.modules and not entry.builds_elsewhere
     level = logging.WARNING if wondered or failed else logging.INFO
     what = "installed but not ready, it is left out" if entry.modules else "left out"
-    _LOGGER.log(level, "backend '%s' is %s: %s", entry.name, what, reason)
+    logging.getLogger("lnn_edge").log(level, "backend '%s' is %s: %s", entry.name, what, reason)
 
 
-@dataclass(frozen=True)
-class Opened:
+class Opened(msgspec.Struct, frozen=True):
     """A bundle made ready on several backends.
 
     Args:
@@ -225,7 +225,7 @@ class Opened:
     """
 
     models: tuple[Model, ...]
-    not_run: Mapping[str, str] = field(default_factory=dict)
+    not_run: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 def open_each(

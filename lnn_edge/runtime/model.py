@@ -15,17 +15,16 @@ from ..given_numbers import given_flag, number_text
 from ..wording import listed
 from .compiled.stream import make_stream
 from .constants import ConstantInputs, kept_constants
-from .modes.many import RowsPort, initial_rows, step_each
 from .modes.mode import as_result, copied
 from .modes.plain import Plain
-from .modes.windows import readout_mode
 from .state import State, check_build, initial_state, of_build
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # here and below: a start needs none of it
     from ..arrays import Array
     from ..backends import Backend
     from .figures.durations import DeviceFigures
     from .guard.guarded import Guarded
+    from .modes.many import RowsPort
     from .stream import Stream
 
 __all__ = ["Model"]
@@ -122,6 +121,8 @@ class Model:
             window = known.length
         if every is None and known is not None and known.length == window:
             every = known.every
+        from .modes.windows import readout_mode
+
         mode = readout_mode(self.manifest, self._plain, own, window, every)
         return make_stream(self.manifest, mode, mode.start(constants), reuse=reuse, build=self._build)
 
@@ -180,6 +181,8 @@ class Model:
         known = bool(self.manifest.constants) or constants is not None
         kept = kept_constants(ConstantInputs(self.manifest).checked(constants)) if known else {}
         if rows is not None:
+            from .modes.many import initial_rows
+
             return initial_rows(self.manifest, rows, kept)
         return State(initial_state(self.manifest).tensors, None, kept)
 
@@ -240,6 +243,8 @@ class Model:
         spans = port.spans(dt_s, count)
         stepper = self._rows_backend.rows() if self._rows_backend is not None else None
         if stepper is None:
+            from .modes.many import step_each
+
             y, after, ok = step_each(self.manifest, self.step, given, state, spans)
         else:
             y, after, ok = stepper.step(given, state.tensors, spans)
@@ -247,6 +252,8 @@ class Model:
 
     def _with_rows(self) -> RowsPort:
         """What `step_many` needs, made at its first call."""
+        from .modes.many import RowsPort
+
         self._rows_backend = self._backend if isinstance(self._backend, StepsRows) else None
         self._rows_port = RowsPort(self.manifest)
         return self._rows_port

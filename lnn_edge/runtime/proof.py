@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ..arrays import Array
 from ..bundle.directory import Bundle
 from ..bundle.manifest import Manifest
-from ..verify.comparison import EXACT, TORCH, Comparison, compare, largest_error, tolerance_of, versus
+from ..verify.comparison import EXACT, TORCH, Comparison, compare, is_equal, largest_error, tolerance_of, versus
 from .model import Model
 
 if TYPE_CHECKING:  # here and below: a load compares, and reports nothing
     from ..verify.report import Curve, ExportReport, Segment, Signal
     from ..verify.samples import Distinct
 
-__all__ = ["compare_results", "report_from_proof"]
+__all__ = ["all_equal", "compare_results", "report_from_proof"]
 
 _COLUMNS = 3  # of an output that are drawn: more than these nobody tells apart
 
@@ -39,26 +39,55 @@ def compare_results(
     name of the backend, unless it has another `name`.
     """
     rows = []
-    for segment, start, stop in segments:
+    for segment in segments:
         for tensor, got in results.items():
-            every = len(float32[tensor]) // len(got)  # states are known at the ends of unroll blocks only
-            known, part = slice(start // every, stop // every), slice(start + every - 1, stop, every)
-            own = largest_error(float32[tensor][part], float64[tensor][part])
-            for reference in judges:
-                expected = {TORCH: float32, EXACT: float64}[reference]
-                against = versus(name or model.backend, reference)
+            for pair in _pairs(segment, got, float32[tensor], float64[tensor], judges):
                 row = compare(
                     tensor,
-                    against,
-                    segment,
-                    got[known],
-                    expected[tensor][part],
-                    tolerance=tolerance_of(model.manifest.precision, segment),
-                    own=own,
-                    every=every,
+                    versus(name or model.backend, pair.reference),
+                    segment[0],
+                    pair.got,
+                    pair.expected,
+                    tolerance=tolerance_of(model.manifest.precision, segment[0]),
+                    own=pair.own,
+                    every=pair.every,
                 )
                 rows.append(row)
     return rows
+
+
+def all_equal(
+    model: Model, results: Mapping[str, Array], float32: Mapping[str, Array], float64: Mapping[str, Array], segment: str
+) -> bool:
+    """Whether all of what `compare_results` would find in a segment of all steps has passed."""
+    tolerance = tolerance_of(model.manifest.precision, segment)
+    return all(
+        is_equal(pair.got, pair.expected, tolerance=tolerance, own=pair.own)
+        for tensor, got in results.items()
+        for pair in _pairs((segment, 0, len(float32[tensor])), got, float32[tensor], float64[tensor], (TORCH, EXACT))
+    )
+
+
+class _Pair(NamedTuple):
+    """What a tensor gave over a segment, and what it is compared with."""
+
+    reference: str
+    got: Array
+    expected: Array
+    own: float
+    every: int
+
+
+def _pairs(
+    segment: tuple[str, int, int], got: Array, float32: Array, float64: Array, judges: Sequence[str]
+) -> Iterator[_Pair]:
+    _, start, stop = segment
+    every = len(float32) // len(got)  # states are known at the ends of unroll blocks only
+    known, part = slice(start // every, stop // every), slice(start + every - 1, stop, every)
+    own = largest_error(float32[part], float64[part])
+    for reference in judges:
+        expected = {TORCH: float32, EXACT: float64}[reference]
+        yield _Pair(reference, got[known], expected[part], own, every)
 
 
 def report_from_proof(

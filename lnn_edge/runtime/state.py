@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
 import numpy as np
+from msgspec.structs import force_setattr
 
 from ..arrays import Array
 from ..bundle.manifest import Manifest
@@ -22,8 +23,7 @@ from ..wording import listed
 __all__ = ["State", "check_build", "check_state", "initial_state", "initial_value", "of_build", "plain_time"]
 
 
-@dataclass(frozen=True)
-class State:
+class State(msgspec.Struct, frozen=True):
     """A recurrent state, read-only. It can be copied and pickled, to go on after a restart.
 
     It does not know the weights that it comes from: `restore` refuses other names, shapes and dtypes than the model's,
@@ -44,7 +44,7 @@ class State:
 
     tensors: Mapping[str, Array]
     t_s: float | None = None
-    kept: Mapping[str, Array] = field(default_factory=dict)
+    kept: Mapping[str, Array] = msgspec.field(default_factory=dict)
     build: str = ""
 
     def __post_init__(self) -> None:
@@ -58,7 +58,7 @@ class State:
                 _check_array(name, array)
             for array in arrays.values():
                 array.flags.writeable = False
-            object.__setattr__(self, own, MappingProxyType(arrays))
+            force_setattr(self, own, MappingProxyType(arrays))
 
     def __reduce__(self) -> tuple[type[State], tuple[Any, ...]]:
         """For `pickle` and `copy`, which cannot take the read-only mapping; the constructor freezes again."""

@@ -13,7 +13,6 @@ from ..bundle.manifest import Manifest
 from .alone import Held, alone, claimed, is_interrupted
 from .input_port import by_name
 from .modes.mode import Mode, Moment, copied
-from .readouts import label_of
 from .seen_ranges import RECENT, Beyond, SeenRanges, Tally
 from .sequence import (
     check_lengths,
@@ -274,6 +273,8 @@ class Stream:
         self._now = self._mode.restored(self._now, state)
 
     def _label(self) -> str | tuple[str, ...] | None:
+        from .readouts import label_of  # few models have labels
+
         newest = self._mode.newest(self._now)
         return label_of(self._manifest.labels, np.full(1, np.nan) if newest is None else newest)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 
+import msgspec
 import numpy as np
 
 from ..arrays import Array
@@ -22,6 +23,7 @@ __all__ = [
     "Comparison",
     "compare",
     "errors_by_step",
+    "is_equal",
     "largest_error",
     "tolerance_of",
     "tolerance_reason",
@@ -52,8 +54,7 @@ HALF_REASON = (
 _QUANTILES = (0.5, 0.9, 0.99, 1.0)
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(msgspec.Struct, frozen=True):
     """How far one tensor is from its reference over one segment of a run.
 
     Args:
@@ -138,10 +139,9 @@ def compare(
         The figures. A value that is not finite in either counts as an infinite error.
     """
     steps = len(expected)
-    size = float(np.max(np.abs(expected), initial=0.0))
+    size = _size(expected)
     error = _errors(got, expected)
-    scale = max(1.0, size)
-    limit = max(tolerance * scale, min(OWN_FACTOR * own, COMPUTABLE * scale))
+    limit = _limit(size, tolerance, own)
     worst = error.max(axis=1)
     over = np.flatnonzero(~((worst <= limit) & np.isfinite(worst)))
     return Comparison(
@@ -158,6 +158,23 @@ def compare(
         first_over=int(over[0]) * every + every - 1 if len(over) else None,
         own=own,
     )
+
+
+def is_equal(got: Array, expected: Array, *, tolerance: float, own: float) -> bool:
+    """Whether `compare` would find no step over the limit, in a fourth of its time."""
+    worst = largest_error(got, expected)
+    return math.isfinite(worst) and worst <= _limit(_size(expected), tolerance, own)
+
+
+def _size(expected: Array) -> float:
+    """The largest magnitude."""
+    return float(np.max(np.abs(expected), initial=0.0))
+
+
+def _limit(size: float, tolerance: float, own: float) -> float:
+    """The absolute error allowed."""
+    scale = max(1.0, size)
+    return max(tolerance * scale, min(OWN_FACTOR * own, COMPUTABLE * scale))
 
 
 def tolerance_of(precision: Precision, segment: str = "") -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import signal
@@ -237,7 +236,7 @@ def test_bench_names_the_wait_that_missed(call, cfc_bundle):
 def test_bench_rehearses_on_no_gpu(call, cfc_bundle, monkeypatch):
     from lnn_edge import backends
 
-    rows = [dataclasses.replace(own, on_gpu=own.name == "onnxruntime") for own in backends.BACKENDS]
+    rows = [own._replace(on_gpu=own.name == "onnxruntime") for own in backends.BACKENDS]
     monkeypatch.setattr("lnn_edge.runtime.loop.practice.BACKENDS", rows)
     code, out, err = call("bench", cfc_bundle, *QUICK, "--wait", "spin,rehearse", "--backend", "onnxruntime")
     assert (code, out) == (2, "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import sys
@@ -96,7 +95,7 @@ BOARD_LINES = BackendChecks(
 def test_doctor_shows_what_a_backend_says_of_itself(call, monkeypatch):
     """Any row of the table may have checks; doctor knows none of them by name."""
     monkeypatch.setattr("second_backend.checks", lambda board: BOARD_LINES, raising=False)
-    own = dataclasses.replace(row(Second, ("no_such_module",)), checks="second_backend:checks", library="box")
+    own = row(Second, ("no_such_module",))._replace(checks="second_backend:checks", library="box")
     monkeypatch.setattr("lnn_edge.cli.commands.doctor.BACKENDS", (own, *BACKENDS))
     findings = json.loads(call("doctor", "--json", "-")[1])["findings"]
     names = [f["what"] for f in findings]
@@ -107,7 +106,7 @@ def test_doctor_shows_what_a_backend_says_of_itself(call, monkeypatch):
 
 
 def test_doctor_names_the_library_that_no_extra_brings(call, monkeypatch):
-    own = dataclasses.replace(row(Second, ("no_such_module",)), extra="fast", library="box")
+    own = row(Second, ("no_such_module",))._replace(extra="fast", library="box")
     monkeypatch.setattr("lnn_edge.cli.commands.doctor.BACKENDS", (own, *BACKENDS))
     assert json.loads(call("doctor", "--json", "-")[1])["findings"][0]["fix"] == "pip install box 'lnn-edge[fast]'"
 
@@ -115,11 +114,11 @@ def test_doctor_names_the_library_that_no_extra_brings(call, monkeypatch):
 @pytest.mark.parametrize(("running", "expected"), [(True, True), (False, False)])
 def test_a_backend_says_whether_it_still_works(monkeypatch, running, expected):
     monkeypatch.setattr("second_backend.unfinished", lambda: running, raising=False)
-    assert unfinished(dataclasses.replace(row(Second), unfinished="second_backend:unfinished")) is expected
+    assert unfinished(row(Second)._replace(unfinished="second_backend:unfinished")) is expected
 
 
 def test_a_backend_that_was_never_used_is_not_imported_to_be_asked():
-    assert unfinished(dataclasses.replace(row(Second), unfinished="never_imported:unfinished")) is False
+    assert unfinished(row(Second)._replace(unfinished="never_imported:unfinished")) is False
     assert "never_imported" not in sys.modules
 
 
@@ -131,7 +130,7 @@ def test_a_part_of_an_extra_is_missing(monkeypatch):
 
 def test_a_backend_is_not_needed_where_its_hardware_is_not(call, monkeypatch):
     monkeypatch.setattr("second_backend.checks", lambda board: BackendChecks(not_needed="no box here"), raising=False)
-    own = dataclasses.replace(row(Second, ("no_such_module",)), checks="second_backend:checks", library="box")
+    own = row(Second, ("no_such_module",))._replace(checks="second_backend:checks", library="box")
     monkeypatch.setattr("lnn_edge.cli.commands.doctor.BACKENDS", (own, *BACKENDS))
     code, out, _ = call("doctor")
     assert code == 0

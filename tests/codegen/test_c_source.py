@@ -9,7 +9,6 @@ import platform
 import re
 import shutil
 import subprocess
-from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -45,7 +44,9 @@ def renamed(names: list[str]) -> StepProgram:
     state = msgspec.structs.replace(program.states[0], name=names[1])
     node = msgspec.structs.replace(program.nodes[0], input=names[0], state=names[1], name=names[2], where=names[3])
     outputs = (msgspec.structs.replace(program.outputs[0], name=names[4]),)
-    changed = replace(program, inputs=inputs, states=(state,), nodes=(node, *program.nodes[1:]), outputs=outputs)
+    changed = msgspec.structs.replace(
+        program, inputs=inputs, states=(state,), nodes=(node, *program.nodes[1:]), outputs=outputs
+    )
     return StepProgram(changed, step.tensors)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import pytest
 from second_backend import Choosy, Second, Slow, Unavailable, put_into_the_table, row
@@ -153,7 +152,7 @@ def test_options_need_a_name(options, message, cfc_bundle):
 def test_options_of_several_backends(monkeypatch, cfc_bundle):
     """Which of them is the user's to say; options that no single one has are told apart."""
     options = (BackendOption("wait", ("a",), "tests"), BackendOption("other", ("a",), "tests"))
-    put_into_the_table(monkeypatch, replace(row(Second), options=options))
+    put_into_the_table(monkeypatch, row(Second)._replace(options=options))
     named = "backend='tensorrt' or backend='tensorrt-rtx' or backend='second'"
     with pytest.raises(ValueError, match=rf"must be named: {named}$"):
         lnn_edge.load(cfc_bundle, options={"wait": "a"})

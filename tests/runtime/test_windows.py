@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pickle
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -235,7 +235,7 @@ def test_a_state_of_another_kind_of_stream_is_refused(models, bundles, tmp_path)
         models["fixed"].step(X[0], kept["windows"])
     forged = {**kept["windows"].kept, "newest.output": np.zeros(3, np.float32)}
     with pytest.raises(ValueError, match="newest result 'output' is none of this model"):
-        windowed.restore(dataclasses.replace(kept["windows"], kept=forged))
+        windowed.restore(msgspec.structs.replace(kept["windows"], kept=forged))
 
 
 def test_a_refused_run_leaves_the_result_fresh(models):

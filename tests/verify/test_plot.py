@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -250,7 +251,7 @@ def test_extreme_samples_are_said_to_keep_to_limits(drawn):
     """And there are no seconds, as the period is unknown."""
     extreme = Segment("extreme", 0, 1000, 1)
     report = report_of({"output": np.full(1000, 1e-7)}, period_s=None)
-    rows = tuple(replace(c, segment="extreme") for c in report.comparisons)
+    rows = tuple(msgspec.structs.replace(c, segment="extreme") for c in report.comparisons)
     text = drawn(replace(report, segments=(extreme,), comparisons=rows))
     assert "extreme: ten times the range, where inputs have limits at these" in text
     assert ">seconds<" not in text

@@ -12,8 +12,9 @@ import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from ...errors import BundleError
 from ...files import real_place
@@ -26,8 +27,7 @@ _TURN_S = 0.002
 _DIRECTORY = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC  # which needs no right to list it
 
 
-@dataclass(frozen=True)
-class OpenBundle:
+class OpenBundle(msgspec.Struct, frozen=True):
     """The files of a bundle, each by its descriptor or by what is said where it cannot be opened."""
 
     root: Path

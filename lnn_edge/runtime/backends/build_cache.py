@@ -10,12 +10,12 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import hmac
-import logging
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -23,6 +23,9 @@ from ...bundle.manifest import encode_json
 from ...errors import BackendUnavailable
 from ...staging import staged
 from .forks import closed_in_children, left_open
+
+if TYPE_CHECKING:
+    import logging
 
 __all__ = ["ENGINES", "CacheContents", "EngineCache", "EngineRefused", "Kind", "cache_contents", "cache_folder"]
 
@@ -117,7 +120,6 @@ class EngineCache:
 
     def __init__(self, folder: Path, kind: Kind = ENGINES) -> None:
         self.folder, self._kind = folder, kind
-        self._logger = logging.getLogger(f"lnn_edge.{kind.folder}")
         with self._usable():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             _check_private(folder, kind)
@@ -208,10 +210,15 @@ class EngineCache:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._logger.warning("waiting for another process that builds %s", _one(self._kind.noun))
+            self._logger().warning("waiting for another process that builds %s", _one(self._kind.noun))
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError as error:
-            self._logger.info("the %s cache '%s' cannot be locked: %s", self._kind.noun, self.folder, error.strerror)
+            self._logger().info("the %s cache '%s' cannot be locked: %s", self._kind.noun, self.folder, error.strerror)
+
+    def _logger(self) -> logging.Logger:
+        import logging  # a start that finds all it needs has nothing to say
+
+        return logging.getLogger(f"lnn_edge.{self._kind.folder}")
 
     @contextmanager
     def _usable(self) -> Iterator[None]:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from ...arrays import Array
 from ...bundle.manifest import Manifest
@@ -16,7 +15,7 @@ from ...bundle.spec import Dtype
 __all__ = ["ALIGNMENT", "Layout", "Slab", "layout_from_manifest", "slab"]
 
 Shape = tuple[int, ...]
-FloatArray = npt.NDArray[np.float32]
+FloatArray = Array  # of float32
 
 ALIGNMENT = 256  # bytes; TensorRT asks it of every tensor's address
 
@@ -41,7 +40,7 @@ class Slab(msgspec.Struct, frozen=True):
         raw = memory.view(np.uint8)
         return {name: self._view(raw, name) for name in self.shapes}
 
-    def _view(self, raw: npt.NDArray[np.uint8], name: str) -> Array:
+    def _view(self, raw: Array, name: str) -> Array:
         start, shape, dtype = self.offsets[name], self.shapes[name], np.dtype(self.dtypes[name])
         return raw[start : start + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
 

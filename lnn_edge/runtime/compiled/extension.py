@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import cache
-from importlib.util import find_spec
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ __all__ = ["core_with", "limited", "packer", "why_no_extension", "within"]
 @cache
 def why_no_extension() -> str | None:
     """Why the extension cannot be imported, or `None`."""
-    if find_spec(f"{__package__}._step") is None:
-        return "this installation was built without it"
     try:
-        from . import _step  # noqa: F401
+        import_module(f"{__package__}._step")
+    except ModuleNotFoundError:
+        return "this installation was built without it"
     except ImportError as error:
         return str(error)
     return None

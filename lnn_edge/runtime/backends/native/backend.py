@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import platform
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from ....backends import Prepared
 from ....bundle.directory import Bundle
@@ -27,6 +27,9 @@ from .rows import NativeRows
 from .stepper import NativeStepper
 from .tuning import Way, fastest, ways
 
+if TYPE_CHECKING:  # here and below: a start that finds all it needs has nothing to say
+    import logging
+
 __all__ = ["LIBRARIES", "NativeBackend"]
 
 LIBRARIES = Kind("native", "library", ".so")
@@ -34,7 +37,6 @@ _CHOICES = Kind("native", "choice", ".choice")
 _COMPILERS = Kind("native", "library", ".compiler")
 _FAILURES = Kind("native", "failure", ".failed")
 _REMEMBERED_S = 5.0  # how long a compiler took that failed: what fails sooner is tried again, as its cause may be gone
-_LOGGER = logging.getLogger("lnn_edge.native")
 _PREFIX = "lnn"
 _ROWS_FLAGS = ("-std=gnu11", "-O2")  # `_Generic`; and -O3 takes twice as long to compile for nothing
 _BRIEF = 1 << 20  # multiplications, some 50 us: what other threads may wait for an interpreter's lock
@@ -189,7 +191,7 @@ class _Making:
                 found = self._cache.read(facts)
             if found is None:
                 name = self._bundle.manifest.name
-                _LOGGER.info(
+                _logger().info(
                     "compiling '%s' for many streams with %s; kept for the next time", name, self.compiler.identity
                 )
                 from ....codegen.rows import rows_source
@@ -235,8 +237,8 @@ class _Making:
         """Once, however many ways are tried."""
         name = self._bundle.manifest.name
         if self._remark:
-            _LOGGER.warning("the cached library for '%s' is not used and built again: %s", name, self._remark)
-        _LOGGER.info("compiling '%s' with %s; kept for the next time", name, self.compiler.identity)
+            _logger().warning("the cached library for '%s' is not used and built again: %s", name, self._remark)
+        _logger().info("compiling '%s' with %s; kept for the next time", name, self.compiler.identity)
 
     def _build(self, way: Way, *, fresh: bool) -> bytes:
         """Compile it; what failed before, after a long time, fails at once, unless all is to be made afresh."""
@@ -288,6 +290,12 @@ class _Making:
             "processor": platform.machine(),
             "extensions": hashlib.sha256(" ".join(sorted(cpu_extensions())).encode()).hexdigest()[:16],
         }
+
+
+def _logger() -> logging.Logger:
+    import logging
+
+    return logging.getLogger("lnn_edge.native")
 
 
 def _form_text(form: Form) -> str:

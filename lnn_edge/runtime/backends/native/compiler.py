@@ -7,10 +7,6 @@ when whoever waits for it is interrupted.
 from __future__ import annotations
 
 import os
-import resource
-import shlex
-import shutil
-import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -78,15 +74,17 @@ def find_compiler(memory: Callable[[], EngineCache] | None = None) -> Compiler:
     """
     given = os.environ.get("CC", "").strip()
     if given:
+        import shlex
+
         try:
             command = shlex.split(given)
         except ValueError as error:
             raise BackendUnavailable(f"CC is '{given}', which is no command: {error}. Type: unset CC") from error
-        if shutil.which(command[0]) is None:
+        if _found(command[0]) is None:
             raise BackendUnavailable(f"CC is '{given}', and there is no program '{command[0]}'. Type: unset CC")
         return _identified(tuple(command), memory)
     for name in _CANDIDATES:
-        if shutil.which(name):
+        if _found(name):
             return _identified((name,), memory)
     raise BackendUnavailable(f"no C compiler: neither {', '.join(_CANDIDATES[:-1])} nor {_CANDIDATES[-1]}. {_INSTALL}")
 
@@ -101,11 +99,11 @@ def why_not_ready() -> str | None:
 
 
 def _identified(command: tuple[str, ...], memory: Callable[[], EngineCache] | None) -> Compiler:
-    paths = tuple(os.path.realpath(path) for path in map(shutil.which, command) if path)
+    paths = tuple(os.path.realpath(path) for path in map(_found, command) if path)
     programs = tuple((path, os.stat(path).st_mtime_ns) for path in paths)
     if memory is None or any(map(_is_script, paths)):  # which may call another compiler tomorrow
         return _asked(command, programs)
-    cache, facts = memory(), {"command": shlex.join(command), "programs": repr(programs)}
+    cache, facts = memory(), {"command": _shown(command), "programs": repr(programs)}
     with suppress(EngineRefused):  # it is only a memory: without one the compiler is asked
         said = cache.read(facts)
         if said is not None:
@@ -114,6 +112,24 @@ def _identified(command: tuple[str, ...], memory: Callable[[], EngineCache] | No
     with suppress(BackendUnavailable):
         cache.write(facts, found.identity.encode())
     return found
+
+
+def _found(program: str) -> str | None:
+    """Where a program of that name lies, as a shell looks for it."""
+    for folder in [""] if os.path.dirname(program) else os.get_exec_path():
+        place = os.path.join(folder, program)
+        if os.path.isfile(place) and os.access(place, os.X_OK):
+            return place
+    return None
+
+
+def _shown(command: tuple[str, ...]) -> str:
+    """A command as a shell takes it."""
+    if len(command) == 1 and command[0].isalnum():
+        return command[0]
+    import shlex
+
+    return shlex.join(command)
 
 
 def _is_script(path: str) -> bool:
@@ -134,9 +150,9 @@ def _asked(command: tuple[str, ...], _programs: tuple[tuple[str, int], ...]) -> 
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise BackendUnavailable(
-            f"the C compiler '{shlex.join(command)}' does not run: {str(error).rstrip(chr(46))}. {_INSTALL}"
+            f"the C compiler '{_shown(command)}' does not run: {str(error).rstrip(chr(46))}. {_INSTALL}"
         ) from error
-    return Compiler(command, done.stdout.strip().partition("\n")[0][:200] or shlex.join(command))
+    return Compiler(command, done.stdout.strip().partition("\n")[0][:200] or _shown(command))
 
 
 def flags_for(machine: str) -> tuple[str, ...]:
@@ -175,7 +191,7 @@ def compiled(compiler: Compiler, source: Source, prefix: str, flags: tuple[str, 
     except OSError as error:
         if error.filename == compiler.command[0]:
             raise BackendUnavailable(
-                f"the C compiler '{shlex.join(compiler.command)}' is there no more: {error.strerror}. {_INSTALL}"
+                f"the C compiler '{_shown(compiler.command)}' is there no more: {error.strerror}. {_INSTALL}"
             ) from error
         where = f"'{folder}'" if folder else "the folder for temporary files"
         raise BackendUnavailable(
@@ -183,6 +199,8 @@ def compiled(compiler: Compiler, source: Source, prefix: str, flags: tuple[str, 
         ) from error
     finally:
         if folder is not None:
+            import shutil
+
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -215,6 +233,8 @@ class _Running:
     def __init__(self, command: list[str], folder: Path) -> None:
         self.thread = threading.Thread(target=self._run, name="compiler")
         self.ended = threading.Event()
+        import signal
+
         self.result: tuple[str, int] | BaseException = ("error: it was stopped", -signal.SIGKILL)
         self._command, self._folder = command, folder
         self._lock, self._stopped = threading.Lock(), False
@@ -262,6 +282,8 @@ def _finished(process: subprocess.Popen[bytes]) -> tuple[str, int]:
     try:
         said, _ = process.communicate(timeout=_TIMEOUT_S)
     except subprocess.TimeoutExpired:
+        import signal
+
         _end(process)
         process.communicate()
         return f"error: it took more than {_TIMEOUT_S:.0f} seconds", -signal.SIGKILL
@@ -270,11 +292,15 @@ def _finished(process: subprocess.Popen[bytes]) -> tuple[str, int]:
 
 def _limit(pid: int) -> None:
     """Memory of what was just started and of what it starts; a system that cannot limit it compiles all the same."""
+    import resource
+
     with suppress(OSError, AttributeError, ValueError):
         resource.prlimit(pid, resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
+    import signal
+
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 
@@ -282,10 +308,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _failed(compiler: Compiler, said: str, status: int, source: Path, keep: Path) -> CompileFailed:
     first = next((line for line in said.splitlines() if "error" in line), f"it ended with status {status}")
     where = ""
+    import shutil
+
     with suppress(OSError):
         shutil.copyfile(source, keep / "failed.c")
         (keep / "failed.txt").write_text(said)
         where = f" All of it: {keep / 'failed.txt'}"
     return CompileFailed(
-        f"the C compiler '{shlex.join(compiler.command)}' ({compiler.identity}) failed: {first[:_LONGEST]}.{where}"
+        f"the C compiler '{_shown(compiler.command)}' ({compiler.identity}) failed: {first[:_LONGEST]}.{where}"
     )

@@ -6,7 +6,6 @@ what it compiled is kept too.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import threading
 import time
@@ -294,7 +293,7 @@ def _ready_engine(
             rebuild, remark = True, str(error)
             _warn(bundle, remark)
             continue
-        return engine, dataclasses.replace(prepared, remark=remark or prepared.remark)
+        return engine, prepared._replace(remark=remark or prepared.remark)
 
 
 def _is_taken(plan: bytes, trt: TensorRT, layout: Layout) -> bool:
