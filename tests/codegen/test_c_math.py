@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+import torch
 from compilations import usual_compiler
 from generated import LANES
 
@@ -31,7 +32,7 @@ def sigmoid(x):
 
 
 def erf(x):
-    return np.array([math.erf(value) for value in x])
+    return torch.erf(torch.from_numpy(x)).numpy()
 
 
 # Exact in float64; the bounds that the module states, absolute and relative.
@@ -77,30 +78,30 @@ def computed(library, name, *tables):
     return y
 
 
-@pytest.mark.parametrize("way", ["one", "many"])
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_bound_over_a_sample_of_all_numbers(name, way, library):
+def test_bound_over_a_sample_of_all_numbers(name, library):
     x = np.ascontiguousarray(np.resize(FINITE, len(FINITE) // 16 * 16))
-    check(computed(library, f"{name}_{way}", x), x, *FUNCTIONS[name])
+    check({way: computed(library, f"{name}_{way}", x) for way in ("one", "many")}, x, *FUNCTIONS[name])
 
 
 @pytest.mark.parametrize("name", ONE_BY_ONE)
 def test_bound_of_functions_of_one_number(name, library):
     x = np.ascontiguousarray(FINITE if name != "log" else FINITE[FINITE > 0])
-    check(computed(library, f"{name}_one", x), x, *ONE_BY_ONE[name])
+    check({"one": computed(library, f"{name}_one", x)}, x, *ONE_BY_ONE[name])
 
 
-def check(got, x, exact, absolute, relative):
+def check(results, x, exact, absolute, relative):
     with np.errstate(over="ignore", under="ignore"):
         expected = exact(x.astype(np.float64))
         rounded = expected.astype(np.float32)
     finite = np.isfinite(rounded)
-    np.testing.assert_array_equal(got[~finite], rounded[~finite])
     # Below the smallest normal number float32 itself is 1.4e-45 apart.
     allowed = absolute + relative * np.abs(expected[finite]) + 3e-45
-    excess = np.abs(got[finite] - expected[finite]) / allowed
-    worst = int(excess.argmax())
-    assert excess[worst] <= 1.0, f"{excess[worst]:.3f} of the bound at {x[finite][worst]!r}"
+    for way, got in results.items():
+        np.testing.assert_array_equal(got[~finite], rounded[~finite], err_msg=way)
+        excess = np.abs(got[finite] - expected[finite]) / allowed
+        worst = int(excess.argmax())
+        assert excess[worst] <= 1.0, f"{way}: {excess[worst]:.3f} of the bound at {x[finite][worst]!r}"
 
 
 @pytest.mark.parametrize("way", ["one", "many"])

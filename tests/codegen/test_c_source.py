@@ -9,12 +9,13 @@ import platform
 import re
 import shutil
 import subprocess
+from functools import partial
 
 import msgspec
 import numpy as np
 import pytest
 from compilations import counted
-from generated import DIGEST, LANES, Family, Wanted, built, function_of, source_of
+from generated import DIGEST, LANES, Family, Wanted, source_of
 from programs import decoded, everything, node_of
 from recorded import program_of
 
@@ -64,14 +65,9 @@ def test_names_of_a_bundle_are_bytes_and_nothing_else():
 
 
 def test_names_come_back_as_they_were():
-    library = built({"lnn": source_of(renamed(HOSTILE[:5]))})["lnn"].whole
-    for function, expected in (
-        ("lnn_input_name", HOSTILE[0]),
-        ("lnn_state_name", HOSTILE[1]),
-        ("lnn_output_name", HOSTILE[4]),
-    ):
-        found = getattr(library, function)
-        found.restype = ctypes.c_char_p
+    own = Public(HOSTILE[0])
+    for function, expected in (("input", HOSTILE[0]), ("state", HOSTILE[1]), ("output", HOSTILE[4])):
+        found = own.library.function(f"{function}_name", ctypes.c_char_p, ctypes.c_size_t)
         assert found(0).decode() == expected
         assert found(1) is None
 
@@ -283,26 +279,23 @@ int main(void) {
 """
 
 
-MODELS = ["ltc-mixed", "cfc-units", "cfc-proj"]
-TOGETHER = Family(
-    "public", LANES[-1], {name: lambda name=name: Wanted(program_of(name, "fixed"), {}) for name in MODELS}
-)
+MODELS = {name: partial(program_of, name, "fixed") for name in ("ltc-mixed", "cfc-units", "cfc-proj")}
+MODELS[HOSTILE[0]] = partial(renamed, HOSTILE[:5])
+TOGETHER = Family("public", LANES[-1], {name: lambda make=make: Wanted(make(), {}) for name, make in MODELS.items()})
 
 
 class Public:
     """The public functions on a model of the caller's."""
 
     def __init__(self, name):
-        self.c, self.prefix = TOGETHER[name], f"m{MODELS.index(name)}"
+        self.c = TOGETHER[name]
         self.library, facts = self.c.library, self.c.library.facts
         self.memory = np.full(facts.model, 0xA5, np.uint8)  # `init` must not count on zeros
         self.outputs = facts.output // 4
         self.call("init")
 
-    def call(self, name, *arrays):
-        own = [array.ctypes.data if isinstance(array, np.ndarray) else array for array in arrays]
-        arguments = [ctypes.c_size_t(value) for value in (self.memory.ctypes.data, *own)]
-        return function_of(self.library, f"{self.prefix}_{name}")(*arguments)
+    def call(self, name, *arguments):
+        return self.c.call(name, self.memory, *arguments)
 
     def state(self):
         values = np.zeros(self.library.facts.state // 4, np.float32)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ctypes
 import re
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 from compilations import counted
+from emx_onnx_cgen.cli import main as emx_onnx_cgen
 
 import lnn_edge
 from lnn_edge.bundle.directory import read_bundle
@@ -19,42 +19,33 @@ BUNDLES = ("cfc_bundle", "ltc_bundle")
 LIMIT = 1e-5  # relative above 1, as between any two backends and torch: both round as they like
 
 
-@pytest.fixture
-def foreign(tmp_path):
-    """Makes a library of a bundle's graph, and gives its step and its text."""
-
-    def made(bundle):
-        command = [
-            sys.executable,
-            "-m",
-            "emx_onnx_cgen",
-            "compile",
-            "--model-name",
-            "emx",
-            bundle / "model.onnx",
-            "emx.c",
-        ]
-        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-        with counted("emx-onnx-cgen"):
-            subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "emx.c", "-o", "emx.so", "-lm"], cwd=tmp_path, check=True)
-        return ctypes.CDLL(str(tmp_path / "emx.so")).emx, (tmp_path / "emx.c").read_text()
-
-    return made
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory, request):
+    """A library of the graphs of all bundles, with the text of each."""
+    folder = tmp_path_factory.mktemp("foreign")
+    names = [f"{name}.c" for name in BUNDLES]
+    for name, file in zip(BUNDLES, names, strict=True):
+        graph = request.getfixturevalue(name) / "model.onnx"
+        assert emx_onnx_cgen(["compile", "--model-name", name, str(graph), str(folder / file)]) == 0
+    with counted("emx-onnx-cgen"):
+        subprocess.run(["gcc", "-O1", "-shared", "-fPIC", *names, "-o", "emx.so", "-lm"], cwd=folder, check=True)
+    return ctypes.CDLL(str(folder / "emx.so")), {name: (folder / f"{name}.c").read_text() for name in BUNDLES}
 
 
-def tensors_of(source):
+def tensors_of(name, source):
     """The tensors of a step's call, in its order."""
-    (arguments,) = re.findall(r"^void emx\((.*)\) {", source, re.M)
+    (arguments,) = re.findall(rf"^void {name}\((.*)\) {{", source, re.M)
     return re.findall(r"float (\w+)\[", arguments)
 
 
 @pytest.mark.parametrize("name", BUNDLES)
 def test_both_give_the_same(foreign, name, request, compiler):
     path = request.getfixturevalue(name)
-    call, source = foreign(path)
+    library, sources = foreign
+    call = getattr(library, name)
     manifest = read_bundle(path).manifest
     stream = lnn_edge.load(path, backend="native", options={"tune": "off"}).stream()
-    order = tensors_of(source)
+    order = tensors_of(name, sources[name])
     shapes = manifest.sample_inputs() | manifest.results() | {s.input: s.shape for s in manifest.states}
     assert set(order) == set(shapes)
     arrays = {tensor: np.zeros(shapes[tensor], np.float32) for tensor in order}

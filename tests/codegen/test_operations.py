@@ -29,13 +29,10 @@ def wanted(name, **form):
 
 ALONE = ["gemm", "matmul-of-many", "conv-2-all", "log-softmax", "where"]
 KEEPING = ["relu", "tanh", "sigmoid", "exp", "max", "min", "reduce-max", "softplus", "erf", "elu"]
-PARTS = 2  # of the table, each a file to compile: that is then over in seconds
-OF_THREE_ROWS = [
-    Family(f"operations {part}", LANES[-1], {name: partial(wanted, name, batch=3) for name in list(ROWS)[part::PARTS]})
-    for part in range(PARTS)
-]
-WITHOUT_VECTORS = Family("operations", LANES[0], {name: partial(wanted, name) for name in ALONE})
-OF_ONE_ROW = Family("operations of a row", LANES[-1], {name: partial(wanted, name) for name in KEEPING})
+OF_THREE_ROWS = {(name, 3): partial(wanted, name, batch=3) for name in ROWS}
+OF_ONE_ROW = {(name, 1): partial(wanted, name) for name in KEEPING}
+IN_VECTORS = Family("operations", LANES[-1], OF_THREE_ROWS | OF_ONE_ROW)
+WITHOUT_VECTORS = Family("operations alone", LANES[0], {name: partial(wanted, name) for name in ALONE})
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -43,7 +40,7 @@ def test_operation_equals_torch(name):
     own = ROWS[name]
     values = [value.astype(np.float32).astype(np.float64) for value in inputs_of(own, 3)]
     expected = expected_of(own, values)
-    c = OF_THREE_ROWS[list(ROWS).index(name) % PARTS][name]
+    c = IN_VECTORS[name, 3]
     got, _ = c.step(dict(zip("abc", values, strict=False)), {})
     assert c.status == 0
     np.testing.assert_allclose(got["output"], expected, rtol=LIMIT, atol=LIMIT)
@@ -63,7 +60,7 @@ def test_what_is_no_number_stays_so(name):
     """A result that is not finite is refused, so it must not be clamped away; the buffers still show it."""
     own = ROWS[name]
     values = inputs_of(own, 1)
-    c = OF_ONE_ROW[name]
+    c = IN_VECTORS[name, 1]
     values[0][..., 0] = np.inf if name == "exp" else 3e38
     got, _ = c.step(dict(zip("abc", values, strict=False)), {})
     assert c.status == (1 if name == "exp" else 0), got

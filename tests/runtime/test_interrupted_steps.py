@@ -8,9 +8,8 @@ from types import FunctionType
 
 import numpy as np
 import pytest
-from cases import BY_NAME
+from called_bundles import Bundles
 from checks import make_ready, recording, sample, timing
-from exports import quick_export
 from interrupted_steps import hammer
 from interruptions import bytecodes, interrupt, same, standing
 
@@ -30,7 +29,7 @@ CALLS = {
 STREAMS = {
     "fixed": {},
     "measured": {},
-    "blocks": {},
+    "batch-blocks": {},
     "windows": {"window": 4, "every": 2},
     "windows-at-their-ends": {"window": 3, "every": 2},
 }
@@ -38,18 +37,14 @@ STREAMS = {
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory):
-    root = tmp_path_factory.mktemp("interrupted")
-    quick_export(BY_NAME["cfc-units"].build(), root / "fixed.lnn")
-    quick_export(BY_NAME["ltc-mixed"].build(), root / "measured.lnn", time="measured", period_s=0.05, batch=2)
-    quick_export(BY_NAME["cfc-autoncp"].build(), root / "blocks.lnn", unroll=2)
-    return root
+    return Bundles(tmp_path_factory)
 
 
 @pytest.fixture(params=[entry.name for entry in BACKENDS])
 def load(request, bundles):
     """Load a bundle on a backend."""
     make_ready(request.param, request)
-    return lambda name: lnn_edge.load(bundles / f"{name}.lnn", backend=request.param)
+    return lambda name: lnn_edge.load(bundles[name], backend=request.param)
 
 
 def prepare(stream, model, samples=None):
@@ -111,21 +106,21 @@ def test_step(name, load):
 @pytest.mark.parametrize("name", ["fixed", "measured"])
 def test_step_that_is_not_made_in_c(name, bundles, request):
     make_ready("native", request)
-    model = lnn_edge.load(bundles / f"{name}.lnn", backend="native")
+    model = lnn_edge.load(bundles[name], backend="native")
     assert set(each_interruption(model, {}, CALLS["step-of-whole-numbers"], stride=2)) == {False, True}
 
 
 @pytest.mark.parametrize("call", [name for name in CALLS if not name.startswith("step")])
 @pytest.mark.parametrize("name", ["measured", "windows"])
 def test_other_calls(call, name, bundles):
-    model = lnn_edge.load(bundles / f"{'fixed' if name == 'windows' else name}.lnn", backend="onnxruntime")
+    model = lnn_edge.load(bundles["fixed" if name == "windows" else name], backend="onnxruntime")
     stride = 7 if call == "run" else 2  # `run` has thousands of bytecodes, each sample the same ones
     assert set(each_interruption(model, STREAMS[name], CALLS[call], stride))
 
 
 def test_model_step(bundles):
     """It keeps nothing, so that what was interrupted cannot show in what comes next."""
-    model = lnn_edge.load(bundles / "measured.lnn", backend="onnxruntime")
+    model = lnn_edge.load(bundles["measured"], backend="onnxruntime")
     x, start = sample(model, 1), model.initial_state()
     expected, _ = model.step(x, start, **timing(model))
     count = bytecodes(lambda: model.step(x, start, **timing(model)))
@@ -138,14 +133,14 @@ def test_model_step(bundles):
 @pytest.mark.parametrize("name", ["fixed", "measured", "windows", "windows-at-their-ends"])
 def test_real_signals(name, backend, bundles, request):
     make_ready(backend, request)
-    model = lnn_edge.load(bundles / f"{name if name in ('fixed', 'measured') else 'fixed'}.lnn", backend=backend)
+    model = lnn_edge.load(bundles[name if name in ("fixed", "measured") else "fixed"], backend=backend)
     seen = hammer(model, 400, **STREAMS[name])
     assert seen["before"] > 40
 
 
 def test_what_a_handler_raises_is_not_the_backend_s(bundles):
     """A handler runs as soon as onnxruntime returns, inside the same `try`."""
-    model = lnn_edge.load(bundles / "fixed.lnn", backend="onnxruntime")
+    model = lnn_edge.load(bundles["fixed"], backend="onnxruntime")
     stream = model.stream()
     session = model._backend.session
     whole = session.run_with_iobinding
@@ -170,7 +165,7 @@ def test_what_a_handler_raises_is_not_the_backend_s(bundles):
 
 
 def test_what_onnxruntime_raises_is_the_backend_s(bundles):
-    model = lnn_edge.load(bundles / "fixed.lnn", backend="onnxruntime")
+    model = lnn_edge.load(bundles["fixed"], backend="onnxruntime")
     stream = model.stream()
     stepper = stream._mode.stepper
     binding, _ = stepper._runs[0]
@@ -186,7 +181,7 @@ class TestAHandler:
     @pytest.fixture
     def within(self, bundles):
         """Do something in the middle of a step."""
-        model = lnn_edge.load(bundles / "fixed.lnn", backend="onnxruntime")
+        model = lnn_edge.load(bundles["fixed"], backend="onnxruntime")
         stream = model.stream()
         prepare(stream, model)
 

@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from cases import BY_NAME
+from called_bundles import Bundles
 from checks import make_ready
 from exports import quick_export
 from hypothesis import HealthCheck, given, settings
@@ -112,19 +112,9 @@ def test_a_row_gets_the_same_bits_whatever_lies_beside_it(bundle, compiler, requ
 
 
 @pytest.mark.workstation
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("ltc-mixed", {}),
-        ("ltc-own-wiring", {"precision": "float16"}),
-        ("cfc-mixed-autoncp", {"time": "measured", "period_s": 0.1}),
-        ("cfc-pure-autoncp", {}),
-        ("cfc-gelu", {}),
-    ],
-)
-def test_cells_of_all_kinds_side_by_side(name, options, tmp_path, compiler):
-    quick_export(BY_NAME[name].build(), tmp_path / "m.lnn", **options)
-    model = load(tmp_path / "m.lnn", "native")
+@pytest.mark.parametrize("name", ["measured", "half-ltc", "mixed", "pure", "gelu"])
+def test_cells_of_all_kinds_side_by_side(name, tmp_path_factory, compiler):
+    model = load(Bundles(tmp_path_factory)[name], "native")
     assert model._backend.rows() is not None
     xs = np.random.default_rng(0).standard_normal((40, 5, model.inputs[0].shape[-1])).astype(np.float32)
     times = {} if model.time.mode == "fixed" else {"dt_s": 0.12}
@@ -136,18 +126,18 @@ def test_cells_of_all_kinds_side_by_side(name, options, tmp_path, compiler):
 
 
 @pytest.mark.workstation
-def test_what_cannot_go_side_by_side_goes_one_by_one(tmp_path, compiler):
+def test_what_cannot_go_side_by_side_goes_one_by_one(tmp_path_factory, compiler):
     """A batch and blocks: each row is what a call of the stream takes."""
-    quick_export(BY_NAME["cfc-autoncp"].build(), tmp_path / "m.lnn", batch=2, unroll=3)
-    model = load(tmp_path / "m.lnn", "native")
+    model = load(Bundles(tmp_path_factory)["batch-blocks"], "native")
     assert model._backend.rows() is None
-    x = np.random.default_rng(0).standard_normal((4, 2, 3, model.inputs[0].shape[-1])).astype(np.float32)
-    y, state, ok = model.step_many(x, model.initial_state(rows=4))
+    x = np.random.default_rng(0).standard_normal((4, 3, 2, model.inputs[0].shape[-1])).astype(np.float32)
+    y, state, ok = model.step_many(x, model.initial_state(rows=4), dt_s=0.1)
     assert ok.all()
     for r in range(4):
         stream = model.stream()
-        assert same(y[r], stream.step(x[r]))
-        assert same(state.tensors["h_in"][r], stream.snapshot().tensors["h_in"])
+        assert same(y[r], stream.step(x[r], dt_s=0.1))
+        for name, value in stream.snapshot().tensors.items():
+            assert same(state.tensors[name][r], value)
 
 
 @pytest.mark.parametrize("count", [0, 1, 64])

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from called_bundles import Bundles
 from cases import BY_NAME, INPUTS
 from checks import CHECKS, make_ready, sample, timing
 from exports import quick_export
@@ -28,24 +29,8 @@ PERIOD_S = 0.05
 
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory):
-    """Bundles by name: fixed and measured time, memory cell, batch of two, limits."""
-    root = tmp_path_factory.mktemp("streams")
-
-    def export(name, case, **options):
-        quick_export(BY_NAME[case].build(), root / f"{name}.lnn", **options)
-        return root / f"{name}.lnn"
-
-    limits = [lnn_edge.Feature(f"s{k}", limits=(-3.0, 3.0)) for k in range(INPUTS)]
-    return {
-        "fixed": export("fixed", "cfc-autoncp"),
-        "period": export("period", "cfc-units", period_s=PERIOD_S),
-        "measured": export("measured", "ltc-mixed", time="measured", period_s=PERIOD_S),
-        "batch": export("batch", "cfc-units", batch=2, time="measured", period_s=PERIOD_S),
-        "limits": export("limits", "cfc-units", inputs=limits),
-        "blocks": export("blocks", "cfc-autoncp", unroll=3),
-        "timed-blocks": export("timed-blocks", "ltc-autoncp", unroll=4, time="measured", period_s=PERIOD_S),
-        "batch-blocks": export("batch-blocks", "cfc-mixed", unroll=2, batch=3, time="measured", period_s=PERIOD_S),
-    }
+    """By name: fixed and measured time, memory cell, batch of two, limits."""
+    return Bundles(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,8 @@
-"""How often a run of the tests starts a C compiler: counted by all its processes, and said at its end.
+"""How often a run of the tests compiles a generated model: counted by all its processes, and said at its end.
+
+A call of a compiler counts that was given the text of a model, or of the functions that models are made of, and has
+compiled it: for a library, a program, an object, sizes or warnings, by the product or by a test. Scripts that tests put
+in the place of a compiler, and that fail as they should, compile nothing.
 
 Where tests do not ask for it, `CC` names a compiler that is not there, for this process and for what it starts: exports
 and loads then leave the backend `native` out, as on a machine without a compiler, and none of them compiles.
@@ -9,17 +13,21 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import pickle
 import resource
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from lnn_edge.cli.cross_compile import Sizes
     from lnn_edge.codegen.form import Source
+    from lnn_edge.codegen.targets import Target
     from lnn_edge.runtime.backends.native.compiler import Compiler
 
 __all__ = ["NO_COMPILER", "compiling_once", "counted", "counting", "summary", "usual_compiler"]
@@ -28,17 +36,22 @@ NO_COMPILER = "no-compiler-for-this-test"
 _file: list[Path] = []  # to which this process writes
 
 
-@contextmanager
-def counted(what: str) -> Iterator[None]:
+@dataclass
+class Call:
     """One call of a compiler."""
-    before = _cpu_s()
-    try:
-        yield
-    finally:
-        for path in _file:
-            with path.open("a") as file:
-                test = os.environ.get("PYTEST_CURRENT_TEST", "between tests")
-                file.write(f"{_cpu_s() - before:.2f} {what} in {test}\n")
+
+    compiled: bool = True
+
+
+@contextmanager
+def counted(what: str) -> Iterator[Call]:
+    """A block with one call of a compiler; one that raises has compiled nothing."""
+    before, call = _cpu_s(), Call()
+    yield call
+    for path in _file if call.compiled else ():
+        with path.open("a") as file:
+            test = os.environ.get("PYTEST_CURRENT_TEST", "between tests")
+            file.write(f"{_cpu_s() - before:.2f} {what} in {test}\n")
 
 
 def _cpu_s() -> float:
@@ -49,40 +62,62 @@ def _cpu_s() -> float:
 
 def counting(patch: pytest.MonkeyPatch, folder: Path) -> None:
     """Count what the backend compiles, in a file of this folder, which all workers share."""
+    from lnn_edge.cli import cross_compile
     from lnn_edge.runtime.backends.native import compiler
 
     _file[:] = [folder / "compilations.txt"]
     watched: Callable[[list[str], Path], tuple[str, int]] = compiler._watched
+    crossed: Callable[..., None] = cross_compile._run
 
     def run(command: list[str], where: Path) -> tuple[str, int]:
+        with counted(" ".join(command[-4:])) as call:
+            said, status = watched(command, where)
+            call.compiled = status == 0
+            return said, status
+
+    def cross(command: list[str], *rest: Any) -> None:
         with counted(" ".join(command[-4:])):
-            return watched(command, where)
+            crossed(command, *rest)
 
     patch.setattr(compiler, "_watched", run)
+    patch.setattr(cross_compile, "_run", cross)
 
 
 def compiling_once(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Give the backend what was compiled before in this run, by any worker, from the same text in the same way.
+    """Give the product what was compiled before in this run, by any worker, from the same text in the same way.
 
-    Tests that begin with an empty cache then find out what the backend asks for, and wait for no compiler.
+    Tests that begin with an empty cache then find out what the backend asks for, and wait for no compiler; `codegen`
+    measures the same text once.
     """
-    from lnn_edge.runtime.backends.native import backend
+    from lnn_edge.cli import cross_compile
+    from lnn_edge.runtime.backends.native import backend, checks
 
-    compiled, kept = backend.compiled, folder / "compiled"
+    compiled, sizes, kept = backend.compiled, cross_compile._sizes, folder / "compiled"
     kept.mkdir(exist_ok=True)
+
+    def kept_of(key: object, make: Callable[[], bytes]) -> bytes:
+        path = kept / hashlib.sha256(repr(key).encode()).hexdigest()[:32]
+        with path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                path.write_bytes(make())
+        return path.read_bytes()
 
     def once(compiler: Compiler, source: Source, prefix: str, flags: tuple[str, ...], keep: Path) -> bytes:
         if shutil.which(compiler.command[0]) is None:
             return compiled(compiler, source, prefix, flags, keep)
-        key = hashlib.sha256(repr((compiler, source, prefix, flags)).encode()).hexdigest()
-        path = kept / key[:32]
-        with path.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not path.exists():
-                path.write_bytes(compiled(compiler, source, prefix, flags, keep))
-        return path.read_bytes()
+        return kept_of((compiler, source, prefix, flags), lambda: compiled(compiler, source, prefix, flags, keep))
 
-    patch.setattr(backend, "compiled", once)
+    def sizes_once(
+        command: list[str], files: dict[str, str], prefix: str, target: Target, more: tuple[str, ...]
+    ) -> Sizes:
+        own = {name: files[name] for name in (f"{prefix}.h", f"{prefix}.c")}
+        key = (shutil.which(command[0]), command, own, prefix, target, more)
+        return pickle.loads(kept_of(key, lambda: pickle.dumps(sizes(command, files, prefix, target, more))))
+
+    for module in (backend, checks):
+        patch.setattr(module, "compiled", once)
+    patch.setattr(cross_compile, "_sizes", sizes_once)
 
 
 @contextmanager
@@ -100,4 +135,4 @@ def summary(folder: Path) -> str:
     except FileNotFoundError:
         return ""
     seconds = sum(float(line.partition(" ")[0]) for line in lines)
-    return f"{len(lines)} calls of a C compiler, {seconds:.0f} s of a processor"
+    return f"{len(lines)} compilations of generated models, {seconds:.0f} s of a processor"

@@ -35,12 +35,6 @@ def source_of(step: StepProgram, lanes: int = 1, prefix: str = "lnn", **form) ->
     return c_source(step, Form(DIGEST, **form), next(own for own in TARGETS if own.lanes == lanes), prefix)
 
 
-def built(sources: Mapping[str, Source], lanes: int = 1) -> dict[str, Library]:
-    """Libraries by prefix, out of one file that is compiled once in a run for all its workers."""
-    path = _shared(repr(sorted(sources.items(), key=str)), lambda: sources, lanes)
-    return {prefix: Library(ctypes.CDLL(str(path)), prefix) for prefix in sources}
-
-
 def _shared(key: str, sources: Callable[[], Mapping[str, Source]], lanes: int) -> Path:
     """A library in the folder of the run, compiled by whoever comes first, in half the time: nothing here is timed."""
     folder = Path(os.environ["XDG_CACHE_HOME"]) / "generated"
@@ -102,8 +96,7 @@ class Family:
     def __getitem__(self, member: str) -> Generated:
         own = self._members[member]()
         path = _shared(self._name, self._sources, self._lanes)
-        library = Library(ctypes.CDLL(str(path)), self._prefixes[member])
-        return Generated(own.step, self._lanes, library=library, **own.form)
+        return Generated(own.step, Library(ctypes.CDLL(str(path)), self._prefixes[member]), **own.form)
 
     def _sources(self) -> Mapping[str, Source]:
         made = {member: make() for member, make in self._members.items()}
@@ -116,20 +109,10 @@ class Family:
 class Generated:
     """Stepped like `lnn_edge.reference.interpreter.Interpreter`, with as many rows and samples as it was made for."""
 
-    def __init__(
-        self,
-        step: StepProgram,
-        lanes: int = 1,
-        *,
-        batch: int = 1,
-        unroll: int = 1,
-        library: Library | None = None,
-        **form,
-    ) -> None:
+    def __init__(self, step: StepProgram, library: Library, *, batch: int = 1, unroll: int = 1, **_form) -> None:
         self.program, self.batch, self.unroll = step.program, batch, unroll
         self.tensors = step.tensors
-        source = None if library else source_of(step, lanes, batch=batch, unroll=unroll, **form)
-        self.library = library or built({"lnn": source}, lanes)["lnn"]
+        self.library = library
         inputs = {own.name: self._shape(own.shape) for own in step.program.inputs}
         dtypes = {own.name: own.dtype for own in step.program.inputs}
         if step.program.elapsed.dt:
@@ -141,6 +124,8 @@ class Generated:
         # A program without states has a number in the place of them.
         self._places = [_memory(results, max(facts.results, results.nbytes)) for _ in range(2)]
         self._work = np.zeros(facts.work, np.uint8)
+        places = (self._work, self.x, *(place for place, _ in self._places))
+        self._addresses = [array.ctypes.data for array in places]
         assert slab(inputs, 4, dtypes).nbytes == facts.input
         assert facts.results - results.nbytes == (0 if self.states else 4)
 
@@ -161,23 +146,30 @@ class Generated:
             self._sample[name][...] = value
         if dt_s is not None:
             self._sample[DT_INPUT][...] = dt_s
-        (source, before), (target, after) = self._places
+        (_, before), (_, after) = self._places
         for name, value in states.items():
             before[name][...] = value
-        self.status = self.library.advance(
-            self._work.ctypes.data, self.x.ctypes.data, source.ctypes.data, target.ctypes.data
-        )
+        self.status = self.library.advance(*self._addresses)
         results = {name: value.copy() for name, value in after.items()}
         return {n: v for n, v in results.items() if n not in self.states}, {n: results[n] for n in self.states}
+
+    def run(self, x):
+        """Outputs of a recording, by the public functions of a model; one row, one input and one output."""
+        memory, facts = np.zeros(self.library.facts.model, np.uint8), self.library.facts
+        y = np.zeros((len(x), facts.output // 4), np.float32)
+        assert x.dtype == np.float32
+        assert x.nbytes == len(x) * facts.input
+        self.call("init", memory)
+        assert self.call("run", memory, len(x), np.ascontiguousarray(x), y) == len(x)
+        return y
+
+    def call(self, name, *arguments):
+        """Call a function of the public interface that takes addresses and numbers."""
+        own = [value.ctypes.data if isinstance(value, np.ndarray) else value for value in arguments]
+        result = ctypes.c_size_t if name == "run" else ctypes.c_int
+        return self.library.function(name, result, *[ctypes.c_size_t] * len(own))(*own)
 
 
 def _memory(places, nbytes):
     raw = np.zeros(nbytes, np.uint8)
     return raw, places.views(raw.view(np.float32))
-
-
-def function_of(library: Library, name: str):
-    """A function of the public interface that takes addresses."""
-    found = getattr(library.whole, name)
-    found.restype = ctypes.c_size_t if name.endswith("run") else ctypes.c_int
-    return found

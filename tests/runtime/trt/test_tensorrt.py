@@ -12,6 +12,7 @@ import logging
 import numpy as np
 import pytest
 import torch
+from called_bundles import Bundles
 from cases import BY_NAME, INPUTS
 from checks import CHECKS, sample, timing
 from exports import quick_export
@@ -47,20 +48,7 @@ SETUPS = {
 
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory):
-    root = tmp_path_factory.mktemp("tensorrt")
-
-    def export(name, case, **options):
-        quick_export(BY_NAME[case].build(), root / f"{name}.lnn", **options)
-        return root / f"{name}.lnn"
-
-    return {
-        "fixed": export("fixed", "cfc-autoncp"),
-        "measured": export("measured", "ltc-mixed", time="measured", period_s=PERIOD_S),
-        "batch": export("batch", "cfc-units", batch=2, time="measured", period_s=PERIOD_S),
-        "half": export("half", "cfc-mixed-autoncp", precision="float16"),
-        "blocks": export("blocks", "ltc-autoncp", unroll=3, time="measured", period_s=PERIOD_S),
-        "batch-blocks-half": export("batch-blocks-half", "cfc-units", unroll=2, batch=2, precision="float16"),
-    }
+    return Bundles(tmp_path_factory)
 
 
 @pytest.fixture
@@ -79,7 +67,7 @@ def backend_of(model) -> TensorRTBackend:
     return model._backend
 
 
-KINDS = ("fixed", "measured", "batch", "half", "blocks", "batch-blocks-half")
+KINDS = ("fixed", "measured", "batch", "half", "timed-blocks", "batch-blocks-half")
 WHOLE = (*VERSIONS, "discrete")  # the other setups differ in what happens around the engine, whatever the model
 
 
