@@ -27,6 +27,12 @@ def folder(tmp_path):
     return tmp_path / "c"
 
 
+@pytest.fixture
+def unmeasured(monkeypatch):
+    """For what is not about sizes, which are measured by one more compilation."""
+    monkeypatch.setattr(cross_compile, "_compiler", lambda _target: None)
+
+
 def compiled(folder, compiler="gcc", *flags):
     with counted("main.c"):
         command = [compiler, "-O1", *flags, "main.c", *(p.name for p in folder.glob("*.c") if p.name != "main.c")]
@@ -43,12 +49,14 @@ def printed(*command, code=0):
 WARNED = ("-std=c99", "-Wall", "-Wextra", "-Werror")
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_what_is_written_compiles_and_replays(call, folder, ltc_bundle):
     assert call("codegen", ltc_bundle, "-o", folder, "--calls", "10")[0] == 0
     assert sorted(path.name for path in folder.iterdir()) == FILES
     assert EQUAL.fullmatch(printed(compiled(folder, "gcc", *WARNED)))[3] == "10"
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_another_prefix_and_a_wide_target(call, folder, block_bundle):
     """The text is the same whenever it is asked for again."""
     arguments = ("codegen", block_bundle, "-o", folder, "--prefix", "gait2", "--target", "vector4", "--calls", "10")
@@ -113,6 +121,7 @@ def test_on_a_cortex_m4f(call, folder, ltc_bundle):
         ("arm-linux-gnueabihf.2.31", "qemu-arm", "/usr/arm-linux-gnueabihf"),
     ],
 )
+@pytest.mark.usefixtures("unmeasured")
 def test_compiled_for_another_processor(call, folder, cfc_bundle, triple, emulator, libraries):
     code, out, _ = call("codegen", cfc_bundle, "-o", folder, "--target", "vector4", "--compile", triple)
     assert code == 0
@@ -122,6 +131,7 @@ def test_compiled_for_another_processor(call, folder, cfc_bundle, triple, emulat
     assert EQUAL.fullmatch(printed(emulator, "-L", libraries, program))
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_an_object_for_a_microcontroller(call, folder, cfc_bundle):
     arguments = ("--target", "cortex-m4f", "--compile", "thumb-freestanding-eabihf")
     assert call("codegen", cfc_bundle, "-o", folder, *arguments)[0] == 0
@@ -130,6 +140,7 @@ def test_an_object_for_a_microcontroller(call, folder, cfc_bundle):
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="registers of x86-64")
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize(("target", "register"), [("vector8", "ymm"), ("vector16", "zmm")])
 def test_a_wide_target_is_compiled_for_its_registers(call, folder, cfc_bundle, target, register, monkeypatch):
     """By the project file, and by the compiler for other machines; neither has a word to say."""

@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import math
-import platform
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 import torch
-from compilations import usual_compiler
-from generated import LANES
-
-from lnn_edge.codegen.c_math import scalar, vector
-from lnn_edge.codegen.form import Source
-from lnn_edge.runtime.backends.native.compiler import compiled, find_compiler, flags_for
+from c_functions import ONE_BY_ONE, VECTORS, c_functions
 
 # Every 1021st bit pattern, which is prime, and those around what the functions decide by.
 BITS = np.concatenate(
@@ -36,7 +28,7 @@ def erf(x):
 
 
 # Exact in float64; the bounds that the module states, absolute and relative.
-FUNCTIONS = {
+BOUNDS = {
     "exp": (np.exp, 0.0, 2e-7),
     "sigmoid": (sigmoid, 2e-7, 0.0),
     "tanh": (np.tanh, 2e-7, 0.0),
@@ -44,8 +36,6 @@ FUNCTIONS = {
     "relu": (lambda x: np.maximum(x, 0.0), 0.0, 0.0),
     "silu": (lambda x: x * sigmoid(x), 2e-7, 3e-7),
     "gelu": (lambda x: 0.5 * x * (1.0 + erf(x / math.sqrt(2.0))), 2e-7, 3e-7),
-}
-ONE_BY_ONE = {
     "log": (np.log, 1e-7, 2e-7),
     "softplus": (lambda x: np.logaddexp(0.0, x), 2e-7, 2e-7),
 }
@@ -53,23 +43,7 @@ ONE_BY_ONE = {
 
 @pytest.fixture(scope="module")
 def library():
-    """Each function over a table of numbers."""
-    text = ['#include "math_of_lnn.h"\n#include <math.h>\n', scalar(LANES[-1]), vector(LANES[-1])]
-    loop = "for (int i = 0; i < n; ++i)"
-    arguments = "(const float *x, float *y, int n)"
-    text += [f"void {name}_one{arguments} {{ {loop} y[i] = {name}1(x[i]); }}\n" for name in (*FUNCTIONS, *ONE_BY_ONE)]
-    for name in FUNCTIONS:
-        body = f"for (int i = 0; i + LANES <= n; i += LANES) put(y + i, {name}v(get(x + i)));"
-        text.append(f"void {name}_many{arguments} {{ {body} }}\n")
-    text.append("void conductance_one(const float *x, const float *a, float *y, int n) {")
-    text.append(" for (int i = 0; i < n; ++i) y[i] = conductance1(x[i], a[i]); }\n")
-    header = "#include <stddef.h>\n#include <stdint.h>\n"
-    with TemporaryDirectory() as folder, usual_compiler():
-        flags = (*flags_for(platform.machine()), "-O3")  # as where it runs
-        data = compiled(find_compiler(), Source(header, "".join(text)), "math_of_lnn", flags, Path(folder))
-        path = Path(folder) / "m.so"
-        path.write_bytes(data)
-        return ctypes.CDLL(str(path))
+    return c_functions()
 
 
 def computed(library, name, *tables):
@@ -78,16 +52,16 @@ def computed(library, name, *tables):
     return y
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", VECTORS)
 def test_bound_over_a_sample_of_all_numbers(name, library):
     x = np.ascontiguousarray(np.resize(FINITE, len(FINITE) // 16 * 16))
-    check({way: computed(library, f"{name}_{way}", x) for way in ("one", "many")}, x, *FUNCTIONS[name])
+    check({way: computed(library, f"{name}_{way}", x) for way in ("one", "many")}, x, *BOUNDS[name])
 
 
 @pytest.mark.parametrize("name", ONE_BY_ONE)
 def test_bound_of_functions_of_one_number(name, library):
     x = np.ascontiguousarray(FINITE if name != "log" else FINITE[FINITE > 0])
-    check({"one": computed(library, f"{name}_one", x)}, x, *ONE_BY_ONE[name])
+    check({"one": computed(library, f"{name}_one", x)}, x, *BOUNDS[name])
 
 
 def check(results, x, exact, absolute, relative):
@@ -105,7 +79,7 @@ def check(results, x, exact, absolute, relative):
 
 
 @pytest.mark.parametrize("way", ["one", "many"])
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", VECTORS)
 def test_what_is_no_number_stays_so_whatever_its_bits(name, way, library):
     bits = np.concatenate([np.arange(0x7F800001, 0x80000000, 4099), np.arange(0xFF800001, 0x100000000, 4099)])
     x = np.resize(bits, len(bits) // 16 * 16).astype(np.uint32).view(np.float32)

@@ -3,57 +3,18 @@
 from __future__ import annotations
 
 import ctypes
-import platform
 
 import numpy as np
 import pytest
-from compilations import usual_compiler
+from c_functions import c_functions
 from generated import LANES
 
-from lnn_edge.codegen.c_math import scalar, vector
-from lnn_edge.codegen.form import Source
-from lnn_edge.runtime.backends.native.compiler import compiled, find_compiler, flags_for
-
 WIDE = LANES[-1]
-_FUNCTIONS = """
-void many(const float *t, const float *a, float *y, int n) {
-    for (int i = 0; i < n; i += LANES) put(y + i, conductancev(get(t + i), get(a + i)));
-}
-void pairs(const float *t, const float *a, float *y, int n) {
-    for (int i = 0; i < n; i += 2 * LANES) {
-        V g, h;
-        two_conductancesv(get(t + i), get(a + i), get(t + i + LANES), get(a + i + LANES), &g, &h);
-        put(y + i, g), put(y + i + LANES, h);
-    }
-}
-void pairs_near(const float *t, const float *a, float *y, int n) {
-    for (int i = 0; i < n; i += 2 * LANES) {
-        V g, h;
-        two_conductances_nearv(get(t + i), get(a + i), get(t + i + LANES), get(a + i + LANES), &g, &h);
-        put(y + i, g), put(y + i + LANES, h);
-    }
-}
-void limited(const float *x, const float *limit, float *y, int n) {
-    for (int i = 0; i < n; i += LANES) put(y + i, withinv(get(x + i), get(limit + i)));
-}
-void picked(const float *x, const int32_t *index, float *y, int n) {
-    for (int i = 0; i < n; i += LANES) put(y + i, permuted(get(x + i), index + i));
-}
-int finite_table(const float *x, size_t n) { return all_finite(x, n); }
-int strange(const float *x) { return anyv(unusualv(get(x))) != 0; }
-"""
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("vectors")
-    text = '#include "vectors.h"\n#include <math.h>\n' + scalar(WIDE) + vector(WIDE) + _FUNCTIONS
-    header = "#include <stddef.h>\n#include <stdint.h>\n"
-    flags = (*flags_for(platform.machine()), "-O1")
-    with usual_compiler():
-        data = compiled(find_compiler(), Source(header, text), "vectors", flags, folder)
-    (folder / "v.so").write_bytes(data)
-    return ctypes.CDLL(str(folder / "v.so"))
+def library():
+    return c_functions()
 
 
 def computed(library, name, *tables):

@@ -29,7 +29,7 @@ CALLS = {
 STREAMS = {
     "fixed": {},
     "measured": {},
-    "batch-blocks": {},
+    "blocks": {},
     "windows": {"window": 4, "every": 2},
     "windows-at-their-ends": {"window": 3, "every": 2},
 }

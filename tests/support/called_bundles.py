@@ -20,8 +20,8 @@ __all__ = ["CALLED", "Bundles"]
 _MEASURED = {"time": "measured", "period_s": PERIOD_S, "timespan": TIMESPAN}
 CALLED = {
     "fixed": ("cfc-autoncp", {}),
-    "period": ("cfc-units", {"period_s": PERIOD_S}),
-    "limits": ("cfc-units", {"inputs": [Feature(f"s{k}", limits=(-3.0, 3.0)) for k in range(INPUTS)]}),
+    "period": ("cfc-autoncp", {"period_s": PERIOD_S}),
+    "limits": ("cfc-autoncp", {"inputs": [Feature(f"s{k}", limits=(-3.0, 3.0)) for k in range(INPUTS)]}),
     "measured": ("ltc-mixed", _MEASURED),
     "batch": ("cfc-units", _MEASURED | {"batch": 2}),
     "blocks": ("cfc-autoncp", {"unroll": 3}),

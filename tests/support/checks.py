@@ -203,7 +203,7 @@ def check_second_thread_is_refused(model):
 
     def work():
         start.wait()
-        for _ in range(300):
+        for _ in range(100):
             try:
                 stream.step(x, **timing(model))
                 steps.append(1)

@@ -104,9 +104,11 @@ def compiling_once(patch: pytest.MonkeyPatch, folder: Path) -> None:
         return path.read_bytes()
 
     def once(compiler: Compiler, source: Source, prefix: str, flags: tuple[str, ...], keep: Path) -> bytes:
-        if shutil.which(compiler.command[0]) is None:
+        program = shutil.which(compiler.command[0])
+        if program is None:
             return compiled(compiler, source, prefix, flags, keep)
-        return kept_of((compiler, source, prefix, flags), lambda: compiled(compiler, source, prefix, flags, keep))
+        key = (os.path.realpath(program), compiler.command[1:], source, prefix, flags)  # `cc` and `gcc` may be one
+        return kept_of(key, lambda: compiled(compiler, source, prefix, flags, keep))
 
     def sizes_once(
         command: list[str], files: dict[str, str], prefix: str, target: Target, more: tuple[str, ...]

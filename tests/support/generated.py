@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import platform
 import re
@@ -35,15 +34,15 @@ def source_of(step: StepProgram, lanes: int = 1, prefix: str = "lnn", **form) ->
     return c_source(step, Form(DIGEST, **form), next(own for own in TARGETS if own.lanes == lanes), prefix)
 
 
-def _shared(key: str, sources: Callable[[], Mapping[str, Source]], lanes: int) -> Path:
-    """A library in the folder of the run, compiled by whoever comes first, in half the time: nothing here is timed."""
+def shared_library(name: str, source: Callable[[], Source], *flags: str) -> Path:
+    """A library in the folder of the run, compiled by whoever comes first."""
     folder = Path(os.environ["XDG_CACHE_HOME"]) / "generated"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.so"
+    path = folder / f"{name.replace(' ', '-')}.so"
     with locked(path.with_suffix(".lock")), usual_compiler():
         if not path.exists():
-            data = compiled(find_compiler(), _joined(sources(), lanes), "lnn", flags_for(platform.machine()), folder)
-            path.write_bytes(data)
+            all_flags = (*flags_for(platform.machine()), *flags)
+            path.write_bytes(compiled(find_compiler(), source(), "lnn", all_flags, folder))
     return path
 
 
@@ -95,15 +94,13 @@ class Family:
 
     def __getitem__(self, member: str) -> Generated:
         own = self._members[member]()
-        path = _shared(self._name, self._sources, self._lanes)
+        path = shared_library(self._name, self._source)
         return Generated(own.step, Library(ctypes.CDLL(str(path)), self._prefixes[member]), **own.form)
 
-    def _sources(self) -> Mapping[str, Source]:
-        made = {member: make() for member, make in self._members.items()}
-        return {
-            self._prefixes[member]: source_of(own.step, self._lanes, self._prefixes[member], **own.form)
-            for member, own in made.items()
-        }
+    def _source(self) -> Source:
+        made = {self._prefixes[member]: make() for member, make in self._members.items()}
+        sources = {p: source_of(own.step, self._lanes, p, **own.form) for p, own in made.items()}
+        return _joined(sources, self._lanes)
 
 
 class Generated:

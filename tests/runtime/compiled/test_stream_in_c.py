@@ -356,7 +356,7 @@ def test_sanitizers_find_nothing(tmp_path, python, environment, compiler):
     library = Path(said("gcc", "-print-file-name=libasan.so").strip()) if shutil.which("gcc") else Path()
     if not library.is_absolute():
         pytest.skip("no gcc with sanitizers")
-    watched = "-O1 -g -fPIC -shared -fsanitize=address,undefined -fno-sanitize-recover=undefined"
+    watched = "-O0 -g -fPIC -shared -fsanitize=address,undefined -fno-sanitize-recover=undefined"
     includes = [f"-I{own}" for own in (sysconfig.get_paths()["include"], np.get_include())]
     said("gcc", *watched.split(), *includes, SOURCE, "-o", tmp_path / "_step.abi3.so")
     more = {"LD_PRELOAD": str(library), "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc"}
