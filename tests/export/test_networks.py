@@ -523,8 +523,8 @@ class TestRefusals:
         self.refuse("gait.pt", tmp_path, TypeError, "expected a torch.nn.Module, got str")
 
 
-# Several behind one core, as a trace of each alone mostly traces what they share. What is written into tensors stands by
-# itself: torch makes another trace of all that is beside it.
+# Several behind one core, as a trace of each alone mostly traces what they share. What is written into tensors stands
+# by itself: torch makes another trace of all that is beside it.
 WRITTEN = [name for name in OPERATIONS if name.startswith("written")]
 UNWRITTEN = [name for name in OPERATIONS if name not in WRITTEN]
 GROUPS = [WRITTEN, *(UNWRITTEN[k : k + 10] for k in range(0, len(UNWRITTEN), 10))]
