@@ -249,6 +249,7 @@ class LinesInPlace(Lines):
     def __init__(self, target: Path, size: int, rows: int) -> None:
         super().__init__(-1, str(target))
         self._target, self._done, self._heading = target, (rows, size), ""
+        self._refused: ValueError | None = None  # for good: the file is another's, though it may be let go later
         self.in_place = bool(size)
 
     def write(self, line: str, *, heading: bool = False) -> None:
@@ -289,7 +290,7 @@ class LinesInPlace(Lines):
     def close(self, *, whole: bool) -> None:
         """Cut what is no finished line, and close; `whole` says that no line is to come, and there is a file then."""
         try:
-            if whole:
+            if whole and self._refused is None:
                 self._begin()
                 self.sync()
             if self._descriptor >= 0:
@@ -300,8 +301,14 @@ class LinesInPlace(Lines):
                 self._descriptor = -1
 
     def _begin(self) -> None:
+        if self._refused is not None:
+            raise self._refused
         if self._descriptor < 0:
-            self.open()
+            try:
+                self.open()
+            except ValueError as error:
+                self._refused = error
+                raise
         if self._heading:
             line, self._heading = self._heading, ""
             super().write(line, heading=True)

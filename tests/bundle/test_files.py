@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -209,6 +210,21 @@ def test_one_at_a_time_goes_on_with_a_file(tmp_path):
             pytest.fail("opened")
         lines.write("3\n")
     assert place.read_text() == "1\n3\n"
+
+
+def test_who_was_refused_leaves_the_file_alone_in_the_end_as_well(tmp_path):
+    """When the other one has let it go: it was cut to nothing."""
+    place = tmp_path / "y.csv"
+    with contextlib.ExitStack() as stack:
+        others = stack.enter_context(continued_file(place))
+        with continued_file(place) as lines:
+            lines.write("1\n")
+            for _ in range(2):
+                with pytest.raises(ValueError, match="another process"):
+                    others.write("2\n")
+        with pytest.raises(ValueError, match="another process"):
+            others.write("2\n")
+    assert place.read_text() == "1\n"
 
 
 def test_part_of_a_line_is_cut_when_the_disk_is_full(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from command_line import KEPT, OUT, csv_text, refused, samples, stored
 
 import lnn_edge
 from lnn_edge.bundle.spec import Guard
+from lnn_edge.files import continued_file
 from lnn_edge.runtime.loop.state_saver import StateSaver
 from lnn_edge.runtime.loop.turn.keeping import Keeping
 
@@ -259,6 +260,22 @@ def test_results_of_a_file_have_to_be_in_a_file(call, ltc_bundle, tmp_path):
     code, _, err = call(*command, "--resume", tmp_path / KEPT)
     assert code == 2
     assert "--resume cuts the results where it goes on: name a file for them, --output FILE" in err
+
+
+@pytest.mark.parametrize("live", [False, True], ids=["file", "sensor"])
+def test_results_that_another_process_writes_are_left_to_it_with_its_snapshot(call, ltc_bundle, tmp_path, live):
+    rows = timed(steady(20))
+    (tmp_path / "x.csv").write_text(rows)
+    command = [*typed(tmp_path, ltc_bundle, ["--time-column", "t"]), "--resume", tmp_path / KEPT]
+    command += ["--input", "-"] if live else []
+    with continued_file(tmp_path / OUT) as others:
+        others.write("theirs\n")
+        code, out, err = call(*command, stdin=rows if live else "")
+        assert (code, out) == (2, "")
+        assert err.splitlines()[-1].endswith(
+            f"'{tmp_path / OUT}' is being written by another process. Wait until that ends"
+        )
+    assert stored(tmp_path) == {OUT: b"theirs\n"}
 
 
 def test_each_part_has_a_recording_that_replays(call, begun, ltc_bundle, tmp_path):

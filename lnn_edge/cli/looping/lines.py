@@ -30,7 +30,7 @@ class ResultSink:
             steps its row once more, and writes it.
 
     Attributes:
-        broken: The error of the pipe, if it broke.
+        broken: The error of the pipe, if it broke, or of a file that is another's.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class ResultSink:
         from ...runtime.readouts import label_of
 
         self._label_of = label_of
-        self.broken: BrokenPipeError | None = None
+        self.broken: BrokenPipeError | ValueError | None = None
         self._model, self._layout, self._results, self._gone = model, layout, results, gone
         self._again, self._next, self._lost = again, 0, False
         self._outputs = [(t.name, [f.name for f in t.features]) for t in model.outputs]
@@ -64,7 +64,7 @@ class ResultSink:
             line = json.dumps(dict(zip(self._header, values, strict=True))) + "\n"
         try:
             self._results.write(line)
-        except BrokenPipeError as error:
+        except (BrokenPipeError, ValueError) as error:
             self.broken = error
             self._gone()
             raise
@@ -74,6 +74,8 @@ class ResultSink:
 
     def results_mark(self) -> Callable[[], dict[str, int]]:
         """See `Marked`."""
+        if isinstance(self.broken, ValueError):
+            raise self.broken  # the snapshot is that of who writes there
         if self._lost and self._again:
             raise OSError("results were lost, so no state behind them is kept: the same command writes them again")
         results, rows = self._results, self._results.rows
