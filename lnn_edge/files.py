@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import select
 import stat
@@ -20,6 +21,7 @@ __all__ = [
     "LinesInPlace",
     "check_output",
     "continued_file",
+    "digest_of",
     "given_path",
     "growing_file",
     "named_in_errors",
@@ -244,13 +246,22 @@ class Lines:
 
 
 class LinesInPlace(Lines):
-    """Lines at the end of a file that has its place from the beginning; see `continued_file`."""
+    """Lines at the end of a file that has its place from the beginning; see `continued_file`.
+
+    `digest` is the SHA-256 of all finished lines, hex.
+    """
 
     def __init__(self, target: Path, size: int, rows: int) -> None:
         super().__init__(-1, str(target))
         self._target, self._done, self._heading = target, (rows, size), ""
         self._refused: ValueError | None = None  # for good: the file is another's, though it may be let go later
+        self._sum = hashlib.sha256()
         self.in_place = bool(size)
+
+    @property
+    def digest(self) -> str:
+        """Of all finished lines."""
+        return self._sum.hexdigest()
 
     def write(self, line: str, *, heading: bool = False) -> None:
         """Write one line with its line end; a heading comes with the first line, and not again behind others."""
@@ -259,6 +270,7 @@ class LinesInPlace(Lines):
             return
         self._begin()
         super().write(line)
+        self._sum.update(line.encode())
 
     def sync(self) -> None:
         """Wait until all finished lines are on the disk."""
@@ -278,6 +290,9 @@ class LinesInPlace(Lines):
             descriptor = os.open(self._target, mode, 0o666)
             try:
                 self._check(descriptor)
+                self._sum = hashlib.sha256()
+                for data in _first(descriptor, self.size):
+                    self._sum.update(data)
                 _cut(descriptor, self.size)
                 os.lseek(descriptor, self.size, os.SEEK_SET)
                 if not self.size:
@@ -312,6 +327,7 @@ class LinesInPlace(Lines):
         if self._heading:
             line, self._heading = self._heading, ""
             super().write(line, heading=True)
+            self._sum.update(line.encode())
         self.in_place = True
 
     def _check(self, descriptor: int) -> None:
@@ -326,6 +342,27 @@ class LinesInPlace(Lines):
             raise ValueError(f"'{self._target}' has {size:,} bytes, but {self.size:,} were written")
         if self.size and os.pread(descriptor, 1, self.size - 1) != b"\n":
             raise ValueError(f"'{self._target}' has no end of a line behind {self.size:,} bytes, which were written")
+
+
+def digest_of(target: Path, size: int) -> str:
+    """SHA-256, hex, of the first bytes of a file, or of all that it has if it is shorter.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    found = hashlib.sha256()
+    with open(target, "rb", buffering=0) as file:
+        for data in _first(file.fileno(), size):
+            found.update(data)
+    return found.hexdigest()
+
+
+def _first(descriptor: int, size: int) -> Iterator[bytes]:
+    """So many bytes of a file, in parts."""
+    place = 0
+    while place < size and (data := os.pread(descriptor, min(size - place, 1 << 20), place)):
+        yield data
+        place += len(data)
 
 
 def _cut(descriptor: int, size: int) -> None:

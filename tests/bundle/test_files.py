@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import signal
 from pathlib import Path
 
 import pytest
 
-from lnn_edge.files import continued_file, growing_file, named_in_errors, whole_file
+from lnn_edge.files import continued_file, digest_of, growing_file, named_in_errors, whole_file
 from lnn_edge.staging import sweep
 
 
@@ -178,6 +179,27 @@ def test_lines_go_on_in_their_place(tmp_path):
         lines.write("7,8\n")
         assert (lines.rows, lines.size, lines.in_place) == (2, 12, True)
     assert place.read_text() == "a,b\n1,2\n7,8\n"
+
+
+def test_lines_in_their_place_are_summed(tmp_path, monkeypatch):
+    """Finished ones alone, of all who wrote some."""
+    place, whole = tmp_path / "y.csv", ""
+    for row in ("1,2\n", "3,4\n"):
+        with continued_file(place, len(whole)) as lines:
+            lines.write("a,b\n", heading=True)
+            lines.write(row)
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "write", full)
+                with pytest.raises(OSError, match="No space"):
+                    lines.write("5,6\n")
+            found = lines.digest
+        whole = place.read_text()
+        assert found == digest_of(place, len(whole)) == hashlib.sha256(whole.encode()).hexdigest()
+    assert (whole, digest_of(place, 4)) == ("a,b\n1,2\n3,4\n", hashlib.sha256(b"a,b\n").hexdigest())
+
+
+def full(_descriptor, _data):
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_lines_in_their_place_begin_with_the_first_row(tmp_path):

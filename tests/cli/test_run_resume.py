@@ -368,11 +368,21 @@ def test_results_that_are_gone_are_refused(call, begun, tmp_path):
 
 
 def test_results_of_somebody_else_are_left_alone(call, begun, tmp_path):
-    (tmp_path / OUT).write_bytes(b"x" * 10_000)
-    code, _, err = call(*begun)
-    assert code == 2
-    assert "has no end of a line behind" in err
-    assert (tmp_path / OUT).read_bytes() == b"x" * 10_000
+    whole = (tmp_path / OUT).read_bytes()
+    for other in (b"x" * 10_000, b"x" * (len(whole) - 1) + b"\nmine\n", whole.replace(b"1", b"2", 1)):
+        (tmp_path / OUT).write_bytes(other)
+        words = f"is of a run with other results than the first {len(whole)} bytes of '{tmp_path / OUT}'"
+        refused(call, begun, tmp_path, words)
+
+
+def test_a_file_that_is_older_than_results_were_summed_is_gone_on_from(call, begun, cfc_bundle, tmp_path):
+    model = lnn_edge.load(cfc_bundle, backend="onnxruntime")
+    saved = lnn_edge.load_snapshot(tmp_path / KEPT, model)
+    extra = json.loads(json.dumps(dict(saved.extra)))
+    assert len(extra.pop("results_digest")) == 64
+    lnn_edge.save_snapshot(tmp_path / KEPT, saved.state, model=model, steps=10, extra=extra)
+    code, _, told = call(*begun)
+    assert code == 0, told
 
 
 def test_another_input_is_refused(call, begun, tmp_path):

@@ -221,6 +221,17 @@ def test_another_table_is_refused(call, begun, tmp_path):
     refused(call, begun, tmp_path, "is of a run that took 11 lines, and ", " has 4.")
 
 
+def test_other_results_are_refused_and_left_alone(call, begun, tmp_path):
+    whole = (tmp_path / OUT).read_bytes()
+    for other in (whole[:-1], b"x" * (len(whole) - 1) + b"\nmine\n", whole.replace(b"ok", b"no", 1)):
+        (tmp_path / OUT).write_bytes(other)
+        refused(
+            call, begun, tmp_path, "is of a run " + ("that wrote " if other == whole[:-1] else "with other results")
+        )
+    (tmp_path / OUT).unlink()
+    refused(call, begun, tmp_path, "is not there")
+
+
 def test_what_is_no_snapshot_of_a_loop_is_refused_and_no_crash(call, begun, ltc_bundle, tmp_path):
     model = lnn_edge.load(ltc_bundle, backend="onnxruntime")
     saved = lnn_edge.load_snapshot(tmp_path / KEPT, model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -164,13 +164,14 @@ class Keeper:
     def _write(self, feed: Feed, results: Results, lines: MarkedLines | None, columns: Columns) -> None:
         from ...runtime.record.snapshot import save_snapshot
 
-        size = 0
+        size, digest = 0, ""
         if isinstance(results, LinesInPlace):
             results.sync()  # before the snapshot speaks of them
-            size = results.size
+            size, digest = results.size, results.digest
         state, fed = feed.kept()
         since_s = max(0.0, self._now() - self._row_s)
         about = self._file.about(lines, columns)
-        run = _KeptRows(**about, results=results.rows, size=size, feed=fed, since_s=since_s)
+        done: dict[str, Any] = {"results": results.rows, "size": size, "results_digest": digest}
+        run = _KeptRows(**about, **done, feed=fed, since_s=since_s)
         extra = msgspec.json.decode(msgspec.json.encode(run))
         save_snapshot(self._file.place, state, model=self._model, steps=fed.counts.stepped, extra=extra)

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from ...files import check_output
+from ...files import check_output, digest_of
 from ...wording import plural
 from ..results import Written
 from .kept_run import VERSION, Keeping, KeptRun
@@ -171,6 +171,8 @@ class KeptFile(Generic[_R]):
         there = f"has {target.stat().st_size:,}" if target.exists() else "is not there"
         if not target.exists() or target.stat().st_size < run.size:
             raise self.refusal(f"is of a run that wrote {run.size:,} bytes of results, and '{target}' {there}")
+        if run.results_digest and run.results_digest != digest_of(target, run.size):
+            raise self.refusal(f"is of a run with other results than the first {run.size:,} bytes of '{target}'")
 
 
 def _library(description: str) -> str:

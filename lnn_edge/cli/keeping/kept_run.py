@@ -29,7 +29,7 @@ class Keeping(Struct, frozen=True):
     policies: Options
 
 
-class KeptRun(Struct, frozen=True, forbid_unknown_fields=True):
+class KeptRun(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A run, of which those of rows and of loops each know one thing more.
 
     Args:
@@ -42,6 +42,7 @@ class KeptRun(Struct, frozen=True, forbid_unknown_fields=True):
         results: Lines of results.
         size: Bytes of the file with them; 0 where they went elsewhere.
         times: What `TimeColumn.kept` gave.
+        results_digest: Of these bytes their SHA-256, hex; empty of a file that is older than this was kept.
     """
 
     version: int
@@ -54,3 +55,4 @@ class KeptRun(Struct, frozen=True, forbid_unknown_fields=True):
     results: int
     size: int
     times: dict[str, Any]
+    results_digest: str = ""

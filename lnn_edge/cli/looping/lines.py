@@ -72,7 +72,7 @@ class ResultSink:
             self._lost = True
             raise
 
-    def results_mark(self) -> Callable[[], dict[str, int]]:
+    def results_mark(self) -> Callable[[], dict[str, Any]]:
         """See `Marked`."""
         if isinstance(self.broken, ValueError):
             raise self.broken  # the snapshot is that of who writes there
@@ -81,11 +81,11 @@ class ResultSink:
         results, rows = self._results, self._results.rows
         if not isinstance(results, LinesInPlace):
             return lambda: {"results": rows, "size": 0}
-        size = results.size
+        size, digest = results.size, results.digest
 
-        def synced() -> dict[str, int]:
+        def synced() -> dict[str, Any]:
             results.sync()
-            return {"results": rows, "size": size}
+            return {"results": rows, "size": size, "results_digest": digest}
 
         return synced
 
