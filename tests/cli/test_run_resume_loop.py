@@ -265,6 +265,26 @@ def test_a_loop_and_a_run_of_rows_are_told_apart(call, begun, ltc_bundle, tmp_pa
     refused(call, begun, tmp_path, "is of a run without a loop, and this is one with one: leave its arguments out. ")
 
 
+@pytest.mark.parametrize("rate", [[], ["--rate", "400"]], ids=["", "at a rate"])
+def test_a_row_that_stopped_it_is_come_to_again_and_may_be_mended(call, ltc_bundle, tmp_path, rate):
+    """The same command went on behind it."""
+    good = timed(steady(20))
+    lines = good.splitlines(keepends=True)
+    command = [*typed(tmp_path, ltc_bundle, ["--time-column", "t", *rate]), "--resume", tmp_path / KEPT]
+    command[command.index("hold")] = "stop"
+    (tmp_path / "x.csv").write_text("".join([*lines[:12], "1.1,bad,0,0\n", *lines[13:]]))
+    for _ in range(2):
+        code, _, told = call(*command, "--json", tmp_path / "facts.json")
+        assert (code, "stopped after 12 ticks" in told.splitlines()[-1]) == (2, True)
+        assert len((tmp_path / OUT).read_text().splitlines()) == 13
+        assert counted(tmp_path)["by_status"]["bad input"] == 1
+    (tmp_path / "x.csv").write_text(good)
+    assert call(*command)[0] == 0
+    done = [[float(v) for v in line.split(",")[1:-1]] for line in (tmp_path / OUT).read_text().splitlines()[1:]]
+    expected = lnn_edge.load(ltc_bundle, backend="onnxruntime").stream().run(samples(20), t_s=np.array(steady(20)))
+    assert done == [[float(str(v)) for v in y] for y in expected]
+
+
 def test_results_of_a_file_have_to_be_in_a_file(call, ltc_bundle, tmp_path):
     (tmp_path / "x.csv").write_text(timed(steady(3)))
     command = ["run", ltc_bundle, "--input", tmp_path / "x.csv", "--time-column", "t", "--on-fault", "hold"]

@@ -73,7 +73,8 @@ class Loop:
             and then the tick is stale. `None` is ten periods of a timer, and any age where samples pace the loop.
         on_late_input: "hold" or "predict", one word or by input; whole numbers are held.
         recorder: Gets every tick; closed at the end.
-        snapshot: File for the state, written now and then and at the end.
+        snapshot: File for the state, written now and then and at the end; not behind a sample of a file or an array at
+            which the loop stopped, so that the next one comes to it again.
         snapshot_every_s: How often, seconds.
         extra: Gives what else belongs into a snapshot; called where the state is taken, so it must be quick.
         steps: Steps that were made before, for snapshots of a loop that goes on.
@@ -341,10 +342,12 @@ class Loop:
         tally.take(tick, start_ns, end_ns, due_ns)
         if self._practice is not None and tick.stepped and tick.status.trusted:
             self._practice.see(tick.x)
-        self._keeping.take(tally.ticks - 1, tally.steps, tick, taken.t_s, start_ns, wall_ns)
         if turn.fatal is not None:
             self._error = turn.fatal
             self.stop(_FAULT)
+            if self._feed.stored:  # the next loop comes to this sample again
+                self._keeping.leave_state()
+        self._keeping.take(tally.ticks - 1, tally.steps, tick, taken.t_s, start_ns, wall_ns)
         return tick
 
     def _look_at_sources(self) -> None:

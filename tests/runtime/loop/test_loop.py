@@ -714,6 +714,19 @@ def test_snapshots_are_written_now_and_then_and_at_the_end(model, tmp_path):
     assert own.summary.snapshots.error is None
 
 
+@pytest.mark.parametrize("live", [False, True], ids=["file", "sensor"])
+def test_no_state_is_saved_behind_a_sample_that_is_come_to_again(model, tmp_path, live):
+    """One that stopped the loop: a sensor's never comes again."""
+    path, count = tmp_path / "a.snapshot", iter(range(100))
+    xs = with_a_hole(model)
+    Ran(
+        model, iter(xs) if live else xs, rate_hz=HZ, on_fault="stop", snapshot=path, snapshot_every_s=1e-9,
+        extra=lambda: {"ticks": next(count) + 1},
+    )  # fmt: skip
+    found = load_snapshot(path, model)
+    assert (found.steps, found.extra["ticks"] > 4) == (4, live)
+
+
 def test_a_snapshot_that_can_never_be_written_is_refused(model, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none' does not exist. Type: mkdir -p"):
         Loop(model, samples(model, 5), snapshot=tmp_path / "none" / "a.snapshot")

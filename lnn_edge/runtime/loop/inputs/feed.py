@@ -96,6 +96,7 @@ class TickFeed:
         self._all_pulled = len(self._pulled) == len(sources)
         self._only = self._pulled[0] if self._all_pulled and len(sources) == 1 else None
         self.live = not self._all_pulled
+        self.stored = _are_stored(sources)
         self.in_threads = {name: own for name, own in self.readers.items() if not pulled[name]}
         for reader in self.in_threads.values():  # when nothing can be refused any more
             reader.begin()
@@ -166,7 +167,7 @@ class SampleFeed:
         self._timer = timer
         (self._name, self._source), *others = sources.items()
         self.live = not getattr(self._source, "pulled", False)
-        self.stored = all(getattr(source, "stored", False) for source in sources.values())
+        self.stored = _are_stored(sources)
         self.readers = self.in_threads = {name: Newest(own, timer, start=False) for name, own in others}
         ages = fresh_s if isinstance(fresh_s, Mapping) else dict.fromkeys(sources, fresh_s)
         kinds = on_late if isinstance(on_late, Mapping) else dict.fromkeys(sources, on_late)
@@ -225,6 +226,11 @@ class SampleFeed:
             stack.callback(self._source.close)
             for own in self.readers.values():
                 stack.callback(own.close)
+
+
+def _are_stored(sources: Mapping[str, Source]) -> bool:
+    """Whether all samples are there, and may be taken at any time, by another loop as well."""
+    return all(getattr(source, "stored", False) for source in sources.values())
 
 
 def _held_if_whole(on_late: Any, sources: Mapping[str, Source], model: Model) -> Any:

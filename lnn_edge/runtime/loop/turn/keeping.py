@@ -56,6 +56,7 @@ class Keeping:
         self._reports, self._timer = reports, timer
         self._awaited = [own for own in (sink, recorder) if isinstance(own, Awaited)]
         self._beat_ns = self._barked = 0
+        self._left = False  # the state, as it is
 
     def take(self, number: int, steps: int, tick: Tick, t_s: Any, start_ns: int, wall_ns: int) -> None:
         """Keep a tick: its number, the steps until after it, its sample's time, and when it began, by both clocks."""
@@ -67,7 +68,7 @@ class Keeping:
         if self.recorder is not None:
             state = self._state() if self.recorder.wants_state else None
             self.recorder.put(tick, t_s=t_s, mono_ns=start_ns, wall_ns=wall_ns, state=state)
-        if self.saver is not None:
+        if self.saver is not None and not self._left:
             self.saver.offer(self.guarded, steps, start_ns)
         self.beat()
 
@@ -112,9 +113,13 @@ class Keeping:
             self._barked = self.watchdog.barked
             self._reports.note("the loop stands", f"no turn for more than {self.watchdog.limit_s:g} s")
 
+    def leave_state(self) -> None:
+        """Save no state from here on but those that were taken."""
+        self._left = True
+
     def last_state(self, steps: int) -> None:
         """Offer the state at the end to be saved, whatever it raises."""
-        if self.saver is not None:
+        if self.saver is not None and not self._left:
             with suppress(Exception, SystemExit, KeyboardInterrupt):
                 self.saver.offer(self.guarded, steps, None)
 
