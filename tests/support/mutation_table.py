@@ -773,6 +773,39 @@ MUTATIONS = (
         ("            go_on(self._guarded, run.guard)", "            pass"),
     ),
     _fault(
+        "resumed-on-other-results",
+        "resume",
+        "test_other_results_are_refused_and_left_alone",
+        ("if run.results_digest and run.results_digest != digest_of(", "if run.results_digest and not digest_of("),
+    ),
+    _fault(
+        "resumed-behind-a-fault",
+        "resume",
+        "test_a_row_that_stopped_it_is_come_to_again_and_may_be_mended[]",
+        ("                self._keeping.leave_state()", "                pass"),
+    ),
+    _fault(
+        "resumed-without-counts",
+        "resume",
+        "test_a_killed_loop_ends_as_one_that_was_not[plain]",
+        (
+            "self.steps, self.by_status = snapshot.steps, run.by_status",
+            "self.steps, self.by_status = snapshot.steps, {}",
+        ),
+    ),
+    _fault(
+        "rows-dropped-that-could-wait",
+        "sink",
+        "test_samples_that_are_there_wait_for_the_disk[more than there is room for-array]",
+        ("if feed.stored and keeping.full:", "if not feed.stored and keeping.full:"),
+    ),
+    _fault(
+        "line-through-categories",
+        "bad rows",
+        "test_a_guard_holds_whole_numbers_where_it_predicts_others",
+        ('[guard.on_bad == "predict" and t.dtype == "float32"', '[guard.on_bad == "predict"'),
+    ),
+    _fault(
         "columns-of-two-inputs-alike",
         "several inputs",
         "test_columns_are_found_by_input_and_name[rows]",
