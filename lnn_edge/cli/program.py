@@ -91,7 +91,8 @@ class _Parser(argparse.ArgumentParser):
         self.error(f"unrecognized arguments: {' '.join(unknown)}. A file is named by its option. {advice}")
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def _make_parser(typed: Sequence[str]) -> argparse.ArgumentParser:
+    """Of the command that stands first, alone: the arguments of all nine take as long as to load a bundle."""
     parser = _Parser(
         prog="lnn-edge",
         description=SUBJECT,
@@ -101,7 +102,7 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lnn-edge {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    for module in COMMANDS:
+    for module in [own for own in COMMANDS if own.NAME in typed[:1]] or COMMANDS:
         command = commands.add_parser(
             module.NAME,
             help=module.HELP,
@@ -131,11 +132,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = _make_parser()
-    if not (sys.argv[1:] if argv is None else argv):  # who types the bare name asks what there is
+    typed = sys.argv[1:] if argv is None else argv
+    parser = _make_parser(typed)
+    if not typed:  # who types the bare name asks what there is
         parser.print_help(sys.stderr)
         raise SystemExit(USAGE)
-    arguments, unknown = parser.parse_known_args(argv)
+    arguments, unknown = parser.parse_known_args(typed)
     if unknown:
         arguments.parser.refuse(unknown, arguments)
     return arguments

@@ -29,6 +29,8 @@ def test_help_has_examples(call, command):
 def test_help_lists_commands_and_exit_codes(call):
     code, out, _ = call("--help")
     assert code == 0
+    assert call("--help", "run") == (0, out, "")
+    assert all(f"\n    {command}  " in out for command in COMMANDS)
     assert "0 done; 1 unexpected error; 2 usage or bad input; 3 verification failed; 4 deadline or target missed" in out
 
 
