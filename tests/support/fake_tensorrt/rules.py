@@ -38,17 +38,26 @@ TYPES = {*FLOATS, *BINDINGS, TensorProto.INT64, TensorProto.BOOL}
 LARGEST_RANK = 8
 
 
-def problems(model: onnx.ModelProto, version: tuple[int, int]) -> list[tuple[int, str, str, str]]:
-    """(node index or -1, node name, operator, what is wrong) of everything that this version does not take as it is."""
+def problems(
+    model: onnx.ModelProto, version: tuple[int, int], facts: Facts | None = None
+) -> list[tuple[int, str, str, str]]:
+    """(node index or -1, node name, operator, what is wrong) of everything that this version does not take as it is.
+
+    `facts` are `facts_of` the model, where it is asked for several versions.
+    """
     found = [(-1, "", "", text) for text in _model_problems(model, version)]
-    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-    facts = _Facts(inferred)
+    facts = facts or facts_of(model)
     for index, node in enumerate(model.graph.node):
         found += [(index, node.name, node.op_type, text) for text in _node_problems(node, facts, version)]
     return found
 
 
-class _Facts:
+def facts_of(model: onnx.ModelProto) -> Facts:
+    """What is known of a model's values before it runs."""
+    return Facts(onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True))
+
+
+class Facts:
     """Types, shapes and constants of every value."""
 
     def __init__(self, model: onnx.ModelProto):
@@ -84,7 +93,7 @@ def _model_problems(model: onnx.ModelProto, version: tuple[int, int]) -> Iterato
             yield f"'{value.name}' has no static shape of rank 1 or more"  # a scalar may become a shape tensor
 
 
-def _node_problems(node: onnx.NodeProto, facts: _Facts, version: tuple[int, int]) -> Iterator[str]:
+def _node_problems(node: onnx.NodeProto, facts: Facts, version: tuple[int, int]) -> Iterator[str]:
     op = node.op_type
     if op in ("If", "Loop", "Scan"):
         yield "control flow cannot be captured in a CUDA graph"
@@ -110,7 +119,7 @@ def _node_problems(node: onnx.NodeProto, facts: _Facts, version: tuple[int, int]
         yield from _value_problems(name, facts)
 
 
-def _product_problems(node: onnx.NodeProto, facts: _Facts) -> Iterator[str]:
+def _product_problems(node: onnx.NodeProto, facts: Facts) -> Iterator[str]:
     for name in node.input:
         if facts.types.get(name) not in FLOATS:
             yield f"'{name}' is no float"
@@ -121,7 +130,7 @@ def _product_problems(node: onnx.NodeProto, facts: _Facts) -> Iterator[str]:
             yield "alpha and beta other than 1 become layers of their own"
 
 
-def _value_problems(name: str, facts: _Facts) -> Iterator[str]:
+def _value_problems(name: str, facts: Facts) -> Iterator[str]:
     if not name:
         return
     if facts.types.get(name) not in TYPES:
