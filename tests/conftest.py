@@ -17,6 +17,7 @@ import pytest
 import real_rtx
 from bundles import ROOT, copied
 from compilations import NO_COMPILER, compiling_once, counting, summary
+from hypothesis.configuration import set_hypothesis_home_dir
 from shared_bundles import shared_bundle
 from system_packages import require
 
@@ -79,6 +80,8 @@ def one_cache_of_libraries(tmp_path_factory: pytest.TempPathFactory) -> Iterator
             patch.setenv("ZIG_GLOBAL_CACHE_DIR", str(usual / "zig"))
         if "MPLCONFIGDIR" not in os.environ:  # matplotlib's list of this machine's fonts takes it 2 s
             patch.setenv("MPLCONFIGDIR", str(usual / "matplotlib"))
+        if "HYPOTHESIS_STORAGE_DIRECTORY" not in os.environ:  # its tables of Unicode take each process 2 s
+            set_hypothesis_home_dir(usual / "hypothesis")
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         patch.setenv("CC", NO_COMPILER)
         patch.setattr("lnn_edge.runtime.backends.native.compiler.OPTIMIZATION", "-O1")

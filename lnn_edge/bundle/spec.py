@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, Literal
 
 import msgspec
@@ -250,7 +251,7 @@ class Guard(Frozen, frozen=True):
     def __post_init__(self) -> None:
         try:  # the types that are annotated, and not only what a decoder gives
             checked = msgspec.convert(msgspec.structs.asdict(self), dict[str, Any])
-            for field in msgspec.structs.fields(type(self)):
+            for field in _fields(type(self)):
                 value = msgspec.convert(_plain(checked[field.name]), field.type)
                 msgspec.structs.force_setattr(self, field.name, value)
         except msgspec.ValidationError as error:
@@ -260,6 +261,11 @@ class Guard(Frozen, frozen=True):
         problem = next(_guard_problems(self), None)
         if problem:
             raise ValueError(f"Guard(...): {problem}")
+
+
+@cache  # msgspec evaluates the annotations anew each time, which takes ten times as long as all that is checked
+def _fields(kind: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    return msgspec.structs.fields(kind)
 
 
 def _plain(value: Any) -> Any:

@@ -86,6 +86,7 @@ def test_run_into_a_full_device(environment, cfc_bundle, place):
     ids=["export", "verify --plot", "verify --json", "bench --json"],
 )
 def test_a_full_disk_is_told_with_the_name_that_was_typed(call, work, cfc_bundle, monkeypatch, command, file):
+    monkeypatch.setattr("lnn_edge.verify.plot.rendered", lambda *_: b"a picture")  # to draw one takes a second
     monkeypatch.setattr(os, "fsync", full_disk)
     before = sorted(os.listdir(work))
     code, out, err = call(*(cfc_bundle if part == "BUNDLE" else part for part in command))

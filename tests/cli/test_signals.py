@@ -68,6 +68,7 @@ def test_a_signal_while_a_file_is_written_leaves_nothing(
     call, cfc_bundle, tmp_path, monkeypatch, command, number, expected
 ):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lnn_edge.verify.plot.rendered", lambda *_: b"a picture")  # to draw one takes a second
     signalled(monkeypatch, number, "os:fsync")
     code, _, err = call(*(cfc_bundle if part == "BUNDLE" else part for part in command))
     assert (code, err) == (expected, "lnn-edge: interrupted; nothing half-written is left\n")
