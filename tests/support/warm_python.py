@@ -36,19 +36,10 @@ from short_proofs import ASKED_FOR, ShortProofs
 
 __all__ = ["DEVICE", "WORKSTATION", "warm_python"]
 
-# What there is of it is imported.
-DEVICE = ("numpy", "numpy.typing", "onnxruntime", "msgspec", "safetensors.numpy", "rich.progress", "mcap.writer")
-DEVICE += (
-    "cuda.bindings.runtime",
-    "argparse",
-    "csv",
-    "hashlib",
-    "ipaddress",
-    "json",
-    "logging",
-    "subprocess",
-    "tempfile",
-)
+# What there is of it is imported; of the standard library, what takes longest.
+_STANDARD = ("argparse", "csv", "hashlib", "ipaddress", "json", "logging", "subprocess", "tempfile")
+_OTHERS = ("numpy", "numpy.typing", "onnxruntime", "msgspec", "safetensors.numpy", "rich.progress", "mcap.writer")
+DEVICE = (*_STANDARD, *_OTHERS, "cuda.bindings.runtime")
 WORKSTATION = (*DEVICE, "torch", "torch.export._trace", "ncps.torch", "onnx.reference", "sklearn.model_selection")
 _STOPS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 # Of modules that are in the interpreter already: json and socket would take longer than all of it.
