@@ -43,7 +43,7 @@ def in_c(model, x):
     """
     _, state, _ = model.step_many(x, model.initial_state(rows=len(x)))
     rows, inside, calls = model._backend.rows(), [np.inf], CALLS if len(x) == FEW else 40
-    own = rows._rows
+    own, in_extension = rows._rows, rows._in_c
 
     def timed(*arguments):
         begin = time.thread_time_ns()
@@ -51,12 +51,12 @@ def in_c(model, x):
         inside[0] = min(inside[0], time.thread_time_ns() - begin)
 
     whole = shortest(lambda: model.step_many(x, state), calls, time.thread_time_ns)
-    rows._rows = timed
+    rows._rows, rows._in_c = timed, None  # the same function of the same library, called where it can be timed
     try:
         for _ in range(calls):
             model.step_many(x, state)
     finally:
-        rows._rows = own
+        rows._rows, rows._in_c = own, in_extension
     return inside[0] / len(x), 1 - inside[0] / whole
 
 

@@ -22,6 +22,8 @@ from ..wording import listed
 
 __all__ = ["State", "check_build", "check_state", "initial_state", "initial_value", "of_build", "plain_time"]
 
+_USUAL = (dict, MappingProxyType)
+
 
 class State(msgspec.Struct, frozen=True):
     """A recurrent state, read-only. It can be copied and pickled, to go on after a restart.
@@ -52,13 +54,12 @@ class State(msgspec.Struct, frozen=True):
             raise TypeError(
                 f"the state's `build` is {number_text(self.build)}, expected a text as `snapshot()` gives it"
             )
-        for own in ("tensors", "kept"):
-            arrays = _by_name(own, getattr(self, own))
-            for name, array in arrays.items():
-                _check_array(name, array)
+        tensors, kept = _by_name("tensors", self.tensors), _by_name("kept", self.kept)
+        for arrays in (tensors, kept):
             for array in arrays.values():
-                array.flags.writeable = False
-            force_setattr(self, own, MappingProxyType(arrays))
+                array.setflags(write=False)
+        force_setattr(self, "tensors", MappingProxyType(tensors))
+        force_setattr(self, "kept", MappingProxyType(kept))
 
     def __reduce__(self) -> tuple[type[State], tuple[Any, ...]]:
         """For `pickle` and `copy`, which cannot take the read-only mapping; the constructor freezes again."""
@@ -85,18 +86,22 @@ def initial_value(pair: StatePair) -> Array:
 
 
 def _by_name(own: str, given: Any) -> dict[str, Array]:
-    if type(given) is not dict and not isinstance(given, Mapping):  # the second costs as much as all else here
+    if type(given) not in _USUAL and not isinstance(given, Mapping):  # which takes as long as all else here
         raise TypeError(
             f"the state's `{own}` is {number_text(given)}, expected a dict of NumPy arrays by name, as `snapshot()` or "
             "`initial_state()` gives it"
         )
-    return dict(given)
+    arrays = dict(given)
+    for name, array in arrays.items():
+        if type(name) is not str or type(array) is not np.ndarray:
+            _check_array(name, array)
+    return arrays
 
 
 def _check_array(name: Any, array: Any) -> None:
     if not isinstance(name, str):
         raise TypeError(f"the state holds an array by the name {number_text(name)}, expected a text: 'h_in'")
-    if type(array) is not np.ndarray and (not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray)):
+    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"state '{name}' is a {type(array).__name__}, expected a NumPy array of float32")
 
 

@@ -111,6 +111,27 @@ def test_a_row_gets_the_same_bits_whatever_lies_beside_it(bundle, compiler, requ
     assert same(then.tensors["h_in"], after.tensors["h_in"][rows])
 
 
+@pytest.mark.parametrize("count", [0, 1, 7, 40])
+@pytest.mark.parametrize("bundle", ["cfc_bundle", "ltc_bundle"])
+def test_without_the_extension_the_bits_are_the_same(bundle, compiler, request, count):
+    """C is called through ctypes then."""
+    model = load(request.getfixturevalue(bundle), "native")
+    xs, state, times = samples(count, 3), model.initial_state(rows=count), spans(model, 0, count)
+    if count > 2:
+        xs[1, 2, 0] = np.nan
+        times = {name: np.where(np.arange(count) == 1, -1.0, t) for name, t in times.items()}
+    rows, found = model._backend.rows(), []
+    for call in (rows._in_c, None):
+        rows._in_c, own, results = call, state, []
+        for x in xs:
+            y, own, ok = model.step_many(x, own, **times)
+            results += [y, own.tensors["h_in"], ok]
+        found.append(results)
+    assert all(map(same, *found))
+    assert [array.shape for array in found[0]] == [array.shape for array in found[1]]
+    assert [array.dtype for array in found[0]] == [array.dtype for array in found[1]]
+
+
 @pytest.mark.workstation
 @pytest.mark.parametrize("name", ["measured", "half-ltc", "mixed", "pure", "gelu"])
 def test_cells_of_all_kinds_side_by_side(name, tmp_path_factory, compiler):

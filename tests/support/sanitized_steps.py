@@ -127,6 +127,51 @@ def use_pack(module):
     tried(module.pack, memory, 0)
 
 
+def use_rows(model):
+    """Many streams: any number of rows, of every layout, bad ones among them, from two threads."""
+    measured, shape = model.time.mode == "measured", model.manifest.sample_inputs()[model.inputs[0].name]
+    wanted, done = (0.1,) if measured else (), []
+
+    def stepped(count):
+        x = np.random.default_rng(count).uniform(-1, 1, (count, *shape[1:])).astype(np.float32)
+        state = model.initial_state(rows=count)
+        for own in (x, x.astype(np.float64), x[::-1], np.asfortranarray(x), x * np.float32(np.nan), x.tolist(), x[:0]):
+            _, state, _ = tried(model.step_many, own, state, *wanted) or (0, state, 0)
+        done.append(len(model.step_many(x, state, *wanted)[2]))
+
+    for count in (0, 1, 5, 16, 33):
+        threads = [threading.Thread(target=stepped, args=(count,)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert done[-2:] == [count] * 2
+
+
+def use_side_by_side(module):
+    """What the function of many streams refuses before it calls anything."""
+    y, flags = np.ones((3, 2), np.float32), np.ones(3, np.bool_)
+    good = (1, 8, None, (y, y), (2, 2), ((2,),), None)
+    others = [
+        (0, "f", None, 1 << 70),
+        (-1, "8", None, 1 << 70),
+        (y.tolist(), y.astype(np.float64), y[::2], 5),
+        ((), (y,), (y, y[:2]), (y, None), (y, y.T), [y, y], (np.float32(1), y), (y[0], y), (y,) * 65),
+        ((2,), (2, 3), (2, -2), (2, "2"), (2, None), [2, 2], (), (2, 1 << 62)),
+        (((2,) * 5,), ((-2,),), (("2",),), (None,), [(2,)], ((1 << 40, 1 << 40),)),
+        (flags[:2], np.ones(3, np.int8), 1, flags[::-1], True),
+    ]
+    for place, own in ((place, own) for place, kinds in enumerate(others) for own in kinds):
+        try:
+            module.side_by_side(*good[:place], own, *good[place + 1 :])
+        except (TypeError, ValueError, OverflowError, MemoryError):
+            continue
+        raise AssertionError(f"{own!r} was taken")
+    for count in range(9):
+        if count != len(good):
+            tried(module.side_by_side, *(good * 2)[:count])
+
+
 def use_recordings(stream, x, measured):
     for count in (0, 1, 2, 700):
         rows = np.repeat(x[None], count, axis=0)
@@ -302,11 +347,13 @@ def main(extension, bundles):
     use_type(module.make_core("step(x)\n--\n\nA step."))
     use_limits(module)
     use_pack(module)
+    use_side_by_side(module)
     for path in bundles:
         model = lnn_edge.load(path, backend="native", options={"tune": "off"})
         assert type(model.stream()).step.__class__.__name__ == "method_descriptor"
         for reuse in (False, True):
             use_stream(model, reuse)
+        use_rows(model)
         use_collector(model)
     gc.collect()
     print("done")

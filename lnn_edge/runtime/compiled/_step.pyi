@@ -1,8 +1,20 @@
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 def make_core(text: str, /) -> type: ...
 def within(value: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32], /) -> bool: ...
+def side_by_side(
+    function: int,
+    work: int,
+    limits: NDArray[np.float32] | None,
+    given: tuple[NDArray[np.float32], ...],
+    sizes: tuple[int, ...],
+    shapes: tuple[tuple[int, ...], ...],
+    may: NDArray[np.bool_] | None,
+    /,
+) -> tuple[NDArray[Any], ...]: ...
 def pack(
     memory: bytearray,
     start: int,

@@ -907,7 +907,89 @@ python:
     Py_RETURN_FALSE;
 }
 
+/* ---- many streams ---------------------------------------------------------------------------------------------- */
+
+typedef void (*side_by_side_t)(void *work, size_t count, void *const *places, const float *limits, const unsigned char *may,
+                       unsigned char *ok);
+
+static PyObject *new_rows(npy_intp count, PyObject *shape)
+{
+    npy_intp dims[1 + AXES] = {count};
+    const int axes = PyTuple_Check(shape) ? (int)PyTuple_Size(shape) : AXES + 1;
+    if (axes > AXES) {
+        PyErr_SetString(PyExc_TypeError, "rows of too many axes");
+        return NULL;
+    }
+    for (int k = 0; k < axes; ++k) dims[1 + k] = PyLong_AsSsize_t(PyTuple_GetItem(shape, k));
+    return PyErr_Occurred() ? NULL : PyArray_SimpleNew(1 + axes, dims, NPY_FLOAT);
+}
+
+/* side_by_side(function, work, limits, given, sizes, shapes, may): see `NativeRows.step`, the only caller. A function of a
+   library, and how many bytes it works in; limits or None; what goes in, float32 and row after row, and how many numbers a row
+   of each has; shapes of a row of each result; which rows may be done, bool or None. Gives the results in new arrays, and
+   which rows were done. Other threads have the interpreter while the rows are stepped, and at no other moment. */
+static PyObject *side_by_side(PyObject *module, PyObject *const *args, Py_ssize_t number)
+{
+    enum { LINE = 64, PLACES = 64 };
+    void *places[PLACES], *memory = NULL;
+    const float *limits = NULL;
+    const unsigned char *may = NULL;
+    PyObject *made = NULL;
+    (void)module;
+    if (number != 7 || !PyTuple_Check(args[3]) || !PyTuple_Check(args[4]) || !PyTuple_Check(args[5])) goto wrong;
+    const Py_ssize_t given = PyTuple_Size(args[3]), results = PyTuple_Size(args[5]);
+    if (!given || PyTuple_Size(args[4]) != given || given + results > PLACES) goto wrong;
+    const side_by_side_t function = (side_by_side_t)(uintptr_t)PyLong_AsVoidPtr(args[0]);
+    const Py_ssize_t work = PyLong_AsSsize_t(args[1]);
+    if (PyErr_Occurred()) return NULL;
+    PyArrayObject *first = (PyArrayObject *)PyTuple_GetItem(args[3], 0);
+    if (!function || work < 0 || !PyArray_Check((PyObject *)first) || PyArray_NDIM(first) < 1) goto wrong;
+    const npy_intp count = PyArray_DIM(first, 0);
+    for (Py_ssize_t k = 0; k < given; ++k) {
+        PyObject *own = PyTuple_GetItem(args[3], k);
+        const npy_intp size = PyLong_AsSsize_t(PyTuple_GetItem(args[4], k));
+        if (size < 0 || size > NPY_MAX_INTP / (count + 1) || !PyArray_Check(own) ||
+            !is_array(own, NPY_FLOAT, count * size)) goto wrong;
+        places[k] = PyArray_DATA((PyArrayObject *)own);
+    }
+    if (args[2] != Py_None) {
+        if (!PyArray_Check(args[2]) || !is_array(args[2], NPY_FLOAT, PyArray_SIZE((PyArrayObject *)args[2]))) goto wrong;
+        limits = PyArray_DATA((PyArrayObject *)args[2]);
+    }
+    if (args[6] != Py_None) {
+        if (!is_array(args[6], NPY_BOOL, count)) goto wrong;
+        may = PyArray_DATA((PyArrayObject *)args[6]);
+    }
+    made = PyTuple_New(results + 1);
+    if (!made) return NULL;
+    for (Py_ssize_t k = 0; k <= results; ++k) {
+        npy_intp rows_done = count;
+        PyObject *own = k < results ? new_rows(count, PyTuple_GetItem(args[5], k)) : PyArray_SimpleNew(1, &rows_done, NPY_BOOL);
+        if (!own) goto failed;
+        if (k < results) places[given + k] = PyArray_DATA((PyArrayObject *)own);
+        PyTuple_SetItem(made, k, own);
+    }
+    memory = malloc((size_t)work + LINE);
+    if (!memory) {
+        PyErr_NoMemory();
+        goto failed;
+    }
+    unsigned char *ok = PyArray_DATA((PyArrayObject *)PyTuple_GetItem(made, results));
+    void *line = (void *)(((uintptr_t)memory + LINE - 1) / LINE * LINE);
+    Py_BEGIN_ALLOW_THREADS
+    function(line, (size_t)count, places, limits, may, ok);
+    Py_END_ALLOW_THREADS
+    free(memory);
+    return made;
+wrong:
+    if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "rows of other arrays than the library's");
+failed:
+    Py_XDECREF(made);
+    return NULL;
+}
+
 static PyMethodDef functions[] = {
+    {"side_by_side", (PyCFunction)(void (*)(void))side_by_side, METH_FASTCALL, "Many streams in one call."},
     {"pack", (PyCFunction)(void (*)(void))pack, METH_FASTCALL, "A tick in memory."},
     {"limited", (PyCFunction)(void (*)(void))limited, METH_FASTCALL, "An output within its limits."},
     {"within", (PyCFunction)(void (*)(void))within, METH_FASTCALL, "Whether an array lies in a range."},

@@ -22,6 +22,8 @@ from .row_values import usable_rows, usable_values, without_masks
 
 __all__ = ["Rows", "RowsPort", "initial_rows", "step_each"]
 
+_FLOAT32 = np.dtype(np.float32)  # NumPy keeps one object per native dtype
+
 Rows = tuple[dict[str, Array], dict[str, Array], Array]  # outputs and next states by name, and which rows were done
 
 
@@ -114,7 +116,7 @@ class RowsPort:
             raise ValueError(f"the state holds {listed(state.tensors)}, but {model}")
         advice = f"Begin with model.initial_state(rows={rows})"
         for name, array in state.tensors.items():
-            if array.dtype != np.float32:
+            if array.dtype is not _FLOAT32 and array.dtype != np.float32:
                 raise TypeError(f"state '{name}' has dtype {array.dtype}, expected float32 as `step_many` gives it")
             expected = (rows, *self._states[name])
             if array.shape != expected:

@@ -15,6 +15,7 @@ from ....bundle.manifest import Manifest
 from ....bundle.spec import Tensor
 from ....codegen.form import ROWS_ABI
 from ....errors import BackendUnavailable
+from ...compiled.extension import side_by_side
 from .library import opened
 
 __all__ = ["NativeRows"]
@@ -59,6 +60,8 @@ class NativeRows:
             self._rows: Any = getattr(library, f"{prefix}_rows")
         except (OSError, AttributeError, ValueError) as error:
             raise BackendUnavailable(f"the compiled step of many streams cannot be loaded: {error}") from error
+        self._in_c = side_by_side()
+        self._function = ctypes.cast(self._rows, ctypes.c_void_p).value or 0
         self._rows.restype = None
         self._rows.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_void_p] * 4]
         self._work, self._free = int(facts.work), threading.local()
@@ -70,8 +73,10 @@ class NativeRows:
         self._limits_at = None if self._limits is None else _address(self._limits)
         moved = len(self._inputs) + (self._range is not None) + 2 * len(self._states) + len(self._outputs)
         self._places = ctypes.c_void_p * moved
-        inputs = sum(math.prod(t.shape[1:]) for t in manifest.streamed) + (self._range is not None)
-        counts = inputs, *(sum(map(math.prod, kind.values())) for kind in (self._states, self._outputs))
+        inputs = [math.prod(t.shape[1:]) for t in manifest.streamed] + [1] * (self._range is not None)
+        self._sizes = *inputs, *map(math.prod, self._states.values())  # of a row of each thing that goes in
+        self._shapes = *self._outputs.values(), *self._states.values()  # of a row of each that comes out
+        counts = sum(inputs), *(sum(map(math.prod, kind.values())) for kind in (self._states, self._outputs))
         if facts.abi != ROWS_ABI or bytes(facts.digest).rstrip(b"\0").decode() != digest:
             raise BackendUnavailable("the compiled step of many streams is of another bundle or version")
         if (facts.inputs, facts.states, facts.outputs) != counts:
@@ -87,6 +92,17 @@ class NativeRows:
             may = (dt_s >= self._range[0]) & (dt_s <= self._range[1])
             given.append(_plain(dt_s))
         given += [_plain(state[name]) for name in self._states]
+        if self._in_c is not None:
+            *made, ok = self._in_c(
+                self._function, self._work, self._limits, tuple(given), self._sizes, self._shapes, may
+            )
+            y = dict(zip(self._outputs, made, strict=False))
+            return y, dict(zip(self._states, made[len(y) :], strict=True)), ok
+        return self._through_ctypes(given, count, may)
+
+    def _through_ctypes(
+        self, given: list[Array], count: int, may: Array | None
+    ) -> tuple[dict[str, Array], dict[str, Array], Array]:
         y = {name: np.empty((count, *shape), np.float32) for name, shape in self._outputs.items()}
         after = {name: np.empty((count, *shape), np.float32) for name, shape in self._states.items()}
         ok = np.empty(count, np.bool_)
