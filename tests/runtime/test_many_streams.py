@@ -132,6 +132,27 @@ def test_without_the_extension_the_bits_are_the_same(bundle, compiler, request, 
     assert [array.dtype for array in found[0]] == [array.dtype for array in found[1]]
 
 
+def test_threads_beside_each_other_get_the_bits_that_each_gets_alone(cfc_bundle, compiler):
+    model = load(cfc_bundle, "native")
+    starts = [(samples(count, 1, count)[0], model.initial_state(rows=count)) for count in (1, 30, 300)]
+
+    def stepped(x, state):
+        results = []
+        for _ in range(50):
+            y, state, ok = model.step_many(x, state)
+            results += [y, state.tensors["h_in"], ok]
+        return results
+
+    alone, found = [stepped(*own) for own in starts], {}
+    threads = [threading.Thread(target=lambda k=k: found.update({k: stepped(*starts[k % 3])})) for k in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for k in range(6):
+        assert all(map(same, found[k], alone[k % 3]))
+
+
 @pytest.mark.workstation
 @pytest.mark.parametrize("name", ["measured", "half-ltc", "mixed", "pure", "gelu"])
 def test_cells_of_all_kinds_side_by_side(name, tmp_path_factory, compiler):
