@@ -22,7 +22,7 @@ from native_step import MODELS
 import lnn_edge
 from lnn_edge.machine.describe import machine
 
-FEW, MANY, CALLS, TURNS = 64, 4096, 200, 10
+FEW, MANY, CALLS = 64, 4096, 200
 
 
 def shortest(call, times, clock=time.perf_counter_ns):
@@ -76,13 +76,14 @@ def in_python(model, x):
     return shortest(lambda: model.step_many(x, state), CALLS if len(x) == FEW else 40) / len(x)
 
 
-def two_threads(model, x):
+def two_threads(model, x, row_ns):
     """How many times as fast two threads step half of the rows each as one thread both, and what the machine gives.
 
     The second is the same of as many rows in a single call, where threads have nothing to wait for but the machine.
     Both in turns, as the medians of 11 ratios: other work comes and goes, and a ratio is of one moment.
     """
-    ways = [(_halves(model, x), TURNS), (_halves(model, np.tile(x, (TURNS, 1))), 1)]
+    calls = int(np.clip(5e7 / (row_ns * len(x)), 5, 40))  # some 50 ms, which a moment of other work is little beside
+    ways = [(_halves(model, x), calls), (_halves(model, np.tile(x, (calls, 1))), 1)]
     ratios = [[_alone_by_together(model, *way) for way in ways] for _ in range(11)]
     return [float(np.median(own)) for own in zip(*ratios, strict=True)]
 
@@ -111,12 +112,13 @@ def measured(model, x):
     """All figures of a model."""
     few, _ = in_c(model, x[:FEW])
     _, outside = in_c(model, x)
-    threads, machine_gives = two_threads(model, x)
+    row = in_python(model, x)
+    threads, machine_gives = two_threads(model, x, row)
     return {
         "alone_ns": alone(model, x[:FEW]),
         f"row_of_{FEW}_in_c_ns": few,
         f"row_of_{FEW}_ns": in_python(model, x[:FEW]),
-        f"row_of_{MANY}_ns": in_python(model, x),
+        f"row_of_{MANY}_ns": row,
         f"outside_c_of_{MANY}": outside,
         "two_threads": threads,
         "two_threads_in_one_call": machine_gives,
