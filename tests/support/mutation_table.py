@@ -992,8 +992,17 @@ MUTATIONS = (
         "all or nothing",
         "test_a_row_that_is_no_sample_is_a_bad_one[native-None]",
         (
-            "        if found is None:\n            raise\n        return found\n\n\ndef _all",
-            "        raise\n\n\ndef _all",
+            "        if found is None or not (isinstance(error, (TypeError, ValueError))",
+            "        if True or not (isinstance(error, (TypeError, ValueError))",
+        ),
+    ),
+    _fault(
+        "row-that-raises-refuses-all-rows",
+        "all or nothing",
+        "TestRowsThatRaise::test_a_row[native-RuntimeError-__array__]",
+        (
+            "        except Exception:  # an object that is no sample may raise anything",
+            "        except (TypeError, ValueError):  # an object that is no sample may raise anything",
         ),
     ),
     # ---- loop
