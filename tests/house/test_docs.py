@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
+import shutil
 import subprocess
 
 import pytest
@@ -15,10 +16,17 @@ LINKS = re.compile(r"\[[^]]*\]\(([^)#]+)(?:#([^)]*))?\)")
 
 
 @pytest.fixture
-def trained(tmp_path, warm_and_short):
-    """A folder with the README's script and what it trained, from which the other pages go on."""
-    (tmp_path / "gait.py").write_text(gait_script())
-    subprocess.run(["python", "gait.py"], cwd=tmp_path, env=warm_and_short, check=True)
+def trained(tmp_path, tmp_path_factory, warm_and_short):
+    """A folder with the README's script and what it trained, once in a run, from which the other pages go on."""
+    from exports import locked, shared_folder  # which need torch
+
+    folder = shared_folder(tmp_path_factory) / "gait-of-the-readme"
+    with locked(folder.with_suffix(".lock")):
+        if not (folder / "gait.lnn").exists():
+            folder.mkdir(exist_ok=True)
+            (folder / "gait.py").write_text(gait_script())
+            subprocess.run(["python", "gait.py"], cwd=folder, env=warm_and_short, check=True)
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True, symlinks=True)
     return tmp_path
 
 
