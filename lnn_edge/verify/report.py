@@ -214,8 +214,8 @@ class ExportReport:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; a difference that is not finite becomes `null`."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "timeline"}
-        values["segments"] = [asdict(row) for row in self.segments]
-        values["comparisons"] = [msgspec.structs.asdict(row) for row in self.comparisons]
+        # what these hold is numbers and texts, which need no deep copy
+        values |= {name: [dict(vars(row)) for row in values[name]] for name in ("segments", "comparisons")}
         values["sensitive"] = None if self.sensitive is None else msgspec.to_builtins(self.sensitive)
         values |= {n: None if values[n] is None else asdict(values[n]) for n in ("window", "distinct")}
         values |= {"path": self.path.name, "backends": list(self.backends), "not_run": dict(self.not_run)}

@@ -26,11 +26,18 @@ def copied_module(module: nn.Module) -> nn.Module:
             for tensor in tensors_in(value):
                 if not tensor.is_leaf:
                     memo[id(tensor)] = tensor.detach().clone()
+    try:
+        return copy.deepcopy(module, dict(memo))
+    except Exception:  # whatever the class of an object on it raises; which one, it does not say
+        _share(module, memo)
+        return copy.deepcopy(module, memo)
+
+
+def _share(module: nn.Module, memo: dict[int, Any]) -> None:
     for part in module.modules():
         for value in vars(part).values():
             if not isinstance(value, (nn.Module, *_CONTAINERS)) or value:
                 _share_what_cannot_be_copied(value, memo)
-    return copy.deepcopy(module, memo)
 
 
 def _share_what_cannot_be_copied(value: Any, memo: dict[int, Any]) -> None:

@@ -6,7 +6,8 @@ ncps applies the timespans of all rows to each of them, so people override its m
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -55,7 +56,12 @@ def ignores_time(layer: nn.Module) -> bool:
 
 def takes_timespans(kind: type[nn.Module]) -> bool:
     """Whether the forward of a layer has an argument for them, or hands on whatever it gets."""
-    parameters = inspect.signature(kind.forward).parameters.values()
+    return _takes_timespans(kind.forward)
+
+
+@lru_cache(maxsize=64)  # asked at every step that a layer is called
+def _takes_timespans(forward: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(forward).parameters.values()
     return len(parameters) > 3 or any(own.kind in (own.VAR_POSITIONAL, own.VAR_KEYWORD) for own in parameters)
 
 
