@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch.export._trace  # noqa: F401 - or the first export imports it, after conftest.py has frozen what there is
-from short_proofs import SHORT
+from short_proofs import SHARED, SHORT
 from torch import nn
 
 from lnn_edge import export_model
@@ -28,6 +28,7 @@ from lnn_edge.verify.report import ExportReport
 from lnn_edge.verify.samples import Excitation, SampleRequest
 
 SHORT_PROOF = ProofLength(**SHORT)
+SHARED_PROOF = ProofLength(**SHARED)
 _DEFAULTS = {
     name: parameter.default
     for name, parameter in inspect.signature(export_model).parameters.items()
@@ -38,8 +39,19 @@ _SHORTENED = {"steps": SHORT_PROOF.least}
 
 def quick_export(model: nn.Module, path: str | os.PathLike[str], **options: Any) -> ExportReport:
     """`export_model` with a short proof, for tests that are not about the proof, its length or its report."""
+    return _export_over(SHORT_PROOF, model, path, options)
+
+
+def shared_export(model: nn.Module, path: str | os.PathLike[str], **options: Any) -> ExportReport:
+    """The same of a bundle that many tests load, whose golden sequences are what they step and replay."""
+    return _export_over(SHARED_PROOF, model, path, options)
+
+
+def _export_over(
+    length: ProofLength, model: nn.Module, path: str | os.PathLike[str], options: dict[str, Any]
+) -> ExportReport:
     with nothing_waits_for_the_disk(), nobody_asks_git():
-        return export_with_proof(model, path, SHORT_PROOF, **(_DEFAULTS | _SHORTENED | options))
+        return export_with_proof(model, path, length, **(_DEFAULTS | {"steps": length.least} | options))
 
 
 @contextmanager
@@ -94,7 +106,7 @@ def proven(
     bundle = folder / name
     with locked(folder / "lock"):
         if not bundle.exists():
-            (quick_export if short else export_model)(make(), bundle, **options)
+            (shared_export if short else export_model)(make(), bundle, **options)
             for path in (*bundle.iterdir(), bundle):
                 path.chmod(0o555 if path.is_dir() else 0o444)
     return bundle

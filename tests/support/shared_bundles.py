@@ -42,10 +42,10 @@ def shared_bundle(factory: pytest.TempPathFactory, name: str) -> Path:
 
 def main(folder: Path) -> None:
     """Export all of them."""
-    from exports import quick_export
+    from exports import shared_export
 
     for name, (make, options) in BUNDLES.items():
-        print(quick_export(make(), folder / name, overwrite=True, **options))
+        print(shared_export(make(), folder / name, overwrite=True, **options))
 
 
 if __name__ == "__main__":

@@ -7,13 +7,15 @@ import importlib.abc
 import importlib.machinery
 from contextvars import ContextVar
 
-__all__ = ["ASKED_FOR", "SHORT", "ShortProofs"]
+__all__ = ["ASKED_FOR", "SHARED", "SHORT", "ShortProofs"]
 
 ASKED_FOR = "LNN_EDGE_TESTS_SHORT_PROOFS"  # in the environment of a program that starts warm
 
-# All of the truth, of the segments and of the backends, over few steps: about a twentieth of a full proof. It still
+# All of the truth, of the segments and of the backends, over few steps: about a thirtieth of a full proof. It still
 # finds a step that is wrong; only what grows slowly needs a thousand steps.
-SHORT = {"least": 12, "evaluated": 24, "causal": 12}
+SHORT = {"least": 8, "evaluated": 16, "causal": 8}
+# Of bundles that are made once in a run for all tests.
+SHARED = {"least": 12, "evaluated": 24, "causal": 12}
 
 
 class ShortProofs(importlib.abc.MetaPathFinder):

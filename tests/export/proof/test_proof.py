@@ -103,8 +103,8 @@ class TestTheGraphOnItsOwn:
         bundle = read_bundle(path)
         golden = golden_from_bundle(bundle)
         mine, theirs = open_evaluator(bundle).stream(), lnn_edge.load(path).stream()
-        for k in range(20):
-            if k == 12:
+        for k in range(golden.steps):
+            if k == golden.steps // 2:
                 mine.reset()
                 theirs.reset()
             sample = {"dt_s": golden.inputs["dt"][k]}
