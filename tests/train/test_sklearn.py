@@ -9,7 +9,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from lnn_edge import LiquidNeuralClassifier, LiquidNeuralRegressor
 
 # The checks fit tables of independent rows, so rows are read as sequences of one step.
-QUICK = {"rows": "sequences", "epochs": 10, "learning_rate": 0.1, "n_jobs": 1, "verbose": 0}
+QUICK = {"rows": "sequences", "epochs": 5, "learning_rate": 0.1, "n_jobs": 1, "verbose": 0}
 EXCLUDED = {
     "check_sample_weight_equivalence_on_dense_data": "training is in float32: a weight of 2 and a repeated row round "
     "differently, and after 30 epochs at 0.05 predictions differ by 5e-7, where the check allows 1e-7 of the value. "
@@ -26,7 +26,7 @@ def _one_thread():
 
 
 @parametrize_with_checks(
-    [LiquidNeuralRegressor(**QUICK), LiquidNeuralClassifier(**QUICK | {"epochs": 5})],
+    [LiquidNeuralRegressor(wiring="full", **QUICK), LiquidNeuralClassifier(**QUICK)],  # full, it learns in few epochs
     expected_failed_checks=lambda _estimator: EXCLUDED,
 )
 def test_scikit_learn_checks(estimator, check):
