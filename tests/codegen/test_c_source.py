@@ -122,10 +122,10 @@ def test_two_models_in_one_program(tmp_path):
     assert {kind for _, kind, _ in own} == {"T", "R"}  # code and constants: nothing that could be written
 
 
-# To C++ it is only read: what is made of it is the same.
+# To C++ it is only read: what is made of it is the same. gcc looks for more where it optimises, clang does not.
 COMPILERS = {
     "gcc": ("-std=c99", "-O1"),
-    "clang": ("-std=c99", "-O1"),
+    "clang": ("-std=c99", "-O0"),
     "g++": ("-std=c++11", "-x", "c++", "-fsyntax-only"),
     "clang++": ("-std=c++11", "-x", "c++", "-fsyntax-only"),
 }

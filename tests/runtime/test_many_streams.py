@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from called_bundles import Bundles
 from checks import make_ready
-from exports import quick_export
+from exports import proven
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -274,13 +274,13 @@ def test_samples_of_any_layout(cfc_bundle, backend, form):
 
 
 @pytest.mark.workstation
-def test_constants_of_each_row(tmp_path, backend):
+def test_constants_of_each_row(tmp_path_factory, backend):
     from networks import Reaching
 
     rng = np.random.default_rng(0)
     x, goals = (rng.standard_normal((4, 30, width)).astype(np.float32) for width in (3, 2))
-    quick_export(Reaching(), tmp_path / "m.lnn", example={"x": x, "goal": goals[:, 0]})
-    model = load(tmp_path / "m.lnn", backend)
+    example = {"x": x, "goal": goals[:, 0]}
+    model = load(proven(tmp_path_factory, Reaching, short=True, example=example), backend)
     begin = model.initial_state(rows=4, constants={"goal": goals[0, 0]})
     own = {"constant.goal": goals[:, 0].copy()}
     y, state, ok = model.step_many(x[:, 0], lnn_edge.State(begin.tensors, None, own, begin.build))
@@ -300,17 +300,16 @@ def test_constants_of_each_row(tmp_path, backend):
 
 
 @pytest.mark.workstation
-def test_the_axis_of_one_feature_may_be_left_out(tmp_path, backend):
-    quick_export(torch_cfc(1), tmp_path / "m.lnn")
-    model = load(tmp_path / "m.lnn", backend)
+def test_the_axis_of_one_feature_may_be_left_out(tmp_path_factory, backend):
+    model = load(proven(tmp_path_factory, one_feature, short=True), backend)
     x, state = samples(3)[0, :, 0], model.initial_state(rows=3)
     assert same(model.step_many(x, state)[0], model.step_many(x[:, None], state)[0])
 
 
-def torch_cfc(features):
+def one_feature():
     from ncps.torch import CfC
 
-    return CfC(features, 4)
+    return CfC(1, 4)
 
 
 class TestCompiling:
