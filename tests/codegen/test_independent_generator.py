@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from compilations import counted
 from emx_onnx_cgen.cli import main as emx_onnx_cgen
+from jinja2 import Environment
 
 import lnn_edge
 from lnn_edge.bundle.directory import read_bundle
@@ -20,7 +21,23 @@ LIMIT = 1e-5  # relative above 1, as between any two backends and torch: both ro
 
 
 @pytest.fixture(scope="module")
-def foreign(tmp_path_factory, request):
+def templates():
+    """Compiled once: it reads all of them again for each model, which takes it longest."""
+    whole, known = Environment.compile, {}
+
+    def compile_once(environment, source, *rest):
+        key = (source, *rest)
+        if key not in known:
+            known[key] = whole(environment, source, *rest)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Environment, "compile", compile_once)
+        yield
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory, request, templates):
     """A library of the graphs of all bundles, with the text of each."""
     folder = tmp_path_factory.mktemp("foreign")
     names = [f"{name}.c" for name in BUNDLES]

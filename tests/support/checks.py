@@ -226,7 +226,7 @@ def check_second_thread_is_refused(model):
 
 def check_streams_in_threads(model):
     """One model, a stream per thread: each gives what it gives alone."""
-    xs, _ = recording(model, 50)
+    xs, _ = recording(model, 20)
     expected = model.stream().run(xs, **timing(model))
     results = [None] * 4
 
