@@ -112,7 +112,7 @@ def _streamed(report: ExportReport) -> list[str]:
 def _verdict(report: ExportReport) -> str:
     if not report.passed:
         return f"NOT equal: {report.worst}"
-    from ..verify.comparison import TORCH
+    from ..verify.tolerance import TORCH
 
     own = max(c.own for c in report.comparisons if c.reference == TORCH)
     if report.precision != "float32":
@@ -130,7 +130,7 @@ def _verdict(report: ExportReport) -> str:
 
 def _beyond(report: ExportReport) -> str:
     """What judges the steps that torch never made: those of a bundle on its own."""
-    from ..verify.comparison import EXACT, TORCH
+    from ..verify.tolerance import EXACT, TORCH
 
     known, all_steps = (_steps(report, reference) for reference in (TORCH, EXACT))
     if known == all_steps:
@@ -160,14 +160,14 @@ def _tensor_rows(report: ExportReport) -> str:
 
 
 def _backends(report: ExportReport) -> set[str]:
-    from ..verify.comparison import TORCH
+    from ..verify.tolerance import TORCH
 
     return {curve.subject for curve in report.timeline.curves} - {TORCH}
 
 
 def _worst(report: ExportReport, tensor: str) -> Comparison:
     """Of what failed; else of the backends beside torch, and beside float64 where torch was not stepped."""
-    from ..verify.comparison import TORCH
+    from ..verify.tolerance import TORCH
 
     judged = [c for c in report.comparisons if c.tensor == tensor]
     failed = [c for c in judged if not c.passed]
@@ -190,7 +190,7 @@ def _margin(c: Comparison) -> str:
 
 def _legend(report: ExportReport) -> str:
     """What the words of the table mean."""
-    from ..verify.comparison import EXACT, TORCH, tolerance_of
+    from ..verify.tolerance import EXACT, TORCH, tolerance_of
 
     judges = {_worst(report, tensor).reference for tensor in report.tensors}
     beside = f"of the bundle beside {TORCH}" + (f", or {EXACT} where torch is not known" if judges - {TORCH} else "")

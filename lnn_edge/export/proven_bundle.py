@@ -20,8 +20,9 @@ from ..bundle.program_files import decode_program
 from ..bundle.spec import PROGRAM_JSON, PROGRAM_WEIGHTS, Sensitive, Verification
 from ..errors import ModelWarning, VerificationError
 from ..runtime.loading import load, open_for_proof
-from ..verify.comparison import OWN_FACTOR, TOLERANCE, TOLERANCE_REASON, Comparison, largest_error
+from ..verify.comparison import Comparison
 from ..verify.report import ExportReport
+from ..verify.tolerance import OWN_FACTOR, TOLERANCE, TOLERANCE_REASON, largest_error
 from ..wording import chosen, limits_advice, typed
 from .graph.description import describe
 from .proof.few_samples import why_not_over_few

@@ -11,10 +11,11 @@ import numpy as np
 from ..arrays import Array
 from ..bundle.directory import Bundle
 from ..bundle.manifest import Manifest
-from ..verify.comparison import EXACT, TORCH, Comparison, compare, is_equal, largest_error, tolerance_of, versus
+from ..verify.tolerance import EXACT, TORCH, is_equal, largest_error, tolerance_of, versus
 from .model import Model
 
-if TYPE_CHECKING:  # here and below: a load compares, and reports nothing
+if TYPE_CHECKING:  # here and below: a load that finds no error has nothing to report
+    from ..verify.comparison import Comparison
     from ..verify.report import Curve, ExportReport, Segment, Signal
     from ..verify.samples import Distinct
 
@@ -38,6 +39,8 @@ def compare_results(
     `float32` is another computation in float32: it says how far rounding may take a backend. What ran is called by the
     name of the backend, unless it has another `name`.
     """
+    from ..verify.comparison import compare
+
     rows = []
     for segment in segments:
         for tensor, got in results.items():

@@ -20,12 +20,13 @@ from ..given_numbers import MOST_STEPS, is_whole, whole_number
 from ..progress import Progress
 from ..reference.closed_loop import interpreted
 from ..reference.interpreter import Interpreter
-from ..verify.comparison import EXACT, TORCH, Comparison, compare, versus
+from ..verify.comparison import Comparison, compare
 from ..verify.excitation import DT_REGIMES, excite_again
 from ..verify.few_samples import excite_few_again
 from ..verify.grounds import finite_ground
 from ..verify.report import Curve, ExportReport, curves_from_results
 from ..verify.samples import Distinct, Excitation, SampleRequest, different_samples
+from ..verify.tolerance import EXACT, TORCH, versus
 from .closed_loop import replay_progress
 from .loading import open_each
 from .model import Model

@@ -13,8 +13,9 @@ from ..bundle.program import StepProgram
 from ..bundle.spec import DT_INPUT, Readout, Window
 from ..reference.closed_loop import interpreted
 from ..reference.interpreter import Interpreter
-from ..verify.comparison import Comparison, compare, largest_error, tolerance_of, versus
+from ..verify.comparison import Comparison, compare
 from ..verify.samples import Excitation
+from ..verify.tolerance import largest_error, tolerance_of, versus
 from .closed_loop import constants_of
 from .model import Model
 from .readouts import LAST, read_out, readout_text

@@ -1,6 +1,7 @@
 """The meaning of "equal", and the ways to show it. NumPy alone; only the picture needs matplotlib.
 
-comparison            tolerances with their reasons, and the error figures of one tensor
+tolerance             how far from its reference a result may be, and why
+comparison            the error figures of one tensor
 samples               what is stepped through, and where sequences begin
 excitation            the samples of a proof, made from recordings and ranges
 few_samples           the same where the encoder is costly: few samples, over and over

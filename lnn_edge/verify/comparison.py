@@ -1,60 +1,21 @@
-"""The meaning of "equal": the tolerance with its reason, and the error figures of one tensor over a run."""
+"""The error figures of one tensor over a run, beside what is allowed."""
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 
 from ..arrays import Array
-from ..bundle.spec import Precision
+from .tolerance import TOLERANCE, absolute_errors, limit_of, size_of
 
-__all__ = [
-    "COMPUTABLE",
-    "EXACT",
-    "EXTREME",
-    "HALF_REASON",
-    "HALF_TOLERANCE",
-    "OWN_FACTOR",
-    "TOLERANCE",
-    "TOLERANCE_REASON",
-    "TORCH",
-    "Comparison",
-    "compare",
-    "errors_by_step",
-    "is_equal",
-    "largest_error",
-    "tolerance_of",
-    "tolerance_reason",
-    "versus",
-]
+__all__ = ["Comparison", "compare"]
 
-
-TORCH, EXACT = "torch float32", "float64"  # what results are compared with
-
-TOLERANCE = 1e-5
-OWN_FACTOR = 16.0
-COMPUTABLE = 1e-3
-TOLERANCE_REASON = (
-    "1e-5 of the tensor's size (at least 1), or 16 times torch float32's own error against float64 if that is more: "
-    "float32 rounds each of the about 100 dependent operations of a step by up to 6e-8, and liquid cores contract, so "
-    "errors stay below 1e-6 in normal use. Where huge inputs or long dt amplify rounding, torch's own error says how "
-    "much; it is one draw of a spread that another order of summation draws anew, hence 16 (6 was seen). A wrong sign, "
-    "mask or bias moves results by more than 1e-3, and a model whose torch float32 is itself off by 1e-3 is refused"
-)
-EXTREME = "extreme"  # the segment whose inputs are ten times the recorded ones, with dt at the ends of its range
-HALF_TOLERANCE = 2e-2
-HALF_REASON = (
-    "2e-2 of the tensor's size (at least 1): float16 rounds weights and every operation by up to 4.9e-4, and the "
-    "arguments of sigmoids by that much of their size; liquid cores contract, so errors do not pile up over steps. Ten "
-    "times that on the extreme samples, whose arguments are ten times as large. What a model really drifts is in the "
-    "report, measured in true half arithmetic (onnx.reference); 4e-4 to 1e-2 is usual"
-)
 _QUANTILES = (0.5, 0.9, 0.99, 1.0)
 
 
-class Comparison(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class Comparison:
     """How far one tensor is from its reference over one segment of a run.
 
     Args:
@@ -139,9 +100,9 @@ def compare(
         The figures. A value that is not finite in either counts as an infinite error.
     """
     steps = len(expected)
-    size = _size(expected)
-    error = _errors(got, expected)
-    limit = _limit(size, tolerance, own)
+    size = size_of(expected)
+    error = absolute_errors(got, expected)
+    limit = limit_of(size, tolerance, own)
     worst = error.max(axis=1)
     over = np.flatnonzero(~((worst <= limit) & np.isfinite(worst)))
     return Comparison(
@@ -158,58 +119,6 @@ def compare(
         first_over=int(over[0]) * every + every - 1 if len(over) else None,
         own=own,
     )
-
-
-def is_equal(got: Array, expected: Array, *, tolerance: float, own: float) -> bool:
-    """Whether `compare` would find no step over the limit, in a fourth of its time."""
-    worst = largest_error(got, expected)
-    return math.isfinite(worst) and worst <= _limit(_size(expected), tolerance, own)
-
-
-def _size(expected: Array) -> float:
-    """The largest magnitude."""
-    return float(np.max(np.abs(expected), initial=0.0))
-
-
-def _limit(size: float, tolerance: float, own: float) -> float:
-    """The absolute error allowed."""
-    scale = max(1.0, size)
-    return max(tolerance * scale, min(OWN_FACTOR * own, COMPUTABLE * scale))
-
-
-def tolerance_of(precision: Precision, segment: str = "") -> float:
-    """How far a bundle of this precision may be from torch, relative to the tensor's size, on a kind of samples."""
-    if precision == "float32":
-        return TOLERANCE
-    return HALF_TOLERANCE * (10.0 if segment == EXTREME else 1.0)
-
-
-def tolerance_reason(precision: Precision) -> str:
-    """Why it may be so far."""
-    return TOLERANCE_REASON if precision == "float32" else HALF_REASON
-
-
-def versus(subject: str, reference: str) -> str:
-    """Name a comparison: "onnxruntime vs torch float32"."""
-    return f"{subject} vs {reference}"
-
-
-def largest_error(got: Array, expected: Array) -> float:
-    """Largest absolute difference; infinite if anything is not finite."""
-    return float(errors_by_step(got, expected).max())
-
-
-def errors_by_step(got: Array, expected: Array) -> Array:
-    """Largest absolute difference at each step, float64 (steps,); infinite where anything is not finite."""
-    worst: Array = _errors(got, expected).max(axis=1)
-    return worst
-
-
-def _errors(got: Array, expected: Array) -> Array:
-    with np.errstate(invalid="ignore", over="ignore"):
-        error: Array = np.abs(got.astype(np.float64) - expected.astype(np.float64)).reshape(len(expected), -1)
-    error[~np.isfinite(error)] = np.inf
-    return error
 
 
 def _ulp(error: Array, expected: Array) -> float:

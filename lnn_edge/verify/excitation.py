@@ -13,8 +13,8 @@ import numpy as np
 from ..arrays import Array
 from ..bundle.spec import Tensor, Time
 from ..given_numbers import MOST_STEPS, is_whole, whole_number
-from .comparison import EXTREME
 from .samples import Excitation, SampleRequest
+from .tolerance import EXTREME
 
 __all__ = ["DT_REGIMES", "SINGLE_STEPS", "check_steps", "excite", "excite_again", "steps_of_each"]
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from ..arrays import Array
 from ..bundle.spec import Tensor
-from .comparison import EXTREME
 from .samples import Excitation
+from .tolerance import EXTREME
 
 __all__ = ["finite_ground", "is_finite"]
 

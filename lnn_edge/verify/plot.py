@@ -14,7 +14,7 @@ import numpy as np
 from ..arrays import Array
 from ..files import check_output, given_path, whole_file
 from ..wording import plural
-from .comparison import EXACT, TORCH
+from .tolerance import EXACT, TORCH
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,8 +14,9 @@ import numpy as np
 from ..arrays import Array
 from ..bundle.spec import Precision, Sensitive, Verification
 from ..wording import chosen, listed, plural, typed
-from .comparison import TORCH, Comparison, errors_by_step, tolerance_of, tolerance_reason
+from .comparison import Comparison
 from .samples import Distinct
+from .tolerance import TORCH, errors_by_step, tolerance_of, tolerance_reason
 
 __all__ = ["Curve", "ExportReport", "Segment", "Signal", "Timeline", "WindowFinding", "curves_from_results"]
 

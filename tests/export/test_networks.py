@@ -635,7 +635,7 @@ def test_a_trace_sees_no_weights_of_cores_unless_they_are_asked_for(monkeypatch,
 def test_a_tensor_made_in_the_forward_is_nothing_written(monkeypatch):
     """Or torch decomposes the whole step, which takes as long as its trace once more."""
     monkeypatch.setattr(torch.export.ExportedProgram, "run_decompositions", lambda *_: pytest.fail("decomposed"))
-    test_operation("index_select")
+    test_operation(["index_select", UNWRITTEN[0]])
 
 
 def test_weights_that_are_found_quickly_are_those_of_the_module():

@@ -190,6 +190,9 @@ def public_names(path: Path) -> tuple[set[str], set[str]]:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             found = {part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)}
             (aliases if isinstance(node.value, ast.Subscript) else names).update(found)
+        elif isinstance(node, ast.If):  # an alias that is another one for type checkers
+            targets = [own.targets[0] for own in node.body if isinstance(own, ast.Assign)]
+            aliases |= {own.id for own in targets if isinstance(own, ast.Name)}
     return {name for name in names if not name.startswith("_")}, aliases
 
 

@@ -88,8 +88,8 @@ def each_interruption(model, options, call, stride=1):
             yield moved
 
 
-# One in so many bytecodes where others run the same: a window's samples run its own again, and a simulated GPU steps each
-# of them as `fixed` does, where all are interrupted.
+# One in so many bytecodes where others run the same: a window's samples run its own again, and a simulated GPU steps
+# each of them as `fixed` does, where all are interrupted.
 STRIDES = {"windows": 3, "windows-tensorrt": 8}
 # That for RTX steps by the same code as `tensorrt`: of its own it has what makes an engine ready.
 EACH = [(own.name, name) for own in BACKENDS for name in (STREAMS if own.name != "tensorrt-rtx" else ["measured"])]

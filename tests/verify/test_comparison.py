@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lnn_edge.verify.comparison import COMPUTABLE, TOLERANCE, compare, is_equal
+from lnn_edge.verify.comparison import compare
+from lnn_edge.verify.tolerance import COMPUTABLE, TOLERANCE, is_equal
 
 NUMBERS = st.floats(-2, 2, width=32) | st.sampled_from([0.0, 1e30, -1e30, math.inf, -math.inf, math.nan])
 RESULTS = arrays(np.float32, (4, 2), elements=NUMBERS)

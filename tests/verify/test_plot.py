@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import msgspec
 import numpy as np
 import pytest
 import torch
@@ -26,8 +25,9 @@ from lnn_edge.export.verify_against import verify_against
 from lnn_edge.runtime.proof import _signals
 from lnn_edge.runtime.verify_golden import verify_golden
 from lnn_edge.verify import plot
-from lnn_edge.verify.comparison import EXACT, TORCH, compare, versus
+from lnn_edge.verify.comparison import compare
 from lnn_edge.verify.report import Curve, ExportReport, Segment, Signal, Timeline
+from lnn_edge.verify.tolerance import EXACT, TORCH, versus
 
 
 def report_of(errors, *, steps=1000, dt_s=None, period_s=0.1) -> ExportReport:
@@ -251,7 +251,7 @@ def test_extreme_samples_are_said_to_keep_to_limits(drawn):
     """And there are no seconds, as the period is unknown."""
     extreme = Segment("extreme", 0, 1000, 1)
     report = report_of({"output": np.full(1000, 1e-7)}, period_s=None)
-    rows = tuple(msgspec.structs.replace(c, segment="extreme") for c in report.comparisons)
+    rows = tuple(replace(c, segment="extreme") for c in report.comparisons)
     text = drawn(replace(report, segments=(extreme,), comparisons=rows))
     assert "extreme: ten times the range, where inputs have limits at these" in text
     assert ">seconds<" not in text

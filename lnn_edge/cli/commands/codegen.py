@@ -169,7 +169,8 @@ def _result(bundle: Bundle, golden: Golden, name: str, calls: int, *, whole_call
     """What torch gave, call by call: of a state what a call ends with."""
     from ...codegen.replay import Result
     from ...runtime.sequence import unroll_blocks_from_samples
-    from ...verify.comparison import compare, largest_error, tolerance_of
+    from ...verify.comparison import compare
+    from ...verify.tolerance import largest_error, tolerance_of
 
     unroll = bundle.manifest.unroll
     expected, exact = golden.float32[name][: calls * unroll], golden.float64[name][: calls * unroll]

@@ -15,10 +15,11 @@ from ...progress import Progress
 from ...runtime.closed_loop import replay, replay_progress
 from ...runtime.model import Model
 from ...runtime.proof import compare_results, report_from_proof
-from ...verify.comparison import EXTREME, TORCH, Comparison
+from ...verify.comparison import Comparison
 from ...verify.excitation import DT_REGIMES, SINGLE_STEPS
 from ...verify.report import ExportReport, curves_from_results
 from ...verify.samples import Excitation
+from ...verify.tolerance import EXTREME, TORCH
 from ..trained.protocol import Results
 from .few_samples import IN_PARTS, graph_parts, replay_in_parts
 from .length import FULL_PROOF, ProofLength

@@ -19,9 +19,9 @@ from ...bundle.spec import Sensitive, StatePair, output_of_state
 from ...reference.closed_loop import interpreted
 from ...reference.interpreter import Interpreter
 from ...runtime.state import initial_value
-from ...verify.comparison import COMPUTABLE, OWN_FACTOR, errors_by_step
 from ...verify.excitation import SINGLE_STEPS
 from ...verify.samples import Excitation
+from ...verify.tolerance import COMPUTABLE, OWN_FACTOR, errors_by_step
 from ..trained.protocol import Results
 
 __all__ = ["FEWEST_STEPS", "samples_that_hold", "sensitivity"]

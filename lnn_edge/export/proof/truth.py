@@ -19,10 +19,11 @@ from ...reference.closed_loop import interpreted
 from ...reference.interpreter import Interpreter
 from ...remarks import warn_caller
 from ...runtime.readouts import read_out
-from ...verify.comparison import COMPUTABLE, EXACT, TORCH, Comparison, compare, largest_error, versus
+from ...verify.comparison import Comparison, compare
 from ...verify.excitation import SINGLE_STEPS
 from ...verify.grounds import finite_ground
 from ...verify.samples import Excitation
+from ...verify.tolerance import COMPUTABLE, EXACT, TORCH, largest_error, versus
 from ...wording import limits_advice, typed
 from ..forward.forward import Known
 from ..torch_settings import one_thread

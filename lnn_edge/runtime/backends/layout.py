@@ -15,7 +15,6 @@ from ...bundle.spec import Dtype
 __all__ = ["ALIGNMENT", "Layout", "Slab", "layout_from_manifest", "slab"]
 
 Shape = tuple[int, ...]
-FloatArray = Array  # of float32
 
 ALIGNMENT = 256  # bytes; TensorRT asks it of every tensor's address
 
@@ -35,7 +34,7 @@ class Slab(msgspec.Struct, frozen=True):
     offsets: Mapping[str, int]
     nbytes: int
 
-    def views(self, memory: FloatArray) -> dict[str, Array]:
+    def views(self, memory: Array) -> dict[str, Array]:
         """Tensors in `memory`, float32 of at least `nbytes`, by name."""
         raw = memory.view(np.uint8)
         return {name: self._view(raw, name) for name in self.shapes}

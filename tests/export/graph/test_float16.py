@@ -18,7 +18,7 @@ from torch import nn
 
 import lnn_edge
 from lnn_edge.errors import VerificationError
-from lnn_edge.verify.comparison import HALF_TOLERANCE, TORCH
+from lnn_edge.verify.tolerance import HALF_TOLERANCE, TORCH
 
 STEPS = 600
 TIMED = {"time": "measured", "period_s": PERIOD_S, "timespan": TIMESPAN}

@@ -33,9 +33,10 @@ from lnn_edge.export.verify_against import verify_against
 from lnn_edge.reference.closed_loop import interpreted
 from lnn_edge.reference.interpreter import Interpreter
 from lnn_edge.runtime.verify_golden import verify_golden
-from lnn_edge.verify.comparison import compare, versus
+from lnn_edge.verify.comparison import compare
 from lnn_edge.verify.excitation import DT_REGIMES, excite, steps_of_each
 from lnn_edge.verify.samples import SampleRequest
+from lnn_edge.verify.tolerance import versus
 
 TRAIN = "import sys\nsys.path.insert(0, {tests!r})\nfrom bundles import small_cfc, small_ltc, chaotic_cfc\n"
 

@@ -13,7 +13,7 @@ from exports import quick_export
 from offline import LIMIT, jittered, offline, samples, whole_sequence
 
 import lnn_edge
-from lnn_edge.verify.comparison import HALF_TOLERANCE
+from lnn_edge.verify.tolerance import HALF_TOLERANCE
 
 pytestmark = pytest.mark.usefixtures("compiler")
 

@@ -26,7 +26,7 @@ from lnn_edge.errors import BackendError, BackendUnavailable, NonFiniteError
 from lnn_edge.runtime.backends.layout import ALIGNMENT, layout_from_manifest
 from lnn_edge.runtime.backends.trt.backend import TensorRTBackend
 from lnn_edge.runtime.backends.trt.stepper import RUNNING, EnqueueRefused, GpuStepper, Program, _release
-from lnn_edge.verify.comparison import HALF_TOLERANCE
+from lnn_edge.verify.tolerance import HALF_TOLERANCE
 
 # Every version, both kinds of GPU, both ways to CUDA, every option, without taking all combinations.
 SETUPS = {
