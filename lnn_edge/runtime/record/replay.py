@@ -12,7 +12,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from ...bundle.directory import Bundle, read_bundle
+from ...bundle.directory import read_bundle
 from ...errors import BackendUnavailable
 from ...wording import one_line, plural
 from ..loading import load
@@ -155,12 +155,12 @@ def replay(
         raise ValueError("there is no recording to replay. Pass the path of one: 'walk.mcap'")
     if tolerance is not None and not 0.0 <= tolerance < float("inf"):
         raise ValueError(f"`tolerance` is {tolerance}, expected a number of at least 0")
-    known = read_bundle(path)
+    known = read_bundle(path).manifest
     several = len(paths) > 1
     for one in paths:  # before any work
         if not several or _unreadable(Path(one)) is None:
-            _check_bundle(known, path, Path(one))
-    tasks = [(str(path), known.manifest.digest, str(one), backend, tolerance, several) for one in paths]
+            _origin_of(known.name, known.digest, path, Path(one))
+    tasks = [(str(path), known.name, known.digest, str(one), backend, tolerance, several) for one in paths]
     if executor is not None:
         return ReplayReport(str(path), _run(executor, tasks))
     if len(tasks) == 1:
@@ -185,13 +185,13 @@ def _run(executor: Executor, tasks: Sequence[tuple[Any, ...]]) -> tuple[Verdict,
             future.cancel()
 
 
-def _check_bundle(bundle: Bundle, path: Path, recording: Path) -> Origin:
-    """Where a recording comes from; refuse one of another bundle."""
-    origin, manifest = read_origin(recording), bundle.manifest
-    if origin.bundle != manifest.digest:
+def _origin_of(name: str, digest: str, path: Path, recording: Path) -> Origin:
+    """Where a recording comes from; refuse one of another bundle than that of this name and digest."""
+    origin = read_origin(recording)
+    if origin.bundle != digest:
         raise ValueError(
             f"recording '{recording}' is of bundle '{origin.model}' ({origin.bundle[:_SHOWN]}), and '{path}' is "
-            f"'{manifest.name}' ({manifest.digest[:_SHOWN]}). Name the bundle that it was recorded with"
+            f"'{name}' ({digest[:_SHOWN]}). Name the bundle that it was recorded with"
         )
     return origin
 
@@ -206,19 +206,19 @@ def _unreadable(recording: Path) -> str | None:
 
 
 def _replay_one(
-    bundle: str, digest: str, recording: str, backend: str, tolerance: float | None, several: bool
+    bundle: str, name: str, digest: str, recording: str, backend: str, tolerance: float | None, several: bool
 ) -> Verdict:
     """Replay one recording, in whatever process; of several, one that cannot be read stops no other."""
     try:
-        return _replayed(bundle, digest, recording, backend, tolerance)
+        return _replayed(bundle, name, digest, recording, backend, tolerance)
     except (ValueError, OSError) as error:
         if not several:
             raise
         return Verdict(recording, "", 0.0, "", Retraced(), one_line(error))
 
 
-def _replayed(bundle: str, digest: str, recording: str, backend: str, tolerance: float | None) -> Verdict:
-    origin = _check_bundle(read_bundle(bundle), Path(bundle), Path(recording))
+def _replayed(bundle: str, name: str, digest: str, recording: str, backend: str, tolerance: float | None) -> Verdict:
+    origin = _origin_of(name, digest, Path(bundle), Path(recording))
     model = _loaded(bundle, digest, origin.backend if backend == "auto" else backend, backend == "auto")
     alike = origin.computes_like(origin_of(model))
     if tolerance is not None:
