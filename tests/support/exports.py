@@ -34,7 +34,7 @@ _DEFAULTS = {
     for name, parameter in inspect.signature(export_model).parameters.items()
     if parameter.default is not parameter.empty
 }
-_SHORTENED = {"steps": SHORT_PROOF.least}
+_SHORTENED = {"steps": SHARED_PROOF.least}
 
 
 def quick_export(model: nn.Module, path: str | os.PathLike[str], **options: Any) -> ExportReport:
@@ -43,7 +43,7 @@ def quick_export(model: nn.Module, path: str | os.PathLike[str], **options: Any)
 
 
 def shared_export(model: nn.Module, path: str | os.PathLike[str], **options: Any) -> ExportReport:
-    """The same of a bundle that many tests load, whose golden sequences are what they step and replay."""
+    """The same as commands and estimators export in tests, and of bundles that many load, step and replay."""
     return _export_over(SHARED_PROOF, model, path, options)
 
 
@@ -79,14 +79,14 @@ def nobody_asks_git() -> Iterator[None]:
 def short_proofs(monkeypatch: pytest.MonkeyPatch, *places: str) -> None:
     """Let commands or estimators that import `export_model` from these places export with short proofs."""
     for place in places:
-        monkeypatch.setattr(place, lambda model, path, **options: quick_export(model, path, **(options | _SHORTENED)))
+        monkeypatch.setattr(place, lambda model, path, **options: shared_export(model, path, **(options | _SHORTENED)))
 
 
 def short_verifications(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `verify_against` step over as few samples as `quick_export` does, whatever its `steps`."""
+    """Let `verify_against` step over as few samples as `shared_export` does, whatever its `steps`."""
 
     def excited(step: Any, request: SampleRequest) -> Excitation:
-        short = dataclasses.replace(request, steps=SHORT_PROOF.least, least=SHORT_PROOF.least)
+        short = dataclasses.replace(request, steps=SHARED_PROOF.least, least=SHARED_PROOF.least)
         return excite_affordably(step, short)
 
     monkeypatch.setattr(importlib.import_module("lnn_edge.export.verify_against"), "excite_affordably", excited)

@@ -14,7 +14,7 @@ ASKED_FOR = "LNN_EDGE_TESTS_SHORT_PROOFS"  # in the environment of a program tha
 # All of the truth, of the segments and of the backends, over few steps: about a thirtieth of a full proof. It still
 # finds a step that is wrong; only what grows slowly needs a thousand steps.
 SHORT = {"least": 8, "evaluated": 16, "causal": 8}
-# Of bundles that are made once in a run for all tests.
+# Of commands and estimators, and of bundles that are made once in a run for all tests.
 SHARED = {"least": 12, "evaluated": 24, "causal": 12}
 
 
@@ -36,11 +36,11 @@ class ShortProofs(importlib.abc.MetaPathFinder):
 
 
 def _shorten(module):
-    whole, length = module.export_model, module.ProofLength(**SHORT)
+    whole, length = module.export_model, module.ProofLength(**SHARED)
     module._LENGTH = ContextVar("length of proofs", default=length)
 
     @functools.wraps(whole)
     def export_model(*arguments, **options):
-        return whole(*arguments, **options | {"steps": SHORT["least"]})
+        return whole(*arguments, **options | {"steps": SHARED["least"]})
 
     module.export_model = export_model
