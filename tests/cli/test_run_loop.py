@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -257,10 +258,10 @@ def test_rehearsals_on_a_gpu_are_refused_before_anything_is_written(call, gpu, c
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("rate", [(), ("--rate", "50")], ids=["by samples", "by a timer"])
-def test_signals_end_it_clean(cfc_bundle, tmp_path, warm_device, number, code, rate):
-    command = ["python", "-m", "lnn_edge", "run", cfc_bundle, "--output", tmp_path / "out.csv", *rate]
+def test_signals_end_it_clean(cfc_bundle, tmp_path, environment, number, code, rate):
+    command = [sys.executable, "-m", "lnn_edge", "run", cfc_bundle, "--output", tmp_path / "out.csv", *rate]
     command += ["--record", tmp_path / "walk.mcap", "--resume", tmp_path / "s", "--backend", "onnxruntime"]
-    options = {"env": warm_device, "stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    options = {"env": environment, "stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(list(map(str, command)), **options) as process:
         process.stdin.write("acc_x,acc_y,gyro_z\n0.1,0.2,0.3\n")
         process.stdin.flush()

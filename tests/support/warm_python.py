@@ -67,7 +67,7 @@ sys.exit(int(answer) if answer else "the warm Python is gone")
 def warm_python(folder: Path, whose: int, imported: Iterable[str], environment: Mapping[str, str]) -> None:
     """Put programs into an empty folder, which may stand in front of `PATH`: `python`, and `lnn-edge` as installed.
 
-    Who kills one of them ends what it runs a moment later.
+    A signal to one of them comes to what it runs a moment later, behind an end of its input that was sent meanwhile.
 
     Args:
         folder: Where they are put, and the socket.
