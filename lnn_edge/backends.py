@@ -8,6 +8,8 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
+import msgspec
+
 from .errors import BackendUnavailable
 from .wording import choices, typed
 
@@ -140,7 +142,7 @@ class Backend(Protocol):
         """Make the buffers for one stream."""
 
 
-class Prepared(NamedTuple):
+class Prepared(msgspec.Struct, frozen=True):
     """What a backend has made for this device, or found in the cache.
 
     Args:

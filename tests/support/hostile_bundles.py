@@ -30,6 +30,7 @@ from bundles import ALL_FILES, CONTENT
 from hostile_graphs import mutated, with_random_nodes
 
 import lnn_edge
+import lnn_edge.verify.comparison  # of results that are not equal: all is imported before anything is watched
 from lnn_edge.bundle.directory import MANIFEST, file_entry, read_bundle
 from lnn_edge.errors import BundleError, LnnEdgeError, ModelWarning
 

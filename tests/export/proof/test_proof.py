@@ -14,7 +14,7 @@ import onnx
 import pytest
 from bundles import INPUTS, ROOT, manifest_of, resign, small_cfc, small_ltc
 from cases import BY_NAME
-from exports import SHORT_PROOF, quick_export
+from exports import SHARED_PROOF, SHORT_PROOF, quick_export
 from old_files import FIXTURES
 from onnx import numpy_helper
 from second_backend import DRIFT_AFTER, Drifting, Second, Unavailable, put_into_the_table, row
@@ -327,8 +327,8 @@ class TestAgainstWithAnExample:
         )
         assert code == 0, out
         first = json.loads(Path("v.json").read_text())["segments"][0]
-        sequences = -(-SHORT_PROOF.least // 5)
-        assert (first["name"], first["steps"], first["sequences"]) == ("recorded", SHORT_PROOF.least, sequences)
+        sequences = -(-SHARED_PROOF.least // 5)
+        assert (first["name"], first["steps"], first["sequences"]) == ("recorded", SHARED_PROOF.least, sequences)
 
     def test_recorded_samples_in_an_array_come_first(self, call, recordings, cfc_bundle, short_commands):
         np.save("x.npy", np.load("x.npy")[:5])
@@ -336,7 +336,7 @@ class TestAgainstWithAnExample:
         code, out, _ = call("verify", cfc_bundle, *arguments, "--json", "v.json")
         assert code == 0, out
         first = json.loads(Path("v.json").read_text())["segments"][0]
-        assert (first["name"], first["sequences"]) == ("recorded", -(-SHORT_PROOF.least // 5))
+        assert (first["name"], first["sequences"]) == ("recorded", -(-SHARED_PROOF.least // 5))
 
     def test_example_of_other_columns(self, call, recordings, ltc_bundle):
         Path("y.csv").write_text("a,b\n1,2\n")

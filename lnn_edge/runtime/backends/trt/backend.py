@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+import msgspec
+
 from ....backends import Prepared
 from ....bundle.directory import Bundle
 from ....errors import BackendError, BackendUnavailable
@@ -293,7 +295,7 @@ def _ready_engine(
             rebuild, remark = True, str(error)
             _warn(bundle, remark)
             continue
-        return engine, prepared._replace(remark=remark or prepared.remark)
+        return engine, msgspec.structs.replace(prepared, remark=remark or prepared.remark)
 
 
 def _is_taken(plan: bytes, trt: TensorRT, layout: Layout) -> bool:
