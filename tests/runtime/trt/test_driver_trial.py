@@ -8,10 +8,12 @@ import subprocess
 import sys
 
 import pytest
+from fake_tensorrt import forget
 
+from lnn_edge.backends import backend_checks, named_backend
 from lnn_edge.cli.program import main
 from lnn_edge.runtime.backends.trt import driver_trial
-from lnn_edge.runtime.backends.trt.driver_trial import why_the_driver_fails
+from lnn_edge.runtime.backends.trt.driver_trial import why_the_driver_fails, why_the_import_fails
 
 WORKS = "int cuDriverGetVersion(int *v) { *v = 13000; return 0; } int cuInit(unsigned f) { return 0; }"
 CRASH = "*(volatile int *)0 = 1;"
@@ -102,3 +104,52 @@ def test_commands_survive_it(driver, cfc_bundle, tmp_path, capfd):
     assert main(["build", str(cfc_bundle), "--backend", "tensorrt-rtx"]) == 5
     words = "lnn-edge: the CUDA driver (libcuda.so.1) is broken: a process that called it was ended by SIGSEGV. Install"
     assert words in capfd.readouterr().err
+
+
+class TestImports:
+    """Of a library whose builder needs no driver, so that none was tried before."""
+
+    @pytest.fixture
+    def module(self, tmp_path, monkeypatch):
+        why_the_import_fails.cache_clear()
+        monkeypatch.syspath_prepend(tmp_path)
+        yield lambda text: (tmp_path / "bindings_of_nobody.py").write_text(text)
+        why_the_import_fails.cache_clear()
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("import ctypes; ctypes.string_at(0)", "a process that imported it was ended by SIGSEGV"),
+            ("import os; os.abort()", "a process that imported it was ended by SIGABRT"),
+            ("import sys; sys.exit(3)", "a process that imported it was ended with status 3"),
+            ("raise ImportError('half installed')", ""),
+            ("print('hello')", ""),
+        ],
+    )
+    def test_what_ends_the_process_is_told(self, text, words, module):
+        module(text)
+        assert why_the_import_fails("absent_module", "bindings_of_nobody") == words
+        assert "bindings_of_nobody" not in sys.modules
+
+    def test_what_is_imported_is_not_tried(self, monkeypatch):
+        monkeypatch.setattr(subprocess, "run", None)
+        assert why_the_import_fails("absent_module", "sys") == ""
+
+    def test_commands_survive_it(self, cfc_bundle, tmp_path, monkeypatch, capfd):
+        """In this process: were it imported here, the tests would end."""
+        for name in ("tensorrt_rtx", "tensorrt_rtx_bindings"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        (tmp_path / "tensorrt_rtx.py").write_text("import ctypes; ctypes.string_at(0)")
+        monkeypatch.syspath_prepend(tmp_path)
+        why_the_import_fails.cache_clear()
+        forget()
+        arguments = ["--backend", "tensorrt-rtx", "--for", "sm_86", "-o", str(tmp_path / "x")]
+        assert main(["build", str(cfc_bundle), *arguments]) == 5
+        words = (
+            "TensorRT for RTX cannot be imported: a process that imported it was ended by SIGSEGV. Type: pip install"
+        )
+        assert words in capfd.readouterr().err
+        (finding,) = backend_checks(named_backend("tensorrt-rtx"), None).software
+        assert finding.status == "missing"
+        why_the_import_fails.cache_clear()
+        forget()

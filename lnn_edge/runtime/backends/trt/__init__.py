@@ -15,7 +15,7 @@ examples/jetson/README.md says what to check there first.
     dialects         the two kinds of it
     plan_file        an engine in a file, built for GPUs elsewhere
     device           is there a GPU, what is it, memory
-    driver_trial     whether the driver crashes who calls it
+    driver_trial     whether the driver, or a library, crashes who calls it
     cuda_stream      copies, graphs, waits
     cudart           the only code that touches CUDA
 """

@@ -1,4 +1,4 @@
-"""A trial of the NVIDIA driver in a process of its own: one that is broken ends that one, and not the user's.
+"""A trial of NVIDIA's libraries in a process of its own: one that is broken ends that one, and not the user's.
 
 A library that is half updated, or of another kernel module, crashes or hangs where it is loaded or begins to work, and
 nothing catches that in the process that asked.
@@ -12,18 +12,24 @@ import sys
 from functools import cache
 from pathlib import Path
 
-__all__ = ["why_the_driver_fails"]
+__all__ = ["why_the_driver_fails", "why_the_import_fails"]
 
 _DRIVER = "libcuda.so.1"
 _LONGEST_S = 60.0  # many GPUs that nothing keeps awake take some ten seconds
 _CACHE = Path("/etc/ld.so.cache")
 _FOLDERS = ("/lib", "/usr/lib", "/lib64", "/usr/lib64")
 _BEGUN, _ALIVE = b"begun\n", b"alive\n"
-# What cannot be loaded, or answers with an error, is no failure here: CUDA says what it is, in words.
-_TRIAL = f"""
-import ctypes, os, resource
+_BEGIN = f"""
+import ctypes, os, resource, sys
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 os.write(1, {_BEGUN!r})
+"""
+_END = f"""
+os.write(1, {_ALIVE!r})
+os._exit(0)  # what it does when it is unloaded is of no interest
+"""
+# What cannot be loaded, or answers with an error, is no failure here: CUDA says what it is, in words.
+_CALLS = f"""
 try:
     driver = ctypes.CDLL("{_DRIVER}")
     version = ctypes.c_int()
@@ -31,30 +37,65 @@ try:
     driver.cuInit(0)
 except (OSError, AttributeError):
     pass
-os.write(1, {_ALIVE!r})
-os._exit(0)  # what it does when it is unloaded is of no interest
 """
 
 
 @cache  # a driver that hangs is asked once
 def why_the_driver_fails() -> str:
     """Why CUDA must not be touched in this process, or "": the driver answers, or there is none that could crash."""
-    if not _may_be_here() or not sys.executable or getattr(sys, "frozen", False):
+    how = _how_it_ends(_CALLS) if _may_be_here() else ""
+    if not how:
+        return ""
+    if how == _silent():
+        return f"the CUDA driver ({_DRIVER}) {how}"
+    return f"the CUDA driver ({_DRIVER}) is broken: a process that called it {how}"
+
+
+@cache
+def why_the_import_fails(*names: str) -> str:
+    """Why the first of these modules that is there must not be imported in this process, or "".
+
+    What is imported already, or raises an error that can be caught, is no failure here.
+    """
+    if any(name in sys.modules for name in names):
+        return ""
+    imports = f"""
+sys.path[:] = {sys.path!r}
+for name in {names!r}:
+    try:
+        __import__(name)
+        break
+    except ModuleNotFoundError:
+        continue
+    except Exception:
+        break
+"""
+    how = _how_it_ends(imports)
+    return how and f"a process that imported it {how}"
+
+
+def _silent() -> str:
+    return f"did not answer within {_LONGEST_S:g} s"
+
+
+def _how_it_ends(trial: str) -> str:
+    """How a process ends that does this, or "": it goes on, or none can be started."""
+    if not sys.executable or getattr(sys, "frozen", False):
         return ""
     import subprocess
 
-    command = [sys.executable, "-I", "-S", "-c", _TRIAL]
+    command = [sys.executable, "-I", "-S", "-c", _BEGIN + trial + _END]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_LONGEST_S, check=False)
     except subprocess.TimeoutExpired as error:
-        said = error.stdout or b""
-        return f"the CUDA driver ({_DRIVER}) did not answer within {_LONGEST_S:g} s" if said.startswith(_BEGUN) else ""
+        return _silent() if (error.stdout or b"").startswith(_BEGUN) else ""
     except OSError:  # no process can be started: nothing is known
         return ""
     if not done.stdout.startswith(_BEGUN) or done.stdout.endswith(_ALIVE):  # inside another program no Python begins
         return ""
-    how = f"by {signal.Signals(-done.returncode).name}" if done.returncode < 0 else f"with status {done.returncode}"
-    return f"the CUDA driver ({_DRIVER}) is broken: a process that called it was ended {how}"
+    if done.returncode < 0:
+        return f"was ended by {signal.Signals(-done.returncode).name}"
+    return f"was ended with status {done.returncode}"
 
 
 def _may_be_here() -> bool:

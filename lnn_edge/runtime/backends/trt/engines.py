@@ -22,6 +22,7 @@ from ....wording import choices, chosen, one_line, other_backend_advice, plural
 from ..layout import Layout
 from .build_watch import Watch
 from .dialects import FOR_RTX, TENSORRT, Dialect
+from .driver_trial import why_the_import_fails
 
 __all__ = ["Built", "Engine", "TensorRT", "open_tensorrt"]
 
@@ -345,6 +346,9 @@ def _import_tensorrt() -> Any:
 
 def _import_for_rtx() -> Any:
     """By the name of the meta package and of NVIDIA's archive, or by that of the wheel with the bindings alone."""
+    broken = why_the_import_fails("tensorrt_rtx", "tensorrt_rtx_bindings")  # where no driver was tried before
+    if broken:
+        raise ImportError(broken)
     try:
         import tensorrt_rtx
     except ModuleNotFoundError:
