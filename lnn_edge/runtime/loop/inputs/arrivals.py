@@ -62,11 +62,12 @@ def next_sample(
 
     A sample that arrives during a rehearsal waits for at most one step of it, and is counted. From the rehearsal to a
     lead behind the predicted time the source is asked again and again without a wait; then it is waited for as usual.
-    Where samples come so fast that the lead is more than a tenth of the time between them nothing is rehearsed.
+    Where samples come so fast that the lead is more than a tenth of the time between them nothing is rehearsed, but now
+    and then to see whether the lead has become shorter.
 
     Args:
         source: What to read.
-        timeout_s: How long to wait, seconds.
+        timeout_s: How long to wait, seconds; where a lead has begun by then, to a lead behind the predicted time.
         timer: The clock.
         arrivals: When samples came; this one is noted there.
         rehearsal: What to rehearse with, `None` for nothing.
@@ -87,11 +88,12 @@ def next_sample(
 
 
 def _rehearsed(source: Source, until_ns: int, timer: Timer, arrivals: Arrivals, rehearsal: Rehearsal) -> Sample | None:
-    lead_ns, due_ns = rehearsal.lead_within(SHARE * arrivals.interval_ns), arrivals.next_ns
-    if due_ns is None or not lead_ns or due_ns + lead_ns > until_ns:
+    due_ns, now_ns = arrivals.next_ns, timer.monotonic_ns()
+    if due_ns is None or now_ns > due_ns:
         return None
-    wake_ns, now_ns = due_ns - lead_ns, timer.monotonic_ns()
-    if now_ns > due_ns:
+    lead_ns = rehearsal.lead_within(SHARE * arrivals.interval_ns) or rehearsal.lead_to_look(due_ns - now_ns)
+    wake_ns = due_ns - lead_ns
+    if not lead_ns or wake_ns > until_ns:
         return None
     if now_ns < wake_ns:
         sample = read_from(source, (wake_ns - now_ns) / 1e9)
