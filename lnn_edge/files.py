@@ -334,7 +334,7 @@ class LinesInPlace(Lines):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ValueError(f"'{self._target}' is being written by another process. Wait until that ends") from error
+            raise _written_by_another(self._target) from error
         except OSError:  # a file system without locks
             pass
         size = os.fstat(descriptor).st_size
@@ -402,9 +402,14 @@ def growing_file(target: Path) -> Iterator[Lines]:
     It then holds the finished lines and no part of another. Only if an error ends the block before the first line that
     is no heading, there is no file, and one that was there stays as it was. A link stays a link. What cannot take its
     place in the end stays beside it, under another name.
+
+    Raises:
+        ValueError: If another process continues the file that is there.
+        OSError: If it cannot be written.
     """
     check_output(target)
     place = real_place(target)
+    _refuse_continued(place, target)
     with ExitStack() as stack:
         with named_in_errors(target):
             file, temporary = stack.enter_context(_staged(place, "wb", buffering=0))
@@ -420,6 +425,21 @@ def growing_file(target: Path) -> Iterator[Lines]:
             raise
         with named_in_errors(target):
             _end_lines(lines, file, temporary, place)
+
+
+def _refuse_continued(place: Path, target: Path) -> None:
+    """Refuse a file that another process continues: its lines would go on in a file without a name."""
+    try:
+        with open(place, "rb", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise _written_by_another(target) from error
+    except OSError:  # there is none, it is not to be read, or a file system without locks
+        pass
+
+
+def _written_by_another(target: Path) -> ValueError:
+    return ValueError(f"'{target}' is being written by another process. Wait until that ends")
 
 
 def _end_lines(lines: Lines, file: IO[Any], temporary: Path, place: Path) -> None:

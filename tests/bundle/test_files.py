@@ -285,3 +285,20 @@ def test_a_line_that_a_full_disk_cut_is_taken_back(tmp_path, monkeypatch):
         lines.write("third\n")
         assert lines.rows == 2
     assert (tmp_path / "y.csv").read_text() == "first\nthird\n"
+
+
+def test_a_file_that_another_process_continues_is_not_replaced(tmp_path):
+    target = tmp_path / "out.csv"
+    with continued_file(target) as theirs:
+        theirs.write("theirs\n")
+        with (
+            pytest.raises(ValueError, match=r"out\.csv' is being written by another process\. Wait"),
+            growing_file(target),
+        ):
+            pytest.fail("it was opened")
+        theirs.write("more\n")
+    assert target.read_text() == "theirs\nmore\n"
+    with growing_file(target) as own:
+        own.write("own\n")
+    assert target.read_text() == "own\n"
+    assert [own.name for own in tmp_path.iterdir()] == ["out.csv"]

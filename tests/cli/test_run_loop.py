@@ -217,6 +217,7 @@ def test_constants(call, ltc_bundle, tmp_path):
     [
         (("--rate", "500"), "--rate 500: 'gait' has fixed time and was exported for 50 samples per second"),
         (("--late", "skip"), "--late belongs to a loop with --rate HZ"),
+        (("--record-csv", "walk.mcap.csv"), "--record-csv says how --record FILE is written: pass both"),
         (("--state-every", "3"), "--state-every says how --record FILE is written"),
         (("--rate", "50", "--window", "4"), "--window belongs to rows without a loop: leave it or --rate out"),
         (("--rate", "50", "--reset-column", "acc_x"), "--reset-column belongs to rows without a loop"),

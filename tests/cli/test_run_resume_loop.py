@@ -293,6 +293,17 @@ def test_results_of_a_file_have_to_be_in_a_file(call, ltc_bundle, tmp_path):
     assert "--resume cuts the results where it goes on: name a file for them, --output FILE" in err
 
 
+@pytest.mark.parametrize("loop", [["--on-fault", "hold"], []], ids=["loop", "rows"])
+def test_results_that_another_process_continues_are_not_replaced(call, ltc_bundle, tmp_path, loop):
+    (tmp_path / "x.csv").write_text(timed(steady(3)))
+    with continued_file(tmp_path / OUT) as others:
+        others.write("theirs\n")
+        command = ["run", ltc_bundle, "--input", tmp_path / "x.csv", "--time-column", "t", *loop]
+        code, _, err = call(*command, "--output", tmp_path / OUT)
+        assert (code, "is being written by another process" in err) == (2, True)
+    assert stored(tmp_path)[OUT] == b"theirs\n"
+
+
 @pytest.mark.parametrize("live", [False, True], ids=["file", "sensor"])
 def test_results_that_another_process_writes_are_left_to_it_with_its_snapshot(call, ltc_bundle, tmp_path, live):
     rows = timed(steady(20))

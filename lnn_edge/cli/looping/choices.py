@@ -30,6 +30,7 @@ _FLAGS = (
     "on_fault",
     "fresh",
     "record",
+    "record_csv",
     "state_every",
     "record_mb",
     "guard",
