@@ -29,7 +29,7 @@ types: .venv/ready-dev
 	$(BIN)/mypy
 
 unit: .venv/ready-dev
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal # one more than there are cores: tests also wait
 
 # The device half alone, on the Python of JetPack 6, with the lowest versions that pyproject.toml allows (of onnxruntime that
 # is the newest for this Python as well) and nothing of the workstation installed: what needs no export, on bundles that a

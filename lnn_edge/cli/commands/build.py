@@ -102,7 +102,7 @@ def _build(choices: _Choices) -> int:
             prepared = backend.take(bundle, options, choices.source)
         else:
             prepared = backend.prepare(bundle, options, progress, rebuild=choices.rebuild)
-    emit_json(prepared._asdict(), choices.json)
+    emit_json(prepared, choices.json)
     print_result(f"{choices.bundle}: {_outcome(prepared)}", choices.json)
     return OK
 
