@@ -28,8 +28,9 @@ lint: .venv/ready-dev
 types: .venv/ready-dev
 	$(BIN)/mypy
 
+# One process more than there are cores: tests also wait, for programs and for what another one makes for all.
 unit: .venv/ready-dev
-	$(BIN)/python -m pytest -n 3 --dist worksteal # one more than there are cores: tests also wait
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 # The device half alone, on the Python of JetPack 6, with the lowest versions that pyproject.toml allows (of onnxruntime that
 # is the newest for this Python as well) and nothing of the workstation installed: what needs no export, on bundles that a
