@@ -13,6 +13,7 @@ from cases import BY_NAME
 from forbidden_graphs import FORBIDDEN, STRANGE
 from networks import NETWORKS
 from operation_rows import ROWS, expected_of, inputs_of, program_of_row
+from parser_rules import REFUSED_BY_RULE, TAKEN_BY_RULE
 from programs import decoded, everything
 from recorded import MODELS, TIMES, program_of
 from shared_bundles import BUNDLES, shared_bundle
@@ -32,7 +33,7 @@ REFUSED = {
     "rank-9": ("parser", rf"{NODE}.*Number of dimensions \(9\) is not in the valid range"),
     "text": ("parser", NODE),
     "another-domain": ("parser", rf"{NODE}.*Plugin not found"),
-    "scatter-add": ("parser", "Unsupported reduction type"),
+    "scatter-add": ("parser", "1 error: a node that it does not name: Unsupported reduction type"),
     "gemm-of-three-axes": ("parser", rf"{NODE}.*GEMM must have 2D inputs"),
 }
 # What they forbid or warn of, and what this parser and builder take as one node; no step holds any of it all the same.
@@ -107,6 +108,32 @@ def test_forbidden_graph_is_refused_with_its_node(name, monkeypatch):
 def test_what_documents_forbid_and_this_version_takes(name, monkeypatch):
     monkeypatch.setattr(GUARD, lambda _data: None)
     assert real_rtx.build(FORBIDDEN[name]()).nodes == 1
+
+
+@pytest.mark.parametrize("name", TAKEN_BY_RULE)
+def test_what_documents_say_of_what_is_taken(name, monkeypatch):
+    """Of older versions; here all of it is one node. What lnn-edge writes of it is in the tables above."""
+    monkeypatch.setattr(GUARD, lambda _data: None)
+    assert real_rtx.build(TAKEN_BY_RULE[name]()).nodes == 1
+
+
+@pytest.mark.parametrize("name", REFUSED_BY_RULE)
+def test_what_documents_say_of_what_is_not(name, monkeypatch):
+    monkeypatch.setattr(GUARD, lambda _data: None)
+    graph, words = REFUSED_BY_RULE[name]
+    with pytest.raises(BackendUnavailable, match=words):
+        real_rtx.build(graph())
+    real_rtx.refused("parser")
+
+
+def test_all_errors_of_the_parser_are_told(monkeypatch):
+    monkeypatch.setattr(GUARD, lambda _data: None)
+    graph = FORBIDDEN["unknown-operator"]()
+    graph.graph.node[0].output[0] = "t"
+    graph.graph.node.add(op_type="Liquid", name="second", input=["t"], output=["y"])
+    with pytest.raises(BackendUnavailable, match=rf"2 errors: node 0 '{STRANGE}' .*; node 1 'second' \(Liquid\): "):
+        real_rtx.build(graph)
+    real_rtx.refused("parser")
 
 
 PASSES = {"straight-through"}  # a matter of form alone

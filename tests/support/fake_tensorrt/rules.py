@@ -4,7 +4,7 @@ Sources: docs/operators.md and the importers of onnx-tensorrt at the tags of 8.5
 TensorRT's release notes. Versions between are held to what both neighbours take. NVIDIA's own parser and builder, those
 of TensorRT for RTX 1.7, take whatever passes here (tests/runtime/trt/test_real_builder.py). They take more: float64,
 which becomes float32, If, Loop, arithmetic with int64, empty tensors, and an input that goes straight to an output,
-each fused into one node.
+each fused into one node. What documents say, rule by rule: tests/support/parser_rules.py.
 """
 
 from __future__ import annotations

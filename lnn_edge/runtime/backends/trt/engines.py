@@ -377,7 +377,8 @@ def _parser_error(error: Any) -> str:
     """One error with the node it is about; node names came with 10.x."""
     name = error.node_name() if hasattr(error, "node_name") else ""
     operator = error.node_operator() if hasattr(error, "node_operator") else ""
-    node = f"node {error.node()}" + (f" '{name}'" if name else "") + (f" ({operator})" if operator else "")
+    place = f"node {error.node()}" if error.node() >= 0 else "a node that it does not name"
+    node = place + (f" '{name}'" if name else "") + (f" ({operator})" if operator else "")
     return f"{node}: {' '.join(error.desc().split())}"
 
 
