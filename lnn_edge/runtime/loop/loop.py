@@ -123,6 +123,8 @@ class Loop:
         threads: bool = True,
     ) -> None:
         self._timer: Timer = SystemTimer() if timer is None else timer
+        if not isinstance(model, (Model, Guarded)):
+            raise TypeError(f"`model` is {model!r}, expected a model or a guarded stream: lnn_edge.load('NAME.lnn')")
         self.guarded = model if isinstance(model, Guarded) else model.guarded(clock=self._timer.monotonic_ns)
         own = self.guarded.model
         self._period_ns = None if rate_hz is None else 1e9 / real_number("rate_hz", rate_hz, above=0)
@@ -144,11 +146,11 @@ class Loop:
         limit_ns = self._function_limit_ns(function_limit_s)
         self._turn = Turn(self.guarded, on_fault, before, after, limit_ns, self._timer, self._reports.note)
         self._practice: Practice | None = None
+        way_of("sleep" if wait == "rehearse" else wait, self._timer, 1.0)  # refuses what is none
         if wait == "rehearse":
             self._practice = self._make_practice(before is not None, after is not None)
         elif rate_hz is None and wait != "sleep":
             raise ValueError(f"`wait` is '{wait}', and samples pace the loop: pass rate_hz, or wait='rehearse'")
-        way_of("sleep" if wait == "rehearse" else wait, self._timer, 1.0)  # refuses what is none
         saver = None if snapshot is None else StateSaver(Path(snapshot), own, snapshot_every_s, extra, steps)
         self._realtime, self._threads = realtime, threads
         # First: a bad source must cost no file.

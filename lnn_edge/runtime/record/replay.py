@@ -155,6 +155,8 @@ def replay(
         raise ValueError("there is no recording to replay. Pass the path of one: 'walk.mcap'")
     if tolerance is not None and not 0.0 <= tolerance < float("inf"):
         raise ValueError(f"`tolerance` is {tolerance}, expected a number of at least 0")
+    if executor is not None and not hasattr(executor, "submit"):
+        raise TypeError(f"`executor` is {executor!r}, expected one: concurrent.futures.ThreadPoolExecutor()")
     known = read_bundle(path).manifest
     several = len(paths) > 1
     for one in paths:  # before any work

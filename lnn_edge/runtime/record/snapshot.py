@@ -161,6 +161,8 @@ def resume(guarded: Guarded, path: str | os.PathLike[str], *, within_s: float | 
         OSError: If it cannot be read.
     """
     place = given_path(path, _WANTED)
+    if not hasattr(guarded, "tick"):
+        raise TypeError(f"`guarded` is {guarded!r}, expected a guarded stream: model.guarded()")
     if not place.exists():
         return None
     kept = load_snapshot(place, guarded.model)

@@ -855,6 +855,7 @@ def test_a_loop_whose_rehearsals_fail_goes_on_without(model, monkeypatch):
         ({"rate_hz": 0}, ValueError, "`rate_hz` is 0, expected a number above 0"),
         ({"rate_hz": 500}, ValueError, r"`rate_hz` is 500, but '\w+' was exported for 50 samples per second, fixed\."),
         ({"wait": "nap"}, ValueError, r"`wait` is 'nap'"),
+        ({"wait": "Spin", "rate_hz": None}, ValueError, "`wait` is 'Spin'. Valid: sleep, spin, rehearse"),
         ({"wait": "spin", "rate_hz": None}, ValueError, "`wait` is 'spin', and samples pace the loop: pass rate_hz"),
         ({"late": "never"}, ValueError, "`late` is 'never'"),
         ({"on_fault": "halt"}, ValueError, "`on_fault` is 'halt', expected a function or one of these. Valid: hold"),
@@ -877,6 +878,12 @@ def test_a_loop_whose_rehearsals_fail_goes_on_without(model, monkeypatch):
 def test_wrong_arguments_are_refused(model, options, error, text):
     with pytest.raises(error, match=text):
         Loop(model, samples(model, 1), **({"rate_hz": HZ} | options))
+
+
+def test_what_is_no_model_is_refused(model):
+    for own in ("gait.lnn", model.stream()):
+        with pytest.raises(TypeError, match=r"`model` is .*, expected a model or a guarded stream: lnn_edge\.load\("):
+            Loop(own, samples(model, 1))
 
 
 def test_times_longer_than_any_are_for_ever(model, tmp_path):

@@ -183,6 +183,12 @@ def test_several_recordings_in_any_executor(tmp_path):
             assert str(report).splitlines()[-1] == f"{bundle('fixed_2')}: 3 of 4 recordings the same"
 
 
+def test_what_is_no_executor_is_refused(tmp_path):
+    record(tmp_path / "walk.mcap", model_of("fixed_2"), ["good"])
+    with pytest.raises(TypeError, match=r"`executor` is 4, expected one: concurrent\.futures\.ThreadPoolExecutor\(\)"):
+        lnn_edge.replay(bundle("fixed_2"), tmp_path / "walk.mcap", executor=4)
+
+
 def test_one_that_cannot_be_read_has_a_verdict_among_others(tmp_path):
     good, cut, none = tmp_path / "good.mcap", tmp_path / "cut.mcap", tmp_path / "none.mcap"
     record(good, model_of("fixed_2"), ["good"] * 10)

@@ -330,6 +330,11 @@ class TestResume:
     def test_without_a_file_it_begins(self, model, tmp_path):
         assert lnn_edge.resume(model.guarded(), tmp_path / "none") is None
 
+    def test_what_is_not_guarded_is_refused(self, model, place):
+        for own in (model, model.stream()):
+            with pytest.raises(TypeError, match=r"`guarded` is .*, expected a guarded stream: model\.guarded\(\)"):
+                lnn_edge.resume(own, place)
+
     @pytest.mark.parametrize("within_s", [1e-9, None], ids=["as typed", "by the guard"])
     def test_one_that_is_too_old(self, model, place, kept, within_s):
         gap_s = 1e-9 if within_s is None else None
