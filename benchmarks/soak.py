@@ -2,7 +2,8 @@
 
 Without --rate samples follow each other as fast as they are stepped, each through the whole loop: guard, histograms,
 sink and, with --record, a recorder. Resident memory is looked at after a tenth of the steps and at the end, and what a
-tick took in the first tenth and in the last. With --rate a timer paces the loop: every due tick ran or is counted.
+tick took in the first tenth and in the last, and beside each 16th of them a sum in Python that is always the same: it
+says how much faster or slower the machine was. With --rate a timer paces the loop: every due tick ran or is counted.
 
 Type: python benchmarks/soak.py BUNDLE [--steps 10000000] [--rate 500 --steps 30000]
 """
@@ -29,12 +30,21 @@ def resident_mb() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE / 1e6
 
 
+def always_the_same() -> int:
+    """Some 3 us of Python."""
+    total = 0
+    for k in range(60):
+        total += k
+    return total
+
+
 class Watch:
     """Looks at a tenth of the ticks at the beginning and at the end, from before the guard to behind it."""
 
     def __init__(self, steps: int) -> None:
         self.tenth, self.last = steps // 10, steps - steps // 10
         self.parts = Histogram(), Histogram()
+        self.machine = Histogram(), Histogram()
         self.memory_mb: list[float] = []
         self._ticks = self._began = 0
 
@@ -43,13 +53,18 @@ class Watch:
 
     def after(self, _tick: object) -> None:
         took = time.perf_counter_ns() - self._began
-        if self._ticks < self.tenth:
-            self.parts[0].add(took)
-        elif self._ticks >= self.last:
-            self.parts[1].add(took)
+        if self._ticks < self.tenth or self._ticks >= self.last:
+            self._look(took, self._ticks >= self.last)
         if self._ticks in (self.tenth, self.last):
             self.memory_mb.append(resident_mb())
         self._ticks += 1
+
+    def _look(self, took: int, last: bool) -> None:
+        self.parts[last].add(took)
+        if self._ticks & 15 == 0:
+            began = time.perf_counter_ns()
+            always_the_same()
+            self.machine[last].add(time.perf_counter_ns() - began)
 
 
 def soak(arguments: argparse.Namespace) -> dict[str, object]:
@@ -64,7 +79,7 @@ def soak(arguments: argparse.Namespace) -> dict[str, object]:
         before=watch.before, after=watch.after, wait=arguments.wait, recorder=recorder, function_limit_s=1.0,
     )  # fmt: skip
     summary = loop.run(arguments.steps)
-    first, last = (part.distribution() for part in watch.parts)
+    first, last, *machines = (part.distribution() for part in (*watch.parts, *watch.machine))
     return {
         "bundle": model.name,
         "backend": model.description,
@@ -76,6 +91,7 @@ def soak(arguments: argparse.Namespace) -> dict[str, object]:
         "memory_mb": {"after_a_tenth": watch.memory_mb[0], "after_nine": watch.memory_mb[1], "end": resident_mb()},
         "first_tenth_us": None if first is None else first.percentiles_us,
         "last_tenth_us": None if last is None else last.percentiles_us,
+        "machine_us": [None if part is None else part.percentiles_us for part in machines],
         "sink": None if summary.sink is None else vars(summary.sink),
         "recorder": None if summary.recorder is None else vars(summary.recorder),
         "machine": machine(),
