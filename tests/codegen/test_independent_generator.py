@@ -9,8 +9,7 @@ import subprocess
 import numpy as np
 import pytest
 from compilations import counted
-from emx_onnx_cgen.cli import main as emx_onnx_cgen
-from jinja2 import Environment
+from other_generator import c_of
 
 import lnn_edge
 from lnn_edge.bundle.directory import read_bundle
@@ -21,32 +20,17 @@ LIMIT = 1e-5  # relative above 1, as between any two backends and torch: both ro
 
 
 @pytest.fixture(scope="module")
-def templates():
-    """Compiled once: it reads all of them again for each model, which takes it longest."""
-    whole, known = Environment.compile, {}
-
-    def compile_once(environment, source, *rest):
-        key = (source, *rest)
-        if key not in known:
-            known[key] = whole(environment, source, *rest)
-        return known[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Environment, "compile", compile_once)
-        yield
-
-
-@pytest.fixture(scope="module")
-def foreign(tmp_path_factory, request, templates):
+def foreign(tmp_path_factory, request):
     """A library of the graphs of all bundles, with the text of each."""
     folder = tmp_path_factory.mktemp("foreign")
     names = [f"{name}.c" for name in BUNDLES]
-    for name, file in zip(BUNDLES, names, strict=True):
-        graph = request.getfixturevalue(name) / "model.onnx"
-        assert emx_onnx_cgen(["compile", "--model-name", name, str(graph), str(folder / file)]) == 0
+    texts = {
+        name: c_of(request.getfixturevalue(name) / "model.onnx", name, folder / file)
+        for name, file in zip(BUNDLES, names, strict=True)
+    }
     with counted("emx-onnx-cgen"):
         subprocess.run(["gcc", "-O1", "-shared", "-fPIC", *names, "-o", "emx.so", "-lm"], cwd=folder, check=True)
-    return ctypes.CDLL(str(folder / "emx.so")), {name: (folder / f"{name}.c").read_text() for name in BUNDLES}
+    return ctypes.CDLL(str(folder / "emx.so")), texts
 
 
 def tensors_of(name, source):

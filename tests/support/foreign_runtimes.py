@@ -5,12 +5,15 @@
 Each FOLDER holds `model.onnx`, `steps.npz` (the inputs of each step by name, `reset`) and `names.json` (inputs and
 outputs in the order of the graph, states as pairs with their initial values); NAME.npz is left there, or NAME.txt,
 which says what was raised. The libraries lie in a folder of their own, as one of them is an older onnxruntime:
-`make build/runtimes/ready` installs them.
+`make build/runtimes/ready` installs them; emx-onnx-cgen is among what tests need anyway.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
+import re
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable
@@ -74,7 +77,37 @@ def mnn(folder: Path, names: Any) -> Step:
     return step
 
 
-STEPS = {"openvino": openvino, "onnxruntime-1.20": onnxruntime, "tract": tract, "mnn": mnn}
+def emx_onnx_cgen(folder: Path, names: Any) -> Step:
+    """C that it makes of the graph, compiled; the arguments of the function are the tensors, by name."""
+    from other_generator import c_of
+
+    source, library = folder / "emx.c", folder / "emx.so"
+    text = c_of(folder / "model.onnx", "emx", source)
+    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", source, "-o", library, "-lm"], check=True)
+    (arguments,) = re.findall(r"^void emx\((.*)\) \{", text, re.M)
+    tensors = {
+        name: np.zeros([int(n) for n in re.findall(r"\d+", shape)], {"float": np.float32, "_Float16": np.float16}[kind])
+        for kind, name, shape in re.findall(r"(\w+) (\w+)((?:\[[^]]*\])+)", arguments)
+    }
+    call = ctypes.CDLL(str(library)).emx
+    places = [ctypes.c_void_p(tensor.ctypes.data) for tensor in tensors.values()]
+
+    def step(given: Arrays) -> Arrays:
+        for name in names["inputs"]:
+            tensors[name][...] = given[name].reshape(tensors[name].shape)
+        call(*places)
+        return {name: tensors[name].copy() for name in names["outputs"]}
+
+    return step
+
+
+STEPS = {
+    "openvino": openvino,
+    "onnxruntime-1.20": onnxruntime,
+    "tract": tract,
+    "mnn": mnn,
+    "emx-onnx-cgen": emx_onnx_cgen,
+}
 
 
 def main(name: str, folder: Path) -> None:

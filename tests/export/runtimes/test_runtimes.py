@@ -156,9 +156,9 @@ def check(results, expected, name):
 
 
 @pytest.mark.parametrize("name", BUNDLES)
-@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime-1.20", "tract", "mnn"])
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime-1.20", "tract", "mnn", "emx-onnx-cgen"])
 def test_equals_the_trained_model(runtime, name, tmp_path_factory):
-    environment = {"PYTHONPATH": str(needs(runtime))}
+    environment = {"PYTHONPATH": str(needs(runtime))} if runtime in RUNTIMES else {}
     command = [sys.executable, SUPPORT / "foreign_runtimes.py", runtime]
     left, expected = stepped(runtime, name, tmp_path_factory, command, environment)
     check(np.load(f"{left}.npz"), expected, name)
