@@ -52,7 +52,7 @@ def excitation(name, time, steps=STEPS):
 FOLLOWED = [(name, "measured") for name in BY_NAME]
 FOLLOWED += [(name, "fixed") for name in (*list(BY_NAME)[::3], *NETWORKS)]
 OF_ANY_WIDTH = ["ltc-autoncp", "ltc-explicit", "cfc-gelu", "cfc-mixed-autoncp", "cfc-pure"]
-LONG = ["ltc-autoncp", "cfc-units", "cfc-mixed", "ltc-units"]
+LONG = ["ltc-autoncp", "cfc-units", "cfc-mixed", "ltc-units-large"]
 OF_HALVES = ["ltc-autoncp", "ltc-mixed", "cfc-units", "cfc-gelu", "cfc-mixed-autoncp", "cfc-pure"]
 DRAWN = 8
 

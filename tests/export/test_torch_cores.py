@@ -29,7 +29,7 @@ from lnn_edge.reference.interpreter import Interpreter
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 
 PERIOD_S = 0.1
-STEPS = 300  # `test_streaming_equals_offline.py` follows LSTMs beside liquid cores for as long as is promised
+STEPS = 600  # `test_streaming_equals_offline.py` follows LSTMs beside liquid cores for as long as is promised
 LIMIT = 1e-5  # as for networks: outputs of order 1, some dozen float32 operations per step
 
 LAYERS = {

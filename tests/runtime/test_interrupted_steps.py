@@ -135,8 +135,8 @@ def test_model_step(bundles):
 def test_real_signals(name, backend, bundles, request):
     make_ready(backend, request)
     model = lnn_edge.load(bundles[name if name in ("fixed", "measured") else "fixed"], backend=backend)
-    seen = hammer(model, 400, **STREAMS[name])
-    assert seen["before"] > 40
+    seen = hammer(model, 700, **STREAMS[name])
+    assert seen["before"] > 70
 
 
 def test_what_a_handler_raises_is_not_the_backend_s(bundles):

@@ -202,7 +202,7 @@ def check_second_thread_is_refused(model):
 
     def work():
         start.wait()
-        for _ in range(100):
+        for _ in range(300):
             try:
                 stream.step(x, **timing(model))
                 steps.append(1)
@@ -225,7 +225,7 @@ def check_second_thread_is_refused(model):
 
 def check_streams_in_threads(model):
     """One model, a stream per thread: each gives what it gives alone."""
-    xs, _ = recording(model, 20)
+    xs, _ = recording(model, 50)
     expected = model.stream().run(xs, **timing(model))
     results = [None] * 4
 

@@ -10,8 +10,7 @@ from exports import locked, shared_folder
 from lnn_edge.export.trained.weights import quick_lookup
 
 PERIOD_S, TIMESPAN = 0.05, 2.0
-STEPS = 1000  # that each model follows for, as is promised
-TIMED_STEPS = 400  # with a time of its own each
+STEPS = 1000
 LIMIT = 1e-5  # the promise of the issue, absolute; states and outputs of these models are of order 1
 
 
@@ -43,11 +42,9 @@ def jittered(seed, steps=STEPS):
 def whole_sequence(factory, name, *, measured=False, steps=STEPS):
     """Samples and times of a case, and its `offline` outputs over them: computed once in a run for all that compare.
 
-    The first of `STEPS`, or of `TIMED_STEPS`: what comes later changes nothing before. Times are `None` unless they are
-    measured.
+    The first of `STEPS`: what comes later changes nothing before. Times are `None` unless they are measured.
     """
-    most = TIMED_STEPS if measured else STEPS
-    x, dt_s = samples(1, most), jittered(2, most) if measured else None
+    x, dt_s = samples(1), jittered(2) if measured else None
     path = shared_folder(factory) / f"{name}-{'measured' if measured else 'fixed'}.npy"
     with locked(path.with_suffix(".lock")):
         if not path.exists():

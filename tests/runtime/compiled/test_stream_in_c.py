@@ -326,7 +326,7 @@ def test_memory_does_not_grow(model, form):
     stream = model.stream(reuse=form == "reuse")
     quick = form in ("float32", "float64", "strided", "reuse")
     x = FORMS.get(form, FORMS["float32"])(np.ones(3, np.float32))
-    rows = np.full((10, 3), 0.5, np.float32)
+    rows = np.full((50, 3), 0.5, np.float32)
     rows[-1, 0] = np.nan if form == "run with NaN" else 0.5
 
     def call():
