@@ -69,6 +69,7 @@ class Writing:
             step,
             self._plan,
             lanes=target.lanes,
+            tiles=target.tiles,
             half=form.precision == "float16",
             batch=form.batch,
             unroll=form.unroll,

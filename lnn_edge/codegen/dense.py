@@ -14,10 +14,8 @@ import numpy as np
 from ..arrays import Array
 from .emission import Emission, Weights
 
-__all__ = ["MOST_SUMS", "Source", "add_products", "begin_sums", "groups_of_units"]
+__all__ = ["Source", "add_products", "begin_sums", "groups_of_units"]
 
-# AVX2 and SSE have 16 registers, two of which hold an input and a weight.
-MOST_SUMS = 12
 _WRITTEN_OUT = 128  # products of vectors; more are a loop
 _IN_FLIGHT = 8  # sums that keep both multipliers at work: four cycles each, two at a time
 
@@ -32,7 +30,7 @@ class Source:
 
 def groups_of_units(emission: Emission, units: int, heads: int) -> list[tuple[int, int]]:
     """Runs of units, begin and end, whose heads are summed together."""
-    most = max(MOST_SUMS // heads, 1) * emission.lanes
+    most = max(emission.sums // heads, 1) * emission.lanes
     runs = -(-units // most)
     each = emission.padded(-(-units // runs))  # of the same length, not one short run at the end
     return [(start, min(start + each, units)) for start in range(0, units, each)]
@@ -58,7 +56,7 @@ def add_products(emission: Emission, sums: Sequence[Sequence[str]], weights: Seq
     width = columns.shape[1]
     table = emission.weights(columns)
     sets = [registers]
-    while len(sets) * len(registers) < _IN_FLIGHT and len(sets) * 2 <= source.count:
+    while len(sets) * len(registers) * emission.tiles < _IN_FLIGHT and len(sets) * 2 <= source.count:
         sets.append([emission.fresh("a") for _ in registers])
     for name in (name for own in sets[1:] for name in own):
         emission.line(f"V {name} = allv(0.0f);")

@@ -18,6 +18,8 @@ from .plan import Plan
 
 __all__ = ["Emission", "Weights"]
 
+_SUMS = 12  # AVX2 and SSE have 16 registers, two of which hold an input and a weight
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -47,13 +49,18 @@ class Emission:
     Attributes:
         tensors: Of the program, by name.
         lanes: Numbers in a vector.
+        tiles: Registers that stand for each number or vector.
+        sums: Numbers or vectors that a product of matrices keeps in registers.
         half: Whether weights are stored as float16.
         fixed: The timespan of every step; `None` where it is measured.
     """
 
-    def __init__(self, step: StepProgram, plan: Plan, *, lanes: int, half: bool, batch: int, unroll: int) -> None:
+    def __init__(
+        self, step: StepProgram, plan: Plan, *, lanes: int, tiles: int, half: bool, batch: int, unroll: int
+    ) -> None:
         self.tensors: Mapping[str, Array] = step.tensors
-        self.lanes, self.half = lanes, half
+        self.lanes, self.tiles, self.half = lanes, tiles, half
+        self.sums = _SUMS // tiles
         self.fixed = step.program.elapsed.value
         self.elapsed = step.program.elapsed.name
         self._plan, self._batch, self._unroll = plan, batch, unroll

@@ -3,6 +3,9 @@
 The text of a step without vectors says what is done with one number after the other; here each of these numbers is one
 of as many streams as a register has lanes. So no lane waits for another one, nothing is put in order, and what a stream
 gets does not depend on the others. The streams' numbers lie side by side: all first numbers, then all second ones.
+
+Of an LTC two tiles of streams are computed together, line by line: a weight is spread over the lanes once for both, and
+while one waits for a result the other goes on. Other cores have enough to do in one.
 """
 
 from __future__ import annotations
@@ -45,13 +48,18 @@ def rows_source(step: StepProgram, form: Form, target: Target, prefix: str) -> S
     problem = why_no_rows(step, form)
     if problem:
         raise ValueError(f"the streams of this step are not computed together: {problem}")
-    program, single = step.program, Writing(step, form, _ONE_LANE, prefix)
+    program = step.program
+    tiles = 2 if any(node.kind == "ltc" for node in program.nodes) else 1
+    single = Writing(step, form, Target("rows", 1, "each lane of some vectors", tiles=tiles), prefix)
+    body = _in_lanes(single.body())
     inputs = [math.prod(own.shape) for own in program.inputs] + [1] * bool(program.elapsed.dt)
     states, outputs = ([math.prod(own.shape) for own in kind] for kind in (program.states, program.outputs))
     words = {
         "INPUTS": sum(inputs),
         "STATES": sum(states),
         "OUTPUTS": sum(outputs),
+        "TILES": tiles,
+        "BOTH": ", ".join(own for part in _SAMPLE for own in [part, part.replace("t->", "t[1].")][:tiles]),
         "ABI": ROWS_ABI,
         "DIGEST": byte_table(form.digest),
         "TAKE_INPUTS": _moves("take", "given", inputs, 0),
@@ -65,7 +73,7 @@ def rows_source(step: StepProgram, form: Form, target: Target, prefix: str) -> S
         vector(target.lanes),
         _GENERIC,
         _in_lanes(single.types()),
-        _in_lanes(single.body()),
+        _twice(body) if tiles == 2 else body,
         _turned(target.lanes),
         _MOVES,
         re.sub(rf"\b({'|'.join(words)})\b", lambda found: str(words[found.group()]), _SOURCE),
@@ -101,7 +109,13 @@ def _listed(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-_ONE_LANE = Target("rows", 1, "each lane of a vector")
+_SAMPLE = (
+    "&t->work",
+    "(const P_input *)t->given",
+    "(const P_state *)t->before",
+    "(P_state *)t->after",
+    "(P_output *)t->out",
+)
 
 
 def _in_lanes(text: str) -> str:
@@ -113,6 +127,31 @@ def _line_in_lanes(line: str) -> str:
     if line.startswith("static const"):
         return line
     return re.sub(r"\b(?!half)([a-z_]+)1\(", r"\1v(", re.sub(r"\bfloat\b", "V", line))
+
+
+# What both tiles have in common: tables, heads of loops, what is counted.
+_FUNCTION = re.compile(r"^(?:INLINE_ONCE|static) int .*?^}\n", re.DOTALL | re.MULTILINE)
+_COMMON = re.compile(r"\s*(|for .*\{|[{}]|(const )?int .*;|return .*;)\n")
+_NAME = re.compile(r"(?<![\w.>])[A-Za-z_]\w*(?!\w|\s*\()")
+_NOT_DOUBLED = re.compile(r"[A-Z]\d+|i|j|k|row|edge|end|const|for|int|return|void|V|VI|VIU")
+
+
+def _twice(text: str) -> str:
+    """What functions do with a stream in each lane, done with two; what the second one has ends in `_b`."""
+    return _FUNCTION.sub(lambda found: "".join(map(_line_twice, found.group().splitlines(keepends=True))), text)
+
+
+def _line_twice(line: str) -> str:
+    if _COMMON.fullmatch(line):
+        return line
+    if "RESTRICT w" in line or re.search(r"\bnode\w+\(", line):  # the head of a function, or a call
+        return re.sub(r"((?:const )?(?:\w+ \*RESTRICT )?)\b([wxsny]),", r"\1\2, \1\2_b,", line)
+    return line + _NAME.sub(_second, line)
+
+
+def _second(found: re.Match[str]) -> str:
+    name = found.group()
+    return name if _NOT_DOUBLED.fullmatch(name) else f"{name}_b"
 
 
 _GENERIC = """
@@ -208,40 +247,59 @@ void P_rows(void *work, size_t count, void *const *places, const float *limits, 
 _SOURCE = """
 typedef struct {
     V given[INPUTS + 1], before[STATES + 1], after[STATES + 1], out[OUTPUTS + 1];
+    VI bad;
     P_work work;
 } P_tile;
 
-const P_facts P_about = {ABI, LANES, INPUTS, STATES, OUTPUTS, sizeof(P_tile), DIGEST};
+const P_facts P_about = {ABI, LANES, INPUTS, STATES, OUTPUTS, TILES * sizeof(P_tile), DIGEST};
 
+INLINE int rows_of(size_t first, size_t count) {
+    return count <= first ? 0 : count - first < LANES ? (int)(count - first) : LANES;
+}
+
+static void begin(P_tile *t, size_t r, int n, void *const *places, const float *limits) {
+    VI bad = unusualv(spread(0.0f));
+    int i;
+    TAKE_INPUTS
+    TAKE_STATES
+    for (i = 0; i < INPUTS; ++i) bad |= unusualv(t->given[i]);
+    if (limits)
+        for (i = 0; i < INPUTS; ++i)
+            bad |= lessv(t->given[i], spread(limits[i])) | lessv(spread(limits[INPUTS + i]), t->given[i]);
+    for (i = 0; i < STATES; ++i) bad |= unusualv(t->before[i]);
+    t->bad = bad;
+}
+
+static void end(P_tile *t, size_t r, int n, void *const *places, const unsigned char *may, unsigned char *ok) {
+    VI bad = t->bad;
+    int32_t each[LANES], found = 0; /* a lane of a vector with a variable number would put it into memory at each use */
+    int i;
+    for (i = 0; i < OUTPUTS; ++i) bad |= unusualv(t->out[i]);
+    for (i = 0; i < STATES; ++i) bad |= unusualv(t->after[i]);
+    *(VIU *)each = bad;
+    for (i = 0; i < n; ++i) {
+        if (may && !may[r + i]) each[i] = -1;
+        ok[r + i] = !each[i];
+        found |= each[i];
+    }
+    if (found) {
+        bad = *(const VIU *)each;
+        for (i = 0; i < OUTPUTS; ++i) t->out[i] = pickv(bad, spread((float)NAN), t->out[i]);
+        for (i = 0; i < STATES; ++i) t->after[i] = pickv(bad, t->before[i], t->after[i]);
+    }
+    GIVE_OUTPUTS
+    GIVE_STATES
+}
+
+/* Tiles that lie behind the last stream are computed of zeros, and nobody sees them. */
 void P_rows(void *work, size_t count, void *const *places, const float *limits, const unsigned char *may,
             unsigned char *ok) {
     P_tile *t = work;
-    size_t r;
-    int i;
-    for (r = 0; r < count; r += LANES) {
-        const int n = count - r < LANES ? (int)(count - r) : LANES;
-        VI bad = unusualv(spread(0.0f));
-        TAKE_INPUTS
-        TAKE_STATES
-        for (i = 0; i < INPUTS; ++i) bad |= unusualv(t->given[i]);
-        if (limits)
-            for (i = 0; i < INPUTS; ++i)
-                bad |= lessv(t->given[i], spread(limits[i])) | lessv(spread(limits[INPUTS + i]), t->given[i]);
-        for (i = 0; i < STATES; ++i) bad |= unusualv(t->before[i]);
-        (void)sample(&t->work, (const P_input *)t->given, (const P_state *)t->before, (P_state *)t->after,
-                     (P_output *)t->out, 0, 0);
-        for (i = 0; i < OUTPUTS; ++i) bad |= unusualv(t->out[i]);
-        for (i = 0; i < STATES; ++i) bad |= unusualv(t->after[i]);
-        for (i = 0; i < n; ++i) {
-            if (may && !may[r + i]) bad[i] = -1;
-            ok[r + i] = !bad[i];
-        }
-        if (anyv(bad)) {
-            for (i = 0; i < OUTPUTS; ++i) t->out[i] = pickv(bad, spread((float)NAN), t->out[i]);
-            for (i = 0; i < STATES; ++i) t->after[i] = pickv(bad, t->before[i], t->after[i]);
-        }
-        GIVE_OUTPUTS
-        GIVE_STATES
+    size_t r, k;
+    for (r = 0; r < count; r += TILES * LANES) {
+        for (k = 0; k < TILES; ++k) begin(t + k, r + k * LANES, rows_of(r + k * LANES, count), places, limits);
+        (void)sample(BOTH, 0, 0);
+        for (k = 0; k < TILES; ++k) end(t + k, r + k * LANES, rows_of(r + k * LANES, count), places, may, ok);
     }
 }
 """

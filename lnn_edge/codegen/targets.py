@@ -20,6 +20,7 @@ class Target(msgspec.Struct, frozen=True):
         flags: That a compiler needs to compile for it.
         triple: Of a target that is no computer of its own, which `lnn-edge codegen --compile` makes an object for.
         gcc: The program of GCC's that compiles for it alone.
+        tiles: Registers that stand for each number and are computed together, as the text is written.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Target(msgspec.Struct, frozen=True):
     flags: tuple[str, ...] = ()
     triple: str | None = None
     gcc: str | None = None
+    tiles: int = 1
 
 
 TARGETS = (

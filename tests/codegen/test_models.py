@@ -139,6 +139,15 @@ def test_model_is_the_same_in_registers_of_any_width(name, lanes):
     assert followed(program_of(name, "measured"), COMPILED[lanes][name, "measured"], inputs, dt_s) <= LIMIT
 
 
+@pytest.mark.parametrize("lanes", COMPILED)
+@pytest.mark.parametrize("name", ["ltc-autoncp", "ltc-explicit"])
+def test_synapses_that_are_closed_or_open_stay_so_however_large_a_sample_is(name, lanes):
+    """Samples are limited where that changes nothing, as a power of two of what they are has no float32."""
+    inputs, dt_s = excitation(name, "measured", 24)
+    large = {own: value * np.float32(1e4) for own, value in inputs.items()}
+    assert followed(program_of(name, "measured"), COMPILED[lanes][name, "measured"], large, dt_s) <= LIMIT
+
+
 @pytest.mark.parametrize("lanes", LANES)
 def test_every_core_and_most_operations_in_one_program(lanes):
     step = decoded(*everything())

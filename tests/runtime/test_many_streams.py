@@ -67,6 +67,15 @@ def test_each_row_goes_as_a_stream_of_its_own(bundle, backend, request):
         np.testing.assert_allclose(value, np.concatenate([s.tensors[name] for s in after]), rtol=0, atol=ALIKE)
 
 
+def test_a_row_of_large_numbers_goes_as_a_stream_of_its_own(ltc_bundle, compiler):
+    """What is beyond every synapse is limited, in rows by another limit than in a stream."""
+    model = load(ltc_bundle, "native")
+    x = samples(11)[0] * np.float32(1e4)
+    y, _, ok = model.step_many(x, model.initial_state(rows=11), dt_s=0.1)
+    assert ok.all()
+    np.testing.assert_allclose(y, [model.stream().step(own, dt_s=0.1) for own in x], rtol=0, atol=ALIKE)
+
+
 @pytest.mark.parametrize("bundle", ["cfc_bundle", "ltc_bundle"])
 def test_a_bad_row_keeps_its_state_and_the_others_go_on(bundle, backend, request):
     model = load(request.getfixturevalue(bundle), backend)

@@ -985,7 +985,19 @@ MUTATIONS = (
         "infinite-sample-in-a-row",
         "all or nothing",
         "test_a_bad_row_keeps_its_state_and_the_others_go_on[native-ltc_bundle]",
-        ("        for (i = 0; i < INPUTS; ++i) bad |= unusualv(t->given[i]);\n", ""),
+        ("    for (i = 0; i < INPUTS; ++i) bad |= unusualv(t->given[i]);\n", ""),
+    ),
+    _fault(
+        "limit-of-all-sources-too-far",
+        "limit",
+        "test_synapses_that_are_closed_or_open_stay_so_however_large_a_sample_is[ltc-autoncp-1]",
+        ("limit, steep = float(limits.min())", "limit, steep = 1e3 * float(limits.min())"),
+    ),
+    _fault(
+        "second-tile-of-rows-of-the-first",
+        "crossed state pair",
+        "test_each_row_goes_as_a_stream_of_its_own[native-ltc_bundle]",
+        ("begin(t + k, r + k * LANES, rows_of", "begin(t + k, r, rows_of"),
     ),
     _fault(
         "empty-row-refuses-all-rows",

@@ -16,7 +16,7 @@ from ...reference import CfcLayer
 from ...reference.cells import cfc_cell
 from ...reference.cfc import LECUN_IN, LECUN_OUT, required
 from ..c_text import number
-from ..dense import MOST_SUMS, Source, add_products, begin_sums, groups_of_units
+from ..dense import Source, add_products, begin_sums, groups_of_units
 from ..emission import Emission
 from .timespan import fixed_timespan
 
@@ -142,8 +142,9 @@ def _emit_backbone(
         factor = _BEND
     z, units = emission.fresh("z"), len(bias)
     emission.line(f"float {z}[{emission.padded(units)}];")
-    for start in range(0, units, MOST_SUMS * emission.lanes):
-        part = slice(start, start + MOST_SUMS * emission.lanes)
+    most = emission.sums * emission.lanes
+    for start in range(0, units, most):
+        part = slice(start, start + most)
         with emission.block():
             sums = begin_sums(emission, [bias[part] * factor])
             _add(emission, sums, [weight[part] * factor], sources)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...bundle.step_cores import Lstm
-from ..dense import MOST_SUMS, Source, add_products, begin_sums, groups_of_units
+from ..dense import Source, add_products, begin_sums, groups_of_units
 from ..emission import Emission
 
 __all__ = ["emit_lstm"]
@@ -43,7 +43,7 @@ def _emit_memory(emission: Emission, sums: list[list[str]], start: int) -> None:
 
 
 def _emit_projection(emission: Emission, node: Lstm, projection: str, units: int) -> None:
-    weight, most = emission.tensors[projection], MOST_SUMS * emission.lanes
+    weight, most = emission.tensors[projection], emission.sums * emission.lanes
     for start in range(0, len(weight), most):
         part = weight[start : start + most]
         with emission.block():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...bundle.step_cores import Rnn
-from ..dense import MOST_SUMS, Source, add_products, begin_sums
+from ..dense import Source, add_products, begin_sums
 from ..emission import Emission
 
 __all__ = ["emit_rnn"]
@@ -12,7 +12,7 @@ __all__ = ["emit_rnn"]
 def emit_rnn(emission: Emission, node: Rnn) -> None:
     """Write one sample."""
     tensors, function = emission.tensors, {"tanh": "tanhv", "relu": "reluv"}[node.nonlinearity]
-    bias, most = tensors[node.b_input] + tensors[node.b_recurrent], MOST_SUMS * emission.lanes
+    bias, most = tensors[node.b_input] + tensors[node.b_recurrent], emission.sums * emission.lanes
     pairs = ((node.input, node.w_input), (node.state, node.w_recurrent))
     for start in range(0, len(bias), most):
         part = slice(start, start + most)

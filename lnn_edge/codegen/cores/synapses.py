@@ -24,7 +24,7 @@ from ...arrays import Array
 from ..emission import Emission, Weights
 from .runs import Run
 
-__all__ = ["Curves", "Part", "emit_in_loops", "emit_one_by_one", "limits_of", "numbers_of", "part_of"]
+__all__ = ["Curves", "Part", "emit_in_loops", "emit_one_by_one", "limit_of_all", "limits_of", "numbers_of", "part_of"]
 
 _LOG2_E = float(np.log2(np.e))
 _NOTHING = 1e38  # 1 / A of a lane without a synapse: below every float32 that is not 0
@@ -74,6 +74,16 @@ def limits_of(curves: Curves, sources: int, *, half: bool) -> Array | None:
     for k, limit in zip(source.tolist(), ((_WITHIN - offset - weight) / slope).tolist(), strict=True):
         limits[k] = min(limits[k], limit)
     return limits if np.all(slope * limits[source] - offset >= _CLOSED) else None
+
+
+def limit_of_all(curves: Curves, *, half: bool) -> float | None:
+    """How far all sources count; `None` if no limit will do for all of them, or there is nothing to limit."""
+    limits = limits_of(curves, int(curves.source.max(initial=-1)) + 1, half=half)
+    if limits is None or not len(limits):
+        return None
+    limit, steep = float(limits.min()), curves.slope != 0
+    reach = np.abs(curves.slope[steep]) * limit - np.abs(curves.offset[steep])
+    return limit if np.all(reach * _LOG2_E >= _CLOSED) else None
 
 
 def numbers_of(curves: Curves, edges: Array, *, half: bool) -> tuple[Array, bool]:

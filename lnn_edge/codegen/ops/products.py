@@ -8,7 +8,7 @@ import numpy as np
 
 from ...bundle.operations import Operation
 from ..c_text import number
-from ..dense import MOST_SUMS, Source, add_products, begin_sums
+from ..dense import Source, add_products, begin_sums
 from ..emission import Emission
 from ..loops import broadcast_strides, contiguous, nested
 
@@ -20,7 +20,7 @@ def gemm(emission: Emission, node: Operation) -> None:
     matrix = emission.tensors[node.weights["B"]]
     inputs, width = matrix.shape
     bias = emission.tensors[node.weights["C"]] if "C" in node.weights else np.zeros(width)
-    rows, most = emission.size(node.output) // width, MOST_SUMS * emission.lanes
+    rows, most = emission.size(node.output) // width, emission.sums * emission.lanes
     given, result, padded = emission.at(node.inputs[0]), emission.at(node.output), emission.is_padded(node.output)
     with nested(emission, (rows,), (inputs,), (width,)) as (from_, to):
         for start in range(0, width, most):

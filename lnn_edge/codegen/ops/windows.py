@@ -11,7 +11,7 @@ import numpy as np
 from ...arrays import Array
 from ...bundle.operations import Operation
 from ..c_text import number
-from ..dense import MOST_SUMS, begin_sums
+from ..dense import begin_sums
 from ..emission import Emission
 
 __all__ = ["conv", "pool"]
@@ -57,7 +57,7 @@ def _conv_by_channels(emission: Emission, node: Operation) -> None:
     bias = emission.tensors[node.weights["B"]] if "B" in node.weights else np.zeros(outputs)
     # Where they lie: place in the kernel but for its last axis, input channel, last axis, output channel.
     taps = kernel.reshape(outputs, taken, -1, space.kernel[2]).transpose(2, 1, 3, 0)
-    most = MOST_SUMS * emission.lanes
+    most = emission.sums * emission.lanes
     with emission.block(emission.loop("m", emission.size(node.output) // (outputs * space.outputs))):
         emission.line(f"const float *p = {emission.at(node.inputs[0])} + m * {taken * space.inputs};")
         emission.line(f"float *q = {emission.at(node.output)} + m * {outputs * space.outputs};")
