@@ -9,46 +9,21 @@ import platform
 import re
 import shutil
 import subprocess
-from functools import partial
 
-import msgspec
 import numpy as np
 import pytest
 from compilations import counted
-from generated import DIGEST, LANES, Family, Wanted, source_of
+from generated import DIGEST, LANES, source_of
+from generated_models import HOSTILE, WIDE, renamed
 from programs import decoded, everything, node_of
 from recorded import program_of
 
 from lnn_edge.bundle.encoder import step_multiplications
-from lnn_edge.bundle.program import StepProgram
 from lnn_edge.codegen import c_source as writing
 from lnn_edge.codegen.c_source import c_source, why_not
 from lnn_edge.codegen.form import ABI, Form
 from lnn_edge.codegen.rows import rows_source
 from lnn_edge.codegen.targets import TARGETS, named_target
-
-HOSTILE = [
-    "*/ int main(void) { return system(0); } /*",
-    '"\n#include "/etc/passwd"\n'.replace("\n", "\\n"),
-    "??/ ??=define x ??' ??!",
-    "%s%n\\x41\\",
-    "\N{LATIN SMALL LETTER O WITH DIAERESIS}\N{GRINNING FACE}" * 800,
-    '_Pragma("GCC poison memcpy") __attribute__((constructor)) //',
-]
-
-
-def renamed(names: list[str]) -> StepProgram:
-    """A program whose inputs, states, outputs, values and places have these names."""
-    step = program_of("cfc-units", "fixed")
-    program = step.program
-    inputs = (msgspec.structs.replace(program.inputs[0], name=names[0]),)
-    state = msgspec.structs.replace(program.states[0], name=names[1])
-    node = msgspec.structs.replace(program.nodes[0], input=names[0], state=names[1], name=names[2], where=names[3])
-    outputs = (msgspec.structs.replace(program.outputs[0], name=names[4]),)
-    changed = msgspec.structs.replace(
-        program, inputs=inputs, states=(state,), nodes=(node, *program.nodes[1:]), outputs=outputs
-    )
-    return StepProgram(changed, step.tensors)
 
 
 def test_names_of_a_bundle_are_bytes_and_nothing_else():
@@ -65,7 +40,7 @@ def test_names_of_a_bundle_are_bytes_and_nothing_else():
 
 
 def test_names_come_back_as_they_were():
-    own = Public(HOSTILE[0])
+    own = Public("hostile")
     for function, expected in (("input", HOSTILE[0]), ("state", HOSTILE[1]), ("output", HOSTILE[4])):
         found = own.library.function(f"{function}_name", ctypes.c_char_p, ctypes.c_size_t)
         assert found(0).decode() == expected
@@ -283,16 +258,11 @@ int main(void) {
 """
 
 
-MODELS = {name: partial(program_of, name, "fixed") for name in ("ltc-mixed", "cfc-units", "cfc-proj")}
-MODELS[HOSTILE[0]] = partial(renamed, HOSTILE[:5])
-TOGETHER = Family("public", LANES[-1], {name: lambda make=make: Wanted(make(), {}) for name, make in MODELS.items()})
-
-
 class Public:
     """The public functions on a model of the caller's."""
 
     def __init__(self, name):
-        self.c = TOGETHER[name]
+        self.c = WIDE[name]
         self.library, facts = self.c.library, self.c.library.facts
         self.memory = np.full(facts.model, 0xA5, np.uint8)  # `init` must not count on zeros
         self.outputs = facts.output // 4
@@ -308,7 +278,7 @@ class Public:
 
 
 def test_public_functions_do_what_the_step_does():
-    own = Public("ltc-mixed")
+    own = Public(("ltc-mixed", "fixed"))
     x = np.random.default_rng(1).standard_normal((9, 5)).astype(np.float32)
     states, expected = own.c.start(), []
     for sample in x:
@@ -329,7 +299,7 @@ def test_public_functions_do_what_the_step_does():
 
 
 def test_recording_stops_before_a_sample_that_is_refused():
-    own = Public("cfc-units")
+    own = Public(("cfc-units", "fixed"))
     x = np.zeros((6, 5), np.float32)
     x[4, 2] = np.nan
     y = np.zeros((6, own.outputs), np.float32)
@@ -342,7 +312,7 @@ def test_recording_stops_before_a_sample_that_is_refused():
 
 
 def test_result_that_is_not_finite_changes_nothing():
-    own = Public("cfc-proj")
+    own = Public(("cfc-proj", "fixed"))
     own.c.step({"input": np.zeros(5)}, own.c.start())
     assert own.c.status == 0
     own.c.step({"input": np.full(5, 3e38)}, own.c.start())
@@ -350,7 +320,7 @@ def test_result_that_is_not_finite_changes_nothing():
 
 
 def test_library_says_what_it_is():
-    facts = Public("cfc-units").library.facts
+    facts = Public(("cfc-units", "fixed")).library.facts
     assert (facts.abi, facts.lanes, facts.input, facts.output, facts.state) == (ABI, LANES[-1], 20, 32, 32)
     assert facts.results == facts.output + facts.state
     assert facts.model >= facts.work + 2 * facts.results

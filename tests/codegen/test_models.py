@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
-
 import numpy as np
 import pytest
-import torch
-from cases import BY_NAME
-from generated import LANES, Family, Wanted
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from ncps.torch import LTC, CfC
-from ncps.wirings import AutoNCP, Random
-from networks import NETWORKS
+from generated import LANES
+from generated_models import COMPILED, DRAWN, FOLLOWED, LONG, OF_ANY_WIDTH, OF_HALVES, WIDE, drawn
 from programs import decoded, everything
 from recorded import TIMES, program_of, trained_of
 
-from lnn_edge.export.trained.open import open_module
 from lnn_edge.reference.interpreter import Interpreter
 from lnn_edge.verify.excitation import excite
 from lnn_edge.verify.samples import SampleRequest
@@ -46,83 +37,6 @@ def followed(step, c, inputs, dt_s=None, rows=1):
 def excitation(name, time, steps=STEPS):
     samples = excite(SampleRequest(trained_of(name).inputs, TIMES[time], steps))
     return samples.inputs, samples.dt
-
-
-# Cells with measured time, which takes the longer way, and each third with fixed time as well.
-FOLLOWED = [(name, "measured") for name in BY_NAME]
-FOLLOWED += [(name, "fixed") for name in (*list(BY_NAME)[::3], *NETWORKS)]
-OF_ANY_WIDTH = ["ltc-autoncp", "ltc-explicit", "cfc-gelu", "cfc-mixed-autoncp", "cfc-pure"]
-LONG = ["ltc-autoncp", "cfc-units", "cfc-mixed", "ltc-units-large"]
-OF_HALVES = ["ltc-autoncp", "ltc-mixed", "cfc-units", "cfc-gelu", "cfc-mixed-autoncp", "cfc-pure"]
-DRAWN = 8
-
-
-def wanted(name, time, **form):
-    return Wanted(program_of(name, time), form)
-
-
-def everything_wanted():
-    return Wanted(decoded(*everything()), {"batch": 2})
-
-
-@st.composite
-def small_models(draw):
-    """A model of random size, wiring and mode."""
-    inputs, units = draw(st.integers(1, 20)), draw(st.integers(4, 40))
-    seed = draw(st.integers(0, 2**16))
-    kind = draw(st.sampled_from(["ltc", "ltc-random", "cfc", "cfc-wired"]))
-    mode = draw(st.sampled_from(["default", "pure", "no_gate"]))
-    torch.manual_seed(seed)
-    if kind == "ltc":
-        return LTC(
-            inputs, AutoNCP(units, draw(st.integers(1, units - 3)), seed=seed), ode_unfolds=draw(st.integers(1, 6))
-        )
-    if kind == "ltc-random":
-        sparsity = draw(st.floats(0.1, 0.9))
-        return LTC(
-            inputs, Random(units, 1, sparsity_level=sparsity, random_seed=seed), mixed_memory=draw(st.booleans())
-        )
-    if kind == "cfc":
-        return CfC(
-            inputs, units, mode=mode, backbone_layers=draw(st.integers(0, 2)), backbone_units=draw(st.integers(1, 40))
-        )
-    return CfC(inputs, AutoNCP(units, draw(st.integers(1, units - 3)), seed=seed), mode=mode)
-
-
-@cache
-def all_drawn():
-    found = []
-
-    @given(small_models(), st.sampled_from(["fixed", "measured"]))
-    @settings(max_examples=DRAWN, deadline=None, derandomize=True)
-    def draw_one(module, time):
-        found.append(Wanted(open_module(module.eval()).trained(1, None).program(TIMES[time]), {}))
-
-    draw_one()
-    assert len(found) == DRAWN
-    return found
-
-
-def drawn(place):
-    return all_drawn()[place]
-
-
-def members(lanes):
-    """All models of these tests that are compiled for so many lanes, by what is asked of each."""
-    own = {(name, "measured"): partial(wanted, name, "measured") for name in OF_ANY_WIDTH}
-    if lanes in LANES:
-        own |= {("ltc-mixed", n): partial(wanted, "ltc-mixed", "measured", unroll=n) for n in (1, 3)}
-        own |= {("drawn", k): partial(drawn, k) for k in range(DRAWN)} | {"everything": everything_wanted}
-    if lanes == LANES[-1]:
-        own |= {(name, time): partial(wanted, name, time) for name, time in FOLLOWED}
-        own |= {(name, "fixed"): partial(wanted, name, "fixed") for name in LONG}
-        own |= {(name, "half"): partial(wanted, name, "fixed", precision="float16") for name in OF_HALVES}
-    return own
-
-
-# One file for each width: a compiler takes longer to begin with the next than for most of them.
-COMPILED = {lanes: Family("models", lanes, members(lanes)) for lanes in sorted({1, 4, 8, 16, *LANES})}
-WIDE = COMPILED[LANES[-1]]
 
 
 @pytest.mark.parametrize(("name", "time"), FOLLOWED)

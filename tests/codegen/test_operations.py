@@ -6,8 +6,9 @@ from functools import partial
 
 import numpy as np
 import pytest
-from generated import LANES, Family, Wanted
-from operation_rows import ROWS, expected_of, inputs_of, program_of_row
+from generated import LANES, Family
+from generated_models import COMPILED, OPERATIONS_ALONE, operation
+from operation_rows import ROWS, expected_of, inputs_of
 
 from lnn_edge.bundle.operations import OPERATIONS
 from lnn_edge.bundle.step_cores import CORES
@@ -21,18 +22,10 @@ def test_every_operation_and_core_is_written():
     assert set(EMITTED) == set(OPERATIONS) | set(CORES)
 
 
-def wanted(name, **form):
-    """The program of a row, which torch's result gives a shape."""
-    own = ROWS[name]
-    return Wanted(program_of_row(own, expected_of(own, inputs_of(own, 1)).shape[1:]), form)
-
-
-ALONE = ["gemm", "matmul-of-many", "conv-2-all", "log-softmax", "where"]
 KEEPING = ["relu", "tanh", "sigmoid", "exp", "max", "min", "reduce-max", "softplus", "erf", "elu"]
-OF_THREE_ROWS = {(name, 3): partial(wanted, name, batch=3) for name in ROWS}
-OF_ONE_ROW = {(name, 1): partial(wanted, name) for name in KEEPING}
+OF_THREE_ROWS = {(name, 3): partial(operation, name, batch=3) for name in ROWS}
+OF_ONE_ROW = {(name, 1): partial(operation, name) for name in KEEPING}
 IN_VECTORS = Family("operations", LANES[-1], OF_THREE_ROWS | OF_ONE_ROW)
-WITHOUT_VECTORS = Family("operations alone", LANES[0], {name: partial(wanted, name) for name in ALONE})
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -46,12 +39,12 @@ def test_operation_equals_torch(name):
     np.testing.assert_allclose(got["output"], expected, rtol=LIMIT, atol=LIMIT)
 
 
-@pytest.mark.parametrize("name", ALONE)
+@pytest.mark.parametrize("name", OPERATIONS_ALONE)
 def test_operation_without_vectors(name):
     own = ROWS[name]
     values = [value.astype(np.float32).astype(np.float64) for value in inputs_of(own, 1)]
     expected = expected_of(own, values)
-    got, _ = WITHOUT_VECTORS[name].step(dict(zip("abc", values, strict=False)), {})
+    got, _ = COMPILED[1]["operation", name].step(dict(zip("abc", values, strict=False)), {})
     np.testing.assert_allclose(got["output"], expected, rtol=LIMIT, atol=LIMIT)
 
 

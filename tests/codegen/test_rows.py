@@ -6,19 +6,15 @@ import re
 
 import numpy as np
 import pytest
-import torch
-from generated import LANES, Family, Wanted
+from generated_models import SIZES, WIDE, sized
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ncps.torch import LTC
 from ncps.wirings import AutoNCP
-from recorded import TIMES
 
 from lnn_edge.codegen.cores.levels import Wiring, order_of, positions
 from lnn_edge.codegen.cores.runs import Edges, Sources, make_run
 from lnn_edge.codegen.cores.synapses import Curves, limits_of
 from lnn_edge.codegen.rows import _turned
-from lnn_edge.export.trained.open import open_module
 from lnn_edge.reference.interpreter import Interpreter
 
 
@@ -104,28 +100,11 @@ def test_sources_whose_synapses_differ_too_much_have_no_limits(own):
     assert limits_of(own, 1, half=False) is None
 
 
-def modelled(module, *, wide):
-    """An LTC whose synapses allow limits, or do not."""
-    if wide:
-        for name in ("sigma", "sensory_sigma"):
-            getattr(module.rnn_cell, name).data.flatten()[::3] *= 0.01
-    return open_module(module.eval()).trained(1, None).program(TIMES["fixed"])
-
-
-def sized(units, wide):
-    torch.manual_seed(1)
-    return modelled(LTC(11, AutoNCP(units, 3, seed=2)), wide=wide)
-
-
-SIZES = [(units, wide) for units in (24, 90) for wide in (False, True)]
-OF_ANY_SIZE = Family("sizes", LANES[-1], {own: lambda own=own: Wanted(sized(*own), {}) for own in SIZES})
-
-
 @pytest.mark.parametrize(("units", "wide"), SIZES, ids=["small", "small-unlimited", "large", "large-unlimited"])
 def test_states_and_inputs_of_any_size(units, wide):
     """Far beyond the limits and beyond all that a neuron comes to by itself; relative to what is largest."""
-    step = sized(units, wide)
-    judge, c, draw = Interpreter(step), OF_ANY_SIZE[units, wide], np.random.default_rng(2)
+    step = sized(units, wide).step
+    judge, c, draw = Interpreter(step), WIDE["sized", units, wide], np.random.default_rng(2)
     (name,) = c.states
     for size in (1.0, 30.0, 1e4, 1e30):
         x = (draw.standard_normal((1, 11)) * size).astype(np.float32)

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from checks import make_ready
-from exports import quick_export
+from exports import proven
+from networks import scans_and_speeds, two_inputs
 
 import lnn_edge
 from lnn_edge.backends import BACKENDS
@@ -276,13 +277,9 @@ class TestRowsThatRaise:
         np.testing.assert_array_equal(y[ok], expected[ok])
 
     @pytest.mark.workstation
-    def test_one_of_several_inputs(self, tmp_path, model):
-        from networks import TwoInputs
-
-        rng = np.random.default_rng(0)
-        example = {"lidar": rng.standard_normal((4, 30, 12)), "speed": rng.standard_normal((4, 30, 2))}
-        quick_export(TwoInputs(), tmp_path / "m.lnn", example={k: v.astype(np.float32) for k, v in example.items()})
-        own = lnn_edge.load(tmp_path / "m.lnn", backend=model.backend)
+    def test_one_of_several_inputs(self, tmp_path_factory, model):
+        example = scans_and_speeds()
+        own = lnn_edge.load(proven(tmp_path_factory, two_inputs, short=True, example=example), backend=model.backend)
         x = {name: list(value[:, 0]) for name, value in example.items()}
         x["lidar"][1], x["speed"][3] = raising(RuntimeError("closed"), "__array__"), raising(OSError(5), "__array__")
         _, _, ok = own.step_many(x, own.initial_state(rows=4))

@@ -162,11 +162,34 @@ def test_threads_beside_each_other_get_the_bits_that_each_gets_alone(cfc_bundle,
         assert all(map(same, found[k], alone[k % 3]))
 
 
+KINDS = ["measured", "half-ltc", "mixed", "pure", "gelu"]
+
+
+@pytest.fixture
+def rows_of_all_kinds(tmp_path_factory, monkeypatch):
+    """Give a model on `native` its part of one library for all cells, and for one feature: to compile each takes long.
+
+    What the backend compiles for a bundle of its own is in most tests here.
+    """
+
+    def give(model, name):
+        from generated import rows_in_one
+
+        paths = {kind: Bundles(tmp_path_factory)[kind] for kind in KINDS}
+        paths["one"] = proven(tmp_path_factory, one_feature, short=True)
+        library, prefixes = rows_in_one("rows", paths)
+        monkeypatch.setattr(model._backend._made, "rows", lambda: library)
+        monkeypatch.setattr("lnn_edge.runtime.backends.native.backend._PREFIX", prefixes[name])
+        assert model._backend.rows() is not None
+
+    return give
+
+
 @pytest.mark.workstation
-@pytest.mark.parametrize("name", ["measured", "half-ltc", "mixed", "pure", "gelu"])
-def test_cells_of_all_kinds_side_by_side(name, tmp_path_factory, compiler):
+@pytest.mark.parametrize("name", KINDS)
+def test_cells_of_all_kinds_side_by_side(name, tmp_path_factory, compiler, rows_of_all_kinds):
     model = load(Bundles(tmp_path_factory)[name], "native")
-    assert model._backend.rows() is not None
+    rows_of_all_kinds(model, name)
     xs = np.random.default_rng(0).standard_normal((40, 5, model.inputs[0].shape[-1])).astype(np.float32)
     times = {} if model.time.mode == "fixed" else {"dt_s": 0.12}
     state, streams = model.initial_state(rows=5), [model.stream() for _ in range(5)]
@@ -309,8 +332,10 @@ def test_constants_of_each_row(tmp_path_factory, backend):
 
 
 @pytest.mark.workstation
-def test_the_axis_of_one_feature_may_be_left_out(tmp_path_factory, backend):
+def test_the_axis_of_one_feature_may_be_left_out(tmp_path_factory, backend, rows_of_all_kinds):
     model = load(proven(tmp_path_factory, one_feature, short=True), backend)
+    if backend == "native":
+        rows_of_all_kinds(model, "one")
     x, state = samples(3)[0, :, 0], model.initial_state(rows=3)
     assert same(model.step_many(x, state)[0], model.step_many(x[:, None], state)[0])
 

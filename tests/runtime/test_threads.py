@@ -11,9 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from cases import BY_NAME
+from called_bundles import Bundles
 from checks import recording, sample
-from exports import quick_export
 from interruptions import bytecodes, interrupt, same, standing
 
 import lnn_edge
@@ -34,9 +33,7 @@ REFUSED = r"this stream is being stepped by another thread. Give each thread its
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    path = tmp_path_factory.mktemp("threads") / "m.lnn"
-    quick_export(BY_NAME["cfc-units"].build(), path)
-    return lnn_edge.load(path, backend="onnxruntime")
+    return lnn_edge.load(Bundles(tmp_path_factory)["fixed"], backend="onnxruntime")
 
 
 class Slow:

@@ -56,7 +56,7 @@ _MANY = """void NAME_many(const float *x, float *y, int n) {
 
 def c_functions() -> ctypes.CDLL:
     """The library: `exp_one` of one number at a time, `exp_many` of vectors, and so on."""
-    return ctypes.CDLL(str(shared_library("functions", _source, optimized="-O3")))  # as where they run
+    return ctypes.CDLL(str(shared_library("functions", _source, "-O3")))  # as where they run
 
 
 def _source() -> Source:

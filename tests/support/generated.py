@@ -15,12 +15,14 @@ import numpy as np
 from compilations import usual_compiler
 from exports import locked
 
+from lnn_edge.bundle.directory import Bundle, read_bundle
 from lnn_edge.bundle.program import StepProgram
 from lnn_edge.bundle.spec import DT_INPUT
 from lnn_edge.codegen.c_math import scalar, vector
 from lnn_edge.codegen.c_source import c_source
-from lnn_edge.codegen.form import Form, Source
-from lnn_edge.codegen.targets import TARGETS
+from lnn_edge.codegen.form import Form, Source, form_of
+from lnn_edge.codegen.rows import _GENERIC, rows_source
+from lnn_edge.codegen.targets import TARGETS, Target
 from lnn_edge.machine.cpu import vector_lanes
 from lnn_edge.runtime.backends.layout import slab
 from lnn_edge.runtime.backends.native.compiler import compiled, find_compiler, flags_for
@@ -31,31 +33,52 @@ LANES = (1, vector_lanes())  # without vectors, and as wide as this machine is
 
 
 def source_of(step: StepProgram, lanes: int = 1, prefix: str = "lnn", **form) -> Source:
-    return c_source(step, Form(DIGEST, **form), next(own for own in TARGETS if own.lanes == lanes), prefix)
+    return c_source(step, Form(DIGEST, **form), _target(lanes), prefix)
 
 
-def shared_library(name: str, source: Callable[[], Source], *, optimized: str = "-Og") -> Path:
-    """A library in the folder of the run, compiled by whoever comes first.
+def _target(lanes: int) -> Target:
+    return next(own for own in TARGETS if own.lanes == lanes)
 
-    With the least optimisation that there is, in two thirds of the time: these tests ask what a text says. What the
-    backend makes of it, it compiles as it does.
+
+def shared_library(name: str, source: Callable[[], Source], *more: str) -> Path:
+    """A library in the folder of the run, compiled by whoever comes first, with these flags as well.
+
+    Without any with the least optimisation that there is, in two thirds of the time: these tests ask what a text says.
+    What the backend makes of it, it compiles as it does.
     """
     folder = Path(os.environ["XDG_CACHE_HOME"]) / "generated"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name.replace(' ', '-')}.so"
     with locked(path.with_suffix(".lock")), usual_compiler():
         if not path.exists():
-            flags = (*flags_for(platform.machine()), optimized)
+            flags = (*flags_for(platform.machine()), *(more or ("-Og",)))
             path.write_bytes(compiled(find_compiler(), source(), "lnn", flags, folder))
     return path
 
 
-def _joined(sources: Mapping[str, Source], lanes: int) -> Source:
+def rows_in_one(name: str, bundles: Mapping[str, Path]) -> tuple[bytes, dict[str, str]]:
+    """A library that steps rows of any of these bundles, and the prefix of each bundle's names."""
+    prefixes = {bundle: f"m{place}" for place, bundle in enumerate(bundles)}
+
+    def source() -> Source:
+        return _joined(
+            {prefixes[own]: _rows_of(read_bundle(path), prefixes[own]) for own, path in bundles.items()}, _ROWS
+        )
+
+    return shared_library(name, source, "-std=gnu11").read_bytes(), prefixes
+
+
+def _rows_of(bundle: Bundle, prefix: str) -> Source:
+    form = form_of(bundle.manifest, bundle.program_digest())
+    return rows_source(bundle.program(), form, _target(LANES[-1]), prefix)
+
+
+def _joined(sources: Mapping[str, Source], shared: str) -> Source:
     """Several models as one, each with names of its own: what all begin with is there once."""
-    math = f"#include <math.h>\n\n{scalar(lanes)}\n{vector(lanes)}\n"
+    again = "\n".join(re.findall(r"^#define anyv.*", shared, re.M))  # which the end of each takes away
     headers, bodies = [], []
     for prefix, source in sources.items():
-        head = f'#include "{prefix}.h"\n{math}'
+        head = f'#include "{prefix}.h"\n{shared}'
         assert source.source.startswith(head), "sources no longer begin with what several could share"
         header, body = source.header, source.source[len(head) :]
         if len(sources) > 1:
@@ -63,10 +86,16 @@ def _joined(sources: Mapping[str, Source], lanes: int) -> Source:
             renamed = re.compile(rf"(?<![.>\w])({'|'.join(own)})\b")
             header, body = (renamed.sub(rf"{prefix}_\1", text) for text in (header, body))
         headers.append(header)
-        bodies.append(body)
-    return Source("\n".join(headers), f'#include "lnn.h"\n{math}' + "\n".join(bodies))
+        bodies.append(f"{again}\n{body}")
+    return Source("\n".join(headers), f'#include "lnn.h"\n{shared}' + "\n".join(bodies))
 
 
+def _math(lanes: int) -> str:
+    """What each text begins with, behind its header."""
+    return f"#include <math.h>\n\n{scalar(lanes)}\n{vector(lanes)}\n"
+
+
+_ROWS = _math(LANES[-1]) + _GENERIC
 _OF_A_FILE = re.compile(r"^(?:static|INLINE\w*)\b[^;{}=(]*?\b(\w+)\s*(?:\[[^=;]*=|\()", re.M)
 
 
@@ -104,7 +133,7 @@ class Family:
     def _source(self) -> Source:
         made = {self._prefixes[member]: make() for member, make in self._members.items()}
         sources = {p: source_of(own.step, self._lanes, p, **own.form) for p, own in made.items()}
-        return _joined(sources, self._lanes)
+        return _joined(sources, _math(self._lanes))
 
 
 class Generated:

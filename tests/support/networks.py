@@ -129,6 +129,18 @@ def built(make):
     return make()
 
 
+def two_inputs():
+    return built(TwoInputs)
+
+
+def scans_and_speeds():
+    """Four recordings for `two_inputs`."""
+    rng = np.random.default_rng(0)
+    return {
+        name: rng.uniform(-1, 1, (4, 30, width)).astype(np.float32) for name, width in (("lidar", 12), ("speed", 2))
+    }
+
+
 def images():
     return np.random.default_rng(0).standard_normal((1, 30, 1, 8, 8)).astype(np.float32)
 

@@ -434,14 +434,13 @@ def test_a_step_that_is_refused_in_c_says_why(model):
 
 
 @pytest.mark.workstation
-def test_several_inputs(tmp_path):
-    from exports import quick_export
-    from networks import TwoInputs
+def test_several_inputs(tmp_path_factory):
+    from exports import proven
+    from networks import scans_and_speeds, two_inputs
 
     rng = np.random.default_rng(0)
-    example = {"lidar": rng.uniform(-1, 1, (1, 50, 12)), "speed": rng.uniform(-1, 1, (1, 50, 2))}
-    quick_export(TwoInputs(), tmp_path / "m.lnn", example={k: v.astype(np.float32) for k, v in example.items()})
-    own = lnn_edge.load(tmp_path / "m.lnn", backend="native")
+    path = proven(tmp_path_factory, two_inputs, short=True, example=scans_and_speeds())
+    own = lnn_edge.load(path, backend="native")
     for reuse in (False, True):
         in_c, in_python = pair(own, reuse=reuse)
         lidar, speed = rng.standard_normal((40, 12)).astype(np.float32), rng.standard_normal((40, 2))

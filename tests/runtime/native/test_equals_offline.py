@@ -34,9 +34,9 @@ def test_compiled_step_with_fixed_time(way, limit, tmp_path_factory):
 
 def test_compiled_step_of_an_export_that_has_proven_it(tmp_path, tmp_path_factory):
     """And compiled it: what is loaded is what was proven."""
-    report = quick_export(BY_NAME["ltc-own-wiring"].build(), tmp_path / "m.lnn")
+    report = quick_export(BY_NAME["cfc-autoncp"].build(), tmp_path / "m.lnn")
     assert any(text.startswith("C compiled by") for text in report.backends)
-    follow(tmp_path / "m.lnn", "ltc-own-wiring", LIMIT, tmp_path_factory)
+    follow(tmp_path / "m.lnn", "cfc-autoncp", LIMIT, tmp_path_factory)
 
 
 @pytest.mark.parametrize("way", ["measured", "gelu", "mixed"])

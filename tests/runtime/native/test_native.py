@@ -217,8 +217,11 @@ def test_what_a_bundle_says_about_itself_does_not_matter(cfc_copy, cache, compil
 
 def test_other_flags_or_another_compiler_build_again(cfc_bundle, cache, compilations, monkeypatch):
     load(cfc_bundle)
+    made = next(cache.glob("*.so")).read_bytes()  # what is made of other flags matters to nobody here
+    monkeypatch.setattr(backend_module, "compiled", lambda *arguments: compilations.append(arguments) or made)
     monkeypatch.setattr(compilers, "OPTIMIZATION", "-O2")
     load(cfc_bundle)
+    assert ["-O2" in flags for _, _, _, flags, _ in compilations] == [False, True]
     monkeypatch.setenv("CC", "gcc")
     load(cfc_bundle)
     monkeypatch.setattr("lnn_edge.runtime.backends.native.backend.cpu_extensions", lambda: frozenset({"other"}))
