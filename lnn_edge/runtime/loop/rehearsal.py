@@ -32,7 +32,7 @@ _REST_NS = 2_000_000  # asleep before each of these
 _START_NS = 100_000_000  # after so long the start is over, but not before three of them
 _AGAIN = 2  # times what another usually takes: so much must be left for it
 _APART_NS = 5_000  # between two, spun: it keeps that warm as well, and a function that takes nothing is no endless loop
-_FAILURES = 3  # in a row that switch it off
+_FAILURES = 3  # in a row that switch it off, of all or of those that follow the first of a wait
 _MOST_NS = 1_000_000
 
 
@@ -64,7 +64,8 @@ class Rehearsal:
 
     Args:
         rehearse: What to practise: takes nothing, and what it returns is not used. It must change nothing that the
-            real step reads. If it raises three times in a row, the loop goes on without.
+            real step reads. If it raises three times in a row, all that were made or those that were repeated within
+            a wait, the loop goes on without.
         timer: The clock.
         most_ns: Longest lead, nanoseconds: a tenth of the period costs at most a tenth of a core. With a function
             that takes longer than that, the loop goes on without.
@@ -76,8 +77,9 @@ class Rehearsal:
         self._again: deque[int] = deque(maxlen=_KEPT)  # those that follow the first of a wait
         self._woke_late: deque[int] = deque(maxlen=_KEPT)
         self._made = self._skipped = self._overran = self._met = self._failed = 0
-        self._failed_in_a_row = self._skipped_in_a_row = 0
+        self._failed_in_a_row = self._again_failed_in_a_row = self._skipped_in_a_row = 0
         self._off: str | None = None
+        self._error = ""  # of the last that failed
         self._unfit = 0  # leads that a caller had no room for, since the last look
         self._need_ns = self._again_ns = self._last_ns = self._lead_ns = 0
         self._start()
@@ -154,7 +156,7 @@ class Rehearsal:
         left_ns = due_ns - self._timer.monotonic_ns()
         if left_ns <= min(self._again_ns, _room(self._last_ns)):  # the last one shows what became faster
             return False
-        took_ns = self._try()
+        took_ns = self._try_again()
         if took_ns is None:
             return False
         self._again.append(took_ns)
@@ -185,7 +187,7 @@ class Rehearsal:
             if took_ns is None:
                 continue
             self._took.append(took_ns)
-            again_ns = self._try() if took_ns <= self._most_ns else None
+            again_ns = self._try_again() if took_ns <= self._most_ns else None
             if again_ns is not None:
                 self._again.append(again_ns)
         self._follow()
@@ -198,12 +200,21 @@ class Rehearsal:
         except Exception as error:
             self._failed += 1
             self._failed_in_a_row += 1
+            self._error = f"last with {type(error).__name__}: {one_line(error)}"
             if self._failed_in_a_row == _FAILURES:
-                self._off = f"it failed {_FAILURES} times in a row, last with {type(error).__name__}: {one_line(error)}"
+                self._off = f"it failed {_FAILURES} times in a row, {self._error}"
             return None
         self._failed_in_a_row = 0
         self._last_ns = self._timer.monotonic_ns() - begin
         return self._last_ns
+
+    def _try_again(self) -> int | None:
+        """The same, once more: the first of a wait may work each time, and nothing that follows it."""
+        took_ns = self._try()
+        self._again_failed_in_a_row = 0 if took_ns is not None else self._again_failed_in_a_row + 1
+        if self._again_failed_in_a_row == _FAILURES:
+            self._off = self._off or f"it failed {_FAILURES} times in a row when repeated, {self._error}"
+        return took_ns
 
     def _count(self, late: bool) -> None:
         if late:

@@ -145,6 +145,24 @@ def test_failures_are_counted_and_switch_it_off():
     assert own.counts.off == "it failed 3 times in a row, last with RuntimeError: no such graph"
 
 
+def test_one_that_works_and_always_fails_when_repeated_is_switched_off():
+    timer, waiting = FakeTimer(), [False]
+
+    def once():
+        if waiting[0]:
+            raise RuntimeError("one step a wait")
+        timer.now_ns += 100 * US
+        waiting[0] = started[0]
+
+    started = [False]
+    own, started[0] = Rehearsal(once, timer), True
+    for _ in range(10):
+        waiting[0] = False
+        assert set(waits(own, timer, 1)) == {0}
+    assert (own.counts.made, own.counts.failed, own.lead_ns) == (3, 3, 0)
+    assert own.counts.off == "it failed 3 times in a row when repeated, last with RuntimeError: one step a wait"
+
+
 def test_a_failure_now_and_then_does_not_switch_it_off():
     timer = FakeTimer()
     calls = iter(range(10**6))
