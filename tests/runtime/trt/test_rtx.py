@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+from hashlib import sha256
 
+import msgspec
 import numpy as np
 import pytest
 import real_rtx
@@ -17,7 +19,7 @@ from lnn_edge.backends import backend_checks, named_backend, why_not_ready
 from lnn_edge.cli.program import main
 from lnn_edge.errors import BackendUnavailable
 from lnn_edge.runtime.backends.trt import engines
-from lnn_edge.runtime.backends.trt.plan_file import is_plan, read_plan
+from lnn_edge.runtime.backends.trt.plan_file import PlanHeader, is_plan, read_plan, write_plan
 
 CARD = {"name": "RTX 4090", "capability": (8, 9), "integrated": False}
 PC = {**CARD, "driver": 13000, "runtime": 13000}
@@ -167,6 +169,28 @@ class TestFiles:
         assert code == 5
         assert "was built for model.onnx" in err
 
+    @pytest.mark.parametrize(
+        ("was", "now"), [(b'"sm_120"', b'"sm_121"'), (b',"sm_120"', b""), (b'"tf32":false', b'"tf32":true')], ids=str
+    )
+    def test_what_it_says_of_itself_was_edited(self, was, now, rtx, cfc_bundle, tmp_path, command):
+        path = tmp_path / "gait.engine"
+        rtx()
+        engine_for(cfc_bundle, path, command)
+        data = path.read_bytes()
+        assert data.count(was) == 1
+        path.write_bytes(data.replace(was, now))
+        build = ["build", cfc_bundle, "--backend", "tensorrt-rtx", "--from", path]
+        for arguments in (["inspect", path], build):
+            code, _, err = command(*arguments)
+            assert (code, f"'{path}' was cut or changed since it was built: copy it again" in err) == (5, True)
+
+    def test_one_of_the_first_version(self, tmp_path):
+        """Whose checksum is of the engine alone."""
+        sizes = {"version": 1, "sha256": sha256(b"x").hexdigest(), "size": 1}
+        header = PlanHeader("1.7.1", ("sm_86",), "gait", "0" * 64, False, 1, **sizes)
+        (tmp_path / "x").write_bytes(b"lnn-edge engine\n%s\nx" % msgspec.json.encode(header))
+        assert read_plan(tmp_path / "x") == (header, b"x")
+
     @pytest.mark.parametrize("damage", [lambda d: d[:-1], lambda d: d[:-1] + b"?", lambda d: b"x" + d, lambda d: b""])
     def test_damaged(self, damage, rtx, cfc_bundle, tmp_path, command):
         path = tmp_path / "gait.engine"
@@ -213,7 +237,8 @@ class TestFiles:
         path = tmp_path / "gait.engine"
         rtx(driver=0)
         engine_for(cfc_bundle, path, command, "sm_86")
-        path.write_bytes(path.read_bytes().replace(b'"targets":["sm_86"]', b'"targets":["sm_89"]', 1))
+        header, plan = read_plan(path)
+        write_plan(path, msgspec.structs.replace(header, targets=("sm_89",)), plan)
         rtx()
         code, _, err = command("build", cfc_bundle, "--backend", "tensorrt-rtx", "--from", path)
         assert code == 5
@@ -271,7 +296,9 @@ class TestFiles:
         assert not path.exists()
 
     @pytest.mark.parametrize(
-        "error", [RuntimeError("half\ninstalled"), OSError("no such file"), SystemError()], ids=str
+        "error",
+        [RuntimeError("half\ninstalled"), OSError("no such file"), SystemError(), ModuleNotFoundError("no libs")],
+        ids=repr,
     )
     def test_a_library_that_cannot_be_imported(self, error, rtx, cfc_bundle, tmp_path, command, monkeypatch):
         def broken():
@@ -281,9 +308,10 @@ class TestFiles:
         monkeypatch.setitem(engines._IMPORTS, "tensorrt-rtx", broken)
         path = tmp_path / "x.engine"
         code, _, err = command("build", cfc_bundle, "--backend", "tensorrt-rtx", "--for", "sm_86", "-o", path)
-        said = str(error).replace("\n", " ") or "SystemError"
+        said = str(error).replace("\n", " ") or type(error).__name__
+        how = "" if isinstance(error, ModuleNotFoundError) else "--force-reinstall "  # else pip is content
         assert code == 5
-        assert f"TensorRT for RTX cannot be imported: {said}. Type: pip install 'lnn-edge[rtx]'" in err
+        assert f"TensorRT for RTX cannot be imported: {said}. Type: pip install {how}'lnn-edge[rtx]'" in err
 
     def test_header_of_something_else(self, tmp_path):
         path = tmp_path / "x.engine"
@@ -292,7 +320,7 @@ class TestFiles:
         with pytest.raises(BackendUnavailable, match="says of itself what no engine does"):
             read_plan(path)
         path.write_bytes(b'lnn-edge engine\n{"version": 9}\n')
-        with pytest.raises(BackendUnavailable, match="has format version 9, but this lnn-edge reads up to 1"):
+        with pytest.raises(BackendUnavailable, match="has format version 9, but this lnn-edge reads up to 2"):
             read_plan(path)
 
     @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ class Dialect:
         versions: The same in words.
         api: The version of TensorRT whose Python API it has; `None` where that is its own.
         install: What to do where it is missing.
+        mend: What to do where it is there and cannot be imported; an installer is content with it.
         newer: What to do where it is of another version.
         compiles_late: Whether an engine is made without a GPU, for those that are named, and compiled for the one
             that is there when it is loaded. Nothing is timed while it is built, so no timings are kept.
@@ -30,10 +31,15 @@ class Dialect:
     versions: str
     api: int | None
     install: str
+    mend: str
     newer: str
     compiles_late: bool
 
 
+_TENSORRT_IS_INSTALLED_BY = (
+    "On a Jetson type: sudo apt install nvidia-jetpack, and make the virtual environment with "
+    "--system-site-packages. Elsewhere: pip install tensorrt"
+)
 TENSORRT = Dialect(
     product="TensorRT",
     backend="tensorrt",
@@ -41,10 +47,8 @@ TENSORRT = Dialect(
     beyond=(12, 0),
     versions="8.6 to 11",
     api=None,
-    install=(
-        "On a Jetson type: sudo apt install nvidia-jetpack, and make the virtual environment with "
-        "--system-site-packages. Elsewhere: pip install tensorrt"
-    ),
+    install=_TENSORRT_IS_INSTALLED_BY,
+    mend=_TENSORRT_IS_INSTALLED_BY,
     newer="Install a JetPack from 6.0 on",
     compiles_late=False,
 )
@@ -56,6 +60,7 @@ FOR_RTX = Dialect(
     versions="1.7 to 1.x",
     api=11,
     install="Type: pip install 'lnn-edge[rtx]'",
+    mend="Type: pip install --force-reinstall 'lnn-edge[rtx]'",
     newer="Type: pip install --upgrade 'lnn-edge[rtx]'",
     compiles_late=True,
 )

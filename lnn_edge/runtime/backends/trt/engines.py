@@ -327,7 +327,8 @@ def open_tensorrt(dialect: Dialect = TENSORRT) -> TensorRT:
         library = _IMPORTS[dialect.backend]()
     except Exception as error:  # a library that is half installed fails in ways of its own
         said = one_line(error) or type(error).__name__
-        raise BackendUnavailable(f"{dialect.product} cannot be imported: {said}. {dialect.install}") from error
+        advice = dialect.install if isinstance(error, ModuleNotFoundError) else dialect.mend
+        raise BackendUnavailable(f"{dialect.product} cannot be imported: {said}. {advice}") from error
     version = getattr(library, "__version__", "unknown")
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if not dialect.oldest <= numbers < dialect.beyond:

@@ -19,7 +19,7 @@ from .dialects import FOR_RTX
 __all__ = ["PlanHeader", "is_plan", "read_plan", "write_plan"]
 
 _MAGIC = b"lnn-edge engine\n"
-_VERSION = 1
+_VERSION = 2  # in 1 the checksum was of the engine alone
 _LONGEST_HEADER = 1 << 16
 _LONGEST_PLAN = 1 << 31
 
@@ -42,7 +42,8 @@ class PlanHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         nodes: How many pieces of work a step is for the GPU; 0 where that is not known.
         backend: The backend that runs it.
         version: Of this header.
-        sha256, size: Of the engine.
+        sha256: Of this header without it, and of the engine.
+        size: Of the engine.
     """
 
     builder: _Short
@@ -75,8 +76,8 @@ def write_plan(path: Path, header: PlanHeader, plan: bytes) -> None:
     Raises:
         OSError: If the file cannot be written.
     """
-    digest = hashlib.sha256(plan).hexdigest()
-    line = msgspec.json.encode(msgspec.structs.replace(header, sha256=digest, size=len(plan)))
+    sized = msgspec.structs.replace(header, size=len(plan))
+    line = msgspec.json.encode(msgspec.structs.replace(sized, sha256=_digest(sized, plan)))
     with whole_file(path) as file:
         file.write(b"%s%s\n%s" % (_MAGIC, line, plan))
 
@@ -95,9 +96,15 @@ def read_plan(path: Path) -> tuple[PlanHeader, bytes]:
     line = data[len(_MAGIC) : len(_MAGIC) + _LONGEST_HEADER].partition(b"\n")[0]
     header = _header(path, line)
     plan = data[len(_MAGIC) + len(line) + 1 :]
-    if len(plan) != header.size or hashlib.sha256(plan).hexdigest() != header.sha256:
+    if len(plan) != header.size or _digest(header, plan) != header.sha256:
         raise BackendUnavailable(f"'{path}' was cut or changed since it was built: copy it again")
     return header, plan
+
+
+def _digest(header: PlanHeader, plan: bytes) -> str:
+    """What is shown of an engine, and what says on which GPU it may be loaded, is as it was built as well."""
+    told = b"" if header.version == 1 else msgspec.json.encode(msgspec.structs.replace(header, sha256=""))
+    return hashlib.sha256(told + plan).hexdigest()
 
 
 def _header(path: Path, line: bytes) -> PlanHeader:
