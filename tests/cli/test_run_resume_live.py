@@ -72,7 +72,8 @@ def test_behind_a_long_one_the_policy_decides(call, cfc_bundle, tmp_path, later,
     code, _, told = run(call, cfc_bundle, tmp_path, xs[10:], *options, "--on-gap", "reset")
     assert code == 0, told
     assert outputs(tmp_path) == expected(cfc_bundle, xs[:10], xs[10:])
-    assert ("is too old to go on from: the state begins anew" if options else "state reset after 1 gap") in told
+    anew = f"remark: the snapshot '{tmp_path / KEPT}' is too old to go on from: the state begins anew\n"
+    assert (anew if options else "state reset after 1 gap") in told
 
 
 def test_a_time_column_says_it_where_there_is_one(call, cfc_bundle, tmp_path, later):

@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from ...bundle.spec import MAX_WINDOW
+from ..arguments.constants import constants_from_texts
 from ..arguments.numbers import positive, whole
 from ..keeping.kept_run import Keeping
 from .handling import Handling
@@ -110,7 +111,7 @@ def handling(arguments: argparse.Namespace, source: str) -> Handling:
         arguments.on_gap or "stop",
         arguments.window,
         arguments.every,
-        _constants(arguments.constant),
+        None if arguments.constant is None else constants_from_texts(arguments.constant),
         on_late=arguments.on_late,
         hold_for_s=arguments.hold_for,
     )
@@ -138,22 +139,6 @@ def keeping(arguments: argparse.Namespace) -> Keeping | None:
 def _as_json(value: Any) -> Any:
     """What was typed, as JSON has it: `--option` is pairs."""
     return ["=".join(own) if isinstance(own, tuple) else own for own in value] if isinstance(value, list) else value
-
-
-def _constants(given: list[str] | None) -> dict[str, list[float]] | None:
-    """What `--constant` says, by name."""
-    if given is None:
-        return None
-    found: dict[str, list[float]] = {}
-    for text in given:
-        name, _, numbers = text.partition("=")
-        if name in found:
-            raise ValueError(f"--constant {name} is given twice")
-        try:
-            found[name] = [float(number) for number in numbers.split(",")]
-        except ValueError:
-            raise ValueError(f"--constant is '{text}', expected a name and numbers: --constant goal=0.5,-1.2") from None
-    return found
 
 
 def _column(name: str) -> str:

@@ -6,6 +6,7 @@ import os
 import shlex
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -13,6 +14,7 @@ import msgspec
 
 from ...files import check_output, digest_of
 from ...wording import plural
+from ..arguments.constants import constants_from_texts
 from ..results import Written
 from .kept_run import VERSION, Keeping, KeptRun
 
@@ -156,7 +158,7 @@ class KeptFile(Generic[_R]):
             pairs.append((run.policies, self._keeping.policies))
         for theirs, ours in pairs:
             for name in sorted({*theirs, *ours}):
-                if theirs.get(name) != ours.get(name):
+                if _meant(name, theirs.get(name)) != _meant(name, ours.get(name)):
                     was, now = (_shown(name, own.get(name)) for own in (theirs, ours))
                     raise self.refusal(f"is of a run {was}, and this is one {now}")
         was, now = _library(run.runner), _library(self._model.description)
@@ -178,6 +180,14 @@ class KeptFile(Generic[_R]):
 def _library(description: str) -> str:
     """A backend's description without how fast `auto` found it, which is another each time."""
     return description.partition(";")[0]
+
+
+def _meant(name: str, value: Any) -> Any:
+    """What is compared of an option: of constants their numbers, which texts have many of."""
+    if name == "--constant":
+        with suppress(AttributeError, TypeError, ValueError):  # of a file that somebody wrote
+            return constants_from_texts(value)
+    return value
 
 
 def _shown(name: str, value: Any) -> str:

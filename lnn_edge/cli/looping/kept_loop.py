@@ -102,7 +102,7 @@ class LoopKeeper:
         except (KeyError, TypeError, ValueError) as error:
             raise self._file.refusal(f"does not fit: {error}") from error
         if lines is None and not self._is_young(snapshot, since_s, timed=columns.time is not None):
-            note(f"the snapshot '{self._file.place}' is too old to go on from: the state begins anew")
+            note(f"remark: the snapshot '{self._file.place}' is too old to go on from: the state begins anew")
             return
         from ...runtime.guard.kept_guard import go_on
 
