@@ -82,10 +82,11 @@ class Reading:
     Attributes:
         cut: Whether the file ends before its end, once it was read: a crash does that, and all that was complete is
             there.
+        size: Bytes of the file, once it was opened.
     """
 
     def __init__(self, path: str | os.PathLike[str], manifest: Manifest) -> None:
-        self.cut = False
+        self.cut, self.size = False, 0
         self._path, self._manifest = path, manifest
         self._layout = layout_of(manifest)
         self._messages = Messages(self._layout)
@@ -99,6 +100,7 @@ class Reading:
             As `read_origin`.
         """
         with _Opened(self._path) as file:
+            self.size = file.left()
             for opcode, body in _records(file):
                 if opcode == _CHUNK:
                     payloads = [one for one in map(self._payload, _in_chunk(body)) if one is not None]

@@ -63,9 +63,16 @@ class Verdict:
         notes = [f"{plural(found.skipped, 'tick')} were refused, as then"] if found.skipped else []
         if found.unknown:
             notes.append(f"{plural(found.unknown, 'tick')} not compared: {found.why_unknown}")
+        none = found.first is None and not found.compared
+        if none and found.cut and not notes:
+            text = (
+                f"NOTHING to compare: it ends early, as after a crash, and none of its {found.size:,} bytes are of a "
+                "complete chunk of ticks. Nothing more can be had of it: leave it out, or record again"
+            )
+            return f"{self.recording}: {text}"
         if found.cut:
             notes.append("the recording ends early, as after a crash; its complete chunks were compared")
-        if found.first is None and not found.compared:
+        if none:
             text = "NOTHING to compare" + ("" if notes else ": it holds no ticks")
         elif found.first is None:
             text = f"the same {how}: {plural(found.compared, 'tick')} with all that was recorded"

@@ -65,6 +65,7 @@ class Retraced:
         largest: The largest difference.
         first: The first one.
         cut: Whether the recording ends early.
+        size: Bytes of the recording.
     """
 
     compared: int = 0
@@ -75,6 +76,7 @@ class Retraced:
     largest: float = 0.0
     first: Difference | None = None
     cut: bool = False
+    size: int = 0
 
 
 def retrace(model: Model, recording: str, tolerance: float) -> Retraced:
@@ -119,7 +121,7 @@ class _Retrace:
                 self._starts[part.tick] = part
             elif not self._take(part):
                 break
-        self.found.cut = reading.cut
+        self.found.cut, self.found.size = reading.cut, reading.size
         if self.found.unknown and not self.found.why_unknown:
             self.found.why_unknown = _HOLE
         return self.found

@@ -240,6 +240,23 @@ def test_arguments_are_checked(arguments, message):
         lnn_edge.replay(bundle("fixed_2"), **arguments)
 
 
+@pytest.mark.parametrize("more", [0, 20])
+def test_one_that_was_cut_within_its_first_chunk_says_so(tmp_path, more):
+    record(tmp_path / "walk.mcap", model_of("fixed_2"), ["good"] * 20)
+    data = (tmp_path / "walk.mcap").read_bytes()
+    place = 8
+    while data[place] != 6:  # a chunk
+        place += 9 + int.from_bytes(data[place + 1 : place + 9], "little")
+    (tmp_path / "walk.mcap").write_bytes(data[: place + more])
+    verdict = verdict_of(tmp_path / "walk.mcap")
+    assert not verdict.same
+    assert str(verdict) == (
+        f"{tmp_path / 'walk.mcap'}: NOTHING to compare: it ends early, as after a crash, and none of its "
+        f"{place + more:,} bytes are of a complete chunk of ticks. Nothing more can be had of it: leave it out, or "
+        "record again"
+    )
+
+
 def test_no_ticks_are_no_proof(tmp_path):
     with Recorder(tmp_path / "walk.mcap", model_of("fixed_2")):
         pass
