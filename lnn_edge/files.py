@@ -72,12 +72,13 @@ def real_place(target: Path) -> Path:
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(target)) from error
 
 
-def given_path(path: Any, what: str) -> Path:
+def given_path(path: Any, what: str, name: str = "path") -> Path:
     """A path that a caller passes.
 
     Args:
         path: The path.
         what: What it should be, for messages: "the path of a bundle: 'NAME.lnn'".
+        name: Of the argument.
 
     Raises:
         TypeError: If it is none.
@@ -85,9 +86,9 @@ def given_path(path: Any, what: str) -> Path:
     """
     text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
     if not isinstance(text, str):
-        raise TypeError(f"`path` is {number_text(path)}, expected {what}")
+        raise TypeError(f"`{name}` is {number_text(path)}, expected {what}")
     if not text or "\0" in text:
-        raise ValueError(f"`path` is {number_text(text)}, a name that no file has; expected {what}")
+        raise ValueError(f"`{name}` is {number_text(text)}, a name that no file has; expected {what}")
     return Path(path)
 
 

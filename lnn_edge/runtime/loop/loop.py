@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...given_numbers import nanoseconds, real_number, whole_number
+from ...given_numbers import given_flag, nanoseconds, real_number, whole_number
 from ...wording import one_line
 from ..guard.guarded import Guarded
 from ..guard.status import Status, Tick
@@ -21,10 +20,10 @@ from .practice import Practice, guarded_twin, plain_sample
 from .rehearsal import Rehearsal
 from .report import Aside, Reports, to_standard_error
 from .sink import Behind, Records, as_sink
-from .state_saver import StateSaver
+from .state_saver import saver_of
 from .summary import Lost, Summary
-from .timer import SystemTimer, Timer
-from .turn.keeping import Keeping
+from .timer import Timer, given_timer
+from .turn.keeping import Keeping, check_parts
 from .turn.tally import Tally
 from .turn.turn import OnFault, Turn
 from .waiting import SHARE, Wait, Waiting, way_of
@@ -39,13 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["Loop"]
 
 _SLICE_NS = 100_000_000  # of a long wait: how long a stop may take to be noticed
-_ABLE = {"recorder": "put", "watchdog": "beat", "systemd": "alive", "realtime": "__enter__"}
-_MADE = {
-    "recorder": "lnn_edge.Recorder('NAME.mcap', model)",
-    "watchdog": "lnn_edge.Watchdog(1.0, bark)",
-    "systemd": "lnn_edge.Systemd()",
-    "realtime": "lnn_edge.Realtime()",
-}
 _LIMIT_S = 0.01  # of a function without a rate
 _FAULT = "fault"  # why a loop ended
 
@@ -122,22 +114,17 @@ class Loop:
         timer: Timer | None = None,
         threads: bool = True,
     ) -> None:
-        self._timer: Timer = SystemTimer() if timer is None else timer
+        self._timer = given_timer(timer)
         if not isinstance(model, (Model, Guarded)):
             raise TypeError(f"`model` is {model!r}, expected a model or a guarded stream: lnn_edge.load('NAME.lnn')")
         self.guarded = model if isinstance(model, Guarded) else model.guarded(clock=self._timer.monotonic_ns)
         own = self.guarded.model
         self._period_ns = None if rate_hz is None else 1e9 / real_number("rate_hz", rate_hz, above=0)
-        parts = {"recorder": recorder, "watchdog": watchdog, "systemd": systemd, "realtime": realtime}
-        for name, part in parts.items():
-            if part is not None and not hasattr(part, _ABLE[name]):
-                raise TypeError(f"`{name}` is {part!r}, expected {_MADE[name]}")
-        bundle = getattr(recorder, "bundle", None)
-        if bundle is not None and bundle != own.manifest.digest:
-            raise ValueError(f"`recorder` was made for another model than '{own.name}': Recorder('NAME.mcap', model)")
+        check_parts(own, recorder=recorder, watchdog=watchdog, systemd=systemd, realtime=realtime)
         if report is not None and not callable(report):
             raise TypeError(f"`report` is {report!r}, expected a function that takes a text")
-        self._rate_hz, self._wait_name, self._signals = rate_hz, wait, signals
+        self._signals, self._threads = given_flag("signals", signals), given_flag("threads", threads)
+        self._rate_hz, self._wait_name, self._realtime = rate_hz, wait, realtime
         Pacing(Schedule(rate_hz or 1.0, 0), late)  # refuses what is none
         if rate_hz is not None and own.time.mode == "fixed":
             check_rate(rate_hz, own.time.period_s, self.guarded.guard.pace, own.name)
@@ -146,13 +133,13 @@ class Loop:
         limit_ns = self._function_limit_ns(function_limit_s)
         self._turn = Turn(self.guarded, on_fault, before, after, limit_ns, self._timer, self._reports.note)
         self._practice: Practice | None = None
-        way_of("sleep" if wait == "rehearse" else wait, self._timer, 1.0)  # refuses what is none
-        if wait == "rehearse":
+        rehearsing = isinstance(wait, str) and wait == "rehearse"
+        way_of("sleep" if rehearsing else wait, self._timer, 1.0)  # refuses what is none
+        if rehearsing:
             self._practice = self._make_practice(before is not None, after is not None)
         elif rate_hz is None and wait != "sleep":
             raise ValueError(f"`wait` is '{wait}', and samples pace the loop: pass rate_hz, or wait='rehearse'")
-        saver = None if snapshot is None else StateSaver(Path(snapshot), own, snapshot_every_s, extra, steps)
-        self._realtime, self._threads = realtime, threads
+        saver = saver_of(snapshot, own, snapshot_every_s, extra, steps)
         # First: a bad source must cost no file.
         self._feed = make_feed(source, own, self._timer, self._period_ns, fresh_s, on_late_input)
         try:

@@ -63,7 +63,7 @@ class Pacing:
     """
 
     def __init__(self, schedule: Schedule, late: Late = "skip") -> None:
-        if late not in LATE:
+        if not isinstance(late, str) or late not in LATE:
             raise ValueError(f"`late` is {late!r}. {choices(late, LATE)}")
         self.tick, self.dropped = -1, 0
         self._schedule, self._late = schedule, late

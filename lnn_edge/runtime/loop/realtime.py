@@ -6,15 +6,15 @@ import ctypes
 import gc
 import os
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack
 from typing import Any, Literal
 
-from ...given_numbers import real_number, whole_number
+from ...given_numbers import given_flag, real_number, whole_number
 from ...wording import choices, listed
 from ..figures.durations import Distribution
 from ..figures.histogram import Histogram
-from .timer import SystemTimer, Timer
+from .timer import Timer, given_timer
 from .timer_slack import set_timer_slack, timer_slack_ns
 
 __all__ = ["Realtime", "RealtimeError"]
@@ -65,15 +65,18 @@ class Realtime:
         strict: bool = False,
         timer: Timer | None = None,
     ) -> None:
-        if garbage not in _GARBAGE:
+        if not isinstance(garbage, str) or garbage not in _GARBAGE:
             raise ValueError(f"`garbage` is {garbage!r}. {choices(garbage, _GARBAGE)}")
         self.warnings: list[str] = []
         self._priority = None if priority is None else whole_number("priority", priority, 1, 99)
+        if cpus is not None and not isinstance(cpus, Iterable):
+            raise TypeError(f"`cpus` is {cpus!r}, expected numbers of CPUs: cpus=[2, 3]")
         self._cpus = None if cpus is None else {whole_number("cpus", cpu, 0) for cpu in cpus}
         self._slack_ns = None if slack_ns is None else whole_number("slack_ns", slack_ns, 1)
         self._switch_s = None if switch_s is None else real_number("switch_s", switch_s, above=0, unit=", in seconds")
-        self._lock, self._garbage, self._strict = lock_memory, garbage, strict
-        self._timer = SystemTimer() if timer is None else timer
+        self._lock, self._strict = given_flag("lock_memory", lock_memory), given_flag("strict", strict)
+        self._garbage = garbage
+        self._timer = given_timer(timer)
         self._stack = ExitStack()
         self._pauses = Histogram()
         self._began_ns: int | None = None

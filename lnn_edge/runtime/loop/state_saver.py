@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...files import check_output
+from ...files import check_output, given_path
 from ...given_numbers import nanoseconds, whole_number
 from ...wording import one_line
 from ..state import State
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..model import Model
     from .sink import Behind
 
-__all__ = ["StateSaver"]
+__all__ = ["StateSaver", "saver_of"]
 
 
 class _Taken(NamedTuple):
@@ -55,11 +55,8 @@ class StateSaver:
     ) -> None:
         self.sink: Behind | None = None
         self._path, self._model, self._extra = path, model, extra
-        self._every_ns = nanoseconds("snapshot_every_s", every_s)
-        self._before = whole_number("steps", steps, 0)
+        self._every_ns, self._before = _checked(every_s, extra, steps)
         check_output(path)
-        if extra is not None and not callable(extra):
-            raise TypeError(f"`extra` is {extra!r}, expected a function that returns a dict")
         self._waiting: deque[_Taken] = deque(maxlen=1)  # for the disk
         self._behind = False  # whether one waits for results
         self._taken_ns: int | None = None
@@ -130,3 +127,25 @@ class StateSaver:
     def _fail(self, error: BaseException) -> None:
         self._failed += 1
         self._error = f"{type(error).__name__}: {one_line(error)}"
+
+
+def saver_of(
+    snapshot: Any, model: Model, every_s: float, extra: Callable[[], Mapping[str, Any]] | None, steps: int
+) -> StateSaver | None:
+    """The saver of a loop's arguments, which are checked also where there is no file.
+
+    Raises:
+        As `StateSaver`; and TypeError, ValueError: If `snapshot` is no path.
+    """
+    if snapshot is not None:
+        path = given_path(snapshot, "the name of a file for the state: 'NAME.snapshot'", "snapshot")
+        return StateSaver(path, model, every_s, extra, steps)
+    _checked(every_s, extra, steps)
+    return None
+
+
+def _checked(every_s: Any, extra: Any, steps: Any) -> tuple[int, int]:
+    """How often, nanoseconds, and the steps that were made before."""
+    if extra is not None and not callable(extra):
+        raise TypeError(f"`extra` is {extra!r}, expected a function that returns a dict")
+    return nanoseconds("snapshot_every_s", every_s), whole_number("steps", steps, 0)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
-__all__ = ["SystemTimer", "Timer"]
+__all__ = ["SystemTimer", "Timer", "given_timer"]
 
 
 class Timer(Protocol):
@@ -43,3 +43,20 @@ class SystemTimer:
         while now < due_ns:
             now = clock()
         return now
+
+
+def given_timer(timer: Any) -> Timer:
+    """A clock that a caller passes, or the machine's for `None`.
+
+    Raises:
+        TypeError: If it is none.
+    """
+    if timer is None:
+        return SystemTimer()
+    lacks = [name for name in _OF_A_TIMER if not callable(getattr(timer, name, None))]
+    if lacks:
+        raise TypeError(f"`timer` is {timer!r}, which has no {lacks[0]}(); expected a clock, as SystemTimer() is one")
+    return timer  # type: ignore[no-any-return]
+
+
+_OF_A_TIMER = ("monotonic_ns", "wall_ns", "sleep_until", "spin_until")

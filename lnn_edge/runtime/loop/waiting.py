@@ -65,7 +65,7 @@ def way_of(wait: Wait, timer: Timer, rate_hz: float, rehearse: Callable[[], obje
     Raises:
         ValueError: If there is no such way, or nothing to rehearse.
     """
-    if wait not in WAITS:
+    if not isinstance(wait, str) or wait not in WAITS:
         raise ValueError(f"`wait` is '{wait}'. {choices(wait, WAITS)}")
     if wait != "rehearse":
         return Sleeping(timer) if wait == "sleep" else Spinning(timer)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ...given_numbers import nanoseconds, real_number
-from .timer import SystemTimer, Timer
+from .timer import Timer, given_timer
 
 __all__ = ["Watchdog"]
 
@@ -38,7 +38,7 @@ class Watchdog:
         self.barked = 0
         self.limit_s = real_number("limit_s", limit_s, above=0, unit=", in seconds")
         self._limit_ns = nanoseconds("limit_s", limit_s)
-        self._bark, self._timer = bark, SystemTimer() if timer is None else timer
+        self._bark, self._timer = bark, given_timer(timer)
         self._beat_ns: int | None = None
         self._barked_at: int | None = None
         self._stop = threading.Event()

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from ...bundle.manifest import Manifest
+from ...files import given_path
 from ...given_numbers import real_number, whole_number
 from ..guard.status import Tick
 from ..state import State, check_state
@@ -74,6 +76,12 @@ class Recorder:
     ) -> None:
         if not isinstance(path, (str, os.PathLike)) and not callable(getattr(path, "write", None)):
             raise TypeError(f"`path` is {path!r}, expected 'NAME.mcap', or an object with `write`, which takes bytes")
+        if not isinstance(getattr(model, "manifest", None), Manifest):
+            raise TypeError(f"`model` is {model!r}, expected a model: lnn_edge.load('NAME.lnn')")
+        if isinstance(path, (str, os.PathLike)):
+            path = given_path(path, "'NAME.mcap'")
+        if csv is not None:
+            csv = given_path(csv, "the name of a new file: 'NAME.csv'", "csv")
         self.bundle = model.manifest.digest
         self._every = whole_number("state_every", state_every, 0)
         rotate = None if rotate_bytes is None else whole_number("rotate_bytes", rotate_bytes, 1)

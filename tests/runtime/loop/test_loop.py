@@ -849,6 +849,9 @@ def test_a_loop_whose_rehearsals_fail_goes_on_without(model, monkeypatch):
 # ---- arguments
 
 
+ARRAY = np.zeros(2)  # which is neither equal to a text nor not
+
+
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
@@ -873,6 +876,20 @@ def test_a_loop_whose_rehearsals_fail_goes_on_without(model, monkeypatch):
         ({"realtime": True}, TypeError, "`realtime` is True, expected lnn_edge.Realtime"),
         ({"report": "log.txt"}, TypeError, "`report` is 'log.txt', expected a function that takes a text"),
         ({"sink": 3}, TypeError, "the sink is a int"),
+        ({"steps": -1}, ValueError, "`steps` is -1, expected a whole number of at least 0"),  # also without a snapshot
+        ({"steps": None}, TypeError, "`steps` is None, expected a whole number"),
+        ({"snapshot_every_s": 0}, ValueError, "`snapshot_every_s` is 0, expected a number above 0, in seconds"),
+        ({"extra": 3}, TypeError, "`extra` is 3, expected a function"),
+        ({"snapshot": 5}, TypeError, "`snapshot` is 5, expected the name of a file for the state: 'NAME.snapshot'"),
+        ({"snapshot": b"a"}, TypeError, "`snapshot` is b'a', expected the name of a file"),
+        ({"snapshot": "a\0"}, ValueError, r"`snapshot` is 'a\\x00', a name that no file has; expected"),
+        ({"signals": "no"}, TypeError, "`signals` is 'no', expected True or False"),
+        ({"threads": 0}, TypeError, "`threads` is 0, expected True or False"),
+        ({"timer": 5}, TypeError, r"`timer` is 5, which has no monotonic_ns\(\); expected a clock"),
+        ({"wait": ARRAY}, ValueError, r"`wait` is .*\. Valid: sleep, spin, rehearse"),
+        ({"late": ARRAY}, ValueError, r"`late` is .*\. Valid: skip"),
+        ({"on_fault": ARRAY}, ValueError, "`on_fault` is .*, expected a function or one of these"),
+        ({"on_late_input": ARRAY}, ValueError, r"`on_late` is .*\. Valid: hold"),
     ],
 )
 def test_wrong_arguments_are_refused(model, options, error, text):

@@ -116,6 +116,9 @@ def test_left_alone_nothing_changes():
         ({"cpus": ["a"]}, TypeError, "`cpus` is 'a'"),
         ({"slack_ns": 0}, ValueError, "`slack_ns` is 0"),
         ({"switch_s": 0}, ValueError, "`switch_s` is 0"),
+        ({"cpus": 2}, TypeError, r"`cpus` is 2, expected numbers of CPUs: cpus=\[2, 3\]"),
+        ({"lock_memory": "no"}, TypeError, "`lock_memory` is 'no', expected True or False"),
+        ({"strict": 1}, TypeError, "`strict` is 1, expected True or False"),
     ],
 )
 def test_wrong_settings_are_refused(options, error, text):

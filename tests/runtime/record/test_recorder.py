@@ -322,6 +322,22 @@ def test_what_is_no_path_is_refused(path, model):
         Recorder(path, model)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"path": "a\0.mcap"}, ValueError, "`path` is .*, a name that no file has; expected 'NAME.mcap'"),
+        ({"model": "gait.lnn"}, TypeError, r"`model` is 'gait.lnn', expected a model: lnn_edge\.load\('NAME.lnn'\)"),
+        ({"csv": b"a.csv"}, TypeError, "`csv` is b'a.csv', expected the name of a new file: 'NAME.csv'"),
+        ({"csv": ""}, ValueError, "`csv` is '', a name that no file has"),
+    ],
+)
+def test_wrong_arguments_leave_no_file(arguments, error, text, model, tmp_path):
+    given = {"path": tmp_path / "walk.mcap", "model": model} | arguments
+    with pytest.raises(error, match=text):
+        Recorder(given.pop("path"), given.pop("model"), **given)
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_file_is_overwritten(model, tmp_path):
     for _ in range(3):
         record(tmp_path / "walk.mcap", model, GOOD)

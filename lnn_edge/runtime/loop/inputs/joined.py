@@ -66,7 +66,7 @@ class Joined:
         self._fresh_ns = {name: None if own is None else nanoseconds("fresh_s", own) for name, own in ages.items()}
         self._on_late = _by_name("on_late", on_late, self.readers)
         for own in self._on_late.values():
-            if own not in _KINDS:
+            if not isinstance(own, str) or own not in _KINDS:
                 raise ValueError(f"`on_late` is {own!r}. {choices(own, _KINDS)}")
         self._taken = dict.fromkeys(self.readers, 0)
 

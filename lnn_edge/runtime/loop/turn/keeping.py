@@ -15,12 +15,34 @@ from ..state_saver import StateSaver
 from ..timer import Timer
 
 if TYPE_CHECKING:
+    from ...model import Model
     from ..systemd import Systemd
     from ..watchdog import Watchdog
 
-__all__ = ["Keeping"]
+__all__ = ["Keeping", "check_parts"]
 
 _REST_NS = 1_000_000
+_ABLE = {"recorder": "put", "watchdog": "beat", "systemd": "alive", "realtime": "__enter__"}
+_MADE = {
+    "recorder": "lnn_edge.Recorder('NAME.mcap', model)",
+    "watchdog": "lnn_edge.Watchdog(1.0, bark)",
+    "systemd": "lnn_edge.Systemd()",
+    "realtime": "lnn_edge.Realtime()",
+}
+
+
+def check_parts(model: Model, **parts: Any) -> None:
+    """Refuse what a loop of a model could not use, by the names of its arguments.
+
+    Raises:
+        TypeError, ValueError: If one is something else, or of another model.
+    """
+    for name, part in parts.items():
+        if part is not None and not hasattr(part, _ABLE[name]):
+            raise TypeError(f"`{name}` is {part!r}, expected {_MADE[name]}")
+    bundle = getattr(parts["recorder"], "bundle", None)
+    if bundle is not None and bundle != model.manifest.digest:
+        raise ValueError(f"`recorder` was made for another model than '{model.name}': Recorder('NAME.mcap', model)")
 
 
 class Keeping:

@@ -166,7 +166,7 @@ def _answer(given: Any, guarded: Guarded, safe: Any) -> str:
         return "guard"
     if callable(given):
         return "hold"
-    if given not in _ON_FAULT:
+    if not isinstance(given, str) or given not in _ON_FAULT:
         raise ValueError(f"`on_fault` is {given!r}, expected a function or one of these. {choices(given, _ON_FAULT)}")
     if given == "safe" and safe is None:
         name = guarded.model.outputs[0].name
