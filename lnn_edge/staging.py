@@ -2,7 +2,7 @@
 
 A file or bundle is made as `.NAME.xxxxxxxx.lnn-edge.partial` and then takes its place. Its lock (`flock`, on the place
 itself) is free once its maker is gone, whatever ended it; whoever stages something in the same folder removes it then.
-Where a file system has no such locks nothing is removed.
+Where a file system has no such locks nothing is removed. A claim of a file is such a place as well, always the same.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import fcntl
 import os
 import re
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ __all__ = [
     "OLD",
     "PARTIAL",
     "beside",
+    "claimed",
     "free",
     "keep_rights",
     "leftovers",
@@ -32,6 +34,8 @@ __all__ = [
 
 PARTIAL = "partial"  # not whole yet, or no longer wanted: its owner is gone, so it may go
 OLD = "old"  # a whole bundle, moved out of the way for another
+_CLAIM = "0" * 8
+_CLAIM_TRIES, _CLAIM_REST_S = 5, 0.01  # somebody who sweeps has the lock for a moment
 _STAGED = r"(?s:\.(.+)\.[0-9a-f]{8}\.lnn-edge\.(partial|old))"
 
 
@@ -92,6 +96,49 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:
         return False
+
+
+@contextmanager
+def claimed(place: Path) -> Iterator[bool]:
+    """Claim a file that is replaced again and again, for the block; False if another process has claimed it.
+
+    Where a file system has no such locks, or none can be made there, everybody may.
+    """
+    name = place.with_name(f".{place.name}.{_CLAIM}.lnn-edge.{PARTIAL}")
+    try:
+        descriptor = _claim(name)
+    except BlockingIOError:
+        yield False
+        return
+    except OSError:
+        yield True
+        return
+    try:
+        yield True
+    finally:
+        _discard(name)
+        os.close(descriptor)
+
+
+def _claim(name: Path) -> int:
+    """The descriptor that holds the lock; `BlockingIOError` if somebody else has it, OSError if there are none."""
+    for left in reversed(range(_CLAIM_TRIES)):
+        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(descriptor, name):
+                return descriptor
+        except BlockingIOError:
+            if not left:
+                os.close(descriptor)
+                raise
+        except OSError:
+            _discard(name)
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        time.sleep(_CLAIM_REST_S)
+    raise BlockingIOError
 
 
 @contextmanager

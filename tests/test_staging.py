@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from lnn_edge import staging
-from lnn_edge.staging import OLD, PARTIAL, beside, leftovers, lock, staged, sweep
+from lnn_edge.staging import OLD, PARTIAL, beside, claimed, leftovers, lock, staged, sweep
 
 
 def opened(path) -> int:
@@ -117,3 +117,54 @@ def test_a_signal_while_it_is_removed_leaves_nothing(tmp_path, monkeypatch, fail
     with pytest.raises(failure), staged(tmp_path / "y", opened):
         pass
     assert os.listdir(tmp_path) == []
+
+
+class TestClaims:
+    def test_one_at_a_time(self, tmp_path):
+        with claimed(tmp_path / "s") as ours, claimed(tmp_path / "t") as another:
+            sweep(tmp_path)  # which leaves them alone
+            with claimed(tmp_path / "s") as theirs:
+                assert (ours, another, theirs) == (True, True, False)
+            assert len(os.listdir(tmp_path)) == 2
+        with claimed(tmp_path / "s") as ours:
+            assert ours
+        assert os.listdir(tmp_path) == []
+
+    def test_what_a_kill_left_is_claimed_and_swept(self, tmp_path):
+        def left():
+            with claimed(tmp_path / "s"):
+                (name,) = os.listdir(tmp_path)
+            (tmp_path / name).touch()
+
+        left()
+        with claimed(tmp_path / "s") as ours:
+            assert ours
+        assert os.listdir(tmp_path) == []
+        left()
+        sweep(tmp_path)
+        assert os.listdir(tmp_path) == []
+
+    def test_what_is_swept_before_it_is_locked_is_claimed_again(self, tmp_path, monkeypatch):
+        lock_, tries = staging.fcntl.flock, []
+
+        def slow(descriptor, how):
+            tries.append(how)
+            if len(tries) == 1:
+                os.unlink(tmp_path / os.listdir(tmp_path)[0])
+            if len(tries) == 2:  # a sweeper has it
+                raise BlockingIOError
+            lock_(descriptor, how)
+
+        monkeypatch.setattr(staging, "_CLAIM_REST_S", 0.0)
+        monkeypatch.setattr(staging.fcntl, "flock", slow)
+        with claimed(tmp_path / "s") as ours:
+            assert ours
+        assert (len(tries), os.listdir(tmp_path)) == (3, [])
+
+    def test_where_there_are_no_locks_everybody_may(self, tmp_path, monkeypatch):
+        def refuse(*_arguments):
+            raise OSError(errno.ENOLCK, "no locks")
+
+        monkeypatch.setattr(staging.fcntl, "flock", refuse)
+        with claimed(tmp_path / "s") as one, claimed(tmp_path / "s") as other:
+            assert (one, other, os.listdir(tmp_path)) == (True, True, [])

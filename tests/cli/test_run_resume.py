@@ -477,6 +477,29 @@ def test_two_at_a_time_do_not_write_one_file(call, start, cfc_bundle, tmp_path):
     assert stored(tmp_path)[OUT] == written
 
 
+@pytest.mark.parametrize("loop", [[], ["--on-fault", "hold"]], ids=["rows", "loop"])
+def test_two_at_a_time_do_not_keep_theirs_in_one_file(call, start, cfc_bundle, tmp_path, loop):
+    """Whose results go into files of their own; through a link as well."""
+    command = ["run", cfc_bundle, *loop, "--resume", tmp_path / KEPT, "--snapshot-every", "0.001"]
+    process = start(*command, "--output", tmp_path / OUT)
+    process.stdin.write(csv_text(samples(3)))
+    process.stdin.flush()
+    while not (tmp_path / KEPT).exists():
+        time.sleep(0.01)
+    (tmp_path / "link").symlink_to(KEPT)
+    for name in (KEPT, "link"):
+        second = ["run", cfc_bundle, *loop, "--resume", tmp_path / name, "--output", tmp_path / "other.csv"]
+        code, out, err = call(*second, stdin=csv_text(samples(3)))
+        told = f"'{tmp_path / name}' is being written by another process. Wait until that ends, or name another file: "
+        assert (code, out, told in err) == (2, "", True), err
+    assert not (tmp_path / "other.csv").exists()
+    process.kill()
+    process.wait()
+    code, _, err = call(*command, "--output", tmp_path / OUT, stdin=csv_text(samples(3)))
+    assert (code, "remark: goes on from" in err) == (0, True), err
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
 def test_results_grow_in_their_place_through_a_link(call, cfc_bundle, tmp_path, monkeypatch, ticking):
     (tmp_path / "real.csv").write_text("old\n" * 100)
     (tmp_path / OUT).symlink_to("real.csv")

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from ..console import note
 from ..exit_codes import OK
-from ..keeping.kept_file import is_live
+from ..keeping.kept_file import is_live, kept_here_alone
 from ..keeping.kept_run import Keeping
 from ..os_errors import STANDARD_INPUT
 from ..results import Layout, Results, make_writer, open_results
@@ -74,7 +74,7 @@ def run_rows(own: RowRun, open_lines: Callable[[], AbstractContextManager[IO[str
     summary = Summary(own.output, own.json)
     with stoppable() as stop:
         try:
-            with open_lines() as lines:
+            with kept_here_alone(own.keeping), open_lines() as lines:
                 summary.keeper = keeper = _keeper(own, lines)
                 written = None if keeper is None else keeper.written
                 with open_results(own.output, stop, written) as results:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import shlex
 import stat
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from ...files import check_output, digest_of
+from ...files import check_output, digest_of, real_place
+from ...staging import claimed
 from ...wording import plural
 from ..arguments.constants import constants_from_texts
 from ..results import Written
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ...runtime.transport.csv_file import Columns, Table
     from ...runtime.transport.marked_lines import MarkedLines
 
-__all__ = ["KeptFile", "is_live"]
+__all__ = ["KeptFile", "is_live", "kept_here_alone"]
 
 _R = TypeVar("_R", bound=KeptRun)
 
@@ -35,6 +36,28 @@ def is_live(lines: IO[str]) -> bool:
         return not stat.S_ISREG(os.fstat(lines.fileno()).st_mode)
     except OSError:  # in memory, as a program passes it
         return True
+
+
+@contextmanager
+def kept_here_alone(keeping: Keeping | None) -> Iterator[None]:
+    """A block in which no other command keeps its run in the same file: each would go on from the other's state.
+
+    Raises:
+        ValueError: If another one does.
+        OSError: If the file cannot be written.
+    """
+    if keeping is None:
+        yield
+        return
+    place = Path(keeping.path)
+    check_output(place)
+    with claimed(real_place(place)) as ours:
+        if not ours:
+            raise ValueError(
+                f"'{place}' is being written by another process. Wait until that ends, or name another file: "
+                "--resume FILE"
+            )
+        yield
 
 
 class KeptFile(Generic[_R]):

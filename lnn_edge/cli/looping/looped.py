@@ -16,6 +16,7 @@ from ...files import check_output
 from ...wording import plural
 from ..console import emit_json, note
 from ..exit_codes import FAILED, MISSED, OK, USAGE
+from ..keeping.kept_file import kept_here_alone
 from ..results import Layout, open_results
 from ..signals import stoppable
 from .choices import Looping
@@ -77,6 +78,11 @@ def run_loop(own: LoopRun, lines: IO[str], live: bool) -> int:
     """
     guarded = own.model.guarded(own.looping.own_guard(own.model), constants=own.constants)
     _check(own, guarded)
+    with kept_here_alone(own.keeping):
+        return _run_loop(own, guarded, lines, live)
+
+
+def _run_loop(own: LoopRun, guarded: Guarded, lines: IO[str], live: bool) -> int:
     loops: list[Loop] = []
     keeper = _keeper(own, guarded, live, lambda: loops[0].counts)
     with stoppable() as stop, ExitStack() as stack:
