@@ -1043,6 +1043,39 @@ MUTATIONS = (
         ("            guarded_twin(self.guarded, self._timer.monotonic_ns),\n", "            self.guarded,\n"),
     ),
     _fault(
+        "rehearsal-that-always-fails-when-repeated",
+        "rehearsal",
+        "test_one_that_works_and_always_fails_when_repeated_is_switched_off",
+        ("if self._again_failed_in_a_row == _FAILURES:", "if False:"),
+    ),
+    _fault(
+        "two-commands-keep-theirs-in-one-file",
+        "resume",
+        "test_two_at_a_time_do_not_keep_theirs_in_one_file[rows]",
+        ("        if not ours:\n", "        if False:\n"),
+    ),
+    _fault(
+        "claim-of-what-was-swept",
+        "resume",
+        "test_what_is_swept_before_it_is_locked_is_claimed_again",
+        (
+            "            if _is_at(descriptor, name):\n                return descriptor\n        except",
+            "            return descriptor\n        except",
+        ),
+    ),
+    _fault(
+        "header-of-an-engine-unchecked",
+        "hash",
+        "test_what_it_says_of_itself_was_edited[another GPU]",
+        ('told = b"" if header.version == 1 else', 'told = b"" if header.version else'),
+    ),
+    _fault(
+        "constants-compared-as-texts",
+        "resume",
+        "test_constants_from_the_example_to_the_stream",
+        ('if name == "--constant":\n', 'if name == "constant":\n'),
+    ),
+    _fault(
         "rehearsals-of-scattered-samples",
         "rehearsal",
         "test_scattered_samples_are_not_predicted",

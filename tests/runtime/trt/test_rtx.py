@@ -170,7 +170,9 @@ class TestFiles:
         assert "was built for model.onnx" in err
 
     @pytest.mark.parametrize(
-        ("was", "now"), [(b'"sm_120"', b'"sm_121"'), (b',"sm_120"', b""), (b'"tf32":false', b'"tf32":true')], ids=str
+        ("was", "now"),
+        [(b'"sm_120"', b'"sm_121"'), (b',"sm_120"', b""), (b'"tf32":false', b'"tf32":true')],
+        ids=["another GPU", "one less", "TF32"],
     )
     def test_what_it_says_of_itself_was_edited(self, was, now, rtx, cfc_bundle, tmp_path, command):
         path = tmp_path / "gait.engine"
