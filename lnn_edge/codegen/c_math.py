@@ -139,9 +139,11 @@ INLINE F within@(F x, F limit) { return smallest@(limit, largest@(-limit, x)); }
 _ONE = """
 #if defined(__GNUC__)
 #define INLINE static inline __attribute__((always_inline, unused))
+#define CALLED static __attribute__((noinline, unused))
 #define RESTRICT __restrict__
 #else
 #define INLINE static inline
+#define CALLED static
 #define RESTRICT
 #endif
 #define INLINE_ONCE static inline
@@ -204,6 +206,11 @@ INLINE int is_finite(const float *p, size_t count) {
 INLINE void copy(float *to, const float *from, int count) {
     int i;
     for (i = 0; i < count; ++i) to[i] = from[i];
+}
+
+CALLED void copy_within(float *to, const float *from, int count, float limit) {
+    int i;
+    for (i = 0; i < count; ++i) to[i] = within1(from[i], limit);
 }
 """
 

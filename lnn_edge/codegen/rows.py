@@ -167,6 +167,8 @@ INLINE V table_half(const uint16_t *p, float scale) { return allv(half1(p, scale
 #define put(p, x) (void)(*(p) = (x))
 #define anyv(x) ((void)(x), 0)
 #define copy(to, from, count) do { int c_; for (c_ = 0; c_ < (count); ++c_) (to)[c_] = (from)[c_]; } while (0)
+#define copy_within(to, from, count, limit) \\
+    do { int c_; for (c_ = 0; c_ < (count); ++c_) (to)[c_] = withinv((from)[c_], spread(limit)); } while (0)
 """
 
 _MIXED = """

@@ -36,13 +36,13 @@ def emit_scalar_ltc(
     capacitance = emission.table(cell.cm * (1.0 if rate is None else rate))
     r = f"{capacitance}[i]" if rate is not None else f"{capacitance}[i] * rate"
     current, conductance = (emission.table(own) for own in (cell.gleak * cell.vleak, cell.gleak + cell.epsilon))
-    emission.line(f"float v[{units}], N[{units}], D[{units}];")
+    # v is of the inputs, and then of the state: memory is short.
+    emission.line(f"float v[{max(units, cell.inputs)}], N[{units}], D[{units}];")
     inputs, synapses = Curves.of(cell.sensory, cell.input_map), Curves.of(cell.synapses)
     limits = [limit_of_all(own, half=emission.half) for own in (inputs, synapses)]
     if limits[0] is not None:
-        emission.line(f"float u[{cell.inputs}];")
-        _emit_limited(emission, "u", given, cell.inputs, limits[0])
-        given = "u"
+        _emit_limited(emission, "v", given, cell.inputs, limits[0])
+        given = "v"
     emission.line(f"copy({made}, {state}, {units});")
     begin = (f"{current}[i]", f"{conductance}[i] + {r}")
     with emission.block():
@@ -64,9 +64,8 @@ class _Sources:
 def _emit_limited(emission: Emission, to: str, given: str, count: int, limit: float | None) -> None:
     if limit is None:
         emission.line(f"copy({to}, {given}, {count});")
-        return
-    with emission.block(emission.loop("i", count)):
-        emission.line(f"{to}[i] = within1({given}[i], allv({number(limit)}));")
+    else:
+        emission.line(f"copy_within({to}, {given}, {count}, {number(limit)});")
 
 
 def _emit_neurons(
