@@ -208,11 +208,15 @@ def _emit_together(emission: Emission, rows: Sequence[_Row]) -> None:
         _emit_conductances(emission, rows, names)
 
 
-def _exponent(emission: Emission, row: _Row) -> str:
-    """t of a row: what it takes of its sources."""
+def _source_of_row(emission: Emission, row: _Row) -> str:
     part, k, start, single = row
+    return part.source(k, start, emission.lanes, single=single)
+
+
+def _exponent(emission: Emission, row: _Row, source: str = "") -> str:
+    """t of a row: what it takes of its sources, which may be known already."""
     slope, offset, *_ = _numbers_of_row(emission, row)
-    return f"{part.source(k, start, emission.lanes, single=single)} * {slope} + {offset}"
+    return f"{source or _source_of_row(emission, row)} * {slope} + {offset}"
 
 
 def _emit_conductances(emission: Emission, rows: Sequence[_Row], exponents: Sequence[str]) -> None:
@@ -279,19 +283,24 @@ def _emit_rows(emission: Emission, parts: Sequence[Part], begin: int, end: int) 
 
 
 class _Stages:
-    """Two rows on their way: t, then both sides of the quotients, then the conductances."""
+    """Two rows on their way: their sources, t, then both sides of the quotients, then the conductances."""
 
     def __init__(self, emission: Emission, rows: Callable[[str], list[_Row]]) -> None:
         self._emission, self._rows = emission, rows
-        self._t, self._above, self._below, self._g = (
-            [emission.fresh(name) for _ in "gh"] for name in ("t_", "m", "z", "g")
+        self._given, self._t, self._above, self._below, self._g = (
+            [emission.fresh(name) for _ in "gh"] for name in ("s_", "t_", "m", "z", "g")
         )
-        emission.line(f"V {', '.join((*self._t, *self._above, *self._below, *self._g))};")
+        emission.line(f"V {', '.join((*self._given, *self._t, *self._above, *self._below, *self._g))};")
+
+    def take(self, index: str) -> None:
+        """The sources of the rows."""
+        for name, row in zip(self._given, self._rows(index), strict=True):
+            self._emission.line(f"{name} = {_source_of_row(self._emission, row)};")
 
     def know(self, index: str) -> None:
         """What the rows take of their sources."""
-        for name, row in zip(self._t, self._rows(index), strict=True):
-            self._emission.line(f"{name} = {_exponent(self._emission, row)};")
+        for name, source, row in zip(self._t, self._given, self._rows(index), strict=True):
+            self._emission.line(f"{name} = {_exponent(self._emission, row, source)};")
 
     def oppose(self, index: str) -> None:
         """Both sides of the quotients."""
@@ -310,6 +319,17 @@ class _Stages:
     def add(self, index: str) -> None:
         """Add them to the sums."""
         _add_conductances(self._emission, self._rows(index), self._g)
+
+    def turn(self, places: Sequence[str | None], before: Sequence[Callable[[str], None]]) -> None:
+        """Finish the rows at the first place, and bring those at the others a stage further; `None` for no rows."""
+        at, *others = places
+        if at:
+            self.divide()
+        for stage, place in zip(before, others, strict=True):
+            if place:
+                stage(place)
+        if at:
+            self.add(at)
 
 
 class _Loop:
@@ -359,28 +379,25 @@ class _Loop:
             _emit_conductances(emission, [row for k in steps for row in self._row(parts, "i", k)], ("tg", "th"))
 
     def _emit_staged(self, parts: Sequence[Part], first: str, count: int, each: int) -> None:
-        """The loop where t waits for permutations: both sides of the quotients as well are known a turn before.
+        """The loop where t waits for permutations: all that comes before the quotients is known some turns before.
 
         What waits for a result would fill the processor's queues, and what could run stands behind it.
         """
         emission, turns = self._emission, count // each
         stages = _Stages(emission, lambda index: [row for k in range(each) for row in self._row(parts, index, k)])
-        last, before = (f"({first} + {turn * each})" for turn in (turns - 1, max(turns - 2, 0)))
-        stages.know(first)
-        stages.oppose(first)
-        if turns > 1:
-            stages.know(f"({first} + {each})")
-            with emission.block(f"for (int i = {first}; i < {before}; i += {each})"):
-                emission.line(f"const int f = i + {each}, l = i + {2 * each};")
-                stages.divide()
-                stages.oppose("f")
-                stages.know("l")
-                stages.add("i")
-            stages.divide()
-            stages.oppose(last)
-            stages.add(before)
-        stages.divide()
-        stages.add(last)
+        before = (stages.oppose, stages.know, stages.take)
+        inside = max(turns - len(before), 0)
+
+        def written_out(begin: int, end: int) -> None:
+            for turn in range(begin, end):
+                later = range(turn, turn + len(before) + 1)
+                stages.turn([f"({first} + {k * each})" if 0 <= k < turns else None for k in later], before)
+
+        written_out(-len(before), 0)
+        if inside:
+            with emission.block(f"for (int i = {first}; i < {first} + {inside * each}; i += {each})"):
+                stages.turn(["i", *(f"(i + {k * each})" for k in range(1, len(before) + 1))], before)
+        written_out(inside, turns)
 
     def _row(self, parts: Sequence[Part], index: str, more: int) -> Iterator[_Row]:
         place = f"({index} + {more})" if more else index  # an index may be a number
