@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ncps.wirings import AutoNCP
 
 from lnn_edge.codegen.cores.levels import Wiring, order_of, positions
-from lnn_edge.codegen.cores.runs import Edges, Sources, make_run
+from lnn_edge.codegen.cores.runs import SUMMED, Edges, Sources, make_run, together
 from lnn_edge.codegen.cores.synapses import Curves, limits_of
 from lnn_edge.codegen.rows import _turned
 from lnn_edge.reference.interpreter import Interpreter
@@ -77,6 +77,31 @@ def test_rows_of_a_large_ncp_are_nearly_full(units, outputs, inputs):
     sensory = [make_run(wiring.sensory, group, wiring.of_inputs()) for group in order.groups]
     for edges, found in ((wiring.synapses, runs), (wiring.sensory, sensory)):
         assert sum(len(run.starts) for run in found) <= 1.35 * len(edges.source) / 8
+
+
+def test_permuted_rows_together_are_each_in_one_sum_of_their_run():
+    wiring = auto_ncp(128, 8, 32, 8)
+    order = order_of(wiring)
+    places, _, width = positions(order.groups, 128, 8, packed=True)
+    runs = [make_run(wiring.synapses, group, Sources(places, width, 8)) for group in order.groups]
+    runs = [run for run in runs if run.single < len(run.starts)]
+    assert {(len(run.starts) - run.single) % 2 for run in runs} == {0, 1}
+    assert max(len(run.starts) - run.single for run in runs) > SUMMED
+    found, begins = together(runs, 6), 0
+    of_run = [[] for _ in runs]
+    for end, k in zip(found.ends, found.into, strict=True):
+        assert end % 2 == 0
+        assert 0 < end - begins <= SUMMED
+        of_run[k] += range(begins, end)
+        begins = end
+    assert found.into == sorted(found.into)
+    for run, rows in zip(runs, of_run, strict=True):
+        own = np.arange(run.single, len(run.starts))
+        np.testing.assert_array_equal(found.run.edges[rows][: len(own)], run.edges[own])
+        np.testing.assert_array_equal(found.run.starts[rows][: len(own)], run.starts[own])
+        assert np.all(found.run.edges[rows][len(own) :] == -1)
+    assert len(found.run.starts) == len(found.run.edges) == begins + 6
+    assert np.all(found.run.edges[begins:] == -1)
 
 
 def curves(slope, offset, w=1.0):

@@ -10,6 +10,7 @@ A small wiring is written out, its state in registers. In a large one all is in 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,8 @@ from ..emission import Emission
 from .levels import Groups, Order, Wiring, order_of, positions
 from .runs import Edges, Run, Sources, make_run
 from .scalar_ltc import emit_scalar_ltc
-from .synapses import Curves, Part, emit_in_loops, emit_one_by_one, limits_of, part_of
+from .synapse_loops import emit_in_loops
+from .synapses import Curves, Part, emit_one_by_one, limits_of, part_of
 from .timespan import fixed_timespan
 
 __all__ = ["emit_ltc"]
@@ -32,7 +34,7 @@ _VECTORS = 5  # of neurons that synapses reach, in a wiring that is written out
 _ROWS = 80  # into all of them
 _SEPARATE = 64  # neurons that are put in order one by one
 _MANY = 32  # unfolds, beyond which it is not
-_UNROLLED = 24  # rows into one vector of a large wiring that are written out
+_UNROLLED = 24  # rows of a large wiring that are written out
 
 
 def emit_ltc(emission: Emission, node: records.Ltc) -> None:
@@ -197,40 +199,36 @@ class _Step:
         current = emission.table(self._spread(cell.gleak * cell.vleak))
         # A lane without a neuron gets a conductance of 1, so that it stays 0 and finite.
         conductance = emission.table(self._spread(cell.gleak + cell.epsilon, 1.0))
-        sources, parts = self._wiring.of_inputs(), []
-        for g, group in enumerate(self._order.groups):
-            emission.line(f"V n{g} = allv(0.0f), d{g} = allv(0.0f);")
-            run = make_run(self._wiring.sensory, group, sources)
-            parts.append(
-                part_of(
-                    emission,
-                    self._given,
-                    run,
-                    sources.positions,
-                    "U",
-                    (f"n{g}", f"d{g}"),
-                    limited=self._inputs_limited,
-                )
-            )
-        self._emit(parts)
-        for g, part in enumerate(parts):
+        sources = self._wiring.of_inputs()
+        runs = [make_run(self._wiring.sensory, group, sources) for group in self._order.groups]
+        self._emit(range(len(runs)), self._given, runs, sources.positions, "U", limited=self._inputs_limited)
+        for g, run in enumerate(runs):
             with emission.block():
                 place, scale = g * lanes, " * rate" if rate is None else ""
                 emission.line(f"const V r = get({capacitance} + {place}){scale};")
-                self._emit_joins(part, f"n{g}", f"d{g}")
+                self._emit_joins(run, f"n{g}", f"d{g}")
                 emission.line(f"put(N + {place}, n{g} + get({current} + {place}));")
                 emission.line(f"put(D + {place}, d{g} + get({conductance} + {place}) + r);")
                 emission.line(f"put(R + {place}, r);")
 
-    def _emit(self, parts: list[Part]) -> None:
-        if self.small or sum(len(part.run.starts) for part in parts) <= _UNROLLED:
-            emit_one_by_one(self._emission, parts)
-        else:
-            emit_in_loops(self._emission, parts)
+    def _emit(
+        self, groups: Sequence[int], curves: Curves, runs: list[Run], positions: Array, base: str, *, limited: bool
+    ) -> None:
+        """Sum the runs into the vectors of some neurons, as n and d of each."""
+        emission, sums = self._emission, [(f"n{g}", f"d{g}") for g in groups]
+        for current, conductance in sums:
+            emission.line(f"V {current} = allv(0.0f), {conductance} = allv(0.0f);")
+        if not self.small and sum(len(run.starts) for run in runs) > _UNROLLED:
+            emit_in_loops(emission, curves, runs, positions, base, sums, limited=limited)
+            return
+        parts = zip(runs, sums, strict=True)
+        emit_one_by_one(
+            emission, [part_of(emission, curves, run, positions, base, own, limited=limited) for run, own in parts]
+        )
 
-    def _emit_joins(self, part: Part, current: str, conductance: str) -> None:
+    def _emit_joins(self, run: Run, current: str, conductance: str) -> None:
         """Add what further lanes have summed."""
-        joins = part.run.joins
+        joins = run.joins
         if not joins:
             return
         emission = self._emission
@@ -284,7 +282,7 @@ class _Step:
         given = [self._part(g, free, (f"n{g}", f"d{g}")) for g in self._reached]
         emit_one_by_one(emission, given)
         for part, g in zip(given, self._reached, strict=True):
-            self._emit_joins(part, f"n{g}", f"d{g}")
+            self._emit_joins(part.run, f"n{g}", f"d{g}")
             place = g * self._lanes
             emission.line(f"n{g} += get(R + {place}) * v{g} + get(N + {place});")
             emission.line(f"d{g} += get(D + {place});")
@@ -296,7 +294,7 @@ class _Step:
 
     def _emit_quotients(self, parts: list[Part]) -> None:
         for part, g in zip(parts, self._reached, strict=True):
-            self._emit_joins(part, f"p{g}", f"q{g}")
+            self._emit_joins(part.run, f"p{g}", f"q{g}")
             self._emission.line(f"v{g} = (n{g} + p{g}) / (d{g} + q{g});")
 
     def _emit_chain(self, kind: str) -> None:
@@ -317,19 +315,11 @@ class _Step:
             emission.line("(void)p, (void)q;")
             for g in self._free:
                 self._emit_new(g, own)
-            for first in range(self._reached.start, self._reached.stop, 2):
-                with emission.block():
-                    self._emit_large(list(range(first, min(first + 2, self._reached.stop))), own)
-
-    def _emit_large(self, groups: list[int], own: _From) -> None:
-        emission = self._emission
-        for g in groups:
-            emission.line(f"V n{g} = allv(0.0f), d{g} = allv(0.0f);")
-        parts = [self._part(g, own, (f"n{g}", f"d{g}")) for g in groups]
-        self._emit(parts)
-        for g, part in zip(groups, parts, strict=True):
-            self._emit_joins(part, f"n{g}", f"d{g}")
-            self._emit_new(g, own, f"n{g} + ", f"d{g} + ")
+            runs = [self._run(g, own, aligned=False) for g in self._reached]
+            self._emit(self._reached, self._curves, runs, own.places, "p", limited=self._limits is not None)
+            for g, run in zip(self._reached, runs, strict=True):
+                self._emit_joins(run, f"n{g}", f"d{g}")
+                self._emit_new(g, own, f"n{g} + ", f"d{g} + ")
 
     def _emit_new(self, g: int, own: _From, current: str = "", conductance: str = "") -> None:
         emission, place = self._emission, g * self._lanes

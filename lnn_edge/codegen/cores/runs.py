@@ -16,11 +16,12 @@ import numpy as np
 
 from ...arrays import Array
 
-__all__ = ["Edges", "Run", "Sources", "make_run"]
+__all__ = ["SUMMED", "Edges", "Run", "Sources", "Together", "make_run", "together"]
 
-_PERMUTED = 1.35  # what a row with a permutation costs beside one that takes all from one neuron
+_PERMUTED = 1.22  # what a row with a permutation costs beside one that takes all from one neuron
 _JOIN = 0.5  # what a permutation of both sums costs
 _ANYWHERE = 1 << 30
+SUMMED = 40  # rows of one sum: more are several sums, so that rounding does not add up
 
 _Lists = list[list[tuple[int, int]]]  # of each lane: position of the source and number of the synapse, in order
 _Row = tuple[int, list[int]]  # where it begins to take its sources, and its synapses
@@ -85,6 +86,21 @@ class Run:
     single: int = 0
     joins: list[list[int]] = field(default_factory=list)
     cost: float = 0.0
+
+
+@dataclass(frozen=True)
+class Together:
+    """The permuted rows of some runs, one after the other, an even number of each.
+
+    Args:
+        run: The rows, and behind them some without synapses.
+        ends: The rows before which sums end, all even.
+        into: Of each sum the number of the run to which it belongs.
+    """
+
+    run: Run
+    ends: list[int]
+    into: list[int]
 
 
 def make_run(edges: Edges, units: Sequence[int], sources: Sources) -> Run:
@@ -188,3 +204,17 @@ def _joins(lanes_of: list[list[int]], lanes: int) -> list[list[int]]:
     most = max(map(len, lanes_of), default=1)
     found = [[own[part] if part < len(own) else -1 for own in lanes_of] for part in range(1, most)]
     return [own + [-1] * (lanes - len(own)) for own in found]
+
+
+def together(runs: Sequence[Run], spare: int) -> Together:
+    """Bring the permuted rows of some runs together, with so many rows to spare; one run at least has such rows."""
+    edges, starts, ends, into = list[Array](), list[Array](), list[int](), list[int]()
+    for k, run in enumerate(runs):
+        count, begin = len(run.starts) - run.single, ends[-1] if ends else 0
+        pairs, sums = -(-count // 2), -(-count // SUMMED)
+        edges.append(np.pad(run.edges[run.single :], ((0, count % 2), (0, 0)), constant_values=-1))
+        starts.append(np.pad(run.starts[run.single :], (0, count % 2)))
+        ends += [begin + 2 * (pairs * own // sums) for own in range(1, sums + 1)]
+        into += [k] * sums
+    all_edges = np.pad(np.concatenate(edges), ((0, spare), (0, 0)), constant_values=-1)
+    return Together(Run(all_edges, np.pad(np.concatenate(starts), (0, spare))), ends, into)

@@ -8,14 +8,14 @@ not keep its digits, w stays a factor.
 t must stay within what 2^t is computed for. A source is limited once, where that changes nothing: where every synapse
 that it has is closed or open beyond the limit. Where its synapses differ too much for that, each t is limited.
 
-Rows are computed two at a time, step by step, as each step waits for the one before; and in stages, so that t of some
-rows is computed while others are divided.
+Rows are computed two at a time, step by step, as each step waits for the one before; and t of some rows is computed
+while others are divided.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,7 +24,22 @@ from ...arrays import Array
 from ..emission import Emission, Weights
 from .runs import Run
 
-__all__ = ["Curves", "Part", "emit_in_loops", "emit_one_by_one", "limit_of_all", "limits_of", "numbers_of", "part_of"]
+__all__ = [
+    "Curves",
+    "Part",
+    "Row",
+    "add_conductances",
+    "emit_conductances",
+    "emit_one_by_one",
+    "emit_together",
+    "exponent_of",
+    "limit_of_all",
+    "limits_of",
+    "numbers_of",
+    "numbers_of_row",
+    "part_of",
+    "source_of_row",
+]
 
 _LOG2_E = float(np.log2(np.e))
 _NOTHING = 1e38  # 1 / A of a lane without a synapse: below every float32 that is not 0
@@ -32,7 +47,6 @@ _SMALLEST = 1e-30  # w of which float32 keeps 1 / w
 _WITHIN = 120.0  # of t, where 2^t and all that is made of it are finite
 _CLOSED = 25.0  # of t without the weight: 2^-25 is less than the error of w / (1 + 2^t)
 _AHEAD = 2  # pairs of rows
-_SUMMED = 40  # rows of one sum: more are several sums, so that rounding does not add up
 
 
 @dataclass(frozen=True)
@@ -169,9 +183,8 @@ def _numbers(curves: Curves, edges: Array, folded: bool) -> Array:
     return np.where(edges[:, None] < 0, filler, np.stack([*values, curves.erev[edges]], axis=1))
 
 
-_Row = tuple[
-    Part, str, str, bool
-]  # part, number among its single or permuted rows, where its sources begin, which of both
+# Part, number among its single or permuted rows, where its sources begin, which of both.
+Row = tuple[Part, str, str, bool]
 
 
 def emit_one_by_one(emission: Emission, parts: Sequence[Part]) -> None:
@@ -182,16 +195,16 @@ def emit_one_by_one(emission: Emission, parts: Sequence[Part]) -> None:
 
     def known(pair: slice) -> None:
         for name, row in zip(names[pair], rows[pair], strict=True):
-            emission.line(f"const V {name} = {_exponent(emission, row)};")
+            emission.line(f"const V {name} = {exponent_of(emission, row)};")
 
     for k, pair in enumerate(pairs):
         for own in pairs[k + _AHEAD : k + _AHEAD + 1] if k else pairs[: _AHEAD + 1]:
             known(own)
         with emission.block():
-            _emit_conductances(emission, rows[pair], names[pair])
+            emit_conductances(emission, rows[pair], names[pair])
 
 
-def _written_out(parts: Sequence[Part]) -> list[_Row]:
+def _written_out(parts: Sequence[Part]) -> list[Row]:
     return [
         (part, str(k if k < part.run.single else k - part.run.single), str(start), k < part.run.single)
         for part in parts
@@ -199,208 +212,51 @@ def _written_out(parts: Sequence[Part]) -> list[_Row]:
     ]
 
 
-def _emit_together(emission: Emission, rows: Sequence[_Row]) -> None:
+def emit_together(emission: Emission, rows: Sequence[Row]) -> None:
     """One row, or two, step by step."""
     with emission.block():
         names = ("tg", "th")[: len(rows)]
         for name, row in zip(names, rows, strict=True):
-            emission.line(f"const V {name} = {_exponent(emission, row)};")
-        _emit_conductances(emission, rows, names)
+            emission.line(f"const V {name} = {exponent_of(emission, row)};")
+        emit_conductances(emission, rows, names)
 
 
-def _source_of_row(emission: Emission, row: _Row) -> str:
+def source_of_row(emission: Emission, row: Row) -> str:
+    """The sources of a row."""
     part, k, start, single = row
     return part.source(k, start, emission.lanes, single=single)
 
 
-def _exponent(emission: Emission, row: _Row, source: str = "") -> str:
+def exponent_of(emission: Emission, row: Row, source: str = "") -> str:
     """t of a row: what it takes of its sources, which may be known already."""
-    slope, offset, *_ = _numbers_of_row(emission, row)
-    return f"{source or _source_of_row(emission, row)} * {slope} + {offset}"
+    slope, offset, *_ = numbers_of_row(emission, row)
+    return f"{source or source_of_row(emission, row)} * {slope} + {offset}"
 
 
-def _emit_conductances(emission: Emission, rows: Sequence[_Row], exponents: Sequence[str]) -> None:
+def emit_conductances(emission: Emission, rows: Sequence[Row], exponents: Sequence[str]) -> None:
     """Add one row, or two, of which t is known."""
     names = ("g", "h")[: len(rows)]
-    factors = [_numbers_of_row(emission, row)[2] if row[0].folded else "allv(1.0f)" for row in rows]
+    factors = [numbers_of_row(emission, row)[2] if row[0].folded else "allv(1.0f)" for row in rows]
     end = "_near" if all(part.limited for part, *_ in rows) else ""
     emission.line(f"V {', '.join(names)};")
     if len(rows) == 2:
         emission.line(f"two_conductances{end}v({exponents[0]}, {factors[0]}, {exponents[1]}, {factors[1]}, &g, &h);")
     else:
         emission.line(f"g = conductance{end}v({exponents[0]}, {factors[0]});")
-    _add_conductances(emission, rows, names)
+    add_conductances(emission, rows, names)
 
 
-def _add_conductances(emission: Emission, rows: Sequence[_Row], names: Sequence[str]) -> None:
+def add_conductances(emission: Emission, rows: Sequence[Row], names: Sequence[str]) -> None:
+    """Add rows of which the conductances are known."""
     for name, row in zip(names, rows, strict=True):
-        part, own = row[0], _numbers_of_row(emission, row)
+        part, own = row[0], numbers_of_row(emission, row)
         if not part.folded:
             emission.line(f"{name} *= {own[2]};")
         emission.line(f"{part.current} += {name} * {own[3]};")
         emission.line(f"{part.conductance} += {name};")
 
 
-def _numbers_of_row(emission: Emission, row: _Row) -> list[str]:
+def numbers_of_row(emission: Emission, row: Row) -> list[str]:
+    """S, B, A or w, and E of a row."""
     part, k, _, single = row
     return part.numbers(k, emission.lanes, single=single)
-
-
-def emit_in_loops(emission: Emission, parts: Sequence[Part]) -> None:
-    """Add all rows in loops: those that take their sources from the same neurons together, each else by itself."""
-    for own in _alike(parts):
-        _emit_rows(emission, own, 0, own[0].run.single)
-        for part in own:
-            _emit_rows(emission, [part], part.run.single, len(part.run.starts))
-
-
-def _alike(parts: Sequence[Part]) -> Iterator[list[Part]]:
-    """Two at a time where they have the same single sources, else one by one."""
-    left = list(parts)
-    while left:
-        first, *left = left
-        same = [k for k, part in enumerate(left) if first.run.single and _singles(part) == _singles(first)]
-        yield [first, *([left.pop(same[0])] if same else [])]
-
-
-def _singles(part: Part) -> list[int]:
-    return [int(start) for start in part.run.starts[: part.run.single]]
-
-
-def _emit_rows(emission: Emission, parts: Sequence[Part], begin: int, end: int) -> None:
-    """Rows `begin` to `end`, which are all permuted or none, in a few sums of equal length."""
-    if begin == end:
-        return
-    own = _Loop(emission, parts, begin, end)
-    sums = -(-(end - begin) // _SUMMED)
-    length = min(-(-(end - begin) // (2 * sums)) * 2, end - begin)
-    whole = (end - begin) // length * length
-    with emission.block(emission.loop("j", whole, length)):
-        own.emit("j", length)
-    if whole < end - begin:
-        with emission.block():
-            own.emit(str(whole), end - begin - whole)
-
-
-class _Stages:
-    """Two rows on their way: their sources, t, then both sides of the quotients, then the conductances."""
-
-    def __init__(self, emission: Emission, rows: Callable[[str], list[_Row]]) -> None:
-        self._emission, self._rows = emission, rows
-        self._given, self._t, self._above, self._below, self._g = (
-            [emission.fresh(name) for _ in "gh"] for name in ("s_", "t_", "m", "z", "g")
-        )
-        emission.line(f"V {', '.join((*self._given, *self._t, *self._above, *self._below, *self._g))};")
-
-    def take(self, index: str) -> None:
-        """The sources of the rows."""
-        for name, row in zip(self._given, self._rows(index), strict=True):
-            self._emission.line(f"{name} = {_source_of_row(self._emission, row)};")
-
-    def know(self, index: str) -> None:
-        """What the rows take of their sources."""
-        for name, source, row in zip(self._t, self._given, self._rows(index), strict=True):
-            self._emission.line(f"{name} = {_exponent(self._emission, row, source)};")
-
-    def oppose(self, index: str) -> None:
-        """Both sides of the quotients."""
-        rows = self._rows(index)
-        factors = [_numbers_of_row(self._emission, row)[2] if row[0].folded else "allv(1.0f)" for row in rows]
-        end = "_near" if all(part.limited for part, *_ in rows) else ""
-        given = ", ".join(f"{t}, {factor}" for t, factor in zip(self._t, factors, strict=True))
-        made = ", ".join(f"&{above}, &{below}" for above, below in zip(self._above, self._below, strict=True))
-        self._emission.line(f"two_terms{end}v({given}, {made});")
-
-    def divide(self) -> None:
-        """The conductances."""
-        for g, above, below in zip(self._g, self._above, self._below, strict=True):
-            self._emission.line(f"{g} = {above} / {below};")
-
-    def add(self, index: str) -> None:
-        """Add them to the sums."""
-        _add_conductances(self._emission, self._rows(index), self._g)
-
-    def turn(self, places: Sequence[str | None], before: Sequence[Callable[[str], None]]) -> None:
-        """Finish the rows at the first place, and bring those at the others a stage further; `None` for no rows."""
-        at, *others = places
-        if at:
-            self.divide()
-        for stage, place in zip(before, others, strict=True):
-            if place:
-                stage(place)
-        if at:
-            self.add(at)
-
-
-class _Loop:
-    """Loops over some rows of one part, or over the same of two."""
-
-    def __init__(self, emission: Emission, parts: Sequence[Part], begin: int, end: int) -> None:
-        self._emission, self._parts, self._begin = emission, parts, begin
-        starts = parts[0].run.starts[begin:end]
-        self._single, self._first = begin < parts[0].run.single, int(starts[0])
-        self._follow = self._single and bool(np.all(np.diff(starts) == 1))
-        self._starts = "" if self._follow else emission.integers(starts)
-
-    def emit(self, first: str, count: int) -> None:
-        """Sum so many rows, and add the sums."""
-        emission = self._emission
-        sums = [(emission.fresh("x"), emission.fresh("y")) for _ in self._parts]
-        for x, y in sums:
-            emission.line(f"V {x} = allv(0.0f), {y} = allv(0.0f);")
-        parts = [replace(part, current=x, conductance=y) for part, (x, y) in zip(self._parts, sums, strict=True)]
-        each = 2 // len(parts)
-        whole = count // each * each
-        if whole:
-            emit = self._emit_ahead if self._single else self._emit_staged
-            emit(parts, first, whole, each)
-        if count % each:
-            with emission.block():
-                emission.line(f"const int i = {first} + {count - 1};")
-                _emit_together(emission, list(self._row(parts, "i", 0)))
-        for part, (x, y) in zip(self._parts, sums, strict=True):
-            emission.line(f"{part.current} += {x};")
-            emission.line(f"{part.conductance} += {y};")
-
-    def _emit_ahead(self, parts: Sequence[Part], first: str, count: int, each: int) -> None:
-        """The loop: t of two rows is computed while the two before are, as it waits longest, for its sources."""
-        emission, steps = self._emission, range(each)
-        ahead = [(emission.fresh("t_"), row) for k in steps for row in self._row(parts, first, k)]
-        for name, row in ahead:
-            emission.line(f"V {name} = {_exponent(emission, row)};")
-        last = f"{first} + {count - each}"
-        with emission.block(f"for (int i = {first}; i < {first} + {count}; i += {each})"):
-            emission.line(f"const int f = i < {last} ? i + {each} : i;")
-            for name, (known, _) in zip(("tg", "th"), ahead, strict=True):
-                emission.line(f"const V {name} = {known};")
-            following = [row for k in steps for row in self._row(parts, "f", k)]
-            for (name, _), row in zip(ahead, following, strict=True):
-                emission.line(f"{name} = {_exponent(emission, row)};")
-            _emit_conductances(emission, [row for k in steps for row in self._row(parts, "i", k)], ("tg", "th"))
-
-    def _emit_staged(self, parts: Sequence[Part], first: str, count: int, each: int) -> None:
-        """The loop where t waits for permutations: all that comes before the quotients is known some turns before.
-
-        What waits for a result would fill the processor's queues, and what could run stands behind it.
-        """
-        emission, turns = self._emission, count // each
-        stages = _Stages(emission, lambda index: [row for k in range(each) for row in self._row(parts, index, k)])
-        before = (stages.oppose, stages.know, stages.take)
-        inside = max(turns - len(before), 0)
-
-        def written_out(begin: int, end: int) -> None:
-            for turn in range(begin, end):
-                later = range(turn, turn + len(before) + 1)
-                stages.turn([f"({first} + {k * each})" if 0 <= k < turns else None for k in later], before)
-
-        written_out(-len(before), 0)
-        if inside:
-            with emission.block(f"for (int i = {first}; i < {first} + {inside * each}; i += {each})"):
-                stages.turn(["i", *(f"(i + {k * each})" for k in range(1, len(before) + 1))], before)
-        written_out(inside, turns)
-
-    def _row(self, parts: Sequence[Part], index: str, more: int) -> Iterator[_Row]:
-        place = f"({index} + {more})" if more else index  # an index may be a number
-        start = f"({self._first} + {place})" if self._follow else f"{self._starts}[{place}]"
-        for part in parts:
-            yield part, place, start, self._single
