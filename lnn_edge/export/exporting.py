@@ -49,7 +49,7 @@ from .provenance import make_provenance
 from .reading import Reading, read_model
 from .request import ExportRequest, Names, Windows
 from .step_graph import step_graph
-from .torch_settings import usual_torch
+from .torch_settings import one_thread, usual_torch
 from .trained.open import open_module
 from .trained.protocol import Results
 from .windows import find_window
@@ -61,6 +61,7 @@ _LENGTH: ContextVar[ProofLength] = ContextVar("length of proofs", default=FULL_P
 
 
 @usual_torch()
+@one_thread()
 def export_model(
     model: nn.Module,
     path: str | os.PathLike[str],

@@ -70,6 +70,12 @@ class Leaf:
         """In raw units, if the user says how they are scaled."""
         return value if self.scaling is None else self.scaling.undone(value)
 
+    def lengths(self, steps: int) -> set[int]:
+        """How many of the samples of a recording a forward is called on, to know it: of all, and of fewer."""
+        if self.time_axis is not None:
+            return {steps}
+        return {n for n in _PREFIXES if n <= steps} | ({steps} if steps <= _LONGEST_WHOLE else set())
+
     def by_step(self, value: torch.Tensor) -> Array:
         """One output of one row, (steps, ...), in raw units.
 
@@ -326,13 +332,10 @@ class Forward:
                 return self.call(module, inputs, spans)
 
         for part in samples.sequences():
-            for leaf in leaves:
-                lengths = [part.stop - part.start]
-                if leaf.time_axis is None:
-                    whole = lengths if lengths[0] <= _LONGEST_WHOLE else []
-                    lengths = sorted({n for n in _PREFIXES if n <= lengths[0]} | set(whole))
-                for length in lengths:
-                    rows = [called(part.start, length, row) for row in range(self._batch)]
+            needed = {leaf: leaf.lengths(part.stop - part.start) for leaf in leaves}
+            for length in sorted(set().union(*needed.values())):
+                rows = [called(part.start, length, row) for row in range(self._batch)]
+                for leaf in (own for own in leaves if length in needed[own]):
                     values = np.stack([leaf.by_step(row[leaf.index]) for row in rows], axis=1)
                     known = np.arange(part.start, part.start + length)[-len(values) :]
                     found[leaf.name][0].append(known)

@@ -7,7 +7,7 @@ import logging
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
 
 import torch
@@ -21,6 +21,11 @@ from .record_core import record_core
 from .recorder import Recorder, Value
 from .translator import translate
 
+try:  # only torch's own parts use it: a later torch may have it no more, and traces as well without
+    from torch.fx._lazy_graph_module import _use_lazy_graph_module as _code_is_lazy
+except ImportError:
+    _code_is_lazy = nullcontext  # type: ignore[assignment]
+
 __all__ = ["decides", "raised_by_us", "record_trace", "span_argument", "takes_out", "trace_step", "users_line"]
 
 
@@ -30,7 +35,8 @@ def trace_step(step: nn.Module, arguments: Sequence[torch.Tensor]) -> torch.expo
     Raises:
         TypeError: If the user's code does what no trace can follow; the message says where.
     """
-    with warnings.catch_warnings(), torch.no_grad(), _unchecked_distributions(), _quiet():
+    with warnings.catch_warnings(), torch.no_grad(), _unchecked_distributions(), _quiet(), _code_is_lazy(True):
+        # the last of these: nobody runs a graph here, and to write it as Python code takes a tenth of a trace
         warnings.simplefilter("ignore")  # about the tracing of forwards that set attributes, as ours do
         try:
             return _without_writes(torch.export.export(step, tuple(arguments), strict=False))

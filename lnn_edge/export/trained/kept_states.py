@@ -196,7 +196,7 @@ def _spans(part: Part, own: torch.Tensor | None, spans: torch.Tensor | None) -> 
 
 def _check_step(part: Part, seen: States | None, x: torch.Tensor, rows: int) -> None:
     part.check_once(seen)
-    given = len(part.sample(x))
+    given = part.rows(x)
     if given > rows:
         raise ValueError(
             f"the forward gives the core '{part.name}' {given} rows for {'one' if rows == 1 else rows}: it folds "

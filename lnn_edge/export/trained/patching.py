@@ -53,6 +53,10 @@ class Part:
         """Number of samples in a call."""
         return 1 if is_cell(self.module) else x.shape[self.axis if self.batched(x) else 0]
 
+    def rows(self, x: torch.Tensor) -> int:
+        """Number of rows in a call."""
+        return x.shape[0 if is_cell(self.module) else 1 - self.axis] if self.batched(x) else 1
+
     def sample(self, x: torch.Tensor) -> torch.Tensor:
         """The newest sample of a call, and the only one where there is one, (rows, features)."""
         if is_cell(self.module):

@@ -162,17 +162,21 @@ class LookBack:
     ) -> list[torch.Tensor]:
         """The outputs: core by core, as each needs what those before it gave."""
         known: dict[int, tuple[torch.Tensor, States]] = {}
-        last = self._called(module, windows, span, self._samples, known)
+
+        def called(length: int) -> list[torch.Tensor] | _Reached:
+            return self._called(module, windows, span, length, known)
+
+        last = called(self._samples)
         while isinstance(last, _Reached):
-            come = [self._called(module, windows, span, length, known) for length in lengths]
+            come = [last if length == self._samples else called(length) for length in lengths]
             reached = [own for own in come if isinstance(own, _Reached)]
             spans = [own.spans for own in reached if own.spans is not None]
             own_span = choose(spans) if spans else None
             known[last.part.index] = run(last.part, choose([own.sample for own in reached]), own_span)
-            last = self._called(module, windows, span, self._samples, known)
+            last = called(self._samples)
         if not self._start.heads:
             return last
-        heads = [self._called(module, windows, span, length, known) for length in lengths]
+        heads = [last if length == self._samples else called(length) for length in lengths]
         return [choose(values) for values in zip(*(own for own in heads if not isinstance(own, _Reached)), strict=True)]
 
     def _called(

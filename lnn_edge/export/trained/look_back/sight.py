@@ -119,12 +119,13 @@ class Looking:
     ) -> None:
         self._called, self._kept, self._leaves, self._recording = called, kept, leaves, recording
         self._inputs = inputs
+        self._of_samples: dict[tuple[int, bool], tuple[list[Array], list[Array]]] = {}  # by their number, and `_inside`
         self._inside = False  # whether other samples must stay between the lowest and the highest that was recorded
 
     def around(self) -> bool:
         """Whether something depends on other samples than its own: a quick look, over a few samples."""
-        ordinary = self._samples(_FEW)
-        self._inside = not (self._is_finite(ordinary) and self._is_finite(self._others(ordinary, slice(0, None))))
+        others = self._others(self._samples(_FEW), slice(0, None))
+        self._inside = not (self._finite(_FEW) and _is_finite(self._values(others)))
         outputs, inputs, _ = self._changed(_FEW, slice(0, 1))
         *_, pooled = self._changed(_FEW, slice(0, _FEW - 1))
         return any((own[1:] > _CLOSE).any() for own in (*outputs, *inputs)) or any(pooled)
@@ -134,10 +135,7 @@ class Looking:
         return self._finite(_FEW) and not self._finite(1)
 
     def _finite(self, length: int) -> bool:
-        return self._is_finite(self._samples(length))
-
-    def _is_finite(self, samples: Mapping[str, Array]) -> bool:
-        return all(bool(np.isfinite(own).all()) for values in self._values(samples) for own in values)
+        return _is_finite(self._values_of(length))
 
     def sight(self) -> Sight:
         """How far everything sees, the furthest of all; over fewer samples where the forward does not take many."""
@@ -176,9 +174,8 @@ class Looking:
 
     def _changed(self, length: int, part: slice) -> tuple[list[Array], list[Array], list[bool]]:
         """How outputs and inputs of cores change with a part of the samples, by place; whether outputs without do."""
-        one = self._samples(length)
-        other = self._others(one, part)
-        (outputs, inputs), (others, other_inputs) = self._values(one), self._values(other)
+        other = self._others(self._samples(length), part)
+        (outputs, inputs), (others, other_inputs) = self._values_of(length), self._values(other)
         differ = [_apart(a, b) for a, b in zip(outputs, others, strict=True)]
         placed = [leaf.time_axis is not None for leaf in self._leaves]
         return (
@@ -204,6 +201,13 @@ class Looking:
         middle = slice(many * 2 // 5, many * 3 // 5)
         values = [own[middle] for own in (*outputs, *inputs) if len(own) == many]
         return any(bool((_apart(own[1:], own[:-1]) > _CLOSE).any()) for own in values)
+
+    def _values_of(self, length: int) -> tuple[list[Array], list[Array]]:
+        """Of so many samples, called once."""
+        which = length, self._inside
+        if which not in self._of_samples:
+            self._of_samples[which] = self._values(self._samples(length))
+        return self._of_samples[which]
 
     def _values(self, samples: Mapping[str, Array]) -> tuple[list[Array], list[Array]]:
         """Of outputs and of the inputs of cores, (T or 1, width) each."""
@@ -231,6 +235,10 @@ class Looking:
                 own = folded(own, rows) if self._inside else own
             samples[tensor.name] = own
         return samples
+
+
+def _is_finite(values: tuple[list[Array], list[Array]]) -> bool:
+    return all(bool(np.isfinite(own).all()) for kind in values for own in kind)
 
 
 def _joined(calls: list[torch.Tensor]) -> list[torch.Tensor]:
