@@ -94,9 +94,9 @@ def kept_state_changes(
     with np.errstate(all="ignore"):
         each, kept = (interpreted(program, Excitation(cut.inputs, dt, reset, ())) for reset in (cut.windows, cut.kept))
         for output in step.program.outputs:
-            own = read_out(readout or LAST, each[output.name], cut.windows)[ends][later].astype(np.float64)
+            own = read_out(readout or LAST, each[output.name], cut.windows, ends[later]).astype(np.float64)
             # its last outputs are those of the newest window, whichever state they come from
-            other = read_out(readout or LAST, kept[output.name], cut.windows)[ends][later].astype(np.float64)
+            other = read_out(readout or LAST, kept[output.name], cut.windows, ends[later]).astype(np.float64)
             spread = own.std(axis=0)
             if np.isfinite(other).all() and spread.max() > 0:
                 apart = np.sqrt(np.mean((other - own) ** 2, axis=0))

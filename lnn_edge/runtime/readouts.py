@@ -61,15 +61,22 @@ class RecentOutputs:
         return 1 if self._readout.kind == "last" else self._readout.over
 
 
-def read_out(readout: Readout, outputs: Array, reset: Array) -> Array:
-    """The readout at every step of a recording, (steps, ...): of the outputs since the last reset."""
+def read_out(readout: Readout, outputs: Array, reset: Array, at: Array | None = None) -> Array:
+    """The readout at every step of a recording, (steps, ...): of the outputs since the last reset.
+
+    Where only some steps are asked for, `at` their numbers, those alone, in that order.
+    """
+    if readout.kind == "last":
+        return np.array(outputs if at is None else outputs[at], np.float32)
     recent, results = RecentOutputs(readout), np.empty(outputs.shape, np.float32)
+    wanted = None if at is None else set(at.tolist())
     for k, output in enumerate(outputs):
         if reset[k]:
             recent = RecentOutputs(readout)
         recent = recent.with_output({"": output})
-        results[k] = recent.value()[""]
-    return results
+        if wanted is None or k in wanted:
+            results[k] = recent.value()[""]
+    return results if at is None else results[at]
 
 
 def parse_readout(text: object) -> Readout:

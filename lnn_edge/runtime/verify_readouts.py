@@ -67,7 +67,7 @@ def _of_sequences(model: Model, golden: Golden, readout: Readout) -> list[Compar
     rows = []
     for name in (tensor.name for tensor in manifest.outputs):
         got = np.concatenate([part[name] for part in parts])
-        exact, torch = (read_out(readout, own[name], golden.reset)[ends] for own in (golden.float64, golden.float32))
+        exact, torch = (read_out(readout, own[name], golden.reset, ends) for own in (golden.float64, golden.float32))
         unsure = _unsure(manifest, golden.float64[name], golden.reset)[ends].max()
         rows.append(_row(manifest, name, subject, "readout", got, exact, torch, unsure, manifest.unroll))
     return rows
@@ -93,7 +93,7 @@ def _of_windows(model: Model, golden: Golden, step: StepProgram, window: Window)
     subject = f"{model.backend}, windows of {length} every {every}"
     rows = []
     for name in (tensor.name for tensor in manifest.outputs):
-        own, other = (read_out(readout, values[name], reset)[ends] for values in (exact, rounded))
+        own, other = (read_out(readout, values[name], reset, ends) for values in (exact, rounded))
         unsure = _unsure(manifest, exact[name], reset)[ends].max()
         rows.append(_row(manifest, name, subject, "windows", run[name][calls], own, other, unsure, length))
     return rows

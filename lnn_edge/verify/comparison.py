@@ -104,14 +104,15 @@ def compare(
     error = absolute_errors(got, expected)
     limit = limit_of(size, tolerance, own)
     worst = error.max(axis=1)
+    largest = float(worst.max())
     over = np.flatnonzero(~((worst <= limit) & np.isfinite(worst)))
     return Comparison(
         tensor=tensor,
         against=against,
         segment=segment,
         steps=steps * every,
-        max_abs=float(error.max()),
-        max_rel=float(error.max()) / size if size else 0.0,
+        max_abs=largest,
+        max_rel=largest / size if size else 0.0,
         max_ulp=_ulp(error, expected),
         quantiles=_quantiles(error),
         growth=_growth(worst),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +58,23 @@ RETURNED = {
     "beta": (lambda y: Beta(positive(y[..., :3]), positive(y[..., 3:])), ["concentration1", "concentration0"]),
     "categorical-beside-a-value": (lambda y: (Categorical(logits=y[..., :4]), y[..., 4:5]), ["logits", "output_1"]),
 }
+
+
+@pytest.mark.parametrize("several", [lambda y: (y[..., :3], y[..., 3:]), lambda y: (y[:, -1, :3], y[:, -1, 3:])])
+def test_several_outputs_cost_no_more_calls_than_one(tmp_path, several):
+    def calls(head):
+        lengths = Counter()
+
+        def counted(y):
+            lengths[y.shape[1]] += 1
+            return head(y)
+
+        quick_export(Around(counted), tmp_path / "m.lnn", example=X[None], overwrite=True)
+        return lengths
+
+    one = calls(lambda y: torch.cat(several(y), -1))
+    assert calls(several) == one
+    assert max(one) > 3
 
 
 @pytest.mark.parametrize("name", RETURNED)

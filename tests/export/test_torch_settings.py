@@ -9,6 +9,8 @@ import pytest
 import torch
 from cases import BY_NAME
 from exports import quick_export
+from ncps.torch import CfC
+from torch import nn
 
 import lnn_edge
 from lnn_edge.export.torch_settings import usual_torch
@@ -91,6 +93,32 @@ def test_export_and_checkpoint(everything, tmp_path):
     lnn_edge.save_checkpoint(module, tmp_path / "m.safetensors")
     assert lnn_edge.load_checkpoint(tmp_path / "m.safetensors").state_dict().keys() == module.state_dict().keys()
     assert in_force() == before
+
+
+class Watched(nn.Module):
+    """Notes on how many threads torch runs it."""
+
+    seen: set[int] = set()  # noqa: RUF012 - of all copies
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.rnn = nn.Linear(5, 4), CfC(4, 6)
+
+    def forward(self, x):
+        self.seen.add(torch.get_num_threads())
+        return self.rnn(self.encoder(x))[0]
+
+
+def test_an_export_takes_one_thread_from_its_first_call_on(tmp_path):
+    """Threads that wait for one another spin: a look at what an encoder sees took three times the CPU time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        quick_export(Watched(), tmp_path / "m.lnn", example=np.ones((1, 12, 5), np.float32))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert Watched.seen == {1}
 
 
 def test_fit_and_predict(everything, tmp_path):

@@ -22,7 +22,7 @@ from lnn_edge.cli.program import main
 from lnn_edge.export.verify_against import verify_against
 from lnn_edge.runtime.modes import readout
 from lnn_edge.runtime.modes.readout import Row
-from lnn_edge.runtime.readouts import RecentOutputs
+from lnn_edge.runtime.readouts import RecentOutputs, read_out
 from lnn_edge.runtime.verify_golden import verify_golden
 
 CASES = {
@@ -110,6 +110,20 @@ def test_the_readout_of_golden_outputs_is_the_expectation(bundles, tmp_path):
     first = np.flatnonzero(golden.reset)[1]
     expected = golden.float64["output"][:first].mean(0)[0]
     np.testing.assert_allclose(stream.run(golden.inputs["input"][:first, 0])[-1], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("of", [Readout("last"), Readout("mean"), Readout("mean", 3), Readout("vote", 4)], ids=str)
+def test_the_readout_at_some_steps_is_that_of_all_steps_there(of):
+    outputs = np.random.default_rng(0).normal(size=(20, 2, 3))
+    reset, at = np.zeros(20, np.uint8), np.array([19, 0, 7, 8])
+    reset[[0, 8]] = 1
+    every = read_out(of, outputs, reset)
+    assert every.dtype == np.float32
+    np.testing.assert_array_equal(read_out(of, outputs, reset, at), every[at])
+    recent = RecentOutputs(of)
+    for output in outputs[8:]:
+        recent = recent.with_output({"y": output})
+    np.testing.assert_array_equal(every[-1], recent.value()["y"])
 
 
 @pytest.mark.parametrize("how", ["mean", "windows-of-means"])

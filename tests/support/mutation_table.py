@@ -286,8 +286,8 @@ MUTATIONS = (
         "causal check",
         "test_not_causal_per_sample[pooled-over-time]",
         (
-            '"first", outputs[places], whole, tolerance=COMPUTABLE',
-            '"first", outputs[places], outputs[places], tolerance=COMPUTABLE',
+            '"first", outputs, whole, tolerance=COMPUTABLE',
+            '"first", outputs, outputs, tolerance=COMPUTABLE',
         ),
     ),
     _fault(

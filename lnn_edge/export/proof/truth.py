@@ -93,8 +93,8 @@ class Truth:
             for name, (steps, whole) in self.whole.items():
                 here = (steps >= start) & (steps < stop)
                 if here.any():
-                    stepped = self._read(self.stepped[name])[steps[here]]
-                    own = largest_error(stepped, self._read(self.float64[name])[steps[here]])
+                    stepped = self._read(self.stepped[name], steps[here])
+                    own = largest_error(stepped, self._read(self.float64[name], steps[here]))
                     rows.append(compare(name, STEPPED_WHOLE, segment, stepped, whole[here], own=own))
             for name, exact in self.float64.items():
                 got, rounding = self.stepped[name][part], largest_error(self.rounded[name][part], exact[part])
@@ -102,8 +102,8 @@ class Truth:
                 rows.append(compare(name, EXTRACTED, segment, got, exact[part], own=rounding))
         return rows
 
-    def _read(self, outputs: Array) -> Array:
-        return outputs if self.readout is None else read_out(self.readout, outputs, self.samples.reset)
+    def _read(self, outputs: Array, at: Array) -> Array:
+        return outputs[at] if self.readout is None else read_out(self.readout, outputs, self.samples.reset, at)
 
 
 def interpret(step: StepProgram, samples: Excitation, progress: Progress) -> tuple[Results, Results]:
@@ -254,8 +254,9 @@ def check_causal(model: Trained, samples: Excitation, time: Time, first: int = F
     known = model.whole(short, time)
     _check_repeats(model, short, time, known)
     for name, (places, whole) in known.items():
-        outputs = stepped[name] if model.readout is None else read_out(model.readout, stepped[name], short.reset)
-        found = compare(name, STEPPED_WHOLE, "first", outputs[places], whole, tolerance=COMPUTABLE)
+        own, readout = stepped[name], model.readout
+        outputs = own[places] if readout is None else read_out(readout, own, short.reset, places)
+        found = compare(name, STEPPED_WHOLE, "first", outputs, whole, tolerance=COMPUTABLE)
         if not found.passed:
             raise ValueError(
                 f"output '{name}' at step {found.first_over}: torch stepped and torch on the whole sequence differ by "

@@ -73,7 +73,7 @@ class _Both:
     def equal(self, name: str, readout: Readout) -> bool:
         """Whether the forward makes an output by this readout of those of the samples."""
         steps, whole = self.known[name]
-        read = read_out(readout, self.stepped[name], self.first)[steps]
+        read = read_out(readout, self.stepped[name], self.first, steps)
         return bool(np.allclose(read, whole, rtol=0, atol=_CLOSE * np.abs(self.stepped[name]).max()))
 
 
