@@ -26,8 +26,9 @@ def torch_threads(count: int | None) -> Iterator[None]:
 def one_thread() -> Iterator[None]:
     """Let torch compute on one thread within, then as before.
 
-    A proof calls torch thousands of times on one sample; handing each to a pool costs more than the work. Exporting a
-    network with a convolution encoder takes a sixth of the CPU time this way (3.3 s for 20 s, two cores).
+    An export calls torch thousands of times on one sample, and looks at what a network does with a few; handing each to
+    a pool costs more than the work. Exporting a network with a convolution encoder takes a sixth of the CPU time this
+    way (3.3 s for 20 s, two cores).
     """
     with torch_threads(1):
         yield

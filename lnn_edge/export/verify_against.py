@@ -33,7 +33,7 @@ from .proof.length import FULL_PROOF
 from .proof.prove import prove
 from .proof.truth import interpret_where_finite, truth_from_model
 from .recordings import examples
-from .torch_settings import usual_torch
+from .torch_settings import one_thread, usual_torch
 from .trained.open import OpenedModule, in_its_layout, open_module
 from .trained.probabilities import WithProbabilities
 from .trained.protocol import Results, Trained
@@ -44,6 +44,7 @@ _USUAL_STEPS = 1024  # of the recorded and of the random samples
 
 
 @usual_torch()
+@one_thread()
 def verify_against(
     model: nn.Module,
     path: str | os.PathLike[str] | Bundle,
