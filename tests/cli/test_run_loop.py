@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -268,6 +269,7 @@ def test_signals_end_it_clean(cfc_bundle, tmp_path, environment, number, code, r
         process.stdin.flush()
         while not (tmp_path / "s").exists():  # it runs
             assert process.poll() is None, process.stderr.read()
+            time.sleep(0.01)
         process.send_signal(number)
         err = process.communicate(timeout=60)[1]
     assert process.returncode == code, err

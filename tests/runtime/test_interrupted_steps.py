@@ -70,21 +70,21 @@ def each_interruption(model, options, call, stride=1):
     prepare(twin, model)
     following[False] = twin.step(x, **timing(model))
     prepare(stream, model)
-    count = bytecodes(lambda: call(stream, model))
-    assert count > 20
+    places = bytecodes(lambda: call(stream, model))
+    assert len(places) > 20
     with ThreadPoolExecutor(1) as another:
-        for place in range(0, count, stride):
+        for number, place in [*enumerate(places)][::stride]:
             prepare(stream, model, earlier)
             steps = stream.steps
             error = interrupt(lambda: call(stream, model), place)  # its traceback keeps the frames of the call
             assert error is not None
             found = standing(stream)
-            assert found in (before, after), f"bytecode {place} of {count}: the call was done in part"
+            assert found in (before, after), f"bytecode {number} of {len(places)}: the call was done in part"
             moved = found == after
             assert stream.steps - steps in ({more, 0} if before == after else {more if moved else 0})
-            step = another.submit(stream.step, x, **timing(model)).result if place % 8 == 0 else None
+            step = another.submit(stream.step, x, **timing(model)).result if number % 8 == 0 else None
             result = step() if step else stream.step(x, **timing(model))
-            assert same(result, following[moved]), f"bytecode {place} of {count}: it goes on otherwise"
+            assert same(result, following[moved]), f"bytecode {number} of {len(places)}: it goes on otherwise"
             yield moved
 
 
@@ -124,8 +124,7 @@ def test_model_step(bundles):
     model = lnn_edge.load(bundles["measured"], backend="onnxruntime")
     x, start = sample(model, 1), model.initial_state()
     expected, _ = model.step(x, start, **timing(model))
-    count = bytecodes(lambda: model.step(x, start, **timing(model)))
-    for place in range(0, count, 3):
+    for place in bytecodes(lambda: model.step(x, start, **timing(model)))[::3]:
         assert interrupt(lambda: model.step(x, start, **timing(model)), place)
         np.testing.assert_array_equal(model.step(x, start, **timing(model))[0], expected)
 

@@ -22,45 +22,77 @@ class Interrupted(BaseException):
 
 
 def bytecodes(call):
-    """How many bytecodes of lnn_edge a call runs."""
-    return _traced(call, None)
+    """The places of a call where `interrupt` may raise: each of its bytecodes that are of lnn_edge, in order.
+
+    A place is which of the functions that are entered it is in, and how many bytecodes that one has run before, so that
+    no other function has to be followed on the way there.
+    """
+    places, entered = [], -1
+
+    def enter(frame, _event, _value):
+        nonlocal entered
+        if not frame.f_code.co_filename.startswith(OURS):
+            return None
+        entered += 1
+        own, done = entered, 0
+
+        def each(frame, event, _value):
+            nonlocal done
+            if event == "opcode" and not _in_disorder(frame):
+                places.append((own, done))
+                done += 1
+            return each
+
+        frame.f_trace_opcodes = True
+        return each
+
+    _traced(call, enter)
+    return places
 
 
 def interrupt(call, place):
-    """Run a call and raise before its bytecode number `place`.
+    """Run a call and raise before the bytecode at `place`, one of its `bytecodes`.
 
     Returns:
         The exception, whose traceback holds the frames of the call; `None` if the call has no such bytecode.
     """
+    where, left = place
+    entered = -1
+
+    def enter(frame, _event, _value):
+        nonlocal entered
+        if not frame.f_code.co_filename.startswith(OURS):
+            return None
+        entered += 1
+        frame.f_trace_opcodes = entered == where
+        return each if entered == where else None
+
+    def each(frame, event, _value):
+        nonlocal left
+        if event == "opcode" and not _in_disorder(frame):
+            if not left:
+                raise Interrupted
+            left -= 1
+        return each
+
     try:
-        _traced(call, place)
+        _traced(call, enter)
     except Interrupted as error:
         return error
     return None
 
 
-def _traced(call, place):
-    done = 0
+def _in_disorder(frame):
+    return _IN_DISORDER is not None and frame.f_code.co_code[frame.f_lasti] == _IN_DISORDER
 
-    def enter(frame, _event, _value):
-        frame.f_trace_opcodes = frame.f_code.co_filename.startswith(OURS)
-        return each if frame.f_trace_opcodes else None
 
-    def each(frame, event, _value):
-        nonlocal done
-        if event == "opcode" and (_IN_DISORDER is None or frame.f_code.co_code[frame.f_lasti] != _IN_DISORDER):
-            done += 1
-            if done - 1 == place:
-                raise Interrupted
-        return each
-
+def _traced(call, enter):
     before = sys.gettrace()
     sys.settrace(enter)
     try:
         call()
     finally:
         sys.settrace(before)
-    return done
 
 
 def standing(stream):

@@ -711,9 +711,9 @@ class TestInterrupted:
             return guarded
 
         after = at_work()
-        before, count = standing(after), bytecodes(lambda: after.tick(x, t_s=t_s))
+        before, places = standing(after), bytecodes(lambda: after.tick(x, t_s=t_s))
         either = (before, standing(after))
-        for place in range(0, count, 7):
+        for place in places[::7]:
             guarded = at_work()
             if interrupt(partial(guarded.tick, x, t_s=t_s), place) is None:
                 continue
@@ -734,10 +734,10 @@ class TestInterrupted:
             return standing(guarded), standing(guarded.stream), guarded.sent.tolist(), guarded.hold.tolist()
 
         after = at_work()
-        before, count = all_of(after), bytecodes(lambda: after.tick(x, t_s=0.2))
+        before, places = all_of(after), bytecodes(lambda: after.tick(x, t_s=0.2))
         either = (before, all_of(after))
         assert (either[0] != either[1]) == (x is not NAN)
-        for place in range(0, count, stride):
+        for place in places[::stride]:
             guarded = at_work()
             if interrupt(partial(guarded.tick, x, t_s=0.2), place) is not None:
                 assert all_of(guarded) in either
@@ -752,8 +752,8 @@ class TestInterrupted:
             return guarded
 
         after, seen = at_work(), set()
-        before, count = standing(after), bytecodes(lambda: after.tick(X * 2, t_s=0.2))
-        for place in range(count):
+        before, places = standing(after), bytecodes(lambda: after.tick(X * 2, t_s=0.2))
+        for place in places:
             guarded = at_work()
             if interrupt(partial(guarded.tick, X * 2, t_s=0.2), place) is not None:
                 happened, counted = standing(guarded) != before, guarded.counts["ok"] - 2
