@@ -20,6 +20,7 @@ from compilations import NO_COMPILER, compiling_once, counting, summary
 from hypothesis.configuration import set_hypothesis_home_dir
 from shared_bundles import shared_bundle
 from system_packages import require
+from unsynced import nothing_waits_for_the_disk
 
 if TYPE_CHECKING:
     import fake_tensorrt
@@ -90,6 +91,12 @@ def one_cache_of_libraries(tmp_path_factory: pytest.TempPathFactory) -> Iterator
         counting(patch, folder)
         compiling_once(patch, folder)
         real_rtx.count_into(folder)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def disk() -> Iterator[None]:
+    with nothing_waits_for_the_disk():
         yield
 
 

@@ -18,6 +18,7 @@ import pytest
 import torch.export._trace  # noqa: F401 - or the first export imports it, after conftest.py has frozen what there is
 from short_proofs import SHARED, SHORT
 from torch import nn
+from unsynced import nothing_waits_for_the_disk
 
 from lnn_edge import export_model
 from lnn_edge.export import provenance
@@ -52,17 +53,6 @@ def _export_over(
 ) -> ExportReport:
     with nothing_waits_for_the_disk(), nobody_asks_git():
         return export_with_proof(model, path, length, **(_DEFAULTS | {"steps": length.least} | options))
-
-
-@contextmanager
-def nothing_waits_for_the_disk() -> Iterator[None]:
-    """An export asks the disk sixteen times whether it has everything; what no test reads after a crash need not."""
-    fsync = os.fsync
-    os.fsync = lambda _descriptor: None
-    try:
-        yield
-    finally:
-        os.fsync = fsync
 
 
 @contextmanager

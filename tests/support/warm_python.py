@@ -33,6 +33,7 @@ from typing import NoReturn
 
 from hidden_packages import HIDDEN, hide
 from short_proofs import ASKED_FOR, ShortProofs
+from unsynced import nothing_waits_for_the_disk
 
 __all__ = ["DEVICE", "WORKSTATION", "warm_python"]
 
@@ -99,7 +100,11 @@ def main(path: str, whose: int, names: Iterable[str]) -> None:
     gc.collect()
     gc.freeze()  # else each program's collector writes to all of it, and so copies it
     ended = os.pidfd_open(whose)
-    with socket.socket(socket.AF_UNIX) as listening, selectors.DefaultSelector() as selector:
+    with (
+        socket.socket(socket.AF_UNIX) as listening,
+        selectors.DefaultSelector() as selector,
+        nothing_waits_for_the_disk(),
+    ):
         listening.bind(path)
         listening.listen()
         print("ready", flush=True)
