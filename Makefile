@@ -46,9 +46,9 @@ DEVICE_TESTS := tests/runtime/test_old_bundles.py tests/runtime/test_loading.py 
 LOWEST = $(shell sed -n '/^dependencies = \[/,/^\]/s/^ *"\(.*\)>=\(.*\)",.*/\1==\2/p' pyproject.toml)
 
 device-lowest: build/bundles build/wheel
-	$(call installed,$(PYTHON310),build/$@,build/wheel/*.whl $(LOWEST) hypothesis mcap-protobuf-support pytest pytest-timeout pytest-xdist)
+	$(call installed,$(PYTHON310),build/$@,build/wheel/*.whl $(LOWEST) hypothesis mcap-protobuf-support pytest pytest-timeout)
 	! build/$@/bin/python -c "import torch" 2>/dev/null
-	LNN_EDGE_TEST_BUNDLES=$(CURDIR)/build/bundles build/$@/bin/python -m pytest -n 2 $(DEVICE_TESTS) $(KILLS:%=--deselect %)
+	LNN_EDGE_TEST_BUNDLES=$(CURDIR)/build/bundles build/$@/bin/python -m pytest $(DEVICE_TESTS) $(KILLS:%=--deselect %)
 
 # Twenty and fifty kills, and of no version: once in `make unit`.
 KILLS := tests/cli/test_run_resume.py::test_killed_at_any_moment tests/runtime/record/test_killed.py::test_what_a_kill_leaves \
@@ -56,12 +56,12 @@ KILLS := tests/cli/test_run_resume.py::test_killed_at_any_moment tests/runtime/r
 
 # Both kinds of wheel on the newest Python, away from the sources: with the extension, and calling C through ctypes.
 device-newest: build/bundles build/wheel build/pure
-	$(call installed,$(PYTHON313),build/$@,build/wheel/*.whl hypothesis pytest pytest-timeout pytest-xdist)
+	$(call installed,$(PYTHON313),build/$@,build/wheel/*.whl hypothesis pytest pytest-timeout)
 	$(call on_newest,tests/runtime/compiled -k "not sanitizers") # which watch C, with this NumPy and the lowest, elsewhere
 	$(call install,build/$@,--no-deps --force-reinstall build/pure/*.whl)
 	$(call on_newest,tests/runtime/native/test_native.py -k "older or finite or second_load")
 
-on_newest = PYTHONSAFEPATH=1 LNN_EDGE_TEST_BUNDLES=$(CURDIR)/build/bundles build/$@/bin/python -m pytest -n 2 $(1)
+on_newest = PYTHONSAFEPATH=1 LNN_EDGE_TEST_BUNDLES=$(CURDIR)/build/bundles build/$@/bin/python -m pytest $(1)
 
 build/wheel: .venv/ready-dev
 	rm -rf $@
