@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 
 import msgspec
@@ -394,18 +393,18 @@ def test_pressing_ctrl_c_twice_keeps_whole_ticks_alone(call, ltc_bundle, tmp_pat
     assert "behind line 9 of" in told
 
 
-def test_results_that_a_full_disk_lost_are_written_by_the_next_run(call, cfc_bundle, tmp_path, environment):
+def test_results_that_a_full_disk_lost_are_written_by_the_next_run(call, cfc_bundle, tmp_path, warm_device):
     """No state is kept behind them, so that their rows are stepped again."""
-    (tmp_path / "x.csv").write_text(csv_text(samples(6000)))
+    (tmp_path / "x.csv").write_text(csv_text(samples(3000)))
     command = typed(tmp_path, cfc_bundle, [])
     assert call(*command)[0] == 0
     whole = (tmp_path / OUT).read_bytes()
     limited = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)); "
+    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (25_000, 25_000)); "
     limited += "from lnn_edge.cli.program import main; sys.exit(main(sys.argv[1:]))"
-    kept = ["--resume", tmp_path / KEPT, "--snapshot-every", "0.05"]
-    given = [sys.executable, "-c", limited, *command, *kept]
-    done = subprocess.run(list(map(str, given)), env=environment, capture_output=True, text=True, timeout=120)
+    kept = ["--resume", tmp_path / KEPT, "--snapshot-every", "0.01"]
+    given = ["python", "-c", limited, *command, *kept]
+    done = subprocess.run(list(map(str, given)), env=warm_device, capture_output=True, text=True, timeout=120)
     assert (done.returncode, (tmp_path / KEPT).exists()) == (4, True), done.stderr
     assert call(*command, *kept)[0] == 0
     assert (tmp_path / OUT).read_bytes() == whole

@@ -1,4 +1,4 @@
-"""Files that wait for no disk: nothing that tests do takes the machine's power away, after which alone it would show."""
+"""Files that wait for no disk: nothing in tests takes the machine's power away, after which alone it would show."""
 
 from __future__ import annotations
 
