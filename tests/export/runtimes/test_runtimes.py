@@ -116,11 +116,10 @@ def stepped(runtime, name, factory, command, environment):
 
     The first test of a run that asks lets the runtime step all bundles, in one process of its own.
     """
-    folder, expected = laid_out(factory, name)
     with locked(shared_folder(factory) / f"runtimes-{runtime}.lock"):
         done = shared_folder(factory) / f"runtimes-{runtime}.txt"
         if not done.exists():
-            each = [laid_out(factory, other)[0] for other in BUNDLES]
+            each = [laid_out(factory, other)[0] for other in from_its_own(runtime)]
             ended = subprocess.run(
                 [*command, *each],
                 env=ENVIRONMENT | environment,
@@ -130,10 +129,17 @@ def stepped(runtime, name, factory, command, environment):
                 timeout=240,
             )
             done.write_text(f"ended with {ended.returncode}: {ended.stderr[-2000:]}")
+    folder, expected = laid_out(factory, name)
     failed = folder / f"{runtime}.txt"
     assert not failed.exists(), failed.read_text()[-2000:]
     assert done.read_text().startswith("ended with 0: "), done.read_text()
     return folder / runtime, expected
+
+
+def from_its_own(runtime):
+    """All bundles, another one first for each runtime: else a second worker waits for each that the first exports."""
+    first = [*RUNTIMES, "emx-onnx-cgen"].index(runtime)
+    return [*BUNDLES][first:] + [*BUNDLES][:first]
 
 
 def in_calls(array, shape, manifest, calls):
