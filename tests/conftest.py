@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,8 +23,12 @@ from shared_bundles import shared_bundle
 from system_packages import require
 from unsynced import nothing_waits_for_the_disk
 
+import lnn_edge
+
 if TYPE_CHECKING:
     import fake_tensorrt
+
+    from lnn_edge.runtime.model import Model
 
 WORKSTATION = find_spec("torch") is not None  # else the device half is tested alone
 if WORKSTATION:
@@ -152,6 +157,19 @@ def gpu(monkeypatch, tmp_path) -> Iterator[Callable[..., fake_tensorrt.Fake]]:
 
     yield lambda version="10.3", **facts: fake_tensorrt.install(monkeypatch, version, tmp_path, **facts)
     fake_tensorrt.forget()
+
+
+@pytest.fixture(scope="session")
+def loaded() -> Callable[[Path, str], Model]:
+    """A model on a backend, loaded once in a run, as it is immutable; `native` by this machine's own compiler."""
+
+    @cache
+    def load(bundle: Path, backend: str) -> Model:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv("CC", raising=False)
+            return lnn_edge.load(bundle, backend=backend)
+
+    return load
 
 
 @pytest.fixture(scope="session")

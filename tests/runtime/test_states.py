@@ -17,9 +17,9 @@ H = np.zeros((1, 3), np.float32)
 
 
 @pytest.fixture(params=[entry.name for entry in BACKENDS if entry.name in ("onnxruntime", "native")])
-def model(request, cfc_bundle):
+def model(request, cfc_bundle, loaded):
     make_ready(request.param, request)
-    return lnn_edge.load(cfc_bundle, backend=request.param)
+    return loaded(cfc_bundle, request.param)
 
 
 @pytest.mark.parametrize(

@@ -48,8 +48,8 @@ SPANNED = {
 
 
 @pytest.fixture(params=["drift", "blocks"])
-def model(request, ltc_bundle, block_bundle_of_runtime):
-    return lnn_edge.load(ltc_bundle if request.param == "drift" else block_bundle_of_runtime)
+def model(request, ltc_bundle, block_bundle_of_runtime, loaded):
+    return loaded(ltc_bundle if request.param == "drift" else block_bundle_of_runtime, "onnxruntime")
 
 
 @pytest.fixture(scope="session")

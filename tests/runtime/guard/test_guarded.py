@@ -44,13 +44,13 @@ def way(backend, monkeypatch):
 
 
 @pytest.fixture
-def ltc(way, ltc_bundle, compiler):
-    return lnn_edge.load(ltc_bundle, backend=way)
+def ltc(way, ltc_bundle, loaded):
+    return loaded(ltc_bundle, way)
 
 
 @pytest.fixture
-def cfc(way, cfc_bundle, compiler):
-    return lnn_edge.load(cfc_bundle, backend=way)
+def cfc(way, cfc_bundle, loaded):
+    return loaded(cfc_bundle, way)
 
 
 def replace_stream(monkeypatch, guarded, stream):

@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from interruptions import standing
 
-import lnn_edge
 from lnn_edge import Guard
 from lnn_edge.bundle.spec import Feature, Tensor
 from lnn_edge.runtime.compiled.extension import limited, why_no_extension
@@ -35,13 +34,13 @@ pytestmark = pytest.mark.skipif(why_no_extension() is not None, reason="no exten
 
 
 @pytest.fixture
-def ltc(ltc_bundle, compiler):
-    return lnn_edge.load(ltc_bundle, backend="native")
+def ltc(ltc_bundle, loaded):
+    return loaded(ltc_bundle, "native")
 
 
 @pytest.fixture
-def cfc(cfc_bundle, compiler):
-    return lnn_edge.load(cfc_bundle, backend="native")
+def cfc(cfc_bundle, loaded):
+    return loaded(cfc_bundle, "native")
 
 
 class StepByStep(Guarded):
