@@ -195,13 +195,16 @@ def _l4t(root: Path, packages: dict[str, str]) -> str:
 
 
 def _packages(status: str, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Those that are installed, with their versions, of dpkg's file: it has thousands, and each load reads it."""
-    for paragraph in status.split("\n\n"):
-        if not any(name in paragraph for name in names):
-            continue
-        fields = dict(_FIELDS.findall(paragraph))
-        if fields.get("Status", "").endswith(" installed") and "Package" in fields:
-            yield fields["Package"], fields.get("Version", "")
+    """Those that are installed, with their versions, of dpkg's file: it has thousands, and each recorder reads it."""
+    text = f"\n\n{status}\n\n"
+    for name in names:
+        place = text.find(f"\nPackage: {name}\n")
+        while place >= 0:
+            end = text.index("\n\n", place + 1)
+            fields = dict(_FIELDS.findall(text[text.rindex("\n\n", 0, place + 1) : end]))
+            if fields.get("Status", "").endswith(" installed"):
+                yield name, fields.get("Version", "")
+            place = text.find(f"\nPackage: {name}\n", end)
 
 
 def _system_python(root: Path) -> str:

@@ -115,6 +115,11 @@ def hard(model):
     )
 
 
+@pytest.fixture(scope="module")
+def manifests(model):
+    return dict(hard(model))
+
+
 CASES = ["names", "many", "centred", "tokens", "bytes", "picture", "plain", "rows"]
 
 
@@ -127,8 +132,8 @@ def decoder(manifest):
 @pytest.mark.parametrize("name", CASES)
 @given(seed=st.integers(0, 1 << 32))
 @settings(max_examples=4, deadline=None)
-def test_every_bit_of_every_number_survives(name, model, seed):
-    layout, decode = decoder(dict(hard(model))[name])
+def test_every_bit_of_every_number_survives(name, manifests, seed):
+    layout, decode = decoder(manifests[name])
     ticks, messages, rng = np.zeros(5, layout.dtype), Messages(layout), np.random.default_rng(seed)
     ticks.view(np.uint8)[...] = rng.integers(0, 256, ticks.nbytes, np.uint8)
     ticks["tick"] &= (1 << 62) - 1
@@ -147,25 +152,24 @@ def test_every_bit_of_every_number_survives(name, model, seed):
             if part.role == "state" and not row["has_state"]:
                 continue
             columns = row[part.key].reshape(-1, len(part.fields)).T
-            for field, column in zip(part.fields, columns, strict=True):
-                value = getattr(own, field)
-                if isinstance(value, bytes):
-                    assert value == row[part.key].tobytes()
-                elif part.dtype.startswith("float"):  # protobuf's own makes Python's floats of them
-                    np.testing.assert_array_equal(np.atleast_1d(np.array(value, part.memory)), column)
-                else:
-                    assert np.atleast_1d(value).tolist() == column.tolist()
+            values = [getattr(own, field) for field in part.fields]
+            if isinstance(values[0], bytes):
+                assert values == [row[part.key].tobytes()]
+            elif part.dtype.startswith("float"):  # protobuf's own makes Python's floats of them
+                np.testing.assert_array_equal(np.array(values, part.memory).reshape(columns.shape), columns)
+            else:
+                assert [np.atleast_1d(value).tolist() for value in values] == columns.tolist()
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_names_of_fields_are_unique_and_legal(name, model):
-    fields = [field for part in layout_of(dict(hard(model))[name]).parts for field in part.fields]
+def test_names_of_fields_are_unique_and_legal(name, manifests):
+    fields = [field for part in layout_of(manifests[name]).parts for field in part.fields]
     assert all(field.isidentifier() and field.isascii() and field[0].isalpha() for field in fields)
     assert len({field.lower().replace("_", "") for field in fields}) == len(fields)
 
 
-def test_equal_names_are_told_apart_by_what_they_are(model):
-    layout = layout_of(dict(hard(model))["rows"])
+def test_equal_names_are_told_apart_by_what_they_are(manifests):
+    layout = layout_of(manifests["rows"])
     assert [(part.role, part.fields) for part in layout.parts] == [
         ("input", ("x", "y")),
         ("input", ("x_in",)),
@@ -174,7 +178,7 @@ def test_equal_names_are_told_apart_by_what_they_are(model):
         ("state", ("h_in",)),
     ]
     assert [part.shape for part in layout.parts] == [(4, 3, 2), (4, 3, 1), (4, 2), (4, 2), (4, 6)]
-    assert layout_of(dict(hard(model))["names"]).parts[0].fields == (
+    assert layout_of(manifests["names"]).parts[0].fields == (
         *("tick_in", "t_s_in", "T_S_in_2", "acc_x", "acc_x_in", "accX_in_2", "f_9", "f", "gr_e", "status_in"),
         *("STATUS_OK_in", "hip", "hip_raw", "h_in"),
     )
