@@ -423,11 +423,14 @@ def test_steps_of_libraries_are_measured(bundle, request, cache, monkeypatch):
 
 def test_ways_worth_a_try():
     gcc, clang = Compiler(("cc",), "cc (Debian) 12"), Compiler(("cc",), "Debian clang version 14")
-    shown = [[str(way) for way in ways(*own)] for own in ((gcc, 16, ""), (clang, 16, ""), (gcc, 8, ""), (gcc, 1, ""))]
+    machines = ((gcc, 16, ""), (clang, 16, ""), (gcc, 8, ""), (clang, 8, ""), (gcc, 4, ""), (gcc, 1, ""))
+    shown = [[str(way) for way in ways(*own)] for own in machines]
     assert shown == [
         ["16 lanes", "16 lanes, -fschedule-insns", "8 lanes"],
         ["16 lanes", "8 lanes"],
-        ["8 lanes", "4 lanes"],
+        ["8 lanes", "8 lanes, -fschedule-insns, -fsched-pressure"],
+        ["8 lanes"],
+        ["4 lanes"],
         ["1 lanes"],
     ]
     assert [str(way) for way in ways(gcc, 4, "aarch64")] == ["4 lanes", "4 lanes, -fschedule-insns"]
