@@ -32,6 +32,8 @@ __all__ = [
     "write_all",
 ]
 
+_LOOK_UP_MS = 200
+
 
 def check_output(target: Path) -> None:
     """Refuse a file name that cannot be written to, before any long work.
@@ -199,7 +201,7 @@ def write_all(descriptor: int, data: bytes) -> None:
         except BlockingIOError:
             full = select.poll()
             full.register(descriptor, select.POLLOUT)
-            full.poll()
+            full.poll(_LOOK_UP_MS)  # and try again: a signal that comes just before a wait wakes nobody
 
 
 class Lines:

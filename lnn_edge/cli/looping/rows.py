@@ -64,6 +64,8 @@ class LiveLines:
         file: Open for reading.
     """
 
+    waits = True  # `read` looks up for `close`
+
     def __init__(self, file: IO[str]) -> None:
         self.name = getattr(file, "name", None)
         self.buffer = self.raw = self

@@ -12,6 +12,7 @@ from typing import IO, Any
 __all__ = ["TextLines"]
 
 _CHUNK = 1 << 16
+_LOOK_UP_S = 0.2
 _LONGEST = 1 << 24  # bytes: a file that holds no line end, /dev/zero for one, must not fill the memory
 
 
@@ -22,7 +23,8 @@ class TextLines:
     UTF-8 spoils its line, not the file.
 
     Args:
-        file: Open for reading, as text; nothing has been read yet.
+        file: Open for reading, as text; nothing has been read yet. If its buffer has `waits`, reading from that waits,
+            and looks up by itself.
         name: What the user calls it, for errors of the system; `None` for the file's own.
 
     Attributes:
@@ -102,8 +104,9 @@ class TextLines:
         """
         try:
             self._wait_if_silent()
+            self._wait()
             while (chunk := self._read_once()) is None:
-                select.select([self._bytes], [], [])
+                self._wait()
         except OSError as error:
             error.filename = error.filename or self._name
             raise
@@ -113,12 +116,21 @@ class TextLines:
         if self._silence is None:
             return
         seconds, call = self._silence
+        if not self._comes_within(seconds):
+            call()
+
+    def _wait(self) -> None:
+        """Wait for bytes or the end, and look up now and then: a signal that comes just before a wait wakes nobody."""
+        while not (getattr(self._bytes, "waits", False) or self._comes_within(_LOOK_UP_S)):
+            pass
+
+    def _comes_within(self, seconds: float) -> bool:
+        """Whether there is something to read, or becomes so."""
         try:
             descriptor = self._bytes.fileno()
         except OSError:  # in memory, where nothing is waited for
-            return
-        if not select.select([descriptor], [], [], seconds)[0]:
-            call()
+            return True
+        return bool(select.select([descriptor], [], [], seconds)[0])
 
     def _read_once(self) -> bytes | None:
         """What there is; `None` for a pause where reading does not wait, which a buffered file calls the end."""
@@ -140,8 +152,4 @@ class TextLines:
 
     def _is_readable(self) -> bool:
         """Whether reading would not wait."""
-        try:
-            descriptor = self._bytes.fileno()
-        except OSError:
-            return True
-        return bool(self._is_file() or select.select([descriptor], [], [], 0)[0])
+        return self._is_file() or self._comes_within(0)
