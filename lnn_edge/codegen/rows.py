@@ -4,8 +4,8 @@ The text of a step without vectors says what is done with one number after the o
 of as many streams as a register has lanes. So no lane waits for another one, nothing is put in order, and what a stream
 gets does not depend on the others. The streams' numbers lie side by side: all first numbers, then all second ones.
 
-Of an LTC two tiles of streams are computed together, line by line: a weight is spread over the lanes once for both, and
-while one waits for a result the other goes on. Other cores have enough to do in one.
+Two tiles of streams are computed together, line by line: a weight is spread over the lanes once for both, and while one
+waits for a result the other goes on. A small network without an LTC has enough to do in one.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ _IN_LANES = frozenset(
     {"ltc", "cfc", "gru", "lstm", "rnn", "Gemm", "Add", "Sub", "Mul", "Sigmoid", "Tanh", "Relu", "Reshape"}
 )
 
+_LARGE = 2048  # weights: of fewer, spreading them is little of what a tile takes
+
 
 def why_no_rows(step: StepProgram, form: Form) -> str | None:
     """Why streams of a program are not computed together, or `None`."""
@@ -49,7 +51,8 @@ def rows_source(step: StepProgram, form: Form, target: Target, prefix: str) -> S
     if problem:
         raise ValueError(f"the streams of this step are not computed together: {problem}")
     program = step.program
-    tiles = 2 if any(node.kind == "ltc" for node in program.nodes) else 1
+    large = sum(own.size for own in step.tensors.values()) > _LARGE
+    tiles = 2 if large or any(node.kind == "ltc" for node in program.nodes) else 1
     single = Writing(step, form, Target("rows", 1, "each lane of some vectors", tiles=tiles), prefix)
     body = _in_lanes(single.body())
     inputs = [math.prod(own.shape) for own in program.inputs] + [1] * bool(program.elapsed.dt)

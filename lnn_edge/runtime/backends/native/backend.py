@@ -38,7 +38,7 @@ _COMPILERS = Kind("native", "library", ".compiler")
 _FAILURES = Kind("native", "failure", ".failed")
 _REMEMBERED_S = 5.0  # how long a compiler took that failed: what fails sooner is tried again, as its cause may be gone
 _PREFIX = "lnn"
-_ROWS_FLAGS = ("-std=gnu11", "-O2")  # `_Generic`; and -O3 takes twice as long to compile for nothing
+_ROWS_FLAGS = ("-std=gnu11",)  # for `_Generic`
 _BRIEF = 1 << 20  # multiplications, some 50 us: what other threads may wait for an interpreter's lock
 
 
