@@ -139,9 +139,13 @@ def _fastest(bundle: Bundle, threads: int) -> Model:
     for entry in unbuilt:
         _say_whether_a_build_pays(entry, bundle, chosen, first)
     if slower:
-        others = ", ".join(f"{median:.0f} us on {model.backend}" for median, model in slower)
-        chosen.description += f"; the fastest here: {first:.0f} us a step, {others}"
+        others = ", ".join(f"{_us(median)} on {model.backend}" for median, model in slower)
+        chosen.description += f"; the fastest here: {_us(first)} a step, {others}"
     return chosen
+
+
+def _us(median: float) -> str:
+    return f"{median:.0f} us" if median >= 10 else f"{median:.1f} us"
 
 
 def _none_runs(not_run: Mapping[str, str]) -> str:
