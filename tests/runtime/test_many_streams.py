@@ -172,12 +172,15 @@ def rows_of_all_kinds(tmp_path_factory, monkeypatch):
     What the backend compiles for a bundle of its own is in most tests here.
     """
 
-    def give(model, name):
+    def give(model, name, most=None):
         from generated import rows_in_one
+
+        if most is not None:
+            monkeypatch.setattr("lnn_edge.codegen.rows._LARGE", most)
 
         paths = {kind: Bundles(tmp_path_factory)[kind] for kind in KINDS}
         paths["one"] = proven(tmp_path_factory, one_feature, short=True)
-        library, prefixes = rows_in_one("rows", paths)
+        library, prefixes = rows_in_one("rows" if most is None else f"rows-above-{most}", paths)
         monkeypatch.setattr(model._backend._made, "rows", lambda: library)
         monkeypatch.setattr("lnn_edge.runtime.backends.native.backend._PREFIX", prefixes[name])
         assert model._backend.rows() is not None
@@ -186,13 +189,15 @@ def rows_of_all_kinds(tmp_path_factory, monkeypatch):
 
 
 @pytest.mark.workstation
+@pytest.mark.parametrize(("rows", "large"), [(5, None), (21, 0)], ids=["a tile", "two tiles of each"])
 @pytest.mark.parametrize("name", KINDS)
-def test_cells_of_all_kinds_side_by_side(name, tmp_path_factory, compiler, rows_of_all_kinds):
+def test_cells_of_all_kinds_side_by_side(name, rows, large, tmp_path_factory, compiler, rows_of_all_kinds):
+    """As large networks are, all are computed two tiles at a time as well, of which the last ones are not full."""
     model = load(Bundles(tmp_path_factory)[name], "native")
-    rows_of_all_kinds(model, name)
-    xs = np.random.default_rng(0).standard_normal((40, 5, model.inputs[0].shape[-1])).astype(np.float32)
+    rows_of_all_kinds(model, name, large)
+    xs = np.random.default_rng(0).standard_normal((40, rows, model.inputs[0].shape[-1])).astype(np.float32)
     times = {} if model.time.mode == "fixed" else {"dt_s": 0.12}
-    state, streams = model.initial_state(rows=5), [model.stream() for _ in range(5)]
+    state, streams = model.initial_state(rows=rows), [model.stream() for _ in range(rows)]
     for x in xs:
         y, state, ok = model.step_many(x, state, **times)
         assert ok.all()
