@@ -51,8 +51,7 @@ def rows_source(step: StepProgram, form: Form, target: Target, prefix: str) -> S
     if problem:
         raise ValueError(f"the streams of this step are not computed together: {problem}")
     program = step.program
-    large = sum(own.size for own in step.tensors.values()) > _LARGE
-    tiles = 2 if large or any(node.kind == "ltc" for node in program.nodes) else 1
+    tiles = _tiles_of(step)
     single = Writing(step, form, Target("rows", 1, "each lane of some vectors", tiles=tiles), prefix)
     body = _in_lanes(single.body())
     inputs = [math.prod(own.shape) for own in program.inputs] + [1] * bool(program.elapsed.dt)
@@ -83,6 +82,12 @@ def rows_source(step: StepProgram, form: Form, target: Target, prefix: str) -> S
     ]
     header = _HEADER.replace("GUARD", f"{prefix.upper()}_H")
     return Source(single.named(header), single.named("\n".join(parts)))
+
+
+def _tiles_of(step: StepProgram) -> int:
+    """How many tiles of streams are computed together."""
+    large = sum(own.size for own in step.tensors.values()) > _LARGE
+    return 2 if large or any(node.kind == "ltc" for node in step.program.nodes) else 1
 
 
 def _moves(how: str, where: str, sizes: Sequence[int], place: int) -> str:
@@ -136,7 +141,7 @@ def _line_in_lanes(line: str) -> str:
 _FUNCTION = re.compile(r"^(?:INLINE_ONCE|static) int .*?^}\n", re.DOTALL | re.MULTILINE)
 _COMMON = re.compile(r"\s*(|for .*\{|[{}]|(const )?int .*;|return .*;)\n")
 _NAME = re.compile(r"(?<![\w.>])[A-Za-z_]\w*(?!\w|\s*\()")
-_NOT_DOUBLED = re.compile(r"[A-Z]\d+|i|j|k|row|edge|end|const|for|int|return|void|V|VI|VIU")
+_NOT_DOUBLED = re.compile(r"[A-Z]\d+|i\d*|j|k|row|edge|end|const|for|int|return|void|V|VI|VIU")
 
 
 def _twice(text: str) -> str:

@@ -68,6 +68,19 @@ def rows_in_one(name: str, bundles: Mapping[str, Path]) -> tuple[bytes, dict[str
     return shared_library(name, source, "-std=gnu11").read_bytes(), prefixes
 
 
+def rows_of_programs(name: str, programs: Mapping[str, Callable[[], StepProgram]]) -> tuple[Path, dict[str, str]]:
+    """The same for programs, and where the library lies."""
+    prefixes = {own: f"m{place}" for place, own in enumerate(programs)}
+
+    def source() -> Source:
+        form, target = Form(DIGEST), _target(LANES[-1])
+        return _joined(
+            {prefixes[own]: rows_source(make(), form, target, prefixes[own]) for own, make in programs.items()}, _ROWS
+        )
+
+    return shared_library(name, source, "-std=gnu11", "-Og"), prefixes
+
+
 def _rows_of(bundle: Bundle, prefix: str) -> Source:
     form = form_of(bundle.manifest, bundle.program_digest())
     return rows_source(bundle.program(), form, _target(LANES[-1]), prefix)
