@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import io
+import math
 import os
 import select
 import stat
@@ -154,8 +156,8 @@ def named_in_errors(target: Path | str, stage: Path | None = None) -> Iterator[N
 def whole_file(target: Path, mode: str = "wb", **options: Any) -> Iterator[IO[Any]]:
     """Open a file that takes its place, on disk and complete, when the block ends without an error.
 
-    A link stays a link: the file that it names is replaced. A pipe or a device is written where it is, as it comes:
-    nothing may take the place of /dev/null.
+    A link stays a link: the file that it names is replaced. A pipe or a device is written where it is, when the block
+    ends: nothing may take the place of /dev/null.
 
     Args:
         target: The file.
@@ -164,8 +166,12 @@ def whole_file(target: Path, mode: str = "wb", **options: Any) -> Iterator[IO[An
     """
     check_output(target)
     if target.exists() and not target.is_file():
-        with named_in_errors(target), open(target, mode, **options) as file:
+        with named_in_errors(target), open(target, "wb", buffering=0) as pipe:
+            written = io.BytesIO()
+            file: IO[Any] = written if "b" in mode else io.TextIOWrapper(written, **options)
             yield file
+            file.flush()
+            write_all(pipe.fileno(), written.getvalue())
         return
     place = real_place(target)
     with named_in_errors(target), _staged(place, mode, **options) as (file, temporary):
@@ -188,20 +194,37 @@ def sync_names(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write every byte, and wait where a pipe or terminal that another program set not to block is full.
+def write_all(descriptor: int, data: bytes, most_s: float = math.inf) -> None:
+    """Write every byte, and wait where a pipe or a terminal is full.
+
+    It looks up now and then, as a signal that comes just before a wait wakes nobody. So a pipe, whether it blocks or
+    not, gets no more at once than it takes without waiting.
+
+    Args:
+        descriptor: Open for writing.
+        data: What to write.
+        most_s: How long to wait for each part, seconds.
 
     Raises:
-        OSError: If it cannot be written.
+        OSError: If it cannot be written; `TimeoutError` if nobody takes it.
     """
-    written = 0
+    ready = select.poll()
+    ready.register(descriptor, select.POLLOUT)
+    most = len(data) if len(data) <= select.PIPE_BUF or _is_file(descriptor) else select.PIPE_BUF
+    written = waited_ms = 0
     while written < len(data):
-        try:
-            written += os.write(descriptor, data[written:])
-        except BlockingIOError:
-            full = select.poll()
-            full.register(descriptor, select.POLLOUT)
-            full.poll(_LOOK_UP_MS)  # and try again: a signal that comes just before a wait wakes nobody
+        if ready.poll(_LOOK_UP_MS):
+            with suppress(BlockingIOError):
+                written += os.write(descriptor, data[written : written + most])
+                waited_ms = 0
+        else:
+            waited_ms += _LOOK_UP_MS
+            if waited_ms >= 1e3 * most_s:
+                raise TimeoutError(errno.ETIMEDOUT, "nobody reads what is written")
+
+
+def _is_file(descriptor: int) -> bool:
+    return stat.S_ISREG(os.fstat(descriptor).st_mode)
 
 
 class Lines:

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 from ..bundle.manifest import encode_json
 from ..errors import ExportWarning, ModelWarning
 from ..files import check_output, named_in_errors, whole_file, write_all
-from ..progress import now_and_then, tell
+from ..progress import READERS, now_and_then, tell
 from .os_errors import STANDARD_OUTPUT
 
 if TYPE_CHECKING:
@@ -149,7 +149,8 @@ def print_text(text: str, encoding: str | None = None) -> None:
     stream = sys.stdout
     if isinstance(stream, io.TextIOWrapper) and not isinstance(stream.buffer, io.BytesIO):
         stream.flush()  # Python's own writing loses what a pipe that does not block cannot take at once
-        write_all(stream.fileno(), text.encode(encoding or stream.encoding, stream.errors or "strict"))
+        data = text.encode(encoding or stream.encoding, stream.errors or "strict")
+        write_all(stream.fileno(), data, READERS.patience_s)
     else:  # in a notebook, for instance
         stream.write(text)
         stream.flush()
@@ -196,7 +197,7 @@ def emit_json(value: object, json: str | None) -> None:
 def output_file(path: str) -> Iterator[IO[str]]:
     """Open a text file that appears whole when the `with` ends, or not at all.
 
-    A pipe or a device is written as it comes. A link stays a link: the file that it names is replaced.
+    A pipe or a device is written when the `with` ends. A link stays a link: the file that it names is replaced.
     """
     with whole_file(Path(path), "w", newline="", encoding="utf-8") as file:
         yield file

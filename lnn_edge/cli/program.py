@@ -119,13 +119,16 @@ def _make_parser(typed: Sequence[str]) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; every failure ends with one line that says why and what to try."""
     replace_closed_streams()
-    try:
-        arguments = _parsed(argv)
-    except SystemExit as end:  # `--help` has been printed, or what is wrong
-        return _printed(end)
-    except OSError as error:  # it could not be printed
-        return _unprinted(error)
     with stoppable() as stop:
+        try:
+            arguments = _parsed(argv)
+        except SystemExit as end:  # `--help` has been printed, or what is wrong
+            return _printed(end)
+        except OSError as error:  # it could not be printed
+            return _unprinted(error)
+        except KeyboardInterrupt:
+            stop.hold()
+            return _interrupted(stop.exit_code)
         code = _guarded(arguments, stop)
         stop.hold()
     return stop.exit_code if code == INTERRUPTED else code

@@ -6,6 +6,9 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from ..progress import READERS
 
 __all__ = ["Stop", "stoppable"]
 
@@ -26,6 +29,7 @@ class Stop:
         if self._held:
             return
         again, self.exit_code, self.came = self.came, 128 + number, True
+        READERS.hasten()
         if again or not self._deferred:
             raise KeyboardInterrupt
 
@@ -48,17 +52,24 @@ class Stop:
 def stoppable() -> Iterator[Stop]:
     """Let signals raise KeyboardInterrupt in the `with`. Who ignores a signal, as `nohup` does, goes on ignoring it.
 
-    Of one within another, the inner one is told.
+    Of one within another, the inner one is told, and the outer one of what ends the inner one's `with`.
     """
     stop = Stop()
-    usual = {}
+    usual: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():  # no other may set handlers, nor gets signals
         for number in _SIGNALS:
             handler = signal.getsignal(number)
             if handler in (signal.SIG_DFL, signal.default_int_handler) or isinstance(handler, Stop):
                 usual[number] = signal.signal(number, stop)
+    outer = next((own for own in usual.values() if isinstance(own, Stop)), None)
     try:
         yield stop
+    except KeyboardInterrupt:
+        if outer is not None and stop.came:
+            outer.exit_code, outer.came = stop.exit_code, True
+        raise
     finally:
         for number, handler in usual.items():
             signal.signal(number, handler)
+        if outer is None:
+            READERS.wait()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lnn_edge.files import continued_file, digest_of, growing_file, named_in_errors, whole_file
+from lnn_edge.files import continued_file, digest_of, growing_file, named_in_errors, whole_file, write_all
 from lnn_edge.staging import sweep
 
 
@@ -72,6 +72,32 @@ def test_a_pipe_gets_it_and_stays_a_pipe(tmp_path):
         os.close(reader)
     assert pipe.is_fifo()
     assert sorted(os.listdir(tmp_path)) == ["link", "pipe"]
+
+
+def test_a_pipe_that_nobody_reads_is_written_when_all_is_there(tmp_path):
+    """What ends the block before leaves nothing that would still be written, and waited for."""
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with pytest.raises(KeyboardInterrupt), whole_file(tmp_path / "pipe", "w", encoding="utf-8") as file:
+            file.write("a" * (1 << 20))
+            raise KeyboardInterrupt
+        assert os.read(reader, 100) == b""
+    finally:
+        os.close(reader)
+
+
+@pytest.mark.parametrize("size", [10, 1 << 20])
+def test_who_writes_to_a_pipe_may_wait_for_a_time_only(size):
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, bytes(1 << 16))
+    with pytest.raises(TimeoutError, match="nobody reads what is written"):
+        write_all(writing, bytes(size), 0.0)
+    for descriptor in (reading, writing):
+        os.close(descriptor)
 
 
 def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import array
+import contextlib
+import fcntl
 import os
 import signal
+import termios
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -93,3 +97,47 @@ def test_rows_of_a_file_can_be_watched_where_the_help_says(start, call, cfc_bund
     process.wait(30)
     assert os.listdir(tmp_path) == [hidden.name]
     assert ".FILE.*.lnn-edge.partial" in call("run", "--help")[1]
+
+
+@pytest.fixture
+def unread():
+    """A pipe that is full, and that nobody reads."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, bytes(1 << 12))
+    os.set_blocking(writing, True)
+    yield writing
+    os.close(reading)
+    os.close(writing)
+
+
+@pytest.mark.parametrize(("number", "expected"), STOPS[:2], ids=["Ctrl-C", "SIGTERM"])
+def test_a_signal_ends_run_though_nobody_reads_what_it_says(start, cfc_bundle, unread, number, expected):
+    """Its last words as well, which waited for ever, and let no further signal end them."""
+    process = start("run", cfc_bundle, stdout=unread, stderr=unread)
+    _until_it_reads(process, f"{','.join(INPUTS)}\n0,0,0\n")
+    process.send_signal(number)
+    assert process.wait(30) == expected
+
+
+def _until_it_reads(process, begun):
+    """Until what it is given is taken; its handlers are set then."""
+    process.stdin.write(begun)
+    process.stdin.flush()
+    left = array.array("i", [1])
+    while left[0]:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+        fcntl.ioctl(process.stdin, termios.FIONREAD, left)
+
+
+@pytest.mark.parametrize(("number", "expected"), STOPS, ids=["Ctrl-C", "SIGTERM", "SIGHUP"])
+def test_a_signal_before_a_loop_begins_is_told_apart(start, cfc_bundle, number, expected):
+    """While the heading of a table is waited for."""
+    process = start("run", cfc_bundle, "--wait", "sleep", "--rate", "50")
+    _until_it_reads(process, INPUTS[0])
+    process.send_signal(number)
+    assert process.wait(30) == expected
+    assert process.stderr.read() == "lnn-edge: interrupted; nothing half-written is left\n"

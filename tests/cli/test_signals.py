@@ -84,10 +84,15 @@ def test_handlers_are_as_they_were_after_a_command(call, cfc_bundle):
 
 def test_of_two_that_listen_the_inner_one_is_told():
     with stoppable() as outer:
+        with stoppable() as inner, suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        assert (inner.exit_code, outer.exit_code, outer.came) == (143, 130, False)
         with suppress(KeyboardInterrupt), stoppable() as inner:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(1)
-        assert (inner.exit_code, outer.exit_code) == (143, 130)
+        assert (inner.exit_code, outer.exit_code, outer.came) == (143, 143, True)  # it ends what the outer one does
+        outer.came = False
         with suppress(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGHUP)
             time.sleep(1)
@@ -132,3 +137,10 @@ def test_a_second_signal_ends_nothing_with_a_traceback(call, cfc_bundle, monkeyp
     monkeypatch.setattr("lnn_edge.cli.program.tell", impatient)
     assert call("run", cfc_bundle)[0] == 143
     assert told == ["lnn-edge: interrupted; nothing half-written is left\n"]
+
+
+@pytest.mark.parametrize(("number", "expected"), STOPS, ids=NAMES)
+def test_a_signal_while_help_is_printed_is_no_traceback(call, monkeypatch, number, expected):
+    """A pipe that is full, for instance."""
+    monkeypatch.setattr("lnn_edge.cli.program.print_text", lambda _: os.kill(os.getpid(), number))
+    assert call("run", "--help") == (expected, "", "lnn-edge: interrupted; nothing half-written is left\n")

@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ...files import check_output
+from ...progress import READERS
 from ...wording import plural
 from ..console import emit_json, note
 from ..exit_codes import FAILED, MISSED, OK, USAGE
@@ -277,6 +278,8 @@ def _told(
     signalled: int | None,
 ) -> int:
     """Print the summary, and return the exit code."""
+    if summary.ended.startswith("SIG"):
+        READERS.hasten()
     for line in str(summary).splitlines():
         note(line)
     emit_json(_facts(summary, whole), own.json)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from ...progress import tell
 from ...wording import one_line
 from .timer import Timer
 
@@ -103,5 +103,4 @@ class Aside:
 
 def to_standard_error(text: str) -> None:
     """Print a line of a report where nobody takes it for a result."""
-    sys.stderr.write(f"lnn-edge: {text}\n")
-    sys.stderr.flush()
+    tell(f"lnn-edge: {text}\n")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -65,10 +67,19 @@ def test_a_signal_that_wakes_nobody_is_noticed(before, blocks, unnoticed):
     os.close(writing)
 
 
-def test_a_signal_that_wakes_nobody_is_noticed_where_a_pipe_is_full(unnoticed):
+@pytest.mark.parametrize("blocks", [True, False])
+def test_a_signal_that_wakes_nobody_is_noticed_where_a_pipe_is_full(blocks, unnoticed):
     reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    unnoticed(lambda: os.read(reading, 1 << 20))
+    os.set_blocking(writing, blocks)
+    os.set_blocking(reading, False)
+
+    def read_all():
+        for _ in range(100):  # the writer goes on
+            time.sleep(0.01)
+            with contextlib.suppress(BlockingIOError):
+                os.read(reading, 1 << 20)
+
+    unnoticed(read_all)
     with pytest.raises(Signalled):
         write_all(writing, bytes(1 << 18))
     os.close(reading)
