@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import re
 from collections.abc import Iterator
 from functools import cache
 from typing import Any, Literal
@@ -256,7 +257,7 @@ class Guard(Frozen, frozen=True):
                 msgspec.structs.force_setattr(self, field.name, value)
         except msgspec.ValidationError as error:
             raise TypeError(
-                f"Guard({field.name}={checked[field.name]!r}): {_with_choices(str(error), field)}"
+                f"Guard({field.name}={checked[field.name]!r}): {_with_choices(_in_words(str(error)), field)}"
             ) from None
         problem = next(_guard_problems(self), None)
         if problem:
@@ -275,6 +276,25 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     return [_plain(own) for own in value] if isinstance(value, (list, tuple)) else value
+
+
+_WORDS = {
+    "float": "a number",
+    "int": "a whole number",
+    "str": "a text",
+    "array": "a list",
+    "object": "a dict",
+    "bool": "True or False",
+    "null": "None",
+}
+
+
+def _in_words(text: str) -> str:
+    """What msgspec says of types, which are JSON's, in words of Python, and without the place in a value."""
+    text = re.sub(r" - at `[^`]*`$", " in it", text)
+    return re.sub(
+        r"`([a-z]+(?: \| [a-z]+)*)`", lambda m: " or ".join(_WORDS.get(t, t) for t in m[1].split(" | ")), text
+    )
 
 
 def _with_choices(text: str, field: Any) -> str:

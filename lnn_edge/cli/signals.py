@@ -55,7 +55,7 @@ def stoppable() -> Iterator[Stop]:
     Of one within another, the inner one is told, and the outer one of what ends the inner one's `with`.
     """
     stop = Stop()
-    usual: dict[int, Any] = {}
+    usual: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():  # no other may set handlers, nor gets signals
         for number in _SIGNALS:
             handler = signal.getsignal(number)

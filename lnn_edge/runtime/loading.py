@@ -99,7 +99,7 @@ def open_bundle(
     bundle: Bundle, *, backend: str = "auto", threads: int = 1, options: Mapping[str, Any] | None = None
 ) -> Model:
     """Make a checked bundle ready to run, without the self-test; export uses it to verify what it wrote."""
-    if backend == AUTO:
+    if isinstance(backend, str) and backend == AUTO:
         refuse_options(options)
         return _fastest(bundle, threads)
     return _opened(named_backend(backend, others=(AUTO,)), bundle, threads, options)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack
 from typing import Any, Literal
 
-from ...given_numbers import given_flag, real_number, whole_number
+from ...given_numbers import given_flag, number_text, real_number, whole_number
 from ...wording import choices, listed
 from ..figures.durations import Distribution
 from ..figures.histogram import Histogram
@@ -21,6 +21,11 @@ __all__ = ["Realtime", "RealtimeError"]
 
 _GARBAGE = ("leave", "freeze", "off")
 _LOCK = 3  # MCL_CURRENT and MCL_FUTURE of sys/mman.h
+
+
+def _are_several(given: object) -> bool:
+    """Whether numbers can come of it; NumPy's array of one number alone has none."""
+    return isinstance(given, Iterable) and not isinstance(given, (str, bytes)) and getattr(given, "ndim", 1) > 0
 
 
 class RealtimeError(OSError):
@@ -69,8 +74,8 @@ class Realtime:
             raise ValueError(f"`garbage` is {garbage!r}. {choices(garbage, _GARBAGE)}")
         self.warnings: list[str] = []
         self._priority = None if priority is None else whole_number("priority", priority, 1, 99)
-        if cpus is not None and not isinstance(cpus, Iterable):
-            raise TypeError(f"`cpus` is {cpus!r}, expected numbers of CPUs: cpus=[2, 3]")
+        if cpus is not None and not _are_several(cpus):
+            raise TypeError(f"`cpus` is {number_text(cpus)}, expected numbers of CPUs: cpus=[2, 3]")
         self._cpus = None if cpus is None else {whole_number("cpus", cpu, 0) for cpu in cpus}
         self._slack_ns = None if slack_ns is None else whole_number("slack_ns", slack_ns, 1)
         self._switch_s = None if switch_s is None else real_number("switch_s", switch_s, above=0, unit=", in seconds")

@@ -10,6 +10,8 @@ import os
 import socket
 from collections.abc import Mapping
 
+from ...given_numbers import number_text
+
 __all__ = ["Systemd"]
 
 
@@ -24,11 +26,14 @@ class Systemd:
         failed: Messages that could not be sent. A full socket must not stop a loop.
 
     Raises:
+        TypeError: If the environment is no mapping.
         ValueError: If NOTIFY_SOCKET or WATCHDOG_USEC is not what systemd sets.
     """
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         given = os.environ if environment is None else environment
+        if not isinstance(given, Mapping):
+            raise TypeError(f"`environment` is {number_text(given)}, expected a dict of texts, or None")
         self.failed = 0
         self.watchdog_ns = _watchdog_ns(given)
         self._address = _address(given.get("NOTIFY_SOCKET", ""))

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from ...given_numbers import nanoseconds, real_number
+from ...given_numbers import given_flag, nanoseconds, real_number
 from .timer import Timer, given_timer
 
 __all__ = ["Watchdog"]
@@ -42,7 +42,7 @@ class Watchdog:
         self._beat_ns: int | None = None
         self._barked_at: int | None = None
         self._stop = threading.Event()
-        self._starts = start
+        self._starts = given_flag("start", start)
         self._thread: threading.Thread | None = None
 
     def begin(self) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from ...arrays import Array
 from ...bundle.manifest import Manifest
 from ...bundle.spec import DT_INPUT, MAX_WINDOW, Readout
+from ...given_numbers import is_whole, number_text
 from ..constants import Constants
 from ..readouts import LAST
 from ..seen_ranges import Sample
@@ -173,8 +174,8 @@ def check_window(window: object, every: object) -> tuple[int, int]:
         ValueError: If one is below 1, a window is too long, or they leave samples out.
     """
     for name, value in (("window", window), ("every", every)):
-        if value is not None and (isinstance(value, bool) or not hasattr(value, "__index__")):
-            raise TypeError(f"`{name}` is {value!r}, expected a whole number of samples")
+        if value is not None and not is_whole(value):
+            raise TypeError(f"`{name}` is {number_text(value)}, expected a whole number of samples")
     if window is None:
         raise ValueError(f"`every` is {every}, but it has a meaning only with `window`, the samples of a window")
     length, step = int(window), int(window if every is None else every)  # type: ignore[call-overload]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...bundle.manifest import Manifest
 from ...files import given_path
-from ...given_numbers import real_number, whole_number
+from ...given_numbers import number_text, real_number, whole_number
 from ..guard.status import Tick
 from ..state import State, check_state
 from .csv_file import CsvFile
@@ -85,6 +85,8 @@ class Recorder:
         self.bundle = model.manifest.digest
         self._every = whole_number("state_every", state_every, 0)
         rotate = None if rotate_bytes is None else whole_number("rotate_bytes", rotate_bytes, 1)
+        if start is not None and not isinstance(start, State):
+            raise TypeError(f"`start` is {number_text(start)}, expected a state: stream.snapshot()")
         if start is not None:
             check_state(start, model.manifest)
         layout = layout_of(model.manifest)

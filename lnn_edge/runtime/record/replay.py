@@ -14,6 +14,8 @@ from typing import Any
 
 from ...bundle.directory import read_bundle
 from ...errors import BackendUnavailable
+from ...files import given_path
+from ...given_numbers import is_real, number_text
 from ...wording import one_line, plural
 from ..loading import load
 from ..model import Model
@@ -149,17 +151,19 @@ def replay(
         RuntimeError: If a process ended, as in a script without that line.
         ImportError: If the extra `record` is not installed.
     """
-    path = Path(bundle.path if isinstance(bundle, Model) else bundle)
+    path = Path(bundle.path) if isinstance(bundle, Model) else given_path(bundle, "a bundle or its path", "bundle")
     if isinstance(bundle, Model):
         backend = bundle.backend
     given: Any = recordings
-    several = isinstance(given, Iterable) and not isinstance(given, (str, bytes))
+    several = isinstance(given, Iterable) and not isinstance(given, (str, bytes)) and getattr(given, "ndim", 1) > 0
     paths = list(given) if several else [given]
     for one in paths:
         if not isinstance(one, (str, os.PathLike)):
             raise TypeError(f"`recordings` has {one!r}, expected the path of a recording: 'walk.mcap'")
     if not paths:
         raise ValueError("there is no recording to replay. Pass the path of one: 'walk.mcap'")
+    if tolerance is not None and not is_real(tolerance):
+        raise TypeError(f"`tolerance` is {number_text(tolerance)}, expected a number of at least 0")
     if tolerance is not None and not 0.0 <= tolerance < float("inf"):
         raise ValueError(f"`tolerance` is {tolerance}, expected a number of at least 0")
     if executor is not None and not hasattr(executor, "submit"):

@@ -7,6 +7,7 @@ in its metadata, as `lnn_edge.snapshot`, a JSON object with all else. `docs/snap
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 from collections.abc import Iterator, Mapping
@@ -19,8 +20,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ...arrays import Array
+from ...bundle.manifest import Manifest
 from ...files import given_path, real_place, sync_names
-from ...given_numbers import number_text
+from ...given_numbers import number_text, real_number
 from ...tensor_file import read_tensors, write_tensors
 from ...times import Stamp
 from ..guard.pause import longest_pause_s
@@ -97,6 +99,7 @@ def save_snapshot(
         OSError: If the file cannot be written; the one that was there stays.
     """
     place = given_path(path, _WANTED)
+    _check_model(model)
     check_state(state, model.manifest)
     check_build(state, model.build)
     described = _Description(
@@ -125,11 +128,13 @@ def load_snapshot(path: str | os.PathLike[str], model: Model) -> Snapshot:
         model: The model that goes on from it.
 
     Raises:
+        TypeError: If an argument has another type.
         ValueError: If it is no snapshot, damaged, newer than this program, or one of another bundle, backend or build.
             The message says what differs, and the command that begins anew.
         OSError: If it is not there or cannot be read.
     """
     place = given_path(path, _WANTED)
+    _check_model(model)
     described, tensors = _read(place)
     for what, theirs, ours in _bound(described, model):
         if theirs != ours:
@@ -157,12 +162,15 @@ def resume(guarded: Guarded, path: str | os.PathLike[str], *, within_s: float | 
         refuse: then it begins anew.
 
     Raises:
+        TypeError: If an argument has another type.
         ValueError: As `load_snapshot`; or if it is older and the policy is to refuse.
         OSError: If it cannot be read.
     """
     place = given_path(path, _WANTED)
     if not hasattr(guarded, "tick"):
         raise TypeError(f"`guarded` is {guarded!r}, expected a guarded stream: model.guarded()")
+    if within_s is not None and within_s != math.inf:
+        real_number("within_s", within_s, above=0, unit=", in seconds")
     if not place.exists():
         return None
     kept = load_snapshot(place, guarded.model)
@@ -187,6 +195,11 @@ def backend_of_snapshot(path: str | os.PathLike[str]) -> str:
         ValueError, OSError: As `load_snapshot`.
     """
     return _read(given_path(path, _WANTED))[0].backend
+
+
+def _check_model(model: object) -> None:
+    if not isinstance(getattr(model, "manifest", None), Manifest):
+        raise TypeError(f"`model` is {number_text(model)}, expected a model: lnn_edge.load('NAME.lnn')")
 
 
 def anew(path: Path) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Array
+from ...files import given_path
 from ...named import names_differ
 from ...wording import choices, listed
 from .csv_file import Table, is_hole, open_table, reader
@@ -83,7 +84,7 @@ def _paths(files: Any) -> list[Path]:
 
 
 def _matching(name: Any) -> list[Path]:
-    text = os.fspath(name)
+    text = str(given_path(name, "a file, a pattern such as 'run*.csv', or a list of these", "files"))
     if os.path.exists(text) or not glob.has_magic(text):
         return [Path(text)]
     found = sorted(glob.glob(text, recursive=True), key=_natural)

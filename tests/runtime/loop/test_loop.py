@@ -889,7 +889,7 @@ ARRAY = np.zeros(2)  # which is neither equal to a text nor not
         ({"wait": ARRAY}, ValueError, r"`wait` is .*\. Valid: sleep, spin, rehearse"),
         ({"late": ARRAY}, ValueError, r"`late` is .*\. Valid: skip"),
         ({"on_fault": ARRAY}, ValueError, "`on_fault` is .*, expected a function or one of these"),
-        ({"on_late_input": ARRAY}, ValueError, r"`on_late` is .*\. Valid: hold"),
+        ({"on_late_input": ARRAY}, ValueError, r"`on_late_input` is .*\. Valid: hold"),
     ],
 )
 def test_wrong_arguments_are_refused(model, options, error, text):

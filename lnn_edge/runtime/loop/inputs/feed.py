@@ -62,7 +62,7 @@ def sources_of(given: Any, model: Model) -> dict[str, Source]:
 
 
 def make_feed(
-    source: Any, model: Model, timer: Timer, period_ns: float | None, fresh_s: Any, on_late: Any
+    source: Any, model: Model, timer: Timer, period_ns: float | None, fresh_s: Any, on_late_input: Any
 ) -> TickFeed | SampleFeed:
     """The feed of a loop at a rate, or of one that samples pace, where `period_ns` is `None`.
 
@@ -70,13 +70,13 @@ def make_feed(
         TypeError, ValueError, OSError: As `sources_of`; or if an age or a word is none.
     """
     sources = sources_of(source, model)
-    on_late = _held_if_whole(on_late, sources, model)
+    on_late_input = _held_if_whole(on_late_input, sources, model)
     if period_ns is None:
-        return SampleFeed(sources, timer, fresh_s, on_late)
+        return SampleFeed(sources, timer, fresh_s, on_late_input)
     limit = FRESH_PERIODS * period_ns / 1e9
     if not isinstance(fresh_s, Mapping):
-        return TickFeed(sources, timer, limit if fresh_s is None else fresh_s, on_late)
-    return TickFeed(sources, timer, {**dict.fromkeys(sources, limit), **fresh_s}, on_late)
+        return TickFeed(sources, timer, limit if fresh_s is None else fresh_s, on_late_input)
+    return TickFeed(sources, timer, {**dict.fromkeys(sources, limit), **fresh_s}, on_late_input)
 
 
 class TickFeed:
@@ -85,13 +85,15 @@ class TickFeed:
     Args:
         sources: By input name.
         timer: The clock.
-        fresh_s, on_late: As `Joined`.
+        fresh_s, on_late_input: As `Joined`.
     """
 
-    def __init__(self, sources: Mapping[str, Source], timer: Timer, fresh_s: Any, on_late: OnLateInput | Any) -> None:
+    def __init__(
+        self, sources: Mapping[str, Source], timer: Timer, fresh_s: Any, on_late_input: OnLateInput | Any
+    ) -> None:
         pulled = {name: getattr(source, "pulled", False) for name, source in sources.items()}
         self.readers = {name: Newest(own, timer, start=False) for name, own in sources.items()}
-        self._joined = Joined(self.readers, timer, fresh_s, on_late, single=len(sources) == 1)
+        self._joined = Joined(self.readers, timer, fresh_s, on_late_input, single=len(sources) == 1)
         self._pulled = [self.readers[name] for name in sources if pulled[name]]
         self._all_pulled = len(self._pulled) == len(sources)
         self._only = self._pulled[0] if self._all_pulled and len(sources) == 1 else None
@@ -155,13 +157,15 @@ class SampleFeed:
         sources: By input name.
         timer: The clock.
         fresh_s: As `Joined`; of the first source, after how long without a sample there is a stale tick.
-        on_late: As `Joined`, of the others.
+        on_late_input: As `Joined`, of the others.
 
     Attributes:
         stored: Whether all samples are there, and may be taken at any time.
     """
 
-    def __init__(self, sources: Mapping[str, Source], timer: Timer, fresh_s: Any, on_late: OnLateInput | Any) -> None:
+    def __init__(
+        self, sources: Mapping[str, Source], timer: Timer, fresh_s: Any, on_late_input: OnLateInput | Any
+    ) -> None:
         self.arrivals = Arrivals()
         self.rehearsal: Rehearsal | None = None
         self._timer = timer
@@ -170,7 +174,7 @@ class SampleFeed:
         self.stored = _are_stored(sources)
         self.readers = self.in_threads = {name: Newest(own, timer, start=False) for name, own in others}
         ages = fresh_s if isinstance(fresh_s, Mapping) else dict.fromkeys(sources, fresh_s)
-        kinds = on_late if isinstance(on_late, Mapping) else dict.fromkeys(sources, on_late)
+        kinds = on_late_input if isinstance(on_late_input, Mapping) else dict.fromkeys(sources, on_late_input)
         all_readers = {self._name: Newest(self._source, timer, start=False), **self.readers}
         Joined(all_readers, timer, ages, kinds)  # refuses what is none
         self._joined = Joined(self.readers, timer, _without(ages, self._name), _without(kinds, self._name))
@@ -233,12 +237,12 @@ def _are_stored(sources: Mapping[str, Source]) -> bool:
     return all(getattr(source, "stored", False) for source in sources.values())
 
 
-def _held_if_whole(on_late: Any, sources: Mapping[str, Source], model: Model) -> Any:
+def _held_if_whole(on_late_input: Any, sources: Mapping[str, Source], model: Model) -> Any:
     """How late inputs stand in: those of whole numbers are held, as between two categories there is nothing."""
     whole = {tensor.name for tensor in model.manifest.streamed if tensor.dtype != "float32"}
     if not whole.intersection(sources):
-        return on_late
-    kinds = on_late if isinstance(on_late, Mapping) else dict.fromkeys(sources, on_late)
+        return on_late_input
+    kinds = on_late_input if isinstance(on_late_input, Mapping) else dict.fromkeys(sources, on_late_input)
     return {name: "hold" if name in whole and kind == "predict" else kind for name, kind in kinds.items()}
 
 

@@ -43,8 +43,8 @@ class Joined:
         timer: The clock.
         fresh_s: How old a sample may be, seconds: one number, or by name; `None` for any age. A late input is held or
             predicted until then, and after it the whole sample is stale.
-        on_late: "hold" lets the newest sample stand in, "predict" the line through the last two, of what is true or
-            false the newest as well: one word, or by name.
+        on_late_input: "hold" lets the newest sample stand in, "predict" the line through the last two, of what is true
+            or false the newest as well: one word, or by name.
         single: Whether `x` is the only source's own sample, and no dict.
 
     Raises:
@@ -56,7 +56,7 @@ class Joined:
         readers: Mapping[str, Newest],
         timer: Timer,
         fresh_s: float | Mapping[str, float | None] | None = None,
-        on_late: OnLateInput | Mapping[str, OnLateInput] = "hold",
+        on_late_input: OnLateInput | Mapping[str, OnLateInput] = "hold",
         *,
         single: bool = False,
     ) -> None:
@@ -64,10 +64,10 @@ class Joined:
         self._timer, self._single = timer, single
         ages = _by_name("fresh_s", fresh_s, self.readers)
         self._fresh_ns = {name: None if own is None else nanoseconds("fresh_s", own) for name, own in ages.items()}
-        self._on_late = _by_name("on_late", on_late, self.readers)
-        for own in self._on_late.values():
+        self._on_late_input = _by_name("on_late_input", on_late_input, self.readers)
+        for own in self._on_late_input.values():
             if not isinstance(own, str) or own not in _KINDS:
-                raise ValueError(f"`on_late` is {own!r}. {choices(own, _KINDS)}")
+                raise ValueError(f"`on_late_input` is {own!r}. {choices(own, _KINDS)}")
         self._taken = dict.fromkeys(self.readers, 0)
 
     @property
@@ -96,7 +96,7 @@ class Joined:
             if newest.number == self._taken[name]:
                 held.append(name)
             self._taken[name] = newest.number
-            late = name in held and self._on_late[name] == "predict"
+            late = name in held and self._on_late_input[name] == "predict"
             found[name] = _predicted(newest, before, now_ns) if late else newest.sample.x
             t_s = newest.sample.t_s
         if self._single:

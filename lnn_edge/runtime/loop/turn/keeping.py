@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from ....given_numbers import number_text
 from ...guard.guarded import Guarded
 from ...guard.status import Status, Tick
 from ...state import State
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["Keeping", "check_parts"]
 
 _REST_NS = 1_000_000
-_ABLE = {"recorder": "put", "watchdog": "beat", "systemd": "alive", "realtime": "__enter__"}
+_ABLE = {  # an array has `put` as well
+    "recorder": ("put", "close"),
+    "watchdog": ("beat", "end"),
+    "systemd": ("alive", "close"),
+    "realtime": ("__enter__", "__exit__"),
+}
 _MADE = {
     "recorder": "lnn_edge.Recorder('NAME.mcap', model)",
     "watchdog": "lnn_edge.Watchdog(1.0, bark)",
@@ -38,8 +44,8 @@ def check_parts(model: Model, **parts: Any) -> None:
         TypeError, ValueError: If one is something else, or of another model.
     """
     for name, part in parts.items():
-        if part is not None and not hasattr(part, _ABLE[name]):
-            raise TypeError(f"`{name}` is {part!r}, expected {_MADE[name]}")
+        if part is not None and not all(hasattr(part, own) for own in _ABLE[name]):
+            raise TypeError(f"`{name}` is {number_text(part)}, expected {_MADE[name]}")
     bundle = getattr(parts["recorder"], "bundle", None)
     if bundle is not None and bundle != model.manifest.digest:
         raise ValueError(f"`recorder` was made for another model than '{model.name}': Recorder('NAME.mcap', model)")

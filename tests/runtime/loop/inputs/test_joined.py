@@ -75,7 +75,7 @@ def test_what_is_too_old_is_stale_by_name_and_comes_back():
 
 
 def test_a_late_input_is_predicted_by_the_line_through_the_last_two():
-    own = Sensors("a", on_late="predict", single=True)
+    own = Sensors("a", on_late_input="predict", single=True)
     own.bring("a", np.array([1.0, 5.0]))
     own.timer.now_ns += 10 * MS
     own.bring("a", np.array([2.0, 3.0]))
@@ -86,7 +86,7 @@ def test_a_late_input_is_predicted_by_the_line_through_the_last_two():
 
 @pytest.mark.parametrize("last", ["text", np.zeros(3), {"a": 1}])
 def test_what_no_line_leads_through_is_held(last):
-    own = Sensors("a", on_late="predict", single=True)
+    own = Sensors("a", on_late_input="predict", single=True)
     own.bring("a", [1.0])
     own.timer.now_ns += MS
     own.bring("a", last)
@@ -96,7 +96,7 @@ def test_what_no_line_leads_through_is_held(last):
 
 @pytest.mark.parametrize("last", [True, [True, False], np.array([True, False])])
 def test_what_is_true_or_false_is_held(last):
-    own = Sensors("a", on_late="predict", single=True)
+    own = Sensors("a", on_late_input="predict", single=True)
     own.bring("a", np.logical_not(last))
     own.timer.now_ns += MS
     own.bring("a", last)
@@ -105,7 +105,7 @@ def test_what_is_true_or_false_is_held(last):
 
 
 def test_one_sample_alone_is_held():
-    own = Sensors("a", on_late="predict", single=True)
+    own = Sensors("a", on_late_input="predict", single=True)
     own.bring("a", [1.0])
     own.after(1)
     assert own.after(1).x == [1.0]
@@ -134,8 +134,12 @@ def test_the_end_comes_behind_the_last_sample():
         ({"fresh_s": {"b": 1}}, ValueError, "`fresh_s` has 'b', but the sources are 'a'"),
         ({"fresh_s": 0}, ValueError, "`fresh_s` is 0, expected a number above 0, in seconds"),
         ({"fresh_s": "1"}, TypeError, "`fresh_s` is '1'"),
-        ({"on_late": "holt"}, ValueError, r"`on_late` is 'holt'. Valid: hold, predict. Did you mean 'hold'\?"),
-        ({"on_late": {"b": "hold"}}, ValueError, "`on_late` has 'b'"),
+        (
+            {"on_late_input": "holt"},
+            ValueError,
+            r"`on_late_input` is 'holt'. Valid: hold, predict. Did you mean 'hold'\?",
+        ),
+        ({"on_late_input": {"b": "hold"}}, ValueError, "`on_late_input` has 'b'"),
     ],
 )
 def test_wrong_settings_are_refused(settings, error, text):
