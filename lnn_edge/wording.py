@@ -15,6 +15,7 @@ __all__ = [
     "in_a_shell",
     "limits_advice",
     "listed",
+    "microseconds",
     "nearest",
     "one_line",
     "other_backend_advice",
@@ -111,3 +112,8 @@ def one_line(text: object, most: int = 300) -> str:
         words = f"{type(text).__name__} without a text, as that raises {type(error).__name__}"
     line = " ".join(CONTROL.sub(" ", words).split())
     return line if len(line) <= most else f"{line[:most]}..."
+
+
+def microseconds(us: float) -> str:
+    """A duration, with tenths below 10 us: a compiled step takes less than one."""
+    return f"{us:.0f} us" if round(us, 1) >= 10 else f"{us:.1f} us"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lnn_edge.wording import nearest
+from lnn_edge.wording import microseconds, nearest
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,10 @@ from lnn_edge.wording import nearest
 )
 def test_nearest(got, valid, expected):
     assert nearest(got, valid) == expected
+
+
+@pytest.mark.parametrize(
+    ("us", "text"), [(0.44, "0.4 us"), (9.94, "9.9 us"), (9.96, "10 us"), (123.4, "123 us"), (0.0, "0.0 us")]
+)
+def test_durations_below_ten_microseconds_have_tenths(us, text):
+    assert microseconds(us) == text

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from ..wording import microseconds
 from .console import grid
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def bench_text(result: BenchResult) -> str:
         ]
     facts = "; ".join(f"{name} {value}" for name, value in result.machine.items())
     device = _device_lines(result.device)
-    start = f"load with its self-test {result.load_ms:.0f} ms, then the first step {result.first_step_us:.0f} us"
+    start = f"load with its self-test {result.load_ms:.0f} ms, then the first step {microseconds(result.first_step_us)}"
     notes = [
         grid(("microseconds", "samples", "min", "p50", "p90", "p99", "p99.9", "max"), rows),
         *device,
@@ -89,19 +90,20 @@ def bench_advice(bundle: str, whole: Distribution, run: Paced) -> str:
     if service > _FULL * period_us:  # each step is later than the one before, whatever else there is
         part = "longer than" if service > period_us else "nearly all of"
         most = f"at most about {_round(_FULL * 1e6 / service):,} Hz can be kept"
-        return f"a step takes {service:.0f} us, {part} the period of {period_us:.3g} us: {most}. Type a lower --rate"
+        takes = f"a step takes {microseconds(service)}, {part} the period of {period_us:.3g} us"
+        return f"{takes}: {most}. Type a lower --rate"
     if response < _ALIKE * step:
         return "the paced response and the back-to-back step are about the same here"
     slower = "paced steps are slower than back to back"
     if late > _TIMER_US:
-        busy = f"other programs hold the CPU, so that a step begins {late:.0f} us after it is due"
+        busy = f"other programs hold the CPU, so that a step begins {microseconds(late)} after it is due"
         return f"{slower}: {busy}. For what else slows this machine down, type: lnn-edge doctor"
     if run.wait != "sleep":  # the CPU is awake when the step is due
-        caches = f"what runs between two of them has taken the caches, so that a step takes {service:.0f} us"
+        caches = f"what runs between two of them has taken the caches, so that a step takes {microseconds(service)}"
         return f"{slower}: {caches}. For what else slows this machine down, type: lnn-edge doctor"
-    rest = f"caches and clocks have gone to rest between two, so that a step takes {service:.0f} us"
+    rest = f"caches and clocks have gone to rest between two, so that a step takes {microseconds(service)}"
     awake = f"To keep the CPU awake, type: lnn-edge bench {shlex.quote(bundle)} --wait spin"
-    return f"{slower}: the system's timer wakes {late:.0f} us late, and {rest}. {awake}"
+    return f"{slower}: the system's timer wakes {microseconds(late)} late, and {rest}. {awake}"
 
 
 def bench_summary(result: BenchResult) -> str:
@@ -138,7 +140,7 @@ def _rehearsed(counts: RehearsalCounts) -> str:
     made = f"rehearsed {counts.made:,} times, {counts.skipped:,} skipped, {counts.overran:,} ended late"
     if counts.off is not None:
         return f"{made}, {counts.failed:,} failed; off, as {counts.off}"
-    return f"{made}, {counts.failed:,} failed; a lead of {counts.lead_us:.0f} us"
+    return f"{made}, {counts.failed:,} failed; a lead of {microseconds(counts.lead_us)}"
 
 
 def _device_lines(device: DeviceFigures | None) -> list[str]:

@@ -29,6 +29,7 @@ from ..bundle.golden import golden_from_bundle
 from ..errors import BackendUnavailable, BundleError, ModelWarning
 from ..given_numbers import given_flag, is_whole, number_text
 from ..remarks import warn_caller
+from ..wording import microseconds
 from .closed_loop import golden_steps
 from .model import Model
 from .self_test import prove_golden
@@ -139,13 +140,9 @@ def _fastest(bundle: Bundle, threads: int) -> Model:
     for entry in unbuilt:
         _say_whether_a_build_pays(entry, bundle, chosen, first)
     if slower:
-        others = ", ".join(f"{_us(median)} on {model.backend}" for median, model in slower)
-        chosen.description += f"; the fastest here: {_us(first)} a step, {others}"
+        others = ", ".join(f"{microseconds(median)} on {model.backend}" for median, model in slower)
+        chosen.description += f"; the fastest here: {microseconds(first)} a step, {others}"
     return chosen
-
-
-def _us(median: float) -> str:
-    return f"{median:.0f} us" if median >= 10 else f"{median:.1f} us"
 
 
 def _none_runs(not_run: Mapping[str, str]) -> str:
@@ -174,10 +171,10 @@ def _say_whether_a_build_pays(entry: BackendEntry, bundle: Bundle, chosen: Model
     pays = "it may be faster" if step_us > _DEVICE_US else "it is hardly faster there"
     logging.getLogger("lnn_edge").log(
         level,
-        "backend '%s' is left out: nothing is built for '%s' yet. A step takes %.0f us on %s, %s. Type: %s",
+        "backend '%s' is left out: nothing is built for '%s' yet. A step takes %s on %s, %s. Type: %s",
         entry.name,
         bundle.manifest.name,
-        step_us,
+        microseconds(step_us),
         chosen.backend,
         pays,
         _build_command(entry, bundle),

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ...wording import one_line
+from ...wording import microseconds, one_line
 from .timer import Timer
 
 __all__ = ["Rehearsal", "RehearsalCounts"]
@@ -246,7 +246,8 @@ class Rehearsal:
         self._lead_ns = min(wanted, self._most_ns)
         shortest = min(self._took)
         if shortest > self._most_ns:
-            self._off = f"a step takes {shortest / 1e3:.0f} us, and the longest lead is {self._most_ns / 1e3:.0f} us"
+            longest = microseconds(self._most_ns / 1e3)
+            self._off = f"a step takes {microseconds(shortest / 1e3)}, and the longest lead is {longest}"
 
 
 def _room(took_ns: int) -> int:

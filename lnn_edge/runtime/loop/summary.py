@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ...wording import listed, plural
+from ...wording import listed, microseconds, plural
 from ..figures.durations import Distribution
 from ..guard.pace import Pace
 from ..guard.status import Status
@@ -113,5 +113,5 @@ class Summary:
 
 def _times(d: Distribution) -> str:
     """The percentiles that there are, and the longest."""
-    known = [f"{name} {value:.0f} us" for name, value in d.percentiles_us.items() if value is not None]
-    return ", ".join([*known, f"max {d.max_us:.0f} us"])
+    known = [f"{name} {microseconds(value)}" for name, value in d.percentiles_us.items() if value is not None]
+    return ", ".join([*known, f"max {microseconds(d.max_us)}"])

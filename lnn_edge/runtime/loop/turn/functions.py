@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ....wording import one_line
+from ....wording import microseconds, one_line
 from ..timer import Timer
 
 __all__ = ["FunctionCounts", "FunctionFault", "UserFunction"]
@@ -78,7 +78,7 @@ class UserFunction:
             self._longest_ns = took
         if took > self._limit_ns:
             self._slow += 1
-            limit = f"took {took / 1e3:.0f} us, and its limit is {self._limit_ns / 1e3:.0f} us"
+            limit = f"took {microseconds(took / 1e3)}, and its limit is {microseconds(self._limit_ns / 1e3)}"
             self.fault = self.fault or FunctionFault(self._name, limit)
         return found
 
