@@ -78,8 +78,7 @@ def write_proven(stage: Path, draft: Draft, request: ExportRequest) -> ExportRep
     Raises:
         VerificationError: If the bundle does not equal the model.
     """
-    files = _files(draft)
-    staged = _store(stage, draft.manifest, files | {"report.json": b"{}\n"})
+    staged = _store(stage, draft.manifest, _files(draft) | {"report.json": b"{}\n"})
     bundle = read_bundle(stage)
     few = draft.truth.samples.order is not None
     opened = open_for_proof(bundle, request.backends, partial(why_not_over_few, step=draft.step) if few else None)
@@ -88,7 +87,7 @@ def write_proven(stage: Path, draft: Draft, request: ExportRequest) -> ExportRep
     report = dataclasses.replace(report, path=request.target, sensitive=draft.sensitive)
     _require_equal(report, draft.step, draft.truth)
     proven = msgspec.structs.replace(staged, verification=report.verification())
-    _store(stage, proven, files | {"report.json": encode_json(report.to_dict())})
+    _store(stage, proven, {"report.json": encode_json(report.to_dict())})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ModelWarning)  # the report says it
         first = named_backend(opened.models[0].backend)
@@ -107,9 +106,11 @@ def _files(draft: Draft) -> dict[str, bytes]:
 
 
 def _store(stage: Path, manifest: Manifest, files: dict[str, bytes]) -> Manifest:
+    """Write files, and the manifest with them beside those that it has."""
     for name, data in files.items():
         write_synced(stage / name, data)
-    complete = msgspec.structs.replace(manifest, files={name: file_entry(data) for name, data in files.items()})
+    entries = {name: file_entry(data) for name, data in files.items()}
+    complete = msgspec.structs.replace(manifest, files=manifest.files | entries)
     write_manifest(stage, complete)
     return complete
 

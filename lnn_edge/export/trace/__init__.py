@@ -1,6 +1,7 @@
 """A step of the user's own code, traced and translated operation by operation.
 
 core_op      the operation that stands for a core
+frames       lines of the user's code that a trace notes
 trace        a step traced, and its way into a step program
 recorder     the step program while it is recorded
 translator   the walk through the trace

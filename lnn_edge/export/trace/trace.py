@@ -16,6 +16,7 @@ from torch.distributions import Distribution
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from ..cores.maths import LiquidCore, RecurrentCore
+from .frames import users_frames
 from .ops import RULES
 from .record_core import record_core
 from .recorder import Recorder, Value
@@ -35,8 +36,9 @@ def trace_step(step: nn.Module, arguments: Sequence[torch.Tensor]) -> torch.expo
     Raises:
         TypeError: If the user's code does what no trace can follow; the message says where.
     """
-    with warnings.catch_warnings(), torch.no_grad(), _unchecked_distributions(), _quiet(), _code_is_lazy(True):
-        # the last of these: nobody runs a graph here, and to write it as Python code takes a tenth of a trace
+    frames = users_frames(type(step).forward.__code__)
+    with warnings.catch_warnings(), torch.no_grad(), _unchecked_distributions(), _quiet(), _code_is_lazy(True), frames:
+        # lazy code: nobody runs a graph here, and to write it as Python code takes a tenth of a trace
         warnings.simplefilter("ignore")  # about the tracing of forwards that set attributes, as ours do
         try:
             return _without_writes(torch.export.export(step, tuple(arguments), strict=False))

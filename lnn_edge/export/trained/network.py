@@ -326,20 +326,21 @@ class TrainedNetwork:
 
     def _refuse_changed_states(self, samples: Sequence[Mapping[str, Array]]) -> None:
         """Refuse a forward that, given the state that it returned, computes something else than on a whole sequence."""
-        try:
-            by_author, again = (self._handed_on(samples) for _ in range(2))
-        except Exception:  # the user's own code: what it returns is no state that it takes
+        by_author = self._handed_on(samples)
+        if by_author is None or _close(by_author, self._stepped_with_states(samples)):
             return
-        if not all(map(torch.equal, itertools.chain(*by_author), itertools.chain(*again))):
+        again = self._handed_on(samples)
+        if again is None or not all(map(torch.equal, itertools.chain(*by_author), itertools.chain(*again))):
             return  # it draws random numbers, which is told of whole sequences
-        if not _close(by_author, self._stepped_with_states(samples)):
-            argument = str(self._forward.state_argument)
-            raise ValueError(changed_on_the_way(argument, self._forward.axis))
+        raise ValueError(changed_on_the_way(str(self._forward.state_argument), self._forward.axis))
 
-    def _handed_on(self, samples: Sequence[Mapping[str, Array]]) -> list[list[torch.Tensor]]:
-        """Outputs of samples, one per call, with the state that the forward returns handed on."""
-        with self._kept.whole(None):
-            return [self._outputs_of(result) for result in self._forward.handed_on(self._module, samples)]
+    def _handed_on(self, samples: Sequence[Mapping[str, Array]]) -> list[list[torch.Tensor]] | None:
+        """Outputs of samples, one per call, with the state that the forward returns handed on, if it is one."""
+        try:
+            with self._kept.whole(None):
+                return [self._outputs_of(result) for result in self._forward.handed_on(self._module, samples)]
+        except Exception:  # the user's own code: what it returns is no state that it takes
+            return None
 
     def _stepped_with_states(self, samples: Sequence[Mapping[str, Array]]) -> list[list[torch.Tensor]]:
         """Outputs of samples, one per call, with the states of the cores kept for them."""
