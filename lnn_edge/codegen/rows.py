@@ -5,7 +5,8 @@ of as many streams as a register has lanes. So no lane waits for another one, no
 gets does not depend on the others. The streams' numbers lie side by side: all first numbers, then all second ones.
 
 Two tiles of streams are computed together, line by line: a weight is spread over the lanes once for both, and while one
-waits for a result the other goes on. A small network without an LTC has enough to do in one.
+waits for a result the other goes on. A small network without an LTC has enough to do in one. Where one tile is left, it
+is computed by itself, by the same lines without those of the other, and gets the same bits.
 """
 
 from __future__ import annotations
@@ -56,12 +57,14 @@ def rows_source(step: StepProgram, form: Form, target: Target, prefix: str) -> S
     body = _in_lanes(single.body())
     inputs = [math.prod(own.shape) for own in program.inputs] + [1] * bool(program.elapsed.dt)
     states, outputs = ([math.prod(own.shape) for own in kind] for kind in (program.states, program.outputs))
+    both = [own for part in _SAMPLE for own in [part, part.replace("t->", "t[1].")][:tiles]]
     words = {
         "INPUTS": sum(inputs),
         "STATES": sum(states),
         "OUTPUTS": sum(outputs),
         "TILES": tiles,
-        "BOTH": ", ".join(own for part in _SAMPLE for own in [part, part.replace("t->", "t[1].")][:tiles]),
+        "ALONE": f"sample{_ALONE * (tiles == 2)}({', '.join(_SAMPLE)}, 0, 0)",
+        "TOGETHER": f"sample({', '.join(both)}, 0, 0)",
         "ABI": ROWS_ABI,
         "DIGEST": byte_table(form.digest),
         "TAKE_INPUTS": _moves("take", "given", inputs, 0),
@@ -75,7 +78,7 @@ def rows_source(step: StepProgram, form: Form, target: Target, prefix: str) -> S
         vector(target.lanes),
         _GENERIC,
         _in_lanes(single.types()),
-        _twice(body) if tiles == 2 else body,
+        _twice(body) + _alone(body) if tiles == 2 else body,
         _turned(target.lanes),
         _MOVES,
         re.sub(rf"\b({'|'.join(words)})\b", lambda found: str(words[found.group()]), _SOURCE),
@@ -141,12 +144,18 @@ def _line_in_lanes(line: str) -> str:
 _FUNCTION = re.compile(r"^(?:INLINE_ONCE|static) int .*?^}\n", re.DOTALL | re.MULTILINE)
 _COMMON = re.compile(r"\s*(|for .*\{|[{}]|(const )?int .*;|return .*;)\n")
 _NAME = re.compile(r"(?<![\w.>])[A-Za-z_]\w*(?!\w|\s*\()")
+_ALONE = "_alone"
 _NOT_DOUBLED = re.compile(r"[A-Z]\d+|i\d*|j|k|row|edge|end|const|for|int|return|void|V|VI|VIU")
 
 
 def _twice(text: str) -> str:
     """What functions do with a stream in each lane, done with two; what the second one has ends in `_b`."""
     return _FUNCTION.sub(lambda found: "".join(map(_line_twice, found.group().splitlines(keepends=True))), text)
+
+
+def _alone(text: str) -> str:
+    """The same functions for one stream in each lane, under names of their own."""
+    return re.sub(r"\b(node\w+|sample)(?=\()", rf"\1{_ALONE}", "\n".join(_FUNCTION.findall(text)))
 
 
 def _line_twice(line: str) -> str:
@@ -301,15 +310,17 @@ static void end(P_tile *t, size_t r, int n, void *const *places, const unsigned 
     GIVE_STATES
 }
 
-/* Tiles that lie behind the last stream are computed of zeros, and nobody sees them. */
+/* Lanes that lie behind the last stream are computed of zeros, and nobody sees them. */
 void P_rows(void *work, size_t count, void *const *places, const float *limits, const unsigned char *may,
             unsigned char *ok) {
     P_tile *t = work;
     size_t r, k;
     for (r = 0; r < count; r += TILES * LANES) {
-        for (k = 0; k < TILES; ++k) begin(t + k, r + k * LANES, rows_of(r + k * LANES, count), places, limits);
-        (void)sample(BOTH, 0, 0);
-        for (k = 0; k < TILES; ++k) end(t + k, r + k * LANES, rows_of(r + k * LANES, count), places, may, ok);
+        const size_t tiles = TILES > 1 && count - r > LANES ? TILES : 1;
+        for (k = 0; k < tiles; ++k) begin(t + k, r + k * LANES, rows_of(r + k * LANES, count), places, limits);
+        if (tiles == TILES) (void)TOGETHER;
+        else (void)ALONE;
+        for (k = 0; k < tiles; ++k) end(t + k, r + k * LANES, rows_of(r + k * LANES, count), places, may, ok);
     }
 }
 """

@@ -43,8 +43,8 @@ OPERATIONS = [name for name, own in ROWS.items() if own.op in rows._IN_LANES]
 PROGRAMS = {name: partial(of_an_operation, name) for name in OPERATIONS} | {"cores": of_all_cores}
 
 
-def stepped(library, prefix, step, inputs, states, dt_s):
-    """Outputs and next states of all streams, by the function of a library."""
+def stepped(library, prefix, step, inputs, states, dt_s, count=COUNT):
+    """Outputs and next states of the first streams, by the function of a library."""
     facts = _Facts.in_dll(library, f"{prefix}_about")
     given = [*inputs.values(), *([dt_s] if step.program.elapsed.dt else []), *states.values()]
     made = {
@@ -56,7 +56,7 @@ def stepped(library, prefix, step, inputs, states, dt_s):
     call = library[f"{prefix}_rows"]
     call.restype, call.argtypes = None, [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_void_p] * 4]
     start = work.ctypes.data + -work.ctypes.data % 64
-    call(start, COUNT, (ctypes.c_void_p * len(addresses))(*addresses), None, None, ok.ctypes.data)
+    call(start, count, (ctypes.c_void_p * len(addresses))(*addresses), None, None, ok.ctypes.data)
     return made, ok
 
 
@@ -76,3 +76,9 @@ def test_streams_get_what_the_program_says(name, tiles, monkeypatch):
     assert ok.all()
     for result, value in (expected | after).items():
         np.testing.assert_allclose(made[result], value, rtol=LIMIT, atol=LIMIT)
+    for count in (1, LANES[-1], LANES[-1] + 1, 2 * LANES[-1]):  # a tile by itself gets the bits that it gets beside one
+        few, ok = stepped(ctypes.CDLL(str(library)), prefixes[name], step, inputs, states, dt_s, count)
+        assert np.flatnonzero(ok).tolist() == list(range(count))
+        for result, value in few.items():
+            assert value[:count].tobytes() == made[result][:count].tobytes()
+            assert not value[count:].any()
