@@ -6,7 +6,7 @@ gets does not depend on the others. The streams' numbers lie side by side: all f
 
 Two tiles of streams are computed together, line by line: a weight is spread over the lanes once for both, and while one
 waits for a result the other goes on. A small network without an LTC has enough to do in one. Where one tile is left, it
-is computed by itself, by the same lines without those of the other, and gets the same bits.
+is computed by itself, unless weights are float16, by the same lines without those of the other, and gets the same bits.
 """
 
 from __future__ import annotations
@@ -57,13 +57,17 @@ def rows_source(step: StepProgram, form: Form, target: Target, prefix: str) -> S
     body = _in_lanes(single.body())
     inputs = [math.prod(own.shape) for own in program.inputs] + [1] * bool(program.elapsed.dt)
     states, outputs = ([math.prod(own.shape) for own in kind] for kind in (program.states, program.outputs))
+    # What both tiles have in common are products of tables, where weights are float16: a compiler joins one with a sum
+    # or not, by how many use it, and the last bits of a stream would depend on how many there are.
+    apart = tiles == 2 and form.precision == "float32"
     both = [own for part in _SAMPLE for own in [part, part.replace("t->", "t[1].")][:tiles]]
     words = {
         "INPUTS": sum(inputs),
         "STATES": sum(states),
         "OUTPUTS": sum(outputs),
         "TILES": tiles,
-        "ALONE": f"sample{_ALONE * (tiles == 2)}({', '.join(_SAMPLE)}, 0, 0)",
+        "ALONE": f"sample{_ALONE if apart else ''}({', '.join(_SAMPLE if apart else both)}, 0, 0)",
+        "APART": int(apart),
         "TOGETHER": f"sample({', '.join(both)}, 0, 0)",
         "ABI": ROWS_ABI,
         "DIGEST": byte_table(form.digest),
@@ -78,7 +82,8 @@ def rows_source(step: StepProgram, form: Form, target: Target, prefix: str) -> S
         vector(target.lanes),
         _GENERIC,
         _in_lanes(single.types()),
-        _twice(body) + _alone(body) if tiles == 2 else body,
+        _twice(body) if tiles == 2 else body,
+        _alone(body) if apart else "",
         _turned(target.lanes),
         _MOVES,
         re.sub(rf"\b({'|'.join(words)})\b", lambda found: str(words[found.group()]), _SOURCE),
@@ -316,7 +321,7 @@ void P_rows(void *work, size_t count, void *const *places, const float *limits, 
     P_tile *t = work;
     size_t r, k;
     for (r = 0; r < count; r += TILES * LANES) {
-        const size_t tiles = TILES > 1 && count - r > LANES ? TILES : 1;
+        const size_t tiles = APART && count - r <= LANES ? 1 : TILES;
         for (k = 0; k < tiles; ++k) begin(t + k, r + k * LANES, rows_of(r + k * LANES, count), places, limits);
         if (tiles == TILES) (void)TOGETHER;
         else (void)ALONE;

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from generated import LANES, rows_of_programs
+from generated import LANES, _target, rows_of_programs
 from operation_rows import ROWS, expected_of, inputs_of, program_of_row
 from programs import decoded, everything
 
@@ -82,3 +82,13 @@ def test_streams_get_what_the_program_says(name, tiles, monkeypatch):
         for result, value in few.items():
             assert value[:count].tobytes() == made[result][:count].tobytes()
             assert not value[count:].any()
+
+
+def test_tiles_of_halves_are_never_apart():
+    """Their bits would differ: products of tables are what two tiles have in common, and one of them has for itself."""
+    step = PROGRAMS["cores"]()
+    texts = [
+        rows.rows_source(step, Form("0" * 64, precision=own), _target(LANES[-1]), "lnn").source
+        for own in ("float32", "float16")
+    ]
+    assert ["sample_alone(" in text for text in texts] == [True, False]
