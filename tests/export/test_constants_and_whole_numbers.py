@@ -9,7 +9,7 @@ import pytest
 import torch
 from cases import BY_NAME
 from checks import make_ready
-from exports import quick_export
+from exports import proven, quick_export
 from ncps.torch import LTC, CfC
 from ncps.wirings import AutoNCP
 from networks import Reaching
@@ -325,18 +325,27 @@ def test_a_guard_holds_whole_numbers_where_it_predicts_others(tmp_path):
     np.testing.assert_allclose([own["x"][0] for own in found], [1, 1, 2, 2.5, 0], rtol=1e-6)
 
 
+def camera():
+    return made(Camera)
+
+
+def per_device():
+    return made(PerDevice)
+
+
 @pytest.mark.parametrize("backend", [entry.name for entry in BACKENDS])
 @pytest.mark.parametrize("options", [{}, {"unroll": 2}], ids=["samples", "blocks"])
-def test_frames_tokens_and_constants_on_every_backend(backend, options, tmp_path, request):
+def test_frames_tokens_and_constants_on_every_backend(backend, options, tmp_path_factory, request):
+    bundles = [
+        proven(tmp_path_factory, camera, short=True, example=FRAMES, **options),
+        proven(tmp_path_factory, per_device, short=True, example={"x": X, "device": np.arange(6)}, **options),
+    ]
     make_ready(backend, request)
-    camera, device = made(Camera), made(PerDevice)
-    for module, example, constants, given in (
-        (camera, FRAMES, None, (FRAMES[:1],)),
-        (device, {"x": X, "device": np.arange(6)}, {"device": 4}, (X[:1, :8], [4])),
+    for bundle, module, constants, given in (
+        (bundles[0], camera(), None, (FRAMES[:1],)),
+        (bundles[1], per_device(), {"device": 4}, (X[:1, :8], [4])),
     ):
-        quick_export(module, tmp_path / "m.lnn", example=example, overwrite=True, **options)
-        model = lnn_edge.load(tmp_path / "m.lnn", backend=backend)
-        got = model.stream(constants=constants).run(given[0][0])
+        got = lnn_edge.load(bundle, backend=backend).stream(constants=constants).run(given[0][0])
         np.testing.assert_allclose(got, by_author(module, *given), atol=2e-6)
 
 

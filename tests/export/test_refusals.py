@@ -284,7 +284,7 @@ class TestValuesThatOverflow:
             module.rnn_cell.sensory_w.fill_(0.1)
         match = r"'output' of the model is -?(inf|nan) at step \d+ of the random inputs \(made up by export\). Torch"
         with pytest.raises(VerificationError, match=match):
-            lnn_edge.export_model(module, tmp_path / "m.lnn", steps=1000)
+            quick_export(module, tmp_path / "m.lnn", steps=400)  # it grows by e^2 a step: float64 ends at step 355
         assert list(tmp_path.iterdir()) == []
 
     def test_a_reference_that_overflows_is_unequal_without_warnings(self, tmp_path, monkeypatch):

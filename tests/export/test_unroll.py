@@ -50,8 +50,7 @@ def test_a_block_equals_single_steps(name, batch, tmp_path):
     blocks.restore(after)
 
 
-@pytest.mark.parametrize("name", ["conv-encoder", "stacked", "last-step"])
-@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize(("name", "batch"), [("conv-encoder", 2), ("stacked", 1), ("last-step", 2)])
 def test_networks_take_blocks(name, batch, tmp_path):
     make, example = NETWORKS[name]
     module, x = built(make), example()

@@ -54,8 +54,10 @@ def by_author(module, x):
         return module(torch.from_numpy(x)[None]).numpy().reshape(-1)
 
 
-@pytest.mark.parametrize("head_first", [False, True], ids=["head-behind", "head-before"])
-@pytest.mark.parametrize("name", POOLED)
+WITH_HEADS = [(name, False) for name in POOLED] + [(name, True) for name in ("last", "mean", "mean-of-five")]
+
+
+@pytest.mark.parametrize(("name", "head_first"), WITH_HEADS)
 def test_a_forward_that_pools_exports_with_its_readout(name, head_first, tmp_path):
     pool, readout = POOLED[name]
     module = built(pool, head_first=head_first)

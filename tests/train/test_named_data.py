@@ -181,6 +181,13 @@ def test_times_that_are_no_even_sequence_are_told(index, change, message):
     y = np.zeros(len(frame)) + np.arange(len(frame)) / 7
     with pytest.warns(ModelWarning, match=message):
         quick().fit(frame, y)
+
+
+@pytest.mark.parametrize(("order", "kind"), [*zip(ORDERS, INDICES, strict=True)])
+def test_one_recording_of_several_that_is_no_even_sequence_is_told(order, kind):
+    (change, message), index = ORDERS[order], INDICES[kind]
+    frame = change(FRAME.set_index(index))
+    y = np.zeros(len(frame)) + np.arange(len(frame)) / 7
     with pytest.warns(ModelWarning, match=message):
         quick().fit([FRAME.set_index(index), frame], [Y, y])
     levels = pd.concat({"a": FRAME.set_index(index), "b": frame})
