@@ -78,7 +78,7 @@ def is_equal(got: Array, expected: Array, *, tolerance: float, own: float) -> bo
 
 def size_of(expected: Array) -> float:
     """The largest magnitude."""
-    return float(np.max(np.abs(expected), initial=0.0))
+    return float(np.abs(expected).max(initial=0.0))
 
 
 def limit_of(size: float, tolerance: float, own: float) -> float:

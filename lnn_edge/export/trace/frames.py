@@ -28,7 +28,7 @@ def users_frames(traced: CodeType) -> Iterator[None]:
     if _USUAL is None:
         yield
         return
-    proxy.CapturedTraceback = type("Frames", (_Frames,), {"traced": traced})  # type: ignore[attr-defined]
+    proxy.CapturedTraceback = type("Frames", (_Frames,), {"traced": traced})  # type: ignore[assignment, attr-defined]
     try:
         yield
     finally:
