@@ -214,8 +214,7 @@ class LastState(nn.Module):
         return self.head(h[-1])
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("make", [nn.GRU, nn.LSTM])
+@pytest.mark.parametrize(("make", "layers"), [(nn.GRU, 1), (nn.LSTM, 2)])
 def test_readout_of_the_last_state(make, layers, tmp_path):
     module, x = built(lambda: LastState(make, layers)), vectors(steps=60)
     quick_export(module, tmp_path / "m.lnn", example=x)
