@@ -12,7 +12,7 @@ __all__ = ["nothing_waits_for_the_disk"]
 
 @contextmanager
 def nothing_waits_for_the_disk() -> Iterator[None]:
-    """A block in which `os.fsync` only looks whether the disk could be asked: an export asks it sixteen times."""
+    """A block in which `os.fsync` only looks whether the disk could be asked: an export asks it a dozen times."""
     usual = os.fsync
 
     def fsync(file: int) -> None:
