@@ -10,9 +10,10 @@ names: `1` for one number, `v` for a vector. All are right on every finite float
     conductance  w / (1 + 2^t), relative to w 2.5e-7
 
 2^f on [-1/2, 1/2] is a polynomial of degree 5 (minimax, relative 7.5e-8), or (E + h) / (E - h) with E = f^2 + 25.04 and
-h = 8.678 f (relative 4.4e-7), which shares its division with what it is used in. 2^f - 1 has a polynomial of its own,
-so that tanh is accurate near 0. Rounding is done by adding 1.5 2^23, whose low bits are then the exponent, or 127 more,
-and they are the exponent as float32 has it.
+h = 8.678 f (relative 4.4e-7), which shares its division with what it is used in. There t and f are quarters of it, so
+that E + h lies between 1 and 2, and its exponent can be raised by each whole number near t. 2^f - 1 has a polynomial of
+its own, so that tanh is accurate near 0. Rounding is done by adding 1.5 2^23, or a quarter of that, whose low bits are
+then the exponent.
 """
 
 from __future__ import annotations
@@ -94,42 +95,45 @@ INLINE F erf@(F x) {
 
 INLINE F gelu@(F x) { return x * 0.5f * (erf@(x * 0.707106781f) + 1.0f); }
 
-/* 1 / (a + 2^t): the conductance of a synapse for a = 1 / w and log2 a in t, or for a = 1; near: |t| below 126 */
+/* 1 / (a + 2^(4 t)): the conductance of a synapse for a = 1 / w and log2 a in 4 t, or for a = 1; near: |4 t| < 126 */
 INLINE F conductance_near@(F t, F a) {
-    const F n = t + 12583039.0f, f = t - (n - 12583039.0f), e = f * f + 25.0391064f, h = f * 8.67783928f, d = e - h;
-    return d / (a * d + biased@(bits@(n)) * (e + h));
+    const F n = t + 3145728.0f, f = t - (n - 3145728.0f), e = f * f + 1.56494415f, h = f * 2.16945982f, c = e - h;
+    return c / (a * c + raised@(e + h, bits@(n)));
 }
 
-INLINE F conductance@(F t, F a) { return conductance_near@(at_most@(128.0f, at_least@(-126.0f, t)), a); }
+INLINE F conductance@(F t, F a) { return conductance_near@(at_most@(31.75f, at_least@(-31.5f, t)), a); }
 
 /* two at a time, step by step: each step waits some cycles for the one before */
-INLINE void two_terms_near@(F t, F a, F u, F b, F *c, F *x, F *d, F *y) {
-    const F n = t + 12583039.0f, m = u + 12583039.0f, v = n - 12583039.0f, w = m - 12583039.0f;
-    const F f = t - v, k = u - w;
-    const F e = f * f + 25.0391064f, i = k * k + 25.0391064f, p = f * 8.67783928f, q = k * 8.67783928f;
-    const F r = e + p, s = i + q;
-    *c = e - p, *d = i - q;
-    *x = a * *c + biased@(bits@(n)) * r;
-    *y = b * *d + biased@(bits@(m)) * s;
+INLINE void two_rests_near@(F t, F u, F *n, F *m, F *f, F *g) {
+    *n = t + 3145728.0f, *m = u + 3145728.0f;
+    *f = t - (*n - 3145728.0f), *g = u - (*m - 3145728.0f);
+}
+
+INLINE void two_terms@(F n, F m, F f, F g, F a, F b, F *c, F *d, F *x, F *y) {
+    const F e = f * f + 1.56494415f, i = g * g + 1.56494415f, h = f * 2.16945982f, k = g * 2.16945982f;
+    *c = e - h, *d = i - k;
+    *x = a * *c + raised@(e + h, bits@(n));
+    *y = b * *d + raised@(i + k, bits@(m));
 }
 
 INLINE void two_conductances_near@(F t, F a, F u, F b, F *g, F *h) {
-    F c, d, x, y;
-    two_terms_near@(t, a, u, b, &c, &x, &d, &y);
+    F n, m, f, k, c, d, x, y;
+    two_rests_near@(t, u, &n, &m, &f, &k);
+    two_terms@(n, m, f, k, a, b, &c, &d, &x, &y);
     *g = c / x;
     *h = d / y;
 }
 
 INLINE void two_conductances@(F t, F a, F u, F b, F *g, F *h) {
-    t = at_most@(128.0f, at_least@(-126.0f, t));
-    u = at_most@(128.0f, at_least@(-126.0f, u));
+    t = at_most@(31.75f, at_least@(-31.5f, t));
+    u = at_most@(31.75f, at_least@(-31.5f, u));
     two_conductances_near@(t, a, u, b, g, h);
 }
 
-INLINE void two_terms@(F t, F a, F u, F b, F *c, F *x, F *d, F *y) {
-    t = at_most@(128.0f, at_least@(-126.0f, t));
-    u = at_most@(128.0f, at_least@(-126.0f, u));
-    two_terms_near@(t, a, u, b, c, x, d, y);
+INLINE void two_rests@(F t, F u, F *n, F *m, F *f, F *g) {
+    t = at_most@(31.75f, at_least@(-31.5f, t));
+    u = at_most@(31.75f, at_least@(-31.5f, u));
+    two_rests_near@(t, u, n, m, f, g);
 }
 
 /* x where it is within limits, and else the limit; NaN stays NaN */
@@ -154,7 +158,7 @@ INLINE int32_t less1(float a, float b) { return a < b; }
 INLINE float pick1(int32_t mask, float a, float b) { return mask ? a : b; }
 INLINE float all1(float x) { return x; }
 INLINE float power1(int32_t n) { return value1((int32_t)(((uint32_t)n << 23) + 0x3f800000u)); }
-INLINE float biased1(int32_t n) { return value1((int32_t)((uint32_t)n << 23)); }
+INLINE float raised1(float x, int32_t n) { return value1((int32_t)((uint32_t)bits1(x) + ((uint32_t)n << 23))); }
 INLINE float half1(const uint16_t *p, float scale) {
     const float size = value1((int32_t)(*p & 0x7fff) << 13) * scale;
     return *p & 0x8000 ? -size : size;
@@ -242,7 +246,7 @@ INLINE VI bitsv(V x) {{ return (VI)x; }}
 INLINE V valuev(VI i) {{ return (V)i; }}
 INLINE VI lessv(V a, V b) {{ return (VI)(a < b); }}
 INLINE V pickv(VI mask, V a, V b) {{ return (V)(((VI)a & mask) | ((VI)b & ~mask)); }}
-INLINE V biasedv(VI n) {{ return (V)((VW)n << 23); }}
+INLINE V raisedv(V x, VI n) {{ return (V)((VW)x + ((VW)n << 23)); }} /* x 2^n, where that is neither 0 nor infinite */
 INLINE V powerv(VI n) {{ return (V)(((VW)n << 23) + 0x3f800000u); }}
 INLINE V allv(float x) {{ const V y = {{{every}}}; return y; }} /* 0 + x takes longer: it makes 0 of -0 */
 INLINE V get(const float *p) {{ return *(const VU *)p; }}

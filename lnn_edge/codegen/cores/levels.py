@@ -7,7 +7,7 @@ that only the synapses among the second are passed through one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,11 +15,14 @@ import numpy as np
 from ...arrays import Array
 from .runs import Edges, Run, Sources, make_run
 
-__all__ = ["Groups", "Order", "Wiring", "order_of", "positions"]
+__all__ = ["ROWS", "VECTORS", "Groups", "Order", "Wiring", "order_of", "positions"]
 
+VECTORS = 5  # of neurons that synapses reach, in a wiring that is written out
+ROWS = 80  # into all of them
 _SMALL = 64  # neurons of which several orders are tried
-_IDLE = 40  # exchanges that gain nothing, after which no more are tried
+_IDLE, _IDLE_OF_LARGE = 100, 40  # exchanges that gain nothing, after which no more are tried
 _DIVISION = 0.5  # in rows
+_SLACK = (1, 4)  # synapses that lists of a vector may differ by, so that its neurons lie better as sources
 
 Groups = tuple[tuple[int, ...], ...]
 
@@ -105,40 +108,90 @@ class _Search:
         reached, reaching = (
             np.bincount(part, minlength=own.units) for part in (own.synapses.target, own.synapses.source)
         )
-        fan_in = reached * own.unfolds + np.bincount(own.sensory.target, minlength=own.units)
+        self.fan_in = reached * own.unfolds + np.bincount(own.sensory.target, minlength=own.units)
         kinds = (reached == 0, (reached > 0) & (reaching > 0), (reached > 0) & (reaching == 0))
         self.levels = [np.flatnonzero(kind) for kind in kinds]
-        self.levels = [part[np.argsort(-fan_in[part], kind="stable")] for part in self.levels]
+        self.levels = [part[np.argsort(-self.fan_in[part], kind="stable")] for part in self.levels]
         self.draw = np.random.default_rng(0)
+        self.reaches = np.zeros((own.units, own.units))
+        self.reaches[own.synapses.source, own.synapses.target] = 1.0
 
     def small(self) -> Order:
         """Ways to share out a level over a few vectors, and then exchanges that lower the cost."""
-        found = min(self._shared(), key=self._cost)
-        best = self._cost(found)
-        idle = 0
-        while idle < _IDLE:
+        if self._in_loops():
+            return self._improved([*self._shared(), *self._even()], self._cost_of_large, _IDLE_OF_LARGE)[0]
+        ways = (list(self._shared()), list(self._even()))
+        return min((self._improved(own, self._cost_of_small, _IDLE) for own in ways), key=lambda own: own[1])[0]
+
+    def _improved(self, orders: Sequence[Order], cost: Callable[[Order], float], patience: int) -> tuple[Order, float]:
+        """The best of some orders, and exchanges from there on; with its cost."""
+        found = min(orders, key=cost)
+        best, idle = cost(found), 0
+        while idle < patience:
             other = self._exchanged(found)
-            cost = self._cost(other)
-            idle = 0 if cost < best else idle + 1
-            if cost <= best:
-                found, best = other, cost
-        return found
+            other_cost = cost(other)
+            idle = 0 if other_cost < best else idle + 1
+            if other_cost <= best:
+                found, best = other, other_cost
+        return found, best
+
+    def _in_loops(self) -> bool:
+        """Whether the rows are too many to be written out, however the neurons lie."""
+        reached = np.concatenate(self.levels[1:])
+        lists = np.sort(np.bincount(self.wiring.synapses.target, minlength=self.wiring.units)[reached])[::-1]
+        return self._fewest(reached) > VECTORS or lists[:: self.wiring.lanes].sum() > ROWS
 
     def large(self) -> Order:
-        """Full vectors, the longest lists together."""
-        return Order(*(_filled(own, self._fewest(own), dealt=False) for own in self.levels))
+        """Full vectors; the longest lists together, or sources so that they fill rows, if that costs less."""
+        free, chain, last = (self._in_full(own) for own in self.levels)
+        if self.wiring.lanes < 8:
+            return Order(free, chain, last)
+        chains = [chain, *(self._in_full(self._evened(self.levels[1], slack)) for slack in _SLACK)]
+        chain = min(chains, key=lambda own: self._cost_of_large(Order(free, own, last)))
+        frees = (free, self._in_full(self._evened(self.levels[0], np.inf)))
+        return min((Order(own, chain, last) for own in frees), key=self._cost_of_large)
 
     def _fewest(self, units: Array) -> int:
         return -(-len(units) // self.wiring.lanes)
 
+    def _in_full(self, units: Array) -> Groups:
+        return _filled(units, self._fewest(units), dealt=False)
+
+    def _evened(self, units: Array, slack: float) -> Array:
+        """Units in an order in which each target is reached at even distances, as far as one can have that for all.
+
+        A row takes its sources from near each other, so that a target whose sources lie closer than those of another
+        in the same vector waits for it. The first of a vector has the longest list of those left, but for so many
+        unfolds; the others have no shorter ones.
+        """
+        targets = np.concatenate(self.levels[1:])
+        reaches = self.reaches[np.ix_(units, targets)]
+        surplus = reaches - reaches.mean(axis=0) if len(units) else reaches
+        size, fan_in = (surplus**2).sum(axis=1), self.fan_in[units]
+        total, order, left, least = np.zeros(len(targets)), list[int](), np.ones(len(units), bool), 0.0
+        for place in range(len(units)):
+            longest = fan_in[left].max()
+            least = longest - slack * self.wiring.unfolds if place % self.wiring.lanes == 0 else min(least, longest)
+            allowed = left & (fan_in >= least)
+            order.append(int(np.argmin(np.where(allowed, 2.0 * surplus @ total + size, np.inf))))
+            total += surplus[order[-1]]
+            left[order[-1]] = False
+        return units[order]
+
     def _shared(self) -> Iterator[Order]:
         free, chain, last = self.levels
-        first = _filled(free, self._fewest(free), dealt=False)
+        first = self._in_full(free)
         for more in range(2 if len(chain) else 1):
             for end in range(2 if len(last) else 1):
                 for dealt in (False, True):
                     middle = _filled(chain, self._fewest(chain) + more, dealt=dealt)
                     yield Order(first, middle, _filled(last, self._fewest(last) + end, dealt=dealt))
+
+    def _even(self) -> Iterator[Order]:
+        free, chain, last = self.levels
+        for own in (free, self._evened(free, np.inf)):
+            for slack in _SLACK:
+                yield Order(*map(self._in_full, (own, self._evened(chain, slack), last)))
 
     def _exchanged(self, order: Order) -> Order:
         """With two neurons of a level exchanged; in the same vector that changes how they lie as sources."""
@@ -154,7 +207,7 @@ class _Search:
         levels[level] = tuple(map(tuple, groups))
         return Order(*levels)
 
-    def _cost(self, order: Order) -> float:
+    def _cost_of_small(self, order: Order) -> float:
         """Of a sample, in rows."""
         own = self.wiring
         total = sum(self._run("input", group, own.of_inputs(), ()) for group in order.groups)
@@ -168,6 +221,14 @@ class _Search:
             sources = Sources(places, width, own.lanes, aligned)
             each += sum(self._run("unit", group, sources, part) for group in targets)
         return total + own.unfolds * (each + _DIVISION * len((*order.chain, *order.last)))
+
+    def _cost_of_large(self, order: Order) -> float:
+        """The same where all sources are one array."""
+        own, part = self.wiring, (*order.free, *order.chain)
+        places, _, width = positions(part, own.units, own.lanes, packed=True)
+        sources = Sources(places, width, own.lanes)
+        each = sum(self._run("unit", group, sources, part) for group in (*order.chain, *order.last))
+        return own.unfolds * each + sum(self._run("input", group, own.of_inputs(), ()) for group in order.groups)
 
     def _run(self, kind: str, group: tuple[int, ...], sources: Sources, part: Groups) -> float:
         key = (kind, group, part, sources.aligned)

@@ -21,7 +21,7 @@ from ...bundle import step_cores as records
 from ...reference.cells import ltc_cell
 from ..c_text import number
 from ..emission import Emission
-from .levels import Groups, Order, Wiring, order_of, positions
+from .levels import ROWS, VECTORS, Groups, Order, Wiring, order_of, positions
 from .runs import Edges, Run, Sources, make_run
 from .scalar_ltc import emit_scalar_ltc
 from .synapse_loops import emit_in_loops
@@ -30,8 +30,6 @@ from .timespan import fixed_timespan
 
 __all__ = ["emit_ltc"]
 
-_VECTORS = 5  # of neurons that synapses reach, in a wiring that is written out
-_ROWS = 80  # into all of them
 _SEPARATE = 64  # neurons that are put in order one by one
 _MANY = 32  # unfolds, beyond which it is not
 _UNROLLED = 24  # rows of a large wiring that are written out
@@ -111,10 +109,10 @@ class _Step:
         self.small = self._is_small()
 
     def _is_small(self) -> bool:
-        if self._lanes < 8 or len(self._reached) > _VECTORS or self._cell.unfolds > _MANY:
+        if self._lanes < 8 or len(self._reached) > VECTORS or self._cell.unfolds > _MANY:
             return False
         runs = (self._run(g, own, aligned=False) for g in self._reached for own in self._sources())
-        return sum(len(run.starts) for run in runs) <= _ROWS
+        return sum(len(run.starts) for run in runs) <= ROWS
 
     # ---------------------------------------------------------------- where all lies
 

@@ -35,10 +35,12 @@ class Edges:
     target: Array
 
     @cached_property
-    def into(self) -> list[Array]:
-        """The synapses into each target."""
-        counts = np.bincount(self.target)
-        return np.split(np.argsort(self.target, kind="stable"), np.cumsum(counts)[:-1]) if len(counts) else []
+    def into(self) -> list[list[tuple[int, int]]]:
+        """Source and number of the synapses into each target."""
+        found: list[list[tuple[int, int]]] = [[] for _ in range(int(self.target.max(initial=-1)) + 1)]
+        for edge, (source, target) in enumerate(zip(self.source.tolist(), self.target.tolist(), strict=True)):
+            found[target].append((source, edge))
+        return found
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,12 @@ class Sources:
     width: int
     lanes: int
     aligned: bool = False
+
+    @cached_property
+    def places(self) -> list[int]:
+        """The positions as numbers of Python, of which few are taken faster."""
+        found: list[int] = self.positions.tolist()
+        return found
 
     def start(self, position: int) -> int:
         """Where a row begins whose first source lies there."""
@@ -117,17 +125,26 @@ def make_run(edges: Edges, units: Sequence[int], sources: Sources) -> Run:
     most = max(map(len, by_source.values()))
     options = [least for least in {1, (len(units) + 1) // 2, len(units) - 1, len(units)} if 0 < least <= most]
     options = [] if sources.aligned else sorted(options)
-    return min(
-        (_with_single(lists, by_source, least, sources) for least in (*options, most + 1)), key=lambda run: run.cost
-    )
+    best = _with_single(lists, by_source, most + 1, sources)
+    for least in options:
+        if _least_cost(by_source, least, sources) < best.cost:
+            best = min(best, _with_single(lists, by_source, least, sources), key=lambda run: run.cost)
+    return best
+
+
+def _least_cost(by_source: dict[int, list[tuple[int, int]]], least: int, sources: Sources) -> float:
+    """What the run of `_with_single` costs if its permuted rows have a synapse in each lane."""
+    counts = [len(own) for own in by_source.values()]
+    permuted = sum(count for count in counts if count < least)
+    return sum(count >= least for count in counts) + _PERMUTED * permuted / sources.lanes
 
 
 def _lists(edges: Edges, units: Sequence[int], sources: Sources) -> _Lists:
+    into, places = edges.into, sources.places
     found: _Lists = []
     for unit in units:
-        into = edges.into[unit] if unit < len(edges.into) else np.zeros(0, np.int64)
-        position = sources.positions[edges.source[into]]
-        found.append(sorted((p, edge) for p, edge in zip(position.tolist(), into.tolist(), strict=True) if p >= 0))
+        own = into[unit] if unit < len(into) else []
+        found.append(sorted((places[source], edge) for source, edge in own if places[source] >= 0))
     return found
 
 
@@ -159,9 +176,12 @@ def _parted(lists: _Lists, sources: Sources) -> tuple[list[list[int]], list[_Row
     while sources.lanes >= 8 and sum(counts) < sources.lanes and best:
         longest = max(range(len(lists)), key=lambda k: len(lists[k]) / counts[k])
         counts[longest] += 1
+        rest = _JOIN * (max(counts) - 1)
+        if _PERMUTED * max(-(-len(own) // count) for own, count in zip(lists, counts, strict=True)) + rest >= cost:
+            continue
         lanes_of = _lanes_of(counts)
         rows = _rows(_dealt(lists, lanes_of, sources.lanes), sources)
-        other = _PERMUTED * len(rows) + _JOIN * (max(counts) - 1)
+        other = _PERMUTED * len(rows) + rest
         if other < cost:
             best_lanes, best, cost = lanes_of, rows, other
     return best_lanes, best
@@ -185,19 +205,12 @@ def _dealt(lists: _Lists, lanes_of: list[list[int]], lanes: int) -> _Lists:
 
 def _rows(columns: _Lists, sources: Sources) -> list[_Row]:
     """Each row begins at the first source that is left, and takes from each lane the next that it reaches."""
-    at, rows = [0] * len(columns), list[_Row]()
-    while True:
-        left = [own[k][0] for own, k in zip(columns, at, strict=True) if k < len(own)]
-        if not left:
-            return rows
-        start = sources.start(min(left))
-        end, row = start + sources.reach, [-1] * len(columns)
-        for lane, own in enumerate(columns):
-            k = at[lane]
-            if k < len(own) and own[k][0] < end:
-                row[lane] = own[k][1]
-                at[lane] = k + 1
-        rows.append((start, row))
+    left, rows = [own[::-1] for own in columns], list[_Row]()
+    while firsts := [own[-1][0] for own in left if own]:
+        start = sources.start(min(firsts))
+        end = start + sources.reach
+        rows.append((start, [own.pop()[1] if own and own[-1][0] < end else -1 for own in left]))
+    return rows
 
 
 def _joins(lanes_of: list[list[int]], lanes: int) -> list[list[int]]:

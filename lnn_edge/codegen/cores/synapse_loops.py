@@ -1,7 +1,7 @@
 """Loops over rows of synapses of an LTC as C, for wirings that are too large to be written out.
 
 Rows that take all from one neuron come first, those of two runs together where they take the same. The permuted rows of
-all runs are one loop, two rows in each of four stages: while some are divided, the sources of others are permuted. One
+all runs are one loop, two rows in each of five stages: while some are divided, the sources of others are permuted. One
 loop, as stages that run empty and fill again between one run and the next take as long as several rows.
 """
 
@@ -30,7 +30,7 @@ from .synapses import (
 
 __all__ = ["emit_in_loops"]
 
-_SPARE = 6  # rows behind the last one, which stages ahead of it read
+_SPARE = 8  # rows behind the last one, which stages ahead of it read
 
 
 def emit_in_loops(
@@ -106,14 +106,15 @@ def _emit_single(emission: Emission, parts: Sequence[Part]) -> None:
 
 
 class _Stages:
-    """Two rows on their way: their sources, t, then both sides of the quotients, then the conductances."""
+    """Two rows on their way: their sources, t, its rest, then both sides of the quotients, then the conductances."""
 
     def __init__(self, emission: Emission, rows: Callable[[str], list[Row]]) -> None:
         self._emission, self._rows = emission, rows
-        self._given, self._t, self._above, self._below, self._g = (
-            [emission.fresh(name) for _ in "gh"] for name in ("s_", "t_", "m", "z", "g")
+        self._given, self._t, self._whole, self._rest, self._above, self._below, self._g = (
+            [emission.fresh(name) for _ in "gh"] for name in ("s_", "t_", "n_", "f_", "m", "z", "g")
         )
-        emission.line(f"V {', '.join((*self._given, *self._t, *self._above, *self._below, *self._g))};")
+        names = (*self._given, *self._t, *self._whole, *self._rest, *self._above, *self._below, *self._g)
+        emission.line(f"V {', '.join(names)};")
 
     def take(self, index: str) -> None:
         """The sources of the rows."""
@@ -125,14 +126,18 @@ class _Stages:
         for name, source, row in zip(self._t, self._given, self._rows(index), strict=True):
             self._emission.line(f"{name} = {exponent_of(self._emission, row, source)};")
 
+    def round(self, index: str) -> None:
+        """t as a whole number and a rest."""
+        end = "_near" if all(part.limited for part, *_ in self._rows(index)) else ""
+        made = ", ".join(f"&{name}" for name in (*self._whole, *self._rest))
+        self._emission.line(f"two_rests{end}v({', '.join(self._t)}, {made});")
+
     def oppose(self, index: str) -> None:
         """Both sides of the quotients."""
         rows = self._rows(index)
         factors = [numbers_of_row(self._emission, row)[2] if row[0].folded else "allv(1.0f)" for row in rows]
-        end = "_near" if all(part.limited for part, *_ in rows) else ""
-        given = ", ".join(f"{t}, {factor}" for t, factor in zip(self._t, factors, strict=True))
-        made = ", ".join(f"&{above}, &{below}" for above, below in zip(self._above, self._below, strict=True))
-        self._emission.line(f"two_terms{end}v({given}, {made});")
+        made = ", ".join(f"&{name}" for name in (*self._above, *self._below))
+        self._emission.line(f"two_termsv({', '.join((*self._whole, *self._rest, *factors))}, {made});")
 
     def divide(self) -> None:
         """The conductances."""
@@ -203,8 +208,8 @@ class _Loop:
         emission, x, y = self._emission, self._emission.fresh("x"), self._emission.fresh("y")
         parts = [replace(part, current=x, conductance=y) for part in self._parts]
         stages = _Stages(emission, lambda index: [row for k in range(2) for row in self._row(parts, index, k)])
-        for index, ready in (("0", 3), ("2", 2), ("4", 1)):
-            for stage in (stages.take, stages.know, stages.oppose)[:ready]:
+        for index, ready in (("0", 4), ("2", 3), ("4", 2), ("6", 1)):
+            for stage in (stages.take, stages.know, stages.round, stages.oppose)[:ready]:
                 stage(index)
         emission.line("int i = 0;")
         with emission.block(emission.loop("j", sums)):
@@ -214,8 +219,9 @@ class _Loop:
             with emission.block("for (; i < end; i += 2)"):
                 stages.divide()
                 stages.oppose("(i + 2)")
-                stages.know("(i + 4)")
-                stages.take("(i + 6)")
+                stages.round("(i + 4)")
+                stages.know("(i + 6)")
+                stages.take("(i + 8)")
                 stages.add("i")
             emission.line(f"put(at, get(at) + {x});")
             emission.line(f"put(by, get(by) + {y});")
