@@ -30,7 +30,7 @@ types: .venv/ready-dev
 
 # One process more than there are cores: tests also wait, for programs and for what another one makes for all.
 unit: .venv/ready-dev
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+	$(BIN)/python -m pytest --forks 3
 
 # The device half alone, on the Python of JetPack 6, with the lowest versions that pyproject.toml allows (of onnxruntime that
 # is the newest for this Python as well) and nothing of the workstation installed: what needs no export, on bundles that a

@@ -1,0 +1,183 @@
+"""Test processes that are forked from the one that collected: what is imported and collected costs a run once.
+
+xdist starts processes anew, each of which imports torch and collects ten thousand tests by itself, and sends three
+messages for each test. Here each process takes the next test of its share, and half of the largest share when its own
+is empty, so that most fixtures of a file are made in one process; for each test it sends one message.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import signal
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from multiprocessing.connection import Connection, Pipe, wait
+from typing import IO, Any, NoReturn
+
+import numpy as np
+import pytest
+
+__all__ = ["run_forked"]
+
+
+class Shares:
+    """Of tests, one for each process: where the next one is, where the share ends, and which one runs."""
+
+    def __init__(self, tests: int, processes: int, file: IO[bytes]) -> None:
+        self._file = file
+        self._shares = np.frombuffer(mmap.mmap(-1, 24 * processes), dtype=np.int64).reshape(processes, 3)
+        bounds = [tests * number // processes for number in range(processes + 1)]
+        self._shares[:, :2] = list(pairwise(bounds))
+
+    def take(self, own: int) -> int | None:
+        """The number of the next test of a process, or None if there are no more."""
+        with self._locked():
+            if self._left()[own] == 0:
+                longest = int(self._left().argmax())
+                begins, ends = self._shares[longest, :2]
+                middle = (begins + ends) // 2
+                self._shares[longest, 1] = middle
+                self._shares[own, :2] = middle, ends
+            if self._left()[own] == 0:
+                return None
+            self._shares[own, 0] += 1
+            return int(self._shares[own, 0]) - 1
+
+    def runs(self, own: int, test: int) -> None:
+        self._shares[own, 2] = test
+
+    def running(self, own: int) -> int:
+        """The number of the test that a process runs, or ran last."""
+        return int(self._shares[own, 2])
+
+    def _left(self) -> np.ndarray:
+        return self._shares[:, 1] - self._shares[:, 0]
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        fcntl.lockf(self._file, fcntl.LOCK_EX)  # the system unlocks what a process holds that is killed
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._file, fcntl.LOCK_UN)
+
+
+def run_forked(session: pytest.Session, processes: int) -> None:
+    """Run what was collected in so many processes, and report here what they report."""
+    capture: Any = session.config.pluginmanager.getplugin("capturemanager")
+    base = session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+    capture.stop_global_capturing()  # into files whose positions forks would share
+    with tempfile.TemporaryFile() as file:
+        shares = Shares(len(session.items), processes, file)
+        running: dict[Connection, tuple[int, int]] = {}
+        try:
+            for number in range(processes):
+                here, there = Pipe(duplex=False)
+                process = os.fork()
+                if process == 0:
+                    _Worker(session, number, there).run(shares, base / f"worker-{number}")
+                there.close()
+                running[here] = number, process
+            capture.start_global_capturing()
+            _gather(session, running, shares)
+        finally:
+            for _, process in running.values():
+                os.kill(process, signal.SIGTERM)
+                os.waitpid(process, 0)
+
+
+def _gather(session: pytest.Session, running: dict[Connection, tuple[int, int]], shares: Shares) -> None:
+    """Report what processes send, until each has ended."""
+    ran = 0
+    while running:
+        for connection in wait(list(running)):
+            assert isinstance(connection, Connection)
+            try:
+                nodeid, location, said = connection.recv()
+            except EOFError:
+                number, process = running.pop(connection)
+                code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+                if code:
+                    test = session.items[shares.running(number)].nodeid
+                    _fail(session, f"a test process ended with {code} while it ran {test}")
+                continue
+            ran += 1
+            _report(session, nodeid, location, said)
+    if ran != len(session.items):
+        _fail(session, f"{len(session.items) - ran} tests were not run")
+
+
+def _fail(session: pytest.Session, why: str) -> NoReturn:
+    session.shouldfail = why  # which is printed at the end
+    raise session.Failed(why)
+
+
+def _report(session: pytest.Session, nodeid: str, location: Any, said: list[tuple[str, dict[str, Any]]]) -> None:
+    hook = session.config.hook
+    hook.pytest_runtest_logstart(nodeid=nodeid, location=location)
+    for name, what in said:
+        if name == "report":
+            report = hook.pytest_report_from_serializable(config=session.config, data=what)
+            hook.pytest_runtest_logreport(report=report)
+        else:
+            hook.pytest_warning_recorded.call_historic(kwargs=what)
+    hook.pytest_runtest_logfinish(nodeid=nodeid, location=location)
+    if session.shouldfail:
+        raise session.Failed(session.shouldfail)
+
+
+class _Worker:
+    """A process of tests, seen from within: a plugin that gathers what pytest reports of a test."""
+
+    def __init__(self, session: pytest.Session, number: int, connection: Connection) -> None:
+        self._session = session
+        self._number = number
+        self._connection = connection
+        self._said: list[tuple[str, dict[str, Any]]] = []
+
+    def run(self, shares: Shares, folder: Any) -> NoReturn:
+        code = 1
+        try:
+            self._begin(folder)
+            self._run_all(shares)
+            code = 0
+        except BaseException:
+            self._capture().stop_global_capturing()
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+
+    def _begin(self, folder: Any) -> None:
+        config = self._session.config
+        os.environ["PYTEST_XDIST_WORKER"] = f"gw{self._number}"  # as programs know it
+        folder.mkdir()
+        config._tmp_path_factory._basetemp = folder  # type: ignore[attr-defined]
+        config.pluginmanager.unregister(name="terminalreporter")
+        config.pluginmanager.register(self)
+        self._capture().start_global_capturing()
+
+    def _capture(self) -> Any:
+        return self._session.config.pluginmanager.getplugin("capturemanager")
+
+    def _run_all(self, shares: Shares) -> None:
+        items, number = self._session.items, shares.take(self._number)
+        while number is not None:
+            then = shares.take(self._number)
+            shares.runs(self._number, number)
+            item, following = items[number], None if then is None else items[then]
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            self._connection.send((item.nodeid, item.location, self._said))
+            self._said, number = [], then
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        data = self._session.config.hook.pytest_report_to_serializable(config=self._session.config, report=report)
+        self._said.append(("report", data))
+
+    def pytest_warning_recorded(self, warning_message: Any, when: str, nodeid: str, location: Any) -> None:
+        what = {"warning_message": warning_message, "when": when, "nodeid": nodeid, "location": location}
+        self._said.append(("warning", what))
