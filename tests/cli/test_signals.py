@@ -33,7 +33,7 @@ def signalled(monkeypatch, number: int, call: str, turn: int = 1) -> None:
 
 @pytest.mark.workstation
 @pytest.mark.parametrize(
-    ("turn", "number", "expected"), [(k, *stop) for k, stop in zip([1, 6, 14], STOPS, strict=True)]
+    ("turn", "number", "expected"), [(k, *stop) for k, stop in zip([1, 5, 10], STOPS, strict=True)]
 )
 def test_a_signal_in_export_leaves_nothing(call, work, short_commands, monkeypatch, number, expected, turn):
     signalled(monkeypatch, number, "lnn_edge.bundle.directory:named_in_errors", turn)
