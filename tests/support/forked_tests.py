@@ -84,6 +84,7 @@ def run_forked(session: pytest.Session, processes: int) -> None:
                 there.close()
                 running[here] = number, process
             capture.start_global_capturing()
+            capture.suspend_global_capture()  # as it is between tests, or nobody sees what is reported
             _gather(session, running, shares)
         finally:
             for _, process in running.values():
