@@ -334,7 +334,11 @@ def tuned(monkeypatch):
     return choose
 
 
-@pytest.mark.parametrize(("measured", "lanes"), [((2.0, 1.0), WIDE), ((1.0, 2.0), 1), ((1.0, 0.99), 1)])
+@pytest.mark.parametrize(
+    ("measured", "lanes"),
+    [((2.0, 1.0), WIDE), ((1.0, 2.0), 1), ((1.0, 0.99), 1)],
+    ids=["faster", "slower", "hardly-faster"],
+)
 def test_the_fastest_way_is_chosen_once(measured, lanes, cfc_bundle, cache, compilations, tuned, caplog):
     """Another one must gain more than a run differs from the next."""
     caplog.set_level("INFO")
