@@ -43,6 +43,7 @@ def test_every_room_has_one():
 
 SOURCE = "def double(x):\n    return 2 * x\n\n\ndef half(x):\n    return x / 2\n"
 TESTS = """import lnn_edge
+import pytest
 
 
 def test_double():
@@ -55,6 +56,11 @@ def test_half():
 
 def test_wrong():
     assert lnn_edge.half(0) == 1
+
+
+@pytest.mark.parametrize("x", [1])
+def test_each(x):
+    assert lnn_edge.double(x) == 2
 """
 OWN = [
     Mutation("killed", "sum", "test_double", (("x + x", "x"), ("2 * x", "x"))),
@@ -63,6 +69,7 @@ OWN = [
     Mutation("nowhere", "sum", "test_half", (("x // 2", "x"),)),
     Mutation("untested", "sum", "test_third", (("2 * x", "x"),)),
     Mutation("fails anyway", "sum", "test_wrong", (("2 * x", "x"),)),
+    Mutation("without its case", "sum", "test_each[2]", (("2 * x", "x"),)),
 ]
 
 
@@ -83,6 +90,7 @@ def test_runner_tells_what_became_of_each(tmp_path, monkeypatch, capsys):
         "nowhere": "does not apply",
         "untested": "no such test",
         "fails anyway": "test fails without it too",
+        "without its case": "test fails without it too",  # pytest runs nothing then, which the others must survive
     }
     assert (tree / "lnn_edge" / "__init__.py").read_text() == SOURCE
-    assert "6 mutations: 2 does not apply, 1 killed" in capsys.readouterr().out
+    assert "7 mutations: 2 does not apply, 2 test fails without it too, 1 killed" in capsys.readouterr().out
