@@ -6,6 +6,7 @@ own, and reads the source of each: a fifth of a trace.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from torch.fx import proxy
 
 __all__ = ["users_frames"]
 
-_TORCH = str(Path(torch.__file__).parent)
+_TORCH = str(Path(torch.__file__).parent) + os.sep  # which torchvision's files do not begin with
 _USUAL = getattr(proxy, "CapturedTraceback", None)  # a private place of torch's, which a later one may not have
 
 
