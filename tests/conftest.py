@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import os
 import subprocess
 import sys
@@ -33,9 +34,14 @@ if TYPE_CHECKING:
 
 WORKSTATION = find_spec("torch") is not None  # else the device half is tested alone
 if WORKSTATION:
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads of torch that wait leave the processors to others
     import torch
 
     torch.set_num_threads(1)  # the models are tiny, and several test processes share the machine
+    # pytest adds its handlers to each logger that does not pass on what it is told, six times a test: torch has forty.
+    for logger in logging.root.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger):
+            logger.propagate = True
 
 
 # Nothing that is imported or collected is garbage, and the collector would look at all of it again and again.
