@@ -48,7 +48,10 @@ LOWEST = $(shell sed -n '/^dependencies = \[/,/^\]/s/^ *"\(.*\)>=\(.*\)",.*/\1==
 device-lowest: build/bundles build/wheel
 	$(call installed,$(PYTHON310),build/$@,build/wheel/*.whl $(LOWEST) hypothesis mcap-protobuf-support pytest pytest-timeout)
 	! build/$@/bin/python -c "import torch" 2>/dev/null
-	LNN_EDGE_TEST_BUNDLES=$(CURDIR)/build/bundles build/$@/bin/python -m pytest $(DEVICE_TESTS) $(KILLS:%=--deselect %)
+	$(again) build/$@/bin/python -m pytest $(DEVICE_TESTS) $(KILLS:%=--deselect %)
+
+# Properties are tried with fewer examples than in `make unit`: tests/support/properties.py.
+again = LNN_EDGE_TEST_AGAIN=true LNN_EDGE_TEST_BUNDLES=$(CURDIR)/build/bundles
 
 # Twenty and fifty kills, and of no version: once in `make unit`.
 KILLS := tests/cli/test_run_resume.py::test_killed_at_any_moment tests/runtime/record/test_killed.py::test_what_a_kill_leaves \
@@ -61,7 +64,7 @@ device-newest: build/bundles build/wheel build/pure
 	$(call install,build/$@,--no-deps --force-reinstall build/pure/*.whl)
 	$(call on_newest,tests/runtime/native/test_native.py -k "older or finite or second_load")
 
-on_newest = PYTHONSAFEPATH=1 LNN_EDGE_TEST_BUNDLES=$(CURDIR)/build/bundles build/$@/bin/python -m pytest $(1)
+on_newest = PYTHONSAFEPATH=1 $(again) build/$@/bin/python -m pytest $(1)
 
 build/wheel: .venv/ready-dev
 	rm -rf $@

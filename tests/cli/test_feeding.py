@@ -12,6 +12,7 @@ import pytest
 from bundles import INPUTS
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from properties import examples
 
 import lnn_edge
 from lnn_edge.cli.feeding.feed import Feed
@@ -70,7 +71,7 @@ def fed(model, handling, taken, cuts, place):
     return written, json.dumps(feed.tally.facts(len(written))), feed.tally.text(len(written)), feed.tally.warnings()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @example(["good"] * 5 + ["set back"] + ["good"] * 9, {}, "skip", None, 1)  # a cut among late rows
 @given(
     events=st.lists(EVENTS, min_size=10, max_size=40),

@@ -30,6 +30,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from interruptions import standing
 from old_files import FIXTURES
+from properties import examples
 
 import lnn_edge
 from lnn_edge.errors import NonFiniteError
@@ -207,7 +208,7 @@ def made(stream, kept, call, model, seed):
 
 @pytest.mark.parametrize("model", NAMES, indirect=True)
 @given(calls=st.lists(CALLS, min_size=1, max_size=25), reuse=st.booleans())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_calls_give_the_same_in_c_and_in_python(model, calls, reuse):
     streams, kept = pair(model, reuse=reuse), ([None], [None])
     for seed, call in enumerate(calls):

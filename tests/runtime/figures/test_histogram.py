@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from properties import examples
 
 from lnn_edge.runtime.figures.durations import distribution
 from lnn_edge.runtime.figures.histogram import Histogram
@@ -18,7 +19,7 @@ def filled(durations) -> Histogram:
     return own
 
 
-@settings(deadline=None, derandomize=True)
+@settings(max_examples=examples(100), deadline=None, derandomize=True)
 @given(st.lists(st.integers(0, 10**13), min_size=1, max_size=30), st.sampled_from([1, 7, 40]))
 def test_percentiles_are_those_of_the_durations_within_a_bucket(values, repeats):
     own, exact = filled(values * repeats).distribution(), distribution(np.array(values * repeats))

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from interruptions import bytecodes, interrupt, standing
+from properties import examples
 
 import lnn_edge
 from lnn_edge import Guard
@@ -812,7 +813,7 @@ GOOD, BAD_VALUE, LATE, FAR, SHAPE, SOON = range(6)
 EVENTS = st.lists(st.tuples(st.integers(GOOD, SOON), st.floats(0.01, 1.9), st.floats(-3, 3)), max_size=30)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=EVENTS)
 def test_the_state_is_that_of_the_good_samples_alone(ltc, events):
     guarded, stream, now = ltc.guarded(), ltc.stream(), 0.0
@@ -838,7 +839,7 @@ def test_the_state_is_that_of_the_good_samples_alone(ltc, events):
     assert sum(guarded.counts.values()) == len(events) + 1
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=EVENTS, policy=st.sampled_from(["reset", "clamp", "split"]))
 def test_what_ticks_tell_is_what_the_state_did(ltc, events, policy):
     """Whoever follows the ticks alone (resets, steps, dt, samples as they were stepped) gets the same state."""

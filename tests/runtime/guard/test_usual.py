@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from interruptions import standing
+from properties import examples
 
 from lnn_edge import Guard
 from lnn_edge.bundle.spec import Feature, Tensor
@@ -93,7 +94,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(80), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=EVENTS, guard=st.sampled_from(GUARDS), fixed=st.booleans(), real=st.booleans(), time=st.booleans())
 def test_it_is_that_of_all_others(ltc, cfc, events, guard, fixed, real, time):
     both, now, asked = pair(cfc if fixed else ltc, guard)
@@ -159,7 +160,7 @@ class TestLimits:
     NUMBERS = st.lists(st.floats(-4, 4, width=32), min_size=3, max_size=3)
     SLEWS = st.lists(st.floats(0.01, 50), min_size=3, max_size=3)
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=examples(300), deadline=None)
     @given(
         raw=NUMBERS, sent=st.none() | NUMBERS, slews=st.none() | SLEWS, ends=st.none() | NUMBERS, dt_s=st.floats(0, 1)
     )

@@ -12,6 +12,7 @@ import pytest
 from fake_timer import FakeTimer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from properties import examples
 
 import lnn_edge
 from lnn_edge import Guard
@@ -919,7 +920,7 @@ def test_wrong_ticks_are_refused_before_it_runs(model):
 # ---- all of it
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(deadline=None, derandomize=True, max_examples=examples(60))
 @given(
     st.lists(st.sampled_from(["good"] * 4 + ["nan", "shape", "none", "raise", "before", "after", "slow"]), max_size=40),
     st.sampled_from(["skip", "catch up", "at once"]),

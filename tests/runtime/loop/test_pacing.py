@@ -8,13 +8,14 @@ import pytest
 from fake_timer import FakeTimer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from properties import examples
 
 from lnn_edge.runtime.loop.pacing import Pacing, Schedule, check_rate
 
 MS = 1_000_000
 
 
-@settings(deadline=None, derandomize=True)
+@settings(max_examples=examples(100), deadline=None, derandomize=True)
 @given(
     st.floats(1e-3, 1e9) | st.fractions(Fraction(1, 1000), 10**6),
     st.integers(0, 2**62),
@@ -33,7 +34,7 @@ def test_ten_million_ticks_do_not_drift(rate_hz):
     assert schedule.due(500 * 60) - schedule.due(0) == Fraction(30_000 * 10**9) / Fraction(rate_hz) // 1
 
 
-@settings(deadline=None, derandomize=True)
+@settings(max_examples=examples(100), deadline=None, derandomize=True)
 @given(st.floats(1e-2, 1e9), st.integers(0, 10**15), st.integers(0, 10**15))
 def test_the_newest_due_tick(rate_hz, origin, later):
     schedule, now = Schedule(rate_hz, origin), origin + later
@@ -92,7 +93,7 @@ def test_a_step_of_exactly_one_period_loses_nothing(late):
     assert ticks(late, dict.fromkeys(range(9), 10), 4) == ([(0, 0), (1, 10), (2, 20), (3, 30)], 0)
 
 
-@settings(deadline=None, derandomize=True)
+@settings(max_examples=examples(100), deadline=None, derandomize=True)
 @given(
     st.sampled_from(["skip", "catch up", "at once"]),
     st.floats(1, 1000),

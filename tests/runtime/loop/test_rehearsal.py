@@ -8,6 +8,7 @@ import pytest
 from fake_timer import FakeTimer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from properties import examples
 
 from lnn_edge.runtime.loop.pacing import Schedule
 from lnn_edge.runtime.loop.rehearsal import Rehearsal
@@ -212,7 +213,7 @@ def test_a_slow_start_is_short():
     assert timer.now_ns - began < 2000 * MS
 
 
-@settings(deadline=None, derandomize=True)
+@settings(max_examples=examples(100), deadline=None, derandomize=True)
 @given(
     st.lists(st.integers(0, 3 * MS), min_size=1, max_size=20),
     st.lists(st.integers(0, 12 * MS), min_size=1, max_size=20),

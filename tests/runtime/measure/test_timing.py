@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from properties import examples
 
 import lnn_edge
 from lnn_edge.bundle.directory import read_bundle
@@ -40,7 +41,7 @@ def interrupted_at(call, error=KeyboardInterrupt):
     return step
 
 
-@settings(deadline=None, derandomize=True)
+@settings(max_examples=examples(100), deadline=None, derandomize=True)
 @given(st.lists(st.integers(0, 10**10), min_size=1, max_size=30), st.sampled_from([1, 7, 40, 400]))
 def test_percentile_is_the_smallest_value_that_enough_samples_do_not_exceed(values, repeats):
     durations = np.array(values * repeats)

@@ -14,6 +14,7 @@ from mcap.data_stream import RecordBuilder
 from mcap.records import Channel, Chunk
 from mcap.stream_reader import StreamReader
 from mcap.writer import CompressionType, Writer
+from properties import examples
 from ticks import Robot, bundle, model_of, put, read_back, record
 
 import lnn_edge
@@ -76,7 +77,7 @@ def test_a_file_that_is_cut_anywhere_opens_up_to_the_last_complete_chunk(whole, 
 
 
 @given(data=st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_changed_bytes_are_refused_or_change_nothing(whole, model, tmp_path_factory, data):
     original, all_ticks = whole
     changed = bytearray(original)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from properties import examples
 from ticks import KINDS, Robot, bundle, model_of, put, record
 
 import lnn_edge
@@ -46,7 +47,7 @@ def test_what_was_recorded_comes_out_the_same(name, tmp_path):
     dropped=st.sets(st.integers(0, 29), max_size=4),
     seed=st.integers(0, 1000),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_replay_follows_any_sequence(name, kinds, every, dropped, seed, tmp_path_factory):
     path = tmp_path_factory.mktemp("any") / "walk.mcap"
     robot = Robot(model_of(name), seed)
@@ -66,7 +67,7 @@ def test_replay_follows_any_sequence(name, kinds, every, dropped, seed, tmp_path
 
 
 @given(kinds=st.lists(st.sampled_from(KINDS), max_size=12), bit=st.integers(0, 31), where=st.integers(0, 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_a_changed_bit_of_an_output_says_where(kinds, bit, where, tmp_path_factory):
     path, robot = tmp_path_factory.mktemp("bit") / "walk.mcap", Robot(model_of("fixed_2"))
     with Recorder(path, robot.model) as recorder:

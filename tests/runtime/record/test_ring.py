@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from properties import examples
 
 import lnn_edge
 from lnn_edge.runtime.compiled.extension import packer, why_no_extension
@@ -49,7 +50,7 @@ ONE = st.builds(
 PLAIN = ONE.map(lambda tick: tick._replace(x=X, y=Y, raw=Y * 2, stepped=1, dt_s=0.25, limited=True))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ticks=st.lists(st.tuples(ONE | PLAIN, st.sampled_from(TIMES), *[st.sampled_from(CLOCKS)] * 2), max_size=9))
 def test_it_holds_the_same_bytes(rings, ticks):
     states = {"state": np.zeros(1, np.float32)}  # which is none of the model's

@@ -13,6 +13,7 @@ from bundles import copied, resign
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from properties import examples
 from safetensors.numpy import load_file
 
 import lnn_edge
@@ -87,7 +88,7 @@ def test_times_of_the_calendar_keep_their_nanoseconds(timed, place):
     assert_same(saved.state, stream.snapshot())
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(
     values=st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=8, max_size=8),
     t_s=st.none() | st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**62), 2**62).map(Stamp),
@@ -232,7 +233,7 @@ def test_cut_at_any_byte_it_is_refused(written, timed, tmp_path):
         assert not _loads_the_same_or_is_refused(tmp_path / "cut", data[:size], timed, expected)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(data=st.data())
 def test_any_byte_that_changes_is_noticed(written, timed, data):
     place, content, expected = written
@@ -243,7 +244,7 @@ def test_any_byte_that_changes_is_noticed(written, timed, data):
     assert not same or changed == content or (content[at] in blank and value in blank)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(data=st.binary(max_size=200), at=st.integers(0, 400), size=st.integers(0, 400))
 def test_any_bytes_in_its_place_are_noticed(written, timed, data, at, size):
     place, content, expected = written

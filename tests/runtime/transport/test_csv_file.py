@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from properties import examples
 
 from lnn_edge.runtime.transport.csv_file import load_recordings, open_table, read_columns, reader, rows
 from lnn_edge.runtime.transport.row import BadRowError
 
-settings.register_profile("table", deadline=None, derandomize=True)
+settings.register_profile("table", max_examples=examples(100), deadline=None, derandomize=True)
 PROFILE = settings.get_profile("table")
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 LABELS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=8)

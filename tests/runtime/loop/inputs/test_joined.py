@@ -7,6 +7,7 @@ import pytest
 from fake_timer import FakeTimer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from properties import examples
 
 from lnn_edge.runtime.loop.inputs.joined import Joined
 from lnn_edge.runtime.loop.inputs.newest import Newest
@@ -147,7 +148,7 @@ def test_wrong_settings_are_refused(settings, error, text):
         Sensors("a", **settings)
 
 
-@settings(deadline=None, derandomize=True)
+@settings(max_examples=examples(100), deadline=None, derandomize=True)
 @given(st.lists(st.tuples(st.sampled_from("abn"), st.integers(0, 60)), max_size=60), st.integers(1, 100))
 def test_no_sample_older_than_its_limit_is_ever_fresh(events, fresh_ms):
     own = Sensors("a", "b", fresh_s=fresh_ms / 1000)
