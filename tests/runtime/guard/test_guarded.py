@@ -694,10 +694,36 @@ class TestThreads:
         assert {tick.status for tick in ticks[:-1]} == {Status.OK}
 
 
+def known(guarded):
+    """What a guard knows beside the state of its stream, its samples' number aside, of which it may be short."""
+    return {**kept_guard(guarded), "came": 0}, guarded.counts, [*guarded._held, *guarded.stream._held]
+
+
 class TestInterrupted:
     """An exception of a signal's handler, before any bytecode: the tick happened, or it did not."""
 
+    # Their clock is `int`, which says 0.
     POLICIES = Guard(on_bad="hold", on_gap="split", warm_up=1, slew_per_s={"output": (5.0, 5.0)})
+
+    @staticmethod
+    def interruptions(at_work, tick, all_of=standing, stride=1):
+        """A guard behind each interruption of a tick, whether that has happened, and whether the guard is used again.
+
+        It is where it knows no more than before: the last tick then shows that none of them has left anything.
+        """
+        twin, guarded = at_work(), at_work()
+        before, knew, places = all_of(twin), known(guarded), bytecodes(partial(tick, twin))
+        after = all_of(twin)
+        for place in places[::stride]:
+            if interrupt(partial(tick, guarded), place) is None:
+                guarded = at_work()
+                continue
+            found, again = all_of(guarded), known(guarded) == knew
+            assert found in (before, after)
+            yield guarded, found != before, again
+            guarded = guarded if again else at_work()
+        tick(guarded)
+        assert (all_of(guarded), known(guarded)) == (after, known(twin))
 
     @pytest.mark.parametrize(
         ("x", "t_s"),
@@ -706,27 +732,20 @@ class TestInterrupted:
     )
     def test_tick(self, ltc, x, t_s):
         def at_work():
-            guarded = ltc.guarded(self.POLICIES)
+            guarded = ltc.guarded(self.POLICIES, clock=int)
             for k in range(2):
                 guarded.tick(X, t_s=0.1 * k)
             return guarded
 
-        after = at_work()
-        before, places = standing(after), bytecodes(lambda: after.tick(x, t_s=t_s))
-        either = (before, standing(after))
-        for place in places[::7]:
-            guarded = at_work()
-            if interrupt(partial(guarded.tick, x, t_s=t_s), place) is None:
-                continue
-            assert standing(guarded) in either
-            assert guarded.tick(X, t_s=600.0).stepped
+        for guarded, _, again in self.interruptions(at_work, lambda guarded: guarded.tick(x, t_s=t_s), stride=7):
+            assert again or guarded.tick(X, t_s=600.0).stepped
 
     @pytest.mark.parametrize(("x", "stride"), [(X * 2, 1), (NAN, 7), (X * 1e6, 7)], ids=["good", "hole", "too far"])
     def test_a_tick_as_usual(self, ltc, x, stride):
         """The stream, and what the guard knows, at every bytecode."""
 
         def at_work():
-            guarded = ltc.guarded(Guard(slew_per_s={"output": (1e-3, 1e-3)}))
+            guarded = ltc.guarded(Guard(slew_per_s={"output": (1e-3, 1e-3)}), clock=int)
             for k in range(2):
                 guarded.tick(X, t_s=0.1 * k)
             return guarded
@@ -734,31 +753,27 @@ class TestInterrupted:
         def all_of(guarded):
             return standing(guarded), standing(guarded.stream), guarded.sent.tolist(), guarded.hold.tolist()
 
-        after = at_work()
-        before, places = all_of(after), bytecodes(lambda: after.tick(x, t_s=0.2))
-        either = (before, all_of(after))
-        assert (either[0] != either[1]) == (x is not NAN)
-        for place in places[::stride]:
-            guarded = at_work()
-            if interrupt(partial(guarded.tick, x, t_s=0.2), place) is not None:
-                assert all_of(guarded) in either
+        def tick(guarded):
+            return guarded.tick(x, t_s=0.2)
+
+        seen = {happened for _, happened, _ in self.interruptions(at_work, tick, all_of, stride)}
+        assert seen <= ({False} if x is NAN else {False, True})
+        assert False in seen
 
     def test_its_count_is_short_of_it_by_one_at_most(self, ltc):
         """And by none where it did not happen."""
 
         def at_work():
-            guarded = ltc.guarded()
+            guarded = ltc.guarded(clock=int)
             for k in range(2):
                 guarded.tick(X, t_s=0.1 * k)
             return guarded
 
-        after, seen = at_work(), set()
-        before, places = standing(after), bytecodes(lambda: after.tick(X * 2, t_s=0.2))
-        for place in places:
-            guarded = at_work()
-            if interrupt(partial(guarded.tick, X * 2, t_s=0.2), place) is not None:
-                happened, counted = standing(guarded) != before, guarded.counts["ok"] - 2
-                seen.add((happened, counted))
+        seen = set()
+        for guarded, happened, again in self.interruptions(at_work, lambda guarded: guarded.tick(X * 2, t_s=0.2)):
+            counted = guarded.counts["ok"] - 2
+            seen.add((happened, counted))
+            if not again:
                 guarded.tick(X, t_s=0.3)
                 assert guarded.counts == {"ok": 3 + counted}
         assert {(False, 0), (True, 1)} <= seen <= {(False, 0), (True, 0), (True, 1)}
