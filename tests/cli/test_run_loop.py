@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import threading
 import time
 
@@ -260,20 +259,17 @@ def test_rehearsals_on_a_gpu_are_refused_before_anything_is_written(call, gpu, c
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("rate", [(), ("--rate", "50")], ids=["by samples", "by a timer"])
-def test_signals_end_it_clean(cfc_bundle, tmp_path, environment, number, code, rate):
-    command = [sys.executable, "-m", "lnn_edge", "run", cfc_bundle, "--output", tmp_path / "out.csv", *rate]
-    command += ["--record", tmp_path / "walk.mcap", "--resume", tmp_path / "s", "--backend", "onnxruntime"]
-    options = {"env": environment, "stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(list(map(str, command)), **options) as process:
-        process.stdin.write("acc_x,acc_y,gyro_z\n0.1,0.2,0.3\n")
-        process.stdin.flush()
-        while not (tmp_path / "s").exists():  # it runs
-            assert process.poll() is None, process.stderr.read()
-            time.sleep(0.01)
-        process.send_signal(number)
-        err = process.communicate(timeout=60)[1]
-    assert process.returncode == code, err
-    assert "interrupted after" in err.splitlines()[-1]
+def test_signals_end_it_clean(start, cfc_bundle, tmp_path, number, code, rate):
+    command = ["run", cfc_bundle, "--output", tmp_path / "out.csv", "--record", tmp_path / "walk.mcap", *rate]
+    process = start(*command, "--resume", tmp_path / "s", "--backend", "onnxruntime")
+    process.stdin.write("acc_x,acc_y,gyro_z\n0.1,0.2,0.3\n")
+    process.stdin.flush()
+    while not (tmp_path / "s").exists():  # it runs
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.send_signal(number)
+    assert process.wait(60) == code
+    assert "interrupted after" in process.stderr.read().splitlines()[-1]
     lines = results(tmp_path / "out.csv")[1]
     model = lnn_edge.load(cfc_bundle, backend="onnxruntime")
     assert [float(v) for v in lines[0][:2]] == outputs(model, [[0.1, 0.2, 0.3]])[0]

@@ -344,6 +344,7 @@ def main(extension, bundles):
     from lnn_edge.runtime.backends.native import compiler
 
     compiler.OPTIMIZATION = "-O1"  # as in other tests: what is looked at is the extension
+    gc.freeze()  # else each collection looks at all that was imported, in memory that is watched
     use_type(module.make_core("step(x)\n--\n\nA step."))
     use_limits(module)
     use_pack(module)
