@@ -229,6 +229,28 @@ def test_file_that_changes_while_it_is_read_is_refused(cfc_copy, monkeypatch, na
     assert len(given[0]) == (size + 1 if change else size // 2)
 
 
+def test_graph_is_checked_once_in_a_process(cfc_copy, monkeypatch):
+    checked, usual = [], directory.check_graph
+    monkeypatch.setattr(directory, "check_graph", lambda data: (usual(data), checked.append(data)))
+    monkeypatch.setattr(directory, "_PASSED", set())
+    monkeypatch.setattr(directory, "_MOST_PASSED", 1)
+    first = (cfc_copy / "model.onnx").read_bytes()
+    for _ in range(2):
+        directory.read_bundle(cfc_copy)
+    second = first + b"\x72\x03\x0a\x01x"  # with a word for people
+    (cfc_copy / "model.onnx").write_bytes(second)
+    resign(cfc_copy)
+    for _ in range(2):
+        directory.read_bundle(cfc_copy)
+    assert checked == [first, second]
+    assert len(directory._PASSED) == 1
+    (cfc_copy / "model.onnx").write_bytes(first[:-1])
+    resign(cfc_copy)
+    for _ in range(2):  # one that was refused is looked at again
+        with pytest.raises(BundleError, match=r"model\.onnx cannot be loaded"):
+            directory.read_bundle(cfc_copy)
+
+
 def test_file_that_comes_in_pieces_is_whole(cfc_bundle, monkeypatch):
     """One call to the system may give less than it was asked for."""
     whole = directory._whole
