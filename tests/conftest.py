@@ -210,36 +210,42 @@ def python(environment: dict[str, str]) -> Callable[..., subprocess.CompletedPro
     return run
 
 
+def started_warm(factory: pytest.TempPathFactory, name: str, environment: dict[str, str]) -> dict[str, str]:
+    """An environment whose `python` and `lnn-edge` start with what is there under this name; see `warm_python`.
+
+    One process imports it for all workers of a run; where the device half is tested alone there is one.
+    """
+    import warm_python
+
+    imported = getattr(warm_python, name)
+    if not WORKSTATION:
+        folder = factory.mktemp(name)
+        warm_python.warm_python(folder, os.getpid(), imported, environment)
+    else:
+        from exports import locked, shared_folder  # which need torch
+
+        folder = shared_folder(factory) / name
+        with locked(folder.with_suffix(".lock")):
+            if not folder.exists():
+                folder.mkdir()
+                whose = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+                warm_python.warm_python(folder, whose, imported, environment)
+    return environment | {"PATH": f"{folder}{os.pathsep}{environment['PATH']}"}
+
+
 @pytest.fixture(scope="session")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An environment whose `python` and `lnn-edge` start with torch imported, for whole programs; see `warm_python`.
-
-    One process imports it for all workers of a run.
-    """
-    from exports import locked, shared_folder  # which need torch
-    from warm_python import WORKSTATION as IMPORTED
-    from warm_python import warm_python
-
-    folder = shared_folder(tmp_path_factory) / "warm"
-    with locked(folder.with_suffix(".lock")):
-        if not folder.exists():
-            folder.mkdir()
-            whose = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
-            warm_python(folder, whose, IMPORTED, os.environ)
-    return os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+    """An environment whose `python` and `lnn-edge` start with torch imported, for whole programs."""
+    return started_warm(tmp_path_factory, "WORKSTATION", dict(os.environ))
 
 
 @pytest.fixture(scope="session")
 def warm_device(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An environment whose `python` starts with what a device has imported, without torch; see `warm_python`.
+    """An environment whose `python` starts with what a device has imported, without torch.
 
     For what a program does. What is about its start, its death, or limits that it inherits takes a fresh one.
     """
-    from warm_python import DEVICE, warm_python
-
-    folder = tmp_path_factory.mktemp("warm")
-    warm_python(folder, os.getpid(), DEVICE, environment)
-    return environment | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+    return started_warm(tmp_path_factory, "DEVICE", environment)
 
 
 @pytest.fixture(scope="session")
