@@ -19,6 +19,8 @@ from .protocol import Trained
 __all__ = ["differing_readouts", "pooling", "steps_as_called"]
 
 _STEPS = 64  # the longest mean of last outputs that is found is a sample shorter
+_FEW = 8  # tell most readouts apart, in an eighth of the time
+_MEAN = Readout("mean")  # of all outputs of a recording
 _CLOSE = 1e-4  # of the outputs' size: far above rounding, far below what another mean gives
 
 
@@ -32,17 +34,24 @@ def pooling(model: Trained, recording: Mapping[str, Array]) -> Readout | None:
     Returns:
         The readout; `None` if it is nothing that is known here.
     """
-    both = _both(model, recording, _STEPS)
-    if not both.finite:
-        return None
-    return next((own for own in _candidates() if all(both.equal(name, own) for name in both.stepped)), None)
+    found = list(_equal_readouts(model, recording, _FEW))
+    if len(found) == 1 and found != [_MEAN]:  # of few samples, that is the mean of the last as many or more as well
+        return found[0]
+    return next(_equal_readouts(model, recording, _STEPS), None)
+
+
+def _equal_readouts(model: Trained, recording: Mapping[str, Array], steps: int) -> Iterator[Readout]:
+    """Those that give all outputs of a forward for recordings of so many samples and of fewer."""
+    both = _both(model, recording, steps)
+    candidates = _candidates(steps) if both.finite else ()
+    return (own for own in candidates if all(both.equal(name, own) for name in both.stepped))
 
 
 def differing_readouts(model: Trained, leaves: Sequence[Leaf], recording: Mapping[str, Array]) -> str:
     """What is wrong with a forward that pools one output in one way, and another otherwise; "" if nothing is known."""
     both, told = _both(model, recording, _STEPS), []
     for leaf in leaves:
-        own = next((readout for readout in _candidates() if both.equal(leaf.name, readout)), None)
+        own = next((readout for readout in _candidates(_STEPS) if both.equal(leaf.name, readout)), None)
         if own is None:
             return ""
         told.append(
@@ -118,7 +127,8 @@ def _differing(rows: Array, tensor: Tensor, gain: Array, inside: bool) -> Array:
     return folded(others, rows) if inside else others
 
 
-def _candidates() -> Iterator[Readout]:
+def _candidates(steps: int) -> Iterator[Readout]:
+    """The readouts that so many samples tell apart."""
     yield LAST
-    yield Readout("mean")
-    yield from (Readout("mean", over) for over in range(2, _STEPS))
+    yield _MEAN
+    yield from (Readout("mean", over) for over in range(2, steps))
