@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 
 import msgspec
@@ -27,9 +26,11 @@ from lnn_edge.bundle.spec import Tensor, Time
 from lnn_edge.cli.program import main
 from lnn_edge.cli.proof_text import proof_text
 from lnn_edge.errors import VerificationError
+from lnn_edge.export import exporting
 from lnn_edge.export.graph.parts import cut_graph
 from lnn_edge.export.proof.few_samples import stepped_over_few
 from lnn_edge.export.proof.remembered import RememberedProducts
+from lnn_edge.export.proof.truth import truth_from_model
 from lnn_edge.export.trained.open import open_module
 from lnn_edge.export.verify_against import verify_against
 from lnn_edge.reference.closed_loop import interpreted
@@ -84,9 +85,23 @@ def silent(_phase, _done, _total):
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    path = tmp_path_factory.mktemp("pictures") / "eyes.lnn"
-    return lnn_edge.export_model(pictures(), path, example=frames(), labels=list("abcd"), **PERIOD)
+def proven(tmp_path_factory):
+    """The report of an export with its whole proof, and what torch gave over thousands of steps."""
+    path, truths = tmp_path_factory.mktemp("pictures") / "eyes.lnn", []
+
+    def kept(*arguments):
+        truths.append(truth_from_model(*arguments))
+        return truths[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporting, "truth_from_model", kept)
+        report = lnn_edge.export_model(pictures(), path, example=frames(), labels=list("abcd"), **PERIOD)
+    return report, *truths
+
+
+@pytest.fixture(scope="module")
+def exported(proven):
+    return proven[0]
 
 
 def program_of(net, example=None):
@@ -302,7 +317,8 @@ class TestFaultsAreFound:
         with pytest.raises(VerificationError, match="onnxruntime"):
             quick_export(pictures(), tmp_path / "m.lnn", example=frames(), **PERIOD)
 
-    def test_what_grows_over_thousands_of_steps(self, tmp_path, monkeypatch):
+    def test_what_grows_over_thousands_of_steps(self, tmp_path, monkeypatch, proven):
+        monkeypatch.setattr(exporting, "truth_from_model", lambda *_: proven[1])  # of the same model and samples
         put_into_the_table(monkeypatch, row(Drifting))
         with pytest.raises(VerificationError, match="drifting in two parts"):
             lnn_edge.export_model(pictures(), tmp_path / "m.lnn", example=frames(), **PERIOD)
@@ -319,15 +335,14 @@ class TestFaultsAreFound:
 
 
 def change_graphs(monkeypatch, change):
-    module = importlib.import_module("lnn_edge.export.exporting")
-    make = module.step_graph
+    make = exporting.step_graph
 
     def changed(*arguments, **options):
         graph = make(*arguments, **options)
         change(graph)
         return graph
 
-    monkeypatch.setattr(module, "step_graph", changed)
+    monkeypatch.setattr(exporting, "step_graph", changed)
 
 
 class TestEachJudgeIsExact:
