@@ -83,7 +83,7 @@ def emx_onnx_cgen(folder: Path, names: Any) -> Step:
 
     source, library = folder / "emx.c", folder / "emx.so"
     text = c_of(folder / "model.onnx", "emx", source)
-    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", source, "-o", library, "-lm"], check=True)
+    subprocess.run(["gcc", "-O0", "-shared", "-fPIC", source, "-o", library, "-lm"], check=True)
     (arguments,) = re.findall(r"^void emx\((.*)\) \{", text, re.M)
     tensors = {
         name: np.zeros([int(n) for n in re.findall(r"\d+", shape)], {"float": np.float32, "_Float16": np.float16}[kind])
