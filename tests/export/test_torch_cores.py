@@ -216,7 +216,7 @@ class LastState(nn.Module):
 
 @pytest.mark.parametrize(("make", "layers"), [(nn.GRU, 1), (nn.LSTM, 2)])
 def test_readout_of_the_last_state(make, layers, tmp_path):
-    module, x = built(lambda: LastState(make, layers)), vectors(steps=60)
+    module, x = built(lambda: LastState(make, layers)), vectors(steps=30)
     quick_export(module, tmp_path / "m.lnn", example=x)
     model = lnn_edge.load(tmp_path / "m.lnn")
     got = model.stream().run(x[0])
