@@ -19,7 +19,7 @@ import pytest
 import real_rtx
 from bundles import ROOT, copied
 from compilations import NO_COMPILER, compiling_once, counting, summary
-from forked_tests import run_forked
+from forked_tests import pytest_addoption, pytest_configure, pytest_runtestloop  # noqa: F401 - hooks
 from hypothesis.configuration import set_hypothesis_home_dir
 from shared_bundles import shared_bundle
 from system_packages import require
@@ -46,19 +46,6 @@ if WORKSTATION:
 
 # Nothing that is imported or collected is garbage, and the collector would look at all of it again and again.
 gc.disable()
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--forks", type=int, default=0, metavar="N", help="run tests in N processes; see forked_tests")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    processes: int = session.config.option.forks
-    if not processes or session.testsfailed or session.config.option.collectonly:
-        return None
-    run_forked(session, processes)
-    return True
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

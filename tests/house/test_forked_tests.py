@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 from bundles import ROOT
@@ -10,11 +15,7 @@ from bundles import ROOT
 CONFTEST = f"""
 import sys
 sys.path.insert(0, {str(ROOT / "tests/support")!r})
-from forked_tests import run_forked
-
-def pytest_runtestloop(session):
-    run_forked(session, 3)
-    return True
+from forked_tests import pytest_addoption, pytest_configure, pytest_runtestloop
 """
 TESTS = """
 import os, time, pytest
@@ -29,15 +30,16 @@ def test_last():
     print("said before " * 4000)  # more than a buffer
     LAST
 """
+PYTEST = ("-m", "pytest", "-c", "/dev/null", "-o", "cache_dir=cache", "--forks", "3")
 
 
 @pytest.fixture
 def run(python, tmp_path):
     (tmp_path / "conftest.py").write_text(CONFTEST)
 
-    def ran(last: str):
+    def ran(last: str, *options: str):
         (tmp_path / "test_small.py").write_text(TESTS.replace("LAST", last))
-        return python("-m", "pytest", "-c", "/dev/null", "-p", "no:cacheprovider", "-rA", tmp_path, cwd=tmp_path)
+        return python(*PYTEST, "-rA", *options, tmp_path, cwd=tmp_path)
 
     return ran
 
@@ -61,7 +63,104 @@ def test_a_failure_is_told_with_what_was_printed(run):
     assert re.search(r"[.F]{41}", done.stdout)  # as they ended
 
 
-def test_a_process_that_dies_is_a_failure_that_names_its_test(run):
-    done = run("os.kill(os.getpid(), 9)")
+@pytest.mark.parametrize(("how", "code"), [("os.kill(os.getpid(), 9)", -9), ("os._exit(0)", 0), ("os._exit(3)", 3)])
+def test_a_process_that_ends_is_a_failure_that_names_its_test(how, code, run):
+    done = run(how)
     assert done.returncode != 0
-    assert "a test process ended with -9 while it ran test_small.py::test_last" in done.stdout + done.stderr
+    assert f"a test process ended with {code} while it ran test_small.py::test_last" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "said"),
+    [
+        ("pytest.exit('enough')", 2, "Exit: enough"),
+        ("pytest.exit('enough', 7)", 7, "Exit: enough"),
+        ("raise KeyboardInterrupt", 2, "Exit: KeyboardInterrupt in test_small.py::test_last"),
+    ],
+)
+def test_a_test_may_end_the_run(what, code, said, run):
+    done = run(what)
+    assert (done.returncode, done.stderr) == (code, "")
+    assert said in done.stdout
+
+
+@pytest.mark.parametrize("option", ["-x", "--maxfail=1", "--stepwise"])
+def test_no_more_are_run_once_enough_have_failed(option, run, tmp_path):
+    (tmp_path / "test_failing.py").write_text("def test_fails():\n    assert 0\n")
+    done = run("time.sleep(60)", option, "-k", "fails or last")
+    assert done.returncode in (1, 2)
+    assert "= 1 failed, 40 deselected in" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--forks", "-1"], "'-1' is no number of processes: give 1 or more, or 0 for none but this"),
+        (["--forks", "many"], "'many' is no number of processes: give 1 or more, or 0 for none but this"),
+        (["-n", "2"], "--forks 3 does not go with -n: leave one of them out"),
+        (["--pdb"], "--forks 3 does not go with --pdb: leave one of them out"),
+    ],
+)
+def test_what_it_cannot_do_is_refused(options, said, run):
+    done = run("pass", *options)
+    assert done.returncode == 4
+    assert said in done.stderr
+
+
+LONG = """
+import os, pathlib, pytest, time
+
+HERE = pathlib.Path(__file__).parent
+
+def waited_for(name):
+    while not (HERE / name).exists():
+        time.sleep(0.01)
+
+@pytest.fixture(scope="session", autouse=True)
+def made():
+    path = HERE / f"made-{os.getpid()}"
+    path.touch()
+    yield
+    path.unlink()
+
+@pytest.mark.parametrize("number", range(9))
+def test_long(number):
+    (HERE / f"began-{number}").touch()
+    waited_for("go")
+"""
+
+
+class TestAnEndFromOutside:
+    """What fixtures made is torn down, no test is begun any more, and no process is left."""
+
+    @pytest.fixture
+    def started(self, tmp_path, environment):
+        (tmp_path / "conftest.py").write_text(CONFTEST)
+        (tmp_path / "test_long.py").write_text(LONG)
+        command = [sys.executable, *PYTEST, tmp_path]
+        options = {"cwd": tmp_path, "env": environment, "text": True, "start_new_session": True}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options) as process:
+            while len(list(tmp_path.glob("began-*"))) < 3:
+                time.sleep(0.01)
+            yield process
+            (tmp_path / "go").touch()
+
+    @pytest.mark.parametrize("send", [os.kill, os.killpg])
+    def test_an_interruption(self, send, started, tmp_path):
+        send(started.pid, signal.SIGINT)
+        said, _ = started.communicate(timeout=60)
+        assert started.returncode == 2
+        assert "KeyboardInterrupt" in said
+        assert "Traceback" not in said
+        self.nothing_is_left(tmp_path)
+
+    def test_the_death_of_the_one_that_reports(self, started, tmp_path):
+        started.kill()
+        started.wait(60)
+        (tmp_path / "go").touch()
+        started.communicate(timeout=60)  # which ends with the last process that may write
+        self.nothing_is_left(tmp_path)
+
+    def nothing_is_left(self, folder):
+        assert not list(folder.glob("made-*"))
+        assert len(list(folder.glob("began-*"))) == 3

@@ -7,14 +7,17 @@ is empty, so that most fixtures of a file are made in one process; for each test
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import fcntl
 import mmap
 import os
 import signal
+import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import IO, Any, NoReturn
@@ -22,7 +25,37 @@ from typing import IO, Any, NoReturn
 import numpy as np
 import pytest
 
-__all__ = ["run_forked"]
+__all__ = ["pytest_addoption", "pytest_configure", "pytest_runtestloop"]
+
+_FINISH_S = 2.0  # for a test that runs when the run is to end
+_TEAR_DOWN_S = 10.0  # for its fixtures, once it is interrupted
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--forks", type=_count, default=0, metavar="N", help="run tests in N processes; see forked_tests")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes: give 1 or more, or 0 for none but this")
+    return int(text)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse what forked processes cannot do."""
+    for option, name in (("tx", "-n"), ("usepdb", "--pdb"), ("trace", "--trace")):
+        if config.option.forks and getattr(config.option, option, None):
+            raise pytest.UsageError(f"--forks {config.option.forks} does not go with {name}: leave one of them out")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    option = session.config.option
+    if not option.forks or option.collectonly or (session.testsfailed and not option.continue_on_collection_errors):
+        return None
+    _run_forked(session, option.forks)
+    return True
 
 
 class Shares:
@@ -30,7 +63,8 @@ class Shares:
 
     def __init__(self, tests: int, processes: int, file: IO[bytes]) -> None:
         self._file = file
-        self._shares = np.frombuffer(mmap.mmap(-1, 24 * processes), dtype=np.int64).reshape(processes, 3)
+        memory = np.frombuffer(mmap.mmap(-1, 24 * processes + 8), dtype=np.int64)
+        self._shares, self._stopped = memory[:-1].reshape(processes, 3), memory[-1:]
         bounds = [tests * number // processes for number in range(processes + 1)]
         self._shares[:, :2] = list(pairwise(bounds))
 
@@ -55,10 +89,18 @@ class Shares:
         """The number of the test that a process runs, or ran last."""
         return int(self._shares[own, 2])
 
+    def stop(self) -> None:
+        """Let each process end after the test that it runs."""
+        self._stopped[:] = 1
+
+    @property
+    def stopped(self) -> bool:
+        return bool(self._stopped[0])
+
     def _left(self) -> np.ndarray:
         return self._shares[:, 1] - self._shares[:, 0]
 
-    @contextmanager
+    @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         fcntl.lockf(self._file, fcntl.LOCK_EX)  # the system unlocks what a process holds that is killed
         try:
@@ -67,11 +109,12 @@ class Shares:
             fcntl.lockf(self._file, fcntl.LOCK_UN)
 
 
-def run_forked(session: pytest.Session, processes: int) -> None:
+def _run_forked(session: pytest.Session, processes: int) -> None:
     """Run what was collected in so many processes, and report here what they report."""
     capture: Any = session.config.pluginmanager.getplugin("capturemanager")
     base = session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
     capture.stop_global_capturing()  # into files whose positions forks would share
+    sys.stdout.flush()
     with tempfile.TemporaryFile() as file:
         shares = Shares(len(session.items), processes, file)
         running: dict[Connection, tuple[int, int]] = {}
@@ -80,6 +123,8 @@ def run_forked(session: pytest.Session, processes: int) -> None:
                 here, there = Pipe(duplex=False)
                 process = os.fork()
                 if process == 0:
+                    for connection in (here, *running):
+                        connection.close()  # or nobody learns that who reads them is gone
                     _Worker(session, number, there).run(shares, base / f"worker-{number}")
                 there.close()
                 running[here] = number, process
@@ -87,9 +132,33 @@ def run_forked(session: pytest.Session, processes: int) -> None:
             capture.suspend_global_capture()  # as it is between tests, or nobody sees what is reported
             _gather(session, running, shares)
         finally:
-            for _, process in running.values():
-                os.kill(process, signal.SIGTERM)
-                os.waitpid(process, 0)
+            shares.stop()
+            for connection in running:
+                connection.close()
+            _end([process for _, process in running.values()])
+
+
+def _end(running: list[int]) -> None:
+    """Wait for processes: a test that takes long is interrupted, fixtures that take long are killed."""
+    try:
+        if _ended(running, _FINISH_S):
+            return
+        for process in running:
+            os.kill(process, signal.SIGINT)
+        _ended(running, _TEAR_DOWN_S)
+    finally:
+        for process in running:
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+
+
+def _ended(running: list[int], limit_s: float) -> bool:
+    """Take out processes that end, until all have or it is too late."""
+    end = time.monotonic() + limit_s
+    while running and time.monotonic() < end:
+        running[:] = [process for process in running if os.waitpid(process, os.WNOHANG) == (0, 0)]
+        time.sleep(0.01)
+    return not running
 
 
 def _gather(session: pytest.Session, running: dict[Connection, tuple[int, int]], shares: Shares) -> None:
@@ -99,18 +168,23 @@ def _gather(session: pytest.Session, running: dict[Connection, tuple[int, int]],
         for connection in wait(list(running)):
             assert isinstance(connection, Connection)
             try:
-                nodeid, location, said = connection.recv()
+                got = connection.recv()
             except EOFError:
-                number, process = running.pop(connection)
-                code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-                if code:
-                    test = session.items[shares.running(number)].nodeid
-                    _fail(session, f"a test process ended with {code} while it ran {test}")
-                continue
-            ran += 1
-            _report(session, nodeid, location, said)
+                _died(session, shares, *running.pop(connection))
+            if got is None:
+                os.waitpid(running.pop(connection)[1], 0)
+            elif isinstance(got, BaseException):
+                raise got
+            else:
+                ran += 1
+                _report(session, *got)
     if ran != len(session.items):
         _fail(session, f"{len(session.items) - ran} tests were not run")
+
+
+def _died(session: pytest.Session, shares: Shares, number: int, process: int) -> NoReturn:
+    code, test = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), session.items[shares.running(number)]
+    _fail(session, f"a test process ended with {code} while it ran {test.nodeid}")
 
 
 def _fail(session: pytest.Session, why: str) -> NoReturn:
@@ -130,6 +204,8 @@ def _report(session: pytest.Session, nodeid: str, location: Any, said: list[tupl
     hook.pytest_runtest_logfinish(nodeid=nodeid, location=location)
     if session.shouldfail:
         raise session.Failed(session.shouldfail)
+    if session.shouldstop:
+        raise session.Interrupted(session.shouldstop)
 
 
 class _Worker:
@@ -145,13 +221,27 @@ class _Worker:
         code = 1
         try:
             self._begin(folder)
-            self._run_all(shares)
+            self._send(self._last(shares))
             code = 0
         except BaseException:
             self._capture().stop_global_capturing()
             traceback.print_exc()
         finally:
+            sys.stdout.flush()
             os._exit(code)
+
+    def _last(self, shares: Shares) -> BaseException | None:
+        """Run tests, and tear down what fixtures made; what ends the whole run, if that is what a test does."""
+        try:
+            self._run_all(shares)
+        except pytest.exit.Exception as error:
+            return error
+        except KeyboardInterrupt:
+            test = self._session.items[shares.running(self._number)]
+            return pytest.exit.Exception(f"KeyboardInterrupt in {test.nodeid}", int(pytest.ExitCode.INTERRUPTED))
+        finally:
+            self._session._setupstate.teardown_exact(None)
+        return None
 
     def _begin(self, folder: Any) -> None:
         config = self._session.config
@@ -167,13 +257,22 @@ class _Worker:
 
     def _run_all(self, shares: Shares) -> None:
         items, number = self._session.items, shares.take(self._number)
-        while number is not None:
+        listening = True
+        while number is not None and listening and not shares.stopped:
             then = shares.take(self._number)
             shares.runs(self._number, number)
             item, following = items[number], None if then is None else items[then]
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-            self._connection.send((item.nodeid, item.location, self._said))
+            listening = self._send((item.nodeid, item.location, self._said))
             self._said, number = [], then
+
+    def _send(self, what: object) -> bool:
+        """Whether there is one who reads it."""
+        try:
+            self._connection.send(what)
+        except BrokenPipeError:
+            return False
+        return True
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         data = self._session.config.hook.pytest_report_to_serializable(config=self._session.config, report=report)
