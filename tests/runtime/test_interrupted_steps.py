@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from types import FunctionType
@@ -136,6 +137,25 @@ def test_real_signals(name, backend, bundles, request):
     model = lnn_edge.load(bundles[name if name in ("fixed", "measured") else "fixed"], backend=backend)
     seen = hammer(model, 700, **STREAMS[name])
     assert seen["before"] > 70
+
+
+def test_no_real_signal_comes_while_garbage_is_collected(bundles):
+    """What its handler raises within a callback of the collector is lost, and a warning of pytest."""
+    model = lnn_edge.load(bundles["fixed"], backend="onnxruntime")
+    handler, thresholds, found = signal.getsignal(signal.SIGALRM), gc.get_threshold(), []
+
+    def collecting(*_):
+        found.append(signal.getsignal(signal.SIGALRM) is handler)
+
+    gc.callbacks.append(collecting)
+    gc.set_threshold(10)
+    try:
+        hammer(model, 50, **STREAMS["windows"])
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.callbacks.remove(collecting)
+    assert set(found) == {True}  # before and after
+    assert gc.isenabled()
 
 
 def test_what_a_handler_raises_is_not_the_backend_s(bundles):

@@ -6,6 +6,7 @@ A timer's handler raises after a random number of microseconds. Whenever it come
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import random
 import signal
@@ -46,6 +47,8 @@ def hammer(model, count, seed=0, **options):
             armed.clear()
             raise OutOfTimeError
 
+    collecting = gc.isenabled()
+    gc.disable()  # what a handler raises within a callback of the collector, hypothesis' for one, reaches nobody
     former = signal.signal(signal.SIGALRM, out_of_time)
     try:
         for k in range(count):
@@ -63,15 +66,17 @@ def hammer(model, count, seed=0, **options):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, former)
+        if collecting:
+            gc.enable()
     return seen
 
 
 def _interrupted(stream, x, model, after_s, armed):
     """Step with a timer; whether its handler raised."""
     times = timing(model)
-    armed.append(True)
-    with contextlib.suppress(OutOfTimeError):  # where it comes between the two lines that handle it
+    with contextlib.suppress(OutOfTimeError):  # where it comes between the lines that handle it
         try:
+            armed.append(True)
             signal.setitimer(signal.ITIMER_REAL, after_s)
             stream.step(x, **times)
         except OutOfTimeError:
