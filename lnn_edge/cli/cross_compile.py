@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -151,21 +150,11 @@ def _run(command: list[str], folder: Path, what: str, timeout_s: float = _TIMEOU
     Raises:
         ValueError: With its first error.
     """
-    try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ValueError(f"the compiler for '{what}' took more than {timeout_s:.0f} seconds") from error
-    if done.returncode:
-        lines = done.stderr.splitlines()
-        first = next((line for line in lines if "error" in line), f"it ended with {done.returncode}")
+    from ..runtime.backends.native.watched import watched
+
+    said, status = watched(command, folder, timeout_s)
+    if status:
+        first = next((line for line in said.splitlines() if "error" in line), f"it ended with {status}")
         raise ValueError(f"the compiler for '{what}' failed: {first[:300]}")
 
 

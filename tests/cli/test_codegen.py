@@ -7,13 +7,16 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from bundles import ROOT, copied
-from compilations import counted
+from compilations import assert_gone, counted
 
 from lnn_edge.cli import cross_compile
 
@@ -192,6 +195,33 @@ def test_wrong_arguments_leave_nothing(call, folder, cfc_bundle, arguments, code
     assert got == code
     assert re.search(said, err), err
     assert not folder.exists()
+
+
+def test_interrupted_while_it_measures(call, folder, cfc_bundle, tmp_path, monkeypatch):
+    """Ctrl-C ends the compiler and what it started, which leaves no file behind."""
+    program, temporary, child = tmp_path / "gcc", tmp_path / "t", tmp_path / "child"
+    temporary.mkdir()
+    program.write_text(
+        f"#!/bin/sh\nmktemp > /dev/null\nsleep 100 & echo $! > {child}.new && mv {child}.new {child}; wait\n"
+    )
+    program.chmod(0o700)
+    monkeypatch.setattr(cross_compile, "_compiler", lambda _target: [str(program)])
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr("tempfile.tempdir", None)
+
+    def interrupt():
+        while not child.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    code, _, err = call("codegen", cfc_bundle, "-o", folder)
+    thread.join()
+    assert (code, err) == (130, "lnn-edge: interrupted; nothing half-written is left\n")
+    assert list(temporary.iterdir()) == []
+    assert not folder.exists()
+    assert_gone(int(child.read_text()))
 
 
 def test_wrong_places(call, folder, cfc_bundle, tmp_path):

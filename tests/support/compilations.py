@@ -16,6 +16,7 @@ import os
 import pickle
 import resource
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from lnn_edge.codegen.targets import Target
     from lnn_edge.runtime.backends.native.compiler import Compiler
 
-__all__ = ["NO_COMPILER", "compiling_once", "counted", "counting", "summary", "usual_compiler"]
+__all__ = ["NO_COMPILER", "assert_gone", "compiling_once", "counted", "counting", "summary", "usual_compiler"]
 
 NO_COMPILER = "no-compiler-for-this-test"
 _file: list[Path] = []  # to which this process writes
@@ -120,6 +121,19 @@ def compiling_once(patch: pytest.MonkeyPatch, folder: Path) -> None:
     for module in (backend, checks):
         patch.setattr(module, "compiled", once)
     patch.setattr(cross_compile, "_sizes", sizes_once)
+
+
+def assert_gone(process: int) -> None:
+    """Of what a compiler started that was stopped."""
+    for _ in range(500):
+        try:
+            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return
+        if state == "Z":  # ended, and nobody has asked how
+            return
+        time.sleep(0.01)
+    raise AssertionError("a process that the compiler started is still there")
 
 
 @contextmanager

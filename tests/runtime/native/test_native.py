@@ -14,11 +14,11 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
 from bundles import resign
+from compilations import assert_gone
 from old_files import FIXTURES, FLOAT16, FLOAT32, assert_near, group, recorded
 
 import lnn_edge
@@ -603,18 +603,6 @@ def test_interrupted_while_it_compiles(monkeypatch, tmp_path, cfc_bundle, cache)
     assert list((tmp_path / "t").iterdir()) == []
     monkeypatch.delenv("CC")
     load(cfc_bundle)  # the lock is free
-
-
-def assert_gone(process):
-    for _ in range(500):
-        try:
-            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return
-        if state == "Z":  # ended, and nobody has asked how
-            return
-        time.sleep(0.01)
-    raise AssertionError("a process that the compiler started is still there")
 
 
 def test_memory_of_the_compiler_is_limited(monkeypatch, tmp_path, cfc_bundle, cache):

@@ -7,7 +7,6 @@ when whoever waits for it is interrupted.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
@@ -18,10 +17,9 @@ import msgspec
 
 from ....errors import BackendUnavailable
 from ..build_cache import EngineRefused
+from .watched import watched
 
 if TYPE_CHECKING:  # here and below: a machine without a compiler must not wait for what it has no use for
-    import subprocess
-
     from ....codegen.form import Source
     from ..build_cache import EngineCache
 
@@ -40,7 +38,6 @@ __all__ = [
 FLAGS = ("-std=gnu99", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
 OPTIMIZATION = "-O3"
 _TIMEOUT_S = 120.0
-_TICK_S = 0.2
 _MEMORY_BYTES = 2 << 30
 _CANDIDATES = ("cc", "gcc", "clang")
 _INSTALL = "Type: sudo apt install gcc, or name yours: export CC=..."
@@ -211,98 +208,7 @@ def _folder_of_its_own() -> Path:
 
 
 def _watched(command: list[str], folder: Path) -> tuple[str, int]:
-    """Run a command to its end; returns what it said and its status, below 0 for a signal."""
-    running = _Running(command, folder)
-    try:
-        running.thread.start()
-        while not running.ended.wait(_TICK_S):  # a signal that another thread received wakes nobody who waits
-            pass
-    except BaseException:  # Ctrl-C as well, which comes to this thread alone: the other is never between two steps
-        running.stop()
-        if running.thread.ident is not None:
-            running.ended.wait()
-        raise
-    if isinstance(running.result, BaseException):
-        raise running.result
-    return running.result
-
-
-class _Running:
-    """A command in a thread of its own, where no signal's handler runs: what was started is always known."""
-
-    def __init__(self, command: list[str], folder: Path) -> None:
-        self.thread = threading.Thread(target=self._run, name="compiler")
-        self.ended = threading.Event()
-        import signal
-
-        self.result: tuple[str, int] | BaseException = ("error: it was stopped", -signal.SIGKILL)
-        self._command, self._folder = command, folder
-        self._lock, self._stopped = threading.Lock(), False
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def stop(self) -> None:
-        """End it, and what it started."""
-        with self._lock:
-            self._stopped = True
-            if self._process is not None:
-                _end(self._process)
-
-    def _run(self) -> None:
-        try:
-            with self._lock:
-                if self._stopped:
-                    return
-                self._process = _started(self._command, self._folder)
-            self.result = _finished(self._process)
-        except BaseException as error:
-            self.result = error
-        finally:
-            self.ended.set()
-
-
-def _started(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
-    import subprocess
-
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env=os.environ | {"LC_ALL": "C", "TMPDIR": str(folder)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,  # what it starts ends with it, and a Ctrl-C at the terminal is ours to pass on
-    )
-    _limit(process.pid)
-    return process
-
-
-def _finished(process: subprocess.Popen[bytes]) -> tuple[str, int]:
-    import subprocess
-
-    try:
-        said, _ = process.communicate(timeout=_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        import signal
-
-        _end(process)
-        process.communicate()
-        return f"error: it took more than {_TIMEOUT_S:.0f} seconds", -signal.SIGKILL
-    return said.decode(errors="replace"), process.returncode
-
-
-def _limit(pid: int) -> None:
-    """Memory of what was just started and of what it starts; a system that cannot limit it compiles all the same."""
-    import resource
-
-    with suppress(OSError, AttributeError, ValueError):
-        resource.prlimit(pid, resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    import signal
-
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    return watched(command, folder, _TIMEOUT_S, _MEMORY_BYTES)
 
 
 def _failed(compiler: Compiler, said: str, status: int, source: Path, keep: Path) -> CompileFailed:
