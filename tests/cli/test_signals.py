@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import pkgutil
+import re
 import signal
 import time
 from contextlib import suppress
+from importlib.machinery import ExtensionFileLoader
+from types import ModuleType
 
 import pytest
+from bundles import ROOT
 
 from lnn_edge.cli.signals import stoppable
 from lnn_edge.staging import OLD, PARTIAL, beside
@@ -121,6 +125,48 @@ def test_what_a_library_makes_of_a_signal_is_still_an_interruption(call, cfc_bun
     monkeypatch.setattr("lnn_edge.runtime.loading.load", interrupted)
     code, _, err = call("run", cfc_bundle)
     assert (code, err) == (129, "lnn-edge: interrupted; nothing half-written is left\n")
+
+
+def test_nothing_is_raised_while_native_code_is_loaded(monkeypatch):
+    """C++ that an exception passes through ends the process: `std::terminate`, and exit code 134."""
+    done = []
+
+    def load(_module):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0)  # the handler runs in here
+        done.append("loaded")
+
+    monkeypatch.setattr("_imp.exec_dynamic", load)
+    with suppress(KeyboardInterrupt), stoppable() as stop:
+        ExtensionFileLoader("native", "native.so").exec_module(ModuleType("native"))
+        done.append("imported")
+        time.sleep(60)
+    assert (done, stop.came, stop.exit_code) == (["loaded", "imported"], True, 143)
+
+
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+
+class Interrupted:
+    def find_spec(name, path=None, target=None):
+        if name == "lnn_edge.cli.commands":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupted)
+sys.argv = ["lnn-edge", "doctor"]
+"""
+
+
+@pytest.mark.parametrize("way", ["python -m lnn_edge", "lnn-edge"])
+def test_a_signal_while_the_program_is_imported_is_no_traceback(python, way):
+    (place,) = re.findall(r'^lnn-edge = "(.+):main"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    ways = {
+        "lnn-edge": f"from {place} import main; sys.exit(main())",
+        "python -m lnn_edge": "import runpy; runpy.run_module('lnn_edge', run_name='__main__')",
+    }
+    done = python("-c", f"{INTERRUPTED_IMPORT}{ways[way]}\n")
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "lnn-edge: interrupted; nothing half-written is left\n"
 
 
 def test_a_second_signal_ends_nothing_with_a_traceback(call, cfc_bundle, monkeypatch):
