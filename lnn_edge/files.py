@@ -10,7 +10,7 @@ import math
 import os
 import select
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -194,7 +194,7 @@ def sync_names(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_all(descriptor: int, data: bytes, most_s: float = math.inf) -> None:
+def write_all(descriptor: int, data: bytes, most_s: Callable[[], float] = lambda: math.inf) -> None:
     """Write every byte, and wait where a pipe or a terminal is full.
 
     It looks up now and then, as a signal that comes just before a wait wakes nobody. So a pipe, whether it blocks or
@@ -203,7 +203,7 @@ def write_all(descriptor: int, data: bytes, most_s: float = math.inf) -> None:
     Args:
         descriptor: Open for writing.
         data: What to write.
-        most_s: How long to wait for each part, seconds.
+        most_s: How long to wait for each part, seconds; asked again and again, as a signal may shorten it.
 
     Raises:
         OSError: If it cannot be written; `TimeoutError` if nobody takes it.
@@ -219,7 +219,7 @@ def write_all(descriptor: int, data: bytes, most_s: float = math.inf) -> None:
                 waited_ms = 0
         else:
             waited_ms += _LOOK_UP_MS
-            if waited_ms >= 1e3 * most_s:
+            if waited_ms >= 1e3 * most_s():
                 raise TimeoutError(errno.ETIMEDOUT, "nobody reads what is written")
 
 

@@ -27,6 +27,10 @@ class Readers:
     def __init__(self) -> None:
         self.patience_s = math.inf
 
+    def patience(self) -> float:
+        """The same, now."""
+        return self.patience_s
+
     def hasten(self) -> None:
         """Wait no longer than a moment from now on: a signal ends the program, and would end it again in vain."""
         self.patience_s = _LAST_WORDS_S
@@ -56,7 +60,7 @@ def tell(text: str) -> None:
     try:
         if isinstance(stream, io.TextIOWrapper) and not isinstance(stream.buffer, io.BytesIO):
             stream.flush()
-            write_all(stream.fileno(), text.encode(stream.encoding, stream.errors or "strict"), READERS.patience_s)
+            write_all(stream.fileno(), text.encode(stream.encoding, stream.errors or "strict"), READERS.patience)
         elif stream is not None:  # in a notebook, for instance
             stream.write(text)
             stream.flush()

@@ -150,7 +150,7 @@ def print_text(text: str, encoding: str | None = None) -> None:
     if isinstance(stream, io.TextIOWrapper) and not isinstance(stream.buffer, io.BytesIO):
         stream.flush()  # Python's own writing loses what a pipe that does not block cannot take at once
         data = text.encode(encoding or stream.encoding, stream.errors or "strict")
-        write_all(stream.fileno(), data, READERS.patience_s)
+        write_all(stream.fileno(), data, READERS.patience)
     else:  # in a notebook, for instance
         stream.write(text)
         stream.flush()

@@ -95,7 +95,7 @@ def test_who_writes_to_a_pipe_may_wait_for_a_time_only(size):
         while True:
             os.write(writing, bytes(1 << 16))
     with pytest.raises(TimeoutError, match="nobody reads what is written"):
-        write_all(writing, bytes(size), 0.0)
+        write_all(writing, bytes(size), lambda: 0.0)
     for descriptor in (reading, writing):
         os.close(descriptor)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
+import select
+import signal
 import subprocess
 import sys
 import threading
@@ -11,7 +14,8 @@ import time
 import pytest
 from command_line import csv_text, samples
 
-from lnn_edge.progress import tell
+from lnn_edge.progress import READERS, tell
+from lnn_edge.runtime.loop.ending import stopped_by_signals
 
 ROWS = 3000  # whose results are more than a pipe holds
 
@@ -91,6 +95,24 @@ def test_progress_of_a_training_ends_nothing(monkeypatch, stream):
         monkeypatch.setattr(sys, "stderr", None if stream is None else full)
         tell("epoch 1/2\n")
         monkeypatch.undo()
+
+
+def test_a_report_that_nobody_reads_ends_soon_after_a_signal(monkeypatch):
+    """It is printed by another thread than the one that gets the signal, and the end of a loop waited 5 s for it."""
+    reading, writing = os.pipe()
+    monkeypatch.setattr("lnn_edge.progress._LAST_WORDS_S", 0.0)
+    with open(reading, "rb"), open(writing, "w", encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        thread = threading.Thread(target=tell, args=("x" * (1 << 18),), daemon=True)
+        thread.start()
+        while select.select([], [writing], [], 0)[1]:
+            time.sleep(0.01)
+        with stopped_by_signals(lambda _why: None):
+            os.kill(os.getpid(), signal.SIGTERM)
+            thread.join(20)
+        monkeypatch.undo()
+    assert not thread.is_alive()
+    assert READERS.patience_s == math.inf  # as before
 
 
 def test_progress_waits_for_a_reader(monkeypatch):

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ...progress import READERS
+
 __all__ = ["stopped_by_signals"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -24,11 +26,12 @@ def stopped_by_signals(stop: Callable[[str], object]) -> Iterator[Callable[[], N
     does, goes on ignoring it.
     """
     usual: dict[int, Any] = {}
-
+    patience_s = READERS.patience_s
     came: list[int] = []
 
     def handle(number: int, _frame: object) -> None:
         came.append(number)
+        READERS.hasten()  # reports as well, which another thread prints
         if len(came) > 1:
             raise KeyboardInterrupt
         stop(signal.Signals(number).name)
@@ -42,3 +45,4 @@ def stopped_by_signals(stop: Callable[[str], object]) -> Iterator[Callable[[], N
     finally:
         for own, handler in usual.items():
             signal.signal(own, handler)
+        READERS.patience_s = patience_s
