@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from bundles import ROOT
 from command_line import csv_text, samples
 from shared_bundles import shared_bundle
 
 import lnn_edge
 from lnn_edge.backends import BACKENDS
 from lnn_edge.cli import program
+from lnn_edge.runtime.loop.waiting import SPIN_NS
 
 COMMANDS = [command.NAME for command in program.COMMANDS]
 
@@ -97,6 +99,19 @@ def test_missing_bundle_is_a_bad_bundle(call, tmp_path, command):
     code, out, err = call(command, tmp_path / "none.lnn")
     assert (code, out) == (6, "")
     assert f"lnn-edge: no bundle at '{tmp_path}/none.lnn'. Type: lnn-edge export FILE.py:FACTORY" in err
+
+
+def test_missing_engine_is_told_how_to_make_one(call, tmp_path):
+    code, out, err = call("inspect", tmp_path / "none.engine")
+    assert (code, out) == (6, "")
+    made = f"Type: lnn-edge build BUNDLE --backend tensorrt-rtx --for GPU -o {tmp_path}/none.engine\n"
+    assert err == f"lnn-edge: no engine at '{tmp_path}/none.engine'. {made}"
+
+
+def test_help_and_pages_say_how_long_a_wait_spins(call):
+    spun = f"for the last {SPIN_NS / 1e6:g} ms before "
+    assert spun in " ".join(call("run", "--help")[1].split())
+    assert spun in (ROOT / "docs/robot.md").read_text()
 
 
 @pytest.mark.parametrize("command", ["run", "verify", "bench"])

@@ -128,4 +128,6 @@ def _missing(root: Path) -> str:
             engine = f". For an engine type: lnn-edge build BUNDLE --backend tensorrt-rtx --from {root}"
             hint = engine if root.suffix == ".engine" else ""
             return f"'{root}' is a file, but a bundle is a directory that `lnn-edge export` writes{hint}"
+    if root.suffix == ".engine":
+        return f"no engine at '{root}'. Type: lnn-edge build BUNDLE --backend tensorrt-rtx --for GPU -o {root}"
     return f"no bundle at '{root}'. Type: lnn-edge export FILE.py:FACTORY {root}"

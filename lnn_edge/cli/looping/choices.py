@@ -93,8 +93,9 @@ def add_loop_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--wait",
         choices=("sleep", "spin", "rehearse"),
-        help="how to wait for a tick: sleep (default); spin, which keeps a core busy; or rehearse, which wakes a "
-        "little early and steps a copy of the model first, so that the real step finds a warm CPU",
+        help="how to wait for a tick: sleep (default); spin, which stays awake for the last 0.2 ms before it; or "
+        "rehearse, which wakes a little early and steps a copy of the model first, so that the real step finds a warm "
+        "CPU",
     )
     group.add_argument(
         "--late",
