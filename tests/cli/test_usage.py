@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ from shared_bundles import shared_bundle
 import lnn_edge
 from lnn_edge.backends import BACKENDS
 from lnn_edge.cli import program
+from lnn_edge.cli.commands import export
 from lnn_edge.runtime.loop.waiting import SPIN_NS
 
 COMMANDS = [command.NAME for command in program.COMMANDS]
@@ -99,6 +102,20 @@ def test_missing_bundle_is_a_bad_bundle(call, tmp_path, command):
     code, out, err = call(command, tmp_path / "none.lnn")
     assert (code, out) == (6, "")
     assert f"lnn-edge: no bundle at '{tmp_path}/none.lnn'. Type: lnn-edge export FILE.py:FACTORY" in err
+
+
+def _examples():
+    """What follows the program's name in each example, for a shell."""
+    text = "\n".join([program._EXAMPLES, *(own.EPILOG for own in program.COMMANDS)]).replace("\\\n", " ")
+    return re.findall(r"\blnn-edge ([a-z]+ [^|&\n]*)", text)
+
+
+@pytest.mark.parametrize("example", sorted(set(_examples())))
+def test_an_example_is_a_command(example):
+    typed = shlex.split(example)
+    arguments = program._make_parser(typed).parse_args(typed)
+    if arguments.run is export.run and (arguments.example or "").endswith(".csv"):
+        assert arguments.inputs  # which a file of columns is refused without
 
 
 def test_missing_engine_is_told_how_to_make_one(call, tmp_path):

@@ -48,7 +48,7 @@ EPILOG = """examples:
   lnn-edge export train.py:make_model gait.lnn --weights gait.pt --time measured --period-s 0.02 \\
       --inputs acc_x:m/s2,acc_y:m/s2,gyro_z:rad/s --example walk.csv --plot error.svg
   lnn-edge export train.py:make_policy policy.lnn --weights policy.pt --step step --example walk.npy
-  lnn-edge export train.py:make_classifier activity.lnn --weights activity.pt --example walk.csv \\
+  lnn-edge export train.py:make_classifier activity.lnn --weights activity.pt --example walk.npy \\
       --probabilities --labels walk,run,stand
   lnn-edge export train.py:make_net load.lnn --weights load.pt --example walk.npy --scale-inputs scale.json
   lnn-edge export train.py:make_policy reach.lnn --weights reach.pt --example walk.npz --constants goal"""
