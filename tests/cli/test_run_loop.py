@@ -104,6 +104,15 @@ def test_faults_have_their_words_and_the_state_is_that_of_the_good_rows(call, cf
     assert (summary["ticks"], summary["steps"], summary["ended"]) == (20, 17, "source ended")
 
 
+def test_rows_of_a_file_need_a_pace_where_the_time_between_them_counts(call, ltc_bundle, tmp_path):
+    """It would be how fast they are read: most of them then came too early, and nothing was wrong with them."""
+    rows = table(tmp_path / "walk.csv", ROWS)
+    code, out, err = call("run", ltc_bundle, "--input", rows, "--on-fault", "hold", "--output", tmp_path / "out.csv")
+    assert (code, out) == (2, "")
+    assert "name the column with the time in seconds, --time-column t, or pass --rate HZ" in err
+    assert not (tmp_path / "out.csv").exists()
+
+
 def test_at_a_rate_recorded_and_replayed(call, ltc_bundle, tmp_path):
     times = [0.1 * k for k in range(20)]
     rows = table(tmp_path / "walk.csv", ROWS, times)

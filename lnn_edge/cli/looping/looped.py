@@ -79,6 +79,8 @@ def run_loop(own: LoopRun, lines: IO[str], live: bool) -> int:
     """
     guarded = own.model.guarded(own.looping.own_guard(own.model), constants=own.constants)
     _check(own, guarded)
+    if not live:
+        _check_pace(own)
     with kept_here_alone(own.keeping):
         return _run_loop(own, guarded, lines, live)
 
@@ -198,6 +200,15 @@ def _loop(
         realtime=realtime,
         report=note,
     )
+
+
+def _check_pace(own: LoopRun) -> None:
+    """Refuse rows of a file at no pace where the time between them counts: that would be how fast they are read."""
+    if own.model.time.mode == "measured" and own.layout.time_column is None and own.looping.rate_hz is None:
+        raise ValueError(
+            f"'{own.model.name}' has measured time, and rows of a file come as fast as they are read: name the column "
+            "with the time in seconds, --time-column t, or pass --rate HZ"
+        )
 
 
 _PRIORITY = 80  # above what else runs in real time on a usual Linux, below the kernel's own watchdogs
