@@ -35,7 +35,7 @@ BOUNDS = {
     "gelu": ("0.5 * x * erfc(x * -0.70710678118654752)", 2e-7, 3e-7),
     "log": ("log(x)", 1e-7, 2e-7),
     "softplus": ("x > 0.0 ? x + log1p(exp(-x)) : log1p(exp(x))", 2e-7, 2e-7),
-    "conductance": ("1.0 / (1.0 + exp2(4.0 * x))", 2.5e-7, 0.0),
+    "conductance": ("1.0 / (1.0 + exp2(x))", 2.5e-7, 0.0),
 }
 ONE_BY_ONE = ("log", "softplus")
 _BLOCK = 4096

@@ -10,10 +10,9 @@ names: `1` for one number, `v` for a vector. All are right on every finite float
     conductance  w / (1 + 2^t), relative to w 2.5e-7
 
 2^f on [-1/2, 1/2] is a polynomial of degree 5 (minimax, relative 7.5e-8), or (E + h) / (E - h) with E = f^2 + 25.04 and
-h = 8.678 f (relative 4.4e-7), which shares its division with what it is used in. There t and f are quarters of it, so
-that E + h lies between 1 and 2, and its exponent can be raised by each whole number near t. 2^f - 1 has a polynomial of
-its own, so that tanh is accurate near 0. Rounding is done by adding 1.5 2^23, or a quarter of that, whose low bits are
-then the exponent.
+h = 8.678 f (relative 4.4e-7), which shares its division with what it is used in. There E + h lies between 16 and 32,
+and its exponent can be raised by each whole number below 124. 2^f - 1 has a polynomial of its own, so that tanh is
+accurate near 0. Rounding is done by adding 1.5 2^23, whose low bits are then the exponent, or by an instruction for it.
 """
 
 from __future__ import annotations
@@ -95,44 +94,45 @@ INLINE F erf@(F x) {
 
 INLINE F gelu@(F x) { return x * 0.5f * (erf@(x * 0.707106781f) + 1.0f); }
 
-/* 1 / (a + 2^(4 t)): the conductance of a synapse for a = 1 / w and log2 a in 4 t, or for a = 1; near: |4 t| < 126 */
+/* 1 / (a + 2^t): the conductance of a synapse for a = 1 / w and log2 a in t, or for a = 1; near: t from -126 to 123 */
 INLINE F conductance_near@(F t, F a) {
-    const F n = t + 3145728.0f, f = t - (n - 3145728.0f), e = f * f + 1.56494415f, h = f * 2.16945982f, c = e - h;
-    return c / (a * c + raised@(e + h, bits@(n)));
+    const F n = whole@(t), f = rest@(t, n), e = f * f + 25.0391064f, h = f * 8.67783928f, c = e - h;
+    return c / (a * c + raised@(e + h, n));
 }
 
-INLINE F conductance@(F t, F a) { return conductance_near@(at_most@(31.75f, at_least@(-31.5f, t)), a); }
+INLINE F conductance@(F t, F a) { return conductance_near@(at_most@(123.0f, at_least@(-126.0f, t)), a); }
 
 /* two at a time, step by step: each step waits some cycles for the one before */
 INLINE void two_rests_near@(F t, F u, F *n, F *m, F *f, F *g) {
-    *n = t + 3145728.0f, *m = u + 3145728.0f;
-    *f = t - (*n - 3145728.0f), *g = u - (*m - 3145728.0f);
+    *n = whole@(t), *m = whole@(u);
+    *f = rest@(t, *n), *g = rest@(u, *m);
 }
 
-INLINE void two_terms@(F n, F m, F f, F g, F a, F b, F *c, F *d, F *x, F *y) {
-    const F e = f * f + 1.56494415f, i = g * g + 1.56494415f, h = f * 2.16945982f, k = g * 2.16945982f;
+INLINE void two_terms@(F n, F m, F f, F g, F a, F b, F *c, F *d, F *x, F *y, int permuted) {
+    const F e = f * f + 25.0391064f, i = g * g + 25.0391064f, p = f * 8.67783928f, q = g * 8.67783928f;
+    const F h = permuted ? apart@(p) : p, k = permuted ? apart@(q) : q;
     *c = e - h, *d = i - k;
-    *x = a * *c + raised@(e + h, bits@(n));
-    *y = b * *d + raised@(i + k, bits@(m));
+    *x = a * *c + raised@(e + h, n);
+    *y = b * *d + raised@(i + k, m);
 }
 
-INLINE void two_conductances_near@(F t, F a, F u, F b, F *g, F *h) {
+INLINE void two_conductances_near@(F t, F a, F u, F b, F *g, F *h, int permuted) {
     F n, m, f, k, c, d, x, y;
     two_rests_near@(t, u, &n, &m, &f, &k);
-    two_terms@(n, m, f, k, a, b, &c, &d, &x, &y);
+    two_terms@(n, m, f, k, a, b, &c, &d, &x, &y, permuted);
     *g = c / x;
     *h = d / y;
 }
 
-INLINE void two_conductances@(F t, F a, F u, F b, F *g, F *h) {
-    t = at_most@(31.75f, at_least@(-31.5f, t));
-    u = at_most@(31.75f, at_least@(-31.5f, u));
-    two_conductances_near@(t, a, u, b, g, h);
+INLINE void two_conductances@(F t, F a, F u, F b, F *g, F *h, int permuted) {
+    t = at_most@(123.0f, at_least@(-126.0f, t));
+    u = at_most@(123.0f, at_least@(-126.0f, u));
+    two_conductances_near@(t, a, u, b, g, h, permuted);
 }
 
 INLINE void two_rests@(F t, F u, F *n, F *m, F *f, F *g) {
-    t = at_most@(31.75f, at_least@(-31.5f, t));
-    u = at_most@(31.75f, at_least@(-31.5f, u));
+    t = at_most@(123.0f, at_least@(-126.0f, t));
+    u = at_most@(123.0f, at_least@(-126.0f, u));
     two_rests_near@(t, u, n, m, f, g);
 }
 
@@ -158,7 +158,10 @@ INLINE int32_t less1(float a, float b) { return a < b; }
 INLINE float pick1(int32_t mask, float a, float b) { return mask ? a : b; }
 INLINE float all1(float x) { return x; }
 INLINE float power1(int32_t n) { return value1((int32_t)(((uint32_t)n << 23) + 0x3f800000u)); }
-INLINE float raised1(float x, int32_t n) { return value1((int32_t)((uint32_t)bits1(x) + ((uint32_t)n << 23))); }
+INLINE float whole1(float t) { return t + 12582912.0f; }
+INLINE float rest1(float t, float n) { return t - (n - 12582912.0f); }
+INLINE float raised1(float x, float n) { return value1((int32_t)((uint32_t)bits1(x) + ((uint32_t)bits1(n) << 23))); }
+INLINE float apart1(float x) { return x; }
 INLINE float half1(const uint16_t *p, float scale) {
     const float size = value1((int32_t)(*p & 0x7fff) << 13) * scale;
     return *p & 0x8000 ? -size : size;
@@ -246,7 +249,23 @@ INLINE VI bitsv(V x) {{ return (VI)x; }}
 INLINE V valuev(VI i) {{ return (V)i; }}
 INLINE VI lessv(V a, V b) {{ return (VI)(a < b); }}
 INLINE V pickv(VI mask, V a, V b) {{ return (V)(((VI)a & mask) | ((VI)b & ~mask)); }}
-INLINE V raisedv(V x, VI n) {{ return (V)((VW)x + ((VW)n << 23)); }} /* x 2^n, where that is neither 0 nor infinite */
+/* t as the nearest whole number n and a rest, and x 2^n where that is neither 0 nor infinite */
+#if defined(USE_AVX2)
+INLINE V wholev(V t) {{ return __builtin_ia32_roundps256(t, 8); }}
+INLINE V restv(V t, V n) {{ return t - n; }}
+INLINE V raisedv(V x, V n) {{ return (V)((VW)x + ((VW)__builtin_ia32_cvtps2dq256(n) << 23)); }}
+#else
+INLINE V wholev(V t) {{ return t + 12582912.0f; }}
+INLINE V restv(V t, V n) {{ return t - (n - 12582912.0f); }}
+INLINE V raisedv(V x, V n) {{ return (V)((VW)x + ((VW)n << 23)); }}
+#endif
+/* a product that is not made one with the sums it goes into: where permutations share the pipes that multiply */
+INLINE V apartv(V x) {{
+#if defined(USE_AVX2)
+    __asm__("" : "+x"(x));
+#endif
+    return x;
+}}
 INLINE V powerv(VI n) {{ return (V)(((VW)n << 23) + 0x3f800000u); }}
 INLINE V allv(float x) {{ const V y = {{{every}}}; return y; }} /* 0 + x takes longer: it makes 0 of -0 */
 INLINE V get(const float *p) {{ return *(const VU *)p; }}

@@ -30,7 +30,9 @@ def synapses(reach):
     return t.astype(np.float32), (1 / w).astype(np.float32)
 
 
-@pytest.mark.parametrize(("name", "reach"), [("many", 300.0), ("pairs", 300.0), ("pairs_near", 126.0)])
+@pytest.mark.parametrize(
+    ("name", "reach"), [("many", 300.0), ("pairs", 300.0), ("permuted_pairs", 300.0), ("pairs_near", 123.0)]
+)
 def test_conductances(name, reach, library):
     """Relative to the weight, as of one number."""
     t, a = synapses(reach)
@@ -38,7 +40,7 @@ def test_conductances(name, reach, library):
     assert (np.abs(computed(library, name, t, a) - exact) * a).max() <= 2.5e-7
 
 
-@pytest.mark.parametrize("name", ["many", "pairs"])
+@pytest.mark.parametrize("name", ["many", "pairs", "permuted_pairs"])
 def test_conductance_of_any_finite_number_is_within_its_ends(name, library):
     bits = np.arange(0, 1 << 32, 65521, dtype=np.uint64).astype(np.uint32)
     t = np.resize(bits.view(np.float32), 1 << 16)

@@ -15,22 +15,29 @@ VECTORS = ("exp", "sigmoid", "tanh", "erf", "relu", "silu", "gelu")
 ONE_BY_ONE = ("log", "softplus")
 _OF_VECTORS = """
 void conductance_one(const float *x, const float *a, float *y, int n) {
-    for (int i = 0; i < n; ++i) y[i] = conductance1(x[i] * 0.25f, a[i]);
+    for (int i = 0; i < n; ++i) y[i] = conductance1(x[i], a[i]);
 }
 void many(const float *t, const float *a, float *y, int n) {
-    for (int i = 0; i < n; i += LANES) put(y + i, conductancev(get(t + i) * 0.25f, get(a + i)));
+    for (int i = 0; i < n; i += LANES) put(y + i, conductancev(get(t + i), get(a + i)));
 }
 void pairs(const float *t, const float *a, float *y, int n) {
     for (int i = 0; i < n; i += 2 * LANES) {
         V g, h;
-        two_conductancesv(get(t + i) * 0.25f, get(a + i), get(t + i + LANES) * 0.25f, get(a + i + LANES), &g, &h);
+        two_conductancesv(get(t + i), get(a + i), get(t + i + LANES), get(a + i + LANES), &g, &h, 0);
+        put(y + i, g), put(y + i + LANES, h);
+    }
+}
+void permuted_pairs(const float *t, const float *a, float *y, int n) {
+    for (int i = 0; i < n; i += 2 * LANES) {
+        V g, h;
+        two_conductancesv(get(t + i), get(a + i), get(t + i + LANES), get(a + i + LANES), &g, &h, 1);
         put(y + i, g), put(y + i + LANES, h);
     }
 }
 void pairs_near(const float *t, const float *a, float *y, int n) {
     for (int i = 0; i < n; i += 2 * LANES) {
         V g, h;
-        two_conductances_nearv(get(t + i) * 0.25f, get(a + i), get(t + i + LANES) * 0.25f, get(a + i + LANES), &g, &h);
+        two_conductances_nearv(get(t + i), get(a + i), get(t + i + LANES), get(a + i + LANES), &g, &h, 0);
         put(y + i, g), put(y + i + LANES, h);
     }
 }

@@ -137,7 +137,7 @@ class _Stages:
         rows = self._rows(index)
         factors = [numbers_of_row(self._emission, row)[2] if row[0].folded else "allv(1.0f)" for row in rows]
         made = ", ".join(f"&{name}" for name in (*self._above, *self._below))
-        self._emission.line(f"two_termsv({', '.join((*self._whole, *self._rest, *factors))}, {made});")
+        self._emission.line(f"two_termsv({', '.join((*self._whole, *self._rest, *factors))}, {made}, 1);")
 
     def divide(self) -> None:
         """The conductances."""

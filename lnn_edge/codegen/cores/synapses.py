@@ -3,7 +3,7 @@
 A synapse contributes g = w sigmoid(sigma (v - mu)) to the conductance D of its target, and E g to its current N. With
 t = S v + B, where S = -sigma log2 e and B = sigma mu log2 e, it is w / (1 + 2^t); with A = 1 / w, and log2 A in B, it
 is 1 / (A + 2^t), which needs no product more. That takes positive weights; else, and in half precision, where A would
-not keep its digits, w stays a factor. Tables hold a quarter of S and B, and C has a quarter of t, see `c_math`.
+not keep its digits, w stays a factor.
 
 t must stay within what 2^t is computed for. A source is limited once, where that changes nothing: where every synapse
 that it has is closed or open beyond the limit. Where its synapses differ too much for that, each t is limited.
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 _LOG2_E = float(np.log2(np.e))
-_NOTHING = 3e38  # 1 / A of a lane without a synapse: below every float32 that is not 0
+_NOTHING = 1e37  # A of a lane without a synapse: what it adds is lost beside every conductance
 _SMALLEST = 1e-30  # w of which float32 keeps 1 / w
 _WITHIN = 120.0  # of t, where 2^t and all that is made of it are finite
 _CLOSED = 25.0  # of t without the weight: 2^-25 is less than the error of w / (1 + 2^t)
@@ -101,7 +101,7 @@ def limit_of_all(curves: Curves, *, half: bool) -> float | None:
 
 
 def numbers_of(curves: Curves, edges: Array, *, half: bool) -> tuple[Array, bool]:
-    """S / 4, B / 4, A or w, and E of synapses by number, -1 for none, (rows, lanes); whether A is 1 / w and in B too.
+    """S, B, A or w, and E of synapses by number, -1 for none, (rows, lanes); whether A is 1 / w and in B too.
 
     Returns:
         (rows, 4, lanes), and that.
@@ -175,10 +175,10 @@ def part_of(
 
 
 def _numbers(curves: Curves, edges: Array, folded: bool) -> Array:
-    """S / 4, B / 4, A or w, and E; where there is no synapse, those of one that contributes nothing."""
+    """S, B, A or w, and E; where there is no synapse, those of one that contributes nothing."""
     w = curves.w[edges]
     slope, offset = -curves.slope[edges] * _LOG2_E, curves.offset[edges] * _LOG2_E
-    values = [slope / 4, (offset - np.log2(w)) / 4, 1.0 / w] if folded else [slope / 4, offset / 4, w]
+    values = [slope, offset - np.log2(w), 1.0 / w] if folded else [slope, offset, w]
     filler = np.array([0.0, 0.0, _NOTHING if folded else 0.0, 0.0])[None, :, None]
     return np.where(edges[:, None] < 0, filler, np.stack([*values, curves.erev[edges]], axis=1))
 
@@ -240,7 +240,9 @@ def emit_conductances(emission: Emission, rows: Sequence[Row], exponents: Sequen
     end = "_near" if all(part.limited for part, *_ in rows) else ""
     emission.line(f"V {', '.join(names)};")
     if len(rows) == 2:
-        emission.line(f"two_conductances{end}v({exponents[0]}, {factors[0]}, {exponents[1]}, {factors[1]}, &g, &h);")
+        given = ", ".join((exponents[0], factors[0], exponents[1], factors[1]))
+        permuted = int(not all(single for *_, single in rows))
+        emission.line(f"two_conductances{end}v({given}, &g, &h, {permuted});")
     else:
         emission.line(f"g = conductance{end}v({exponents[0]}, {factors[0]});")
     add_conductances(emission, rows, names)
