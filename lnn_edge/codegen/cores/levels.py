@@ -20,7 +20,8 @@ __all__ = ["ROWS", "VECTORS", "Groups", "Order", "Wiring", "order_of", "position
 VECTORS = 5  # of neurons that synapses reach, in a wiring that is written out
 ROWS = 80  # into all of them
 _SMALL = 64  # neurons of which several orders are tried
-_IDLE, _IDLE_OF_LARGE = 100, 40  # exchanges that gain nothing, after which no more are tried
+_FEW = 1000  # synapses of a wiring in loops: rows of few fill less well, and take less time to count
+_IDLE, _IDLE_OF_FEW, _IDLE_OF_LARGE = 100, 64, 40  # exchanges that gain nothing, after which no more are tried
 _DIVISION = 0.5  # in rows
 _SLACK = (1, 4)  # synapses that lists of a vector may differ by, so that its neurons lie better as sources
 
@@ -118,10 +119,12 @@ class _Search:
 
     def small(self) -> Order:
         """Ways to share out a level over a few vectors, and then exchanges that lower the cost."""
+        ways, cost, patience = [list(self._shared()), list(self._even())], self._cost_of_small, _IDLE
         if self._in_loops():
-            return self._improved([*self._shared(), *self._even()], self._cost_of_large, _IDLE_OF_LARGE)[0]
-        ways = (list(self._shared()), list(self._even()))
-        return min((self._improved(own, self._cost_of_small, _IDLE) for own in ways), key=lambda own: own[1])[0]
+            few = len(self.wiring.synapses.target) + len(self.wiring.sensory.target) <= _FEW
+            ways, cost = ways if few else [[*ways[0], *ways[1]]], self._cost_of_large
+            patience = _IDLE_OF_FEW if few else _IDLE_OF_LARGE
+        return min((self._improved(own, cost, patience) for own in ways), key=lambda own: own[1])[0]
 
     def _improved(self, orders: Sequence[Order], cost: Callable[[Order], float], patience: int) -> tuple[Order, float]:
         """The best of some orders, and exchanges from there on; with its cost."""
