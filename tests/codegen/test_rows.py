@@ -6,11 +6,13 @@ import re
 
 import numpy as np
 import pytest
+from generated import source_of
 from generated_models import SIZES, WIDE, sized
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ncps.wirings import AutoNCP
 
+from lnn_edge.codegen.cores import synapse_loops
 from lnn_edge.codegen.cores.levels import Wiring, order_of, positions
 from lnn_edge.codegen.cores.runs import SUMMED, Edges, Sources, make_run, together
 from lnn_edge.codegen.cores.synapses import Curves, limits_of
@@ -107,6 +109,17 @@ def test_permuted_rows_together_are_each_in_one_sum_of_their_run():
 def curves(slope, offset, w=1.0):
     ones, source = np.ones(len(slope)), np.arange(len(slope)) // 2
     return Curves(source, np.zeros_like(source), ones * w, ones, np.array(slope), np.array(offset))
+
+
+def test_numbers_of_many_rows_are_asked_for_early_and_nothing_else_changes(monkeypatch):
+    step = sized(90, False).step
+    usual = source_of(step, 8).source
+    monkeypatch.setattr(synapse_loops, "_FAR", 1)
+    lines = source_of(step, 8).source.splitlines()
+    asked = [line for line in lines if "__builtin_prefetch" in line]
+    assert len(asked) % 5 == 0  # of two rows: four lines of numbers, one of sources
+    assert asked
+    assert [line for line in lines if line not in asked] == usual.splitlines()
 
 
 def test_limits_of_sources_are_where_their_synapses_are_closed():

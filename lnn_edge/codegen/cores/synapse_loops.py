@@ -31,6 +31,9 @@ from .synapses import (
 __all__ = ["emit_in_loops"]
 
 _SPARE = 8  # rows behind the last one, which stages ahead of it read
+_FAR = 1000  # permuted rows, whose tables a processor does not bring near soon enough by itself
+_EARLY = 16  # rows before they are needed
+_LINE = 16  # numbers that come together
 
 
 def emit_in_loops(
@@ -217,6 +220,7 @@ class _Loop:
             emission.line(f"const int end = {ends}[j];")
             emission.line(f"V {x} = allv(0.0f), {y} = allv(0.0f);")
             with emission.block("for (; i < end; i += 2)"):
+                self._emit_prefetches()
                 stages.divide()
                 stages.oppose("(i + 2)")
                 stages.round("(i + 4)")
@@ -225,6 +229,15 @@ class _Loop:
                 stages.add("i")
             emission.line(f"put(at, get(at) + {x});")
             emission.line(f"put(by, get(by) + {y});")
+
+    def _emit_prefetches(self) -> None:
+        """Ask for the numbers of later rows where there are many."""
+        part, lanes = self._parts[0], self._emission.lanes
+        if len(part.run.starts) < _FAR or part.table.scale is not None:
+            return
+        for name, numbers in ((part.table.name, 4 * lanes), (part.picks, lanes)):
+            for place in range(0, 2 * numbers, _LINE):
+                self._emission.line(f"__builtin_prefetch({name} + (i + {_EARLY}) * {numbers} + {place});")
 
     def _row(self, parts: Sequence[Part], index: str, more: int) -> Iterator[Row]:
         place = f"({index} + {more})" if more else index  # an index may be a number
