@@ -1,9 +1,8 @@
-"""A bundle on disk that is proven before it takes its place: written as pending, stepped, signed and loaded."""
+"""A bundle on disk that is proven before it takes its place: written as pending, stepped, signed and checked."""
 
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,15 +10,15 @@ from pathlib import Path
 import msgspec
 import onnx
 
-from ..backends import named_backend
 from ..bundle.directory import file_entry, read_bundle, write_manifest, write_synced
 from ..bundle.golden import encode_golden
 from ..bundle.manifest import Manifest, encode_json
 from ..bundle.program import StepProgram
 from ..bundle.program_files import decode_program
 from ..bundle.spec import PROGRAM_JSON, PROGRAM_WEIGHTS, Sensitive, Verification
-from ..errors import ModelWarning, VerificationError
-from ..runtime.loading import load, open_for_proof
+from ..errors import VerificationError
+from ..runtime.loading import open_for_proof
+from ..runtime.self_test import prove_golden
 from ..verify.comparison import Comparison
 from ..verify.report import ExportReport
 from ..verify.tolerance import OWN_FACTOR, TOLERANCE, TOLERANCE_REASON, largest_error
@@ -68,7 +67,7 @@ class Draft:
 
 
 def write_proven(stage: Path, draft: Draft, request: ExportRequest) -> ExportReport:
-    """Write the bundle as pending, prove it through the real runtime, write the proof, and load it as a user would.
+    """Write the bundle as pending, prove it through the real runtime, write the proof, and check it as a load does.
 
     Args:
         stage: The directory in which the bundle is made.
@@ -88,10 +87,7 @@ def write_proven(stage: Path, draft: Draft, request: ExportRequest) -> ExportRep
     _require_equal(report, draft.step, draft.truth)
     proven = msgspec.structs.replace(staged, verification=report.verification())
     _store(stage, proven, {"report.json": encode_json(report.to_dict())})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ModelWarning)  # the report says it
-        first = named_backend(opened.models[0].backend)
-        load(stage, backend=first.name, options=first.proof_options)
+    prove_golden(opened.models[0], read_bundle(stage))  # which is open: of the same bytes it would be opened again
     return report
 
 
