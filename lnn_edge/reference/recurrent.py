@@ -132,5 +132,5 @@ class RnnLayer(_Layer):
 
 
 def _blocks(stacked: Array, count: int) -> Array:
-    """The gates of (batch, gates * units), (gates, batch, units): a view, which `np.split` takes much longer to give."""
+    """The gates of (batch, gates * units), (gates, batch, units): a view, which takes `np.split` far longer."""
     return stacked.reshape(len(stacked), count, -1).swapaxes(0, 1)
