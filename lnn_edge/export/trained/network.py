@@ -93,8 +93,9 @@ class TrainedNetwork:
         attributes = CallAttributes(self._module, lambda: self._forward.on(self._module, first))
         if attributes.names:
             self._forward.before_each_call = attributes.put_back
-        self._forward.checks = find_checks(lambda factor: self._started(first, factor))
-        self._starts = self._find_starts(first)
+        started: list[list[Any]] = []
+        self._forward.checks = find_checks(lambda factor: started.append(self._started(first, factor)))
+        self._starts = self._find_starts(first, started)
         self._core_states: tuple[StatePair, ...] = tuple(self._state_pairs())
         self._kept = KeptStates(self._layers, self.core_maths, self._starts)
         self._leaves = self._find_outputs(first, checked=batch_first is None)
@@ -289,9 +290,13 @@ class TrainedNetwork:
             for state, width in zip(core.state_names, core.state_widths, strict=True):
                 yield state_pair(f"{prefix}{state}", self.batch, width, next(starts))
 
-    def _find_starts(self, sample: Mapping[str, Array]) -> list[torch.Tensor]:
-        """The states that the forward starts the cores from: the same whatever the samples are, or none at all."""
-        first, second = self._started(sample, 1.0), self._started(sample, -0.5)
+    def _find_starts(self, sample: Mapping[str, Array], known: Sequence[list[Any]]) -> list[torch.Tensor]:
+        """The states that the forward starts the cores from: the same whatever the samples are, or none at all.
+
+        `known` are those of calls that ended, the first of them on the sample as it is.
+        """
+        first = known[0] if known else self._started(sample, 1.0)
+        second = self._started(sample, -0.5)
         for name, one, other in zip(self._layers, first, second, strict=True):
             if not all(torch.equal(a, b) for a, b in zip(one, other, strict=True)):
                 raise ValueError(changing_start(name))
