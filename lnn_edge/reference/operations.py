@@ -7,7 +7,7 @@ shape for one row has it here behind the axis of the rows. A tensor of the progr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -93,12 +93,19 @@ def _layer_normalization(node: Operation, tensors: Tensors, x: Array) -> Array:
 def _windows(node: Operation, x: Array, reach: list[int], filler: float) -> Array:
     """The windows of the last axes, which are made anew: (..., *places, *reach)."""
     space = len(reach)
-    pads = list(zip(node.pads[:space], node.pads[space:], strict=True))
-    padded = np.pad(x, [(0, 0)] * (x.ndim - space) + pads, constant_values=filler)
+    padded = _padded(x, node.pads[:space], node.pads[space:], filler)
     axes = tuple(range(x.ndim - space, x.ndim))
     every = np.lib.stride_tricks.sliding_window_view(padded, reach, axes)
     strided = [slice(None, None, step) for step in node.strides]
     return _picked(every, [*strided, *[slice(None)] * space])
+
+
+def _padded(x: Array, before: Sequence[int], behind: Sequence[int], filler: float) -> Array:
+    """The last axes, longer by some of the filler; `np.pad` takes longer for it than a small product."""
+    lead, size = x.shape[: -len(before)], x.shape[-len(before) :]
+    padded = np.full((*lead, *(a + n + b for a, n, b in zip(before, size, behind, strict=True))), filler, x.dtype)
+    _picked(padded, [slice(a, a + n) for a, n in zip(before, size, strict=True)])[...] = x
+    return padded
 
 
 def _picked(x: Array, last: list[slice]) -> Array:
