@@ -132,10 +132,10 @@ def _conv(node: Operation, tensors: Tensors, x: Array) -> Array:
     windows = _windows(node, groups, reach, 0.0)
     windows = _picked(windows, [slice(None, None, d) for d in node.dilations])
     places = windows.shape[3 : 3 + space]
-    # (n, group, in, *places, *size) to (group, n places, in size), which one matrix product per group takes
+    # (n, group, in, *places, *size) to (n, group, places, in size), which one matrix product per row and group takes
     flat = np.moveaxis(windows, 2, 2 + space).reshape(len(groups), node.group, math.prod(places), -1)
     weights = kernel.reshape(node.group, outputs // node.group, -1)
-    y: Array = np.einsum("ngpk,gok->ngop", flat, weights, optimize=True).reshape(*lead, outputs, *places)
+    y: Array = (weights @ flat.swapaxes(2, 3)).reshape(*lead, outputs, *places)
     return y if "B" not in node.weights else y + tensors[node.weights["B"]].reshape(-1, *(1 for _ in size))
 
 
