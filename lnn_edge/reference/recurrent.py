@@ -133,4 +133,5 @@ class RnnLayer(_Layer):
 
 def _blocks(stacked: Array, count: int) -> Array:
     """The gates of (batch, gates * units), (gates, batch, units): a view, which takes `np.split` far longer."""
-    return stacked.reshape(len(stacked), count, -1).swapaxes(0, 1)
+    gates: Array = stacked.reshape(len(stacked), count, -1).swapaxes(0, 1)
+    return gates
