@@ -9,9 +9,7 @@ from __future__ import annotations
 import pytest
 import real_rtx
 from bundles import ROOT
-from cases import BY_NAME
 from forbidden_graphs import FORBIDDEN, STRANGE
-from networks import NETWORKS
 from operation_rows import ROWS, expected_of, inputs_of, program_of_row
 from parser_rules import REFUSED_BY_RULE, TAKEN_BY_RULE
 from programs import decoded, everything
@@ -45,16 +43,11 @@ def library():
     real_rtx.need_rtx()
 
 
-# Each cell with both kinds of time and in both precisions, and each kind of cell with all four pairs of them: what one
-# does to a graph stands beside what the other does, whichever cell it is. Networks, which share their cells, with one.
+# Each cell and network with one pair of time and precision, both kinds of cell with all four: what one does to a graph
+# stands beside what the other does, whichever cell it is.
 PRECISIONS = ("float32", "float16")
-MODELS_TO_BUILD = [
-    (time, PRECISIONS[(row + column) % 2], name)
-    for row, name in enumerate(BY_NAME)
-    for column, time in enumerate(TIMES)
-]
 PAIRS = [(time, precision) for time in TIMES for precision in PRECISIONS]
-MODELS_TO_BUILD += [(*PAIRS[row % len(PAIRS)], name) for row, name in enumerate(NETWORKS)]
+MODELS_TO_BUILD = [(*PAIRS[row % len(PAIRS)], name) for row, name in enumerate(MODELS)]
 
 
 @pytest.mark.parametrize(("time", "precision", "name"), MODELS_TO_BUILD)
