@@ -335,10 +335,10 @@ class TestRefused:
 
 
 def test_command_draws(cfc_bundle, tmp_path, capfd):
-    assert main(["verify", str(cfc_bundle), "--plot", str(tmp_path / "p.pdf")]) == 0
+    assert main(["verify", str(cfc_bundle), "--plot", str(tmp_path / "p.svg")]) == 0
     _, err = capfd.readouterr()
-    assert err == f"saved {tmp_path / 'p.pdf'}\n"
-    assert (tmp_path / "p.pdf").stat().st_mode & 0o777 == 0o666 & ~umask()
+    assert err == f"saved {tmp_path / 'p.svg'}\n"
+    assert (tmp_path / "p.svg").stat().st_mode & 0o777 == 0o666 & ~umask()
 
 
 def umask() -> int:
