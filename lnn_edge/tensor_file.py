@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -179,4 +180,7 @@ def content_digest(text: bytes, tensors: Iterable[TensorBytes]) -> str:
 
 
 def _digest(text: bytes, tensors: Mapping[str, Array]) -> str:
-    return content_digest(text, ((n, str(v.dtype), list(v.shape), v.tobytes()) for n, v in sorted(tensors.items())))
+    return content_digest(text, ((n, _named(v.dtype), list(v.shape), v.tobytes()) for n, v in sorted(tensors.items())))
+
+
+_named = cache(str)  # a dtype's name, which NumPy takes longer to put together than this to hash a small tensor
