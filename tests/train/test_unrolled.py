@@ -23,7 +23,7 @@ from lnn_edge.train.unrolled.ltc_block import sensory_sums
 from lnn_edge.train.unrolled.ltc_fold import _synapses
 from lnn_edge.train.unrolled.support import is_covered
 
-B, T = 4, 9
+B, T = 4, 6
 # Relative to the largest entry. float32: the promise of the issue; sums over all steps in another order differ by some
 # hundred roundings of 6e-8. float64: the same sums with roundings of 1e-16, so that nothing but rounding can hide.
 LIMITS = {torch.float32: 1e-5, torch.float64: 1e-12}
