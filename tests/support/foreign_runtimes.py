@@ -68,7 +68,8 @@ def mnn(folder: Path, names: Any) -> Step:
 
     source, target = str(folder / "model.onnx"), str(folder / "model.mnn")
     _tools.mnnconvert(["", "-f", "ONNX", "--modelFile", source, "--MNNModel", target, "--bizCode", "x"])
-    module = MNN.nn.load_module_from_file(target, names["inputs"], names["outputs"])
+    manager = MNN.nn.create_runtime_manager(({"backend": 0, "numThread": 1},))
+    module = MNN.nn.load_module_from_file(target, names["inputs"], names["outputs"], runtime_manager=manager)
 
     def step(given: Arrays) -> Arrays:
         values = [MNN.expr.const(given[n], list(given[n].shape), MNN.expr.NCHW) for n in names["inputs"]]
