@@ -48,6 +48,15 @@ if WORKSTATION:
 gc.disable()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Let what programs start warm with be imported beside the collection, which keeps one core busy."""
+    if WORKSTATION and session.config.option.forks and not session.config.option.collectonly:
+        factory = session.config._tmp_path_factory  # type: ignore[attr-defined]
+        started_warm(factory, "WORKSTATION", dict(os.environ))
+        started_warm(factory, "DEVICE", environment_of_programs())
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Refuse names that differ between processes, which then cannot share the tests.
 
@@ -179,10 +188,14 @@ def loaded() -> Callable[[Path, str], Model]:
     return load
 
 
+def environment_of_programs() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
 @pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
     """Of a process that finds these sources, installed or not; on one thread, as the models are tiny."""
-    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return environment_of_programs()
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,8 @@ by name, in its folder, with its own streams, environment, signals and exit code
 only what other people wrote is there before. Its proofs are short if `short_proofs.ASKED_FOR` is in its environment;
 `hidden_packages.HIDDEN` there names packages that it does not find.
 
-Run as a program, with the path of a socket, the id of a process and names of modules, it is that process; it ends with
-that other one.
+Run as a program, with the number of a socket that listens, the id of a process and names of modules, it is that
+process; it ends with that other one.
 """
 
 from __future__ import annotations
@@ -81,17 +81,17 @@ def warm_python(folder: Path, whose: int, imported: Iterable[str], environment: 
     for name, first in (("python", []), ("lnn-edge", [str(Path(sys.executable).with_name("lnn-edge"))])):
         (folder / name).write_text(_CLIENT.format(python=sys.executable, path=str(path), first=first, stops=stops))
         (folder / name).chmod(0o755)
-    command = [sys.executable, __file__, str(path), str(whose), *imported]
     one_thread = {**environment, "OMP_NUM_THREADS": "1"}  # as the models are tiny, more of them only cost
-    with open(os.devnull) as nothing:
-        server = subprocess.Popen(command, stdin=nothing, stdout=subprocess.PIPE, env=one_thread)
+    with socket.socket(socket.AF_UNIX) as listening, open(os.devnull, "r+") as nothing:
+        listening.bind(str(path))
+        listening.listen()  # so that programs wait for its imports, and who starts it does not
+        number = listening.fileno()
+        command = [sys.executable, __file__, str(number), str(whose), *imported]
+        server = subprocess.Popen(command, stdin=nothing, stdout=nothing, env=one_thread, pass_fds=(number,))
     server.returncode = 0  # nobody waits for it: it outlives who started it
-    assert server.stdout
-    with server.stdout as told:
-        assert told.readline(), "the warm Python did not start"
 
 
-def main(path: str, whose: int, names: Iterable[str]) -> None:
+def main(number: int, whose: int, names: Iterable[str]) -> None:
     """Import, then fork for every connection until the process ends that all is for."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime looks while it is imported, before lnn_edge sees to that
     for name in names:
@@ -100,14 +100,12 @@ def main(path: str, whose: int, names: Iterable[str]) -> None:
     gc.collect()
     gc.freeze()  # else each program's collector writes to all of it, and so copies it
     ended = os.pidfd_open(whose)
+    os.set_inheritable(number, False)
     with (
-        socket.socket(socket.AF_UNIX) as listening,
+        socket.socket(fileno=number) as listening,
         selectors.DefaultSelector() as selector,
         nothing_waits_for_the_disk(),
     ):
-        listening.bind(path)
-        listening.listen()
-        print("ready", flush=True)
         selector.register(listening, selectors.EVENT_READ)
         selector.register(ended, selectors.EVENT_READ)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that answer
@@ -208,4 +206,4 @@ def _run(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3:])
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
