@@ -1,8 +1,8 @@
 """Pass of an ncps layer over whole sequences, faster than its own loop: the same outputs, states and gradients.
 
-Where the layer is what ncps builds, the loop is hand-written (see `time_loop`); where it is not, its cell is stepped as
-ncps does. Either way time spans belong to their row; ncps' own loop mixes the rows up (github.com/mlech26l/ncps, issues
-81 to 83).
+Where the layer is what ncps builds, the loop is hand-written (see `time_loop`); where it is not, or where one sample
+comes alone, its cell is stepped as ncps does. Either way time spans belong to their row; ncps' own loop mixes the rows
+up (github.com/mlech26l/ncps, issues 81 to 83).
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def unrolled(
     if has_own_forward(core):
         return _run_layer(layer, x, h, c, timespans)
     values = tuple(v for v in (x, h, c, timespans) if v is not None)
-    if not is_covered(core, values):
+    # a sample alone, as a forecast takes them, costs what is prepared for a loop; the cell takes half of that or less
+    alone = x.shape[:2] == (1, 1) and not torch.is_grad_enabled()
+    if alone or not is_covered(core, values):
         return _step_cell(layer, x, h, c, timespans)
     by_step = x.transpose(0, 1)
     spans = None if timespans is None else timespans.t()
