@@ -85,6 +85,11 @@ def estimator_training(kind: str, units: int, epochs: int) -> Callable[[], None]
     return train
 
 
+def name_of(kind: str, units: int) -> str:
+    """As the table shows it."""
+    return f"{kind}({FEATURES}, AutoNCP({units}, {OUTPUTS}))"
+
+
 def measure(kind: str, units: int, epochs: int, runs: int) -> Row:
     """Alternate whole trainings and take the median of each."""
     trainings = plain_training(kind, units, epochs), estimator_training(kind, units, epochs)
@@ -95,7 +100,7 @@ def measure(kind: str, units: int, epochs: int, runs: int) -> Row:
             training()
             if run:  # the first one warms up
                 found.append((time.perf_counter() - started) / epochs)
-    return Row(f"{kind}({FEATURES}, AutoNCP({units}, {OUTPUTS}))", *(statistics.median(found) for found in times))
+    return Row(name_of(kind, units), *(statistics.median(found) for found in times))
 
 
 def main() -> None:
@@ -110,7 +115,7 @@ def main() -> None:
     print(f"{'model':<28} {'ncps ms':>8} {'fit ms':>8} {'ratio':>6}   per epoch of {SEQUENCES // BATCH} batches")
     for kind in KINDS:
         for units in (20, 64):
-            if arguments.only in kind:
+            if arguments.only in name_of(kind, units):
                 rows.append(measure(kind, units, arguments.epochs, arguments.runs))
                 row = rows[-1]
                 print(

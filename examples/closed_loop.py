@@ -361,7 +361,7 @@ def main() -> None:
     torch.set_num_threads(1)  # operations this small are slower on two threads than on one
     arguments.output.mkdir(parents=True, exist_ok=True)
     bundle, picture = arguments.output / "balance.lnn", arguments.output / "closed_loop.png"
-    rounds, episodes, updates, tests = (3, 8, 60, 3) if arguments.quick else (8, 32, 250, 20)
+    rounds, episodes, updates, tests = (2, 4, 20, 2) if arguments.quick else (8, 32, 250, 20)
 
     heading(1, "train a CfC with AutoNCP wiring to do as the expert would")
     policy = Policy()

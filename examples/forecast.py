@@ -167,13 +167,13 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     bundle, picture = arguments.output / "oscillator.lnn", arguments.output / "forecast.png"
-    count, epochs = (16, 15) if arguments.quick else (160, 150)
+    count, epochs, seeds = (8, 15, 2) if arguments.quick else (160, 150, arguments.seeds)
     seen, kept, unseen = (
         oscillate(np.random.default_rng(k), n) for k, n in ((1, count), (2, count // 2), (3, count // 2))
     )
 
-    print(f"1. train {arguments.seeds} models on {count} recordings of {SAMPLES} samples", flush=True)
-    models = train(seen, 2 if arguments.quick else arguments.seeds, epochs)
+    print(f"1. train {seeds} models on {count} recordings of {SAMPLES} samples", flush=True)
+    models = train(seen, seeds, epochs)
 
     print(f"\n2. set the width of the interval on {len(kept)} other recordings", flush=True)
     factor = calibrate(models, kept)

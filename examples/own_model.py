@@ -27,7 +27,7 @@ SIZE = 24  # pixels each way
 WALL = (9, 15)  # columns that hide the ball
 STEPS = 48  # frames per recording
 PERIOD_S = 1 / 30
-UPDATES, QUICK_UPDATES = 400, 30
+UPDATES, QUICK_UPDATES = 400, 10
 
 
 def film(rng: np.random.Generator, recordings: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -41,7 +41,8 @@ __all__ = ["DEVICE", "WORKSTATION", "warm_python"]
 _STANDARD = ("argparse", "csv", "hashlib", "ipaddress", "json", "logging", "subprocess", "tempfile")
 _OTHERS = ("numpy", "numpy.typing", "onnxruntime", "msgspec", "safetensors.numpy", "rich.progress", "mcap.writer")
 DEVICE = (*_STANDARD, *_OTHERS, "cuda.bindings.runtime")
-WORKSTATION = (*DEVICE, "torch", "torch.export._trace", "ncps.torch", "onnx.reference", "sklearn.model_selection")
+_TRAINED_WITH = ("torch", "torch.export._trace", "ncps.torch", "sklearn.model_selection")
+WORKSTATION = (*DEVICE, *_TRAINED_WITH, "onnx.reference", "matplotlib.pyplot")
 _STOPS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 # Of modules that are in the interpreter already: json and socket would take longer than all of it.
 _CLIENT = """#!{python} -IS
