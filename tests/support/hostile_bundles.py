@@ -167,10 +167,16 @@ def _outside(data: bytes, rng: random.Random) -> bytes:
 class _Watch:
     """Looks at what Python opens and starts while a bundle is loaded."""
 
-    def __init__(self, bundle: Path) -> None:
-        self._allowed = {*ALL_FILES, str(bundle), os.fsencode(bundle)}
+    def __init__(self) -> None:
+        self._allowed: set[str | bytes] = set()
         self.active = False
         self.found: list[str] = []
+
+    def start(self, bundle: Path) -> None:
+        """Look from here on; this bundle may be opened."""
+        self._allowed = {*ALL_FILES, str(bundle), os.fsencode(bundle)}
+        self.found.clear()
+        self.active = True
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self.active:
@@ -180,9 +186,19 @@ class _Watch:
             self.found.append(f"wrong: {event} {arguments[0]}")
 
 
-def _written(bundle: Path, files: Files) -> None:
-    for name, data in files.items():
-        (bundle / name).write_bytes(data)
+class _Written:
+    """A bundle on the disk; only files that are others by now are written, as a disk is slow to write over one."""
+
+    def __init__(self, path: Path) -> None:
+        path.mkdir()
+        self.path = path
+        self._files: dict[str, bytes] = {}
+
+    def __call__(self, files: Files) -> None:
+        for name, data in files.items():
+            if self._files.get(name) != data:
+                (self.path / name).write_bytes(data)
+        self._files.update(files)
 
 
 def _read(bundle: Path) -> str:
@@ -232,29 +248,28 @@ def _outcome(kind: str, bundle: Path) -> str:
 
 def outcomes(kind: str, folder: Path, numbers: range, seed: int, sources: list[Path]) -> Iterator[tuple[int, str]]:
     """What became of each mutation of those numbers; each depends on its number, its kind and the seed alone."""
-    bundle = folder / "m.lnn"
-    bundle.mkdir()
+    bundles = [_Written(folder / f"m{k}.lnn") for k in range(len(sources))]
     outside = folder / OUTSIDE
     outside.write_bytes(np.ones(1024, np.float32).tobytes())
     originals = [{name: (source / name).read_bytes() for name in ALL_FILES} for source in sources]
-    watch = _Watch(bundle)
+    watch = _Watch()
     sys.addaudithook(watch)
-    for original in originals:  # so that everything is imported before anything is looked at
-        _written(bundle, original)
-        assert _loaded(bundle) == "ran"
+    for bundle, original in zip(bundles, originals, strict=True):  # all is imported before anything is looked at
+        bundle(original)
+        assert _loaded(bundle.path) == "ran"
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + _MEMORY, used + _MEMORY))
     for number in numbers:
-        rng, original = random.Random(f"{seed} {kind} {number}"), originals[number % len(originals)]
+        rng, which = random.Random(f"{seed} {kind} {number}"), number % len(originals)
+        original, bundle = originals[which], bundles[which]
         changed = KINDS[kind](original, rng)
         if changed == original:
             yield number, "left as it was"
             continue
-        _written(bundle, changed)
+        bundle(changed)
         os.utime(outside, ns=(0, 10**9))
-        watch.found.clear()
-        watch.active = True
-        happened = _outcome(kind, bundle)
+        watch.start(bundle.path)
+        happened = _outcome(kind, bundle.path)
         watch.active = False
         if os.stat(outside).st_atime_ns:
             watch.found.append("wrong: the file outside was read")
