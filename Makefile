@@ -48,14 +48,16 @@ LOWEST = $(shell sed -n '/^dependencies = \[/,/^\]/s/^ *"\(.*\)>=\(.*\)",.*/\1==
 device-lowest: build/bundles build/wheel
 	$(call installed,$(PYTHON310),build/$@,build/wheel/*.whl $(LOWEST) hypothesis mcap-protobuf-support pytest pytest-timeout)
 	! build/$@/bin/python -c "import torch" 2>/dev/null
-	$(again) build/$@/bin/python -m pytest $(DEVICE_TESTS) $(KILLS:%=--deselect %)
+	$(again) build/$@/bin/python -m pytest $(DEVICE_TESTS) $(ONCE:%=--deselect %)
 
-# Properties are tried with fewer examples than in `make unit`: tests/support/properties.py.
+# Properties are tried with fewer examples than in `make unit`, and some tests with fewer cases: tests/support/properties.py.
 again = LNN_EDGE_TEST_AGAIN=true LNN_EDGE_TEST_BUNDLES=$(CURDIR)/build/bundles
 
-# Twenty and fifty kills, and of no version: once in `make unit`.
-KILLS := tests/cli/test_run_resume.py::test_killed_at_any_moment tests/runtime/record/test_killed.py::test_what_a_kill_leaves \
-	tests/bundle/test_disk.py::test_fifty_kills_lose_nothing
+# Twenty and fifty kills, a disk that is full, and several processes for what one does: of no version, once in `make unit`.
+ONCE := tests/cli/test_run_resume.py::test_killed_at_any_moment tests/runtime/record/test_killed.py::test_what_a_kill_leaves \
+	tests/bundle/test_disk.py::test_fifty_kills_lose_nothing tests/cli/test_replay.py::test_several_go_through_processes \
+	tests/cli/test_run_resume_loop.py::test_results_that_a_full_disk_lost_are_written_by_the_next_run \
+	tests/runtime/native/test_native.py::test_two_processes_at_once
 
 # Both kinds of wheel on the newest Python, away from the sources: with the extension, and calling C through ctypes.
 device-newest: build/bundles build/wheel build/pure

@@ -12,6 +12,7 @@ import sys
 
 import pytest
 from command_line import csv_text, samples
+from properties import some
 
 from lnn_edge.cli.os_errors import _OF_THE_MACHINE, _OF_THE_NAME, is_of_the_machine, os_error_text
 
@@ -60,7 +61,7 @@ def test_run_whose_file_cannot_be_completed_says_so(call, cfc_bundle, tmp_path, 
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("place", ["--output", "standard output"])
+@pytest.mark.parametrize("place", some(["standard output", "--output"]))
 def test_run_into_a_full_device(environment, cfc_bundle, place):
     """One message, none of Python's own at its end."""
     command = [sys.executable, "-m", "lnn_edge", "run", str(cfc_bundle)]

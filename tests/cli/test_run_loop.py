@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from properties import some
 
 import lnn_edge
 from lnn_edge import Guard
@@ -306,7 +307,7 @@ def test_a_disk_that_is_full_ends_no_loop(cfc_bundle, tmp_path, warm_device):
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("more", [(), ("--record", "walk.mcap")], ids=["", "recorded"])
+@pytest.mark.parametrize("more", some([("--record", "walk.mcap"), ()]), ids=lambda more: "recorded" if more else "")
 def test_rows_of_a_file_wait_for_a_disk_that_blocks(call, cfc_bundle, tmp_path, monkeypatch, more):
     """For longer than the ticks that there is room for take."""
     monkeypatch.chdir(tmp_path)

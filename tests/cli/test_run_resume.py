@@ -17,6 +17,7 @@ import pytest
 from bundles import INPUTS, ROOT, copied, manifest_of, resign
 from command_line import KEPT, OUT, csv_text, refused, samples, stored
 from msgspec.structs import replace
+from properties import some
 
 import lnn_edge
 from lnn_edge.bundle.spec import Readout
@@ -164,7 +165,7 @@ def typed(folder, bundle, options, *more):
     return ["run", bundle, "--backend", "onnxruntime", *places, *options, *more]
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", some(RUNS))
 def test_a_killed_run_ends_as_one_that_was_not(call, bundles, tmp_path, monkeypatch, ticking, name):
     bundle, options, rows = RUNS[name]
     (tmp_path / "x.csv").write_text(rows)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from bundles import INPUTS
 from command_line import KEPT, OUT, csv_text, samples
+from properties import some
 
 import lnn_edge
 from lnn_edge.cli.keeping.kept_file import KeptFile
@@ -57,7 +58,7 @@ def test_behind_a_short_pause_it_goes_on(call, cfc_bundle, tmp_path, later, opti
     assert outputs(tmp_path) == expected(cfc_bundle, xs)
 
 
-@pytest.mark.parametrize("pause_s", [LONGEST_S + 0.01, 900.0, -5.0])
+@pytest.mark.parametrize("pause_s", some([LONGEST_S + 0.01, 900.0, -5.0]))
 @pytest.mark.parametrize("options", [[], LOOP], ids=["rows", "loop"])
 def test_behind_a_long_one_the_policy_decides(call, cfc_bundle, tmp_path, later, options, pause_s):
     xs = samples(20)

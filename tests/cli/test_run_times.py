@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from bundles import INPUTS
 from command_line import csv_text, samples, streamed, table
+from properties import some
 
 T = ["--time-column", "t"]
 TIMES = np.array([0.0, 0.1, 0.2, 0.35, 0.4, 0.5])  # seconds, of a bundle with a period of 0.1 s
@@ -90,7 +91,7 @@ def test_the_unit_behind_a_colon(call, ltc_bundle, unit, per_second, start):
 
 
 @pytest.mark.parametrize(("unit", "per_second"), UNITS)
-@pytest.mark.parametrize("form", NAMES)
+@pytest.mark.parametrize("form", some(NAMES))
 def test_the_unit_in_the_name(call, ltc_bundle, unit, per_second, form):
     name = form.format(unit)
     code, out, err = call("run", ltc_bundle, "--time-column", name, stdin=timed(in_unit(per_second), name))
@@ -137,7 +138,7 @@ def test_a_colon_in_a_name_is_part_of_it(call, ltc_bundle):
     assert "has no column 't:hours'. Valid: t, acc_x" in err
 
 
-@pytest.mark.parametrize(("unit", "per_second"), UNITS)
+@pytest.mark.parametrize(("unit", "per_second"), some(UNITS))
 @pytest.mark.parametrize("on_gap", ["stop", "reset"])
 @pytest.mark.parametrize("start", [0, 1_700_000_000])
 def test_another_unit_is_recognised(call, ltc_bundle, unit, per_second, on_gap, start):

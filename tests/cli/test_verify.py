@@ -59,8 +59,8 @@ def test_long_work_tells_a_pipe_now_and_then_where_it_is(call, cfc_bundle, monke
     """It was silent for minutes where standard error is no terminal; short work stays silent."""
     assert call("verify", cfc_bundle)[2] == ""
     monkeypatch.setattr("lnn_edge.progress._BETWEEN_LINES_S", 0.0)
-    _, _, err = call("verify", cfc_bundle, "--steps", 2000)
-    assert re.search(r"^verify: onnxruntime, closed loop, [\d,]+ of 2,000$", err, re.MULTILINE)
+    _, _, err = call("verify", cfc_bundle, "--steps", 1000)
+    assert re.search(r"^verify: onnxruntime, closed loop, [\d,]+ of 1,000$", err, re.MULTILINE)
 
 
 @pytest.mark.workstation

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from properties import examples
+from properties import examples, some
 from ticks import bundle, model_of
 
 import lnn_edge
@@ -30,7 +30,7 @@ SAMPLES = {
 WHAT = st.sampled_from([*SAMPLES, "good", "good", "stop", "enable"])
 
 
-@pytest.mark.parametrize("guard", range(len(GUARDS)))
+@pytest.mark.parametrize("guard", some(range(len(GUARDS))))
 @pytest.mark.parametrize("name", ["measured_2", "fixed_2"])
 @given(turns=st.lists(st.tuples(WHAT, st.sampled_from([1, 1, 1, 2, 5, 40, -1])), min_size=1, max_size=25))
 @settings(max_examples=examples(25), deadline=None)
