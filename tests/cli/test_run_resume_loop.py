@@ -397,12 +397,12 @@ def test_pressing_ctrl_c_twice_keeps_whole_ticks_alone(call, ltc_bundle, tmp_pat
 
 def test_results_that_a_full_disk_lost_are_written_by_the_next_run(call, cfc_bundle, tmp_path, warm_device):
     """No state is kept behind them, so that their rows are stepped again."""
-    (tmp_path / "x.csv").write_text(csv_text(samples(3000)))
+    (tmp_path / "x.csv").write_text(csv_text(samples(1200)))
     command = typed(tmp_path, cfc_bundle, [])
     assert call(*command)[0] == 0
     whole = (tmp_path / OUT).read_bytes()
     limited = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (25_000, 25_000)); "
+    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000)); "
     limited += "from lnn_edge.cli.program import main; sys.exit(main(sys.argv[1:]))"
     kept = ["--resume", tmp_path / KEPT, "--snapshot-every", "0.01"]
     given = ["python", "-c", limited, *command, *kept]
