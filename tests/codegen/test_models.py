@@ -100,12 +100,15 @@ def test_model_of_any_wiring_and_size(place, lanes):
 
 @pytest.mark.parametrize("name", LONG)
 def test_error_of_ten_thousand_steps_is_at_most_twice_that_of_float32(name):
-    """Against float64, closed loop; the interpreter in float32 is what torch computes, in another order."""
+    """Against float64, closed loop; the interpreter in float32 is what torch computes, in another order.
+
+    A quarter of the steps tells how far that is: over all of them it would allow more.
+    """
     step = program_of(name, "fixed")
     x = np.random.default_rng(7).standard_normal((10_000, 1, 5)).astype(np.float32)
-    exact, single = (outputs_of(Interpreter(step, dtype), x) for dtype in (np.float64, np.float32))
+    exact, single = outputs_of(Interpreter(step, np.float64), x), outputs_of(Interpreter(step, np.float32), x[:2500])
     own = WIDE[name, "fixed"].run(x)
-    worst = [np.abs(found - exact).max() for found in (own, single)]
+    worst = [np.abs(found - exact[: len(found)]).max() for found in (own, single)]
     assert worst[0] <= 2 * worst[1], worst
 
 

@@ -11,7 +11,7 @@ from lnn_edge import LiquidNeuralClassifier, LiquidNeuralRegressor
 
 # The checks fit tables of independent rows, so rows are read as sequences of one step.
 QUICK = {"rows": "sequences", "epochs": 5, "learning_rate": 0.1, "n_jobs": 1, "verbose": 0}
-# Those that ask what was learnt. Two epochs of a batch serve the others: they ask what `fit` takes, leaves and gives twice.
+# Those that ask what was learnt. Two epochs of one batch serve the others: what `fit` takes, leaves, and gives twice.
 LEARNING = {"check_classifiers_train", "check_classifiers_classes", "check_regressors_train"}
 EXCLUDED = {
     "check_sample_weight_equivalence_on_dense_data": "training is in float32: a weight of 2 and a repeated row round "
