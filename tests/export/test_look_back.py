@@ -23,7 +23,7 @@ class Around(nn.Module):
 
     def __init__(self, before, behind=None, core=None, **parts):
         super().__init__()
-        self.rnn = CfC(4, AutoNCP(8, 2)) if core is None else core
+        self.rnn = CfC(4, 6, proj_size=2) if core is None else core
         self.before, self.behind = before, behind or (lambda _m, y: y)
         for name, part in parts.items():
             setattr(self, name, part)
@@ -251,7 +251,7 @@ class Toward(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.table, self.conv, self.rnn = nn.Embedding(5, 2), nn.Conv1d(4 + 1 + 2, 4, 3), CfC(4, AutoNCP(8, 2))
+        self.table, self.conv, self.rnn = nn.Embedding(5, 2), nn.Conv1d(4 + 1 + 2, 4, 3), CfC(4, 6)
 
     def forward(self, x, goal, phase):
         beside = goal.unsqueeze(1).expand(-1, x.shape[1], -1)
