@@ -468,10 +468,10 @@ def test_states_of_the_unrolled_pass(name):
 
 
 def leaves(node, path=()):
-    """Where every value of a JSON tree is."""
+    """Where every value of a JSON tree is; of a list, whose values are alike, the first and the last."""
     yield path
     if isinstance(node, (dict, list)):
-        for key in node if isinstance(node, dict) else range(len(node)):
+        for key in node if isinstance(node, dict) else sorted({0, len(node) - 1} & set(range(len(node)))):
             yield from leaves(node[key], (*path, key))
 
 
