@@ -11,6 +11,7 @@ import time
 
 import pytest
 from bundles import ROOT
+from forked_tests import Shares
 
 CONFTEST = f"""
 import sys
@@ -29,6 +30,36 @@ def test_runs(number, tmp_path_factory):
 def test_last():
     print("said before " * 4000)  # more than a buffer
     LAST
+"""
+SESSION = """
+import os, pytest
+
+def say(*words):
+    with open("said", "a") as file:
+        file.write(" ".join([str(os.getpid()), *words]) + "\\n")
+
+@pytest.fixture(scope="session", autouse=True)
+def whole():
+    say("session", "made")
+    yield say
+    say("session", "down")
+"""
+MODULE = """
+import os, time, pytest
+
+@pytest.fixture(scope="module", autouse=True)
+def own(whole):
+    whole(__name__, "made")
+    yield
+    whole(__name__, "down")
+
+@pytest.mark.parametrize("number", range(2))
+def test_one(number, whole):
+    name, end = __name__[-1] + str(number), time.monotonic() + 30
+    open(name, "w").close()
+    while time.monotonic() < end and not os.path.exists({"a0": "a1", "a1": "c1", "c0": "c1"}.get(name, name)):
+        time.sleep(0.01)
+    whole(__name__, "ran")
 """
 PYTEST = ("-m", "pytest", "-c", "/dev/null", "-o", "cache_dir=cache", "--forks", "3")
 
@@ -52,6 +83,36 @@ def test_each_runs_once_in_one_of_the_processes(run, tmp_path):
     assert sorted(int(number) for number, _ in lines) == list(range(40))
     assert {folder for _, folder in lines} <= {f"worker-{number}" for number in range(3)}
     assert len({folder for _, folder in lines}) > 1
+
+
+def test_a_process_holds_back_no_test_while_it_runs_another(tmp_path):
+    with (tmp_path / "lock").open("w") as file:
+        shares = Shares(2, 3, file)
+        assert (shares.take(2), shares.following(2)) == (1, 0)
+        assert (shares.take(0), shares.following(0)) == (0, None)
+        assert [shares.take(own) for own in range(3)] == [None] * 3
+
+
+def test_fixtures_are_taken_down_though_another_process_takes_what_was_to_follow(python, tmp_path):
+    """The second runs a1, which was to follow a0 in the first; this runs c1, and before it takes down what a has."""
+    (tmp_path / "conftest.py").write_text(CONFTEST + SESSION)
+    for module in "abc":
+        (tmp_path / f"test_{module}.py").write_text(MODULE)
+    done = python(*PYTEST, tmp_path, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    made = {}
+    for line in (tmp_path / "said").read_text().splitlines():
+        process, module, what = line.split()
+        stack = made.setdefault(process, [])
+        if what == "made":
+            assert module not in stack
+            stack.append(module)
+        elif what == "down":
+            assert stack.pop() == module
+        else:
+            assert stack == ["session", module]
+    assert made
+    assert not any(made.values())
 
 
 def test_a_failure_is_told_with_what_was_printed(run):

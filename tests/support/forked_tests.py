@@ -82,6 +82,14 @@ class Shares:
             self._shares[own, 0] += 1
             return int(self._shares[own, 0]) - 1
 
+    def following(self, own: int) -> int | None:
+        """The number of a test that a process may take next, unless another one does; None if there are no more."""
+        with self._locked():
+            for share in (own, int(self._left().argmax())):
+                if self._left()[share]:
+                    return int(self._shares[share, 0])
+        return None
+
     def runs(self, own: int, test: int) -> None:
         self._shares[own, 2] = test
 
@@ -256,15 +264,14 @@ class _Worker:
         return self._session.config.pluginmanager.getplugin("capturemanager")
 
     def _run_all(self, shares: Shares) -> None:
-        items, number = self._session.items, shares.take(self._number)
-        listening = True
-        while number is not None and listening and not shares.stopped:
-            then = shares.take(self._number)
+        items, listening = self._session.items, True
+        while listening and not shares.stopped and (number := shares.take(self._number)) is not None:
             shares.runs(self._number, number)
-            item, following = items[number], None if then is None else items[then]
-            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            item, then = items[number], shares.following(self._number)
+            self._session._setupstate.teardown_exact(item)  # as another process may have taken what was to follow
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=None if then is None else items[then])
             listening = self._send((item.nodeid, item.location, self._said))
-            self._said, number = [], then
+            self._said = []
 
     def _send(self, what: object) -> bool:
         """Whether there is one who reads it."""
