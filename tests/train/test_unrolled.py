@@ -162,6 +162,24 @@ def test_few_steps(name, steps, no_steps):
     assert_same(everything(unrolled, core, x), everything(by_ncps, core, x))
 
 
+@pytest.mark.parametrize("with_spans", [False, True], ids=["fixed", "measured"])
+@pytest.mark.parametrize("name", ["ltc-autoncp", "ltc-mixed", "cfc-autoncp", "cfc-mixed", "cfc-backbone-2"])
+def test_samples_that_come_alone_are_the_whole(name, with_spans, monkeypatch):
+    """The cell is stepped for them, and the loop for the whole sequence."""
+    core, x, state = by_name(name).eval(), sequences(batch=1), None
+    spans, stepped = timespans(batch=1) if with_spans else None, []
+    with torch.no_grad():
+        whole, end = unrolled(core, x, None, spans)
+        step = layer._step_cell
+        monkeypatch.setattr(layer, "_step_cell", lambda *given: stepped.append(1) or step(*given))
+        each = []
+        for k in range(x.shape[1]):
+            y, state = unrolled(core, x[:, k : k + 1], state, None if spans is None else spans[:, k : k + 1])
+            each.append(y)
+    assert len(stepped) == x.shape[1]
+    torch.testing.assert_close((torch.cat(each, dim=1), state), (whole, end), rtol=0, atol=LIMITS[torch.float64])
+
+
 @pytest.mark.parametrize("name", ["ltc-mixed", "ltc-autoncp", "cfc-mixed"])
 def test_one_state_for_all_rows(name, no_steps):
     """As ncps does where it can."""
