@@ -89,10 +89,10 @@ class Writing:
         return Source(self.named(self._header()), self.named("\n".join(parts)))
 
     def body(self) -> str:
-        """Tables, a function for each node, and the one that calls them for one sample of one row."""
+        """Tables, functions that nodes call, one for each node, and the one that calls those for a sample of a row."""
         nodes = [self._node(k, node) for k, node in enumerate(self._step.program.nodes)]
         sample = self._sample()
-        return "\n".join([self._emission.tables_text(), self._initial(), *nodes, sample])
+        return "\n".join([self._emission.tables_text(), self._initial(), *self._emission.functions, *nodes, sample])
 
     def types(self) -> str:
         """What is given, what is kept, what comes out, and the scratch memory."""

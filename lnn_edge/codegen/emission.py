@@ -53,6 +53,7 @@ class Emission:
         sums: Numbers or vectors that a product of matrices keeps in registers.
         half: Whether weights are stored as float16.
         fixed: The timespan of every step; `None` where it is measured.
+        functions: Texts of functions that nodes call.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Emission:
         self._tables: dict[tuple[str, bytes], str] = {}
         self._texts: list[str] = []
         self._lines: list[str] = []
+        self.functions: list[str] = []
         self._depth, self._names = 1, 0
         self.constant_inputs: frozenset[str] = frozenset()  # given once per call, and not with each sample
         self.numbers = 0  # in all tables
@@ -88,6 +90,15 @@ class Emission:
         yield
         self._depth -= 1
         self.line("}")
+
+    @contextmanager
+    def function(self, head: str) -> Iterator[None]:
+        """Lines that are a function of their own, in which nothing else takes registers."""
+        lines, depth = self._lines, self._depth
+        self._lines, self._depth = [], 1
+        yield
+        self.functions.append(f"CALLED void {head} {{\n{self.taken_lines()}}}\n")
+        self._lines, self._depth = lines, depth
 
     def loop(self, index: str, count: int, step: int = 1) -> str:
         """The head of a loop."""

@@ -21,7 +21,7 @@ __all__ = [
 
 ABI = 1  # of what the source exports
 ROWS_ABI = 4  # of what the source of many streams exports, and of its text alone
-GENERATOR = 13  # of the text: a change of it is a change of every library that was built
+GENERATOR = 14  # of the text: a change of it is a change of every library that was built
 MAX_NUMBERS = 1 << 21  # in tables; a compiler takes some hundred bytes of memory and a microsecond for each
 # In a call: some seconds, in which no signal is heard. Forged cores that share their weights would take hours.
 MAX_MULTIPLICATIONS = 1 << 32

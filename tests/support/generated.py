@@ -109,7 +109,7 @@ def _math(lanes: int) -> str:
 
 
 _ROWS = _math(LANES[-1]) + _GENERIC
-_OF_A_FILE = re.compile(r"^(?:static|INLINE\w*)\b[^;{}=(]*?\b(\w+)\s*(?:\[[^=;]*=|\()", re.M)
+_OF_A_FILE = re.compile(r"^(?:static|INLINE\w*|CALLED)\b[^;{}=(]*?\b(\w+)\s*(?:\[[^=;]*=|\()", re.M)
 
 
 @dataclass(frozen=True)

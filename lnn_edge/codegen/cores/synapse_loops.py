@@ -2,7 +2,8 @@
 
 Rows that take all from one neuron come first, those of two runs together where they take the same. The permuted rows of
 all runs are one loop, two rows in each of five stages: while some are divided, the sources of others are permuted. One
-loop, as stages that run empty and fill again between one run and the next take as long as several rows.
+loop, as stages that run empty and fill again between one run and the next take as long as several rows; and a function
+of its own, in which it has all registers.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from .synapses import (
 __all__ = ["emit_in_loops"]
 
 _SPARE = 8  # rows behind the last one, which stages ahead of it read
-_FAR = 1000  # permuted rows, whose tables a processor does not bring near soon enough by itself
+_FAR = 500  # permuted rows, whose tables a processor does not bring near soon enough by itself
 _EARLY = 16  # rows before they are needed
 _LINE = 16  # numbers that come together
 
@@ -68,10 +69,10 @@ def emit_in_loops(
     if permuted:
         rows = together([run for run, _ in permuted], _SPARE)
         part = part_of(emission, curves, rows.run, positions, base, ("", ""), limited=limited)
-        _emit_permuted(emission, part, rows, [own for _, own in permuted])
+        _emit_permuted(emission, part, rows, base, [own for _, own in permuted])
 
 
-def _emit_permuted(emission: Emission, part: Part, rows: Together, sums: Sequence[tuple[str, str]]) -> None:
+def _emit_permuted(emission: Emission, part: Part, rows: Together, base: str, sums: Sequence[tuple[str, str]]) -> None:
     """The loop over permuted rows, whose sums go by way of memory, as it is the same for all."""
     lanes, own = emission.lanes, _Loop(emission, [part], 0, len(part.run.starts))
     with emission.block():
@@ -80,7 +81,10 @@ def _emit_permuted(emission: Emission, part: Part, rows: Together, sums: Sequenc
             emission.line(f"put(X + {k * lanes}, {current});")
             emission.line(f"put(Y + {k * lanes}, {conductance});")
         places = emission.integers(np.array(rows.into) * lanes)
-        own.emit_staged(emission.integers(np.array(rows.ends)), places, len(rows.ends))
+        name = emission.fresh("rows")
+        with emission.function(f"{name}(const float *{base}, float *X, float *Y)"):
+            own.emit_staged(emission.integers(np.array(rows.ends)), places, len(rows.ends))
+        emission.line(f"{name}({base}, X, Y);")
         for k, (current, conductance) in enumerate(sums):
             emission.line(f"{current} = get(X + {k * lanes});")
             emission.line(f"{conductance} = get(Y + {k * lanes});")
@@ -200,8 +204,9 @@ class _Loop:
     def emit_staged(self, ends: str, places: str, sums: int) -> None:
         """The loop where t waits for permutations: all that comes before the quotients is known some turns before.
 
-        What waits for a result would fill the processor's queues, and what could run stands behind it. The rows to
-        spare let the stages run on from each sum into the next, and behind the last one.
+        What waits for a result would fill the processor's queues, and what could run stands behind it. Sums alone stand
+        behind their quotients, whose registers are then free. The rows to spare let the stages run on from each sum
+        into the next, and behind the last one.
 
         Args:
             ends: Name of the table of the rows before which sums end.
@@ -222,11 +227,11 @@ class _Loop:
             with emission.block("for (; i < end; i += 2)"):
                 self._emit_prefetches()
                 stages.divide()
+                stages.add("i")
                 stages.oppose("(i + 2)")
                 stages.round("(i + 4)")
                 stages.know("(i + 6)")
                 stages.take("(i + 8)")
-                stages.add("i")
             emission.line(f"put(at, get(at) + {x});")
             emission.line(f"put(by, get(by) + {y});")
 
