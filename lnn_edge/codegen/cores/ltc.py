@@ -307,23 +307,27 @@ class _Step:
         emission.line(f"float S[2][{own.width}];")
         for g, start in enumerate(own.starts):
             emission.line(f"put(S[0] + {start}, {self._limited(g, f'get(v + {g * lanes})')});")
+        for place in (g * lanes for g in self._free):  # so that a product and a sum are left of each unfold
+            for table in "RN":
+                emission.line(f"put({table} + {place}, get({table} + {place}) / get(D + {place}));")
         with emission.block(emission.loop("j", self._cell.unfolds)):
             emission.line("const float *const p = S[j & 1];")
             emission.line("float *const q = S[1 - (j & 1)];")
             emission.line("(void)p, (void)q;")
             for g in self._free:
-                self._emit_new(g, own)
+                self._emit_new(g, own, f"get(R + {g * lanes}) * get(v + {g * lanes}) + get(N + {g * lanes})")
             runs = [self._run(g, own, aligned=False) for g in self._reached]
             self._emit(self._reached, self._curves, runs, own.places, "p", limited=self._limits is not None)
             for g, run in zip(self._reached, runs, strict=True):
                 self._emit_joins(run, f"n{g}", f"d{g}")
-                self._emit_new(g, own, f"n{g} + ", f"d{g} + ")
+                place = g * lanes
+                above = f"n{g} + (get(R + {place}) * get(v + {place}) + get(N + {place}))"
+                self._emit_new(g, own, f"({above}) / (d{g} + get(D + {place}))")
 
-    def _emit_new(self, g: int, own: _From, current: str = "", conductance: str = "") -> None:
+    def _emit_new(self, g: int, own: _From, made: str) -> None:
         emission, place = self._emission, g * self._lanes
         with emission.block():
-            above = f"{current}(get(R + {place}) * get(v + {place}) + get(N + {place}))"
-            emission.line(f"const V made = ({above}) / ({conductance}get(D + {place}));")
+            emission.line(f"const V made = {made};")
             emission.line(f"put(v + {place}, made);")
             if g < len(own.starts):
                 emission.line(f"put(q + {own.starts[g]}, {self._limited(g, 'made')});")
