@@ -34,7 +34,7 @@ from lnn_edge.machine.describe import machine
 from lnn_edge.reference.cells import cfc_cell, ltc_cell
 from lnn_edge.runtime.backends.native.compiler import FLAGS, compiled, find_compiler, flags_for
 from lnn_edge.runtime.backends.native.library import load_library
-from lnn_edge.runtime.backends.native.tuning import ways
+from lnn_edge.runtime.backends.native.tuning import synapses, ways
 
 DIGEST = "0" * 64
 STEPS = 100  # of a block
@@ -123,7 +123,6 @@ class Bench:
     def __init__(self, folder, seconds):
         self.folder, self.seconds, self.lanes = folder, seconds, vector_lanes()
         self.compiler, self.flags = find_compiler(), flags_for(platform.machine())
-        self.ways = ways(self.compiler, self.lanes, platform.machine())
         text = Source("#include <stddef.h>\n#include <stdint.h>\n", _DRIVER)
         flags = tuple(own.replace("gnu99", "gnu11") for own in FLAGS)
         (folder / "driver.so").write_bytes(compiled(self.compiler, text, "driver", (*flags, "-O2"), folder))
@@ -131,8 +130,9 @@ class Bench:
 
     def of(self, step, inputs):
         """Figures of a step in the usual way, and in the fastest of those that a build tries."""
-        found = {str(way): self._in_way(way, step, inputs) for way in self.ways}
-        usual, best = str(self.ways[0]), min(found, key=lambda way: found[way]["cycles"])
+        tried = ways(self.compiler, self.lanes, platform.machine(), synapses(step))
+        found = {str(way): self._in_way(way, step, inputs) for way in tried}
+        usual, best = str(tried[0]), min(found, key=lambda way: found[way]["cycles"])
         return found[usual] | {"fastest": best, "fastest_cycles": found[best]["cycles"], "ways": found}
 
     def _in_way(self, way, step, inputs):

@@ -976,6 +976,30 @@ MUTATIONS = (
         ("or not ((spans >= low) & (spans <= high)).all()", ""),
     ),
     _fault(
+        "flags-of-a-way-not-in-its-key",
+        "cache key",
+        "test_way_with_flags_reaches_the_compiler_and_is_told",
+        (', "more flags": " ".join(way.flags)}', "}"),
+    ),
+    _fault(
+        "flags-of-a-way-not-compiled-with",
+        "tuning",
+        "test_way_with_flags_reaches_the_compiler_and_is_told",
+        ("(*self._flags, *way.flags)", "self._flags"),
+    ),
+    _fault(
+        "synapses-counted-once",
+        "tuning",
+        "test_synapses_of_a_step",
+        ("+ node.unfolds * len(step.tensors[node.synapses.w])", "+ len(step.tensors[node.synapses.w])"),
+    ),
+    _fault(
+        "large-wirings-lose-a-way",
+        "tuning",
+        "test_ways_worth_a_try[compiler4-8-3000-shown4]",
+        ("(clang or synapses >= _MANY)", "(clang or synapses > _MANY)"),
+    ),
+    _fault(
         "bad-row-moves-its-state",
         "all or nothing",
         "test_a_bad_row_keeps_its_state_and_the_others_go_on[native-cfc_bundle]",

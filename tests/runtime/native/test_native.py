@@ -265,7 +265,7 @@ def test_two_processes_at_once(cfc_bundle, cache, python):
         done = list(pool.map(lambda _: python("-c", program, env=environment), range(2)))
     assert [own.returncode for own in done] == [0, 0], [own.stderr for own in done]
     assert len({own.stdout for own in done}) == 1
-    assert len(list(cache.glob("*.so"))) == len(ways(find_compiler(), vector_lanes(), platform.machine()))
+    assert len(list(cache.glob("*.so"))) == len(ways(find_compiler(), vector_lanes(), platform.machine(), 0))
 
 
 def test_cache_that_others_may_enter(cfc_bundle, cache):
@@ -426,19 +426,56 @@ def test_steps_of_libraries_are_measured(bundle, request, cache, monkeypatch):
         assert all(0 < us < 1e5 for us in found)
 
 
-def test_ways_worth_a_try():
-    gcc, clang = Compiler(("cc",), "cc (Debian) 12"), Compiler(("cc",), "Debian clang version 14")
-    machines = ((gcc, 16, ""), (clang, 16, ""), (gcc, 8, ""), (clang, 8, ""), (gcc, 4, ""), (gcc, 1, ""))
-    shown = [[str(way) for way in ways(*own)] for own in machines]
-    assert shown == [
-        ["16 lanes", "16 lanes, -fschedule-insns", "8 lanes"],
-        ["16 lanes", "8 lanes"],
-        ["8 lanes", "8 lanes, -fschedule-insns, -fsched-pressure"],
-        ["8 lanes"],
-        ["4 lanes"],
-        ["1 lanes"],
-    ]
-    assert [str(way) for way in ways(gcc, 4, "aarch64")] == ["4 lanes", "4 lanes, -fschedule-insns"]
+GCC, CLANG = Compiler(("cc",), "cc (Debian) 12"), Compiler(("cc",), "Debian clang version 14")
+ORDERED, GENERIC = "8 lanes, -fschedule-insns, -fsched-pressure", "8 lanes, -mtune=generic"
+
+
+@pytest.mark.parametrize(
+    ("compiler", "lanes", "synapses", "shown"),
+    [
+        (GCC, 16, 9_999, ["16 lanes", "16 lanes, -fschedule-insns", "8 lanes"]),
+        (GCC, 16, 10_000, ["16 lanes", "16 lanes, -mtune=generic", "16 lanes, -fschedule-insns", "8 lanes"]),
+        (CLANG, 16, 0, ["16 lanes", "16 lanes, -mtune=generic", "8 lanes"]),
+        (GCC, 8, 9_999, ["8 lanes", ORDERED]),
+        (GCC, 8, 10_000, ["8 lanes", GENERIC, ORDERED]),
+        (CLANG, 8, 0, ["8 lanes", GENERIC]),
+        (GCC, 4, 10_000, ["4 lanes"]),
+        (CLANG, 4, 10_000, ["4 lanes"]),
+        (GCC, 1, 10_000, ["1 lanes"]),
+    ],
+)
+def test_ways_worth_a_try(compiler, lanes, synapses, shown):
+    assert [str(way) for way in ways(compiler, lanes, "x86_64", synapses)] == shown
+
+
+def test_ways_worth_a_try_on_other_processors():
+    assert [str(way) for way in ways(GCC, 4, "aarch64", 10_000)] == ["4 lanes", "4 lanes, -fschedule-insns"]
+    assert [str(way) for way in ways(GCC, 1, "aarch64", 10_000)] == ["1 lanes"]
+    assert [str(way) for way in ways(CLANG, 4, "aarch64", 10_000)] == ["4 lanes"]
+
+
+def test_synapses_of_a_step(cfc_bundle, ltc_bundle):
+    """Those between neurons count in each unfold; a CfC has none."""
+    (core,) = read_bundle(ltc_bundle).manifest.cores
+    assert tuning.synapses(read_bundle(ltc_bundle).program()) == core.sensory_synapses + 6 * core.synapses
+    assert tuning.synapses(read_bundle(cfc_bundle).program()) == 0
+
+
+def test_way_with_flags_reaches_the_compiler_and_is_told(ltc_bundle, cache, compilations, monkeypatch, capsys):
+    usual, asked = Way(next(own for own in TARGETS if own.lanes == WIDE)), []
+    found = (usual, Way(usual.target, ("-mtune=generic",)))
+    monkeypatch.setattr(backend_module, "ways", lambda *given: asked.append(given[-1]) or found)
+    monkeypatch.setattr(tuning, "BUDGET_S", 60.0)
+    monkeypatch.setattr(tuning, "step_us", lambda *_: [2.0, 1.0])
+    assert main(["build", str(ltc_bundle), "--backend", "native"]) == 0
+    assert f"KiB, {WIDE} lanes, -mtune=generic (measured: {WIDE} lanes: 2.00 us" in capsys.readouterr().out
+    assert asked == [tuning.synapses(read_bundle(ltc_bundle).program())]
+    usual_flags, other_flags = (flags for _, _, _, flags, _ in compilations)
+    assert other_flags == (*usual_flags, "-mtune=generic")
+    described = load(ltc_bundle).description
+    assert load(ltc_bundle, options={"tune": "off"}).description != described
+    assert load(ltc_bundle).description == described
+    assert len(compilations) == 2
 
 
 def test_state_of_another_build_is_refused(cfc_bundle, cache, tuned):

@@ -25,7 +25,7 @@ from .compiler import CompileFailed, compiled, find_compiler, flags_for
 from .library import Library, load_library
 from .rows import NativeRows
 from .stepper import NativeStepper
-from .tuning import Way, fastest, ways
+from .tuning import Way, fastest, synapses, ways
 
 if TYPE_CHECKING:  # here and below: a start that finds all it needs has nothing to say
     import logging
@@ -124,15 +124,15 @@ class _Making:
 
     def __init__(self, bundle: Bundle, options: Mapping[str, str]) -> None:
         self._bundle, self.compiler = bundle, find_compiler(lambda: EngineCache(cache_folder(_COMPILERS), _COMPILERS))
-        self._ways = ways(self.compiler, vector_lanes(), platform.machine())
-        if options["tune"] == "off":
-            self._ways = self._ways[:1]
         self._flags = flags_for(platform.machine())
         try:
             self._form = form_of(bundle.manifest, bundle.program_digest())
         except BundleError:  # of an older schema
             self._refuse()
             raise
+        self._ways = ways(self.compiler, vector_lanes(), platform.machine(), synapses(bundle.program()))
+        if options["tune"] == "off":
+            self._ways = self._ways[:1]
         self._cache = EngineCache(cache_folder(LIBRARIES), LIBRARIES)
         self._choices = EngineCache(cache_folder(_CHOICES), _CHOICES)
         self._failures = EngineCache(cache_folder(_FAILURES), _FAILURES)
