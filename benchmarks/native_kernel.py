@@ -1,4 +1,5 @@
-"""What one step costs in C, in cycles: the five models of `native_step.py`, and forty of random wiring and size.
+"""What one step costs in C, in cycles: the five models of `native_step.py`, three large ones, and forty of random
+wiring and size.
 
 The kernel feeds its state back and makes all its checks; a driver in C calls it, and times beside each block of steps a
 chain of additions of known length, so that cycles hold whatever the clock does. Beside each stands what its synapses or
@@ -36,6 +37,11 @@ from lnn_edge.runtime.backends.native.compiler import FLAGS, compiled, find_comp
 from lnn_edge.runtime.backends.native.library import load_library
 from lnn_edge.runtime.backends.native.tuning import synapses, ways
 
+NAMED = MODELS | {
+    "LTC(32, AutoNCP(128, 8))": (32, lambda: LTC(32, AutoNCP(128, 8))),
+    "LTC(64, AutoNCP(256, 16))": (64, lambda: LTC(64, AutoNCP(256, 16))),
+    "CfC(64, 256)": (64, lambda: CfC(64, 256)),
+}
 DIGEST = "0" * 64
 STEPS = 100  # of a block
 ROW = {4: 4.0, 8: 6.84, 16: 10.1}  # cycles of a full row of an LTC, by lanes
@@ -197,7 +203,7 @@ def main():
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    named = [(title, inputs, make()) for title, (inputs, make) in MODELS.items()]
+    named = [(title, inputs, make()) for title, (inputs, make) in NAMED.items()]
     figures = {}
     with tempfile.TemporaryDirectory() as name:
         bench = Bench(Path(name), arguments.seconds)
@@ -206,7 +212,7 @@ def main():
         for title, inputs, module in (*named, *random_models(arguments.random)):
             figures[title] = bench.of(program_of(module), inputs)
             print(f"{title}: {told(figures[title])}")
-    drawn = {title: own for title, own in figures.items() if title not in MODELS}
+    drawn = {title: own for title, own in figures.items() if title not in NAMED}
     for name, kind in (("all", ""), ("LTC", "LTC"), ("CfC", "CfC")):
         own = [own for title, own in drawn.items() if title.startswith(kind)]
         if own:

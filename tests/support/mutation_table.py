@@ -996,7 +996,7 @@ MUTATIONS = (
     _fault(
         "large-wirings-lose-a-way",
         "tuning",
-        "test_ways_worth_a_try[compiler4-8-3000-shown4]",
+        "test_ways_worth_a_try[compiler4-8-10000-shown4]",
         ("(clang or synapses >= _MANY)", "(clang or synapses > _MANY)"),
     ),
     _fault(

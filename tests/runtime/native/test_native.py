@@ -470,7 +470,8 @@ def test_way_with_flags_reaches_the_compiler_and_is_told(ltc_bundle, cache, comp
     assert main(["build", str(ltc_bundle), "--backend", "native"]) == 0
     assert f"KiB, {WIDE} lanes, -mtune=generic (measured: {WIDE} lanes: 2.00 us" in capsys.readouterr().out
     assert asked == [tuning.synapses(read_bundle(ltc_bundle).program())]
-    usual_flags, other_flags = (flags for _, _, _, flags, _ in compilations)
+    (_, one, _, usual_flags, _), (_, other, _, other_flags, _) = compilations
+    assert one is other  # written once
     assert other_flags == (*usual_flags, "-mtune=generic")
     described = load(ltc_bundle).description
     assert load(ltc_bundle, options={"tune": "off"}).description != described

@@ -30,6 +30,9 @@ from .tuning import Way, fastest, synapses, ways
 if TYPE_CHECKING:  # here and below: a start that finds all it needs has nothing to say
     import logging
 
+    from ....codegen.form import Source
+    from ....codegen.targets import Target
+
 __all__ = ["LIBRARIES", "NativeBackend"]
 
 LIBRARIES = Kind("native", "library", ".so")
@@ -137,6 +140,7 @@ class _Making:
         self._choices = EngineCache(cache_folder(_CHOICES), _CHOICES)
         self._failures = EngineCache(cache_folder(_FAILURES), _FAILURES)
         self._remark = ""
+        self._sources: dict[Target, Source] = {}  # while ways are tried: writing one takes a third of compiling it
 
     def ready(self, *, rebuild: bool) -> tuple[Library, Prepared]:
         """The library and where it lies. What is there already is read without waiting for others that compile."""
@@ -153,6 +157,7 @@ class _Making:
                         self._choose(fresh=rebuild) if way is None else (way, self._build(way, fresh=rebuild), "")
                     )
                     built = True
+                    self._sources.clear()
         library = load_library(data, _PREFIX, self._form.digest)
         seconds = time.monotonic() - started
         path = str(self._cache.path(self._facts(way)))
@@ -245,9 +250,7 @@ class _Making:
         failure = self._facts(way) | {"failure": "compiler"}
         if not fresh:
             self._refuse_what_failed(failure)
-        from ....codegen.c_source import c_source
-
-        source, started = c_source(self._bundle.program(), self._form, way.target, _PREFIX), time.monotonic()
+        source, started = self._source(way.target), time.monotonic()
         try:
             data = compiled(self.compiler, source, _PREFIX, (*self._flags, *way.flags), self._cache.folder)
         except CompileFailed as error:
@@ -257,6 +260,13 @@ class _Making:
         self._cache.write(self._facts(way), data)
         self._failures.forget(failure)
         return data
+
+    def _source(self, target: Target) -> Source:
+        from ....codegen.c_source import c_source
+
+        if target not in self._sources:
+            self._sources[target] = c_source(self._bundle.program(), self._form, target, _PREFIX)
+        return self._sources[target]
 
     def _refuse_what_failed(self, failure: Mapping[str, str]) -> None:
         with suppress(EngineRefused):  # it is only a memory: without one it is tried again
