@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 # uv installs in a fifth of pip's time, but reads none of pip's settings: where it fails, pip does it.
 install = $(BIN)/uv pip install -q --python $(1) $(2) || $(PIP) --python $(1) install $(2)
 
-.PHONY: demo test lint types unit test-hostile device-lowest device-newest build/bundles build/wheel build/pure wheels bench \
+.PHONY: demo test lint types unit test-avx512 test-hostile device-lowest device-newest build/bundles build/wheel build/pure wheels bench \
 	bench-peers mutations runtimes rerun clean
 
 demo: .venv/ready
@@ -85,6 +85,10 @@ define installed
 	$(1) -m venv --clear --without-pip $(2)
 	$(call install,$(2),$(3))
 endef
+
+# C for registers of 16 numbers, on an emulated processor that has them, in three minutes.
+test-avx512: build/bundles
+	tests/support/avx512.sh build/avx512 $(BIN)/lnn-edge build/bundles/*.lnn
 
 # Mutated bundles, kills and signals by the ten thousand, on the newest onnxruntime and on the newest for Python 3.10.
 HOSTILE ?=
