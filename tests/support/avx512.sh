@@ -23,19 +23,19 @@ if [ ! -e "$folder/system" ]; then # nothing of it is installed
     mv "$folder/unpacked" "$folder/system" # whole, or to be made again
 fi
 
-rm -rf "$folder/root" "$folder/iso" "$folder/c"
-mkdir -p "$folder/root"/{bin,proc,programs} "$folder/iso/boot/grub" "$folder/c"
+rm -rf "$folder/initramfs" "$folder/iso" "$folder/c"
+mkdir -p "$folder/initramfs"/{bin,proc,programs} "$folder/iso/boot/grub" "$folder/c"
 for bundle; do
     name=$(basename "$bundle" .lnn)
     "$lnn_edge" codegen "$bundle" -o "$folder/c/$name" --target vector16 > "$folder/c/$name.txt"
     for optimisation in -O1 -O3; do
         gcc -std=gnu99 $optimisation -march=skylake-avx512 -fno-math-errno -fno-trapping-math -static \
-            "$folder/c/$name"/*.c -o "$folder/root/programs/$name$optimisation" -lm
+            "$folder/c/$name"/*.c -o "$folder/initramfs/programs/$name$optimisation" -lm
     done
 done
 
-cp "$folder/system/bin/busybox" "$folder/root/bin"
-cat > "$folder/root/init" << 'EOF'
+cp "$folder/system/bin/busybox" "$folder/initramfs/bin"
+cat > "$folder/initramfs/init" << 'EOF'
 #!/bin/busybox sh
 /bin/busybox mount -t proc none /proc
 /bin/busybox grep -c avx512f /proc/cpuinfo
@@ -47,8 +47,8 @@ echo end
 /bin/busybox sleep 2 # until the serial line has taken it
 /bin/busybox poweroff -f
 EOF
-chmod +x "$folder/root/init"
-(cd "$folder/root" && find . | cpio --quiet -o -H newc -R 0:0) | gzip -1 > "$folder/iso/boot/initrd"
+chmod +x "$folder/initramfs/init"
+(cd "$folder/initramfs" && find . | cpio --quiet -o -H newc -R 0:0) | gzip -1 > "$folder/iso/boot/initrd"
 cp "$folder"/system/boot/vmlinuz-* "$folder/iso/boot/vmlinuz"
 # Of a compact state of AVX-512 Bochs tells another size than Linux counts, which then switches AVX off.
 cat > "$folder/iso/boot/grub/grub.cfg" << 'EOF'
@@ -75,7 +75,7 @@ rm -f "$folder/said.txt"
 echo c > "$folder/continue" # Debian's Bochs begins in its debugger
 timeout 1200 bochs -q -f "$folder/bochsrc" -rc "$folder/continue" < <(tail -f /dev/null --pid $$) > "$folder/screen.txt" 2>&1 || true
 grep -a . "$folder/said.txt"
-programs=$(find "$folder/root/programs" -type f | wc -l)
+programs=$(find "$folder/initramfs/programs" -type f | wc -l)
 [ "$(grep -a -c '^equal: ' "$folder/said.txt")" = "$programs" ] || {
     echo "of $programs programs not all are equal; what Bochs says: $folder/bochs.txt" >&2
     exit 1
