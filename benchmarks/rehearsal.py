@@ -19,10 +19,10 @@ import lnn_edge
 from lnn_edge.bundle.directory import read_bundle
 from lnn_edge.bundle.golden import golden_from_bundle
 from lnn_edge.machine.describe import machine
+from lnn_edge.machine.timer_slack import timer_slack
 from lnn_edge.runtime.closed_loop import Step, rehearsed_steps
 from lnn_edge.runtime.loop.realtime import Realtime
 from lnn_edge.runtime.loop.timer import SystemTimer
-from lnn_edge.runtime.loop.timer_slack import timer_slack
 from lnn_edge.runtime.loop.waiting import way_of
 from lnn_edge.runtime.measure.turns import Beside, Side, in_turns
 

@@ -22,7 +22,6 @@ Everything here is imported on first use, so `import lnn_edge` stays light and t
     remarks         warnings that name the caller's line
     named           data with names, matched by them
     times           times in any unit or type, as seconds
-    spacing         how far apart float32 numbers lie
     arrays          their type, what callers pass made into one, the check of a buffer
     given_numbers   numbers that callers pass, of the right kind and in range
     progress        the type of progress

@@ -7,10 +7,7 @@ program     the step program: inputs, states, nodes, outputs
 operations  the operations that it may hold
 step_cores  the cores that it may hold
 encoder     what its nodes cost, and those that depend on samples alone
-program_checks   its names, operands, shapes and numbers, checked
-program_files    its two files, read
-program_weights  its weights, read in place
-agreement   what a manifest and its step program must agree on
+program_file  its two files, read and checked
 opset       the operators that model.onnx may hold
 onnx_wire   what model.onnx holds, read with no library and without following anything
 onnx_graph  its operators, types, shapes and cost, checked before a library sees it

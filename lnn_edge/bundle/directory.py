@@ -12,13 +12,13 @@ import msgspec
 
 from ..errors import BundleError
 from ..files import named_in_errors
-from .agreement import differences
 from .disk.reading import OpenBundle, opened_bundle
 from .manifest import FILES, FileEntry, Manifest, decode_manifest, encode_json
 from .onnx_graph import check_graph
 from .program import StepProgram
-from .program_files import MAX_TEXT_BYTES, decode_program
-from .program_weights import MAX_WEIGHTS_BYTES
+from .program_file.agreement import differences
+from .program_file.reading import MAX_TEXT_BYTES, decode_program
+from .program_file.weights import MAX_WEIGHTS_BYTES
 from .spec import PROGRAM_JSON, PROGRAM_WEIGHTS
 
 __all__ = [

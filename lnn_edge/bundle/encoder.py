@@ -10,7 +10,7 @@ import msgspec
 
 from .operations import Node, Operation, Shape
 from .program import Program, StepProgram
-from .program_checks import value_shapes
+from .program_file.checks import value_shapes
 from .step_cores import Ltc
 
 __all__ = ["COSTLY", "encoder_multiplications", "encoder_nodes", "is_costly", "step_multiplications"]

@@ -20,7 +20,7 @@ def program_text(step: StepProgram) -> str:
 
 
 def _lines(step: StepProgram) -> Iterator[str]:
-    from ..bundle.program_checks import value_shapes
+    from ..bundle.program_file.checks import value_shapes
 
     program, shapes = step.program, value_shapes(step)
     size = sum(tensor.size for tensor in step.tensors.values())

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ..bundle.operations import Node, Operation, Shape
 from ..bundle.program import StepProgram
-from ..bundle.program_checks import value_shapes
+from ..bundle.program_file.checks import value_shapes
 
 __all__ = ["SPARE", "Plan", "make_plan"]
 

@@ -14,11 +14,11 @@ from ..bundle.directory import file_entry, read_bundle, write_manifest, write_sy
 from ..bundle.golden import encode_golden
 from ..bundle.manifest import Manifest, encode_json
 from ..bundle.program import StepProgram
-from ..bundle.program_files import decode_program
+from ..bundle.program_file.reading import decode_program
 from ..bundle.spec import PROGRAM_JSON, PROGRAM_WEIGHTS, Sensitive, Verification
 from ..errors import VerificationError
 from ..runtime.loading import open_for_proof
-from ..runtime.self_test import prove_golden
+from ..runtime.proof import prove_golden
 from ..verify.comparison import Comparison
 from ..verify.report import ExportReport
 from ..verify.tolerance import OWN_FACTOR, TOLERANCE, TOLERANCE_REASON, largest_error

@@ -15,7 +15,7 @@ from ..arrays import Array, plain_array, shape_of
 from ..bundle.spec import Tensor
 from ..errors import ExportWarning
 from ..remarks import warn_caller
-from ..spacing import FINE, coarse_columns, spacing_remark
+from ..verify.spacing import FINE, coarse_columns, spacing_remark
 from ..wording import choices, listed, typed
 from .forward.example import Example
 from .forward.forward import TIME_NAMES

@@ -5,4 +5,5 @@ cpu             what this processor's registers can do
 jetson          facts about a Jetson
 checks          checks for `lnn-edge doctor`: extras and the CPU's clock
 jetson_checks   checks of a Jetson
+timer_slack     a setting of Linux that timers are late by
 """

@@ -13,8 +13,7 @@ constants      inputs that are given once per sequence
 clock          dt, checked
 sequence       recordings and unroll blocks
 closed_loop    recorded samples stepped through a stream
-proof          results compared, and the report of it
-self_test      golden sequences, before a model is handed out
+proof          golden sequences replayed, results compared, and the report of it
 verify_golden  `verify` without the trained model
 verify_readouts  `verify` of windows and readouts
 backends       what runs a step

@@ -32,7 +32,7 @@ from ..remarks import warn_caller
 from ..wording import microseconds
 from .closed_loop import golden_steps
 from .model import Model
-from .self_test import prove_golden
+from .proof import prove_golden
 
 __all__ = ["Opened", "load", "open_bundle", "open_each", "open_for_proof", "step_medians_us"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,8 +10,11 @@ import numpy as np
 
 from ..arrays import Array
 from ..bundle.directory import Bundle
+from ..bundle.golden import Golden, golden_from_bundle
 from ..bundle.manifest import Manifest
+from ..errors import VerificationError
 from ..verify.tolerance import EXACT, TORCH, is_equal, largest_error, tolerance_of, versus
+from .closed_loop import replay
 from .model import Model
 
 if TYPE_CHECKING:  # here and below: a load that finds no error has nothing to report
@@ -19,9 +22,47 @@ if TYPE_CHECKING:  # here and below: a load that finds no error has nothing to r
     from ..verify.report import Curve, ExportReport, Segment, Signal
     from ..verify.samples import Distinct
 
-__all__ = ["all_equal", "compare_results", "report_from_proof"]
+__all__ = ["all_equal", "compare_results", "prove_golden", "replay_golden", "report_from_proof"]
 
 _COLUMNS = 3  # of an output that are drawn: more than these nobody tells apart
+
+
+def prove_golden(model: Model, bundle: Bundle) -> None:
+    """Replay the golden sequences; see `load`.
+
+    Raises:
+        BundleError: If golden.safetensors does not fit the manifest.
+        VerificationError: Naming the worst tensor, the error and the step.
+    """
+    golden = golden_from_bundle(bundle)
+    results = replay_golden(model, golden)
+    if all_equal(model, results, golden.float32, golden.float64, "golden"):  # the figures are for a failure alone
+        return
+    segments = [("golden", 0, golden.steps)]
+    comparisons = compare_results(model, results, golden.float32, golden.float64, segments)
+    failed = [c for c in comparisons if not c.passed]
+    if failed:
+        worst = max(failed, key=lambda c: c.max_abs / c.limit)
+        raise VerificationError(
+            f"bundle '{bundle.path}' failed its self-test on {model.description}: {worst}. It does not start. "
+            f"Type: lnn-edge verify {bundle.path}"
+        )
+
+
+def replay_golden(
+    model: Model, golden: Golden, progress: Callable[[int], None] | None = None, order: Array | None = None
+) -> dict[str, Array]:
+    """Replay golden sequences, and what follows them; see `replay`.
+
+    Raises:
+        VerificationError: If a step refuses a golden sample or gives a result that is not finite.
+    """
+    try:
+        return replay(model, golden.inputs, golden.reset, progress, order=order)
+    except ValueError as error:
+        raise VerificationError(
+            f"bundle '{model.path}' failed its self-test on {model.description}: a golden step was refused: {error}"
+        ) from error
 
 
 def compare_results(

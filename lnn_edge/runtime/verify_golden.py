@@ -30,8 +30,7 @@ from ..verify.tolerance import EXACT, TORCH, versus
 from .closed_loop import replay_progress
 from .loading import open_each
 from .model import Model
-from .proof import compare_results, report_from_proof
-from .self_test import replay_golden
+from .proof import compare_results, replay_golden, report_from_proof
 from .verify_readouts import compare_readouts
 
 __all__ = ["verify_golden"]

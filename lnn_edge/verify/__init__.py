@@ -8,5 +8,6 @@ few_samples           the same where the encoder is costly: few samples, over an
 few_beside_constants  the same where inputs are given once per sequence
 grounds               narrower samples, where a model has no result for the others
 report                what a proof found
+spacing               how far apart float32 numbers lie beside a column's spread
 plot                  the picture of a proof
 """

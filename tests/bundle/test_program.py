@@ -16,9 +16,9 @@ from programs import assert_same, decoded, everything, files_of, node_of, single
 
 from lnn_edge.bundle.directory import read_bundle
 from lnn_edge.bundle.operations import OPERATIONS
-from lnn_edge.bundle.program_checks import MAX_CORES, MAX_NODES
-from lnn_edge.bundle.program_files import MAX_TEXT_BYTES, decode_program
-from lnn_edge.bundle.program_weights import MAX_WEIGHTS_BYTES
+from lnn_edge.bundle.program_file.checks import MAX_CORES, MAX_NODES
+from lnn_edge.bundle.program_file.reading import MAX_TEXT_BYTES, decode_program
+from lnn_edge.bundle.program_file.weights import MAX_WEIGHTS_BYTES
 from lnn_edge.bundle.spec import PROGRAM_JSON, PROGRAM_WEIGHTS
 from lnn_edge.bundle.step_cores import CORES
 from lnn_edge.errors import BundleError

@@ -16,8 +16,8 @@ from ncps.wirings import AutoNCP
 from torch import nn
 
 import lnn_edge
-from lnn_edge.bundle.program_checks import MAX_NODES
-from lnn_edge.bundle.program_weights import MAX_WEIGHTS_BYTES
+from lnn_edge.bundle.program_file.checks import MAX_NODES
+from lnn_edge.bundle.program_file.weights import MAX_WEIGHTS_BYTES
 from lnn_edge.bundle.spec import Tensor, Time
 from lnn_edge.errors import ExportWarning, VerificationError
 from lnn_edge.export.proof.truth import check_causal

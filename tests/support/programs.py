@@ -10,7 +10,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from lnn_edge.bundle.program import StepProgram
-from lnn_edge.bundle.program_files import decode_program
+from lnn_edge.bundle.program_file.reading import decode_program
 
 __all__ = ["assert_same", "decoded", "everything", "files_of", "node_of", "single"]
 

@@ -40,9 +40,8 @@ class RowTimes:
 
     def __init__(self, model: Model, handling: Handling, check: RowCheck, ahead: Callable[[], Ahead]) -> None:
         from ...bundle.spec import Guard
-        from ...runtime.guard.dt_policy import GapError, GapPolicy, PaceCheck
+        from ...runtime.guard.dt_policy import GapError, GapPolicy, PaceCheck, longest_pause_s
         from ...runtime.guard.late_samples import LateError, LatePolicy
-        from ...runtime.guard.pause import longest_pause_s
 
         self.measured = model.time.mode == "measured"
         self._handling, self._ahead, self._name = handling, ahead, model.name

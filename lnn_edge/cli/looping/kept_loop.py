@@ -135,7 +135,7 @@ class LoopKeeper:
         Raises:
             ValueError: If it is not, and the guard does not say how to go on.
         """
-        from ...runtime.guard.pause import longest_pause_s
+        from ...runtime.guard.dt_policy import longest_pause_s
 
         model, guard = self._guarded.model, self._guarded.guard
         longest_s = None if timed and model.time.mode == "measured" else longest_pause_s(model.time, guard)

@@ -10,7 +10,7 @@ from ...bundle import step_cores as records
 from ...bundle.encoder import encoder_nodes
 from ...bundle.operations import Node, Operation, Shape
 from ...bundle.program import StepProgram
-from ...bundle.program_checks import value_shapes
+from ...bundle.program_file.checks import value_shapes
 from ...reference.cells import cfc_cell, ltc_cell, recurrent_layer
 from ..graph.builder import GraphBuilder, Value
 from .cfc import lower_cfc

@@ -17,7 +17,7 @@ from ...bundle.program import (
     State,
     StepProgram,
 )
-from ...bundle.program_checks import Names, check_program, used_tensors
+from ...bundle.program_file.checks import Names, check_program, used_tensors
 from ...bundle.spec import DT_INPUT, StatePair, Tensor, Time
 
 __all__ = ["Recorder", "Value", "for_one_row"]

@@ -16,5 +16,4 @@ look_back      what its outputs depend on, and the last samples kept for encoder
 kept_states    a network's cores and the states kept for them
 step_function  the user's step, and what its state is made of
 probe          what only calling that step shows
-states         states by name
 """

@@ -9,7 +9,7 @@ from ...bundle.spec import Tensor, Time
 from ..cores.maths import LiquidCore, RecurrentCore
 from ..trace.record_core import record_core
 from ..trace.recorder import Recorder
-from .states import state_pair
+from .protocol import state_pair
 
 __all__ = ["CoreStep"]
 

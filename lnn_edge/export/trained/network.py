@@ -45,8 +45,7 @@ from .look_back.kept import LookBack, possible_starts
 from .look_back.sight import Looking
 from .patching import After, States
 from .pooling import differing_readouts, pooling, steps_as_called
-from .protocol import NOT_CAUSAL, Results
-from .states import state_pair
+from .protocol import NOT_CAUSAL, Results, state_pair
 from .traced import TracedStep
 from .weights import quick_lookup
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+import torch
+
 from ...arrays import Array
 from ...bundle.program import StepProgram
 from ...bundle.spec import Core, Readout, StatePair, Tensor, Time
 from ...verify.samples import Excitation
 from ..forward.forward import Known
 
-__all__ = ["NOT_CAUSAL", "Results", "Steppable", "Trained"]
+__all__ = ["NOT_CAUSAL", "Results", "Steppable", "Trained", "state_pair"]
 
 Results = dict[str, Array]  # per output and state output, (steps, *shape)
 NOT_CAUSAL = (
@@ -69,3 +71,17 @@ class Trained(Steppable, Protocol):
 
     def stepped(self, samples: Excitation, time: Time) -> Results:
         """Outputs and states of the torch module called once per sample with its own state fed back, float32."""
+
+
+def state_pair(name: str, batch: int, width: int, start: torch.Tensor | None = None) -> StatePair:
+    """The input and output of one state, (batch, width), that starts from one row's value; `None` for zeros."""
+    shape = (batch, width)
+    if start is None:
+        return StatePair(f"{name}_in", f"{name}_out", shape)
+    return StatePair(f"{name}_in", f"{name}_out", shape, _initial_value(start))
+
+
+def _initial_value(start: torch.Tensor) -> float | tuple[float, ...]:
+    """As the manifest writes it: one number if all units have the same, else one each."""
+    values = [float(value) for value in start.flatten().tolist()]
+    return values[0] if len(set(values)) == 1 else tuple(values)

@@ -34,8 +34,7 @@ from ..trace.trace import raised_by_us, users_line
 from .closed_loop import closed_loop
 from .patching import CorePatcher, States, opaque_parts
 from .probe import StepProbe
-from .protocol import Results
-from .states import state_pair
+from .protocol import Results, state_pair
 from .step_function import StateTree, StepFunction, resolved
 from .traced import TracedStep
 from .weights import quick_lookup

@@ -9,7 +9,6 @@ sample_time   the time of a sample: what the model is told
 state_health  the bounds of a state
 outputs       limits of outputs, and the safe output
 pace          the rate of samples, over a window
-pause         how long nothing may have come, to go on
 dt_policy     gaps between samples, and times that are not the model's period
 late_samples  samples whose time is not after the one before
 holes         values of samples that are missing, and what stands in for them

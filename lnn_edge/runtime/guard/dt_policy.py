@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ...bundle.spec import Time
+from ...bundle.spec import Guard, Time
 from ...errors import Gap
 from ...times import UNIT_WORDS, likely_unit, seconds_between, stamp_seconds
 from ..clock import MISSING
 
-__all__ = ["FoundGap", "GapError", "GapPolicy", "OffPace", "PaceCheck"]
+__all__ = ["FoundGap", "GapError", "GapPolicy", "OffPace", "PaceCheck", "longest_pause_s"]
 
 _TOLERANCE = 0.1  # of the period; a timer's jitter is below, another rate or a lost sample above
 
@@ -204,3 +204,20 @@ class PaceCheck:
             return None
         unit = max(self._units, key=lambda own: self._units[own])
         return OffPace(self._model, self._period_s, self._smallest_s, self._largest_s, self._off, self._count, unit)
+
+
+def longest_pause_s(time: Time, guard: Guard) -> float | None:
+    """How long nothing may have come, seconds, for a stream to go on; `None` where nobody can say.
+
+    It is what the guard takes for a gap. Without one, it is the longest time between samples that a model with measured
+    time was proven for; with fixed time the longest pause with which the mean over the guard's window still keeps to
+    the pace: of 100 samples and at most 1.2 periods it is 21 periods.
+    """
+    if time.mode == "measured":
+        limits = [own for own in (guard.gap_s, time.dt_range_s and time.dt_range_s[1]) if own is not None]
+        return min(limits, default=None)
+    if guard.gap_s is not None:
+        return guard.gap_s
+    if time.period_s is None:
+        return None
+    return time.period_s * (1 + max(0.0, guard.pace[1] - 1) * guard.pace_window)

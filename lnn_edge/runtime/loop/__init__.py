@@ -17,5 +17,4 @@ ending       signals
 watchdog     a thread that notices that the loop stands
 systemd      words to systemd's socket
 realtime     settings of the machine
-timer_slack  a setting of Linux that timers are late by
 """

@@ -11,11 +11,11 @@ from contextlib import ExitStack
 from typing import Any, Literal
 
 from ...given_numbers import given_flag, number_text, real_number, whole_number
+from ...machine.timer_slack import set_timer_slack, timer_slack_ns
 from ...wording import choices, listed
 from ..figures.durations import Distribution
 from ..figures.histogram import Histogram
 from .timer import Timer, given_timer
-from .timer_slack import set_timer_slack, timer_slack_ns
 
 __all__ = ["Realtime", "RealtimeError"]
 

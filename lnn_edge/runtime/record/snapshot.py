@@ -25,7 +25,7 @@ from ...files import given_path, real_place, sync_names
 from ...given_numbers import number_text, real_number
 from ...tensor_file import read_tensors, write_tensors
 from ...times import Stamp
-from ..guard.pause import longest_pause_s
+from ..guard.dt_policy import longest_pause_s
 from ..state import State, check_build, check_state, of_build
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_array
 from ...arrays import Array
 from ...errors import ModelWarning
 from ...remarks import warn_caller
-from ...spacing import coarse_columns, spacing_remark
+from ...verify.spacing import coarse_columns, spacing_remark
 from ...wording import CONTROL
 from ..settings import Settings
 from .dataset import Augmentation, Dataset, seed_of

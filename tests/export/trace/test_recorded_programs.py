@@ -6,7 +6,7 @@ import pytest
 from programs import assert_same
 from recorded import MODELS, program_of
 
-from lnn_edge.bundle.program_files import decode_program
+from lnn_edge.bundle.program_file.reading import decode_program
 
 
 @pytest.mark.parametrize("time", ["fixed", "measured"])

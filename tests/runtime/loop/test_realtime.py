@@ -9,9 +9,9 @@ import sys
 import pytest
 from fake_timer import FakeTimer
 
+from lnn_edge.machine.timer_slack import timer_slack_ns
 from lnn_edge.runtime.loop import realtime as subject
 from lnn_edge.runtime.loop.realtime import Realtime, RealtimeError
-from lnn_edge.runtime.loop.timer_slack import timer_slack_ns
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="settings of Linux")
 

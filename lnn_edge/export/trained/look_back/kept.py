@@ -21,7 +21,7 @@ from ....bundle.spec import StatePair, Tensor
 from ...forward.forward import Forward, Leaf
 from ..kept_states import KeptStates, RunCore
 from ..patching import Part, States, one_span_per_row
-from ..states import state_pair
+from ..protocol import state_pair
 
 __all__ = ["LookBack", "Start", "possible_starts"]
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from lnn_edge.runtime.loop import timer_slack as subject
-from lnn_edge.runtime.loop.timer_slack import timer_slack, timer_slack_ns
+from lnn_edge.machine import timer_slack as subject
+from lnn_edge.machine.timer_slack import timer_slack, timer_slack_ns
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a setting of Linux")

@@ -6,14 +6,14 @@ from typing import Annotated
 
 import msgspec
 
-from ..errors import BundleError
-from ..format_version import newer_version
-from .operations import OPERATIONS, Node, Operation
-from .program import PROGRAM_VERSION, Elapsed, Input, Output, Program, ProgramSchema, State, StepProgram
-from .program_checks import MAX_NODES, check_program, refuse_above
-from .program_weights import read_weights
-from .spec import MAX_ENDS, PROGRAM_JSON, Frozen
-from .step_cores import CORES
+from ...errors import BundleError
+from ...format_version import newer_version
+from ..operations import OPERATIONS, Node, Operation
+from ..program import PROGRAM_VERSION, Elapsed, Input, Output, Program, ProgramSchema, State, StepProgram
+from ..spec import MAX_ENDS, PROGRAM_JSON, Frozen
+from ..step_cores import CORES
+from .checks import MAX_NODES, check_program, refuse_above
+from .weights import read_weights
 
 __all__ = ["MAX_TEXT_BYTES", "decode_program"]
 

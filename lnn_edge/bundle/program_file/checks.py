@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array
-from .operations import MAX_ELEMENTS, Kind, Node, Shape, refuse_unless
-from .program import Elapsed, Program, StepProgram
-from .program_weights import MAX_TENSORS, MAX_WEIGHTS_BYTES
-from .spec import DT_INPUT
-from .step_cores import Core
+from ...arrays import Array
+from ..operations import MAX_ELEMENTS, Kind, Node, Shape, refuse_unless
+from ..program import Elapsed, Program, StepProgram
+from ..spec import DT_INPUT
+from ..step_cores import Core
+from .weights import MAX_TENSORS, MAX_WEIGHTS_BYTES
 
 __all__ = ["MAX_CORES", "MAX_NODES", "Names", "check_program", "refuse_above", "used_tensors", "value_shapes"]
 

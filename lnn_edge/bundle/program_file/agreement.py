@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .manifest import Manifest
-from .program import StepProgram
-from .spec import output_of_state
+from ..manifest import Manifest
+from ..program import StepProgram
+from ..spec import output_of_state
 
 __all__ = ["differences"]
 

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
-from ..arrays import Array
-from ..errors import BundleError
-from .spec import PROGRAM_WEIGHTS, Frozen
+from ...arrays import Array
+from ...errors import BundleError
+from ..spec import PROGRAM_WEIGHTS, Frozen
 
 __all__ = ["MAX_TENSORS", "MAX_WEIGHTS_BYTES", "read_weights"]
 
