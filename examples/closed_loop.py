@@ -404,6 +404,11 @@ def main() -> None:
 
     draw(picture, runs)
     print(f"\nsaved {bundle} and {picture}")
+    if arguments.quick:
+        print(
+            f"\n{rounds * episodes} episodes are too few to balance well: the figures show that every stage runs, and "
+            "not how good such a policy gets. For that leave out --quick."
+        )
 
 
 def _parse_arguments() -> argparse.Namespace:

@@ -187,6 +187,11 @@ def main() -> None:
     print(f"saved {models[0].export(bundle, overwrite=True)}")
     print(f"  stream and predict {stream_equals_predict(models[0], bundle, unseen[0]):.1e} apart at most")
     print(f"\nsaved {bundle} and {picture}")
+    if arguments.quick:
+        print(
+            f"\n{count} recordings are too few to forecast well from: the figures show that every stage runs, and not "
+            "how good such forecasts get. For that leave out --quick."
+        )
 
 
 if __name__ == "__main__":

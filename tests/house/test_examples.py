@@ -73,8 +73,11 @@ def run_next(typed, folder, warm):
 
 
 def run_quick(warm, script, folder):
-    """An example with `--quick`: every stage runs, what is trained is not good yet."""
-    return printed_by(warm, f"examples/{script}", "--quick", "--output", folder)
+    """An example with `--quick`: every stage runs, what is trained is not good yet, and the last line says so."""
+    printed = printed_by(warm, f"examples/{script}", "--quick", "--output", folder)
+    assert " the figures show that every stage runs, and not how good such " in printed.splitlines()[-1]
+    assert "For that leave out --quick" in printed.splitlines()[-1]
+    return printed
 
 
 def test_closed_loop(tmp_path, warm_and_short):
