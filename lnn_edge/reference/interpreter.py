@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-import numpy.typing as npt
 
 from ..arrays import Array
 from ..bundle import step_cores as records
@@ -31,10 +30,11 @@ class Interpreter:
 
     Args:
         step: The program.
-        dtype: What it computes in. In float32 it shows how far rounding alone takes a model from exact arithmetic.
+        dtype: What it computes in, "float64" or "float32". The latter shows how far rounding alone takes a model from
+            exact arithmetic.
     """
 
-    def __init__(self, step: StepProgram, dtype: npt.DTypeLike = np.float64) -> None:
+    def __init__(self, step: StepProgram, dtype: str = "float64") -> None:
         self.program, self.dtype = step.program, np.dtype(dtype)
         whole = np.dtype(np.int32)
         self._tensors = {n: t if t.dtype == whole else t.astype(self.dtype) for n, t in step.tensors.items()}

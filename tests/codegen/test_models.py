@@ -106,7 +106,7 @@ def test_error_of_ten_thousand_steps_is_at_most_twice_that_of_float32(name):
     """
     step = program_of(name, "fixed")
     x = np.random.default_rng(7).standard_normal((10_000, 1, 5)).astype(np.float32)
-    exact, single = outputs_of(Interpreter(step, np.float64), x), outputs_of(Interpreter(step, np.float32), x[:2500])
+    exact, single = outputs_of(Interpreter(step), x), outputs_of(Interpreter(step, "float32"), x[:2500])
     own = WIDE[name, "fixed"].run(x)
     worst = [np.abs(found - exact[: len(found)]).max() for found in (own, single)]
     assert worst[0] <= 2 * worst[1], worst

@@ -24,7 +24,7 @@ from lnn_edge.verify.samples import Excitation, SampleRequest
 LIMIT = 1e-12
 
 
-def stepped(step, values, dtype=np.float64):
+def stepped(step, values, dtype="float64"):
     return Interpreter(step, dtype).step(dict(zip("abc", values, strict=False)), {})[0]["output"]
 
 
@@ -119,7 +119,7 @@ def test_row_of_a_model_alone_equals_the_same_row_in_a_batch(name):
 def test_float32_stays_float32(name):
     """Every value of every node; what is true or false is no number."""
     step = program_of(name, "measured")
-    program, values = Interpreter(step, np.float32), {}
+    program, values = Interpreter(step, "float32"), {}
     program._runs = [watched(run, values) for run in program._runs]
     inputs = {own.name: np.ones((2, *own.shape)) for own in step.program.inputs}
     outputs, states = program.step(inputs, program.start(2), np.full((2, 1), 0.05))
