@@ -262,6 +262,7 @@ class BackendEntry(NamedTuple):
             missing is then no news where nobody asked for this backend.
         steps_whole: Whether it runs on the CPU and a step only as a whole: a proof that takes a costly step apart, to
             come back to few samples, has no time for it.
+        on_gpu: Whether steps run on a GPU, for which a loop has no rehearsals.
     """
 
     name: str
