@@ -11,12 +11,13 @@ from generated import LANES, _target, rows_of_programs
 from operation_rows import ROWS, expected_of, inputs_of, program_of_row
 from programs import decoded, everything
 
+from lnn_edge.bundle import step_cores
 from lnn_edge.codegen import rows
 from lnn_edge.codegen.form import Form
 from lnn_edge.reference.interpreter import Interpreter
 from lnn_edge.runtime.backends.native.rows import _Facts
 
-CORES = ("ltc", "cfc", "gru", "lstm", "rnn")
+CORES = [kind for kind in step_cores.CORES if kind in rows._IN_LANES]
 COUNT = 2 * LANES[-1] + 3  # two tiles, and one that is not full
 LIMIT = 3e-6  # as for single streams, see test_operations.py
 
@@ -34,6 +35,7 @@ def of_all_cores():
     nodes["ltc"]["input"], nodes["gru"]["input"] = "speed", "between"
     order = [*map(nodes.get, CORES[:2]), {"op": "Relu", "inputs": ["cfc.out"], "output": "between"}]
     text["nodes"] = [*order, *map(nodes.get, CORES[2:])]
+    text["states"] = [own for own in text["states"] if own["next"].partition(".")[0] in CORES]
     text["outputs"] = [{"name": "action", "value": "rnn.next", "shape": [2]}]
     used = {*CORES, "usual", "h"}
     return decoded(text, {name: value for name, value in tensors.items() if name.partition(".")[0] in used})
