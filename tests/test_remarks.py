@@ -1,4 +1,4 @@
-"""Warnings name the line of the program that called, however deep they arise."""
+"""Warnings that name the line of the calling program, however deep they arise."""
 
 from __future__ import annotations
 

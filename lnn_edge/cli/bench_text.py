@@ -1,4 +1,4 @@
-"""What `bench` measured, as text."""
+"""Text of a measurement by `bench`."""
 
 from __future__ import annotations
 

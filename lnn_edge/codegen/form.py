@@ -1,4 +1,4 @@
-"""What is asked of the generator and what it gives, apart from how it writes: enough to find an earlier build."""
+"""Request and result of the generator, apart from how it writes: enough to find an earlier build."""
 
 from __future__ import annotations
 

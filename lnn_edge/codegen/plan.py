@@ -1,4 +1,4 @@
-"""Where each value of a step lies: in a constant table, in what the caller gives or gets, or in the scratch memory.
+"""Places of the values of a step: in a constant table, in what the caller gives or gets, or in the scratch memory.
 
 Nothing is allocated while a step runs. The scratch memory is one array of float32; a value takes the place of those
 that nothing reads any more.

@@ -1,4 +1,4 @@
-"""What is set in torch for a while: threads, and what else a program may have set for all of torch."""
+"""Settings of torch for a while: threads, and what else a program may have set for all of torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files are read whole, once and bounded; what is no such file is told by what it is."""
+"""Reading of files: whole, once and bounded; what is no such file is told by what it is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the generated C does with whole vectors: permutations, limits, checks, and conductances two at a time."""
+"""Whole vectors in the generated C: permutations, limits, checks, and conductances two at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What many streams compute side by side, in one tile of streams and in two: each operation and core beside NumPy."""
+"""Many streams side by side, in one tile of streams and in two: each operation and core beside NumPy."""
 
 from __future__ import annotations
 

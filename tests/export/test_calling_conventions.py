@@ -1,4 +1,4 @@
-"""How a forward is called: with states that have no default, by keywords alone, with a dict of observations, turned."""
+"""Calling conventions of forwards: states that have no default, keywords alone, a dict of observations, turned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training loop or a node has left on a model does not reach torch's deepcopy."""
+"""Leftovers of a training loop or a node on a model, which do not reach torch's deepcopy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a bundle says of where it comes from."""
+"""Provenance of a bundle: where it says that it comes from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What export refuses, by name and before any long work; nothing is left behind."""
+"""Refusals of export, by name and before any long work; nothing is left behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a forward returns beside tensors: dataclasses, distributions, mappings, objects; and what it writes into."""
+"""Results of a forward beside tensors: dataclasses, distributions, mappings, objects; and what it writes into."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a program has set for all of torch changes nothing here, and is as it was afterwards."""
+"""Settings of a program for all of torch: they change nothing here, and are as they were afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arguments of wrong types are refused by their names, before any long work, in our own words."""
+"""Arguments of wrong types, refused by their names, before any long work, in our own words."""
 
 import datetime
 import re

@@ -1,4 +1,4 @@
-"""Who may import whom. The linter holds these borders too; here they are read from the source, functions included."""
+"""Borders of imports. The linter holds them too; here they are read from the source, functions included."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where tests write: in memory that holds it all, else on a disk."""
+"""The folder that tests write in: memory that holds it all, else a disk."""
 
 from __future__ import annotations
 

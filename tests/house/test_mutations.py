@@ -1,4 +1,4 @@
-"""The table of mutations fits the tree, so that it can be run at any time; `make mutations` runs it."""
+"""The table of mutations, which fits the tree, so that it can be run at any time; `make mutations` runs it."""
 
 from __future__ import annotations
 

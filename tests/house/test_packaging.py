@@ -1,4 +1,4 @@
-"""What is installed: the wheel holds exactly the package, runs away from its sources, imports no more than it needs."""
+"""The installed package: the wheel holds exactly it, runs away from its sources, imports no more than it needs."""
 
 from __future__ import annotations
 

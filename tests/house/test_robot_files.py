@@ -1,4 +1,4 @@
-"""What is around the robot of the examples: exit codes, systemd's unit, the image, and a node of ROS 2 on a stub."""
+"""Files around the robot of the examples: exit codes, systemd's unit, the image, and a node of ROS 2 on a stub."""
 
 from __future__ import annotations
 

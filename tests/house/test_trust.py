@@ -1,4 +1,4 @@
-"""What is promised of bundles, state, files and time: each promise has its tests, and each of these exists."""
+"""Promises about bundles, state, files and time: each has its tests, and each of these exists."""
 
 from __future__ import annotations
 

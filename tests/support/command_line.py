@@ -1,4 +1,4 @@
-"""What tests of the command line share: a training script, samples as text, kept runs, and a bare interpreter."""
+"""Helpers of the tests of the command line: a training script, samples as text, kept runs, and a bare interpreter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often a run of the tests compiles a generated model: counted by all its processes, and said at its end.
+"""Count of a test run's compilations of generated models, by all its processes, told at its end.
 
 A call of a compiler counts that was given the text of a model, or of the functions that models are made of, and has
 compiled it: for a library, a program, an object, sizes or warnings, by the product or by a test. Scripts that tests put

@@ -1,4 +1,4 @@
-"""What a signal's handler does to a call of a stream: an exception before any one of its bytecodes."""
+"""Interruptions of a stream's call as by a signal's handler: an exception before any one of its bytecodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the trained torch module gives when it is called once on a whole sequence, and the sequences."""
+"""The trained torch module, called once on a whole sequence, and the sequences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What documents say of NVIDIA's ONNX parser, each as a graph, and what the real one makes of it."""
+"""Documented rules of NVIDIA's ONNX parser, each as a graph, and what the real one makes of it."""
 
 from __future__ import annotations
 

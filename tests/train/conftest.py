@@ -1,4 +1,4 @@
-"""Estimators export with short proofs: their tests are about what training hands on, not about proofs."""
+"""Short proofs of what estimators export: the tests are about what training hands on, not about proofs."""
 
 from __future__ import annotations
 

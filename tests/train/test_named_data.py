@@ -1,4 +1,4 @@
-"""What names and labels say of the data of a fit: columns go by their names, and rows that do not as well are told."""
+"""Names and labels of the data of a fit: columns go by their names, and rows that do not as well are told."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the estimator's pictures show is what the network computes: each line is a synapse, each colour its sign."""
+"""Pictures of an estimator, which show what the network computes: each line is a synapse, each colour its sign."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the estimator refuses, in words that name what is wrong, what was expected and what to type."""
+"""Refusals of the estimator, in words that name what is wrong, what was expected and what to type."""
 
 from __future__ import annotations
 

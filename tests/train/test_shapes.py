@@ -1,4 +1,4 @@
-"""Arrays of a wrong shape are refused by it, before anything that may be large is converted."""
+"""Arrays of a wrong shape, refused by it before anything that may be large is converted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole sequences at once equal ncps' own loop: outputs, states and every gradient, for every cell of the table."""
+"""Whole sequences at once, equal to ncps' own loop: outputs, states and every gradient, for every cell of the table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user writes, with the types that they get; mypy checks it, nothing runs it."""
+"""Code as users write it, with the types that they get; mypy checks it, nothing runs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What "equal" is judged by: the short question and the long answer agree, whatever numbers there are."""
+"""The judgement of "equal": the short question and the long answer agree, whatever numbers there are."""
 
 from __future__ import annotations
 

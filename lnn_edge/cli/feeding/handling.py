@@ -1,4 +1,4 @@
-"""What the user chose about the rows of a table."""
+"""The user's choices about the rows of a table."""
 
 from __future__ import annotations
 

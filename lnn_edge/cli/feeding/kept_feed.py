@@ -1,4 +1,4 @@
-"""What a feed stands at between two rows, as a file holds it."""
+"""Record of a feed between two rows, as a file holds it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What came and went, for the summary, and whether it is a result."""
+"""Tally of rows that came and results that went, for the summary, and whether it is a result."""
 
 from __future__ import annotations
 

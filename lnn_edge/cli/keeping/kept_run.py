@@ -1,4 +1,4 @@
-"""What a file says of a run between two rows, beside the state of its stream."""
+"""Record of a run between two rows, beside the state of its stream, as a file holds it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the user chose about a loop, and the arguments that say so."""
+"""The user's choices about a loop, and the arguments that say so."""
 
 from __future__ import annotations
 

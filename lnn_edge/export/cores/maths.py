@@ -1,4 +1,4 @@
-"""What cores compute, read from modules: a liquid core with what ncps puts around it, or torch's recurrent layers."""
+"""Maths of cores, read from modules: a liquid core with what ncps puts around it, or torch's recurrent layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user's forward or step returns, opened: dataclasses and distributions as dicts of the tensors in them."""
+"""Results of a user's forward or step, opened: dataclasses and distributions as dicts of the tensors in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a graph says of itself, to whoever has only the file: in words, and as JSON in its metadata."""
+"""Description of a graph for whoever has only the file: in words, and as JSON in its metadata."""
 
 from __future__ import annotations
 

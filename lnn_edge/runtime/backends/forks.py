@@ -1,4 +1,4 @@
-"""What the child of a fork inherits from threads that are not there: locks that nobody gives back, and locked files."""
+"""Legacy of threads that are not there in the child of a fork: locks that nobody gives back, and locked files."""
 
 from __future__ import annotations
 

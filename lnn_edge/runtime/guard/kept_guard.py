@@ -1,4 +1,4 @@
-"""What a guard knows beside its stream's state, as a file holds it: so that a restart changes no output."""
+"""Knowledge of a guard beside its stream's state, as a file holds it: so that a restart changes no output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a stream makes of its samples, a file for each mode. Values in, values out: the stream alone keeps what is so.
+"""Modes of a stream, a file each. Values in, values out: the stream alone keeps what is so.
 
 mode      what a mode gives the stream
 plain     the output of each sample, with a state that is kept

@@ -1,4 +1,4 @@
-"""What outlives a program: its state on disk, and its ticks in a file, which can be replayed.
+"""Records that outlive a program: its state on disk, and its ticks in a file, which can be replayed.
 
 snapshot   a state in a file that is whole after a power cut
 layout     what a tick consists of, and the names of its fields

@@ -1,4 +1,4 @@
-"""What a recording says about itself: the bundle, what stepped it, and what its fields are."""
+"""Description of a recording: the bundle, what stepped it, and what its fields are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with the first lines of a table, in words, and the command that puts it right."""
+"""Faults in the first lines of a table, in words, each with the command that puts it right."""
 
 from __future__ import annotations
 

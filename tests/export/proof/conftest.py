@@ -1,4 +1,4 @@
-"""What the tests of costly encoders share."""
+"""Fixtures of the tests of costly encoders."""
 
 from __future__ import annotations
 

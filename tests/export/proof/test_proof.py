@@ -1,4 +1,4 @@
-"""How a proof is made and told: every backend, ONNX's own evaluator, long runs, and the tables that show it."""
+"""Proofs as they are made and told: every backend, ONNX's own evaluator, long runs, and the tables that show it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a compiler says of itself: remembered for the next program, and asked again where it may say otherwise."""
+"""Answers of a compiler about itself: remembered for the next program, and asked again where they may be others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a guarded stream makes of any samples is recorded, and comes out the same when it is replayed."""
+"""Recordings of guarded streams on any samples, which come out the same when they are replayed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recorders that are killed leave a recording that opens up to its last complete chunk, with all that was there."""
+"""Killed recorders: each leaves a recording that opens up to its last complete chunk, with all that was there."""
 
 from __future__ import annotations
 

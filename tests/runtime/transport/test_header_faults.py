@@ -1,4 +1,4 @@
-"""First lines that are no header are told in words, with a command that puts the table right."""
+"""First lines that are no header, told in words, with a command that puts the table right."""
 
 from __future__ import annotations
 

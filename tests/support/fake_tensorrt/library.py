@@ -1,4 +1,4 @@
-"""What TensorRT does, as far as this project asks it to; the surface (see surface.py) says what may be asked.
+"""Behaviour of TensorRT, as far as this project asks for it; the surface (see surface.py) says what may be asked.
 
 An engine is the ONNX graph behind a header, and runs through onnxruntime on the machine's memory.
 """

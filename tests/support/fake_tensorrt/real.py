@@ -1,4 +1,4 @@
-"""Print the surface of real bindings, `real.py MODULE`, as JSON; their libraries must be where the loader looks."""
+"""Surface of real bindings as JSON, `real.py MODULE`; their libraries must be where the loader looks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What TensorRT's ONNX parsers take, version by version, as far as a step graph can come near it.
+"""Rules of TensorRT's ONNX parsers, version by version, as far as a step graph can come near them.
 
 Sources: docs/operators.md and the importers of onnx-tensorrt at the tags of 8.5, 8.6, 10.0, 10.1 and 11.1, and
 TensorRT's release notes. Versions between are held to what both neighbours take. NVIDIA's own parser and builder, those

@@ -1,4 +1,4 @@
-"""Which samples an output of a network depends on, cores aside: found by changing some, and told in words."""
+"""Receptive field over time: the samples that an output depends on, cores aside, found by changing some."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes in besides ready samples: devices that wait, devices that are late, several of them.
+"""Inputs of a loop besides ready samples: devices that wait, devices that are late, several of them.
 
 newest    the newest sample of a device that waits, read by a thread of its own
 joined    several devices by input name, each at a rate of its own
