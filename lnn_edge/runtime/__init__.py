@@ -3,7 +3,7 @@
 loading        `load`: from a bundle to a model that has proven itself here
 model          a loaded model
 stream         one sequence of samples, the state kept
-alone          the stream's token, one call at a time
+call_token     the stream's token, one call at a time
 modes          what a stream makes of its samples: outputs, readouts, windows
 readouts       one result out of several outputs
 state          the state as a value

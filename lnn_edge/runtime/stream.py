@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arrays import Array
 from ..bundle.manifest import Manifest
-from .alone import Held, alone, claimed, is_interrupted
+from .call_token import Held, alone, claimed, is_interrupted
 from .input_port import by_name
 from .modes.mode import Mode, Moment, copied
 from .seen_ranges import RECENT, Beyond, SeenRanges, Tally

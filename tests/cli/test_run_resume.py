@@ -21,7 +21,7 @@ from properties import some
 
 import lnn_edge
 from lnn_edge.bundle.spec import Readout
-from lnn_edge.cli.feeding import kept_run
+from lnn_edge.cli.feeding import keeper
 from lnn_edge.cli.feeding.feed import Feed
 from lnn_edge.errors import BackendUnavailable
 
@@ -144,7 +144,7 @@ def bundles(cfc_bundle, ltc_bundle, block_bundle, tmp_path):
 @pytest.fixture
 def ticking(monkeypatch):
     """A clock that goes on by a second with each row."""
-    monkeypatch.setattr(kept_run, "monotonic", itertools.count().__next__)
+    monkeypatch.setattr(keeper, "monotonic", itertools.count().__next__)
 
 
 class Images:

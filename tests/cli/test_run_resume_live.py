@@ -109,17 +109,17 @@ def test_the_first_row_of_a_restart_alone_is_looked_at(call, cfc_bundle, tmp_pat
 
 def test_a_silence_before_the_end_counts(call, cfc_bundle, tmp_path, later, monkeypatch):
     """The snapshot is younger than the last row."""
-    from lnn_edge.cli.feeding import kept_run
+    from lnn_edge.cli.feeding import keeper
 
     xs, now = samples(20), [0.0]
-    monkeypatch.setattr(kept_run, "monotonic", lambda: now[0])
-    usual = kept_run.Keeper.finish
+    monkeypatch.setattr(keeper, "monotonic", lambda: now[0])
+    usual = keeper.Keeper.finish
 
     def finish(keeper):
         now[0] += 0.4
         usual(keeper)
 
-    monkeypatch.setattr(kept_run.Keeper, "finish", finish)
+    monkeypatch.setattr(keeper.Keeper, "finish", finish)
     assert run(call, cfc_bundle, tmp_path, xs[:10])[0] == 0
     later(0.1)
     code, _, told = run(call, cfc_bundle, tmp_path, xs[10:])

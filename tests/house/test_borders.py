@@ -126,11 +126,11 @@ def test_generated_c_needs_the_shared_vocabulary_alone_and_one_backend_and_one_c
 # neighbourhood is the business of the rules above.
 ROOMS = [
     ("runtime/backends", ["backends", "clock", "compiled", "figures", "input_port", "sequence", "state"], "runtime"),
-    ("runtime/compiled", ["alone", "compiled", "input_port", "modes", "seen_ranges", "stream"], "runtime"),
+    ("runtime/compiled", ["call_token", "compiled", "input_port", "modes", "seen_ranges", "stream"], "runtime"),
     ("runtime/transport", ["transport"], "runtime"),
     (
         "runtime/guard",
-        ["guard", "stream", "state", "model", "input_port", "clock", "alone", "modes", "compiled"],
+        ["guard", "stream", "state", "model", "input_port", "clock", "call_token", "modes", "compiled"],
         "runtime",
     ),
     (

@@ -16,7 +16,7 @@ from checks import recording, sample
 from interruptions import bytecodes, interrupt, same, standing
 
 import lnn_edge
-from lnn_edge.runtime import alone
+from lnn_edge.runtime import call_token
 
 CALLS = {
     "step": lambda stream, model: stream.step(sample(model, 9)),
@@ -104,7 +104,7 @@ def test_a_stack_that_moves_while_it_is_read(model, monkeypatch):
     next(generator)
 
     class Frames:
-        """What `alone` knows of `sys`: the first look comes too late."""
+        """What `call_token` knows of `sys`: the first look comes too late."""
 
         @staticmethod
         def _current_frames():
@@ -115,7 +115,7 @@ def test_a_stack_that_moves_while_it_is_read(model, monkeypatch):
     with ThreadPoolExecutor(1) as another:
 
         def meanwhile():
-            monkeypatch.setattr(alone, "sys", Frames)
+            monkeypatch.setattr(call_token, "sys", Frames)
             with pytest.raises(RuntimeError, match=REFUSED):
                 another.submit(stream.reset).result()
             monkeypatch.undo()
@@ -215,6 +215,6 @@ def test_a_token_that_is_given_back_while_another_looks_is_the_one_that_it_takes
         del held[0]
         return False
 
-    monkeypatch.setattr(alone, "_is_at_work", ended_just_now)
-    assert alone.claimed(held, second) is held
+    monkeypatch.setattr(call_token, "_is_at_work", ended_just_now)
+    assert call_token.claimed(held, second) is held
     assert held == {0: second}

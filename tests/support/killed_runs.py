@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime  # noqa: F401 - once, and not in each fork
 
-import lnn_edge.cli.feeding.fed
-import lnn_edge.cli.looping.looped
+import lnn_edge.cli.feeding.row_run
+import lnn_edge.cli.looping.loop_run
 import lnn_edge.runtime.backends.ort
 import lnn_edge.runtime.loading  # noqa: F401
 from lnn_edge.cli.program import main as command

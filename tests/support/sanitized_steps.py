@@ -84,7 +84,7 @@ def use_guard(model, x, timing):
     """Ticks as usual and others, with limits, taken back and not."""
     slews = {t.name: (0.5,) * t.shape[-1] for t in model.outputs}
     guarded = model.guarded(sys.modules["lnn_edge"].Guard(slew_per_s=slews, on_gap="clamp", on_late="reset"))
-    assert guarded._ticking.__module__.endswith("usual")
+    assert guarded._ticking.__module__.endswith("fast_path")
     for k in range(40):
         for own in forms(x):
             tried(guarded.tick, own, **next(timing))

@@ -14,8 +14,8 @@ from ...backends import AUTO
 from ...errors import BackendUnavailable
 from ..arguments.backend import BackendChoice, add_backend_arguments, backend_options
 from ..feeding.arguments import add_keeping_arguments, add_row_arguments, handling, keeping
-from ..feeding.fed import RowRun, run_rows
 from ..feeding.handling import Handling
+from ..feeding.row_run import RowRun, run_rows
 from ..keeping.kept_file import is_live
 from ..keeping.kept_run import Keeping
 from ..looping.choices import Looping, add_loop_arguments, looping
@@ -153,7 +153,7 @@ def _lines(name: str) -> AbstractContextManager[IO[str]]:
 
 
 def _loop(model: Model, choices: _Choices, looping: Looping) -> int:
-    from ..looping.looped import LoopRun, run_loop
+    from ..looping.loop_run import LoopRun, run_loop
 
     handling = choices.handling
     run = LoopRun(

@@ -6,7 +6,7 @@ row_times  gaps, late rows and the pace, told apart
 tally      what came and went, for the summary
 feed       the rows stepped, one after the other
 kept_feed  what a feed stands at, for a file
-kept_run   rows that go on where they were killed
+keeper     rows that go on where they were killed
 summary    the last line
-fed        the rows, from the first to the last line
+row_run    the rows, from the first to the last line
 """

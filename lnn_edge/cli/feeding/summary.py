@@ -12,7 +12,7 @@ from ..os_errors import os_error_text
 if TYPE_CHECKING:
     from ..results import Results
     from .feed import Feed
-    from .kept_run import Keeper
+    from .keeper import Keeper
 
 __all__ = ["Summary"]
 

@@ -42,7 +42,7 @@ from .kept_states import (
     spans_of_a_length,
 )
 from .look_back.kept import LookBack, possible_starts
-from .look_back.sight import Looking
+from .look_back.receptive_field import Looking
 from .patching import After, States
 from .pooling import differing_readouts, pooling, steps_as_called
 from .protocol import NOT_CAUSAL, Results, state_pair

@@ -17,7 +17,7 @@ from ...arrays import Array
 from ...backends import StepsInC
 from ...bundle.manifest import Manifest
 from ...bundle.spec import DT_INPUT
-from ..alone import alone
+from ..call_token import alone
 from ..input_port import InputPort
 from ..modes.mode import Mode, Moment, as_result, copied
 from ..modes.plain import Plain

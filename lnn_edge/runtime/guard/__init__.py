@@ -4,7 +4,7 @@ guarded       a stream with all of them around it
 kept_guard    what it knows beside the state, for a file
 status        what became of a sample
 stepping      one sample, once or several times
-usual         the usual tick: a good sample that comes in time
+fast_path     the usual tick: a good sample in time
 sample_time   the time of a sample: what the model is told
 state_health  the bounds of a state
 outputs       limits of outputs, and the safe output

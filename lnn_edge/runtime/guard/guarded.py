@@ -12,9 +12,10 @@ import numpy as np
 from ...bundle.manifest import guard_problems
 from ...bundle.spec import Guard
 from ...errors import BackendError, Gap, LateSample, NonFiniteError, StateError
-from ..alone import Held, alone, claimed
+from ..call_token import Held, alone, claimed
 from ..modes.plain import Plain
 from ..state import State
+from .fast_path import Now, Ticking, usual_tick
 from .held_values import Filled
 from .holes import Holes
 from .outputs import OutputLimits, as_sent, frozen, safe_output
@@ -23,7 +24,6 @@ from .sample_time import Plan, SampleTimes
 from .state_health import StateHealth
 from .status import Status, Tick
 from .stepping import advance, as_stepped
-from .usual import Now, Ticking, usual_tick
 
 if TYPE_CHECKING:
     from ..model import Model

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..alone import alone
+from ..call_token import alone
 from .outputs import as_output
 from .sample_time import At
 

@@ -16,7 +16,7 @@ from properties import examples
 
 import lnn_edge
 from lnn_edge import Guard
-from lnn_edge.runtime.alone import alone
+from lnn_edge.runtime.call_token import alone
 from lnn_edge.runtime.guard.status import Status
 from lnn_edge.runtime.loop.loop import Loop
 from lnn_edge.runtime.loop.source import Sample

@@ -1,5 +1,5 @@
 """Look-back that is causal: which samples an output depends on, and the last ones as a state of the step.
 
-sight  which samples each output depends on, found by changing some
-kept   a forward stepped with its last samples
+receptive_field  which samples each output depends on, found by changing some
+kept             a forward stepped with its last samples
 """

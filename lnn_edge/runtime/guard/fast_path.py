@@ -1,4 +1,4 @@
-"""The usual tick: a good sample that comes in time, in one function and one call of C.
+"""Fast path of a guarded stream: the usual tick, a good sample in time, in one function and one call of C.
 
 A loop ticks nothing else as long as nothing is wrong, so this does at once what `Guarded` does step by step, where the
 stream is stepped in C. Whatever is unusual goes to those: they look at the sample anew, and nothing has changed.

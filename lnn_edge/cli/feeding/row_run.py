@@ -19,7 +19,7 @@ from ..results import Layout, Results, make_writer, open_results
 from ..signals import Stop, stoppable
 from .feed import Feed
 from .handling import Ahead, Handling, Unsuccessful
-from .kept_run import Keeper
+from .keeper import Keeper
 from .summary import Summary
 
 if TYPE_CHECKING:
