@@ -39,7 +39,7 @@ PYTHON310 ?= PYENV_VERSION=3.10 python3.10
 PYTHON313 ?= PYENV_VERSION=3.13 python3.13
 DEVICE_TESTS := tests/runtime/test_old_bundles.py tests/runtime/test_loading.py tests/runtime/transport \
 	tests/runtime/measure tests/runtime/figures tests/runtime/loop tests/runtime/guard tests/runtime/record \
-	tests/bundle/test_files.py tests/bundle/test_disk.py tests/test_staging.py \
+	tests/files/test_writing.py tests/files/test_staging.py tests/bundle/test_disk.py \
 	tests/machine tests/runtime/test_time_types.py tests/runtime/test_states.py tests/runtime/test_wrong_arguments.py tests/runtime/compiled tests/runtime/native/test_native.py \
 	$(addprefix tests/cli/test_,run.py run_gaps.py run_hold.py run_lines.py run_times.py run_signals.py run_resume.py run_resume_loop.py run_resume_live.py run_loop.py feeding.py replay.py signals.py verify.py bench.py \
 	inspect.py doctor.py usage.py os_errors.py paths.py closed_streams.py)

@@ -13,8 +13,7 @@ Everything here is imported on first use, so `import lnn_edge` stays light and t
     runtime         device half: load, step, stream, measure
     cli             the commands
     errors          what a robot program may want to catch
-    files           files that appear whole or not at all
-    staging         hidden names that they have until then, and what a kill leaves of them
+    files           files that appear whole or not at all, and files of lines
     tensor_file     tensors and a description in one file
     format_version  the version of a file, looked at first
     former_names    where the classes of old pickles are today

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from .files import write_all
+from .files.whole import write_all
 
 __all__ = ["READERS", "Progress", "Readers", "now_and_then", "silent", "tell"]
 

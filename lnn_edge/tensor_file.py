@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from .arrays import Array
-from .files import given_path, read_whole, whole_file
+from .files.whole import given_path, read_whole, whole_file
 from .format_version import newer_version
 from .wording import one_line
 

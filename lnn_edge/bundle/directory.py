@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from ..errors import BundleError
-from ..files import named_in_errors
+from ..files.whole import named_in_errors
 from .disk.reading import OpenBundle, opened_bundle
 from .manifest import FILES, FileEntry, Manifest, decode_manifest, encode_json
 from .onnx_graph import check_graph

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ..bundle.manifest import encode_json
 from ..errors import ExportWarning, ModelWarning
-from ..files import check_output, named_in_errors, whole_file, write_all
+from ..files.whole import check_output, named_in_errors, whole_file, write_all
 from ..progress import READERS, now_and_then, tell
 from .os_errors import STANDARD_OUTPUT
 

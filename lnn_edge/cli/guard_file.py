@@ -29,7 +29,7 @@ def read_guard(name: str | None) -> Guard | None:
     if name is None:
         return None
     from ..bundle.spec import Guard
-    from ..files import read_whole
+    from ..files.whole import read_whole
 
     data = read_whole(Path(name), "a JSON file with a guard", _MOST_BYTES)
     try:

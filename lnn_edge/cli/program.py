@@ -16,9 +16,9 @@ from typing import Any, NoReturn
 from .. import __version__
 from ..backends import BACKENDS, unfinished
 from ..errors import BackendError, BackendUnavailable, BundleError, VerificationError
-from ..files import named_in_errors
+from ..files.staging import sweep
+from ..files.whole import named_in_errors
 from ..progress import tell
-from ..staging import sweep
 from ..wording import choices, in_a_shell
 from .commands import bench, build, codegen, doctor, export, inspect, replay, run, verify
 from .console import check_json_path, escape_what_is_unprintable, print_text, remarks, replace_closed_streams

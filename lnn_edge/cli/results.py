@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from msgspec import Struct
 
-from ..files import Lines, check_output, continued_file, growing_file
+from ..files.lines import Lines, continued_file, growing_file
+from ..files.whole import check_output
 from .console import print_utf8
 from .os_errors import STANDARD_OUTPUT
 from .signals import Stop

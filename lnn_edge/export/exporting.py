@@ -19,7 +19,7 @@ from ..bundle.disk.writing import check_target, staged_directory
 from ..bundle.manifest import Manifest, Schema
 from ..bundle.program import StepProgram
 from ..bundle.spec import Guard, Precision, Readout, Sensitive, StatePair, Tensor, Window
-from ..files import given_path
+from ..files.whole import given_path
 from ..given_numbers import given_flag
 from ..progress import Progress, silent
 from ..verify.excitation import check_steps

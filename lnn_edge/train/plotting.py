@@ -13,7 +13,7 @@ from ncps.torch import LTC
 from ncps.wirings import Wiring
 
 from ..arrays import Array
-from ..files import given_path, whole_file
+from ..files.whole import given_path, whole_file
 from ..verify.plot import check_plot, rendered
 from ..wording import plural
 from .fit.progress import Record

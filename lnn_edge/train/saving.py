@@ -16,7 +16,7 @@ from torch import nn
 from ..arrays import Array
 from ..export.cores.config import CoreConfig, WiringConfig, problems
 from ..export.cores.rebuild import SavedWiring, config_from_core, core_from_config
-from ..files import check_output, given_path
+from ..files.whole import check_output, given_path
 from ..tensor_file import check_name, read_tensors, write_tensors
 from ..wording import one_line
 from .data.metadata import Metadata, numbered

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from ncps.wirings import Wiring
 
-from ..files import check_output
+from ..files.whole import check_output
 from ..given_numbers import is_real, is_whole, number_text
 from ..wording import choices, nearest
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arrays import Array
-from ..files import check_output, given_path, whole_file
+from ..files.whole import check_output, given_path, whole_file
 from ..wording import plural
 from .tolerance import EXACT, TORCH
 

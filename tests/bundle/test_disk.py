@@ -23,7 +23,7 @@ from lnn_edge.bundle.disk import reading, writing
 from lnn_edge.bundle.disk.exchange import exchange
 from lnn_edge.bundle.disk.writing import staged_directory
 from lnn_edge.errors import BundleError
-from lnn_edge.staging import OLD, PARTIAL, beside, lock
+from lnn_edge.files.staging import OLD, PARTIAL, beside, lock
 
 OTHER = "somewhere else"
 
@@ -269,7 +269,7 @@ def test_a_bundle_behind_a_link_is_put_back(cfc_copy):
 
 def test_a_half_removed_bundle_is_never_put_back(cfc_copy, other, no_exchange, monkeypatch):
     """A kill while the old one is removed, and then somebody removes the new one."""
-    monkeypatch.setattr("lnn_edge.staging._remove", lambda _path: None)
+    monkeypatch.setattr("lnn_edge.files.staging._remove", lambda _path: None)
     replace(cfc_copy, other)
     monkeypatch.undo()
     assert len(os.listdir(cfc_copy.parent)) == 2

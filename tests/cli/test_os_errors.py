@@ -36,7 +36,7 @@ def test_run_on_a_disk_that_fills_up_keeps_whole_lines(call, cfc_bundle, tmp_pat
         room[0] -= written
         return written
 
-    monkeypatch.setattr("lnn_edge.files.os.write", limited)
+    monkeypatch.setattr("lnn_edge.files.whole.os.write", limited)
     target = tmp_path / "y.csv"
     code, _, err = call("run", cfc_bundle, "--output", target, stdin=csv_text(samples(20)))
     lines = target.read_text().splitlines(keepends=True)
@@ -118,7 +118,7 @@ def test_an_output_that_cannot_be_made(call, cfc_bundle, tmp_path, monkeypatch, 
     def refuse(path, _place):
         raise OSError(number, os.strerror(number), str(path))
 
-    monkeypatch.setattr("lnn_edge.files._make_file", refuse)
+    monkeypatch.setattr("lnn_edge.files.whole._make_file", refuse)
     got, _, err = call("run", cfc_bundle, "--output", tmp_path / "y.csv", stdin=csv_text(samples(2)))
     assert got == code
     assert err.startswith(f"lnn-edge: '{tmp_path}/y.csv': {expected.format(tmp_path, tmp_path)}")
@@ -158,7 +158,7 @@ def test_results_whose_place_cannot_be_taken_stay_beside_it(call, cfc_bundle, tm
     def busy(source, target):
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(source), None, str(target))
 
-    monkeypatch.setattr("lnn_edge.files.os.replace", busy)
+    monkeypatch.setattr("lnn_edge.files.whole.os.replace", busy)
     code, _, err = call("run", cfc_bundle, "--output", tmp_path / "y.csv", stdin=csv_text(samples(3)))
     (kept,) = tmp_path.glob("y.kept-*.csv")
     assert (code, len(kept.read_text().splitlines()), (tmp_path / "y.csv").read_text()) == (1, 4, "old")
@@ -202,9 +202,9 @@ def test_a_place_of_others_is_refused_before_anything_runs(
     if sticky:
         tmp_path.chmod(0o1777)
         other = os.stat(tmp_path).st_uid + 1
-        monkeypatch.setattr("lnn_edge.files.os.geteuid", lambda: other)
+        monkeypatch.setattr("lnn_edge.files.whole.os.geteuid", lambda: other)
     else:
-        monkeypatch.setattr("lnn_edge.files.os.access", lambda *_a, **_k: False)
+        monkeypatch.setattr("lnn_edge.files.whole.os.access", lambda *_a, **_k: False)
     code, out, err = call("run", cfc_bundle, option, tmp_path / "y.csv", stdin=csv_text(samples(3)))
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith(f"lnn-edge: '{tmp_path}/y.csv': {expected}")

@@ -14,7 +14,7 @@ from properties import some
 
 import lnn_edge
 from lnn_edge import Guard
-from lnn_edge.files import Lines
+from lnn_edge.files.lines import Lines
 from lnn_edge.runtime.loop.timer import SystemTimer
 
 pytest.importorskip("mcap", reason="needs the extra `record`. Type: pip install 'lnn-edge[record]'")

@@ -19,7 +19,7 @@ from properties import some
 
 import lnn_edge
 from lnn_edge.bundle.spec import Guard
-from lnn_edge.files import continued_file
+from lnn_edge.files.lines import continued_file
 from lnn_edge.runtime.loop.state_saver import StateSaver
 from lnn_edge.runtime.loop.turn.keeping import Keeping
 

@@ -15,7 +15,7 @@ import pytest
 from bundles import ROOT
 
 from lnn_edge.cli.signals import stoppable
-from lnn_edge.staging import OLD, PARTIAL, beside
+from lnn_edge.files.staging import OLD, PARTIAL, beside
 
 STOPS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 NAMES = ["Ctrl-C", "SIGTERM", "SIGHUP"]

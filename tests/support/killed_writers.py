@@ -27,8 +27,8 @@ from bundles import copied, resign
 from lnn_edge.bundle.directory import read_bundle
 from lnn_edge.bundle.disk import writing
 from lnn_edge.bundle.disk.writing import staged_directory
-from lnn_edge.files import whole_file
-from lnn_edge.staging import moved
+from lnn_edge.files.staging import moved
+from lnn_edge.files.whole import whole_file
 
 __all__ = ["WAYS", "kill_writers"]
 

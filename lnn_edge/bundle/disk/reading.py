@@ -17,8 +17,8 @@ from pathlib import Path
 import msgspec
 
 from ...errors import BundleError
-from ...files import real_place
-from ...staging import OLD, free, leftovers, settle
+from ...files.staging import OLD, free, leftovers, settle
+from ...files.whole import real_place
 
 __all__ = ["OpenBundle", "opened_bundle"]
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from ...files import named_in_errors, real_place, sync_names
-from ...staging import OLD, beside, keep_rights, lock, moved, settle, staged
+from ...files.staging import OLD, beside, keep_rights, lock, moved, settle, staged
+from ...files.whole import named_in_errors, real_place, sync_names
 from ...wording import typed
 from ..directory import MANIFEST
 from .exchange import exchange

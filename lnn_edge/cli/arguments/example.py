@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from ...files import read_whole
+from ...files.whole import read_whole
 
 if TYPE_CHECKING:
     from ...arrays import Array

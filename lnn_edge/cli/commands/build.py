@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _build(choices: _Choices) -> int:
     from ...backends import Builds, BuildsAhead, backend_class, checked_options, named_backend
     from ...bundle.directory import read_bundle
-    from ...files import check_output
+    from ...files.whole import check_output
 
     entry = named_backend(choices.backend)
     options = checked_options(entry, choices.options)

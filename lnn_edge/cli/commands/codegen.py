@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from ...files import whole_file
+from ...files.whole import whole_file
 from ...wording import listed
 from ..arguments.numbers import whole
 from ..console import add_json_argument, emit_json, print_result

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ...files import LinesInPlace
+from ...files.lines import LinesInPlace
 from ..console import LiveNotes, note
 from ..keeping.kept_file import KeptFile
 from ..keeping.kept_run import Keeping, KeptRun

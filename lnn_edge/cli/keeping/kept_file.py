@@ -12,8 +12,9 @@ from typing import IO, TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from ...files import check_output, digest_of, real_place
-from ...staging import claimed
+from ...files.lines import digest_of
+from ...files.staging import claimed
+from ...files.whole import check_output, real_place
 from ...wording import plural
 from ..arguments.constants import constants_from_texts
 from ..results import Written

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ...files import LinesInPlace
+from ...files.lines import LinesInPlace
 from ..results import Layout, Results, free_name
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from ...files import check_output
+from ...files.whole import check_output
 from ...progress import READERS
 from ...wording import plural
 from ..console import emit_json, note

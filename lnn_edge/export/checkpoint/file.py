@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 
-from ...files import read_whole
+from ...files.whole import read_whole
 from ...tensor_file import TORCH_KINDS, content_digest, decode_description, header_metadata, kind_of_file, reason_of
 from ..cores.config import CoreConfig, problems
 

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from ...files import check_output, given_path, whole_file
+from ...files.whole import check_output, given_path, whole_file
 from ...wording import listed
 from ..cores.config import CoreConfig
 from ..cores.rebuild import configs_from_module, core_from_config

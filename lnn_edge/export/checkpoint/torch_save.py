@@ -16,7 +16,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import nn
 
-from ...files import read_whole
+from ...files.whole import read_whole
 from ...tensor_file import TORCH_KINDS, kind_of_file
 from ...wording import listed
 from .file import MOST_BYTES

@@ -21,7 +21,7 @@ import msgspec
 
 from ...bundle.manifest import encode_json
 from ...errors import BackendUnavailable
-from ...staging import staged
+from ...files.staging import staged
 from .forks import closed_in_children, left_open
 
 if TYPE_CHECKING:

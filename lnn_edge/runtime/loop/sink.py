@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from ...files import Lines, check_output
+from ...files.lines import Lines
+from ...files.whole import check_output
 from ...given_numbers import whole_number
 from ...wording import one_line
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...files import check_output, given_path
+from ...files.whole import check_output, given_path
 from ...given_numbers import nanoseconds, whole_number
 from ...wording import one_line
 from ..state import State

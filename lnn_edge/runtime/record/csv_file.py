@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from ...arrays import Array
-from ...files import named_in_errors, write_all
+from ...files.whole import named_in_errors, write_all
 from ..guard.status import Status
 from .layout import HEAD, Layout, Part
 

@@ -22,7 +22,7 @@ from safetensors.numpy import load
 from ...arrays import Array
 from ...bundle.manifest import Manifest
 from ...errors import NonFiniteError
-from ...files import named_in_errors
+from ...files.whole import named_in_errors
 from ...wording import one_line
 from ..state import State, check_state
 from .description import Origin, origin_from

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ...bundle.manifest import Manifest
-from ...files import given_path
+from ...files.whole import given_path
 from ...given_numbers import number_text, real_number, whole_number
 from ..guard.status import Tick
 from ..state import State, check_state

@@ -14,7 +14,7 @@ from typing import Any
 
 from ...bundle.directory import read_bundle
 from ...errors import BackendUnavailable
-from ...files import given_path
+from ...files.whole import given_path
 from ...given_numbers import is_real, number_text
 from ...wording import one_line, plural
 from ..loading import load

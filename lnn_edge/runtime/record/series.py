@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from safetensors.numpy import save
 
-from ...files import named_in_errors, sync_names
+from ...files.whole import named_in_errors, sync_names
 from ..state import State
 from .library import mcap_records
 from .mcap_file import Face, McapFile

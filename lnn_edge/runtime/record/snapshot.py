@@ -21,7 +21,7 @@ from msgspec import Meta, Struct
 
 from ...arrays import Array
 from ...bundle.manifest import Manifest
-from ...files import given_path, real_place, sync_names
+from ...files.whole import given_path, real_place, sync_names
 from ...given_numbers import number_text, real_number
 from ...tensor_file import read_tensors, write_tensors
 from ...times import Stamp

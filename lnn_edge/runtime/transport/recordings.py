@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Array
-from ...files import given_path
+from ...files.whole import given_path
 from ...named import names_differ
 from ...wording import choices, listed
 from .csv_file import Table, is_hole, open_table, reader

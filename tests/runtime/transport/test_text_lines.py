@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from lnn_edge.files import write_all
+from lnn_edge.files.whole import write_all
 from lnn_edge.runtime.transport.text_lines import TextLines
 
 STARTED_S, GIVEN_UP_S = 0.3, 5.0

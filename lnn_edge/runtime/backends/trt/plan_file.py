@@ -11,7 +11,7 @@ import msgspec
 
 from ....bundle.manifest import control_characters
 from ....errors import BackendUnavailable
-from ....files import read_whole, whole_file
+from ....files.whole import read_whole, whole_file
 from ....format_version import newer_version
 from ....wording import one_line
 from .dialects import FOR_RTX

@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from lnn_edge import staging
-from lnn_edge.staging import OLD, PARTIAL, beside, claimed, leftovers, lock, staged, sweep
+from lnn_edge.files import staging
+from lnn_edge.files.staging import OLD, PARTIAL, beside, claimed, leftovers, lock, staged, sweep
 
 
 def opened(path) -> int:

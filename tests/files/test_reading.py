@@ -81,18 +81,18 @@ def test_files_that_would_fill_the_memory_are_not_read(tmp_path):
 
 
 def test_an_estimator_file_that_shrinks_while_it_is_read_is_refused(tmp_path, monkeypatch):
-    from lnn_edge import files
+    from lnn_edge.files import whole
 
     path = tmp_path / "e.safetensors"
     path.write_bytes(bytes(100))
-    usual = files.os.fstat
+    usual = whole.os.fstat
 
     def longer(descriptor):
         found = usual(descriptor)
         path.write_bytes(bytes(10))
         return found
 
-    monkeypatch.setattr(files.os, "fstat", longer)
+    monkeypatch.setattr(whole.os, "fstat", longer)
     with pytest.raises(ValueError, match="changed while it was read"):
         LiquidNeuralRegressor.load(path)
 

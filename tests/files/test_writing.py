@@ -1,4 +1,4 @@
-"""Files of lines: what is there when something ends the writing in the middle."""
+"""Writing of files and of lines: what is there when something ends it in the middle."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from lnn_edge.files import continued_file, digest_of, growing_file, named_in_errors, whole_file, write_all
-from lnn_edge.staging import sweep
+from lnn_edge.files.lines import continued_file, digest_of, growing_file
+from lnn_edge.files.staging import sweep
+from lnn_edge.files.whole import named_in_errors, whole_file, write_all
 
 
 def write(path, *rows, make=growing_file) -> None:
@@ -52,7 +53,7 @@ def test_part_of_a_line_is_cut_off(tmp_path, monkeypatch):
         system(descriptor, bytes(data)[:3])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lnn_edge.files.os.write", interrupted)
+    monkeypatch.setattr("lnn_edge.files.whole.os.write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "y.csv", "first \u00f6\n", "second\n")
     assert (tmp_path / "y.csv").read_bytes() == "a,b\nfirst \u00f6\n".encode()
