@@ -4,6 +4,7 @@ Everything here is imported on first use, so `import lnn_edge` stays light and t
 
     bundle          the format
     backends        the one table of backends
+    backend_protocols  what a backend must be, and what it may be besides
     reference       float64 cells, equation by equation
     codegen         the step program as C
     verify          what "equal" means

@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from ..backend_protocols import BuildsForMinutes
 from ..backends import (
     ALL,
     AUTO,
     BACKENDS,
     BackendEntry,
-    BuildsForMinutes,
     backend_class,
     checked_options,
     missing_modules,

@@ -8,7 +8,7 @@ from pathlib import Path
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..backends import MeasuresDevice, StepsRows
+from ..backend_protocols import MeasuresDevice, StepsRows
 from ..bundle.manifest import Manifest
 from ..bundle.spec import Guard, StatePair, Tensor, Time
 from ..given_numbers import given_flag, number_text
@@ -21,7 +21,7 @@ from .state import State, check_build, initial_state, of_build
 
 if TYPE_CHECKING:  # here and below: a start needs none of it
     from ..arrays import Array
-    from ..backends import Backend
+    from ..backend_protocols import Backend
     from .figures.durations import DeviceFigures
     from .guard.guarded import Guarded
     from .modes.many import RowsPort

@@ -12,7 +12,8 @@ from command_line import bare_call
 from second_backend import Second, row
 
 import lnn_edge
-from lnn_edge.backends import BACKENDS, BackendChecks, unfinished
+from lnn_edge.backend_protocols import BackendChecks
+from lnn_edge.backends import BACKENDS, unfinished
 from lnn_edge.machine.checks import EXTRAS, Finding, extra_check
 
 

@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import lnn_edge
-from lnn_edge.backends import BACKENDS, StepsRows
+from lnn_edge.backend_protocols import StepsRows
+from lnn_edge.backends import BACKENDS
 from lnn_edge.errors import ModelWarning
 
 ALIKE = 2e-6  # of outputs near 1: other orders of sums, in closed loop

@@ -14,7 +14,7 @@ from ..console import add_json_argument, emit_json, print_result, progress_bar
 from ..exit_codes import OK
 
 if TYPE_CHECKING:
-    from ...backends import Prepared
+    from ...backend_protocols import Prepared
 
 __all__ = ["DESCRIPTION", "EPILOG", "HELP", "NAME", "add_arguments", "run"]
 
@@ -82,7 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _build(choices: _Choices) -> int:
-    from ...backends import Builds, BuildsAhead, backend_class, checked_options, named_backend
+    from ...backend_protocols import Builds, BuildsAhead
+    from ...backends import backend_class, checked_options, named_backend
     from ...bundle.directory import read_bundle
     from ...files.whole import check_output
 

@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Sequence
 
 from ... import __version__
+from ...backend_protocols import BackendChecks
 from ...backends import (
     BACKENDS,
-    BackendChecks,
     BackendEntry,
     backend_checks,
     backend_class,

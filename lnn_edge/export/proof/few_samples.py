@@ -13,7 +13,8 @@ import msgspec
 import numpy as np
 import onnx
 
-from ...backends import BackendEntry, Builds, backend_class, named_backend
+from ...backend_protocols import Builds
+from ...backends import BackendEntry, backend_class, named_backend
 from ...bundle.directory import Bundle
 from ...bundle.encoder import encoder_multiplications
 from ...bundle.manifest import Manifest

@@ -31,7 +31,7 @@ def open_evaluator(bundle: Bundle) -> Model:
 
 
 class Evaluator:
-    """One evaluator, built once; see `lnn_edge.backends.Backend`."""
+    """One evaluator, built once; see `lnn_edge.backend_protocols.Backend`."""
 
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:  # noqa: ARG002 - NumPy decides about threads
         graph = onnx.load_from_string(bundle.files["model.onnx"])
@@ -46,7 +46,7 @@ class Evaluator:
 
 
 class EvaluatorStepper:
-    """Buffers of one stream; see `lnn_edge.backends.Stepper`."""
+    """Buffers of one stream; see `lnn_edge.backend_protocols.Stepper`."""
 
     def __init__(
         self, evaluator: ReferenceEvaluator, manifest: Manifest, inputs: Mapping[str, tuple[int, ...]]
@@ -61,7 +61,7 @@ class EvaluatorStepper:
         self.places: tuple[Mapping[str, Array], Mapping[str, Array]] = (one, two)
 
     def run(self, source: int) -> bool:
-        """See `lnn_edge.backends.Stepper.run`."""
+        """See `lnn_edge.backend_protocols.Stepper.run`."""
         states = {name: self.places[source][output] for name, output in self._pairs}
         with np.errstate(all="ignore"):  # what overflows is found in the results
             results: Any = self._evaluator.run(None, {**self.sample, **states})
@@ -70,6 +70,6 @@ class EvaluatorStepper:
         return all(np.isfinite(value).all() for value in results)
 
     def write_state(self, place: int, state: Mapping[str, Array]) -> None:
-        """See `lnn_edge.backends.Stepper.write_state`."""
+        """See `lnn_edge.backend_protocols.Stepper.write_state`."""
         for name, output in self._pairs:
             self.places[place][output][...] = state[name]

@@ -27,7 +27,7 @@ _TYPES = {"float32": "tensor(float)", "int32": "tensor(int32)", "uint8": "tensor
 
 
 class CpuBackend:
-    """One onnxruntime session; see `lnn_edge.backends.Backend`."""
+    """One onnxruntime session; see `lnn_edge.backend_protocols.Backend`."""
 
     def __init__(self, bundle: Bundle, threads: int, _options: Mapping[str, str]) -> None:
         options = ort.SessionOptions()
@@ -77,7 +77,7 @@ class CpuStepper:
         return binding
 
     def run(self, source: int) -> bool:
-        """See `lnn_edge.backends.Stepper.run`."""
+        """See `lnn_edge.backend_protocols.Stepper.run`."""
         binding, is_finite = self._runs[source]
         try:
             self._session.run_with_iobinding(binding)
@@ -88,7 +88,7 @@ class CpuStepper:
         return is_finite()
 
     def write_state(self, place: int, state: Mapping[str, Array]) -> None:
-        """See `lnn_edge.backends.Stepper.write_state`."""
+        """See `lnn_edge.backend_protocols.Stepper.write_state`."""
         arrays = self.places[place]
         for name, output in self._state_names:
             arrays[output][...] = state[name]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from ...arrays import Array
-from ...backends import StepsInC
+from ...backend_protocols import StepsInC
 from ...bundle.manifest import Manifest
 from ...bundle.spec import DT_INPUT
 from ..call_token import alone

@@ -19,7 +19,7 @@ from ..state import State, check_state, initial_state, plain_time
 from .mode import Moment, Outputs, as_result, copied
 
 if TYPE_CHECKING:
-    from ...backends import Stepper
+    from ...backend_protocols import Stepper
 
 __all__ = ["Plain"]
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ....backends import Prepared
+from ....backend_protocols import Prepared
 from ....bundle.directory import Bundle
 from ....bundle.encoder import step_multiplications
 from ....bundle.golden import golden_from_bundle
@@ -46,7 +46,7 @@ _BRIEF = 1 << 20  # multiplications, some 50 us: what other threads may wait for
 
 
 class NativeBackend:
-    """One library, shared by all streams; see `lnn_edge.backends.Backend`.
+    """One library, shared by all streams; see `lnn_edge.backend_protocols.Backend`.
 
     Attributes:
         build: Its name, which snapshots carry: another build of the same step gives other last bits.
@@ -73,7 +73,7 @@ class NativeBackend:
         return NativeStepper(self._library, self._manifest, briefly=self._briefly)
 
     def rows(self) -> NativeRows | None:
-        """See `lnn_edge.backends.StepsRows`: compiled at the first call, as few programs need it.
+        """See `lnn_edge.backend_protocols.StepsRows`: compiled at the first call, as few programs need it.
 
         Warns:
             ModelWarning: Once, if it cannot be compiled: then streams go one by one.

@@ -7,7 +7,7 @@ import shlex
 import tempfile
 from pathlib import Path
 
-from ....backends import BackendChecks
+from ....backend_protocols import BackendChecks
 from ....codegen.form import Source
 from ....errors import BackendUnavailable
 from ....machine.checks import Finding

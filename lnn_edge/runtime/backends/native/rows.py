@@ -85,7 +85,7 @@ class NativeRows:
     def step(
         self, x: Mapping[str, Array], state: Mapping[str, Array], dt_s: Array | None
     ) -> tuple[dict[str, Array], dict[str, Array], Array]:
-        """Advance all rows; see `lnn_edge.backends.StepsRows`."""
+        """Advance all rows; see `lnn_edge.backend_protocols.StepsRows`."""
         given = [_plain(x[name]) for name in self._inputs]
         count, may = len(given[0]), None
         if dt_s is not None and self._range is not None:

@@ -21,7 +21,7 @@ ALIGNMENT = 4  # of the members of the generated structs, which hold numbers of 
 
 
 class NativeStepper:
-    """See `lnn_edge.backends.Stepper` and `StepsInC`. A run writes to the other place and to the scratch memory alone.
+    """See `Stepper` and `StepsInC` of `lnn_edge.backend_protocols`. A run writes one place and the scratch memory.
 
     Args:
         library: The compiled step.
@@ -52,12 +52,12 @@ class NativeStepper:
         self._memory = memory, *(arena for arena, _ in arenas)  # which the addresses above do not keep
 
     def run(self, source: int) -> bool:
-        """See `lnn_edge.backends.Stepper.run`."""
+        """See `lnn_edge.backend_protocols.Stepper.run`."""
         done: bool = self._runs[source]() == DONE
         return done
 
     def write_state(self, place: int, state: Mapping[str, Array]) -> None:
-        """See `lnn_edge.backends.Stepper.write_state`."""
+        """See `lnn_edge.backend_protocols.Stepper.write_state`."""
         arrays = self.places[place]
         for name, output in self._states:
             arrays[output][...] = state[name]

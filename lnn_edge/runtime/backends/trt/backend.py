@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import msgspec
 
-from ....backends import Prepared
+from ....backend_protocols import Prepared
 from ....bundle.directory import Bundle
 from ....errors import BackendError, BackendUnavailable
 from ....machine.jetson import system_facts
@@ -42,7 +42,7 @@ _MODEL_FACTS = ("model.onnx", "precision", "optimization level", "TF32")  # the 
 
 
 class TensorRTBackend:
-    """One engine, shared by all streams; see `lnn_edge.backends.Backend`.
+    """One engine, shared by all streams; see `lnn_edge.backend_protocols.Backend`.
 
     Attributes:
         captured: How many streams run as one graph.
@@ -139,7 +139,7 @@ class TensorRTBackend:
 
 
 class RtxBackend(TensorRTBackend):
-    """The same with TensorRT for RTX, whose engines are built anywhere; see `lnn_edge.backends.BuildsAhead`."""
+    """The same with TensorRT for RTX: engines built anywhere, see `lnn_edge.backend_protocols.BuildsAhead`."""
 
     dialect = FOR_RTX
 

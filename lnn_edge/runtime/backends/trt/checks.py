@@ -9,7 +9,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from ....backends import BackendChecks
+from ....backend_protocols import BackendChecks
 from ....errors import BackendUnavailable
 from ....machine.checks import HERE, Finding
 from ....machine.describe import package_version

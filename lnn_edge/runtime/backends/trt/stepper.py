@@ -53,7 +53,7 @@ class Buffers:
     Attributes:
         sample: What goes in, written by the host.
         shown: Outputs and next states, as the host sees them.
-        places: What the last complete steps gave; see `lnn_edge.backends.Stepper`.
+        places: What the last complete steps gave; see `lnn_edge.backend_protocols.Stepper`.
         fetched: The sample on a GPU with memory of its own, else `None`.
     """
 
@@ -146,7 +146,7 @@ class Program:
 
 
 class GpuStepper:
-    """See the module's text and `lnn_edge.backends.Stepper`."""
+    """See the module's text and `lnn_edge.backend_protocols.Stepper`."""
 
     def __init__(self, device: Device, engine: Engine, layout: Layout, options: Options) -> None:
         self._layout = layout
@@ -213,7 +213,7 @@ class GpuStepper:
         return ""
 
     def run(self, source: int) -> bool:
-        """See `lnn_edge.backends.Stepper.run`."""
+        """See `lnn_edge.backend_protocols.Stepper.run`."""
         if self._fed != source:
             self._feed(source)
         self._fed = None
@@ -231,7 +231,7 @@ class GpuStepper:
         return True
 
     def write_state(self, place: int, state: Mapping[str, Array]) -> None:
-        """See `lnn_edge.backends.Stepper.write_state`."""
+        """See `lnn_edge.backend_protocols.Stepper.write_state`."""
         self._fed = None
         for name, output in self._layout.pairs:
             self.places[place][output][...] = state[name]
