@@ -297,7 +297,7 @@ def _in_words(text: str) -> str:
     )
 
 
-def _with_choices(text: str, field: Any) -> str:
+def _with_choices(text: str, field: msgspec.structs.FieldInfo) -> str:
     known = getattr(field.type, "__args__", ())
     return f"{text}. Expected one of {', '.join(map(str, known))}" if text.startswith("Invalid enum") else text
 

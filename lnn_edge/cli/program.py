@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from .. import __version__
 from ..backends import BACKENDS, unfinished
@@ -52,7 +52,7 @@ _FILES = (
 class _Parser(argparse.ArgumentParser):
     """Argparse, with the nearest valid name in its errors."""
 
-    def _print_message(self, message: str, file: Any = None) -> None:
+    def _print_message(self, message: str, file: object = None) -> None:
         """Argparse's own swallows what goes wrong, so that help on a full disk would be a success."""
         if file is sys.stdout:
             with named_in_errors(STANDARD_OUTPUT):

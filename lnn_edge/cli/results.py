@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -127,7 +127,7 @@ def make_writer(model: Model, layout: Layout, results: Results) -> Callable[[Row
     if layout.format == "csv":
         results.write(as_csv(header), heading=True)
 
-    def values(row: Row, y: Outputs) -> Iterator[Any]:
+    def values(row: Row, y: Outputs) -> Iterator[object]:
         if layout.reset_column is not None:
             yield row.recording
         if layout.time_column is not None:
@@ -159,7 +159,7 @@ class _Text(str):
     """The text of a number as it was read, every digit of it, or of a date."""
 
 
-def _json(value: Any) -> str:
+def _json(value: object) -> str:
     number = _NUMBER.fullmatch(value.strip()) if isinstance(value, _Text) else None
     if number is None:
         return json.dumps(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...wording import plural
 from ..console import LiveNotes
@@ -14,6 +14,7 @@ from .row_times import RowTimes
 from .tally import Counts, Tally
 
 if TYPE_CHECKING:
+    from ...arrays import Array
     from ...runtime.model import Model
     from ...runtime.seen_ranges import Beyond
     from ...runtime.state import State
@@ -249,7 +250,7 @@ class Feed:
         return outputs
 
 
-def _block(samples: list[Outputs]) -> Any:
+def _block(samples: list[Outputs]) -> list[Outputs] | dict[str, list[Array]]:
     """An unroll block of samples, by input if there are several."""
     if not isinstance(samples[0], dict):
         return samples

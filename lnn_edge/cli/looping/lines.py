@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...files.lines import LinesInPlace
@@ -92,7 +92,7 @@ class ResultSink:
     def close(self) -> None:
         """The file is not this one's."""
 
-    def _values(self, entry: Entry) -> Iterator[Any]:
+    def _values(self, entry: Entry) -> Iterator[object]:
         y = entry.tick.y
         if self._layout.time_column is not None:
             yield entry.t_s
@@ -107,7 +107,7 @@ class ResultSink:
         yield entry.tick.status.text
 
 
-def _csv_line(cells: list[Any]) -> str:
+def _csv_line(cells: Sequence[object]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(cells)
     return text.getvalue()

@@ -18,7 +18,7 @@ from ...wording import plural
 from ..console import emit_json, note
 from ..exit_codes import FAILED, MISSED, OK, USAGE
 from ..keeping.kept_file import kept_here_alone
-from ..results import Layout, open_results
+from ..results import Layout, Results, open_results
 from ..signals import stoppable
 from .choices import Looping
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ...runtime.transport.csv_file import Columns
     from ..keeping.kept_run import Keeping
     from .kept_loop import LoopKeeper
+    from .lines import ResultSink
 
 __all__ = ["LoopRun", "run_loop"]
 
@@ -160,7 +161,7 @@ def _check(own: LoopRun, guarded: Guarded) -> None:
         )
 
 
-def _sink(own: LoopRun, layout: Layout, results: Any, loops: list[Loop], *, again: bool) -> Any:
+def _sink(own: LoopRun, layout: Layout, results: Results, loops: list[Loop], *, again: bool) -> ResultSink:
     from .lines import ResultSink
 
     return ResultSink(own.model, layout, results, lambda: loops[0].stop("reader gone"), again=again)
@@ -170,7 +171,7 @@ def _loop(
     own: LoopRun,
     guarded: Guarded,
     source: Source,
-    sink: Any,
+    sink: ResultSink,
     recorder: Recorder | None,
     keeper: LoopKeeper | None,
 ) -> Loop:

@@ -15,10 +15,13 @@ import msgspec
 
 __all__ = [
     "CellConfig",
+    "CfcActivation",
     "CfcCellConfig",
+    "CfcMode",
     "CoreConfig",
     "LayerConfig",
     "LtcCellConfig",
+    "MapKind",
     "Synapse",
     "WiredCfcCellConfig",
     "WiringConfig",
@@ -29,9 +32,9 @@ __all__ = [
 _Size = Annotated[int, msgspec.Meta(ge=1)]
 _Neuron = Annotated[int, msgspec.Meta(ge=0)]
 Synapse = tuple[_Neuron, _Neuron, float]
-_Mapping = Literal["affine", "linear", None]
-_Mode = Literal["default", "pure", "no_gate"]
-_Activation = Literal["lecun_tanh", "relu", "tanh", "silu", "gelu", None]
+MapKind = Literal["affine", "linear", None]
+CfcMode = Literal["default", "pure", "no_gate"]
+CfcActivation = Literal["lecun_tanh", "relu", "tanh", "silu", "gelu", None]
 
 
 class _Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,8 +72,8 @@ class LtcCellConfig(_Frozen, tag_field="kind", tag="LTCCell", frozen=True):
     ode_unfolds: _Size
     epsilon: Annotated[float, msgspec.Meta(ge=0.0)]
     implicit_param_constraints: bool
-    input_mapping: _Mapping
-    output_mapping: _Mapping
+    input_mapping: MapKind
+    output_mapping: MapKind
 
 
 class CfcCellConfig(_Frozen, tag_field="kind", tag="CfCCell", frozen=True):
@@ -78,8 +81,8 @@ class CfcCellConfig(_Frozen, tag_field="kind", tag="CfCCell", frozen=True):
 
     inputs: _Size
     units: _Size
-    mode: _Mode
-    activation: _Activation
+    mode: CfcMode
+    activation: CfcActivation
     backbone_units: Annotated[int, msgspec.Meta(ge=0)]
     backbone_layers: Annotated[int, msgspec.Meta(ge=0)]
     backbone_dropout: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
@@ -89,7 +92,7 @@ class WiredCfcCellConfig(_Frozen, tag_field="kind", tag="WiredCfCCell", frozen=T
     """The arguments of a `WiredCfCCell`."""
 
     wiring: WiringConfig
-    mode: _Mode
+    mode: CfcMode
 
 
 CellConfig = LtcCellConfig | CfcCellConfig | WiredCfcCellConfig

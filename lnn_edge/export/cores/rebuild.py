@@ -13,10 +13,13 @@ from ...arrays import Array
 from ...reference import CfcCell
 from .config import (
     CellConfig,
+    CfcActivation,
     CfcCellConfig,
+    CfcMode,
     CoreConfig,
     LayerConfig,
     LtcCellConfig,
+    MapKind,
     Synapse,
     WiredCfcCellConfig,
     WiringConfig,
@@ -99,7 +102,7 @@ def config_from_core(name: str, module: nn.Module) -> CoreConfig:
 def _cell_config(cell: Any, layer: nn.Module | None = None) -> CellConfig:
     maths = core_from_module(layer or LoopedCell(cell)).cell
     if isinstance(maths, CfcCell):
-        mode: Any = maths.layers[0].mode
+        mode = maths.layers[0].mode
         if isinstance(cell, WiredCfCCell):
             return WiredCfcCellConfig(_wiring_config(cell._wiring), mode)
         return _unwired(cell, mode, maths.layers[0].activation)
@@ -113,7 +116,7 @@ def _cell_config(cell: Any, layer: nn.Module | None = None) -> CellConfig:
     )
 
 
-def _unwired(cell: Any, mode: Any, activation: Any) -> CfcCellConfig:
+def _unwired(cell: Any, mode: CfcMode, activation: CfcActivation) -> CfcCellConfig:
     layers = int(cell.backbone_layers)
     rates = [part.p for part in cell.backbone if isinstance(part, nn.Dropout)] if layers else []
     return CfcCellConfig(
@@ -127,7 +130,7 @@ def _unwired(cell: Any, mode: Any, activation: Any) -> CfcCellConfig:
     )
 
 
-def _mapping(value: Any) -> Any:
+def _mapping(value: Any) -> MapKind:
     return value if value in ("affine", "linear") else None  # ncps takes anything else for no mapping
 
 

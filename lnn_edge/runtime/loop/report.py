@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
 
 from ...progress import tell
 from ...wording import one_line
@@ -29,7 +28,7 @@ class Reports:
     def __init__(self, tell: Callable[[str], object], timer: Timer, every_ns: int = _EVERY_NS) -> None:
         self._tell, self._timer, self._every_ns = tell, timer, every_ns
         self._counts: dict[str, int] = {}
-        self._newest: dict[str, Any] = {}
+        self._newest: dict[str, object] = {}
         self._told: dict[str, tuple[int, int]] = {}  # how many, and when
 
     def note(self, kind: str, detail: object = None) -> None:

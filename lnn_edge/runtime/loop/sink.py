@@ -10,7 +10,7 @@ import numbers
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
@@ -23,6 +23,7 @@ from ...given_numbers import whole_number
 from ...wording import one_line
 
 if TYPE_CHECKING:
+    from ...bundle.spec import Tensor
     from ..guard.status import Tick
     from ..model import Model
 
@@ -306,7 +307,7 @@ def _file_sink(path: Path, model: Model) -> Sink:
     return _File(path, _csv_line(["tick", "t_s", "status", *names]), lambda entry: _row(entry, len(names)))
 
 
-def _columns(tensor: Any, several: bool) -> list[str]:
+def _columns(tensor: Tensor, several: bool) -> list[str]:
     """Names of an output's columns, those of several outputs with the output's before them."""
     count = math.prod(tensor.shape)
     names = [feature.name for feature in tensor.features]
@@ -323,7 +324,7 @@ def _row(entry: Entry, count: int) -> str:
     return _csv_line([entry.number, t_s, entry.tick.status.text, *values])
 
 
-def _csv_line(cells: list[Any]) -> str:
+def _csv_line(cells: Sequence[object]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(cells)
     return text.getvalue()

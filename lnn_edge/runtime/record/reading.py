@@ -13,7 +13,8 @@ import zlib
 from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from types import TracebackType
+from typing import IO, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError
@@ -192,7 +193,9 @@ class _Opened:
         self._size = status.st_size
         return self
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
         self._file.close()
         known = (ValueError, struct.error, EOFError, OverflowError, IndexError, MemoryError)
         ours = type(error).__module__.partition(".")[0] in ("mcap", "zstandard", "lz4")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ..stream import Stream
 
 __all__ = ["Difference", "Retraced", "retrace"]
+
+_Result = dict[str, Array] | Exception  # of a tick: its outputs, or why it is refused
 
 _MOST_STEPS = 1 << 20  # of one sample; a gap that is split has some dozens
 _HOLE = "ticks before them were dropped, and no state came behind"
@@ -147,7 +149,7 @@ class _Retrace:
                 self.found.first = earliest
         return going_on
 
-    def _stepped(self, ticks: Array) -> Iterator[tuple[int, Any]]:
+    def _stepped(self, ticks: Array) -> Iterator[tuple[int, _Result]]:
         """The rows that are stepped, each with its result, or with why it is refused."""
         columns = [ticks[name].tolist() for name in ("tick", "stepped", "reset", "status", "dt_s")]
         for row, (number, steps, reset, status, dt_s) in enumerate(zip(*columns, strict=True)):
@@ -184,13 +186,13 @@ class _Retrace:
             self._stream.reset()
             self._known = True
 
-    def _recover(self, tick: Any) -> None:
+    def _recover(self, tick: np.void) -> None:
         """Go on from the state after a tick that could not be compared, if it is there."""
         if tick["has_state"] and self._simple and self._stream is not None:
             self._stream.restore(State({part.tensor: tick[part.key].copy() for part in self._states}))
             self._known = True
 
-    def _step(self, tick: Any, steps: int, dt_s: float) -> Any:
+    def _step(self, tick: np.void, steps: int, dt_s: float) -> _Result:
         x = {part.tensor: tick[part.key] for part in self._x}
         sample = x if len(x) > 1 else next(iter(x.values()))
         stream = self._going
@@ -211,7 +213,7 @@ class _Retrace:
     def _arrays(self) -> dict[str, Array]:
         return self._going.state_arrays()
 
-    def _refused(self, tick: Any, error: Exception) -> None:
+    def _refused(self, tick: np.void, error: Exception) -> None:
         self.found.different += 1
         self.found.first = self.found.first or Difference(int(tick["tick"]), "", 0.0, 0.0, one_line(error))
 

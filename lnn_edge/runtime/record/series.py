@@ -183,7 +183,7 @@ class Series:
             raise OSError(errno.EBADF, "no file is open")
         return self._file
 
-    def _all_or_nothing(self, write: Any, *arguments: Any) -> None:
+    def _all_or_nothing(self, write: Callable[..., object], *arguments: object) -> None:
         """Write, and cut off what is there if it fails; where nothing can be cut off, that was the last writing."""
         file = self._opened
         before = file.mark()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
@@ -147,7 +147,7 @@ def open_table(path: str | os.PathLike[str]) -> IO[str]:
         raise FileNotFoundError(f"no file '{path}', expected a CSV file. {found}") from None
 
 
-def read_columns(table: Any, names: Sequence[str], reset: str | None, time: str | None, source: str) -> Columns:
+def read_columns(table: Table, names: Sequence[str], reset: str | None, time: str | None, source: str) -> Columns:
     """Read the header and find the model's inputs in it.
 
     Args:

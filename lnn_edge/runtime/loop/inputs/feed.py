@@ -16,7 +16,7 @@ from ..rehearsal import Rehearsal
 from ..source import Source, as_source
 from ..timer import Timer
 from .arrivals import Arrivals, next_sample
-from .joined import Joined, OnLateInput
+from .joined import Joined
 from .newest import Newest
 
 __all__ = ["FRESH_PERIODS", "SampleFeed", "Taken", "TickFeed", "make_feed", "sources_of"]
@@ -88,9 +88,7 @@ class TickFeed:
         fresh_s, on_late_input: As `Joined`.
     """
 
-    def __init__(
-        self, sources: Mapping[str, Source], timer: Timer, fresh_s: Any, on_late_input: OnLateInput | Any
-    ) -> None:
+    def __init__(self, sources: Mapping[str, Source], timer: Timer, fresh_s: Any, on_late_input: Any) -> None:
         pulled = {name: getattr(source, "pulled", False) for name, source in sources.items()}
         self.readers = {name: Newest(own, timer, start=False) for name, own in sources.items()}
         self._joined = Joined(self.readers, timer, fresh_s, on_late_input, single=len(sources) == 1)
@@ -163,9 +161,7 @@ class SampleFeed:
         stored: Whether all samples are there, and may be taken at any time.
     """
 
-    def __init__(
-        self, sources: Mapping[str, Source], timer: Timer, fresh_s: Any, on_late_input: OnLateInput | Any
-    ) -> None:
+    def __init__(self, sources: Mapping[str, Source], timer: Timer, fresh_s: Any, on_late_input: Any) -> None:
         self.arrivals = Arrivals()
         self.rehearsal: Rehearsal | None = None
         self._timer = timer
