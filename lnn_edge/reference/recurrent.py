@@ -12,7 +12,7 @@
     i, f, g, o  input gate, forget gate, candidate, output gate
 
 Where torch departs from [6], as its documentation says: the reset gate multiplies U h + b_hn, not the h inside that
-product. The blocks of torch's stacked weights lie in the order (r, z, n) for the GRU and (i, f, g, o) for the LSTM.
+product. The gates of torch's stacked weights lie in the order (r, z, n) for the GRU and (i, f, g, o) for the LSTM.
 
 Layers on top of one another each take the h of the one below. Dropout between them does nothing in eval mode.
 """
@@ -73,8 +73,8 @@ class GruLayer(_Layer):
     def step(self, x: Array, state: _State) -> _State:
         """Next state, by name (batch, width), from input (batch, inputs) and state."""
         h = state["h"]
-        from_x = _blocks(x @ self.w_input.T + self.b_input, 3)
-        from_h = _blocks(h @ self.w_recurrent.T + self.b_recurrent, 3)
+        from_x = _gates(x @ self.w_input.T + self.b_input, 3)
+        from_h = _gates(h @ self.w_recurrent.T + self.b_recurrent, 3)
         r, z = sigmoid(from_x[0] + from_h[0]), sigmoid(from_x[1] + from_h[1])
         n = np.tanh(from_x[2] + r * from_h[2])
         return {"h": (1.0 - z) * n + z * h}
@@ -103,7 +103,7 @@ class LstmLayer(_Layer):
     def step(self, x: Array, state: _State) -> _State:
         """As `GruLayer.step`."""
         z = x @ self.w_input.T + self.b_input + state["h"] @ self.w_recurrent.T + self.b_recurrent
-        i, f, g, o = _blocks(z, 4)
+        i, f, g, o = _gates(z, 4)
         c = sigmoid(f) * state["c"] + sigmoid(i) * np.tanh(g)
         h = sigmoid(o) * np.tanh(c)
         return {"h": h if self.projection is None else h @ self.projection.T, "c": c}
@@ -131,7 +131,7 @@ class RnnLayer(_Layer):
         return {"h": _NONLINEARITIES[self.nonlinearity](z)}
 
 
-def _blocks(stacked: Array, count: int) -> Array:
+def _gates(stacked: Array, count: int) -> Array:
     """The gates of (batch, gates * units), (gates, batch, units): a view, which takes `np.split` far longer."""
     gates: Array = stacked.reshape(len(stacked), count, -1).swapaxes(0, 1)
     return gates

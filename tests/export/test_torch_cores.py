@@ -284,9 +284,9 @@ class TestABrokenExportIsCaught:
 
     @pytest.mark.parametrize(("module", "swap"), [(GruThenCfc, (0, 1)), (Parallel, (0, 1)), (Parallel, (2, 3))])
     def test_swapped_gates(self, module, swap, tmp_path, monkeypatch):
-        whole = rnn._block
+        whole = rnn._stacked_gate
         order = {swap[0]: swap[1], swap[1]: swap[0]}
-        monkeypatch.setattr(rnn, "_block", lambda layer, k: whole(layer, order.get(k, k)))
+        monkeypatch.setattr(rnn, "_stacked_gate", lambda layer, k: whole(layer, order.get(k, k)))
         self.caught(module, tmp_path)
 
     def test_dropped_b_hn(self, tmp_path, monkeypatch):

@@ -115,6 +115,6 @@ def _tensors(name: str, module: Any, k: int) -> Iterator[tuple[str, Any]]:
 
 def _candidate(layer: GruLayer | LstmLayer | RnnLayer) -> tuple[Array, Array]:
     """The rows of the weights that make the new content of the state: from the input and from h."""
-    block = {GruLayer: 2, LstmLayer: 2, RnnLayer: 0}[type(layer)]
-    rows = slice(block * layer.units, (block + 1) * layer.units)
+    gate = {GruLayer: 2, LstmLayer: 2, RnnLayer: 0}[type(layer)]
+    rows = slice(gate * layer.units, (gate + 1) * layer.units)
     return layer.w_input[rows], layer.w_recurrent[rows]

@@ -58,7 +58,7 @@ def lower_layer(
     if isinstance(layer, LstmLayer):
         return _lower_lstm(graph, layer, joined, c)
     nonlinearity = {"tanh": "Tanh", "relu": "Relu"}[layer.nonlinearity]
-    return (graph.node(nonlinearity, graph.linear(joined, *_block(layer, 0), role="layer")),)
+    return (graph.node(nonlinearity, graph.linear(joined, *_stacked_gate(layer, 0), role="layer")),)
 
 
 def _lower_gru(graph: GraphBuilder, layer: GruLayer, x: str, h: str) -> str:
@@ -66,26 +66,26 @@ def _lower_gru(graph: GraphBuilder, layer: GruLayer, x: str, h: str) -> str:
     new = slice(2 * layer.units, None)
     z = graph.concat([x, h])
     remembered = graph.linear(h, layer.w_recurrent[new].T, layer.b_recurrent[new], role="remembered")
-    let_in = graph.node("Mul", _gate(graph, z, _block(layer, 0), "reset_gate"), remembered)
+    let_in = graph.node("Mul", _gate(graph, z, _stacked_gate(layer, 0), "reset_gate"), remembered)
     w_n, b_n = layer.w_input[new].T, layer.b_input[new]
     if np.any(b_n):
         new_state = graph.node("Add", graph.linear(x, w_n, b_n, role="new"), let_in)
     else:
         new_state = graph.linear(x, w_n, let_in, role="new")
     n = graph.node("Tanh", new_state)
-    gate = _gate(graph, z, _block(layer, 1), "update_gate")
+    gate = _gate(graph, z, _stacked_gate(layer, 1), "update_gate")
     with graph.exact():
         return graph.node("Add", n, graph.node("Mul", gate, graph.node("Sub", h, n)))
 
 
 def _lower_lstm(graph: GraphBuilder, layer: LstmLayer, joined: str, c: str) -> tuple[str, str]:
-    i, f, g, o = (_block(layer, k) for k in range(4))
+    i, f, g, o = (_stacked_gate(layer, k) for k in range(4))
     h, memory = _gated_memory(graph, joined, c, candidate=g, input_gate=i, forget_gate=f, output_gate=o)
     return (h if layer.projection is None else graph.linear(h, layer.projection.T, role="projection")), memory
 
 
-def _block(layer: GruLayer | LstmLayer | RnnLayer, k: int) -> Gate:
-    """The k-th block of the stacked weights, for input and h together, and the sum of its two biases."""
+def _stacked_gate(layer: GruLayer | LstmLayer | RnnLayer, k: int) -> Gate:
+    """The k-th gate of the stacked weights, for input and h together, and the sum of its two biases."""
     rows = slice(k * layer.units, (k + 1) * layer.units)
     weight = np.concatenate([layer.w_input[rows], layer.w_recurrent[rows]], axis=1).T
     return weight, (layer.b_input + layer.b_recurrent)[rows]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from ..model import Model
 if TYPE_CHECKING:
     from ..guard.guarded import Guarded
 
-__all__ = ["Practice", "guarded_twin", "plain_sample", "practice_of", "refuse_gpu"]
+__all__ = ["Practice", "guarded_twin", "plain_sample", "refuse_gpu"]
 
 
 class Practice:
@@ -43,20 +43,6 @@ class Practice:
             self._step(self._x)
         else:
             self._step(self._x, dt_s=self._dt_s)
-
-
-def practice_of(model: Model, constants: Mapping[str, Any] | None = None) -> Practice:
-    """Practice with a stream of its own: state, buffers and clock of no other stream are touched.
-
-    Args:
-        model: The model.
-        constants: The constant inputs of that stream, if the model has any.
-
-    Raises:
-        ValueError, TypeError: If the model runs on a GPU, or a constant is missing or does not fit.
-    """
-    refuse_gpu(model.backend)
-    return Practice(model.stream(constants=constants).step, *plain_sample(model))
 
 
 def guarded_twin(guarded: Guarded, clock: Callable[[], int]) -> Guarded:

@@ -8,7 +8,7 @@ from fake_timer import FakeTimer
 
 import lnn_edge
 from lnn_edge.runtime.loop.loop import Loop
-from lnn_edge.runtime.loop.practice import Practice, guarded_twin, plain_sample, practice_of, refuse_gpu
+from lnn_edge.runtime.loop.practice import Practice, guarded_twin, plain_sample, refuse_gpu
 from lnn_edge.runtime.loop.waiting import way_of
 
 
@@ -20,7 +20,7 @@ def test_a_rehearsed_stream_gives_what_one_alone_gives(name, request):
     dt = model.time.period_s if model.time.mode == "measured" else None
     alone = model.stream()
     expected = [alone.step(x, dt_s=dt) for x in xs]
-    timer, stream, practice = FakeTimer(), model.stream(), practice_of(model)
+    timer, stream, practice = FakeTimer(), model.stream(), Practice(model.stream().step, *plain_sample(model))
     way = way_of("rehearse", timer, 100, practice)
     for x, y in zip(xs, expected, strict=True):
         way.until(timer.now_ns + 10_000_000)
@@ -61,7 +61,7 @@ def test_the_first_sample_keeps_to_limits_and_blocks(tmp_path):
     model = lnn_edge.load(tmp_path / "a.lnn")
     x, _ = plain_sample(model)
     np.testing.assert_array_equal(x, np.full((2, 3, 2), [2.0, 0.0], np.float32))
-    practice_of(model)()
+    Practice(model.stream().step, x)()
 
 
 def test_a_guarded_twin_leaves_the_real_one_alone(ltc_bundle):

@@ -31,7 +31,7 @@ __all__ = ["BUDGET_S", "Way", "fastest", "step_us", "synapses", "ways"]
 
 BUDGET_S = 4.0  # of compiling, after which no other way is tried: a first use waits for all of it
 _GAIN = 0.98  # of the usual way's time: what is nearer than that, another run would tell otherwise
-_BLOCK_NS = 2_000_000
+_SERIES_NS = 2_000_000
 _MOST_CALLS, _ROUNDS = 256, 15
 _MOST_NS = 500_000_000  # of all rounds: where a call takes long, few tell which way is the shorter
 _MOST_BYTES = 16 << 20  # of samples and results
@@ -134,11 +134,11 @@ def fastest(
 
 
 def step_us(libraries: Sequence[Library], manifest: Manifest, golden: Golden) -> list[float]:
-    """The shortest step of each library that a block of calls shows, microseconds."""
+    """The shortest step of each library that a series of calls shows, microseconds."""
     facts = libraries[0].facts
     samples = _samples(manifest, golden, min(_MOST_CALLS, max(1, _MOST_BYTES // (facts.input + facts.output))))
     runs = [_run(library, samples) for library in libraries]
-    calls = [min(len(samples), max(1, _BLOCK_NS // max(_timed(run, 1), 1))) for run in runs]  # the first is warm now
+    calls = [min(len(samples), max(1, _SERIES_NS // max(_timed(run, 1), 1))) for run in runs]  # the first is warm now
     found, taken, rounds = [float("inf")] * len(runs), 0, 0
     while rounds < _ROUNDS and taken < _MOST_NS:
         for k, run in enumerate(runs):
