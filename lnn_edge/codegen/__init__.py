@@ -5,7 +5,7 @@ targets       how wide a target computes
 c_text        numbers, tables and names of a bundle as C
 c_math        the functions of each element and of each vector, with their bounds
 plan          where each value of a step lies
-emission      the body of a step while it is written: tables, places, blocks
+emission      the body of a step while it is written: tables, places, lines
 dense         matrix products with their sums in registers
 loops         nested loops over broadcast and strided operands
 ops           the operations, a file for each kind

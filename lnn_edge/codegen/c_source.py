@@ -161,7 +161,7 @@ class Writing:
         emission, program = self._emission, self._step.program
         for own in program.inputs:
             if own.dtype != "float32":
-                with emission.block(emission.loop("i", math.prod(own.shape))):
+                with emission.braces(emission.loop("i", math.prod(own.shape))):
                     emission.line(f"{emission.at(own.name)}[i] = (float){emission.input_at(own.name)}[i];")
         if program.elapsed.dt:
             scale = number(program.elapsed.timespan_per_s or 0.0)

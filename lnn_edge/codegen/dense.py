@@ -66,7 +66,7 @@ def add_products(emission: Emission, sums: Sequence[Sequence[str]], weights: Seq
             _one_input(emission, sets[k % together], table, source, "", k, width)
         _join(emission, sets)
         return
-    with emission.block(emission.loop("j", source.count // together * together, together)):
+    with emission.braces(emission.loop("j", source.count // together * together, together)):
         for own, _ in enumerate(sets):
             _one_input(emission, sets[own], table, source, "j", own, width)
     for rest in range(source.count // together * together, source.count):

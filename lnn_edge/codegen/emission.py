@@ -83,7 +83,7 @@ class Emission:
         self._lines.append("    " * self._depth + text)
 
     @contextmanager
-    def block(self, head: str = "") -> Iterator[None]:
+    def braces(self, head: str = "") -> Iterator[None]:
         """Lines between braces."""
         self.line(f"{head} {{".lstrip())
         self._depth += 1

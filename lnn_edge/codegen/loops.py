@@ -41,7 +41,7 @@ def _loops(emission: Emission, names: list[str], sizes: list[int]) -> Iterator[N
     if not names:
         yield
         return
-    with emission.block(emission.loop(names[0], sizes[0])), _loops(emission, names[1:], sizes[1:]):
+    with emission.braces(emission.loop(names[0], sizes[0])), _loops(emission, names[1:], sizes[1:]):
         yield
 
 

@@ -42,7 +42,7 @@ def emit_cfc(emission: Emission, node: records.Cfc) -> None:
         own = Source(f"({emission.at(node.state)} + {start})", layer.units)
         made = f"({emission.at(node.next)} + {start})"
         behind = sum(own.units for own in cell.layers[place:])  # a vector that ends in the next layer may be stored
-        with emission.block():
+        with emission.braces():
             _emit_layer(emission, layer, [own, given], (made, behind), fixed)
         if place == last:
             emission.line(f"copy({emission.at(node.output)}, {made}, {layer.units});")
@@ -62,7 +62,7 @@ def _emit_layer(
         _emit_packed(emission, layer, heads, sources, made)
         return
     for start, end in groups_of_units(emission, layer.units, len(heads)):
-        with emission.block():
+        with emission.braces():
             sums = begin_sums(emission, [bias[start:end] for _, bias in heads])
             _add(emission, sums, [weight[start:end] for weight, _ in heads], sources)
             results = [
@@ -145,7 +145,7 @@ def _emit_backbone(
     most = emission.sums * emission.lanes
     for start in range(0, units, most):
         part = slice(start, start + most)
-        with emission.block():
+        with emission.braces():
             sums = begin_sums(emission, [bias[part] * factor])
             _add(emission, sums, [weight[part] * factor], sources)
             made = [f"{function}({name})" for name in sums[0]]

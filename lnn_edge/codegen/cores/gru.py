@@ -21,7 +21,7 @@ def emit_gru(emission: Emission, node: Gru) -> None:
     for start, end in groups_of_units(emission, units, 4):
         part = slice(start, end)
         both = [(b_input[k] + b_recurrent[k])[part] for k in (0, 1)]
-        with emission.block():
+        with emission.braces():
             r, z, new, old = begin_sums(emission, [*both, b_input[2][part], b_recurrent[2][part]])
             add_products(emission, [r, z, new], [own[part] for own in w_input], x)
             add_products(emission, [r, z, old], [own[part] for own in w_recurrent], Source(h, units))

@@ -21,7 +21,7 @@ def emit_lstm(emission: Emission, node: Lstm) -> None:
     emission.line(f"float h[{emission.padded(units)}], c[{emission.padded(units)}] = {{0.0f}};")
     emission.line(f"copy(c, {emission.at(node.memory)}, {units});")
     for start, end in groups_of_units(emission, units, 4):
-        with emission.block():
+        with emission.braces():
             sums = begin_sums(emission, [own[start:end] for own in biases])
             for source, own in zip(sources, weights, strict=True):
                 add_products(emission, sums, [part[start:end] for part in own], source)
@@ -46,7 +46,7 @@ def _emit_projection(emission: Emission, node: Lstm, projection: str, units: int
     weight, most = emission.tensors[projection], emission.sums * emission.lanes
     for start in range(0, len(weight), most):
         part = weight[start : start + most]
-        with emission.block():
+        with emission.braces():
             sums = begin_sums(emission, [np.zeros(len(part))])
             add_products(emission, sums, [part], Source("h", units))
             emission.store(f"{emission.at(node.next)} + {start}", sums[0], len(part))

@@ -169,7 +169,7 @@ class _Step:
             index = emission.integers(self._places)
             emission.line(f"for (int i = 0; i < {self._cell.units}; ++i) v[{index}[i]] = {state}[i];")
         self._emit_inputs(given)
-        with emission.block():
+        with emission.braces():
             self._emit_shared(rate)
 
     def _emit_inputs(self, given: str) -> None:
@@ -201,7 +201,7 @@ class _Step:
         runs = [make_run(self._wiring.sensory, group, sources) for group in self._order.groups]
         self._emit(range(len(runs)), self._given, runs, sources.positions, "U", limited=self._inputs_limited)
         for g, run in enumerate(runs):
-            with emission.block():
+            with emission.braces():
                 place, scale = g * lanes, " * rate" if rate is None else ""
                 emission.line(f"const V r = get({capacitance} + {place}){scale};")
                 self._emit_joins(run, f"n{g}", f"d{g}")
@@ -251,7 +251,7 @@ class _Step:
         emission.line("(void)F;")
         self._emit_free(free)
         self._emit_chain("V ")
-        with emission.block(emission.loop("j", self._cell.unfolds)):
+        with emission.braces(emission.loop("j", self._cell.unfolds)):
             emission.line("const float *const f = F[j];")
             emission.line("(void)f;")
             self._emit_small_unfold(free)
@@ -266,7 +266,7 @@ class _Step:
         for g in self._free:
             emission.line(f"const V a{g} = get(R + {g * lanes}) / get(D + {g * lanes});")
             emission.line(f"const V b{g} = get(N + {g * lanes}) / get(D + {g * lanes});")
-        with emission.block(emission.loop("j", self._cell.unfolds)):
+        with emission.braces(emission.loop("j", self._cell.unfolds)):
             for start, g in zip(free.starts, self._free, strict=True):
                 # A vector after the other, so that each covers the lanes of the one before that have no neuron.
                 emission.line(f"put(F[j] + {start}, {self._limited(g, f'v{g}')});")
@@ -310,7 +310,7 @@ class _Step:
         for place in (g * lanes for g in self._free):  # so that a product and a sum are left of each unfold
             for table in "RN":
                 emission.line(f"put({table} + {place}, get({table} + {place}) / get(D + {place}));")
-        with emission.block(emission.loop("j", self._cell.unfolds)):
+        with emission.braces(emission.loop("j", self._cell.unfolds)):
             emission.line("const float *const p = S[j & 1];")
             emission.line("float *const q = S[1 - (j & 1)];")
             emission.line("(void)p, (void)q;")
@@ -326,7 +326,7 @@ class _Step:
 
     def _emit_new(self, g: int, own: _From, made: str) -> None:
         emission, place = self._emission, g * self._lanes
-        with emission.block():
+        with emission.braces():
             emission.line(f"const V made = {made};")
             emission.line(f"put(v + {place}, made);")
             if g < len(own.starts):

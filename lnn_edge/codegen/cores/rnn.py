@@ -16,7 +16,7 @@ def emit_rnn(emission: Emission, node: Rnn) -> None:
     pairs = ((node.input, node.w_input), (node.state, node.w_recurrent))
     for start in range(0, len(bias), most):
         part = slice(start, start + most)
-        with emission.block():
+        with emission.braces():
             sums = begin_sums(emission, [bias[part]])
             for given, weight in pairs:
                 add_products(emission, sums, [tensors[weight][part]], Source(emission.at(given), emission.size(given)))

@@ -45,9 +45,9 @@ def emit_scalar_ltc(
         given = "v"
     emission.line(f"copy({made}, {state}, {units});")
     begin = (f"{current}[i]", f"{conductance}[i] + {r}")
-    with emission.block():
+    with emission.braces():
         _emit_neurons(emission, inputs, units, _Sources(given, limits[0]), begin, ["N[i] = a;", "D[i] = b;"])
-    with emission.block(emission.loop("j", cell.unfolds)):
+    with emission.braces(emission.loop("j", cell.unfolds)):
         _emit_limited(emission, "v", made, units, limits[1])
         begin = (f"N[i] + {r} * {made}[i]", "D[i]")
         _emit_neurons(emission, synapses, units, _Sources("v", limits[1]), begin, [f"{made}[i] = a / b;"])
@@ -75,10 +75,10 @@ def _emit_neurons(
     order = np.argsort(curves.target, kind="stable")
     counts = emission.small_integers(np.bincount(curves.target, minlength=units))
     emission.line("int edge = 0;")
-    with emission.block(emission.loop("i", units)):
+    with emission.braces(emission.loop("i", units)):
         emission.line(f"float a = allv({begin[0]}), b = allv({begin[1]});")
         emission.line(f"const int end = edge + {counts}[i];")
-        with emission.block("for (; edge < end; ++edge)"):
+        with emission.braces("for (; edge < end; ++edge)"):
             if len(order):
                 _emit_synapse(emission, curves, order, sources)
         for line in end:

@@ -75,7 +75,7 @@ def emit_in_loops(
 def _emit_permuted(emission: Emission, part: Part, rows: Together, base: str, sums: Sequence[tuple[str, str]]) -> None:
     """The loop over permuted rows, whose sums go by way of memory, as it is the same for all."""
     lanes, own = emission.lanes, _Loop(emission, [part], 0, len(part.run.starts))
-    with emission.block():
+    with emission.braces():
         emission.line(f"float X[{len(sums) * lanes}], Y[{len(sums) * lanes}];")
         for k, (current, conductance) in enumerate(sums):
             emission.line(f"put(X + {k * lanes}, {current});")
@@ -105,10 +105,10 @@ def _emit_single(emission: Emission, parts: Sequence[Part]) -> None:
     own = _Loop(emission, parts, 0, count)
     length = min(-(-count // (2 * -(-count // SUMMED))) * 2, count)
     whole = count // length * length
-    with emission.block(emission.loop("j", whole, length)):
+    with emission.braces(emission.loop("j", whole, length)):
         own.emit("j", length)
     if whole < count:
-        with emission.block():
+        with emission.braces():
             own.emit(str(whole), count - whole)
 
 
@@ -178,7 +178,7 @@ class _Loop:
         if whole:
             self._emit_ahead(parts, first, whole, each)
         if count % each:
-            with emission.block():
+            with emission.braces():
                 emission.line(f"const int i = {first} + {count - 1};")
                 emit_together(emission, list(self._row(parts, "i", 0)))
         for part, (x, y) in zip(self._parts, sums, strict=True):
@@ -192,7 +192,7 @@ class _Loop:
         for name, row in ahead:
             emission.line(f"V {name} = {exponent_of(emission, row)};")
         last = f"{first} + {count - each}"
-        with emission.block(f"for (int i = {first}; i < {first} + {count}; i += {each})"):
+        with emission.braces(f"for (int i = {first}; i < {first} + {count}; i += {each})"):
             emission.line(f"const int f = i < {last} ? i + {each} : i;")
             for name, (known, _) in zip(("tg", "th"), ahead, strict=True):
                 emission.line(f"const V {name} = {known};")
@@ -220,11 +220,11 @@ class _Loop:
             for stage in (stages.take, stages.know, stages.round, stages.oppose)[:ready]:
                 stage(index)
         emission.line("int i = 0;")
-        with emission.block(emission.loop("j", sums)):
+        with emission.braces(emission.loop("j", sums)):
             emission.line(f"float *const at = X + {places}[j], *const by = Y + {places}[j];")
             emission.line(f"const int end = {ends}[j];")
             emission.line(f"V {x} = allv(0.0f), {y} = allv(0.0f);")
-            with emission.block("for (; i < end; i += 2)"):
+            with emission.braces("for (; i < end; i += 2)"):
                 self._emit_prefetches()
                 stages.divide()
                 stages.add("i")

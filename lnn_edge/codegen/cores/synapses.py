@@ -200,7 +200,7 @@ def emit_one_by_one(emission: Emission, parts: Sequence[Part]) -> None:
     for k, pair in enumerate(pairs):
         for own in pairs[k + _AHEAD : k + _AHEAD + 1] if k else pairs[: _AHEAD + 1]:
             known(own)
-        with emission.block():
+        with emission.braces():
             emit_conductances(emission, rows[pair], names[pair])
 
 
@@ -214,7 +214,7 @@ def _written_out(parts: Sequence[Part]) -> list[Row]:
 
 def emit_together(emission: Emission, rows: Sequence[Row]) -> None:
     """One row, or two, step by step."""
-    with emission.block():
+    with emission.braces():
         names = ("tg", "th")[: len(rows)]
         for name, row in zip(names, rows, strict=True):
             emission.line(f"const V {name} = {exponent_of(emission, row)};")

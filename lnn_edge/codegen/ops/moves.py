@@ -45,7 +45,7 @@ def gather(emission: Emission, node: Operation) -> None:
     table, result, given = emission.integers(picks), emission.at(node.output), emission.at(node.inputs[0])
     made: Shape = (before, len(picks), behind)
     with nested(emission, made[:1], (len(picks) * behind,), (shape[axis] * behind,)) as (to, from_):  # noqa: SIM117
-        with emission.block(emission.loop("j", len(picks))):
+        with emission.braces(emission.loop("j", len(picks))):
             source = f"{given} + ({from_}) + {table}[j] * {behind}"
             emission.line(f"copy({result} + ({to}) + j * {behind}, {source}, {behind});")
 

@@ -25,7 +25,7 @@ def gemm(emission: Emission, node: Operation) -> None:
     with nested(emission, (rows,), (inputs,), (width,)) as (from_, to):
         for start in range(0, width, most):
             part = slice(start, start + most)
-            with emission.block():
+            with emission.braces():
                 sums = begin_sums(emission, [bias[part]])
                 add_products(emission, sums, [matrix[:, part].T], Source(f"({given} + {from_})", inputs))
                 emission.store(f"{result} + {to} + {start}", sums[0], len(bias[part]), padded=padded)
@@ -40,10 +40,10 @@ def matmul(emission: Emission, node: Operation) -> None:
     strides = [[stride * size for stride in broadcast_strides(own[:-2], lead)] for own, size in zip((a, b), sizes[1:])]  # noqa: B905
     strides = [[stride * sizes[0] for stride in contiguous(lead)], *strides]
     left, right = (emission.at(name) for name in node.inputs)
-    with nested(emission, lead, *strides) as (to, first, second), emission.block(emission.loop("i", rows)):
+    with nested(emission, lead, *strides) as (to, first, second), emission.braces(emission.loop("i", rows)):
         target = f"{emission.at(node.output)}[{to} + i * {width} + j]"
         emission.line(f"{emission.loop('j', width)} {target} = 0.0f;")
-        with emission.block(emission.loop("d", depth)):
+        with emission.braces(emission.loop("d", depth)):
             emission.line(f"const float q = {left}[{first} + i * {depth} + d];")
             emission.line(f"{emission.loop('j', width)} {target} += q * {right}[{second} + d * {width} + j];")
 

@@ -58,7 +58,7 @@ def _conv_by_channels(emission: Emission, node: Operation) -> None:
     # Where they lie: place in the kernel but for its last axis, input channel, last axis, output channel.
     taps = kernel.reshape(outputs, taken, -1, space.kernel[2]).transpose(2, 1, 3, 0)
     most = emission.sums * emission.lanes
-    with emission.block(emission.loop("m", emission.size(node.output) // (outputs * space.outputs))):
+    with emission.braces(emission.loop("m", emission.size(node.output) // (outputs * space.outputs))):
         emission.line(f"const float *p = {emission.at(node.inputs[0])} + m * {taken * space.inputs};")
         emission.line(f"float *q = {emission.at(node.output)} + m * {outputs * space.outputs};")
         for start in range(0, outputs, most):
@@ -72,9 +72,9 @@ def _conv_by_channels(emission: Emission, node: Operation) -> None:
 @contextmanager
 def _each_window(emission: Emission, space: _Space) -> Iterator[None]:
     """Loops over the windows, in which e is the number of one."""
-    with emission.block(emission.loop("u0", space.made[0])):  # noqa: SIM117
-        with emission.block(emission.loop("u1", space.made[1])):
-            with emission.block(emission.loop("u2", space.made[2])):
+    with emission.braces(emission.loop("u0", space.made[0])):  # noqa: SIM117
+        with emission.braces(emission.loop("u1", space.made[1])):
+            with emission.braces(emission.loop("u2", space.made[2])):
                 emission.line(f"const int e = (u0 * {space.made[1]} + u1) * {space.made[2]} + u2;")
                 yield
 
@@ -91,13 +91,13 @@ def _add_taps(emission: Emission, space: _Space, sums: list[str], taps: Array) -
         emission.line(f"V {name} = allv(0.0f);")
     whole = taken // len(sets) * len(sets)
     given, at = space.given, [f"(u{k} * {space.strides[k]} - {space.pads[k]})" for k in range(3)]
-    with emission.block(_on_input(emission, space, 0)), emission.block(_on_input(emission, space, 1)):
+    with emission.braces(_on_input(emission, space, 0)), emission.braces(_on_input(emission, space, 1)):
         rows = [f"({at[k]} + k{k} * {space.dilations[k]})" for k in range(2)]
         emission.line(f"const int from = ({rows[0]} * {given[1]} + {rows[1]}) * {given[2]} + {at[2]};")
         emission.line(f"const int tap = (k0 * {space.kernel[1]} + k1) * {taken};")
 
         def add(channels: Sequence[tuple[str, list[str]]]) -> None:
-            with emission.block(_on_input(emission, space, 2)):
+            with emission.braces(_on_input(emission, space, 2)):
                 for channel, own in channels:
                     spread = emission.fresh("q")
                     place = f"({channel}) * {space.inputs} + from + k2 * {space.dilations[2]}"
@@ -106,7 +106,7 @@ def _add_taps(emission: Emission, space: _Space, sums: list[str], taps: Array) -
                         tap = f"(((tap + {channel}) * {last} + k2) * {width} + {k * emission.lanes})"
                         emission.line(f"{name} += {spread} * {table.vector(tap)};")
 
-        with emission.block(emission.loop("c", whole, len(sets))):
+        with emission.braces(emission.loop("c", whole, len(sets))):
             add([(f"c + {k}", own) for k, own in enumerate(sets)])
         for channel in range(whole, taken):
             add([(str(channel), sets[channel - whole])])
@@ -143,13 +143,13 @@ def _conv_by_windows(emission: Emission, node: Operation) -> None:
     images = emission.size(node.output) // (outputs * space.outputs)
     own, bias = outputs // node.group, emission.tensors[node.weights["B"]] if "B" in node.weights else None
     weights, table = emission.weights(kernel), "" if bias is None else emission.table(bias)
-    with emission.block(emission.loop("m", images * outputs)):
+    with emission.braces(emission.loop("m", images * outputs)):
         emission.line(f"const int o = m % {outputs};")
         channels = f"m / {outputs} * {taken * node.group} + o / {own} * {taken}"
         emission.line(f"const float *p = {emission.at(node.inputs[0])} + ({channels}) * {space.inputs};")
         emission.line(f"float *q = {emission.at(node.output)} + m * {space.outputs};")
         emission.line(f"{emission.loop('e', space.outputs)} q[e] = {f'{table}[o]' if table else '0.0f'};")
-        with emission.block(emission.loop("c", taken)), _windows(emission, space) as place:
+        with emission.braces(emission.loop("c", taken)), _windows(emission, space) as place:
             emission.line(f"const float f = {weights.one(f'((o * {taken} + c) * {math.prod(size)} + {_tap(space)})')};")
             with place as (to, from_):
                 emission.line(f"q[{to}] += f * p[c * {space.inputs} + {from_}];")
@@ -159,7 +159,7 @@ def pool(emission: Emission, node: Operation) -> None:
     """MaxPool, where padding does not count, and AveragePool, where it counts as 0."""
     space = _Space(emission, node, node.kernel, [1] * len(node.kernel))
     largest = node.op == "MaxPool"
-    with emission.block(emission.loop("m", emission.size(node.output) // space.outputs)):
+    with emission.braces(emission.loop("m", emission.size(node.output) // space.outputs)):
         emission.line(f"const float *p = {emission.at(node.inputs[0])} + m * {space.inputs};")
         emission.line(f"float *q = {emission.at(node.output)} + m * {space.outputs};")
         emission.line(f"{emission.loop('e', space.outputs)} q[e] = {'-INFINITY' if largest else '0.0f'};")
@@ -178,9 +178,9 @@ def _tap(space: _Space) -> str:
 def _windows(emission: Emission, space: _Space) -> Iterator[AbstractContextManager[tuple[str, str]]]:
     """Loops over the places of the kernel; gives those over the windows in which each is on the input."""
     ends = [[emission.integers(np.array(side)) for side in space.ends(axis)] for axis in range(3)]
-    with emission.block(emission.loop("k0", space.kernel[0])):  # noqa: SIM117
-        with emission.block(emission.loop("k1", space.kernel[1])):
-            with emission.block(emission.loop("k2", space.kernel[2])):
+    with emission.braces(emission.loop("k0", space.kernel[0])):  # noqa: SIM117
+        with emission.braces(emission.loop("k1", space.kernel[1])):
+            with emission.braces(emission.loop("k2", space.kernel[2])):
                 yield _places(emission, space, ends)
 
 
@@ -190,5 +190,5 @@ def _places(emission: Emission, space: _Space, ends: list[list[str]]) -> Iterato
     at = [f"(u{k} * {space.strides[k]} + k{k} * {space.dilations[k]} - {space.pads[k]})" for k in range(3)]
     to = f"(u0 * {space.made[1]} + u1) * {space.made[2]} + u2"
     from_ = f"({at[0]} * {space.given[1]} + {at[1]}) * {space.given[2]} + {at[2]}"
-    with emission.block(heads[0]), emission.block(heads[1]), emission.block(heads[2]):
+    with emission.braces(heads[0]), emission.braces(heads[1]), emission.braces(heads[2]):
         yield to, from_
