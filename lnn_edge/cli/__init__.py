@@ -14,8 +14,6 @@ program_text  a step program as text
 keeping       a run that goes on where it was killed
 feeding       rows of a table through a stream, for `run`
 looping       `run` as a loop
-holding       values of rows that are missing, filled for a while
-time_unit     the unit of a time column
 results       where the results of `run` go, and how they look
 signals       signals that end `run` and lose nothing
 cross_compile  compilers for other machines: sizes of a step there, and programs

@@ -2,6 +2,8 @@
 
 arguments  what there is to choose about rows, as it is typed
 handling   what the user chose about the rows
+time_unit  the unit of a time column
+held_rows  missing cells, filled for a while
 row_times  gaps, late rows and the pace, told apart
 tally      what came and went, for the summary
 feed       the rows stepped, one after the other

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
-from ..holding import Holding
+from .held_rows import Holding
 
 if TYPE_CHECKING:
     from ...runtime.guard.late_samples import OnLate

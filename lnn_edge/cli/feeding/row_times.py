@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ...wording import plural
 from ..console import LiveNotes
-from ..time_unit import coarse_question, longer_unit, unit_question
 from .handling import Ahead, Handling, UntimelyRow
+from .time_unit import coarse_question, longer_unit, unit_question
 
 if TYPE_CHECKING:
     from ...runtime.guard.dt_policy import FoundGap, OffPace

@@ -14,7 +14,7 @@ from .handling import Handling, Unsuccessful
 if TYPE_CHECKING:
     from ...runtime.model import Model
     from ...runtime.seen_ranges import Beyond
-    from ..holding import Holding
+    from .held_rows import Holding
     from .row_times import RowTimes
 
 __all__ = ["Counts", "Tally"]

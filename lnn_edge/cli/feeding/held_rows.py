@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..runtime.model import Model
-    from ..runtime.transport.row import Row
+    from ...runtime.model import Model
+    from ...runtime.transport.row import Row
 
 __all__ = ["Holding", "hold_for"]
 
@@ -45,7 +45,7 @@ class Holding:
     """
 
     def __init__(self, model: Model, columns: Sequence[str], hold_for_s: float | None, timed: bool) -> None:
-        from ..runtime.guard.held_values import Filled, HeldValues
+        from ...runtime.guard.held_values import Filled, HeldValues
 
         self._period_s = model.time.period_s
         if not timed and self._period_s is None:

@@ -23,7 +23,7 @@ def unit_question(column: str | None, unit: str) -> str:
 
 def coarse_question(column: str | None, between_s: float, period_s: float | None) -> str:
     """What to do where a column, taken in seconds, seems to be in minutes, hours or days; "" where it does not."""
-    from ..times import coarse_unit  # which brings NumPy
+    from ...times import coarse_unit  # which brings NumPy
 
     found = coarse_unit(between_s, period_s)
     return "" if found is None else f". That looks like {found[0]}. If it is, multiply '{column}' by {found[1]:,}"
