@@ -10,6 +10,7 @@ encoder     what its nodes cost, and those that depend on samples alone
 program_file  its two files, read and checked
 opset       the operators that model.onnx may hold
 onnx_wire   what model.onnx holds, read with no library and without following anything
+onnx_operators  the rules of its operators
 onnx_graph  its operators, types, shapes and cost, checked before a library sees it
 golden      recorded sequences with the results of the trained model
 directory   a bundle read from its directory: each file once, whole, and hashed

@@ -17,7 +17,8 @@ from hostile_graphs import FORGED, field, forged, mutated, varint, with_random_n
 
 import lnn_edge
 from lnn_edge.backends import BACKENDS
-from lnn_edge.bundle.onnx_graph import ATTRIBUTES, check_graph
+from lnn_edge.bundle.onnx_graph import check_graph
+from lnn_edge.bundle.onnx_operators import ATTRIBUTES
 from lnn_edge.bundle.opset import OPERATORS
 from lnn_edge.cli.program import main
 from lnn_edge.errors import BundleError

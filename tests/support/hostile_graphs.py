@@ -21,7 +21,7 @@ import onnx
 from bundles import copied, resign
 from onnx import TensorProto, helper, numpy_helper
 
-from lnn_edge.bundle.onnx_graph import ATTRIBUTES
+from lnn_edge.bundle.onnx_operators import ATTRIBUTES
 
 Change = Callable[[onnx.ModelProto], object]
 
