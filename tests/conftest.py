@@ -15,13 +15,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import in_memory
 import pytest
 import real_rtx
 from bundles import ROOT, copied
 from compilations import NO_COMPILER, compiling_once, counting, summary
 from forked_tests import pytest_addoption, pytest_configure, pytest_runtestloop  # noqa: F401 - hooks
 from hypothesis.configuration import set_hypothesis_home_dir
+from in_memory import pytest_sessionfinish, pytest_sessionstart  # noqa: F401 - hooks
 from shared_bundles import shared_bundle
 from system_packages import require
 from unsynced import nothing_waits_for_the_disk
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     from lnn_edge.runtime.model import Model
 
-if in_memory.serves():
-    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(in_memory.FOLDER))  # which pytest looks at
 WORKSTATION = find_spec("torch") is not None  # else the device half is tested alone
 if WORKSTATION:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads of torch that wait leave the processors to others
@@ -87,15 +85,6 @@ def pytest_collection_finish() -> None:
     """What was imported stays; else each of the many collections that the simulated GPU asks for looks at all of it."""
     gc.freeze()
     gc.enable()
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[None]:
-    """Give memory back, once everything is said; what failed stays to be looked at."""
-    yield
-    factory = session.config._tmp_path_factory  # type: ignore[attr-defined]
-    if exitstatus == 0 and factory._basetemp is not None and factory._given_basetemp is None:
-        in_memory.forget(factory._basetemp)
 
 
 @pytest.fixture(scope="session", autouse=True)
