@@ -115,6 +115,21 @@ def test_fixtures_are_taken_down_though_another_process_takes_what_was_to_follow
     assert not any(made.values())
 
 
+def test_what_fails_in_a_teardown_behind_a_test_is_told(python, tmp_path):
+    """As before: the third process ends with c0, whose module and session it then takes down."""
+    (tmp_path / "conftest.py").write_text(CONFTEST + SESSION)
+    for module in "abc":
+        bad = MODULE.replace('whole(__name__, "down")', 'print("said behind"); warnings.warn("bad end")')
+        (tmp_path / f"test_{module}.py").write_text("import warnings\n" + bad)
+    done = python(*PYTEST, "-W", "error", tmp_path, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "6 passed, 5 errors" in done.stdout
+    assert "ERROR test_c.py::test_one[0] - UserWarning: bad end" in done.stdout
+    reported = re.search("= ERRORS =.*", done.stdout, re.DOTALL)
+    assert reported
+    assert done.stdout.count("said behind\n") == reported[0].count("said behind\n") == 5
+
+
 def test_a_failure_is_told_with_what_was_printed(run):
     done = run("assert 1 == 2")
     assert done.returncode == 1
@@ -145,6 +160,48 @@ def test_a_test_may_end_the_run(what, code, said, run):
     assert said in done.stdout
 
 
+OUTLIVED = """run, end = os.getppid(), time.monotonic() + 30
+    if os.fork():
+        os.kill(os.getpid(), 9)
+    while open(f"/proc/{run}/stat").read().split()[2] != "Z":  # who started it still reads what they print
+        time.sleep(0.01)
+        if time.monotonic() > end:
+            open("late", "w").close()
+            os._exit(0)
+    os._exit(0)
+"""
+
+
+def test_a_process_that_ends_is_missed_though_one_that_it_forked_runs_on(run, tmp_path):
+    done = run(OUTLIVED)
+    assert "a test process ended with -9 while it ran test_small.py::test_last" in done.stdout
+    assert not (tmp_path / "late").exists()
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["('mine', type('Mine', (UserWarning,), {}))", "_explicit('mine', ResourceWarning, 'x.py', 3, source=open('ran'))"],
+    ids=["of a class that is nowhere", "of a file"],
+)
+def test_a_warning_of_any_kind_is_told(how, run):
+    done = run(f"__import__('warnings').warn{how}", "-W", "always")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"(Mine|x.py:3: ResourceWarning): mine\n", done.stdout)
+    assert "1 warning" in done.stdout
+
+
+def test_what_is_recorded_of_all_tests_is_in_the_report(run, tmp_path):
+    (tmp_path / "test_recording.py").write_text("""
+def test_one(record_testsuite_property):
+    record_testsuite_property("board", "Orin")
+
+def test_other(record_testsuite_property):
+    record_testsuite_property("board", "Orin")
+""")
+    assert run("pass", "--junitxml", "report.xml").returncode == 0
+    assert (tmp_path / "report.xml").read_text().count('<property name="board" value="Orin" />') == 1
+
+
 @pytest.mark.parametrize("option", ["-x", "--maxfail=1", "--stepwise"])
 def test_no_more_are_run_once_enough_have_failed(option, run, tmp_path):
     (tmp_path / "test_failing.py").write_text("def test_fails():\n    assert 0\n")
@@ -160,6 +217,9 @@ def test_no_more_are_run_once_enough_have_failed(option, run, tmp_path):
         (["--forks", "many"], "'many' is no number of processes: give 1 or more, or 0 for none but this"),
         (["-n", "2"], "--forks 3 does not go with -n: leave one of them out"),
         (["--pdb"], "--forks 3 does not go with --pdb: leave one of them out"),
+        (["--setup-show"], "--forks 3 does not go with --setup-show: leave one of them out"),
+        (["--setup-only"], "--forks 3 does not go with --setup-only: leave one of them out"),
+        (["--setup-plan"], "--forks 3 does not go with --setup-plan: leave one of them out"),
     ],
 )
 def test_what_it_cannot_do_is_refused(options, said, run):
@@ -182,6 +242,8 @@ def made():
     path = HERE / f"made-{os.getpid()}"
     path.touch()
     yield
+    (HERE / f"down-{os.getpid()}").touch()
+    waited_for("down")
     path.unlink()
 
 @pytest.mark.parametrize("number", range(9))
@@ -198,6 +260,7 @@ class TestAnEndFromOutside:
     def started(self, tmp_path, environment):
         (tmp_path / "conftest.py").write_text(CONFTEST)
         (tmp_path / "test_long.py").write_text(LONG)
+        (tmp_path / "down").touch()
         command = [sys.executable, *PYTEST, tmp_path]
         options = {"cwd": tmp_path, "env": environment, "text": True, "start_new_session": True}
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options) as process:
@@ -212,6 +275,18 @@ class TestAnEndFromOutside:
         said, _ = started.communicate(timeout=60)
         assert started.returncode == 2
         assert "KeyboardInterrupt" in said
+        assert "Traceback" not in said
+        self.nothing_is_left(tmp_path)
+
+    def test_an_interruption_does_not_end_a_teardown(self, started, tmp_path):
+        (tmp_path / "down").unlink()
+        os.killpg(started.pid, signal.SIGINT)
+        while len(list(tmp_path.glob("down-*"))) < 3:
+            time.sleep(0.01)
+        for path in tmp_path.glob("down-*"):
+            os.kill(int(path.name.removeprefix("down-")), signal.SIGINT)
+        (tmp_path / "down").touch()
+        said, _ = started.communicate(timeout=60)
         assert "Traceback" not in said
         self.nothing_is_left(tmp_path)
 

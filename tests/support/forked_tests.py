@@ -17,16 +17,23 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import IO, Any, NoReturn
 
 import numpy as np
 import pytest
+from _pytest.junitxml import xml_key
+from _pytest.warnings import catch_warnings_for_item
 
 __all__ = ["pytest_addoption", "pytest_configure", "pytest_runtestloop"]
 
+_REFUSED = {  # options, by the names that pytest gives them
+    "tx": "-n", "usepdb": "--pdb", "trace": "--trace",
+    "setupplan": "--setup-plan", "setuponly": "--setup-only", "setupshow": "--setup-show",  # each sets those behind it
+}  # fmt: skip
 _FINISH_S = 2.0  # for a test that runs when the run is to end
 _TEAR_DOWN_S = 10.0  # for its fixtures, once it is interrupted
 
@@ -44,7 +51,7 @@ def _count(text: str) -> int:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse what forked processes cannot do."""
-    for option, name in (("tx", "-n"), ("usepdb", "--pdb"), ("trace", "--trace")):
+    for option, name in _REFUSED.items():
         if config.option.forks and getattr(config.option, option, None):
             raise pytest.UsageError(f"--forks {config.option.forks} does not go with {name}: leave one of them out")
 
@@ -133,7 +140,7 @@ def _run_forked(session: pytest.Session, processes: int) -> None:
                 if process == 0:
                     for connection in (here, *running):
                         connection.close()  # or nobody learns that who reads them is gone
-                    _Worker(session, number, there).run(shares, base / f"worker-{number}")
+                    _Worker(session, number, there, shares).run(base / f"worker-{number}")
                 there.close()
                 running[here] = number, process
             capture.start_global_capturing()
@@ -176,16 +183,16 @@ def _gather(session: pytest.Session, running: dict[Connection, tuple[int, int]],
         for connection in wait(list(running)):
             assert isinstance(connection, Connection)
             try:
-                got = connection.recv()
+                test, said, error = connection.recv()
             except EOFError:
                 _died(session, shares, *running.pop(connection))
-            if got is None:
+            if error:
+                raise error
+            if test is None:
                 os.waitpid(running.pop(connection)[1], 0)
-            elif isinstance(got, BaseException):
-                raise got
             else:
                 ran += 1
-                _report(session, *got)
+            _report(session, test, said)
     if ran != len(session.items):
         _fail(session, f"{len(session.items) - ran} tests were not run")
 
@@ -200,16 +207,24 @@ def _fail(session: pytest.Session, why: str) -> NoReturn:
     raise session.Failed(why)
 
 
-def _report(session: pytest.Session, nodeid: str, location: Any, said: list[tuple[str, dict[str, Any]]]) -> None:
-    hook = session.config.hook
-    hook.pytest_runtest_logstart(nodeid=nodeid, location=location)
+def _report(session: pytest.Session, test: int | None, said: list[tuple[str, Any]]) -> None:
+    """Say what a process says of the test with that number, or of what it does when there are no more."""
+    hook, of = session.config.hook, {}
+    if test is not None:
+        of = {"nodeid": session.items[test].nodeid, "location": session.items[test].location}
+        hook.pytest_runtest_logstart(**of)
     for name, what in said:
         if name == "report":
             report = hook.pytest_report_from_serializable(config=session.config, data=what)
             hook.pytest_runtest_logreport(report=report)
-        else:
-            hook.pytest_warning_recorded.call_historic(kwargs=what)
-    hook.pytest_runtest_logfinish(nodeid=nodeid, location=location)
+        elif name == "warning":
+            text, category, *place = what.pop("warning_message")
+            message = warnings.WarningMessage(text, type(category, (Warning,), {}), *place)
+            hook.pytest_warning_recorded.call_historic(kwargs=what | {"warning_message": message})
+        elif what not in (found := session.config.stash[xml_key].global_properties):  # that processes say alike
+            found.append(what)
+    if test is not None:
+        hook.pytest_runtest_logfinish(**of)
     if session.shouldfail:
         raise session.Failed(session.shouldfail)
     if session.shouldstop:
@@ -219,17 +234,21 @@ def _report(session: pytest.Session, nodeid: str, location: Any, said: list[tupl
 class _Worker:
     """A process of tests, seen from within: a plugin that gathers what pytest reports of a test."""
 
-    def __init__(self, session: pytest.Session, number: int, connection: Connection) -> None:
+    def __init__(self, session: pytest.Session, number: int, connection: Connection, shares: Shares) -> None:
         self._session = session
         self._number = number
         self._connection = connection
-        self._said: list[tuple[str, dict[str, Any]]] = []
+        self._shares = shares
+        self._said: list[tuple[str, Any]] = []
 
-    def run(self, shares: Shares, folder: Any) -> NoReturn:
+    def run(self, folder: Any) -> NoReturn:
         code = 1
         try:
             self._begin(folder)
-            self._send(self._last(shares))
+            ended = self._ended(self._run_all)
+            signal.signal(signal.SIGINT, lambda *_: None)  # from now on only the one that gathers has no patience
+            ended = self._ended(self._tear_down) or ended
+            self._send(None, ended)
             code = 0
         except BaseException:
             self._capture().stop_global_capturing()
@@ -238,21 +257,9 @@ class _Worker:
             sys.stdout.flush()
             os._exit(code)
 
-    def _last(self, shares: Shares) -> BaseException | None:
-        """Run tests, and tear down what fixtures made; what ends the whole run, if that is what a test does."""
-        try:
-            self._run_all(shares)
-        except pytest.exit.Exception as error:
-            return error
-        except KeyboardInterrupt:
-            test = self._session.items[shares.running(self._number)]
-            return pytest.exit.Exception(f"KeyboardInterrupt in {test.nodeid}", int(pytest.ExitCode.INTERRUPTED))
-        finally:
-            self._session._setupstate.teardown_exact(None)
-        return None
-
     def _begin(self, folder: Any) -> None:
         config = self._session.config
+        os.register_at_fork(after_in_child=self._connection.close)  # or nobody learns that this one has ended
         os.environ["PYTEST_XDIST_WORKER"] = f"gw{self._number}"  # as programs know it
         folder.mkdir()
         config._tmp_path_factory._basetemp = folder  # type: ignore[attr-defined]
@@ -263,20 +270,56 @@ class _Worker:
     def _capture(self) -> Any:
         return self._session.config.pluginmanager.getplugin("capturemanager")
 
-    def _run_all(self, shares: Shares) -> None:
-        items, listening = self._session.items, True
-        while listening and not shares.stopped and (number := shares.take(self._number)) is not None:
-            shares.runs(self._number, number)
-            item, then = items[number], shares.following(self._number)
-            self._session._setupstate.teardown_exact(item)  # as another process may have taken what was to follow
-            item.config.hook.pytest_runtest_protocol(item=item, nextitem=None if then is None else items[then])
-            listening = self._send((item.nodeid, item.location, self._said))
-            self._said = []
-
-    def _send(self, what: object) -> bool:
-        """Whether there is one who reads it."""
+    def _ended(self, do: Callable[[], None]) -> BaseException | None:
+        """What ends the whole run, if that is what is done."""
         try:
-            self._connection.send(what)
+            do()
+        except pytest.exit.Exception as error:
+            return error
+        except KeyboardInterrupt:
+            return pytest.exit.Exception(f"KeyboardInterrupt in {self._last.nodeid}", int(pytest.ExitCode.INTERRUPTED))
+        return None
+
+    def _run_all(self) -> None:
+        items, listening = self._session.items, True
+        while listening and not self._shares.stopped and (number := self._shares.take(self._number)) is not None:
+            then = self._shares.following(self._number)
+            self._tear_down(items[number])  # as another process may have taken what was to follow
+            self._shares.runs(self._number, number)
+            hook = self._last.config.hook
+            hook.pytest_runtest_protocol(item=self._last, nextitem=None if then is None else items[then])
+            listening = self._send(number)
+
+    @property
+    def _last(self) -> pytest.Item:
+        """The test that it runs, or ran last."""
+        return self._session.items[self._shares.running(self._number)]
+
+    def _tear_down(self, then: pytest.Item | None = None) -> None:
+        """Tear down what the last test had and the next one has not; what goes wrong is reported as the last one's."""
+        state, config = self._session._setupstate, self._session.config
+        if not state.stack:
+            return
+        item = self._last
+
+        def down() -> None:
+            noticed = catch_warnings_for_item(config, item.ihook, "runtest", item)
+            with self._capture().item_capture("teardown", item), noticed:
+                state.teardown_exact(then)
+
+        call = pytest.CallInfo.from_call(down, "teardown", (pytest.exit.Exception, KeyboardInterrupt))
+        if call.excinfo:
+            report = item.ihook.pytest_runtest_makereport(item=item, call=call)
+            item.ihook.pytest_runtest_logreport(report=report)
+
+    def _send(self, test: int | None, ended: BaseException | None = None) -> bool:
+        """Whether there is one who reads what is said of a test, or at the end."""
+        said, self._said = self._said, []
+        if xml := self._session.config.stash.get(xml_key, None):
+            said += [("property", found) for found in xml.global_properties]
+            xml.global_properties.clear()
+        try:
+            self._connection.send((test, said, ended))
         except BrokenPipeError:
             return False
         return True
@@ -285,6 +328,10 @@ class _Worker:
         data = self._session.config.hook.pytest_report_to_serializable(config=self._session.config, report=report)
         self._said.append(("report", data))
 
-    def pytest_warning_recorded(self, warning_message: Any, when: str, nodeid: str, location: Any) -> None:
-        what = {"warning_message": warning_message, "when": when, "nodeid": nodeid, "location": location}
+    def pytest_warning_recorded(
+        self, warning_message: warnings.WarningMessage, when: str, nodeid: str, location: Any
+    ) -> None:
+        told = warning_message  # of which no more is told: a class or a source may be one that cannot be sent
+        parts = (str(told.message), told.category.__name__, told.filename, told.lineno, None, told.line)
+        what = {"warning_message": parts, "when": when, "nodeid": nodeid, "location": location}
         self._said.append(("warning", what))
