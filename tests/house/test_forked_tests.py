@@ -61,7 +61,7 @@ def test_one(number, whole):
         time.sleep(0.01)
     whole(__name__, "ran")
 """
-PYTEST = ("-m", "pytest", "-c", "/dev/null", "-o", "cache_dir=cache", "--forks", "3")
+PYTEST = ("-m", "pytest", "-c", "/dev/null", "-o", "cache_dir=cache", "-p", "no:hypothesispytest", "--forks", "3")
 
 
 @pytest.fixture
