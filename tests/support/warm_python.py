@@ -26,6 +26,7 @@ import subprocess
 import sys
 import threading
 import traceback
+import types
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -52,9 +53,11 @@ from _socket import AF_UNIX, SCM_RIGHTS, SOL_SOCKET, socket
 from marshal import dumps
 streams = [number for number in range(3) if os.path.exists(f"/proc/self/fd/{{number}}")]
 ignored = [number for number in {stops} if getsignal(number) == SIG_IGN]
+mask = os.umask(0o077)
+folder = os.open({folder!r}, os.O_RDONLY)
 server = socket(AF_UNIX)
-server.connect({path!r})
-asked = dumps([{first!r} + sys.argv[1:], os.getcwd(), dict(os.environ), streams, ignored])
+server.connect(f"/proc/self/fd/{{folder}}/socket")
+asked = dumps([{first!r} + sys.argv[1:], os.getcwd(), mask, dict(os.environ), streams, ignored])
 rights = b"".join(number.to_bytes(4, sys.byteorder) for number in streams)
 server.sendmsg([len(asked).to_bytes(8, "little")], [(SOL_SOCKET, SCM_RIGHTS, rights)])
 server.sendall(asked)
@@ -77,14 +80,17 @@ def warm_python(folder: Path, whose: int, imported: Iterable[str], environment: 
         imported: What there is when they start: `DEVICE` or `WORKSTATION`.
         environment: In which it is imported.
     """
-    path = folder / "socket"
+    interpreter = os.path.realpath(sys.executable)  # a space in the name of its environment would end it
     stops = [int(number) for number in _STOPS]
     for name, first in (("python", []), ("lnn-edge", [str(Path(sys.executable).with_name("lnn-edge"))])):
-        (folder / name).write_text(_CLIENT.format(python=sys.executable, path=str(path), first=first, stops=stops))
+        client = _CLIENT.format(python=interpreter, folder=str(folder), first=first, stops=stops)
+        (folder / name).write_text(client)
         (folder / name).chmod(0o755)
     one_thread = {**environment, "OMP_NUM_THREADS": "1"}  # as the models are tiny, more of them only cost
     with socket.socket(socket.AF_UNIX) as listening, open(os.devnull, "r+") as nothing:
-        listening.bind(str(path))
+        place = os.open(folder, os.O_RDONLY)
+        listening.bind(f"/proc/self/fd/{place}/socket")  # as its whole name may be too long for one
+        os.close(place)
         listening.listen()  # so that programs wait for its imports, and who starts it does not
         number = listening.fileno()
         command = [sys.executable, __file__, str(number), str(whose), *imported]
@@ -94,13 +100,13 @@ def warm_python(folder: Path, whose: int, imported: Iterable[str], environment: 
 
 def main(number: int, whose: int, names: Iterable[str]) -> None:
     """Import, then fork for every connection until the process ends that all is for."""
+    ended = os.pidfd_open(whose)  # which may end before all is imported
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime looks while it is imported, before lnn_edge sees to that
     for name in names:
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(name)
     gc.collect()
     gc.freeze()  # else each program's collector writes to all of it, and so copies it
-    ended = os.pidfd_open(whose)
     os.set_inheritable(number, False)
     with (
         socket.socket(fileno=number) as listening,
@@ -122,18 +128,22 @@ def _answer(connection: socket.socket) -> NoReturn:
     """Run what is asked for in a process of its own, and send its exit code."""
     start, received, _, _ = socket.recv_fds(connection, 8, 3)
     with connection.makefile("rb") as file:
-        arguments, folder, environment, streams, ignored = marshal.loads(file.read(int.from_bytes(start, "little")))
+        arguments, folder, mask, environment, streams, ignored = marshal.loads(
+            file.read(int.from_bytes(start, "little"))
+        )
     program = os.fork()
     if program == 0:
         connection.close()
         _take_over(dict(zip(streams, received, strict=True)), ignored)
         os.chdir(folder)
+        os.umask(mask)
+        late = [name for name, value in environment.items() if name[:6] == "PYTHON" and os.environ.get(name) != value]
         os.environ.clear()
         os.environ.update(environment)
         if os.environ.pop(ASKED_FOR, None):
             sys.meta_path.insert(0, ShortProofs())
         hide(os.environ.pop(HIDDEN, ""))
-        os._exit(_exit_code(arguments))
+        os._exit(_exit_code(arguments, late))
     for stream in received:
         os.close(stream)
     connection.sendall(program.to_bytes(8, "little"))
@@ -165,14 +175,17 @@ def _take_over(received: Mapping[int, int], ignored: Iterable[int]) -> None:
         signal.signal(stop, signal.SIG_IGN if stop in ignored else usual)
 
 
-def _exit_code(arguments: list[str]) -> int:
+def _exit_code(arguments: list[str], late: list[str]) -> int:
     """Run it and end as the interpreter does, but for taking apart what was imported: that takes longer than a fork."""
     code: object = 1
     try:
-        _run(arguments)
+        _run(arguments, late)
         code = 0
     except SystemExit as ended:
         code = ended.code
+    except KeyboardInterrupt:
+        traceback.print_exc()
+        code = 128 + signal.SIGINT
     except BaseException:
         traceback.print_exc()
     threading._shutdown()  # type: ignore[attr-defined] # waits for threads
@@ -190,13 +203,18 @@ def _exit_code(arguments: list[str]) -> int:
     return code or 0
 
 
-def _run(arguments: list[str]) -> None:
+def _run(arguments: list[str], late: list[str]) -> None:
     """`python` with these arguments: `-W error`, then `-c`, `-m` or the name of a file."""
+    if late:
+        raise SystemExit(f"{late[0]} is too late for a warm Python: start a fresh one")
     if arguments[:2] == ["-W", "error"]:
         warnings.simplefilter("error")
         arguments = arguments[2:]
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-c", "-m")):
+        raise SystemExit(f"a warm Python takes -W error, and then -c, -m or a file; start a fresh one for: {arguments}")
     if arguments[0] == "-c":
         sys.argv, sys.path[0] = ["-c", *arguments[2:]], ""
+        sys.modules["__main__"] = types.ModuleType("__main__")  # with nothing of this one in it
         exec(compile(arguments[1], "<string>", "exec"), sys.modules["__main__"].__dict__)
     elif arguments[0] == "-m":
         sys.argv, sys.path[0] = arguments[1:], os.getcwd()
