@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from functools import cache
 
 import mutations
 import pytest
 from bundles import ROOT
+from compilations import assert_gone
 from mutation_table import KINDS, MUTATIONS, Mutation, node_of, place_of
 
 
@@ -94,3 +100,53 @@ def test_runner_tells_what_became_of_each(tmp_path, monkeypatch, capsys):
     }
     assert (tree / "lnn_edge" / "__init__.py").read_text() == SOURCE
     assert "7 mutations: 2 does not apply, 2 test fails without it too, 1 killed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--only", "gate-sing"], "there is no mutation 'gate-sing'; nearest: gate-sign"),
+        (["--only", "?"], "there is no mutation '?'; nearest: none; `mutation_table.py` has them all"),
+        (["--jobs", "0"], "--jobs 0: give 1 or more"),
+        (["--root", "/nowhere"], "--root /nowhere holds no lnn_edge: name the root of a checkout"),
+        (["--json", "/nowhere/results.json"], "--json /nowhere/results.json: there is no folder /nowhere"),
+    ],
+)
+def test_what_it_cannot_do_is_told_before_it_begins(options, said, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        mutations.main(options)
+    assert said in capsys.readouterr().err
+
+
+ENDLESS = """
+import os, time
+
+def test_double():
+    with open(os.environ["RUNS"], "a") as file:
+        file.write(f"{os.getpid()}\\n")
+    time.sleep(600)
+"""
+ENDED = """
+import mutations
+from mutation_table import Mutation
+mutations.MUTATIONS = [Mutation(name, "sum", "test_double", (("2 * x", "x"),)) for name in ("one", "two")]
+mutations.program()
+"""
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_one_leaves_nothing(stop, tmp_path):
+    tree, runs, copies = tmp_path / "tree", tmp_path / "runs", tmp_path / "copies"
+    for folder in (tree / "lnn_edge", tree / "tests", copies):
+        folder.mkdir(parents=True)
+    (tree / "lnn_edge" / "__init__.py").write_text(SOURCE)
+    (tree / "tests" / "test_sums.py").write_text(ENDLESS)
+    own = {"RUNS": str(runs), "TMPDIR": str(copies), "PYTHONPATH": str(ROOT / "tests/support")}
+    environment = os.environ | own | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    with subprocess.Popen([sys.executable, "-c", ENDED, "--root", tree], env=environment) as process:
+        while process.poll() is None and not (runs.exists() and runs.read_text().endswith("\n")):
+            time.sleep(0.01)
+        process.send_signal(stop)
+    assert process.returncode == 128 + stop
+    assert_gone(int(runs.read_text()))
+    assert not list(copies.iterdir())

@@ -19,20 +19,25 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any, NoReturn, TypeVar
 
 from mutation_table import BY_NAME, MUTATIONS, Mutation, NotFound, node_of, place_of
 
-__all__ = ["Result", "main"]
+__all__ = ["Result", "main", "program"]
 
+
+R = TypeVar("R")
 KILLED, SURVIVED, ABSENT, UNTESTED = "killed", "SURVIVED", "does not apply", "no such test"
 FAILS_ANYWAY, BROKEN, ENDLESS = "test fails without it too", "pytest itself failed", "test did not end"
 _LEFT_OUT = (".git", ".venv", "build", "dist", "__pycache__", ".hypothesis", "*.egg-info", "*_cache", "*.lnn")
 _TIMEOUT_S = 600.0  # for one mutation, whose test takes seconds; a machine under load may take minutes
+_running: list[subprocess.Popen[str]] = []  # of pytest, each in a session of its own
 
 
 @dataclass(frozen=True)
@@ -73,12 +78,15 @@ class Tree:
             text=True,
             start_new_session=True,
         )
+        _running.append(process)
         try:
             output = process.communicate(timeout=timeout_s)[0]
             return process.returncode, output
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             return None, process.communicate()[0]
+        finally:
+            _running.remove(process)
 
     def environment(self) -> dict[str, str]:
         """In which this copy is what `import lnn_edge` finds, and no stale bytecode hides a change."""
@@ -128,10 +136,24 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     here = Path(__file__).resolve().parents[2]
     parser.add_argument("--root", type=Path, default=here, help="the tree; it is not changed (default: this one)")
-    parser.add_argument("--only", nargs="+", metavar="NAME", choices=list(BY_NAME), help="only these mutations")
-    parser.add_argument("--jobs", type=int, default=1, help="how many at a time (default 1)")
+    parser.add_argument("--only", nargs="+", metavar="NAME", type=_known, help="only these mutations")
+    parser.add_argument("--jobs", type=int, metavar="N", default=1, help="how many at a time (default 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as well")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if arguments.jobs < 1:
+        parser.error(f"--jobs {arguments.jobs}: give 1 or more")
+    if not (arguments.root / "lnn_edge").is_dir():
+        parser.error(f"--root {arguments.root} holds no lnn_edge: name the root of a checkout")
+    if arguments.json and not arguments.json.parent.is_dir():
+        parser.error(f"--json {arguments.json}: there is no folder {arguments.json.parent}")
+    return arguments
+
+
+def _known(name: str) -> str:
+    if name not in BY_NAME:
+        near = ", ".join(get_close_matches(name, BY_NAME)) or "none; `mutation_table.py` has them all"
+        raise argparse.ArgumentTypeError(f"there is no mutation {name!r}; nearest: {near}")
+    return name
 
 
 def _run_all(chosen: Sequence[Mutation], trees: list[Tree]) -> list[Result]:
@@ -152,8 +174,7 @@ def _run_all(chosen: Sequence[Mutation], trees: list[Tree]) -> list[Result]:
             print(f"{count}  {result.verdict:9} {result.seconds:5.0f} s  {mutation.name}  {result.detail}", flush=True)
         return result
 
-    with ThreadPoolExecutor(len(trees)) as pool:
-        return list(pool.map(run, chosen))
+    return _at_once(len(trees), run, chosen)
 
 
 def _nodes(chosen: Sequence[Mutation], root: Path) -> dict[str, str]:
@@ -183,8 +204,20 @@ def _passing(nodes: Sequence[str], trees: Sequence[Tree]) -> set[str]:
         told = [line.split(" ", 1) for line in output.splitlines() if line.startswith(("PASSED ", "FAILED ", "ERROR "))]
         return {node for node in share if _verdicts(node, told) == {"PASSED"}}
 
-    with ThreadPoolExecutor(len(trees)) as pool:
-        return set[str]().union(*pool.map(run, trees, shares))
+    return set[str]().union(*_at_once(len(trees), run, trees, shares))
+
+
+def _at_once(many: int, do: Callable[..., R], *arguments: Sequence[Any]) -> list[R]:
+    """Do so many at a time; none is begun and none goes on once this is interrupted."""
+    with ThreadPoolExecutor(many) as pool:
+        try:
+            return list(pool.map(do, *arguments))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in _running.copy():
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            raise
 
 
 def _verdicts(node: str, told: Sequence[Sequence[str]]) -> set[str]:
@@ -224,5 +257,12 @@ def _report(results: Sequence[Result]) -> str:
     return "\n".join(["", *rows, "", f"{len(results)} mutations: {counts}"])
 
 
-if __name__ == "__main__":
+def program() -> NoReturn:
+    """Run the mutations and end; by a signal as well, with nothing left that it started or copied."""
+    for stop in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, lambda number, _: sys.exit(128 + number))
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    program()
