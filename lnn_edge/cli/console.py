@@ -9,7 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ __all__ = [
     "print_result",
     "print_text",
     "print_utf8",
+    "prints_aside",
     "progress_bar",
     "remarks",
     "replace_closed_streams",
@@ -137,6 +138,11 @@ def remarks() -> Iterator[None]:
             warnings.simplefilter("always", own)
         warnings.showwarning = show
         yield
+
+
+def prints_aside() -> AbstractContextManager[object]:
+    """Let what a user's own code prints in a `with` go to standard error, so that it never stands in a result."""
+    return redirect_stdout(sys.stderr)
 
 
 def print_utf8(text: str) -> None:

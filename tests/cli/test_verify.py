@@ -55,6 +55,23 @@ def test_verify_json_goes_to_standard_output_alone(call, cfc_bundle):
     assert "equal over" in err
 
 
+def test_what_the_users_code_prints_stands_in_no_result(call, work, short_commands):
+    """A script that says what it runs on, and a forward with a print that was left in it."""
+    (work / "chatty.py").write_text(
+        "import torch\nfrom ncps.torch import CfC\n\nprint('on the cpu')\n\nclass Net(torch.nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        torch.manual_seed(0)\n"
+        "        self.rnn = CfC(2, 3)\n\n"
+        "    def forward(self, x):\n        print('forward', x.shape)\n        return self.rnn(x)[0]\n"
+    )
+    np.save("x.npy", np.random.default_rng(0).standard_normal((1, 9, 2)).astype(np.float32))
+    made = call("export", "chatty.py:Net", "m.lnn", "--example", "x.npy", "--json", "-")
+    proven = call("verify", "m.lnn", "--against", "chatty.py:Net", "--json", "-")
+    for code, out, err in (made, proven):
+        assert (code, json.loads(out)["passed"]) == (0, True)
+        assert "forward torch.Size" in err
+    assert "on the cpu" in made[2]
+
+
 def test_long_work_tells_a_pipe_now_and_then_where_it_is(call, cfc_bundle, monkeypatch):
     """It was silent for minutes where standard error is no terminal; short work stays silent."""
     assert call("verify", cfc_bundle)[2] == ""

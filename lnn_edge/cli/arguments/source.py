@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from ..console import remarks
+from ..console import prints_aside, remarks
 
 if TYPE_CHECKING:
     from ...export.checkpoint.source import Source
@@ -61,7 +61,7 @@ def load_source(source: str, choice: SourceChoice) -> Source:
     """What `source` and the options beside it name."""
     from ...export.checkpoint.source import load_trained
 
-    with remarks():
+    with remarks(), prints_aside():
         return load_trained(
             source,
             weights=choice.weights,

@@ -16,7 +16,7 @@ from ..arguments.columns import names_list
 from ..arguments.example import ExampleChoice, add_example_arguments, add_scaling_arguments, load_example, load_scaling
 from ..arguments.numbers import number, positive, whole
 from ..arguments.source import SourceChoice, add_source_arguments, load_source
-from ..console import add_json_argument, note, print_result, progress_bar, remarks
+from ..console import add_json_argument, note, print_result, prints_aside, progress_bar, remarks
 from ..exit_codes import OK
 from ..guard_file import GUARD_HELP, read_guard
 from ..proof_text import ProofView, add_proof_arguments, check_plot_path, show_proof, shown_when_it_fails
@@ -278,7 +278,8 @@ def _export(choices: _Choices) -> int:
     as_built = source.checkpoint_sha256 is None
     if as_built:
         note("no --weights: exporting the model as the factory returns it")
-    with shown_when_it_fails(choices.view), progress_bar("export") as progress, remarks(), _weights(as_built):
+    shown = shown_when_it_fails(choices.view)
+    with shown, progress_bar("export") as progress, remarks(), prints_aside(), _weights(as_built):
         report = export_model(
             source.module,
             choices.bundle,

@@ -12,7 +12,7 @@ from ..arguments.backend import BackendChoice, add_backend_arguments, backend_op
 from ..arguments.example import ExampleChoice, add_example_arguments, add_scaling_arguments, load_example, load_scaling
 from ..arguments.numbers import whole
 from ..arguments.source import SourceChoice, add_source_arguments, load_source
-from ..console import add_json_argument, print_result, progress_bar
+from ..console import add_json_argument, print_result, prints_aside, progress_bar
 from ..exit_codes import NOT_EQUAL, OK
 from ..proof_text import ProofView, add_proof_arguments, check_plot_path, show_proof
 from ..source_check import check_source
@@ -183,18 +183,19 @@ def _against_model(choices: _Choices, against: str, progress: Progress) -> tuple
     from ...export.verify_against import verify_against  # only now: torch takes seconds
 
     source = load_source(against, choices.source)
-    report = verify_against(
-        source.module,
-        bundle,
-        example=example,
-        step=source.step,
-        initial_state=source.initial_state,
-        scale_inputs=scale_inputs,
-        scale_outputs=scale_outputs,
-        backend=choices.runner.name,
-        threads=choices.runner.threads,
-        options=choices.runner.options,
-        steps=choices.steps,
-        progress=progress,
-    )
+    with prints_aside():
+        report = verify_against(
+            source.module,
+            bundle,
+            example=example,
+            step=source.step,
+            initial_state=source.initial_state,
+            scale_inputs=scale_inputs,
+            scale_outputs=scale_outputs,
+            backend=choices.runner.name,
+            threads=choices.runner.threads,
+            options=choices.runner.options,
+            steps=choices.steps,
+            progress=progress,
+        )
     return report, _compared_weights(choices, against, source.checkpoint_sha256, bundle.manifest.provenance)
