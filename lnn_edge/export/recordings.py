@@ -61,7 +61,7 @@ def examples(
         opened: The module, which knows its inputs.
         batch: Rows per step.
         example: Array or tensor of shape (T, features), a batch of recordings as the module takes it, or a list of
-            recordings of any lengths; a dict of these if there are several inputs; `None` for none.
+            recordings of any lengths or of such batches; a dict of these if there are several inputs; `None` for none.
         constants: Names of the inputs that are given once per sequence, (features,) or one for each recording; what
             can be nothing else is found by itself.
         scale_inputs: How the model's inputs are scaled; the example is not.
@@ -188,10 +188,8 @@ def _readings(name: str, opened: OpenedModule, example: Any) -> Iterator[_Readin
     """One input that comes with each sample."""
     features = opened.features
     if _is_list(name, example, 2):
-        rows = [_recording(f"{name}[{k}]", row, features) for k, row in enumerate(example)]
-        kinds = {row.dtype for row in rows}
-        rows = rows if len(kinds) == 1 else [row.astype(np.float64) for row in rows]
-        yield from _dtypes(_Reading(rows), features)
+        for rows in _listed(name, opened, example):
+            yield from _dtypes(_Reading(rows), features)
         return
     array = _recording(name, example, features)
     if array.ndim >= 3:
@@ -203,6 +201,30 @@ def _readings(name: str, opened: OpenedModule, example: Any) -> Iterator[_Readin
     if features is None:
         rows = list(np.atleast_2d(array if opened.batch_first or array.ndim == 1 else array.T))
         yield from _dtypes(_Reading([row[:, None] for row in rows], scalar=True, batched=array.ndim == 2), features)
+
+
+def _listed(name: str, opened: OpenedModule, example: Sequence[Any]) -> Iterator[list[Array]]:
+    """A list of recordings, or of batches of them: of a loader, or what the forward is called with, `(x,)`."""
+    rows = [_recording(f"{name}[{k}]", row, opened.features) for k, row in enumerate(example)]
+    dtype = rows[0].dtype if len({row.dtype for row in rows}) == 1 else np.float64
+    rows = [row.astype(dtype, copy=False) for row in rows]
+    batches = rows[0].ndim > 2 and _are_alike(rows, 2)
+    recordings = _are_alike(rows, 1) and not (batches and opened.features)  # of a layer a recording has two axes
+    if not recordings and not batches:
+        raise ValueError(
+            f"`{name}` is a list of arrays of shapes {listed(dict.fromkeys(str(row.shape) for row in rows))}, expected "
+            "recordings that differ in their length alone. What the forward takes besides goes by its name, in a dict "
+            "of arrays; a state and the time between samples are left out"
+        )
+    if recordings:
+        yield rows
+    if batches:
+        yield [row for batch in rows for row in (batch if opened.batch_first else np.swapaxes(batch, 0, 1))]
+
+
+def _are_alike(rows: Sequence[Array], axis: int) -> bool:
+    """Whether their shapes are the same from an axis on."""
+    return len({(row.ndim, row.shape[axis:]) for row in rows}) == 1
 
 
 def _dtypes(reading: _Reading, features: int | None = None) -> Iterator[_Reading]:

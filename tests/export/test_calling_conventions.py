@@ -123,3 +123,41 @@ def test_a_forward_may_turn_samples_before_its_cores(tmp_path, monkeypatch, batc
     expected = expected[:, 0] if batch_first else expected[0]
     np.testing.assert_allclose(lnn_edge.load(tmp_path / "m.lnn").stream().run(X[0]), expected, rtol=0, atol=LIMIT)
     assert verify_against(model, tmp_path / "m.lnn", example=x, steps=1000, progress=silent).passed
+
+
+class Outer(Around):
+    def forward(self, x):
+        return self.rnn(torch.tanh(x))[0]
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: CfC(4, 6), lambda: CfC(4, 6, batch_first=False), Outer], ids=["", "turned", "net"]
+)
+@pytest.mark.parametrize("example", [(X,), [X[:1], X[1:]], [X[:, :12], X[:2]]], ids=["arguments", "loader", "lengths"])
+def test_an_example_may_be_a_list_of_batches(tmp_path, make, example):
+    """As a loader gives them, or as `torch.onnx.export` takes what a forward is called with."""
+    torch.manual_seed(0)
+    model = make().eval()
+    turned = not getattr(model, "batch_first", True)
+    given = type(example)(batch.swapaxes(0, 1) for batch in example) if turned else example
+    quick_export(model, tmp_path / "m.lnn", example=given)
+    recordings = [row for batch in example for row in batch]
+    features = lnn_edge.load(tmp_path / "m.lnn").inputs[0].features
+    whole = np.concatenate(recordings)
+    np.testing.assert_array_equal([f.range for f in features], np.stack([whole.min(0), whole.max(0)], axis=1))
+
+
+@pytest.mark.parametrize(
+    ("example", "shapes"),
+    [
+        ((X, X[..., 0]), r"\(3, 20, 4\), \(3, 20\)"),
+        ([X[0], X[1, :, :3]], r"\(20, 4\), \(20, 3\)"),
+        ([X, X[..., :3]], r"\(3, 20, 4\), \(3, 20, 3\)"),
+    ],
+)
+def test_a_list_of_arrays_that_are_no_recordings_together(tmp_path, example, shapes):
+    with pytest.raises(
+        ValueError, match=f"list of arrays of shapes {shapes}, expected recordings that differ in their"
+    ):
+        lnn_edge.export_model(Outer(), tmp_path / "m.lnn", example=example)
+    assert list(tmp_path.iterdir()) == []
