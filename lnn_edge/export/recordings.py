@@ -382,13 +382,19 @@ def warn_of_coarse_outputs(scaling: Scale, outputs: Sequence[Tensor]) -> None:
     """
     for name, own in by_tensor("scale_outputs", scaling, outputs).items():
         apart = np.spacing(np.abs(own.mean).astype(np.float32))
-        if np.any(apart * FINE > own.std):
-            warn_caller(
-                f"output '{name}' lies around {own.mean.flat[0]:.3g} in raw units, where float32 numbers are "
-                f"{apart.flat[0]:.2g} apart: too coarse for it. Leave `scale_outputs` out, and add the mean on the "
-                "device in float64",
-                ExportWarning,
-            )
+        coarse = np.flatnonzero(apart * FINE > own.std if own.centred is None else own.centred)
+        if not len(coarse):
+            continue
+        mean = float(np.broadcast_to(own.mean, np.broadcast_shapes(own.mean.shape, own.std.shape)).flat[coarse[0]])
+        column = f", column {coarse[0]}," if own.mean.ndim else ""
+        advice = "Leave `scale_outputs` out, and add the mean on the device in float64"
+        if own.centred is not None:  # by an estimator, which has no such argument
+            advice = f"Fit it to y - {mean:.6g} there, and add that on the device in float64"
+        warn_caller(
+            f"output '{name}'{column} lies around {mean:.3g} in raw units, where float32 numbers are "
+            f"{np.spacing(np.float32(abs(mean))):.2g} apart: too coarse for it. {advice}",
+            ExportWarning,
+        )
 
 
 def _is_single(value: Any) -> bool:

@@ -42,7 +42,8 @@ def export_fitted(
         example = [rows.astype(np.float64) + center for rows in example]
         options.setdefault("scale_inputs", Scaling(center, np.ones(len(center)), center != 0.0))
     if "y_center" in arrays:
-        options.setdefault("scale_outputs", (arrays["y_center"], 1.0))
+        around = arrays["y_center"]
+        options.setdefault("scale_outputs", Scaling(around, np.ones(len(around)), around != 0.0))
     options.setdefault("example", example)
     if metadata.readout is not None and metadata.readout > 1:
         all_of_them = metadata.readout > MAX_WINDOW

@@ -177,6 +177,8 @@ def test_what_float32_is_too_coarse_for_is_told(tmp_path):
         ExportWarning, match=r"output 'output' lies around 1e\+08 in raw units, where float32 numbers are 8 "
     ):
         exported(made(), tmp_path, NEAR, scale_outputs=(1e8, 1.0))
+    with pytest.warns(ExportWarning, match=r"output 'output', column 1, lies around 1e\+08 .* numbers are 8 apart"):
+        exported(made(), tmp_path, NEAR, scale_outputs=([0.0, 1e8], 1.0))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model = exported(made(), tmp_path, FAR, scale_inputs=scaling)

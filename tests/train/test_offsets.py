@@ -72,8 +72,25 @@ def test_the_bundle_takes_raw_units(tmp_path, monkeypatch):
     assert own.center[1] == 0.0
     assert own.features[0].limits[0] > 5.39e6
     np.testing.assert_allclose(bundle.stream().run(FAR[0])[:, 0], model.predict(FAR[:1])[0], atol=2e-6)
-    with pytest.warns(ExportWarning, match=r"lies around 1e\+07 in raw units"):
-        fitted(FAR, Y + 1e7).export(tmp_path / "far.lnn")
+
+
+@pytest.mark.parametrize(
+    ("size", "offset", "told"),
+    [
+        (1.0, 1e7, r"'output', column 0, lies around 1e\+07 .* numbers are 1 apart.* Fit it to y - 1e\+07 there"),
+        (1e-4, 10.0, r"'output', column 0, lies around 10 .* are 9.5e-07 apart.* Fit it to y - (10|9.9999\d*) there"),
+    ],
+)
+def test_outputs_that_float32_is_too_coarse_for_are_told(tmp_path, monkeypatch, size, offset, told):
+    """Beside one that it is fine enough for, and with advice that the estimator's user can take."""
+    short_proofs(monkeypatch, "lnn_edge.train.deploy.export_model")
+    y = np.stack([size * Y + offset, Y], axis=-1)
+    with pytest.warns(ExportWarning, match=told) as warned:
+        fitted(X, y).export(tmp_path / "far.lnn")
+    assert "scale_outputs" not in str(warned[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ExportWarning)
+        fitted(X, y - [offset, 0]).export(tmp_path / "near.lnn")
 
 
 def test_float32_that_is_too_coarse_is_told():

@@ -32,8 +32,8 @@ class Scaling:
 
     Args:
         mean, std: Float64, a number, one per column, or as broadcasts to a sample.
-        centred: Columns whose mean the runtime subtracts in float64, (columns,) of bool; `None` where the values of
-            the example tell.
+        centred: Columns whose mean the runtime subtracts in float64, (columns,) of bool, or of outputs those that are
+            too coarse in float32; `None` where the values of the example, or the std of outputs, tell.
     """
 
     mean: Array
