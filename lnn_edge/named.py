@@ -109,7 +109,7 @@ def names_differ(got: Sequence[Any], wanted: Sequence[Any]) -> str | None:
     return " and ".join(parts)
 
 
-def matched(value: Any, wanted: Sequence[str], what: str) -> Any:
+def matched(value: Any, wanted: Sequence[str], what: str, *, stepped: bool = False) -> Any:
     """Named values in the order of the names that are wanted; what has no names comes back as it is.
 
     Args:
@@ -117,6 +117,7 @@ def matched(value: Any, wanted: Sequence[str], what: str) -> Any:
             of them.
         wanted: The names; none of them if the columns have no names.
         what: What it is called, for messages.
+        stepped: Whether it goes to a stream, which takes times as `t_s`.
 
     Returns:
         Real numbers, (..., columns), or `value` itself; a frame whose columns are numbered as an array.
@@ -127,7 +128,9 @@ def matched(value: Any, wanted: Sequence[str], what: str) -> Any:
         NonFiniteError: If a masked array holds masked values.
     """
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields") and any(map(_is_named, value)):
-        return np.stack([np.asarray(matched(row, wanted, f"{what}[{k}]")) for k, row in enumerate(value)])
+        return np.stack(
+            [np.asarray(matched(row, wanted, f"{what}[{k}]", stepped=stepped)) for k, row in enumerate(value)]
+        )
     refuse_lazy(value, what)
     names = column_names(value)
     if names is None or _are_rows(value, names, wanted):
@@ -138,7 +141,7 @@ def matched(value: Any, wanted: Sequence[str], what: str) -> Any:
     if difference is not None:
         raise ValueError(
             f"`{what}` has its columns by name, {listed(map(str, names))}; expected {listed(wanted)}: {difference}. "
-            f"{_way_out(value, names, wanted)}"
+            f"{_way_out(value, names, wanted, stepped)}"
         )
     return np.stack([_column(value, name, what) for name in wanted], axis=-1)
 
@@ -176,9 +179,9 @@ def _is_named(value: Any) -> bool:
     return column_names(value) is not None
 
 
-def _way_out(value: Any, names: Sequence[Any], wanted: Sequence[str]) -> str:
+def _way_out(value: Any, names: Sequence[Any], wanted: Sequence[str], stepped: bool) -> str:
     """What to type, and it works as it stands."""
-    times = [name for name in names if name not in wanted and is_time_name(name)]
+    times = [name for name in names if stepped and name not in wanted and is_time_name(name)]
     if wanted and all(name in names for name in wanted):
         if _has_axes(value):
             return f"Type: x.sel({{{value.dims[-1]!r}: {list(wanted)}}})"

@@ -279,7 +279,7 @@ def named_values(value: Any, tensor: Tensor) -> Any:
     """
     if isinstance(value, Mapping) and list(value) == [tensor.name]:
         value = value[tensor.name]
-    return matched(value, [feature.name for feature in tensor.features], tensor.name)
+    return matched(value, [feature.name for feature in tensor.features], tensor.name, stepped=True)
 
 
 def by_name(value: Any, ports: Mapping[str, object], constants: Collection[str] = ()) -> Mapping[str, Any]:

@@ -64,7 +64,7 @@ def test_an_example_names_the_inputs(tmp_path):
 @pytest.mark.parametrize(
     ("example", "message"),
     [
-        (FRAME[MIXED].assign(t=range(120)), "'t' is none of them"),
+        (FRAME[MIXED].assign(t=range(120)), r"'t' is none of them. Type: x\[\['hip', 'knee', 'ankle'\]\]$"),
         (FRAME[["hip", "knee"]], "'ankle' is missing"),
         ([FRAME, FRAME.rename(columns={"hip": "Hip"})], r"example\[1\]` has its columns by name.*'hip' is missing"),
     ],

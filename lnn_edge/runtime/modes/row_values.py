@@ -98,7 +98,7 @@ def _shaped(value: Array | float, shape: tuple[int, ...]) -> Array:
 
 def _row(row: Any, features: Sequence[str], name: str) -> Array:
     """The numbers of one row."""
-    array = plain_array(name, matched(row, features, name))
+    array = plain_array(name, matched(row, features, name, stepped=True))
     if array.dtype == object:
         return np.array([_number(item) for item in array.ravel()]).reshape(array.shape)
     if array.dtype.kind not in "fiu":
