@@ -22,7 +22,7 @@ from .data.prepare import Given, prepare
 from .data.sequences import Sequences, read_sequences, read_timespans
 from .deploy import export_fitted
 from .fit.run import Trained, train_network
-from .forecasting import forecast_series
+from .forecasting import check_horizon, forecast_series
 from .former_pickles import todays_state
 from .plotting import plot_losses, plot_synapses
 from .predicting import (
@@ -320,6 +320,7 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
             ValueError: If the outputs are no columns of X, or something is missing or has the wrong shape.
         """
         check_is_fitted(self, "network_")
+        check_horizon(horizon)
         history = None if X is None else self._read(X, timespans)
         names = getattr(self, "feature_names_in_", None)
         return forecast_series(

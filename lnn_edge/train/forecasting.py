@@ -16,7 +16,7 @@ from .data.sequences import Sequences, as_array
 from .network.module import LiquidModule
 from .predicting import forecast_values, raw_outputs, states_after
 
-__all__ = ["forecast_series"]
+__all__ = ["check_horizon", "forecast_series"]
 
 
 def forecast_series(
@@ -32,7 +32,7 @@ def forecast_series(
     names: Sequence[str] | None,
 ) -> Array:
     """Forecast; see `LiquidEstimator.forecast`."""
-    _check(metadata, horizon)
+    _check(metadata)
     places = _places(metadata, columns, features, names)
     known = [k for k in range(features) if k not in places]
     inputs = np.zeros((horizon - 1, features), np.float32)
@@ -58,9 +58,19 @@ def forecast_series(
     return raw_outputs(forecast_values(network, outputs[0], after, inputs, places, spans, apart), arrays)
 
 
-def _check(metadata: Metadata, horizon: Any) -> None:
+def check_horizon(horizon: Any) -> None:
+    """Refuse what is no number of samples.
+
+    Raises:
+        ValueError: If it is none.
+    """
     if isinstance(horizon, bool) or not isinstance(horizon, (int, np.integer)) or horizon < 1:
-        raise ValueError(f"`horizon` is {horizon!r}, expected a whole number of at least 1")
+        order = ". Type: forecast(horizon, X)" if np.ndim(horizon) else ""
+        got = type(horizon).__name__ if np.ndim(horizon) else repr(horizon)
+        raise ValueError(f"`horizon` is {got}, expected a whole number of at least 1{order}")
+
+
+def _check(metadata: Metadata) -> None:
     if metadata.labels or metadata.level != "step":
         what = "labels" if metadata.labels else "one answer per sequence"
         raise ValueError(f"the model predicts {what}, and a forecast needs the next sample. Type: fit(X) without y")

@@ -1,6 +1,8 @@
-"""Missing values in training data: told by recording, row and column, with what to type."""
+"""Values that are missing or no numbers in training data: told by row and column, with what to type."""
 
 from __future__ import annotations
+
+import re
 
 import numpy as np
 import pandas as pd
@@ -89,3 +91,21 @@ def test_a_file_is_told_by_its_first_gap_and_can_be_filled(tmp_path, monkeypatch
     (tmp_path / "word.csv").write_text("a,b\n1,2\n3,x\n")
     with pytest.raises(ValueError, match=r"expected a number$"):
         read_recordings("word.csv")
+
+
+@pytest.mark.parametrize("dtype", [object, "category", "string"])
+def test_a_column_of_text_is_named_and_what_is_advised_works(dtype):
+    """A column that tells recordings apart, left among the features: scikit-learn names its value alone."""
+    given = frame().assign(who=pd.Series(["a"] * 8 + ["b"] * 22, dtype=dtype))
+    scope = {"X": given[[*COLUMNS, "who"]], "y": given["angle"]}
+    with pytest.raises(ValueError, match="X holds 'a' in column 'who', expected real numbers") as told:
+        quick().fit(scope["X"], scope["y"])
+    dropped, indexed = re.fullmatch(r".* Leave it out, frame(.*), of each .* do so: (.*)", str(told.value)).groups()
+    for typed, levels in ((f"X = X{dropped}", 1), (indexed, 2)):
+        data = dict(scope)
+        exec(typed, data)
+        answers = quick().fit(data["X"], data["y"]).predict(data["X"])
+        assert answers.index.nlevels == levels
+        assert len(answers) == 30
+    with pytest.raises(ValueError, match=r"sequence 0 of X: X holds 'a' in column 'who'.*, of each recording$"):
+        quick().fit(data["X"].assign(who="a"), data["y"])

@@ -336,6 +336,11 @@ USES = {
     "horizon": ("forecasting", lambda m: m.forecast(0), "`horizon` is 0, expected a whole number of at least 1"),
     "horizon in part": ("forecasting", lambda m: m.forecast(2.5), "`horizon` is 2.5, expected a whole number"),
     "horizon of truth": ("forecasting", lambda m: m.forecast(True), "`horizon` is True, expected a whole number"),
+    "horizon behind X": (
+        "forecasting",
+        lambda m: m.forecast(HISTORY, 5),
+        "`horizon` is DataFrame, expected a whole number of at least 1. Type: forecast(horizon, X)",
+    ),
     "several histories": (
         "forecasting",
         lambda m: m.forecast(2, [HISTORY, HISTORY]),

@@ -2,7 +2,7 @@
 
 sequences   X and timespans, read as sequences of float32 samples
 shapes      axes, columns and counts, looked at before anything is converted
-missing     where a value is missing
+missing     where a value is missing, or no number
 frames      results with the index of X, and what that index says of the sequences
 row_order   what the labels of rows say of their order
 targets     y and sample weights, read per sequence

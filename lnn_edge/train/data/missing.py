@@ -1,4 +1,4 @@
-"""Missing values in training data, told by recording, row and column."""
+"""Values of training data that are none or no numbers, told by recording, row and column."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HOW = (
 def missing_told(
     values: Any, what: str, names: Sequence[Any] | None = None, steps: int | None = None
 ) -> Iterator[None]:
-    """Say where a value is missing, if scikit-learn refuses some within for that: it says that there is one.
+    """Say where a value is missing, or no number, if scikit-learn refuses some within for that: it says there is one.
 
     Args:
         values: What it looks at, (rows,) or (rows, columns).
@@ -36,10 +36,36 @@ def missing_told(
     try:
         yield
     except ValueError as error:
+        if "could not convert" in str(error) and hasattr(values, "columns") and hasattr(values, "set_index"):
+            raise ValueError(_text(values, what)) from error
         where = _first(values, what, names, steps) if "NaN" in str(error) or "infinity" in str(error) else None
         if where is None:
             raise
         raise ValueError(f"{what} contains NaN or infinity: {where}. {_HOW}") from error
+
+
+def _text(values: Any, what: str) -> str:
+    """Which column of a frame of pandas holds text, and what to type."""
+    (name, column), *_ = ((n, values[n]) for n in values.columns if not _are_numbers(values[n]))
+    value = next(value for value in column if not _are_numbers([value]))
+    told = (
+        f"{what} holds {value!r} in column {name!r}, expected real numbers. Leave it out, "
+        f"frame.drop(columns={name!r}), of each recording"
+    )
+    if values.index.nlevels > 1:  # which tells recordings apart already
+        return told
+    return (
+        f"{told}. Or, if it tells the recordings of one frame apart, let the index do so: X = X.set_index({name!r}, "
+        "append=True).swaplevel(); y = y.set_axis(X.index)"
+    )
+
+
+def _are_numbers(values: Any) -> bool:
+    try:
+        np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _first(values: Any, what: str, names: Sequence[Any] | None, steps: int | None) -> str | None:
