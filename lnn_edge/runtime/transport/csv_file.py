@@ -163,7 +163,7 @@ def read_columns(table: Table, names: Sequence[str], reset: str | None, time: st
     try:
         header = next(table, None)
     except csv.Error as error:
-        wrong = encoding_fault(table.newest, source)
+        wrong = encoding_fault(table.newest, source, names)
         if wrong:
             raise ValueError(f"{source} {wrong}") from error
         raise ValueError(f"{source}, line {table.line_num}: not CSV: {error}") from error

@@ -13,6 +13,7 @@ __all__ = ["blank_lines", "comment_fault", "encoding_fault", "header_fault", "is
 _COMMENTS = ("#", "%", "//")
 _UNREADABLE = "\ufffd"  # what stands for a byte that is not UTF-8
 _SEPARATORS = {";": "';'", "\t": "tabs", "|": "'|'", " ": "spaces"}
+_ARRAY = "\ufffdNUMPY"
 _PACKED = {"PK\x03\x04": "a zip archive, as spreadsheets are", "\x1f\ufffd": "a gzip archive"}
 
 
@@ -22,13 +23,16 @@ def blank_lines(source: str) -> str:
     return f"begins with a blank line. To leave such lines out, {change}. Expected a header"
 
 
-def encoding_fault(line: str, source: str) -> str | None:
+def encoding_fault(line: str, source: str, names: Sequence[str] = ()) -> str | None:
     """Why the first line is no text in UTF-8; `None` if it is.
 
     Args:
         line: As it was read, with what is no UTF-8 replaced.
         source: What is read.
+        names: The columns that are looked for, if they are known.
     """
+    if line.startswith(_ARRAY):
+        return f"is an array of NumPy, expected CSV{_as_table(source, names)}"
     for start, kind in _PACKED.items():
         if line.startswith(start):
             advice = f"type: gunzip < {source} > new.csv" if "gzip" in kind else "save the table as CSV in UTF-8"
@@ -40,6 +44,17 @@ def encoding_fault(line: str, source: str) -> str | None:
         change = "iconv -f WINDOWS-1252 -t UTF-8"
         return f"is not in UTF-8, maybe in Latin-1 or Windows-1252. To change that, {_filtered(source, change)}"
     return None
+
+
+def _as_table(source: str, names: Sequence[str]) -> str:
+    """How an array becomes a table of these columns."""
+    if not names or source == "standard input":
+        return ". Type: np.savetxt(..., delimiter=',', header='the,columns', comments='')"
+    write = (
+        'np.savetxt(sys.stdout, np.load(sys.argv[1]).reshape(-1, {}), delimiter=",", header=sys.argv[2], comments="")'
+    )
+    code = f"import sys, numpy as np; {write.format(len(names))}"
+    return f". To change that, type: python -c {shlex.quote(code)} {source} {shlex.quote(','.join(names))} > new.csv"
 
 
 def _wide_encoding(line: str) -> str | None:
@@ -70,7 +85,7 @@ def header_fault(line: str, columns: Sequence[str], names: Sequence[str], missin
     return (
         _comment_first(line, names, source)
         or _separator(columns, names, source)
-        or encoding_fault(line, source)
+        or encoding_fault(line, source, names)
         or _no_header(columns, names, source)
         or no_column(names, columns, missing)
     )

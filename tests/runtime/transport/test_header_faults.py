@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import io
+import os
 import re
 import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lnn_edge.runtime.transport.csv_file import load_recordings
@@ -14,6 +19,13 @@ from lnn_edge.runtime.transport.recordings import read_recordings
 NAMES = ["hip", "knee"]
 TABLE = "hip,knee\n1,2.5\n3,4\n"
 WIDE = TABLE.replace(",", ";").replace(".", ",")
+
+
+def saved(rows):
+    file = io.BytesIO()
+    np.save(file, np.array(rows, np.float32))
+    return file.getvalue()
+
 
 # what is written, what is said of it
 REPAIRABLE = {
@@ -34,6 +46,8 @@ REPAIRABLE = {
     "UTF-16LE": (TABLE.encode("utf-16-le"), "is in UTF-16LE, expected UTF-8"),
     "UTF-16BE": (TABLE.encode("utf-16-be"), "is in UTF-16BE, expected UTF-8"),
     "UTF-32": (TABLE.encode("utf-32"), "is in UTF-32, expected UTF-8"),
+    "an array": (saved([[1, 2.5], [3, 4]]), "is an array of NumPy, expected CSV"),
+    "an array of recordings": (saved([[[1, 2.5]], [[3, 4]]]), "is an array of NumPy, expected CSV"),
     "gzip": (gzip.compress(TABLE.encode(), mtime=0), "is a gzip archive, expected CSV"),
 }
 
@@ -51,6 +65,7 @@ def test_the_command_that_is_named_puts_the_table_right(tmp_path, monkeypatch, k
     with pytest.raises(ValueError, match=re.escape(expected)) as caught:
         load_recordings(path, NAMES, None)
     command = re.search(r"type: (.* > new\.csv)", str(caught.value))[1]
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     subprocess.run(["sh", "-c", command], check=True)
     (found,) = load_recordings(tmp_path / "new.csv", NAMES, None)
     assert found.tolist() == [[1, 2.5], [3, 4]]
@@ -112,3 +127,9 @@ def test_marks_of_the_byte_order_are_no_part_of_a_name(tmp_path, marks):
 def test_what_no_command_puts_right(tmp_path, content, expected):
     with pytest.raises(ValueError, match=re.escape(expected)):
         load_recordings(written(tmp_path / "walk.csv", content), NAMES, None)
+
+
+def test_an_array_whose_columns_nobody_names(tmp_path):
+    path = written(tmp_path / "walk.csv", saved([[1.0, 2.0]]))
+    with pytest.raises(ValueError, match=r"is an array of NumPy, expected CSV. Type: np.savetxt\(..., delimiter=','"):
+        read_recordings(path)
