@@ -115,8 +115,9 @@ def bench_summary(result: BenchResult) -> str:
         return f"{step} on {result.backend}"
     response, kind = _typical(run.response)
     how = f"waiting by {run.wait} " if len(result.waits) > 1 else ""
-    sees = f"at {run.rate_hz:g} Hz {how}the robot sees {kind} {response:.1f} us, max {run.response.max_us:.1f} us"
-    return f"{step}; {sees} ({run.response.samples:,} samples) on {result.backend}"
+    sees = f"at {run.rate_hz:g} Hz {how}the robot sees {kind} {response:.1f} us"
+    most = "" if kind == "max" else f", max {run.response.max_us:.1f} us"
+    return f"{step}; {sees}{most} ({run.response.samples:,} samples) on {result.backend}"
 
 
 def _run_notes(run: Paced) -> list[str]:
