@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from exports import quick_export, short_verifications
-from ncps.torch import LTC, CfC
+from ncps.torch import LTC, CfC, CfCCell
 from ncps.wirings import AutoNCP
 from torch import nn
 
@@ -161,3 +161,39 @@ def test_a_list_of_arrays_that_are_no_recordings_together(tmp_path, example, sha
     ):
         lnn_edge.export_model(Outer(), tmp_path / "m.lnn", example=example)
     assert list(tmp_path.iterdir()) == []
+
+
+class Differentiates(nn.Module):
+    """As an energy or a Lagrangian does, whose forward lets torch count gradients whoever calls it."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = CfCCell(4, 6)
+
+    @torch.enable_grad()
+    def step(self, x, state):
+        return self.cell(x, torch.zeros(len(x), 6) if state is None else state, torch.ones(len(x), 1))
+
+    def forward(self, x):
+        outputs, state = [], None
+        for t in range(x.shape[1]):
+            y, state = self.step(x[:, t], state)
+            outputs.append(y)
+        return torch.stack(outputs, dim=1)
+
+
+class Outside(Around):
+    @torch.enable_grad()
+    def forward(self, x, hx=None):
+        return self.rnn(x, hx)
+
+
+@pytest.mark.parametrize("kind", [Differentiates, Outside])
+def test_a_forward_may_count_gradients(tmp_path, kind):
+    torch.manual_seed(0)
+    model = kind().eval()
+    step = {"step": model.step} if kind is Differentiates else {}
+    quick_export(model, tmp_path / "m.lnn", example=X, **step)
+    given = model(torch.from_numpy(X[:1]))
+    expected = (given if isinstance(given, torch.Tensor) else given[0])[0].detach().numpy()
+    np.testing.assert_allclose(lnn_edge.load(tmp_path / "m.lnn").stream().run(X[0]), expected, rtol=0, atol=LIMIT)

@@ -893,6 +893,7 @@ NO_OUTPUT = {
     "complex": (lambda y: torch.view_as_complex(y.unflatten(-1, (2, 2))), "output 'output' is torch.complex64"),
     "sparse": (lambda y: y.to_sparse(), "output 'output' is torch.sparse_coo"),
     "nothing": (lambda y: y[..., :0], r"output 'output' has shape \[1, 3, 0\]: it holds no number"),
+    "no rows": (lambda y: y.squeeze(0), r"has shape \[3, 4\] for one row .* takes the axis of the batch away, squeeze"),
     "text": (lambda _y: "left", r"the model returns \['str'\], expected tensors"),
 }
 

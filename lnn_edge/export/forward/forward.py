@@ -357,9 +357,11 @@ def leaf_from_shapes(index: int, name: str, two: tuple[int, ...], three: tuple[i
         )
     rest = [n for k, n in enumerate(three) if k not in grown]
     if rest and rest[0] != 1:
+        advice = "A parameter that does not depend on the samples is no output of a step: expand it, or leave it out"
+        if grown:  # with time, and without rows
+            advice = "If the forward takes the axis of the batch away, squeeze(0), leave that out: (batch, time, ...)"
         raise ValueError(
-            f"output '{name}' has shape {list(three)} for one row of 3 samples, expected one row. A parameter that "
-            "does not depend on the samples is no output of a step: expand it, or leave it out"
+            f"output '{name}' has shape {list(three)} for one row of 3 samples, expected one row. {advice}"
         )
     return Leaf(index, name, grown[0] if grown else None, tuple(rest[1:]) or (1,))
 

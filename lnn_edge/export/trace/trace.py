@@ -50,7 +50,7 @@ def trace_step(step: nn.Module, arguments: Sequence[torch.Tensor]) -> torch.expo
             reason = next(iter(str(error).strip().splitlines()), "").rstrip(".")
             raise TypeError(
                 f"the model cannot be traced{users_line(error)}: {type(error).__name__}: {reason}. Compute with torch "
-                "alone, on tensors: no .numpy(), no format of a value, no library that looks into it"
+                "alone, on tensors: no .numpy(), no format of a value, no autograd.grad, no library that looks into it"
             ) from error
 
 

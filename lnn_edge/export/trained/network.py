@@ -211,7 +211,7 @@ class TrainedNetwork:
                 leaves = self._forward.call(self._module, inputs, spans)
             new = self._kept.collected(after)
             outputs = [leaf.by_step(leaves[leaf.index]) for leaf in self._leaves]
-            return [*outputs, *(state.numpy() for state in new)], new
+            return [*outputs, *(state.detach().numpy() for state in new)], new
 
         kept = () if self._look_back is None else self._look_back.states
         starts = [*self._starts, *(torch.zeros(1, *pair.shape[1:]) for pair in kept)]
@@ -229,7 +229,7 @@ class TrainedNetwork:
             values, kept = look_back.stepped(self._module, own, states[count:], spans, run)
         new = [*self._kept.collected(after), *kept]
         outputs = [leaf.by_step(value) for leaf, value in zip(self._leaves, values, strict=True)]
-        return [*outputs, *(state.numpy() for state in new)], new
+        return [*outputs, *(state.detach().numpy() for state in new)], new
 
     def accepts(self, samples: Mapping[str, Array]) -> bool:
         """See `Trained.accepts`."""

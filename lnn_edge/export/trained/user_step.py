@@ -156,7 +156,7 @@ class TrainedStep:
                 ) from error
             leaves = pytree.tree_leaves(y)
             outputs = [leaf.by_step(leaves[leaf.index]) for leaf in self._leaves]
-            return [*outputs, *(own.numpy() for own in self._tree.flat(state))], state
+            return [*outputs, *(own.detach().numpy() for own in self._tree.flat(state))], state
 
         def begin(states: list[torch.Tensor] | None) -> Any:
             return self._start if states is None else self._tree.packed(states)
