@@ -32,6 +32,7 @@ UNIT_WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": 
 _COARSE = {"minutes": 60, "hours": 3600, "days, as spreadsheets count them": 86400}  # seconds
 _NS = 10**9
 _LARGEST = 10**308
+_FINER = ("ps", "fs", "as")  # than nanoseconds
 # How a column's name ends that tells its unit: t_ms, t.us, "t [ns]", "time (ms)", stampNs, or the unit alone.
 _SPELLED = {
     "s": "s|secs?|seconds?",
@@ -118,7 +119,7 @@ def stamp_seconds(value: Any, name: str) -> float:
 
     Raises:
         TypeError: If it is something else.
-        ValueError: If it is `NaT`, or more than a float holds.
+        ValueError: If it is `NaT`, more than a float holds, or a date beyond what nanoseconds of 64 bits hold.
     """
     if isinstance(value, float):  # NumPy's float64 as well
         return value if isinstance(value, Stamp) else float(value)
@@ -149,7 +150,7 @@ def span_seconds(value: Any, name: str) -> Any:
 
     Raises:
         TypeError: If it is a time, a text, or something else.
-        ValueError: If it holds `NaT`.
+        ValueError: If it holds `NaT`, or a span of more than 292 years.
     """
     array = _time_array(value, name)
     if array.dtype.kind == "M":
@@ -192,7 +193,12 @@ def _whole_ns(array: Array, name: str) -> Array:
         )
     if np.datetime_data(array.dtype)[0] == "generic":
         raise TypeError(f"`{name}` has no unit ({array.dtype}). Give it one: .astype('{array.dtype.kind}8[ms]')")
-    return array.astype(f"{array.dtype.kind}8[ns]")
+    found: Array = array.astype(f"{array.dtype.kind}8[ns]")
+    lost = np.asarray(found.astype(array.dtype) != array)  # NumPy goes on at the other end: of 9999 it makes 1815
+    if lost.any() and np.datetime_data(array.dtype)[0] not in _FINER:
+        held = "a date within 1678 and 2262" if array.dtype.kind == "M" else "at most 292 years"
+        raise ValueError(f"`{name}` is {array[lost].flat[0]}, expected {held}: nanoseconds of 64 bits hold no more")
+    return found
 
 
 def _time_array(value: Any, name: str) -> Array:

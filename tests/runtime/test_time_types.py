@@ -113,11 +113,15 @@ REFUSED = [
     ({"t_s": datetime.date(2024, 5, 1)}, TypeError, "`t_s` is datetime.date"),
     ({"t_s": np.timedelta64(20, "ms")}, TypeError, "`t_s` is a span of time .*, expected a time"),
     ({"t_s": np.datetime64("NaT")}, ValueError, "`t_s` holds NaT"),
+    ({"t_s": np.datetime64("9999-12-31")}, ValueError, "`t_s` is 9999-12-31, expected a date within 1678 and 2262"),
+    ({"t_s": datetime.datetime(1, 1, 1)}, ValueError, "`t_s` is 0001-01-01T00:00:00.000000, expected a date within"),
     ({"t_s": 10**400}, ValueError, "`t_s` is inf, expected a time in seconds"),
     ({"t_s": float("nan")}, ValueError, "`t_s` is nan, expected a time in seconds"),
     ({"dt_s": START}, TypeError, "`dt_s` holds times .*, expected the time since the sample before"),
     ({"dt_s": datetime.datetime(2024, 5, 1)}, TypeError, "`dt_s` holds times"),
     ({"dt_s": np.timedelta64("NaT", "ns")}, ValueError, "`dt_s` holds NaT"),
+    # of which 2^64 nanoseconds are left out, so that 0.29 s remain
+    ({"dt_s": np.timedelta64(18_446_744_074, "s")}, ValueError, "`dt_s` is 18446744074 seconds, expected at most 292"),
     ({"dt_s": np.timedelta64(20)}, TypeError, "`dt_s` has no unit"),
     ({"dt_s": "0.02"}, TypeError, "`dt_s` is the text '0.02'"),
     ({"dt_s": 100.0}, ValueError, "about 1e3 periods: if it is in milliseconds, divide by 1e3. After a longer gap"),
@@ -133,6 +137,15 @@ def test_what_is_no_time_is_refused_by_its_name(ltc_bundle, times, error, expect
         stream.step(XS[0], **times)
     assert stream.steps == 0
     np.testing.assert_array_equal(stream.run(XS, t_s=SECONDS), lnn_edge.load(ltc_bundle).stream().run(XS, t_s=SECONDS))
+
+
+@pytest.mark.parametrize("last", ["2262-04-11T23:47:16", "1678-01-01"])
+def test_dates_go_as_far_as_nanoseconds_do(last):
+    assert stamp_seconds(np.datetime64(last), "t_s").ns == np.datetime64(last, "ns").astype(int)
+
+
+def test_units_finer_than_nanoseconds_are_rounded():
+    assert stamp_seconds(np.datetime64(12_345_678, "ps"), "t_s").ns == 12_345
 
 
 @pytest.mark.parametrize("per_second", [1e3, 1e6, 1e9])

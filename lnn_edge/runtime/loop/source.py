@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import numbers
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -147,18 +146,14 @@ def _as_sample(found: Any) -> Sample:
     """A sample of what a user's device, function or iterable gave: x, (t_s, x) or a `Sample`."""
     if isinstance(found, Sample):
         return found
-    if type(found) is tuple and len(found) == 2 and _is_time(found[0]) and (np.ndim(found[1]) or _is_dict(found[1])):
+    if type(found) is tuple and len(found) == 2 and _is_pair(*found):
         return Sample(found[1], found[0])
     return Sample(found)
 
 
-def _is_time(value: Any) -> bool:
-    """Whether a pair begins with one moment: a number or a date, which no array of a sample is."""
-    return isinstance(value, numbers.Real) or (np.ndim(value) == 0 and hasattr(value, "isoformat"))
-
-
-def _is_dict(value: Any) -> bool:
-    return isinstance(value, Mapping)
+def _is_pair(first: Any, second: Any) -> bool:
+    """Whether a moment stands before a sample: one value of any kind, as no sample has it beside an array."""
+    return np.ndim(first) == 0 and (np.ndim(second) > 0 or isinstance(second, Mapping))
 
 
 def _by_input(given: Mapping[Any, Any]) -> list[dict[Any, Any]]:

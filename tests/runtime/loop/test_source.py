@@ -76,6 +76,9 @@ DAY = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
         ((0.1, [1.0, 2.0]), Sample([1.0, 2.0], 0.1)),
         ((np.float64(0.1), {"a": [1.0]}), Sample({"a": [1.0]}, np.float64(0.1))),
         ((DAY, [1.0]), Sample([1.0], DAY)),
+        ((np.datetime64("2026-01-01"), [1.0]), Sample([1.0], np.datetime64("2026-01-01"))),
+        ((None, [1.0]), Sample([1.0])),  # a device without a clock
+        (("noon", [1.0]), Sample([1.0], "noon")),  # the stream says that it is no time
         ((0.1, 0.2), Sample((0.1, 0.2))),  # two columns
         ([0.1, [0.2]], Sample([0.1, [0.2]])),  # no pair: the stream will refuse it
         (([1.0], [2.0]), Sample(([1.0], [2.0]))),
