@@ -92,6 +92,7 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
 
     Raises:
         BundleError: Naming the file and what is wrong with it.
+        OSError: If this machine reads nothing now: too many files are open, or the disk does not answer.
     """
     root = Path(path)
     for again in reversed(range(_STARTS)):
@@ -134,7 +135,7 @@ def _read(opened: OpenBundle, name: str, size: int | None = None) -> bytes:
     if not stat.S_ISREG(status.st_mode):
         raise BundleError(f"{name} is not a regular file")
     _check_size(name, status.st_size, size)
-    with open(descriptor, "rb", buffering=0, closefd=False) as file:
+    with named_in_errors(opened.root / name), open(descriptor, "rb", buffering=0, closefd=False) as file:
         data = _whole(file, status.st_size + 1)
     if len(data) != status.st_size:
         raise BundleError(f"{name} changed while it was read, from {status.st_size} bytes on. Try again")

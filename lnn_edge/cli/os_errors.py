@@ -66,8 +66,19 @@ def os_error_text(error: OSError) -> str:
     hint = (_OF_THE_MACHINE | _OF_THE_NAME).get(error.errno, _NO_REASON)
     if name == STANDARD_INPUT and error.errno == errno.EBADF:
         return f"{name}: {error.strerror}. It is open for writing only. Name a file, --input FILE, or pipe the rows in"
+    if not name and error.errno == errno.ENOENT and _is_nowhere():
+        return f"the current folder: {error.strerror}. It was removed since. Type: cd to one that is there"
     if not name or name in (STANDARD_INPUT, STANDARD_OUTPUT):
         hint = hint.format(folder="", name="", number=error.errno).rstrip()
         return f"{name}{': ' if name else ''}{error.strerror}. {hint}"
     hint = hint.format(folder=Path(name).parent, name=name, number=error.errno)
     return f"'{name}': {error.strerror}. {hint}"
+
+
+def _is_nowhere() -> bool:
+    """Whether the folder that names without one begin at is gone."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False

@@ -74,6 +74,7 @@ def load(
 
     Raises:
         BundleError: If the bundle is missing, damaged, inconsistent or too new.
+        OSError: If this machine reads nothing now: too many files are open, or the disk does not answer.
         BackendUnavailable: If the backend cannot run this bundle here, or with "auto" none can.
         VerificationError: If the self-test finds a mismatch.
         TypeError: If an argument has another type.

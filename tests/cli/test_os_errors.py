@@ -148,6 +148,57 @@ def test_a_full_limit_of_file_sizes_is_told(environment, cfc_bundle, tmp_path):
     assert os.listdir(tmp_path) == ["y.csv"]
 
 
+@pytest.mark.parametrize("name", ["{}/gait.lnn", "{}/gait.lnn/manifest.json"])
+def test_a_bundle_that_the_machine_cannot_open_now_is_no_bad_bundle(call, cfc_copy, monkeypatch, name):
+    """With 6, "the bundle is damaged", no service starts again."""
+    opened, named = os.open, name.format(cfc_copy.parent)
+
+    def crowded(path, *arguments, **options):
+        if str(path) in (named, "manifest.json" if named.endswith(".json") else ""):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+        return opened(path, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", crowded)
+        code, out, err = call("inspect", cfc_copy)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"lnn-edge: '{named}': Too many open files. This process may open no more files. Type: ulimit")
+    assert call("inspect", cfc_copy)[0] == 0
+
+
+def test_a_disk_that_does_not_answer_is_told_with_the_bundle_s_file(call, cfc_copy, monkeypatch):
+    def unread(file, most):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("lnn_edge.bundle.directory._whole", unread)
+    code, _, err = call("inspect", cfc_copy)
+    assert (code, err.partition(". ")[0]) == (1, f"lnn-edge: '{cfc_copy}/manifest.json': Input/output error")
+
+
+def test_a_recording_that_cannot_begin_is_told_by_its_name(environment, cfc_bundle, tmp_path):
+    """A file without a name until it can be read, of which the system has none to tell."""
+    pytest.importorskip("mcap")
+    done = subprocess.run(
+        [sys.executable, "-m", "lnn_edge", "run", str(cfc_bundle), "--record", "walk.mcap", "--backend", "onnxruntime"],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)),
+        cwd=tmp_path, env=environment, input=csv_text(samples(2)), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, os.listdir(tmp_path)) == (1, "", [])
+    assert done.stderr.startswith("lnn-edge: 'walk.mcap': File too large. Files may not be so large")
+
+
+@pytest.mark.parametrize("file", [["--output", "y.csv"], ["--json", "y.json"], ["--resume", "y.snapshot"]])
+def test_a_folder_that_was_removed_under_a_command_is_told(call, cfc_bundle, tmp_path, monkeypatch, file):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    code, out, err = call("run", cfc_bundle, *file, stdin=csv_text(samples(2)))
+    assert (code, out) == (2, "")
+    assert err == (
+        "lnn-edge: the current folder: No such file or directory. It was removed since. Type: cd to one that is there\n"
+    )
+
+
 # ---- what was computed is not lost with where it should go ----------------------------------------------------------
 
 

@@ -18,12 +18,14 @@ import msgspec
 
 from ...errors import BundleError
 from ...files.staging import OLD, free, leftovers, settle
-from ...files.whole import real_place
+from ...files.whole import named_in_errors, real_place
 
 __all__ = ["OpenBundle", "opened_bundle"]
 
 _WAIT_S = 1.0  # for a bundle on its way: two renames take microseconds, on a network or a busy card milliseconds
 _TURN_S = 0.002
+# What is wrong with the machine, and with no bundle: it may be read in a moment.
+_OF_THE_MACHINE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT})
 _DIRECTORY = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC  # which needs no right to list it
 
 
@@ -63,6 +65,7 @@ def opened_bundle(root: Path, names: Iterable[str]) -> Iterator[OpenBundle]:
 
     Raises:
         BundleError: If there is no bundle, even after a second where one is on its way; or if it cannot be opened.
+        OSError: If the machine opens none now: too many are open, or the disk does not answer.
     """
     end = time.monotonic() + _WAIT_S
     while True:
@@ -79,7 +82,8 @@ def _opened(root: Path, names: Iterable[str], stack: ExitStack, end: float) -> O
     found = OpenBundle(root, os.fstat(directory), {})
     for name in names:
         try:
-            found.files[name] = descriptor = _opened_file(directory, name)
+            with named_in_errors(root / name):
+                found.files[name] = descriptor = _opened_file(directory, name)
         except BundleError as error:
             found.files[name] = error
         else:
@@ -95,6 +99,8 @@ def _opened_file(directory: int, name: str) -> int:
     except FileNotFoundError:
         raise BundleError(f"{name} is missing. Export the bundle again or copy the whole directory") from None
     except OSError as error:
+        if error.errno in _OF_THE_MACHINE:
+            raise
         reason = "it is a link, and a bundle holds plain files only" if error.errno == errno.ELOOP else error.strerror
         raise BundleError(f"{name} cannot be read: {reason}") from error
 
@@ -107,6 +113,8 @@ def _directory(root: Path, end: float) -> int:
             if not isinstance(error, FileNotFoundError) or time.monotonic() > end or not _is_on_its_way(root):
                 raise BundleError(_missing(root)) from None
         except OSError as error:
+            if error.errno in _OF_THE_MACHINE:
+                raise
             raise BundleError(f"bundle '{root}' cannot be read: {error.strerror}") from error
         time.sleep(_TURN_S)
 

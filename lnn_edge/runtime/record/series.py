@@ -95,9 +95,10 @@ class Series:
         if nameless is not None:
             with os.fdopen(nameless, "wb", buffering=0, closefd=False) as self._sink:
                 try:
-                    file.begin()
-                    self._faced = True
-                    os.fsync(nameless)
+                    with named_in_errors(first):
+                        file.begin()
+                        self._faced = True
+                        os.fsync(nameless)
                     own = f"/proc/self/fd/{nameless}"
                     # With a folder's descriptor, whatever it is, Python follows the link that this is.
                     path, _ = self._named(first, lambda path: os.link(own, path, src_dir_fd=nameless))
