@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from .whole import check_output, named_in_errors, real_place, staged_file, sync_names, write_all
+from .whole import check_output, check_still_there, named_in_errors, real_place, staged_file, sync_names, write_all
 
 __all__ = ["Lines", "LinesInPlace", "continued_file", "digest_of", "growing_file"]
 
@@ -87,10 +87,16 @@ class LinesInPlace(Lines):
         self._sum.update(line.encode())
 
     def sync(self) -> None:
-        """Wait until all finished lines are on the disk."""
+        """Wait until all finished lines are on the disk.
+
+        Raises:
+            OSError: If the disk fails, or the file was removed.
+        """
         if self._descriptor >= 0:
             with named_in_errors(self._target):
                 os.fsync(self._descriptor)
+                self.in_place = bool(os.fstat(self._descriptor).st_nlink)
+                check_still_there(self._descriptor)
 
     def open(self) -> None:
         """Open the file, which nobody else continues meanwhile, and cut it where the lines go on.
@@ -259,6 +265,7 @@ def _written_by_another(target: Path) -> ValueError:
 def _end_lines(lines: Lines, file: IO[Any], temporary: Path, place: Path) -> None:
     file.truncate(lines.size)
     os.fsync(file.fileno())
+    check_still_there(file.fileno())
     try:
         os.replace(temporary, place)
     except OSError:  # a file that is mounted by itself, or became another user's meanwhile

@@ -18,6 +18,7 @@ from .staging import keep_rights, staged
 
 __all__ = [
     "check_output",
+    "check_still_there",
     "given_path",
     "named_in_errors",
     "read_whole",
@@ -142,7 +143,8 @@ def named_in_errors(target: Path | str, stage: Path | None = None) -> Iterator[N
     except OSError as error:
         ours = stage is None or str(error.filename).startswith(str(stage))
         if error.errno is not None and ours:
-            error.filename, error.filename2 = str(target), None
+            error.filename = str(target)
+            del error.filename2  # set to None it would be told: 'y.csv' -> None
         raise
 
 
@@ -215,6 +217,16 @@ def write_all(descriptor: int, data: bytes, most_s: Callable[[], float] = lambda
             waited_ms += _LOOK_UP_MS
             if waited_ms >= 1e3 * most_s():
                 raise TimeoutError(errno.ETIMEDOUT, "nobody reads what is written")
+
+
+def check_still_there(descriptor: int) -> None:
+    """Refuse a file that has no name any more, as what is written to it goes when it is closed.
+
+    Raises:
+        FileNotFoundError: If it was removed.
+    """
+    if not os.fstat(descriptor).st_nlink:
+        raise FileNotFoundError(errno.ENOENT, "The file was removed while it was written")
 
 
 def _is_file(descriptor: int) -> bool:

@@ -15,6 +15,7 @@ from command_line import csv_text, samples
 from properties import some
 
 from lnn_edge.cli.os_errors import _OF_THE_MACHINE, _OF_THE_NAME, is_of_the_machine, os_error_text
+from lnn_edge.files import Lines
 
 FULL = "No space left on device. Free some space or write to another disk. Type: df -h {}\n"
 
@@ -162,7 +163,9 @@ def test_a_bundle_that_the_machine_cannot_open_now_is_no_bad_bundle(call, cfc_co
         patch.setattr(os, "open", crowded)
         code, out, err = call("inspect", cfc_copy)
     assert (code, out) == (1, "")
-    assert err.startswith(f"lnn-edge: '{named}': Too many open files. This process may open no more files. Type: ulimit")
+    assert err.startswith(
+        f"lnn-edge: '{named}': Too many open files. This process may open no more files. Type: ulimit"
+    )
     assert call("inspect", cfc_copy)[0] == 0
 
 
@@ -234,14 +237,41 @@ def test_a_summary_that_cannot_be_saved_hides_nothing(call, cfc_bundle, tmp_path
         assert f", saved {tmp_path}/y.csv\nlnn-edge: {full}" in err
 
 
-def test_a_reader_that_goes_leaves_the_summary(warm_device, cfc_bundle, tmp_path):
+@pytest.mark.parametrize("loop", ["", "--on-fault hold"])
+def test_a_reader_that_goes_leaves_the_summary(warm_device, cfc_bundle, tmp_path, loop):
     (tmp_path / "s.csv").write_text(csv_text(samples(8000)))
-    command = f"python -m lnn_edge run {cfc_bundle} --input s.csv --json j.json | head -1"
+    command = f"python -m lnn_edge run {cfc_bundle} --input s.csv --json j.json {loop} | head -1"
     done = subprocess.run(
         command, shell=True, env=warm_device, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
     )
     found = json.loads((tmp_path / "j.json").read_text())
-    assert (done.stdout, found["ended"], found["results"] < 8000) == ("walk,run\n", "reader gone", True)
+    taken = found["sink"]["written"] if loop else found["results"]
+    header = "walk,run,status\n" if loop else "walk,run\n"
+    assert (done.stdout, found["ended"], taken < 8000) == (header, "reader gone", True)
+
+
+@pytest.mark.parametrize("resume", [[], ["--resume", "s.snapshot"]], ids=["", "resume"])
+@pytest.mark.parametrize("loop", [[], ["--on-fault", "hold"]], ids=["rows", "loop"])
+def test_results_that_somebody_removes_are_not_said_to_be_saved(call, cfc_bundle, work, monkeypatch, loop, resume):
+    (work / "s.csv").write_text(csv_text(samples(3)))
+    written = []
+
+    def write(self, line, **options):
+        lines_write(self, line, **options)
+        written.append(line)
+        if len(written) == 3:
+            for own in [*work.glob("y.csv"), *work.glob(".y.csv.*")]:
+                own.unlink()
+
+    lines_write = Lines.write
+    monkeypatch.setattr(Lines, "write", write)
+    code, _, err = call("run", cfc_bundle, "--input", "s.csv", "--output", "y.csv", "--json", "j.json", *loop, *resume)
+    assert (code, written[0], (work / "y.csv").exists()) == (2, f"walk,run{',status' * bool(loop)}\n", False)
+    assert err.endswith("lnn-edge: 'y.csv': The file was removed while it was written. Check the name. Type: ls .\n")
+    assert "saved y.csv" not in err
+    assert "3 ticks in" in err if loop else "stopped after 3 samples in 1 recording; y.csv is not written" in err
+    assert loop or json.loads((work / "j.json").read_text())["results"] == 3
+    assert not loop or json.loads((work / "j.json").read_text())["ticks"] == 3
 
 
 @pytest.mark.parametrize("option", ["--output", "--json"])

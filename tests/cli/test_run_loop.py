@@ -297,6 +297,7 @@ def test_a_disk_that_is_full_ends_no_loop(cfc_bundle, tmp_path, warm_device):
     limited += "from lnn_edge.cli.program import main; sys.exit(main(sys.argv[1:]))"
     command = ["python", "-c", limited, "run", cfc_bundle, "--input", tmp_path / "walk.csv"]
     command += ["--output", tmp_path / "out.csv", "--record", tmp_path / "walk.mcap", "--backend", "onnxruntime"]
+    command += ["--record-csv", tmp_path / "ticks.csv"]
     done = subprocess.run(list(map(str, command)), env=warm_device, capture_output=True, text=True, timeout=120)
     assert done.returncode == 4, done.stderr
     last = done.stderr.splitlines()[-1]
@@ -304,6 +305,11 @@ def test_a_disk_that_is_full_ends_no_loop(cfc_bundle, tmp_path, warm_device):
     assert "of the results" in last
     assert "of 2,000 ticks through gait" in last
     assert all(len(line) == 3 for line in results(tmp_path / "out.csv")[1])
+    heading, ticks = results(tmp_path / "ticks.csv")
+    assert f"{2000 - len(ticks):,} of the CSV" in last
+    assert len(ticks) < 2000
+    assert all(len(line) == heading.count(",") + 1 for line in ticks)
+    assert (tmp_path / "ticks.csv").read_text().endswith("\n")
 
 
 @pytest.mark.timeout(120)

@@ -126,6 +126,28 @@ def test_errors_name_the_file_that_was_asked_for(tmp_path, monkeypatch, make, ca
     assert os.listdir(tmp_path) == []
 
 
+def test_an_error_of_two_names_tells_the_one_that_was_asked_for(tmp_path):
+    with pytest.raises(OSError, match=r"'m\.lnn'$"), named_in_errors("m.lnn"):
+        os.rename(tmp_path / "none", tmp_path / "other")
+    with pytest.raises(OSError, match=r"'m\.lnn'$"), named_in_errors("m.lnn"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def _written_and_removed(write, folder, found):
+    with write(folder / "y.csv") as lines:
+        found.append(lines)
+        lines.write("1\n")
+        for path in folder.iterdir():
+            path.unlink()
+
+
+@pytest.mark.parametrize("write", [continued_file, growing_file])
+def test_lines_in_a_file_that_somebody_removes_are_told(tmp_path, write):
+    with pytest.raises(FileNotFoundError, match=r"The file was removed while it was written: '.*y\.csv'$"):
+        _written_and_removed(write, tmp_path, lines := [])
+    assert (lines[0].in_place, os.listdir(tmp_path)) == (False, [])
+
+
 def test_errors_about_something_else_stay_as_they_are(tmp_path):
     with pytest.raises(FileNotFoundError) as caught, named_in_errors("m.lnn", tmp_path / "stage"):
         (tmp_path / "other").read_bytes()

@@ -18,6 +18,7 @@ from ...wording import plural
 from ..console import emit_json, note
 from ..exit_codes import FAILED, MISSED, OK, USAGE
 from ..keeping.kept_file import kept_here_alone
+from ..os_errors import os_error_text
 from ..results import Layout, Results, open_results
 from ..signals import stoppable
 from .choices import Looping
@@ -88,21 +89,27 @@ def run_loop(own: LoopRun, lines: IO[str], live: bool) -> int:
 
 def _run_loop(own: LoopRun, guarded: Guarded, lines: IO[str], live: bool) -> int:
     loops: list[Loop] = []
+    summary: Summary | None = None
     keeper = _keeper(own, guarded, live, lambda: loops[0].counts)
-    with stoppable() as stop, ExitStack() as stack:
-        source, layout = _source(own, lines, live, keeper)
-        stack.callback(source.close)
-        if own.output != "-":
-            check_output(Path(own.output))  # before there is a recording of a loop that never ran
-        done = keeper is not None and keeper.goes_on and getattr(source, "ended", False)
-        recorder = None if done else _recorder(own, guarded, keeper)
-        results = stack.enter_context(open_results(own.output, stop, None if keeper is None else keeper.written))
-        sink = _sink(own, layout, results, loops, again=keeper is not None and not live)
-        loop = _loop(own, guarded, source, sink, recorder, keeper)
-        loops.append(loop)
-        summary = loop.run()
-        if sink.broken is not None:
-            raise sink.broken
+    try:
+        with stoppable() as stop, ExitStack() as stack:
+            source, layout = _source(own, lines, live, keeper)
+            stack.callback(source.close)
+            if own.output != "-":
+                check_output(Path(own.output))  # before there is a recording of a loop that never ran
+            done = keeper is not None and keeper.goes_on and getattr(source, "ended", False)
+            recorder = None if done else _recorder(own, guarded, keeper)
+            results = stack.enter_context(open_results(own.output, stop, None if keeper is None else keeper.written))
+            sink = _sink(own, layout, results, loops, again=keeper is not None and not live)
+            loop = _loop(own, guarded, source, sink, recorder, keeper)
+            loops.append(loop)
+            summary = loop.run()
+            if sink.broken is not None:
+                raise sink.broken
+    except (OSError, ValueError) as error:
+        if summary is not None:
+            _tell_beside(own, summary, keeper, error)
+        raise
     if done:
         note(f"remark: no row of {own.source} was left to do")
     whole = _whole(summary, keeper)
@@ -281,6 +288,17 @@ def _facts(summary: Summary, whole: dict[str, Any]) -> dict[str, Any]:
     return here | whole | {"this_run": {name: here[name] for name in _COUNTS}}
 
 
+def _tell_beside(own: LoopRun, summary: Summary, keeper: LoopKeeper | None, error: Exception) -> None:
+    """Leave the summary of a loop whose results have no place any more, which stays the reason, whatever fails now."""
+    if not isinstance(error, BrokenPipeError):  # who reads our results has gone, and has what it wanted
+        for line in str(summary).splitlines():
+            note(line)
+    try:
+        emit_json(_facts(summary, _whole(summary, keeper)), own.json)
+    except OSError as failed:
+        note(f"warning: {os_error_text(failed)}")
+
+
 def _told(
     own: LoopRun,
     summary: Summary,
@@ -323,4 +341,5 @@ def _of_the_machine() -> tuple[str, ...]:
 
 
 def _kept(summary: Summary) -> dict[str, Any]:
-    return {"results": summary.sink, "recording": summary.recorder, "snapshots": summary.snapshots}
+    kept = {"results": summary.sink, "recording": summary.recorder, "CSV": summary.csv}
+    return kept | {"snapshots": summary.snapshots}

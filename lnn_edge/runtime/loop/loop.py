@@ -21,7 +21,7 @@ from .rehearsal import Rehearsal
 from .report import Aside, Reports, to_standard_error
 from .sink import Behind, Records, as_sink
 from .state_saver import saver_of
-from .summary import Lost, Summary
+from .summary import Lost, Summary, kept_in_csv
 from .timer import Timer, given_timer
 from .turn.keeping import Keeping, check_parts
 from .turn.tally import Tally
@@ -388,6 +388,7 @@ class Loop:
             functions=self._turn.functions,
             sink=None if sink is None else Lost(sink.written, sink.dropped, sink.error),
             recorder=None if recorder is None else Lost(recorder.written, recorder.dropped, recorder.error),
+            csv=None if recorder is None else kept_in_csv(recorder),
             snapshots=None if keeping.saver is None else keeping.saver.lost,
             source_failed=failed,
             replaced=sum(own.replaced for own in readers),

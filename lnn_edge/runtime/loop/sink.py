@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from ...files.lines import Lines
-from ...files.whole import check_output
+from ...files.whole import check_output, check_still_there, named_in_errors
 from ...given_numbers import whole_number
 from ...wording import one_line
 
@@ -275,7 +275,7 @@ class _File:
     def __init__(self, path: Path, heading: str | None, line: Callable[[Entry], str]) -> None:
         check_output(path)
         self._file = open(path, "wb", buffering=0)  # noqa: SIM115 - closed by `close`
-        self._lines, self._line = Lines(self._file.fileno(), str(path)), line
+        self._path, self._lines, self._line = path, Lines(self._file.fileno(), str(path)), line
         if heading is not None:
             self._lines.write(heading, heading=True)
 
@@ -293,6 +293,8 @@ class _File:
         try:
             if self._file.seekable():
                 os.fsync(self._file.fileno())
+                with named_in_errors(self._path):
+                    check_still_there(self._file.fileno())
         finally:
             self._file.close()
 

@@ -10,9 +10,10 @@ from ..figures.durations import Distribution
 from ..guard.pace import Pace
 from ..guard.status import Status
 from .rehearsal import RehearsalCounts
+from .sink import Records
 from .turn.functions import FunctionCounts
 
-__all__ = ["Lost", "Summary"]
+__all__ = ["Lost", "Summary", "kept_in_csv"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Summary:
         response: From when a tick was due, or its sample came, to the end of `after`.
         rehearsal: What became of the rehearsals, `None` without them.
         functions: The user's, by their place.
-        sink, recorder, snapshots: What they took, `None` where there are none.
+        sink, recorder, csv, snapshots: What they took, `None` where there are none; `csv` is the recorder's.
         source_failed: Reads of sources that raised.
         replaced: Samples that a newer one took the place of before a tick came.
         warnings: What could not be as it was asked for: real time on this machine.
@@ -70,6 +71,7 @@ class Summary:
     functions: dict[str, FunctionCounts] = field(default_factory=dict)
     sink: Lost | None = None
     recorder: Lost | None = None
+    csv: Lost | None = None
     snapshots: Lost | None = None
     source_failed: int = 0
     replaced: int = 0
@@ -81,7 +83,8 @@ class Summary:
     @property
     def complete(self) -> bool:
         """Whether every tick ran at its time and all that was to be kept is kept."""
-        return not self.left_out and not any(own and own.dropped for own in (self.sink, self.recorder, self.snapshots))
+        kept = (self.sink, self.recorder, self.csv, self.snapshots)
+        return not self.left_out and not any(own and own.dropped for own in kept)
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
@@ -100,7 +103,8 @@ class Summary:
                 yield f"function `{name}`: raised {plural(own.failed, 'time')}, too slow {plural(own.slow, 'time')}"
         if self.source_failed:
             yield f"sources: {plural(self.source_failed, 'read')} failed"
-        for name, lost in (("sink", self.sink), ("recorder", self.recorder), ("snapshots", self.snapshots)):
+        for name in ("sink", "recorder", "csv", "snapshots"):
+            lost: Lost | None = getattr(self, name)
             if lost is not None and (lost.dropped or lost.error):
                 why = "" if lost.error is None else f": {lost.error}"
                 yield f"{name}: {lost.written:,} written, {lost.dropped:,} lost{why}"
@@ -109,6 +113,15 @@ class Summary:
         yield from self.warnings
         if self.error is not None:
             yield self.error
+
+
+def kept_in_csv(recorder: Records) -> Lost | None:
+    """What became of the ticks of a recorder that writes a CSV as well."""
+    rows: int | None = getattr(recorder, "csv_rows", None)
+    if rows is None:
+        return None
+    lost = recorder.written + recorder.dropped - rows
+    return Lost(rows, lost, recorder.error if lost else None)
 
 
 def _times(d: Distribution) -> str:

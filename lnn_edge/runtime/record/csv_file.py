@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from ...arrays import Array
-from ...files.whole import named_in_errors, write_all
+from ...files.whole import check_still_there, named_in_errors, write_all
 from ..guard.status import Status
 from .layout import HEAD, Layout, Part
 
@@ -25,6 +25,9 @@ class CsvFile:
         path: A new file.
         layout: Of the ticks.
 
+    Attributes:
+        rows: Ticks that are in it.
+
     Raises:
         OSError: If it cannot be opened, or is there already.
     """
@@ -36,21 +39,41 @@ class CsvFile:
         self._parts = [part for part in layout.parts if part.role != "state" and part.size <= _MOST * len(part.fields)]
         self._head = [name for name in HEAD if name != "has_state"]
         names = [name for part in self._parts for name in _columns(part)]
-        self._write(",".join([*self._head, *names]) + "\n")
+        self.rows = self._size = 0
+        try:
+            self._write(",".join([*self._head, *names]) + "\n")
+        except BaseException:  # the same name is free for another try
+            os.close(self._descriptor)
+            self._path.unlink()
+            raise
 
     def write(self, ticks: Array) -> None:
         """Write ticks, (n,) of the layout's dtype.
 
         Raises:
-            OSError: If they cannot be written.
+            OSError: If they cannot be written; those that are in it are there whole, and others may follow.
         """
         for first in range(0, len(ticks), _EASE):
-            self._write("".join(map(self._row, ticks[first : first + _EASE])))
+            part = ticks[first : first + _EASE]
+            self._write("".join(map(self._row, part)))
+            self.rows += len(part)
             time.sleep(0)
 
     def close(self) -> None:
-        """Close it."""
-        os.close(self._descriptor)
+        """Wait for the disk, and close it.
+
+        Raises:
+            OSError: If the disk fails, or the file was removed, and its rows with it.
+        """
+        try:
+            with named_in_errors(self._path):
+                os.fsync(self._descriptor)
+                check_still_there(self._descriptor)
+        except FileNotFoundError:
+            self.rows = 0
+            raise
+        finally:
+            os.close(self._descriptor)
 
     def _row(self, tick: Array) -> str:
         cells = [_WORDS.get(int(tick[n]), "?") if n == "status" else _head_text(n, tick[n]) for n in self._head]
@@ -60,8 +83,15 @@ class CsvFile:
         return ",".join(cells) + "\n"
 
     def _write(self, text: str) -> None:
+        data = text.encode()
         with named_in_errors(self._path):
-            write_all(self._descriptor, text.encode())
+            try:
+                write_all(self._descriptor, data)
+            except BaseException:  # what a full disk took of a row is no row
+                os.ftruncate(self._descriptor, self._size)
+                os.lseek(self._descriptor, self._size, os.SEEK_SET)
+                raise
+        self._size += len(data)
 
 
 def _head_text(name: str, value: Array) -> str:

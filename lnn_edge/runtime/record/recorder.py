@@ -164,6 +164,11 @@ class Recorder:
         return self._ring.dropped + self._writer.lost
 
     @property
+    def csv_rows(self) -> int | None:
+        """Ticks that are in the CSV; `None` without one."""
+        return self._writer.csv_rows
+
+    @property
     def error(self) -> str | None:
         """What went wrong last, in words; `None` if nothing did."""
         return self._writer.error

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from safetensors.numpy import save
 
-from ...files.whole import named_in_errors, sync_names
+from ...files.whole import check_still_there, named_in_errors, sync_names
 from ..state import State
 from .library import mcap_records
 from .mcap_file import Face, McapFile
@@ -175,8 +175,7 @@ class Series:
             return
         with named_in_errors(self.paths[-1]):
             os.fsync(self._sink.fileno())
-            if not os.fstat(self._sink.fileno()).st_nlink:
-                raise FileNotFoundError(errno.ENOENT, "The file was removed while it was written")
+            check_still_there(self._sink.fileno())
 
     @property
     def _opened(self) -> McapFile:

@@ -85,6 +85,11 @@ class Writer:
         finally:
             self.lost += self._count
 
+    @property
+    def csv_rows(self) -> int | None:
+        """Ticks that are in the CSV; `None` without one."""
+        return None if self._csv is None else self._csv.rows
+
     def _turn(self, taken: Taken, *, end: bool) -> None:
         ticks, first = taken.ticks, 0
         for number, state, forced in taken.states:
@@ -171,8 +176,8 @@ class Writer:
 
     def _to_csv(self, ticks: Array) -> None:
         csv = self._csv
-        if csv is not None and not self._tried(lambda: csv.write(ticks)):
-            self._csv = None  # half a line is there: what follows would be part of it
+        if csv is not None:
+            self._tried(lambda: csv.write(ticks))
 
     def _end(self) -> None:
         if self._ready():

@@ -210,6 +210,17 @@ def test_a_line_that_the_disk_took_in_part_is_taken_back(tmp_path, cfc_bundle, m
     assert [json.loads(line)["tick"] for line in (tmp_path / "a.jsonl").read_text().splitlines()] == [0, 2]
 
 
+def test_a_file_that_somebody_removes_is_told(tmp_path, cfc_bundle):
+    behind = Behind(as_sink(tmp_path / "a.jsonl", lnn_edge.load(cfc_bundle)), start=False)
+    behind.put(entry(0))
+    behind.drain()
+    (tmp_path / "a.jsonl").unlink()
+    behind.close()
+    assert behind.error == (
+        f"FileNotFoundError: [Errno 2] The file was removed while it was written: '{tmp_path / 'a.jsonl'}'"
+    )
+
+
 def test_what_takes_no_results_is_refused(cfc_bundle, tmp_path):
     model = lnn_edge.load(cfc_bundle)
     with pytest.raises(TypeError, match=r"the sink is a int, expected an object with write\(entry\) and close\(\)"):

@@ -19,6 +19,8 @@ import lnn_edge
 from lnn_edge import Recorder, State
 from lnn_edge.runtime.guard.status import Status, Tick
 from lnn_edge.runtime.loop.sink import Awaited
+from lnn_edge.runtime.loop.summary import Lost
+from lnn_edge.runtime.record import csv_file
 from lnn_edge.runtime.record.layout import layout_of
 from lnn_edge.runtime.record.ring import Ring
 
@@ -402,6 +404,60 @@ def test_a_csv_beside_it_has_the_same_numbers(model, tmp_path):
         assert [np.float32(row[name]) for name in ("walk_raw", "run_raw")] == tick.raw.tolist()
     assert list(rows[0])[:9] == ["tick", "t_s", "mono_ns", "wall_ns", "dt_s", "stepped", "status", "reset", "limited"]
     assert (rows[2]["t_s"], rows[2]["dt_s"], rows[2]["wall_ns"]) == ("0.04", "", "1700000000040000000")
+
+
+def test_a_csv_on_a_full_disk_has_whole_rows_and_goes_on(model, tmp_path, monkeypatch):
+    layout, write = layout_of(model.manifest), csv_file.write_all
+    ticks = np.zeros(45, layout.dtype)
+    ticks["tick"] = range(45)
+    file = csv_file.CsvFile(tmp_path / "walk.csv", layout)
+
+    def limited(descriptor, data):
+        write(descriptor, data[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    file.write(ticks[:16])
+    with monkeypatch.context() as patch:
+        patch.setattr(csv_file, "write_all", limited)
+        with pytest.raises(OSError, match=r"No space left on device: '.*walk\.csv'"):
+            file.write(ticks[16:40])
+    file.write(ticks[40:])
+    file.close()
+    rows = list(csv.DictReader((tmp_path / "walk.csv").read_text().splitlines()))
+    assert [int(row["tick"]) for row in rows] == [*range(16), *range(40, 45)]
+    assert file.rows == 21
+
+
+def test_what_a_csv_could_not_take_is_told_and_the_recording_is_whole(model, tmp_path, monkeypatch):
+    def full(_file, _ticks):
+        raise OSError(errno.ENOSPC, "No space left on device", "walk.csv")
+
+    monkeypatch.setattr(csv_file.CsvFile, "write", full)
+    recorder = Recorder(tmp_path / "walk.mcap", model, csv=tmp_path / "walk.csv")
+    summary = lnn_edge.Loop(model, np.zeros((5, 3), np.float32), recorder=recorder).run()
+    assert (recorder.written, recorder.dropped, recorder.csv_rows, summary.complete) == (5, 0, 0, False)
+    assert summary.csv == Lost(0, 5, "No space left on device: 'walk.csv'")
+    assert "csv: 0 written, 5 lost: No space left on device: 'walk.csv'" in str(summary)
+
+
+def test_a_csv_that_cannot_begin_leaves_its_name_free(model, tmp_path, monkeypatch):
+    def full(_descriptor, _data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(csv_file, "write_all", full)
+        with pytest.raises(OSError, match=r"No space left on device: '.*walk\.csv'"):
+            Recorder(tmp_path / "walk.mcap", model, csv=tmp_path / "walk.csv")
+    assert not (tmp_path / "walk.csv").exists()
+
+
+def test_a_csv_that_somebody_removes_has_no_rows(model, tmp_path):
+    with Recorder(tmp_path / "walk.mcap", model, csv=tmp_path / "walk.csv") as recorder:
+        robot = Robot(model)
+        put(recorder, robot, robot.tick("good"), 0)
+        (tmp_path / "walk.csv").unlink()
+    assert (recorder.written, recorder.csv_rows) == (1, 0)
+    assert "removed while it was written" in recorder.error
 
 
 def test_without_the_libraries_it_says_what_to_type(tmp_path):
