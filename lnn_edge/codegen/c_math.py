@@ -141,6 +141,11 @@ INLINE F within@(F x, F limit) { return smallest@(limit, largest@(-limit, x)); }
 """
 
 _ONE = """
+#if defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || defined(_M_FP_FAST)
+#error "leave out -ffast-math, -Ofast and -funsafe-math-optimizations: what is rounded on purpose would come out wrong"
+#elif defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
+#error "leave out -ffinite-math-only: it removes the checks that refuse NaN"
+#endif
 #if defined(__GNUC__)
 #define INLINE static inline __attribute__((always_inline, unused))
 #define CALLED static __attribute__((noinline, unused))

@@ -168,7 +168,7 @@ if(NOT CMAKE_BUILD_TYPE)
     set(CMAKE_BUILD_TYPE Release)
 endif()
 
-# The step: link this to your own program. No -ffast-math, which would hide what is not finite.
+# The step: link this to your own program. No -ffast-math, which gives other numbers.
 add_library(@PREFIX@ STATIC @PREFIX@.c)
 target_include_directories(@PREFIX@ PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
 target_compile_options(@PREFIX@ PUBLIC -std=gnu99 -ffp-contract=fast -fno-math-errno @FLAGS@)

@@ -135,6 +135,26 @@ def test_compilers_have_nothing_to_say(compiler, tmp_path):
 SANITIZED = ("-std=gnu11", "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-march=native")
 
 
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.parametrize("make", [c_source, rows_source])
+def test_flags_that_change_what_it_computes_are_refused(compiler, make, tmp_path):
+    """With them a gate is off by a quarter, and no warning says so."""
+    if shutil.which(compiler) is None:
+        pytest.skip(f"no {compiler}")
+    source = make(program_of("ltc-mixed", "measured"), Form(DIGEST), named_target("vector4"), "lnn")
+    (tmp_path / "lnn.h").write_text(source.header)
+    (tmp_path / "lnn.c").write_text(source.source)
+    for flags, told in {
+        "-Ofast": "leave out -ffast-math, -Ofast",
+        "-ffast-math": "leave out -ffast-math, -Ofast",
+        "-ffinite-math-only": "it removes the checks that refuse NaN",
+        "-fno-math-errno -fno-trapping-math -ffp-contract=fast": "",
+    }.items():
+        command = [compiler, *flags.split(), "-std=gnu99", "-fsyntax-only", "lnn.c"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+        assert (done.returncode != 0, told in done.stderr) == (bool(told), True), done.stderr
+
+
 def test_sanitizers_find_nothing(tmp_path):
     """Addresses and undefined behaviour, in steps with and without vectors, and in rows of streams.
 
