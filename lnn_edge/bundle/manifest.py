@@ -150,8 +150,24 @@ def _digest(encoded: bytes, digest: str) -> str:
 
 
 def encode_json(value: object) -> bytes:
-    """Encode a struct, dataclass or plain value as indented JSON with full-precision floats and a final newline."""
-    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+    """Encode a struct, dataclass or plain value as indented JSON with full-precision floats and a final newline.
+
+    Of a file's name that is no UTF-8 the odd bytes are written as the terminal shows them.
+    """
+    try:
+        data = msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        data = msgspec.json.encode(_in_utf8(msgspec.to_builtins(value)))
+    return msgspec.json.format(data, indent=2) + b"\n"
+
+
+def _in_utf8(value: object) -> object:
+    """The same with strings that UTF-8 can hold."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_in_utf8(key): _in_utf8(own) for key, own in value.items()}
+    return [_in_utf8(own) for own in value] if isinstance(value, (list, tuple)) else value
 
 
 def decode_manifest(data: bytes) -> Manifest:

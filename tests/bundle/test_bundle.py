@@ -727,6 +727,12 @@ def test_empty_name_is_refused():
         pass
 
 
+def test_a_name_that_is_no_text_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"a bundle's name is text in UTF-8, got 'a\\udcff\.lnn'\. Choose plain"):
+        check_target(tmp_path / "a\udcff.lnn", overwrite=False)
+    check_target(tmp_path / "gr\u00f6\u00dfe.lnn", overwrite=False)
+
+
 def test_missing_parent_says_how_to_make_it(tmp_path):
     expected = r"directory '.*there' does not exist\. Type: mkdir -p .*there"
     with pytest.raises(FileNotFoundError, match=expected), staged_directory(tmp_path / "there/x.lnn", overwrite=False):

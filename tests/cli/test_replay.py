@@ -52,6 +52,13 @@ def test_a_difference_has_an_exit_code_of_its_own_and_says_where(call, walk, cha
     assert not found["same"]
 
 
+def test_a_name_that_is_no_utf_8_goes_into_json(call, walk):
+    """Python has its odd bytes as halves of surrogates, which neither UTF-8 nor JSON's readers know."""
+    odd = walk.rename(walk.with_name("walk\udcff.mcap"))
+    code, out, _ = call("replay", bundle("fixed_2"), odd, "--json", "-")
+    assert (code, json.loads(out)["recordings"][0]["recording"]) == (0, f"{walk.parent}/walk\\udcff.mcap")
+
+
 def test_several_go_through_processes(call, walk):
     code, out, _ = call(
         "replay", bundle("fixed_2"), walk, walk, "--jobs", "2", "--backend", "onnxruntime", "--json", "-"

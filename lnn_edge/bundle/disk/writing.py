@@ -32,6 +32,8 @@ def check_target(path: Path, overwrite: bool) -> None:
     """
     if path.suffix != SUFFIX:
         raise ValueError(f"a bundle's name ends in '{SUFFIX}', got '{path}'. Type: {path.stem or 'model'}{SUFFIX}")
+    if path.name != path.name.encode(errors="replace").decode():  # it becomes the model's, in manifest and graph
+        raise ValueError(f"a bundle's name is text in UTF-8, got {path.name!r}. Choose plain letters")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"directory '{path.parent}' does not exist. Type: mkdir -p {path.parent}")
     place = real_place(path) if path.exists() else path
