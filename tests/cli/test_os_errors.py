@@ -15,7 +15,7 @@ from command_line import csv_text, samples
 from properties import some
 
 from lnn_edge.cli.os_errors import _OF_THE_MACHINE, _OF_THE_NAME, is_of_the_machine, os_error_text
-from lnn_edge.files import Lines
+from lnn_edge.files.lines import Lines
 
 FULL = "No space left on device. Free some space or write to another disk. Type: df -h {}\n"
 
