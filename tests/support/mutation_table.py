@@ -491,7 +491,7 @@ MUTATIONS = (
         "JSON null",
         "test_what_is_not_finite_is_null",
         (
-            "msgspec.json.format(msgspec.json.encode(value), indent=2)",
+            "msgspec.json.format(data, indent=2)",
             '__import__("json").dumps(msgspec.to_builtins(value), indent=2).encode()',
         ),
     ),
