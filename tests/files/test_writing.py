@@ -200,11 +200,11 @@ def test_a_file_that_is_replaced_keeps_its_owner(tmp_path):
 
 
 def test_the_next_file_sweeps_what_a_kill_left(tmp_path):
-    if os.fork() == 0:
+    if (writer := os.fork()) == 0:
         with whole_file(tmp_path / "killed.csv") as file:
             file.write(b"half")
             os.kill(os.getpid(), signal.SIGKILL)
-    os.wait()
+    os.waitpid(writer, 0)
     (left,) = os.listdir(tmp_path)
     assert left.startswith(".killed.csv.")
     with whole_file(tmp_path / "y.csv"):
