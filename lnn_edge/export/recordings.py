@@ -17,8 +17,8 @@ from ..errors import ExportWarning
 from ..remarks import warn_caller
 from ..verify.spacing import FINE, coarse_columns, spacing_remark
 from ..wording import choices, listed, typed
+from .forward.arguments import TIME_NAMES
 from .forward.example import Example
-from .forward.forward import TIME_NAMES
 from .forward.scaling import Scale, Scaling, by_tensor
 from .trained.open import OpenedModule
 

@@ -19,7 +19,7 @@ from safetensors.torch import save_model
 
 import lnn_edge
 from lnn_edge.cli.arguments.example import load_scaling
-from lnn_edge.export.forward.forward import TIME_NAMES
+from lnn_edge.export.forward.arguments import TIME_NAMES
 from lnn_edge.wording import listed
 
 

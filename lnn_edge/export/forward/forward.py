@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,74 +20,17 @@ from ..cores.calling import forward_signature
 from ..cores.liquid import is_core
 from ..cores.timespans import timespans_from_dt
 from ..trace.trace import raised_by_us, users_line
-from .advice import FEWER, advice_on, any_length, other_width, widths_to_try
+from .advice import advice_on, any_length, other_width, widths_to_try
+from .arguments import STATE_NAMES, TIME_NAMES, only_needed, packing
 from .checks import Checks
 from .example import Example, ForwardError
+from .leaves import Leaf
 from .returned import opened
-from .scaling import Scale, Scaling, by_tensor
 
-__all__ = [
-    "STATE_NAMES",
-    "TIME_NAMES",
-    "Forward",
-    "Known",
-    "Leaf",
-    "leaf_from_shapes",
-    "leaf_name",
-    "needed_arguments",
-    "raw_outputs",
-    "returned_state",
-    "takes_one_dict",
-]
+__all__ = ["Forward", "Known", "returned_state"]
 
 Known = dict[str, tuple[Array, Array]]  # per output the steps whose value is known, and the values (known, *shape)
 Around = Callable[[torch.Tensor | None], AbstractContextManager[Any]]
-
-STATE_NAMES = (
-    *("hx", "h", "hidden", "hidden_state", "hidden_states", "state", "states", "h0", "hc", "hxs", "rnn_state"),
-    *("rnn_states", "rnn_hx", "rnn_hxs", "prev_state", "prev_hidden", "h_prev", "h_in", "core_state", "carry"),
-)
-TIME_NAMES = ("timespans", "timespan", "dt", "dts", "delta_t", "elapsed", "elapsed_time", "ts")
-# Steps at which a network that returns only its last output is called whole, and whether on a whole recording too.
-_PREFIXES = (1, 2, 3, 5, 8, 16, 32, 64)
-_LONGEST_WHOLE = 256
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """One output in what a forward returns: where it is, and which of its axes is time (`None`: last step only)."""
-
-    index: int
-    name: str
-    time_axis: int | None
-    shape: tuple[int, ...]
-    scaling: Scaling | None = None
-
-    def raw(self, value: torch.Tensor) -> torch.Tensor:
-        """In raw units, if the user says how they are scaled."""
-        return value if self.scaling is None else self.scaling.undone(value)
-
-    def lengths(self, steps: int) -> set[int]:
-        """How many of the samples of a recording a forward is called on, to know it: of all, and of fewer."""
-        if self.time_axis is not None:
-            return {steps}
-        return {n for n in _PREFIXES if n <= steps} | ({steps} if steps <= _LONGEST_WHOLE else set())
-
-    def by_step(self, value: torch.Tensor) -> Array:
-        """One output of one row, (steps, ...), in raw units.
-
-        Raises:
-            ValueError: If it is of another size than in the calls that told its shape.
-        """
-        if self.time_axis is None and value.numel() != math.prod(self.shape):
-            raise ValueError(
-                f"output '{self.name}' has the shape {list(value.shape)} for some number of samples and "
-                f"{[1, *self.shape]} for another: neither one for each sample nor one for the recording"
-            )
-        value = self.raw(value)
-        if self.time_axis is None:
-            return value.detach().numpy().reshape(1, *self.shape)
-        return value.detach().movedim(self.time_axis, 0).numpy().reshape(-1, *self.shape)
 
 
 class Forward:
@@ -125,12 +65,12 @@ class Forward:
         needed = timed or (self.time_argument and parameters[self.time_argument].default is inspect.Parameter.empty)
         self._needs_time = self.time_argument is not None and bool(needed)
         given = {t.name for t in inputs} | (
-            _alone(parameters.values()) if "input" in {t.name for t in inputs} else set()
+            only_needed(parameters.values()) if "input" in {t.name for t in inputs} else set()
         )
         states = [p for name, p in parameters.items() if name in STATE_NAMES and name not in given]
         self.state_argument = states[0].name if states else None
         self._begins: dict[str, Any] = {p.name: None for p in states if p.default is p.empty}  # sequences, with None
-        self._packed = _packing([t.name for t in inputs], parameters, self._begins)
+        self._packed = packing([t.name for t in inputs], parameters, self._begins)
         self._spans_of_one_feature = False  # until a forward takes them as (batch, time, 1) alone
         self.before_each_call: Callable[[], None] | None = None  # puts back what calls leave in the module
         self.checks = Checks()  # until somebody finds some
@@ -343,54 +283,6 @@ class Forward:
         return {name: (np.concatenate(steps), np.concatenate(values)) for name, (steps, values) in found.items()}
 
 
-def leaf_from_shapes(index: int, name: str, two: tuple[int, ...], three: tuple[int, ...]) -> Leaf:
-    """An output by its shapes for two and for three samples of one row: the axis that grows is time.
-
-    Raises:
-        ValueError: If it is not one per sample, or not one row.
-    """
-    grown = [k for k, (a, b) in enumerate(zip(two, three, strict=True)) if a != b]
-    if len(grown) > 1 or any((two[k], three[k]) != (2, 3) for k in grown):
-        raise ValueError(
-            f"output '{name}' has shape {list(two)} for 2 samples and {list(three)} for 3: not one per sample"
-            + (f". {FEWER}" if any(three[k] < 3 for k in grown) else "")
-        )
-    rest = [n for k, n in enumerate(three) if k not in grown]
-    if rest and rest[0] != 1:
-        advice = "A parameter that does not depend on the samples is no output of a step: expand it, or leave it out"
-        if grown:  # with time, and without rows
-            advice = "If the forward takes the axis of the batch away, squeeze(0), leave that out: (batch, time, ...)"
-        raise ValueError(
-            f"output '{name}' has shape {list(three)} for one row of 3 samples, expected one row. {advice}"
-        )
-    return Leaf(index, name, grown[0] if grown else None, tuple(rest[1:]) or (1,))
-
-
-_Packing = Callable[[Mapping[str, Any]], tuple[tuple[Any, ...], Mapping[str, Any]]]
-
-
-def _packing(names: Sequence[str], parameters: Mapping[str, inspect.Parameter], states: Iterable[str]) -> _Packing:
-    """How inputs of these names go into a forward: by place, by name, or all of them as one dict."""
-    single = list(names) == ["input"]
-    if not single and not takes_one_dict(names, parameters):
-        return lambda given: ((), given)
-    needed = [name for name in _needed(parameters.values()) if name not in states]
-    places = [name for name, p in parameters.items() if p.kind is not p.KEYWORD_ONLY]
-    by_name = bool(needed) and places[:1] != needed[:1]  # by keyword alone, or behind a state
-
-    def packed(given: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-        value = given["input"] if single else dict(given)
-        return ((), {needed[0]: value}) if by_name else ((value,), {})
-
-    return packed
-
-
-def takes_one_dict(names: Iterable[str], parameters: Mapping[str, inspect.Parameter]) -> bool:
-    """Whether inputs of these names are the content of one argument, as the observations of a gym are."""
-    kinds = {p.kind for p in parameters.values()}
-    return inspect.Parameter.VAR_KEYWORD not in kinds and not any(name in parameters for name in names)
-
-
 def returned_state(result: Any) -> Any:
     """The state in what a forward returns: what is called so, else the last of several.
 
@@ -405,37 +297,3 @@ def returned_state(result: Any) -> Any:
     if not found:
         raise ValueError("the forward returns no state")
     return found[-1]
-
-
-def raw_outputs(leaves: Sequence[Leaf], batch: int, scale: Scale) -> tuple[tuple[Tensor, ...], list[Leaf]]:
-    """The outputs of a step, and the leaves with the scaling that leads to raw units.
-
-    Raises:
-        TypeError, ValueError: If a scaling does not fit.
-    """
-    tensors = tuple(Tensor(leaf.name, (batch, *leaf.shape)) for leaf in leaves)
-    scalings = by_tensor("scale_outputs", scale, tensors)
-    return tensors, [dataclasses.replace(leaf, scaling=scalings.get(leaf.name)) for leaf in leaves]
-
-
-def leaf_name(path: Sequence[Any], place: int) -> str:
-    """The name of an output: the keys or fields that lead to it, else its place."""
-    keys = [str(key.key) for key in path if isinstance(key, pytree.MappingKey)]
-    names = [str(key.name) for key in path if isinstance(key, pytree.GetAttrKey)]
-    return ".".join(keys or names) or f"output_{place}"
-
-
-def needed_arguments(module: nn.Module) -> list[str]:
-    """Arguments that the forward cannot be called without, time aside."""
-    return _needed(inspect.signature(module.forward).parameters.values())
-
-
-def _needed(parameters: Iterable[inspect.Parameter]) -> list[str]:
-    every = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return [p.name for p in parameters if p.default is p.empty and p.kind not in every and p.name not in TIME_NAMES]
-
-
-def _alone(parameters: Iterable[inspect.Parameter]) -> set[str]:
-    """The only argument that a forward needs: its input, whatever it is called."""
-    needed = _needed(parameters)
-    return set(needed) if len(needed) == 1 else set()

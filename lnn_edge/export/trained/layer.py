@@ -17,7 +17,8 @@ from ..cores.calling import layer_convention
 from ..cores.copying import copied_module
 from ..cores.find import ReadCore
 from ..cores.repairs import ignores_time
-from ..forward.forward import Forward, Known, Leaf
+from ..forward.forward import Forward, Known
+from ..forward.leaves import Leaf
 from .closed_loop import closed_loop
 from .core_step import CoreStep
 from .protocol import NOT_CAUSAL, Results

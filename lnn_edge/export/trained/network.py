@@ -30,7 +30,8 @@ from ..cores.wrappers import unwrap_parts
 from ..forward.attributes import CallAttributes
 from ..forward.checks import find_checks
 from ..forward.example import Example, varied
-from ..forward.forward import Forward, Known, Leaf, leaf_from_shapes, leaf_name, raw_outputs
+from ..forward.forward import Forward, Known
+from ..forward.leaves import Leaf, leaf_from_shapes, leaf_name, raw_outputs
 from ..trace.trace import decides, takes_out
 from .closed_loop import closed_loop
 from .kept_states import (

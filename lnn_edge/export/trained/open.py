@@ -18,8 +18,8 @@ from ..cores.describe import describe_core
 from ..cores.find import ReadCore, find_cores, find_parts, is_batch_first, is_liquid_cell, read_core
 from ..cores.liquid import LoopedCell, core_from_module, is_core
 from ..cores.wrappers import plain_names, unwrapped
+from ..forward.arguments import STATE_NAMES, TIME_NAMES, needed_arguments, takes_one_dict
 from ..forward.example import Example
-from ..forward.forward import STATE_NAMES, TIME_NAMES, needed_arguments, takes_one_dict
 from .layer import TrainedLayer
 from .network import TrainedNetwork, TurnedError
 from .protocol import Trained

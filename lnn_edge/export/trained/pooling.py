@@ -13,7 +13,8 @@ from ...runtime.readouts import LAST, read_out, readout_text
 from ...verify.samples import Excitation
 from ...wording import chosen, listed
 from ..forward.example import folded
-from ..forward.forward import Known, Leaf
+from ..forward.forward import Known
+from ..forward.leaves import Leaf
 from .protocol import Trained
 
 __all__ = ["differing_readouts", "pooling", "steps_as_called"]

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from ...bundle.spec import Tensor
 from ...wording import typed
 from ..forward.advice import advice_on
-from ..forward.forward import Leaf, leaf_name
+from ..forward.leaves import Leaf, leaf_name
 from ..trace.trace import users_line
 from .step_function import StateTree, StepFunction, same_tensors, zeros_like
 

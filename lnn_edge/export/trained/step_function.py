@@ -12,8 +12,8 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ..cores.wrappers import unwrapped
+from ..forward.arguments import TIME_NAMES
 from ..forward.checks import Checks
-from ..forward.forward import TIME_NAMES
 from ..forward.returned import opened
 
 __all__ = ["StateTree", "StepFunction", "resolved", "same_tensors", "zeros_like"]

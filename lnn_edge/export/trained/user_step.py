@@ -26,10 +26,12 @@ from ..cores.find import ReadCore, find_parts, is_cell
 from ..cores.liquid import is_core
 from ..cores.timespans import timespans_from_dt
 from ..cores.wrappers import unwrap_parts
+from ..forward.arguments import STATE_NAMES, needed_arguments
 from ..forward.attributes import CallAttributes
 from ..forward.checks import find_checks
 from ..forward.example import Example, ForwardError, varied
-from ..forward.forward import STATE_NAMES, Forward, Known, Leaf, leaf_from_shapes, needed_arguments, raw_outputs
+from ..forward.forward import Forward, Known
+from ..forward.leaves import Leaf, leaf_from_shapes, raw_outputs
 from ..trace.trace import raised_by_us, users_line
 from .closed_loop import closed_loop
 from .patching import CorePatcher, States, opaque_parts

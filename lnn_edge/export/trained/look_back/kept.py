@@ -18,7 +18,8 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ....bundle.spec import StatePair, Tensor
-from ...forward.forward import Forward, Leaf
+from ...forward.forward import Forward
+from ...forward.leaves import Leaf
 from ..kept_states import KeptStates, RunCore
 from ..patching import Part, States, one_span_per_row
 from ..protocol import state_pair

@@ -14,7 +14,7 @@ from ....arrays import Array
 from ....bundle.spec import Tensor
 from ....wording import chosen, plural, step_advice
 from ...forward.example import folded
-from ...forward.forward import Leaf
+from ...forward.leaves import Leaf
 from ..kept_states import KeptStates
 
 __all__ = ["Looking", "Sight"]
