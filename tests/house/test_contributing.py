@@ -6,6 +6,7 @@ import re
 
 import pytest
 from bundles import ROOT
+from sources import text_of
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
 NAMED = sorted(
@@ -33,3 +34,11 @@ def test_every_target_of_make_exists():
 def test_it_is_two_pages_at_most():
     assert len(TEXT.splitlines()) <= 120
     assert len(TEXT.split()) <= 1100  # what two pages hold
+
+
+def test_a_module_begins_with_a_noun():
+    """Not with a clause that says what it is about: that has to be decoded, a noun is read."""
+    clause = re.compile(r'"""(What|Who|Whose|Where|Which|When|Why|How|Whether|That|If) ')
+    modules = [path for folder in ("lnn_edge", "tests") for path in (ROOT / folder).rglob("*.py")]
+    assert modules
+    assert not [str(path) for path in modules if clause.match(text_of(path))]
