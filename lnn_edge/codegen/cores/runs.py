@@ -120,13 +120,14 @@ def make_run(edges: Edges, units: Sequence[int], sources: Sources) -> Run:
             by_source.setdefault(position, []).append((place, edge))
     if not by_source:
         return Run(np.zeros((0, sources.lanes), np.int64), np.zeros(0, np.int64))
-    if sources.lanes < 8:
+    if sources.lanes < 8:  # each source is loaded by itself, so a row gains nothing from having one alone
         return _with_single(lists, by_source, len(units) + 1, sources)
     most = max(map(len, by_source.values()))
     options = [least for least in {1, (len(units) + 1) // 2, len(units) - 1, len(units)} if 0 < least <= most]
     options = [] if sources.aligned else sorted(options)
     best = _with_single(lists, by_source, most + 1, sources)
     for least in options:
+        # Rows are laid out only where they could cost less at all: the bound is a sum, the layout a search.
         if _least_cost(by_source, least, sources) < best.cost:
             best = min(best, _with_single(lists, by_source, least, sources), key=lambda run: run.cost)
     return best
@@ -177,6 +178,7 @@ def _parted(lists: _Lists, sources: Sources) -> tuple[list[list[int]], list[_Row
         longest = max(range(len(lists)), key=lambda k: len(lists[k]) / counts[k])
         counts[longest] += 1
         rest = _JOIN * (max(counts) - 1)
+        # Even if each row were full it would cost as much; another lane for the next longest list may still save more.
         if _PERMUTED * max(-(-len(own) // count) for own, count in zip(lists, counts, strict=True)) + rest >= cost:
             continue
         lanes_of = _lanes_of(counts)
