@@ -149,7 +149,7 @@ class TestEveryBackend:
         report = quick_export(small_cfc(), tmp_path / "gait.lnn")
         assert [text.partition(" ")[0] for text in report.backends] == ["onnxruntime", "C"]
         assert {"native vs torch float32", "native vs float64"} <= {c.against for c in report.comparisons}
-        assert report.not_run == {}
+        assert not report.not_run.keys() & {"onnxruntime", "native", "tensorrt", "tensorrt-rtx"}
         assert "native vs torch float32" in read_bundle(tmp_path / "gait.lnn").manifest.verification.max_abs_error
 
     def test_without_a_compiler_it_stands_and_says_so(self, call, work, short_commands):
