@@ -355,6 +355,14 @@ def scripted(model):
     model.head = torch.jit.script(model.head)
 
 
+def quantised(model):
+    model.head = torch.ao.quantization.quantize_dynamic(nn.Sequential(model.head), {nn.Linear})
+
+
+def valueless(model):
+    model.head.to("meta")
+
+
 def pruned(model):
     prune.l1_unstructured(model.rnn.rnn_cell.ff1, "weight", 0.5)
 
@@ -363,11 +371,14 @@ def parametrised(model):
     parametrizations.spectral_norm(model.rnn.rnn_cell.ff1)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of TorchScript
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of TorchScript and quantisation
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (scripted, "its part 'head' is TorchScript.*from its Python classes"),
+        (quantised, r"its part 'head.0' is quantised.*from before torch.ao.quantization.*precision='float16'"),
+        (valueless, r"weight 'head.weight' is on the device 'meta', which holds no values. Build the model on the CPU"),
         (pruned, r"pruning. Type: torch.nn.utils.prune.remove\(layer, 'weight'\)"),
         (parametrised, r"parametrize.remove_parametrizations\(layer, 'weight'\)"),
     ],
@@ -375,7 +386,7 @@ def parametrised(model):
 def test_modules_that_compute_otherwise_than_they_look(tmp_path, change, said):
     model = Cut(lambda m, x: m.head(m.rnn(x)[0])).eval()
     change(model)
-    with pytest.raises(TypeError, match=said):
+    with pytest.raises((TypeError, ValueError), match=said):
         quick_export(model, tmp_path / "m.lnn", example=X)
 
 

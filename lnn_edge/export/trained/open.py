@@ -28,6 +28,7 @@ from .user_step import TrainedStep
 __all__ = ["OpenedModule", "in_its_layout", "open_module"]
 
 _Found = TypeVar("_Found")
+_QUANTISED = "ao.nn.quantized"  # part of the names of torch's modules with whole numbers as weights
 
 Recordings = Mapping[str, Sequence[Array]]
 
@@ -138,6 +139,19 @@ def _checked(module: object) -> nn.Module:
         raise TypeError(
             f"{where} is TorchScript, which hides what it computes: build the model from its Python classes, and load "
             "the weights into that, model.load_state_dict(scripted.state_dict())"
+        )
+    quantised = [name for name, part in module.named_modules() if _QUANTISED in type(part).__module__]
+    if quantised:
+        raise TypeError(
+            f"its part '{quantised[0]}' is quantised, and export takes float weights: export the model from before "
+            "torch.ao.quantization. For small weights on the device type: "
+            + typed("precision='float16'", "--precision float16")
+        )
+    empty = [name for name, p in module.named_parameters() if p.is_meta]
+    if empty:
+        raise ValueError(
+            f"weight '{empty[0]}' is on the device 'meta', which holds no values. Build the model on the CPU, and load "
+            "its weights: model.load_state_dict(state_dict)"
         )
     return module
 
