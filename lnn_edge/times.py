@@ -77,10 +77,10 @@ def coarse_unit(between: float, period_s: float | None) -> tuple[str, int] | Non
 def unit_advice(between: float, period_s: float | None) -> str | None:
     """What a caller should do about times that are a power of a thousand too long; `None` if they are not."""
     unit = likely_unit(between, period_s)
-    if unit is None:
+    if unit is None or period_s is None:
         return None
     factor = f"1e{round(math.log10(PER_SECOND[unit]))}"
-    return f"That is about {factor} periods: if it is in {UNIT_WORDS[unit]}, divide by {factor}"
+    return f"That is {between / period_s:,.0f} periods: if it is in {UNIT_WORDS[unit]}, divide by {factor}"
 
 
 class Stamp(float):

@@ -155,6 +155,8 @@ class InputPort:
         several = shape[1:] in (one, () if one == (1,) else one) and shape[:1] and shape[0] > calls
         if several and not self.tensor.constant:
             return f"{message} If these are several samples, type: stream.run(x)"
+        if tuple(n for n in shape if n != 1) == tuple(n for n in self.shape if n != 1):
+            return f"{message} Type: np.reshape(x, {self.shape})"
         return message
 
     def _not_finite_message(self, given: Any) -> str:

@@ -74,7 +74,7 @@ def test_step_takes_what_sensors_give(bundles):
             r"`input` has shape \(3,\), but model 'fixed' takes shape \(5,\) per sample: input_0",
         ),
         (np.zeros((7, 5)), ValueError, r"If these are several samples, type: stream.run\(x\)"),
-        (np.zeros((1, 5)), ValueError, r"has shape \(1, 5\)"),
+        (np.zeros((1, 5)), ValueError, r"has shape \(1, 5\), .* Type: np.reshape\(x, \(5,\)\)$"),
         (np.zeros((2, 7, 5)), ValueError, r"has shape \(2, 7, 5\), but model 'fixed' takes shape \(5,\) .*input_4.$"),
         ("12345", TypeError, "has dtype <U5, but model 'fixed' takes real numbers"),
         (np.zeros(5, complex), TypeError, "has dtype complex128"),

@@ -124,9 +124,10 @@ REFUSED = [
     ({"dt_s": np.timedelta64(18_446_744_074, "s")}, ValueError, "`dt_s` is 18446744074 seconds, expected at most 292"),
     ({"dt_s": np.timedelta64(20)}, TypeError, "`dt_s` has no unit"),
     ({"dt_s": "0.02"}, TypeError, "`dt_s` is the text '0.02'"),
-    ({"dt_s": 100.0}, ValueError, "about 1e3 periods: if it is in milliseconds, divide by 1e3. After a longer gap"),
-    ({"dt_s": 10**5}, ValueError, "about 1e6 periods: if it is in microseconds, divide by 1e6"),
-    ({"dt_s": np.float32(1e8)}, ValueError, "about 1e9 periods: if it is in nanoseconds, divide by 1e9"),
+    ({"dt_s": 40.0}, ValueError, "That is 400 periods: if it is in milliseconds, divide by 1e3. After a longer gap"),
+    ({"dt_s": 100.0}, ValueError, "is 1,000 periods: if it is in milliseconds, divide by 1e3. After a longer gap"),
+    ({"dt_s": 10**5}, ValueError, "is 1,000,000 periods: if it is in microseconds, divide by 1e6"),
+    ({"dt_s": np.float32(1e8)}, ValueError, "is 1,000,000,000 periods: if it is in nanoseconds, divide by 1e9"),
 ]
 
 
