@@ -109,3 +109,21 @@ def test_a_column_of_text_is_named_and_what_is_advised_works(dtype):
         assert len(answers) == 30
     with pytest.raises(ValueError, match=r"sequence 0 of X: X holds 'a' in column 'who'.*, of each recording$"):
         quick().fit(data["X"].assign(who="a"), data["y"])
+
+
+LABELS = {
+    "a list": (["a", None, "b"], r"y holds None at \[1\]"),
+    "NaN in a list": (["a", float("nan"), "b"], r"y holds nan at \[1\]"),
+    "a series": (pd.Series(["a", "b", None]), r"y holds (None|nan) at \[2\]"),
+    "text of pandas": (pd.Series(["a", "b", None], dtype="string"), r"y holds .* at \[2\]"),
+    "categories": (pd.Series(["a", "b", None], dtype="category"), r"y holds nan at \[2\]"),
+    "labels per step": ([["a"] * 5, ["b"] * 5, ["a"] * 4 + [None]], r"y\[2\] holds None at \[4\]"),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_a_label_that_is_missing_is_named(kind):
+    """scikit-learn has no place for it, or ends with a TypeError of Python's sort."""
+    labels, told = LABELS[kind]
+    with pytest.raises(ValueError, match=f"{told}, where a label or a number is missing. Leave it out"):
+        quick().fit(RNG.normal(size=(3, 5, 2)), labels)

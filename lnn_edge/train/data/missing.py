@@ -10,7 +10,7 @@ import numpy as np
 
 from ...named import row_labels
 
-__all__ = ["missing_told"]
+__all__ = ["missing_told", "refuse_missing_labels"]
 
 _HOW = (
     "Fill the gap, frame = frame.interpolate(limit_direction='both') for the frame of each recording, or make two "
@@ -42,6 +42,29 @@ def missing_told(
         if where is None:
             raise
         raise ValueError(f"{what} contains NaN or infinity: {where}. {_HOW}") from error
+
+
+def refuse_missing_labels(labels: Any, what: str) -> None:
+    """Refuse text with gaps, which scikit-learn would try to sort.
+
+    Args:
+        labels: What it looks at, of any shape; numbers are left to `missing_told`.
+        what: Its name.
+
+    Raises:
+        ValueError: If one of them is `None`, NaN or pandas' NA.
+    """
+    array = np.asarray(labels)
+    if array.dtype.kind == "U" and isinstance(labels, (list, tuple)):
+        array = np.asarray(labels, object)  # NumPy makes the text 'nan' of a NaN between texts
+    if array.dtype.kind != "O":
+        return
+    for index, value in np.ndenumerate(array):
+        if value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and value != value):
+            raise ValueError(
+                f"{what} holds {value} at {list(index)}, where a label or a number is missing. Leave it out, "
+                "of X and y alike"
+            )
 
 
 def _text(values: Any, what: str) -> str:

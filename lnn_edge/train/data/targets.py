@@ -14,7 +14,7 @@ from ...arrays import Array
 from ...errors import ModelWarning
 from ...named import column_names, matched, names_differ, refuse_lazy, refuse_masked
 from ...remarks import warn_caller
-from .missing import missing_told
+from .missing import missing_told, refuse_missing_labels
 from .row_order import warn_of_other_order
 from .sequences import Sequences, as_array, by_label, is_of_times
 from .shapes import part_shapes
@@ -162,6 +162,7 @@ def _checked(y: Any, what: str = "y") -> Array:
         raise TypeError(
             "y holds dates or spans of time, expected numbers or labels. Type: y.astype(float) for a number"
         )
+    refuse_missing_labels(y, what)
     with missing_told(y, what):
         checked: Array = check_array(
             y, input_name="y", ensure_2d=False, dtype=None, allow_nd=True, ensure_min_samples=0
