@@ -277,7 +277,7 @@ class Guarded:
         return usual or Guarded._tick
 
     def _new_holes(self) -> Holes | None:
-        return None if self.guard.on_bad == "refuse" else Holes(self.model, self.guard, self.held)
+        return None if self.guard.on_bad == "refuse" else Holes(self.model.manifest, self.guard, self.held)
 
     def _new_pace(self) -> PaceWindow | None:
         guard, period_s = self.guard, self.model.time.period_s

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ...arrays import Array
 from ...bundle.columns import InputColumns
+from ...bundle.manifest import Manifest
 from ...bundle.spec import Guard
 from ...errors import NonFiniteError
 from ...wording import listed
 from ..input_port import named_values
 from .held_values import Filled, HeldValues
-
-if TYPE_CHECKING:
-    from ..model import Model
 
 __all__ = ["Holes"]
 
@@ -28,7 +26,7 @@ class Holes:
     """Fills the holes of the samples of one sequence with what its good samples had.
 
     Args:
-        model: The model.
+        manifest: The model's.
         guard: Whose policy is to hold or to predict.
         count: Counts the values that stood in, by column; of all sequences.
 
@@ -36,17 +34,17 @@ class Holes:
         ValueError: If its samples are no rows of named columns.
     """
 
-    def __init__(self, model: Model, guard: Guard, count: Counter[str]) -> None:
-        self._tensors = model.manifest.streamed
+    def __init__(self, manifest: Manifest, guard: Guard, count: Counter[str]) -> None:
+        self._tensors = manifest.streamed
         try:
-            self._columns = InputColumns(model.manifest)
+            self._columns = InputColumns(manifest)
         except ValueError as error:
             raise ValueError(
-                f"Guard(on_bad='{guard.on_bad}') fills columns of one row; model '{model.name}' takes "
+                f"Guard(on_bad='{guard.on_bad}') fills columns of one row; model '{manifest.name}' takes "
                 f"{listed(f'{t.name} {list(t.shape)}' for t in self._tensors)}"
             ) from error
         self._count = count
-        hold_for_s = guard.hold_for_s or _HELD_PERIODS * (model.time.period_s or 0.0)
+        hold_for_s = guard.hold_for_s or _HELD_PERIODS * (manifest.time.period_s or 0.0)
         features = [f for tensor in self._tensors for f in tensor.features]
         self._low, self._high = np.array([f.limits or (-np.inf, np.inf) for f in features]).T
         # Between two categories or switch positions there is nothing, and a line leads past the last one.
