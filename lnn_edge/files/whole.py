@@ -17,6 +17,7 @@ from ..given_numbers import number_text
 from .staging import keep_rights, staged
 
 __all__ = [
+    "check_kept",
     "check_output",
     "check_still_there",
     "given_path",
@@ -44,6 +45,18 @@ def check_output(target: Path) -> None:
         raise IsADirectoryError(f"'{target}' is a directory, expected a file name")
     if not target.exists() or target.is_file():  # a pipe or a device is written where it is
         _check_replaceable(real_place(target), str(target))
+
+
+def check_kept(target: Path) -> None:
+    """As `check_output`, of what is read again: who opens a pipe that nobody reads would wait for ever.
+
+    Raises:
+        OSError: As `check_output`.
+        ValueError: If it is a pipe or a device.
+    """
+    check_output(target)
+    if target.exists() and not target.is_file():
+        raise ValueError(f"'{target}' is a pipe or a device, expected the name of a file")
 
 
 def _check_replaceable(place: Path, shown: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...files.whole import check_output, given_path
+from ...files.whole import check_kept, given_path
 from ...given_numbers import nanoseconds, whole_number
 from ...wording import one_line
 from ..state import State
@@ -46,7 +46,7 @@ class StateSaver:
         sink: Who writes results, `None` where nobody does.
 
     Raises:
-        TypeError, ValueError: If a number is none, or `extra` no function.
+        TypeError, ValueError: If a number is none, `extra` no function, or the path that of a pipe or a device.
         OSError: If the file cannot be written.
     """
 
@@ -56,7 +56,7 @@ class StateSaver:
         self.sink: Behind | None = None
         self._path, self._model, self._extra = path, model, extra
         self._every_ns, self._before = _checked(every_s, extra, steps)
-        check_output(path)
+        check_kept(path)
         self._waiting: deque[_Taken] = deque(maxlen=1)  # for the disk
         self._behind = False  # whether one waits for results
         self._taken_ns: int | None = None

@@ -21,7 +21,7 @@ from msgspec import Meta, Struct
 
 from ...arrays import Array
 from ...bundle.manifest import Manifest
-from ...files.whole import given_path, real_place, sync_names
+from ...files.whole import check_kept, given_path, real_place, sync_names
 from ...given_numbers import number_text, real_number
 from ...tensor_file import read_tensors, write_tensors
 from ...times import Stamp
@@ -38,6 +38,7 @@ _ENTRY, _VERSION = "snapshot", 1
 _STATE, _KEPT = "state.", "kept."  # before the names of tensors
 _WANTED = "the path of a snapshot: 'NAME.snapshot'"
 _CLOCKS_APART_S = 1.0  # that a clock may have been set back since then
+_MOST_EXTRA = 1 << 24  # bytes, of the 100 MB that the header of a file may have
 _SHOWN = 12  # digits of a digest
 
 
@@ -92,10 +93,12 @@ def save_snapshot(
         state: From `Stream.snapshot()`.
         model: The model whose state it is: only its bundle, backend and build can go on from it.
         steps: Samples that were stepped until then, >= 0.
-        extra: What else the program needs to go on, as JSON has it: strings, finite numbers, lists, dicts by string.
+        extra: What else the program needs to go on, as JSON has it: strings, finite numbers, lists, dicts by string; at
+            most 16 MiB.
 
     Raises:
-        TypeError, ValueError, NonFiniteError: If the state is none of the model's, or `extra` is not what JSON holds.
+        TypeError, ValueError, NonFiniteError: If the state is none of the model's, `extra` is not what JSON holds, or
+            too much; or if the path is that of a pipe or a device.
         OSError: If the file cannot be written; the one that was there stays.
     """
     place = given_path(path, _WANTED)
@@ -114,6 +117,7 @@ def save_snapshot(
         wall_time=datetime.now(timezone.utc),
         extra=_plain(extra),
     )
+    check_kept(place)
     tensors = {_STATE + name: value for name, value in state.tensors.items()}
     kept = {_KEPT + name: value for name, value in state.kept.items()}
     write_tensors(place, _ENTRY, described, tensors | kept)
@@ -255,9 +259,12 @@ def _plain(extra: Mapping[str, Any] | None) -> dict[str, Any]:
     if not isinstance(extra, Mapping):
         raise TypeError(f"`extra` is {type(extra).__name__}, expected a dict")
     try:
-        back = msgspec.json.decode(json.dumps(dict(extra), allow_nan=False))
+        text = json.dumps(dict(extra), allow_nan=False)
+        back = msgspec.json.decode(text)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"`extra` is not what JSON holds: {error}") from error
     if back != extra:
         raise ValueError("`extra` does not come back from JSON as it is: expected strings, numbers, lists and dicts")
+    if len(text) > _MOST_EXTRA:
+        raise ValueError(f"`extra` takes {len(text):,} bytes as JSON, expected at most {_MOST_EXTRA:,}")
     return dict(back)

@@ -6,6 +6,7 @@ import datetime
 import os
 import pickle
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -124,6 +125,23 @@ def test_what_json_does_not_hold_is_refused(model, place, extra):
     with pytest.raises((ValueError, TypeError), match="`extra`"):
         lnn_edge.save_snapshot(place, model.initial_state(), model=model, steps=0, extra=extra)
     assert not place.exists()
+
+
+def test_what_is_too_much_for_a_header_is_refused(model, place):
+    with pytest.raises(ValueError, match="`extra` takes 16,777,225 bytes as JSON, expected at most 16,777,216"):
+        lnn_edge.save_snapshot(place, model.initial_state(), model=model, steps=0, extra={"a": "x" * (1 << 24)})
+    assert not place.exists()
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_or_a_device_is_no_place_for_a_state(model, place):
+    """Nobody reads the pipe: who opens it waits for ever, and no signal ends that in a thread."""
+    os.mkfifo(place)
+    for own in (place, Path("/dev/null")):
+        with pytest.raises(ValueError, match=f"'{own}' is a pipe or a device, expected the name of a file"):
+            lnn_edge.save_snapshot(own, model.initial_state(), model=model, steps=0)
+        with pytest.raises(ValueError, match=f"'{own}' is a pipe or a device, expected the name of a file"):
+            lnn_edge.Loop(model, np.zeros((1, 3), np.float32), snapshot=own)
 
 
 @pytest.mark.parametrize("steps", [-1, 1.5, True, None, 2**63])
