@@ -214,7 +214,7 @@ def _unreadable(recording: Path) -> str | None:
     try:
         read_origin(recording)
     except (ValueError, OSError) as error:
-        return one_line(error)
+        return _why(error)
     return None
 
 
@@ -227,7 +227,7 @@ def _replay_one(
     except (ValueError, OSError) as error:
         if not several:
             raise
-        return Verdict(recording, "", 0.0, "", Retraced(), one_line(error))
+        return Verdict(recording, "", 0.0, "", Retraced(), _why(error))
 
 
 def _replayed(bundle: str, name: str, digest: str, recording: str, backend: str, tolerance: float | None) -> Verdict:
@@ -257,3 +257,9 @@ def _loaded(bundle: str, digest: str, backend: str, wished: bool) -> Model:
     if model.manifest.digest != digest:
         raise ValueError(f"another bundle took the place of '{bundle}' during the replay. Replay again")
     return model
+
+
+def _why(error: Exception) -> str:
+    """Why a recording cannot be read, behind its name."""
+    told = error.strerror if isinstance(error, OSError) else None
+    return told or one_line(error)

@@ -202,7 +202,7 @@ def test_one_that_cannot_be_read_has_a_verdict_among_others(tmp_path):
     assert [verdict.same for verdict in report.verdicts] == [False, True, False, False]
     assert not report.same
     lines = str(report).splitlines()
-    assert lines[0].startswith(f"{none}: UNREADABLE: ")
+    assert lines[0] == f"{none}: UNREADABLE: No such file or directory"
     assert lines[2].startswith(f"{cut}: UNREADABLE: ")
     for own in (none, cut):
         with pytest.raises((OSError, ValueError)):
