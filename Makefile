@@ -51,7 +51,7 @@ device-lowest: build/bundles build/wheel
 	$(again) build/$@/bin/python -m pytest $(DEVICE_TESTS) $(ONCE:%=--deselect %)
 
 # Properties are tried with fewer examples than in `make unit`, and some tests with fewer cases: tests/support/properties.py.
-again = LNN_EDGE_TEST_AGAIN=true LNN_EDGE_TEST_BUNDLES=$(CURDIR)/build/bundles
+again = LNN_EDGE_TEST_AGAIN=true LNN_EDGE_TEST_BUNDLES="$(CURDIR)/build/bundles"
 
 # Twenty and fifty kills, a disk that is full, and several processes for what one does: of no version, once in `make unit`.
 ONCE := tests/cli/test_run_resume.py::test_killed_at_any_moment tests/runtime/record/test_killed.py::test_what_a_kill_leaves \
@@ -134,8 +134,9 @@ bench-peers: build/peers
 	PYTHONPATH=build/peers $(BIN)/python benchmarks/peers.py --json build/peers.json
 
 build/peers: .venv/ready-dev
-	rm -rf $@
-	$(PIP) install --no-deps --target $@ $(PEERS)
+	rm -rf $@ $@.part
+	$(PIP) install --no-deps --target $@.part $(PEERS)
+	mv $@.part $@ # whole, or to be made again
 
 # Small faults in a copy of the source, each of which a test must notice; too long for `make test`.
 mutations: .venv/ready-dev

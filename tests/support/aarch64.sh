@@ -3,6 +3,7 @@
 # arm64, unpacked into a folder beside what PyPI has for it. Nothing is installed. Type: make wheels
 set -euo pipefail
 
+[ $# = 3 ] || { echo "usage: $0 FOLDER PYTHON BUNDLES" >&2; exit 2; }
 folder=$1 python=$2 bundles=$3
 mkdir -p "$folder"
 folder=$(realpath "$folder")
@@ -19,6 +20,7 @@ _PYTHON_HOST_PLATFORM=linux-aarch64 CC=aarch64-linux-gnu-gcc LNN_EDGE_EXTENSION=
     pip wheel --no-deps --no-build-isolation -w "$folder/wheels" .
 
 if [ ! -e "$folder/root" ]; then
+    rm -rf "$folder/packages" "$folder/unpacked"
     mkdir -p "$folder"/apt/{lists/partial,cache/archives/partial} "$folder/packages"
     apt=(-qq -o APT::Architecture=arm64 -o APT::Architectures::=arm64 -o "Dir::State=$folder/apt" -o "Dir::Cache=$folder/apt/cache"
         -o "Dir::State::lists=$folder/apt/lists" -o Dir::State::status=/dev/null -o "APT::Sandbox::User=$(id -un)")

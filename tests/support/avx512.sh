@@ -3,6 +3,7 @@
 # none. Debian's kernel boots in Bochs, with nothing but one program for each bundle and optimisation. Type: make test-avx512
 set -euo pipefail
 
+[ $# -ge 3 ] || { echo "usage: $0 FOLDER LNN_EDGE BUNDLE..." >&2; exit 2; }
 folder=$1 lnn_edge=$2
 shift 2
 mkdir -p "$folder"
@@ -16,7 +17,7 @@ for program in bochs cpio dpkg gcc grub-mkrescue mformat xorriso; do
 done
 
 if [ ! -e "$folder/system" ]; then # nothing of it is installed
-    rm -rf "$folder/unpacked" && mkdir -p "$folder/packages" "$folder/unpacked"
+    rm -rf "$folder/packages" "$folder/unpacked" && mkdir -p "$folder/packages" "$folder/unpacked"
     kernel=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: //p')
     (cd "$folder/packages" && apt-get -qq -o "APT::Sandbox::User=$(id -un)" download "$kernel" busybox-static)
     for package in "$folder"/packages/*.deb; do dpkg -x "$package" "$folder/unpacked"; done
@@ -71,12 +72,15 @@ display_library: rfb, options="timeout=0"
 clock: sync=none
 log: $folder/bochs.txt
 EOF
-rm -f "$folder/said.txt"
+: > "$folder/said.txt"
 echo c > "$folder/continue" # Debian's Bochs begins in its debugger
-timeout 1200 bochs -q -f "$folder/bochsrc" -rc "$folder/continue" < <(tail -f /dev/null --pid $$) > "$folder/screen.txt" 2>&1 || true
-grep -a . "$folder/said.txt"
+timeout 1200 bochs -q -f "$folder/bochsrc" -rc "$folder/continue" < <(tail -f /dev/null --pid $$) > "$folder/screen.txt" 2>&1 &
+bochs=$!
+trap 'kill "$bochs" 2> /dev/null || true' EXIT # of a group of its own, which Ctrl-C in a terminal does not reach
+wait "$bochs" || true
+grep -a . "$folder/said.txt" || true
 programs=$(find "$folder/initramfs/programs" -type f | wc -l)
 [ "$(grep -a -c '^equal: ' "$folder/said.txt")" = "$programs" ] || {
-    echo "of $programs programs not all are equal; what Bochs says: $folder/bochs.txt" >&2
+    echo "of $programs programs not all are equal; what Bochs says: $folder/bochs.txt, $folder/screen.txt" >&2
     exit 1
 }
