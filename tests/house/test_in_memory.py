@@ -162,6 +162,13 @@ def test_a_run_gives_it_back_unless_it_failed(options, run, tmp_path):
     [[_], []] = run("False", *options)
 
 
+def test_where_it_is_short_what_failed_goes_as_well(run, tmp_path):
+    full = CONFTEST.replace("folder.is_dir()", "not list(folder.rglob('bundle'))")
+    (tmp_path / "conftest.py").write_text(full)
+    [[_], []] = run("False")
+    [[_], []] = run("False")
+
+
 @pytest.mark.parametrize("how", ["PYTEST_DEBUG_TEMPROOT", "--basetemp", "no memory"])
 def test_another_folder(how, run, tmp_path):
     disk = str(tmp_path / "disk" / "own")

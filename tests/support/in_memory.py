@@ -28,7 +28,12 @@ _locks: list[int] = []
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    if session.config.option.basetemp is None and "PYTEST_DEBUG_TEMPROOT" not in os.environ and serves(FOLDER):
+    if session.config.option.basetemp is not None or "PYTEST_DEBUG_TEMPROOT" in os.environ:
+        return
+    if not serves(FOLDER):
+        for old in _left(FOLDER):  # which may be what fills it
+            forget(old)
+    if serves(FOLDER):
         session.config.stash[_OWN] = claimed(FOLDER)
         os.environ["PYTEST_DEBUG_TEMPROOT"] = str(session.config.stash[_OWN])  # where pytest, and what it starts, looks
 
