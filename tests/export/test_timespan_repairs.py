@@ -199,3 +199,37 @@ def test_a_subclass_that_ignores_time_takes_no_measured_one(name, tmp_path):
 def test_a_subclass_that_returns_its_output_alone_is_told_what_to_do(tmp_path):
     with pytest.raises(TypeError, match="Train with the plain CfC, and compute what it adds in a module that holds it"):
         quick_export(nn.Sequential(Alone(3, 2), nn.Linear(2, 1)), tmp_path / "m.lnn", example=X[None])
+
+
+class TimeAsFeature(nn.Module):
+    """A forward that computes with the time, and gives it to its core as `spans` says, or not."""
+
+    def __init__(self, spans=None):
+        super().__init__()
+        self.rnn, self.spans = LTC(4, AutoNCP(8, 2)), spans
+
+    def forward(self, x, hx=None, dt=None):
+        if dt is None:
+            return self.rnn(x, hx)
+        given = {} if self.spans is None else {"timespans": self.spans(dt)}
+        return self.rnn(x + dt.reshape(1, -1, 1), hx, **given)
+
+
+@pytest.mark.parametrize("time", [{}, {"time": "measured"}], ids=["fixed", "measured"])
+def test_a_core_without_the_time_that_the_forward_computes_with_is_refused(tmp_path, time):
+    """The core would get the time of the step, and its author's has 1; what is advised equals the author's use."""
+    x = np.random.default_rng(1).standard_normal((1, 20, 4)).astype(np.float32)
+    options = {"example": x, "period_s": 0.02, "timespan": 0.02, **time}
+    torch.manual_seed(0)
+    with pytest.raises(
+        ValueError, match=r"`dt`, and calls the core 'rnn' without timespans.*torch.ones_like\(dt\) for"
+    ):
+        lnn_edge.export_model(TimeAsFeature(), tmp_path / "m.lnn", **options)
+    for k, spans in enumerate((torch.ones_like, lambda dt: dt)):
+        model = TimeAsFeature(spans).eval()
+        quick_export(model, tmp_path / f"{k}.lnn", **options)
+        with torch.no_grad():
+            expected = model(torch.from_numpy(x), dt=torch.full((1, 20), 0.02))[0][0].numpy()
+        dt_s = {"dt_s": np.full(20, 0.02, np.float32)} if time else {}
+        got = lnn_edge.load(tmp_path / f"{k}.lnn").stream().run(x[0], **dt_s)
+        np.testing.assert_allclose(got, expected, rtol=0, atol=LIMIT)

@@ -194,6 +194,12 @@ class Forward:
         self._needs_time = True  # its default is none that it can be called with
         return result
 
+    def timed(self, module: nn.Module, samples: Mapping[str, Array], timespan: float) -> Any:
+        """What a module returns for one row of a few samples, (steps, ...) each, so far apart."""
+        inputs = [self._sequence(t, samples[t.name]) for t in self._inputs]
+        with torch.no_grad():
+            return self.result(module, inputs, timespan * self._ones(len(samples[self._inputs[0].name])))
+
     def handed_on(self, module: nn.Module, samples: Sequence[Mapping[str, Array]]) -> list[Any]:
         """What a module returns for samples of one row, one per call, (1, ...) each, with the state handed on.
 

@@ -24,6 +24,7 @@ __all__ = [
     "changed_on_the_way",
     "changing_start",
     "spans_of_a_length",
+    "without_time",
 ]
 
 # Runs a core on one sample (rows, features) with a timespan (rows, 1) or that of the step: its output and new states.
@@ -265,3 +266,12 @@ def spans_of_a_length(argument: str | None) -> str:
         "timespan=1 / 24 (--timespan 0.0417) where recordings have 24 samples"
     )
     return f"the forward makes timespans of the number of samples in a call, and a stream has no end: {how}"
+
+
+def without_time(core: str, argument: str | None) -> str:
+    """What is wrong with a forward that computes with the time, and calls a core as if it were always 1."""
+    return (
+        f"the forward computes with `{argument}`, and calls the core '{core}' without timespans, which ncps takes "
+        f"for 1. Say what the core shall have: timespans={argument}, or timespans=torch.ones_like({argument}) for "
+        "what it has"
+    )

@@ -26,6 +26,7 @@ from ...verify.samples import Excitation
 from ...wording import step_advice
 from ..cores.copying import copied_module
 from ..cores.find import ReadCore, find_cores, is_batch_first
+from ..cores.repairs import takes_timespans
 from ..cores.wrappers import unwrap_parts
 from ..forward.attributes import CallAttributes
 from ..forward.checks import find_checks
@@ -41,6 +42,7 @@ from .kept_states import (
     changed_on_the_way,
     changing_start,
     spans_of_a_length,
+    without_time,
 )
 from .look_back.kept import LookBack, possible_starts
 from .look_back.receptive_field import Looking
@@ -164,6 +166,21 @@ class TrainedNetwork:
                 if not all(_same_states(a.after, b.before) for a, b in itertools.pairwise(calls)):
                     raise ValueError(changed_in_the_loop(core))
 
+    def _refuse_cores_without_time(self) -> None:
+        """Refuse a forward that computes with the time itself, and does not hand it on to each core.
+
+        Where it ignores the time altogether, the cores get it all the same.
+        """
+        rows, calls = self._recorded(_FEW), list[Call]()
+        try:
+            with self._kept.watching(calls):
+                one, other = (self._forward.timed(self._module, rows, span) for span in (1.0, 0.5))
+        except Exception:  # the user's own code, called with a time that it is not made for
+            return
+        without = [c.core for c in calls if c.timespans is None and takes_timespans(type(self._layers[c.core]))]
+        if without and not _same_values(one, other):
+            raise ValueError(without_time(without[0], self._forward.time_argument))
+
     def _looped(self, rows: Mapping[str, Array]) -> dict[str, list[Call]]:
         """The calls of the cores that are called once for each of these samples, in a loop of the forward's own."""
         try:
@@ -194,6 +211,8 @@ class TrainedNetwork:
 
     def program(self, time: Time) -> StepProgram:
         """See `Steppable.program`."""
+        if self._forward.takes(time):
+            self._refuse_cores_without_time()
         return self._traced.program(self.outputs, time, timed=self._forward.takes(time))
 
     def whole(self, samples: Excitation, time: Time) -> Known:
@@ -415,6 +434,12 @@ class TrainedNetwork:
 
 def _same_states(one: States, other: States | None) -> bool:
     return other is not None and all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def _same_values(one: Any, other: Any) -> bool:
+    """Whether two results hold the same tensors."""
+    pairs = zip(pytree.tree_leaves(one), pytree.tree_leaves(other), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs if isinstance(a, torch.Tensor))
 
 
 def _second(spans: torch.Tensor | None, length: int) -> torch.Tensor | None:
