@@ -233,3 +233,63 @@ def test_a_core_without_the_time_that_the_forward_computes_with_is_refused(tmp_p
         dt_s = {"dt_s": np.full(20, 0.02, np.float32)} if time else {}
         got = lnn_edge.load(tmp_path / f"{k}.lnn").stream().run(x[0], **dt_s)
         np.testing.assert_allclose(got, expected, rtol=0, atol=LIMIT)
+
+
+class Clipped(TimeAsFeature):
+    """The same, of a time that has one value from a tenth on."""
+
+    def forward(self, x, hx=None, dt=None):
+        return super().forward(x, hx, None if dt is None else dt.clamp(max=0.1))
+
+
+@pytest.mark.parametrize("time", [{}, {"time": "measured"}, {"time": "measured", "timespan": 1.0}])
+def test_a_time_that_is_computed_with_only_where_it_is_short_is_told_as_well(tmp_path, time):
+    x = np.random.default_rng(1).standard_normal((1, 20, 4)).astype(np.float32)
+    with pytest.raises(ValueError, match="the forward computes with `dt`"):
+        quick_export(Clipped(), tmp_path / "m.lnn", example=x, period_s=0.02, **({"timespan": 0.02} | time))
+
+
+class TimeAlways(TimeAsFeature):
+    def forward(self, x, dt):
+        return super().forward(x, None, dt)[0]
+
+
+def test_a_core_without_time_is_exported_where_the_time_is_always_1(tmp_path):
+    """ncps computes with 1 there, and so does the step."""
+    x, model = np.random.default_rng(1).standard_normal((1, 20, 4)).astype(np.float32), TimeAlways().eval()
+    quick_export(model, tmp_path / "m.lnn", example=x)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(x), torch.ones(1, 20))[0].numpy()
+    np.testing.assert_allclose(lnn_edge.load(tmp_path / "m.lnn").stream().run(x[0]), expected, rtol=0, atol=LIMIT)
+
+
+class TwoCores(nn.Module):
+    """Two cores, of which each gets the time or does not."""
+
+    def __init__(self, first, second):
+        super().__init__()
+        self.one, self.two, self.timed = LTC(3, AutoNCP(8, 2)), CfC(2, AutoNCP(8, 2)), (first, second)
+
+    def step(self, x, state, timespan=None):
+        state, (first, second) = state or (None, None), self.timed
+        y, one = self.one(x[:, None], state[0], timespan if first else None)
+        y, two = self.two(y, state[1], timespan if second else None)
+        return y[:, 0], (one, two)
+
+    def forward(self, x, timespans=None):
+        first, second = (timespans if timed else None for timed in self.timed)
+        return self.two(self.one(x, timespans=first)[0], timespans=second)[0]
+
+
+@pytest.mark.parametrize("timed", [(True, False), (False, True)], ids=["first", "second"])
+def test_of_two_cores_one_without_time_computes_with_1_in_a_step_and_is_refused_in_a_forward(tmp_path, timed):
+    model = TwoCores(*timed).eval()
+    options = {"example": X[None], "time": "measured", "period_s": PERIOD_S, "timespan": 0.3}
+    missing = "two" if timed[0] else "one"
+    with pytest.raises(ValueError, match=f"calls the core '{missing}' without timespans"):
+        quick_export(model, tmp_path / "refused.lnn", **options)
+    quick_export(model, tmp_path / "m.lnn", step=model.step, **options)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(X)[None], torch.from_numpy(DT_S * 0.3 / PERIOD_S)[None].float())[0].numpy()
+    got = lnn_edge.load(tmp_path / "m.lnn").stream().run(X, dt_s=DT_S)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=LIMIT)

@@ -11,13 +11,22 @@ from ...reference import LtcCell
 from ...reference.timespans import check_timespan
 from .maths import CoreMaths, LiquidCore
 
-__all__ = ["check_timespans", "timespans_from_dt"]
+__all__ = ["check_timespans", "legal_timespans", "timespans_from_dt"]
+
+_DRAWN = 9  # of a range: a forward that clips the time does so between two of them
 
 
 def timespans_from_dt(dt_s: Array, time: Time) -> Array:
     """What ncps counts as timespan for a dt in seconds, float64, any shape."""
     spans: Array = dt_s.astype(np.float64) * (time.timespan / (time.period_s or 1.0))
     return spans
+
+
+def legal_timespans(time: Time) -> list[Array]:
+    """Timespans that a model may be given, some for each of a few calls, from end to end of their range."""
+    if time.dt_range_s is None:
+        return [np.array([time.timespan])]
+    return np.split(timespans_from_dt(np.geomspace(*time.dt_range_s, _DRAWN), time), 3)
 
 
 def check_timespans(name: str, core: CoreMaths, timespans: torch.Tensor) -> None:

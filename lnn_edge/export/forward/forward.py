@@ -194,11 +194,11 @@ class Forward:
         self._needs_time = True  # its default is none that it can be called with
         return result
 
-    def timed(self, module: nn.Module, samples: Mapping[str, Array], timespan: float) -> Any:
-        """What a module returns for one row of a few samples, (steps, ...) each, so far apart."""
+    def timed(self, module: nn.Module, samples: Mapping[str, Array], spans: Array) -> list[Any]:
+        """The leaves of what a module returns for one row of a few samples, (steps, ...) each, spans (steps,) apart."""
         inputs = [self._sequence(t, samples[t.name]) for t in self._inputs]
         with torch.no_grad():
-            return self.result(module, inputs, timespan * self._ones(len(samples[self._inputs[0].name])))
+            return self.call(module, inputs, torch.from_numpy(spans.astype(np.float32)).unsqueeze(1 - self.axis))
 
     def handed_on(self, module: nn.Module, samples: Sequence[Mapping[str, Array]]) -> list[Any]:
         """What a module returns for samples of one row, one per call, (1, ...) each, with the state handed on.

@@ -9,6 +9,7 @@ passes; and when the step is traced they become one opaque operation, in whose p
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -27,6 +28,7 @@ from ...wording import step_advice
 from ..cores.copying import copied_module
 from ..cores.find import ReadCore, find_cores, is_batch_first
 from ..cores.repairs import takes_timespans
+from ..cores.timespans import legal_timespans
 from ..cores.wrappers import unwrap_parts
 from ..forward.attributes import CallAttributes
 from ..forward.checks import find_checks
@@ -166,19 +168,19 @@ class TrainedNetwork:
                 if not all(_same_states(a.after, b.before) for a, b in itertools.pairwise(calls)):
                     raise ValueError(changed_in_the_loop(core))
 
-    def _refuse_cores_without_time(self) -> None:
+    def _refuse_cores_without_time(self, time: Time) -> None:
         """Refuse a forward that computes with the time itself, and does not hand it on to each core.
 
         Where it ignores the time altogether, the cores get it all the same.
         """
-        rows, calls = self._recorded(_FEW), list[Call]()
-        try:
-            with self._kept.watching(calls):
-                one, other = (self._forward.timed(self._module, rows, span) for span in (1.0, 0.5))
-        except Exception:  # the user's own code, called with a time that it is not made for
-            return
+        rows, calls, results = self._recorded(_FEW), list[Call](), list[list[Any]]()
+        length = len(next(iter(rows.values())))
+        with self._kept.watching(calls):
+            for spans in (np.ones(1), *legal_timespans(time)):
+                with contextlib.suppress(Exception):  # the user's own code may refuse a time that it is not made for
+                    results.append(self._forward.timed(self._module, rows, np.resize(spans, length)))
         without = [c.core for c in calls if c.timespans is None and takes_timespans(type(self._layers[c.core]))]
-        if without and not _same_values(one, other):
+        if without and not all(_same_values(results[0], other) for other in results):
             raise ValueError(without_time(without[0], self._forward.time_argument))
 
     def _looped(self, rows: Mapping[str, Array]) -> dict[str, list[Call]]:
@@ -211,8 +213,8 @@ class TrainedNetwork:
 
     def program(self, time: Time) -> StepProgram:
         """See `Steppable.program`."""
-        if self._forward.takes(time):
-            self._refuse_cores_without_time()
+        if self._forward.takes(time) and (time.mode == "measured" or time.timespan != 1.0):
+            self._refuse_cores_without_time(time)
         return self._traced.program(self.outputs, time, timed=self._forward.takes(time))
 
     def whole(self, samples: Excitation, time: Time) -> Known:
@@ -436,10 +438,11 @@ def _same_states(one: States, other: States | None) -> bool:
     return other is not None and all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def _same_values(one: Any, other: Any) -> bool:
-    """Whether two results hold the same tensors."""
-    pairs = zip(pytree.tree_leaves(one), pytree.tree_leaves(other), strict=True)
-    return all(torch.equal(a, b) for a, b in pairs if isinstance(a, torch.Tensor))
+def _same_values(one: Sequence[Any], other: Sequence[Any]) -> bool:
+    """Whether the leaves of two results are the same tensors."""
+    return len(one) == len(other) and all(
+        torch.equal(a, b) for a, b in zip(one, other, strict=True) if isinstance(a, torch.Tensor)
+    )
 
 
 def _second(spans: torch.Tensor | None, length: int) -> torch.Tensor | None:
