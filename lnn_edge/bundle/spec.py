@@ -323,6 +323,9 @@ def _guard_problems(guard: Guard) -> Iterator[str]:
         yield "`on_fault` is 'safe', but there is no safe output: pass safe={'output': (0.0, ...)}"
 
 
+_MOST_DOUBLINGS = 1000.0  # that a float holds
+
+
 class Sensitive(Frozen, frozen=True):
     """A model that amplifies disturbances, so that float32 follows exact arithmetic for some steps only.
 
@@ -337,8 +340,19 @@ class Sensitive(Frozen, frozen=True):
 
     def __str__(self) -> str:
         return (
-            f"sensitive: a disturbance doubles in {self.doubling_steps:.2g} steps, so float32 follows exact arithmetic "
-            f"for {self.holds_steps} steps from a reset; after that only the kind of motion is the same, as in torch"
+            f"sensitive: {self.growth} float32 follows exact arithmetic for {self.holds_steps} steps from a reset; "
+            "after that only the kind of motion is the same, as in torch"
+        )
+
+    @property
+    def growth(self) -> str:
+        """How fast a disturbance grows, before the words "float32 follows"; beyond doubling a step it is a jump."""
+        if self.doubling_steps >= 1:
+            return f"a disturbance doubles in {self.doubling_steps:.2g} steps, so"
+        times = 2.0 ** min(1 / self.doubling_steps, _MOST_DOUBLINGS)
+        return (
+            f"at some states one step makes a disturbance {times:.2g} times as large (huge weights, or a diverged "
+            "training), and until it comes to one"
         )
 
 

@@ -134,9 +134,8 @@ def _of_growth(found: Sensitive | None) -> str | None:
     if found is None or found.holds_steps >= FEWEST_STEPS:
         return None
     return (
-        f"A disturbance of this model doubles in {found.doubling_steps:.2g} steps, so float32 follows exact arithmetic "
-        f"for {found.holds_steps} steps, fewer than the {FEWEST_STEPS} that a step must hold: huge weights or a "
-        "diverged training"
+        f"In this model {found.growth} float32 follows exact arithmetic for {found.holds_steps} steps, fewer than the "
+        f"{FEWEST_STEPS} that a step must hold: huge weights or a diverged training"
     )
 
 

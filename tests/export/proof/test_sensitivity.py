@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from ncps.torch import CfC
 from torch import nn
 
 import lnn_edge
-from lnn_edge.bundle.spec import Time
+from lnn_edge.bundle.spec import Sensitive, Time
 from lnn_edge.cli.program import main
 from lnn_edge.cli.proof_text import proof_text
 from lnn_edge.errors import ModelWarning, VerificationError
@@ -117,10 +119,22 @@ def test_it_is_verified_over_as_many_steps_at_a_time(exported):
 
 
 def test_what_holds_for_less_is_refused(tmp_path):
-    match = r"disturbance of this model doubles in [\d.]+ steps, .* for \d+ steps, fewer than the 32 that a step must"
+    match = r"In this model .* float32 follows exact arithmetic for \d+ steps, fewer than the 32 that a step must"
     with pytest.raises(VerificationError, match=match):
         export(tmp_path / "m.lnn", amplified(3.0))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("doubling", [0.048, 1e-300])
+def test_a_jump_within_one_step_is_no_doubling_that_float32_follows_for_hundreds(doubling):
+    """Saturated weights: a disturbance grows where the model jumps, and float32 comes to such a state late."""
+    said = str(Sensitive(529, doubling))
+    assert "doubles" not in said
+    assert re.search(
+        r"one step makes a disturbance 1\.\de\+\d+ times as large .*diverged training\), and until it comes to one "
+        "float32 follows exact arithmetic for 529 steps from a reset",
+        said,
+    )
 
 
 def test_an_ordinary_model_is_none(tmp_path):
