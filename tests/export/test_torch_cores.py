@@ -353,6 +353,30 @@ class TestRefusals:
 
         self.refuse(built(Packed), tmp_path, TypeError, "the forward gives 'gru' a PackedSequence.*Pass the padded")
 
+    @pytest.mark.parametrize("lengths", [[24], torch.tensor([24])], ids=["list", "tensor"])
+    def test_packing_without_a_layer_between(self, lengths, tmp_path):
+        """What torch decides on while it unpacks is no decision of the model's."""
+
+        class Packed(GruThenCfc):
+            def forward(self, x):
+                packed = pack_padded_sequence(x, [x.shape[1]] * len(x), batch_first=True)
+                return self.rnn(self.gru(pad_packed_sequence(packed, batch_first=True)[0])[0])[0]
+
+        class OfLength(GruThenCfc):
+            def forward(self, x):
+                packed = pack_padded_sequence(x, lengths, batch_first=True)
+                return self.rnn(self.gru(pad_packed_sequence(packed, batch_first=True)[0])[0])[0]
+
+        for kind, error in ((Packed, TypeError), (OfLength, ValueError)):
+            self.refuse(built(kind), tmp_path, error, r"packs sequences \(test_torch_cores.py, line .*Pass the padded")
+
+    def test_packed_sequence_for_a_liquid_core(self, tmp_path):
+        class Packed(GruThenCfc):
+            def forward(self, x):
+                return self.rnn(pack_padded_sequence(self.gru(x)[0], [x.shape[1]], batch_first=True))[0]
+
+        self.refuse(built(Packed), tmp_path, ValueError, r"packs sequences.*Pass the padded")
+
     def test_called_twice(self, tmp_path):
         class Twice(GruThenCfc):
             def forward(self, x):

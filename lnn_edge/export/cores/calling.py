@@ -19,9 +19,21 @@ from .find import is_cell
 from .recurrent import is_recurrent, is_recurrent_cell
 from .repairs import takes_timespans
 
-__all__ = ["Convention", "LayerConvention", "convention_of", "forward_signature", "layer_convention"]
+__all__ = [
+    "NOTHING_TO_PACK",
+    "Convention",
+    "LayerConvention",
+    "convention_of",
+    "forward_signature",
+    "layer_convention",
+    "packs",
+]
 
 States = tuple[torch.Tensor, ...]
+NOTHING_TO_PACK = (
+    "export steps one sample at a time, and a step has nothing to pack. Pass the padded tensor itself to the layers, "
+    "without pack_padded_sequence and pad_packed_sequence, and let the loss of the training leave out what is padding"
+)
 
 
 def forward_signature(kind: type[nn.Module]) -> inspect.Signature:
@@ -59,6 +71,11 @@ def layer_convention(name: str, layer: nn.Module) -> LayerConvention:
 def convention_of(name: str, part: nn.Module) -> Convention:
     """The convention of a layer or cell; the name is for messages."""
     return _Cell(part) if is_cell(part) else layer_convention(name, part)
+
+
+def packs(line: str) -> bool:
+    """Whether a line of the user's code packs sequences, or unpacks them."""
+    return "pack_sequence(" in line or "pack_padded_sequence(" in line or "pad_packed_sequence(" in line
 
 
 class _OneOrTwo:
@@ -99,10 +116,7 @@ class _Torch:
     def call(self, x: torch.Tensor, hx: Any, _spans: torch.Tensor | None) -> tuple[torch.Tensor, Any]:
         """These layers know nothing of time."""
         if isinstance(x, PackedSequence):
-            raise TypeError(
-                f"the forward gives '{self._name}' a PackedSequence; export steps one sample at a time, and a step has "
-                f"nothing to pack. Pass the padded tensor itself"
-            )
+            raise TypeError(f"the forward gives '{self._name}' a PackedSequence; {NOTHING_TO_PACK}")
         result: tuple[torch.Tensor, Any] = type(self._layer).forward(self._layer, x, hx)
         return result
 

@@ -16,7 +16,7 @@ from ...arrays import Array
 from ...bundle.spec import Tensor, Time
 from ...verify.samples import Excitation
 from ...wording import typed
-from ..cores.calling import forward_signature
+from ..cores.calling import NOTHING_TO_PACK, forward_signature, packs
 from ..cores.liquid import is_core
 from ..cores.timespans import timespans_from_dt
 from ..trace.trace import raised_by_us, users_line
@@ -130,10 +130,12 @@ class Forward:
         shapes = ", ".join(f"{name} {list(x.shape)}" for name, x in inputs.items())
         timed = "" if self.time_argument is None or spans is None else f" and {self.time_argument} {list(spans.shape)}"
         length = max(x.shape[self.axis] for x in inputs.values() if x.dim() > self.axis)
+        if packs(line := users_line(error)) or "'PackedSequence' object" in str(error):
+            return f"the model packs sequences{line}; {NOTHING_TO_PACK}"
         advice = advice_on(error, length, next(iter(self._begins), None))
         advice = advice or self._other_width(module, error, inputs, spans) or self._whole_recording(module)
         return (
-            f"the model's own forward failed with {type(error).__name__}: {error}{users_line(error)}. It was called "
+            f"the model's own forward failed with {type(error).__name__}: {error}{line}. It was called "
             f"with {shapes} ({order}, ...){timed}. {advice}"
         )
 

@@ -15,6 +15,7 @@ from torch import nn
 from torch.distributions import Distribution
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
+from ..cores.calling import NOTHING_TO_PACK, packs
 from ..cores.maths import LiquidCore, RecurrentCore
 from .frames import users_frames
 from .ops import RULES
@@ -55,7 +56,9 @@ def trace_step(step: nn.Module, arguments: Sequence[torch.Tensor]) -> torch.expo
 
 
 def decides(where: str) -> str:
-    """What is wrong with a branch on the value of a sample."""
+    """What is wrong with a branch on the value of a sample; torch's own, where it packs sequences by their lengths."""
+    if packs(where):
+        return f"the model packs sequences{where}; {NOTHING_TO_PACK}"
     return (
         f"the model decides on the value of a sample what to compute{where}, and a graph computes the same for every "
         "sample. Compute both with tensors, without float(), .item() or math of Python, and choose: "
