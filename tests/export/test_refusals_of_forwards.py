@@ -337,6 +337,12 @@ FORWARDS = {
         r"\[1, 24, 4\], it takes: it computes with several samples at once",
     ),
     "checked-length": (lambda m, x: m.rnn(x.reshape(len(x), 24, 4))[0], r"\[1, 24, 4\], it takes"),
+    "pair-to-layer": (lambda m, x: m.head(m.rnn(x)), r"return \(outputs, state\).*y, _ = self.rnn\(x\)"),
+    "pair-to-method": (lambda m, x: m.rnn(x).mean(-1), r"return \(outputs, state\)"),
+    "pair-in-place-of-a-tensor": (lambda m, x: m.rnn(x)[:, -1], r"return \(outputs, state\)"),
+    "pair-times": (lambda m, x: m.rnn(x) * 0.5, r"return \(outputs, state\)"),
+    "pair-plus": (lambda m, x: m.rnn(x) + x, r"return \(outputs, state\)"),
+    "pair-from": (lambda m, x: x - m.rnn(x), r"return \(outputs, state\)"),
     "wrong-columns": (lambda m, x: m.rnn(x[..., :3])[0], r"\[1, 24, 4\], fails as well: pass an example as"),
     "burn-in": (lambda m, x: m.rnn(x)[0][:, 5:], "no number for few samples.*the output of each sample"),
     "autocast": (autocast, "computes in by itself, as under an autocast.*around the calls"),
@@ -349,6 +355,21 @@ def test_a_forward_that_no_step_can_be_made_of(tmp_path, name):
     forward, said = FORWARDS[name]
     with pytest.raises((TypeError, ValueError), match=said):
         quick_export(Cut(forward).eval(), tmp_path / "m.lnn", example=X)
+
+
+class Outputs(nn.Module):
+    def forward(self, pair):
+        return pair[0]
+
+
+def test_a_sequential_of_a_core_and_a_layer_is_told_what_stands_between(tmp_path):
+    core, head = CfC(4, 8), nn.Linear(8, 1)
+    with pytest.raises(ValueError, match=r"In an nn.Sequential put .* def forward\(self, pair\): return pair\[0\]"):
+        quick_export(nn.Sequential(core, head), tmp_path / "m.lnn", example=X)
+    quick_export(nn.Sequential(core, Outputs(), head), tmp_path / "m.lnn", example=X)
+    with torch.no_grad():
+        expected = head(core(torch.from_numpy(X))[0])[0].numpy()
+    np.testing.assert_allclose(lnn_edge.load(tmp_path / "m.lnn").stream().run(X[0]), expected, rtol=0, atol=LIMIT)
 
 
 def scripted(model):

@@ -21,6 +21,11 @@ _STATE = (
 _FLOAT32 = "Export computes in float32 throughout: leave casts such as x.double() and x.half() out of the forward"
 _WHOLE_NUMBERS = "Places in a table are whole numbers: pass them as integers, example.astype(int), or cast here"
 _TABLE = "If these are places in a table, it is smaller: correct the example, or say how far the column goes, {}"
+_PAIR = (
+    "LTC and CfC return (outputs, state), as torch's GRU and LSTM do, and the outputs are what goes on: "
+    "y, _ = self.rnn(x). In an nn.Sequential put a module between them that takes those, class Outputs(nn.Module): "
+    "def forward(self, pair): return pair[0]"
+)
 _DEVICE = (
     "Export runs a copy of the model on the CPU, and its code names another device: write device=x.device and "
     "y.to(x.device) there; or, if the code chooses by torch.cuda.is_available(), hide the GPU from the program that "
@@ -28,6 +33,8 @@ _DEVICE = (
 )
 
 _SIZES, _WIDEST = 6, 1 << 16  # sizes that an error names, and columns that anybody has
+# What Python and torch say of a pair in the place of a tensor.
+_TUPLE = r"not tuple|'tuple'|to tuple|tuple indices|multiply sequence"
 # What torch says of a convolution, and of a pooling, over so many samples.
 _TOO_FEW = r"input size per channel: \({0}\)|input size: \(\d+x1x{0}\)"
 # Of tensors in two places; of a device that this torch, or this machine, has not.
@@ -50,6 +57,8 @@ def advice_on(error: Exception, length: int | None = None, state: str | None = N
         return _DEVICE
     if length is None:
         return ""
+    if isinstance(error, (TypeError, AttributeError)) and re.search(_TUPLE, told):
+        return _PAIR
     if isinstance(error, IndexError) and "out of range" in told:
         return _TABLE.format(typed("inputs=[..., 'kind::0:6']", "--inputs ...,kind::0:6"))
     if re.search(_TOO_FEW.format(length), told):
