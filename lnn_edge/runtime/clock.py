@@ -96,7 +96,7 @@ class _MeasuredClock:
             raise ValueError(missing_time(self._name, self._period_s))
         # The common case first: a float costs no call.
         now = t_s if t_s is None or type(t_s) is float else stamp_seconds(t_s, "t_s")
-        dt = self._checked(dt_s if now is None else self._since(now, last_s))
+        dt = self._checked(dt_s) if now is None else self._since(now, last_s)
         self._buffer[...] = dt
         if now is not None:
             return now
@@ -109,7 +109,11 @@ class _MeasuredClock:
             return self._period_s
         if now <= last_s:
             raise LateSample(_order_message(now, last_s))
-        return now - last_s if type(now) is float else seconds_between(now, last_s)
+        since = now - last_s if type(now) is float else seconds_between(now, last_s)
+        low, high = self._range
+        if not low <= since <= high:
+            raise _range_error(self._name, since, self._range, self._period_s, now=now)
+        return since
 
     def _checked(self, dt_s: Any) -> Any:
         low, high = self._range
@@ -136,8 +140,7 @@ class _UnrollClock:
             raise ValueError(missing_time(self._name, self._period_s))
         if t_s is not None:
             times = _block_times(self._name, self._buffer.shape, t_s)
-            since = self._since(times, last_s)
-            self._buffer[...] = _legal_array(self._name, since, [times.shape], self._range, self._period_s)
+            self._buffer[...] = self._since(times, last_s)
             return _instant(times[-1])
         dt = _legal_array(self._name, dt_s, self._shapes, self._range, self._period_s, self._buffer)
         self._buffer[...] = dt
@@ -156,6 +159,9 @@ class _UnrollClock:
         if since.min() <= 0:
             k = int(np.argmin(since > 0))
             raise LateSample(_order_message(instants[k], before[k]))
+        if not _legal(since, self._range).all():
+            k = int(np.argmin(_legal(since, self._range)))
+            raise _range_error(self._name, since, self._range, self._period_s, now=instants[k])
         return since
 
 
@@ -195,9 +201,14 @@ def _legal_array(
         _check_shape(tuple(dt_s.shape), shapes)
     array = np.asarray(span_seconds(dt_s, "dt_s"))
     _check_shape(array.shape, shapes)
-    if not bool(((array >= legal[0]) & (array <= legal[1])).all()):
+    if not bool(_legal(array, legal).all()):
         raise _range_error(name, array, legal, period_s, before)
     return array
+
+
+def _legal(dt_s: Array, legal: tuple[float, float]) -> Array:
+    within: Array = (dt_s >= legal[0]) & (dt_s <= legal[1])
+    return within
 
 
 def _check_shape(found: tuple[int, ...], shapes: list[tuple[int, ...]]) -> None:
@@ -230,17 +241,28 @@ def _order_message(now: Any, last: Any) -> str:
 
 
 def _range_error(
-    name: str, dt_s: Any, legal: tuple[float, float], period_s: float, before: Array | None = None
+    name: str,
+    dt_s: Any,
+    legal: tuple[float, float],
+    period_s: float,
+    before: Array | None = None,
+    now: float | None = None,
 ) -> ValueError:
-    """A `Gap` where the time is too long, a `LateSample` where it does not go forward, else a `ValueError`."""
+    """A `Gap` where the time is too long, a `LateSample` where it does not go forward, else a `ValueError`.
+
+    `now` is the time of the first illegal sample where times were passed, and not what lies between them.
+    """
     array = np.asarray(dt_s)
-    first_bad = float(array[~((array >= legal[0]) & (array <= legal[1]))].flat[0])
+    first_bad = float(array[~_legal(array, legal)].flat[0])
     clock = "" if before is None else _clock_advice(array, before, period_s)
     late = math.isfinite(first_bad) and first_bad <= 0
     kind = LateSample if late else Gap if legal[1] < first_bad < math.inf else ValueError
+    given = f"`dt_s` is {np.array2string(array, threshold=8)}"
+    if now is not None:
+        given = f"`t_s` is {now}, {first_bad:g} s after the previous sample"
     return kind(
-        f"`dt_s` is {np.array2string(array, threshold=8)}, but model '{name}' was proven for {legal[0]:g} to "
-        f"{legal[1]:g} seconds. {clock or _dt_advice(first_bad, legal[0], period_s)}. The state is unchanged"
+        f"{given}, but model '{name}' was proven for {legal[0]:g} to {legal[1]:g} seconds. "
+        f"{clock or _dt_advice(first_bad, legal[0], period_s)}. The state is unchanged"
     )
 
 

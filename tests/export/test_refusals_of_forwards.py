@@ -12,6 +12,13 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 import lnn_edge
+from lnn_edge.export.trained.kept_states import (
+    changed_in_the_loop,
+    changed_on_the_way,
+    changing_start,
+    spans_of_a_length,
+)
+from lnn_edge.wording import in_a_shell
 
 LIMIT = 1e-5  # the promise of the proof, absolute; outputs of these models are of order 1
 X = np.random.default_rng(1).standard_normal((2, 24, 4)).astype(np.float32)
@@ -446,3 +453,21 @@ def test_a_constant_may_be_recorded_with_each_sample_if_it_is_one(tmp_path):
     goal[1, 7] += 1
     with pytest.raises(ValueError, match=r"'goal'\] has shape \(2, 24, 2\)|\['goal'\]` has shape .* changes within a"):
         quick_export(model, tmp_path / "n.lnn", example={"x": X, "goal": goal}, constants=["goal"])
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (lambda: changing_start("rnn"), ("step=function, called as step(", "--step NAME, of a")),
+        (lambda: changed_on_the_way("hx", 1), ("step=lambda m, x, state: m['net'](x.uns", "--step NAME, of a")),
+        (lambda: changed_in_the_loop("rnn"), ("step=function, called as step(", "--step NAME, of a")),
+        (lambda: spans_of_a_length("dt"), ("timespan=1 / 24", "--timespan 0.0417")),
+        (lambda: spans_of_a_length(None), ("timespan=1 / 24", "--timespan 0.0417")),
+    ],
+)
+def test_advice_is_for_python_or_for_a_shell_and_never_both(told, words):
+    with in_a_shell():
+        shell = told()
+    for text, (own, other) in ((told(), words), (shell, words[::-1])):
+        assert own in text
+        assert other not in text

@@ -226,6 +226,19 @@ def test_times_of_a_wrong_shape_are_refused_before_they_are_converted(model, uni
         tracemalloc.stop()
 
 
+def test_a_gap_between_times_is_told_as_what_was_passed(model):
+    size, stream = model.manifest.unroll, model.stream()
+    sample = np.zeros((size, 3)) if size > 1 else np.zeros(3)
+    times = 100 + 0.1 * np.arange(2 * size)
+    times[size:] += 50
+    stream.step(sample, t_s=times[:size] if size > 1 else float(times[0]))
+    with pytest.raises(
+        lnn_edge.errors.Gap, match=rf"^`t_s` is {times[size]:g}, 50\.1 s after the previous sample, but"
+    ):
+        stream.step(sample, t_s=times[size:] if size > 1 else float(times[size]))
+    assert stream.steps == size
+
+
 def test_times_passed_as_dt_are_told_where_the_range_refuses_them(model):
     """Each call knows the dt of the one before, and can say what it looks like; within the range it is any dt."""
     size, stream = model.manifest.unroll, model.stream()

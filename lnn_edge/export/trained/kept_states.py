@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from ...wording import listed
+from ...wording import listed, step_advice, typed
 from ..cores.calling import layer_convention
 from ..cores.maths import CoreMaths
 from ..cores.timespans import check_timespans
@@ -202,8 +202,7 @@ def _check_step(part: Part, seen: States | None, x: torch.Tensor, rows: int) -> 
         raise ValueError(
             f"the forward gives the core '{part.name}' {given} rows for {'one' if rows == 1 else rows}: it folds "
             "channels into the rows, and each has a state of its own. Call the core for each, with a state for each "
-            "call: step=function, called as step(model, x, state) -> (output, state) (--step NAME), with a tuple of "
-            "states"
+            f"call: {step_advice()}, with a tuple of states"
         )
     length = part.length(x)
     if length != 1:
@@ -229,8 +228,16 @@ def changing_start(name: str) -> str:
         f"the forward starts the core '{name}' from a state that differs from call to call: it is random, or computed "
         "from the samples or from a constant input. A stream starts every sequence from one state: pass zeros or a "
         "parameter, and what is constant beside each sample, torch.cat([x, goal.unsqueeze(1).expand(-1, T, -1)], -1); "
-        "or let one turn of the loop begin, step=function (--step NAME), with a number in its state that is 0 at first "
-        "and 1 ever after: h = torch.where(began > 0, h, begin)"
+        f"or let one turn of the loop begin, {step_advice()}, with a number in its state that is 0 at first and 1 ever "
+        "after: h = torch.where(began > 0, h, begin)"
+    )
+
+
+def _step_of_a_net(axis: int) -> str:
+    """How the step that is a forward of one sample is named."""
+    turn = f"m['net'](x.unsqueeze({axis}), state)"
+    return typed(
+        f"step=lambda m, x, state: {turn}", f"--step NAME, of a function NAME(m, x, state) that returns {turn}"
     )
 
 
@@ -241,7 +248,7 @@ def changed_on_the_way(argument: str, axis: int) -> str:
         "something else than on the whole sequence: it changes the state on the way, or hands on those of some cores "
         "only, and a stream is one of both. For samples with the state handed on, say that this is the step, hidden "
         "from the forward, with which it would be compared: export torch.nn.ModuleDict({'net': model}) with "
-        f"step=lambda m, x, state: m['net'](x.unsqueeze({axis}), state) (--step NAME). For whole sequences, write a "
+        f"{_step_of_a_net(axis)}. For whole sequences, write a "
         f"forward that takes no `{argument}` and returns the outputs alone, or hand on the states of all cores as they "
         "are"
     )
@@ -251,19 +258,19 @@ def changed_in_the_loop(core: str) -> str:
     """What is wrong with a forward that loops over samples and changes the state of a core between them."""
     return (
         f"its loop over samples does not hand the state of the core '{core}' on as it is: it resets, masks or scales "
-        "it, or begins anew. Say what one turn of that loop is: step=function, called as step(model, x, state) -> "
-        "(output, state) (--step NAME)"
+        f"it, or begins anew. Say what one turn of that loop is: {step_advice()}"
     )
 
 
 def spans_of_a_length(argument: str | None) -> str:
     """What is wrong with timespans that are made of the number of samples, 1/T; `argument` is that of time."""
+    span = typed("timespan=1 / 24", "--timespan 0.0417")
     how = (
-        f"say what they are for the recordings of the training, as `{argument}` then gets it: timespan=1 / 24 "
-        "(--timespan 0.0417) where those have 24 samples"
+        f"say what they are for the recordings of the training, as `{argument}` then gets it: {span} where those have "
+        "24 samples"
         if argument
         else "give the forward an argument `timespans`, pass it on to the cores, and say what it was in training: "
-        "timespan=1 / 24 (--timespan 0.0417) where recordings have 24 samples"
+        f"{span} where recordings have 24 samples"
     )
     return f"the forward makes timespans of the number of samples in a call, and a stream has no end: {how}"
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...wording import listed
+from ...wording import listed, step_advice
 from ..cores.calling import convention_of, forward_signature
 from ..cores.find import is_cell
 from ..cores.maths import CoreMaths
@@ -76,8 +76,7 @@ class Part:
         if seen is not None:
             raise ValueError(
                 f"the forward calls the core '{self.name}' more than once per sample, so it has no single state. Keep "
-                "one for each call: step=function, called as step(model, x, state) -> (output, state) (--step NAME), "
-                "with a state that is a tuple of as many, (batch, units) each"
+                f"one for each call: {step_advice()}, with a state that is a tuple of as many, (batch, units) each"
             )
 
     def lengthened(self, y: torch.Tensor, length: int, batched: bool) -> torch.Tensor:

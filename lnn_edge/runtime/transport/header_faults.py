@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from ...named import is_time_name
-from ...wording import listed, nearest
+from ...wording import listed, nearest, typed
 
 __all__ = ["blank_lines", "comment_fault", "encoding_fault", "header_fault", "is_number", "no_column", "too_many_cells"]
 
@@ -97,10 +97,11 @@ def no_column(names: Sequence[str], columns: Sequence[str], missing: str) -> str
     free = [column for column in columns if column not in names]
     if missing in names and _are_made_up(names):
         measured = [column for column in free if not is_time_name(column)]
-        typed = ",".join(measured) if len(measured) == len(names) else f"{','.join(measured[:2]) or 'NAME'},..."
+        given = measured if len(measured) == len(names) else [*(measured[:2] or ["NAME"]), "..."]
         return (
             f"has no column '{missing}', a name that an export without names makes up; there are {listed(columns)}. "
-            f"Name all {len(names)} columns, in the model's order, at the export: --inputs {typed}"
+            f"Name all {len(names)} columns, in the model's order, at the export: "
+            f"{typed(f'inputs={given}', '--inputs ' + ','.join(given))}"
         )
     several = f"s {listed(map(repr, lacking))}" if len(lacking) > 1 else f" '{lacking[0]}'"
     near = dict.fromkeys(filter(None, (nearest(name, free) for name in lacking)))

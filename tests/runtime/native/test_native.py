@@ -187,7 +187,7 @@ def test_bundle_without_a_program_says_so():
 def test_operation_that_c_lacks(cfc_bundle, cache, monkeypatch):
     monkeypatch.setattr("lnn_edge.codegen.table.EMITTED", {})
     assert NativeBackend.why_not_bundle(read_bundle(cfc_bundle)).startswith("C has no operation cfc (")
-    with pytest.raises(BackendUnavailable, match=r"C has no operation cfc .*Type: --backend onnxruntime"):
+    with pytest.raises(BackendUnavailable, match=r"C has no operation cfc .*Type: backend='onnxruntime'"):
         load(cfc_bundle)
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 
 from lnn_edge.runtime.transport.csv_file import load_recordings
 from lnn_edge.runtime.transport.recordings import read_recordings
+from lnn_edge.wording import in_a_shell
 
 NAMES = ["hip", "knee"]
 TABLE = "hip,knee\n1,2.5\n3,4\n"
@@ -90,14 +92,18 @@ def test_every_column_that_is_missing_is_named(tmp_path, header, expected):
 
 
 @pytest.mark.parametrize(
-    ("header", "typed"), [("t,hip,knee", "--inputs hip,knee"), ("hip,knee,toe", "--inputs hip,knee,...")]
+    ("header", "python", "shell"),
+    [
+        ("t,hip,knee", "inputs=['hip', 'knee']", "--inputs hip,knee"),
+        ("hip,knee,toe", "inputs=['hip', 'knee', '...']", "--inputs hip,knee,..."),
+    ],
 )
-def test_names_that_an_export_made_up_are_to_be_given(tmp_path, header, typed):
+def test_names_that_an_export_made_up_are_to_be_given(tmp_path, header, python, shell):
     path = written(tmp_path / "walk.csv", f"{header}\n1,2,3\n")
-    with pytest.raises(
-        ValueError, match=re.escape(f"Name all 2 columns, in the model's order, at the export: {typed}")
-    ):
-        load_recordings(path, ["input_0", "input_1"], None)
+    for words, within in ((python, nullcontext()), (shell, in_a_shell())):
+        said = re.escape(f"Name all 2 columns, in the model's order, at the export: {words}")
+        with pytest.raises(ValueError, match=f"{said}$"), within:
+            load_recordings(path, ["input_0", "input_1"], None)
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252"])

@@ -18,6 +18,7 @@ from ....errors import BackendUnavailable, BundleError, ModelWarning
 from ....machine.cpu import cpu_extensions, vector_lanes
 from ....progress import Progress
 from ....remarks import warn_caller
+from ....wording import other_backend_advice
 from ...compiled.extension import why_no_extension
 from ..build_cache import EngineCache, EngineRefused, Kind, cache_folder
 from ..forks import Turns
@@ -168,7 +169,8 @@ class _Making:
         problem = NativeBackend.why_not_bundle(self._bundle)
         if problem:
             raise BackendUnavailable(
-                f"backend 'native' cannot run bundle '{self._bundle.path}': {problem}. Type: --backend onnxruntime"
+                f"backend 'native' cannot run bundle '{self._bundle.path}': {problem}. "
+                f"{other_backend_advice('onnxruntime')}"
             )
 
     @property
