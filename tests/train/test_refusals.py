@@ -133,6 +133,11 @@ SETTINGS = {
     "no threads": ({"n_jobs": 0}, ValueError, "`n_jobs` is 0, expected a number of threads, -1 for all CPU cores"),
     "cell options": ({"cell_options": "mode"}, TypeError, "`cell_options` is 'mode', expected a dict of arguments"),
     "cell option": ({"cell_options": {"mod": "pure"}}, TypeError, "`cell_options` has 'mod', no option of CfC."),
+    "backbone of a wiring": (
+        {"cell_options": {"backbone_units": 16, "backbone_layers": 2}},
+        ValueError,
+        "a CfC with a wiring has no backbone: the wiring says what is connected. Type: wiring='full', or leave it out",
+    ),
     "cell value": ({"cell_options": {"mode": "purest"}}, ValueError, "ncps cannot build the CfC layer: "),
     "checkpoint": ({"checkpoint": 3}, TypeError, "`checkpoint` is 3, expected the name of a file"),
     "checkpoint's name": ({"checkpoint": "run.pt"}, ValueError, "expected a name that ends in '.safetensors'"),

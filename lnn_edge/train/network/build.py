@@ -12,7 +12,7 @@ from ncps.wirings import AutoNCP, Wiring
 from torch import nn
 
 from ...export.cores.rebuild import SavedWiring
-from ...wording import choices, plural
+from ...wording import choices, listed, plural
 from ..settings import Settings
 from .module import Branch, LiquidModule, Output
 
@@ -80,6 +80,12 @@ def _layer(settings: Settings, features: int, units: Any) -> nn.Module:
     try:
         layer: nn.Module = make(features, units, mixed_memory=settings.mixed_memory, **options)
     except ValueError as error:
+        backbone = [f"'{name}'" for name in options if name.startswith("backbone_")]
+        if backbone and not isinstance(units, int):
+            raise ValueError(
+                f"`cell_options` has {listed(backbone)}, and a CfC with a wiring has no backbone: the wiring says what "
+                "is connected. Type: wiring='full', or leave it out"
+            ) from error
         raise ValueError(f"ncps cannot build the {settings.model_type} layer: {error}") from error
     return layer
 
