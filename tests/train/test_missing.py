@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lnn_edge import LiquidNeuralNetwork, read_recordings
+from lnn_edge import LiquidNeuralClassifier, LiquidNeuralNetwork, read_recordings
 
 RNG = np.random.default_rng(0)
 COLUMNS = ["acc", "gyro"]
 
 
-def quick():
-    return LiquidNeuralNetwork(8, "CfC", epochs=1, verbose=0, random_state=0)
+def quick(kind=LiquidNeuralNetwork):
+    return kind(8, "CfC", epochs=1, verbose=0, random_state=0)
 
 
 def frame(holes=(), start=0):
@@ -127,3 +127,21 @@ def test_a_label_that_is_missing_is_named(kind):
     labels, told = LABELS[kind]
     with pytest.raises(ValueError, match=f"{told}, where a label or a number is missing. Leave it out"):
         quick().fit(RNG.normal(size=(3, 5, 2)), labels)
+
+
+FLOATS = {
+    "of a classifier": lambda x, y: quick(LiquidNeuralClassifier).fit(x, y),
+    "a series of pandas": lambda x, y: quick(LiquidNeuralClassifier).fit(x, pd.Series(y)),
+    "of either": lambda x, y: quick().fit(x, y),
+}
+
+
+@pytest.mark.parametrize("kind", FLOATS)
+def test_a_label_that_is_missing_among_floats_is_not_to_be_filled(kind):
+    """Whole numbers become floats where one is missing, and between two classes lies none."""
+    x, labels = RNG.normal(size=(6, 5, 2)), np.array([0.0, 1.0, 0.0, np.nan, 1.0, 0.0])
+    with pytest.raises(ValueError, match=r"nan in (y\[3\]|row 3).*leave it out, of X and y alike") as told:
+        FLOATS[kind](x, labels)
+    assert "interpolate" not in str(told.value)
+    kept = np.isfinite(labels)
+    FLOATS[kind](x[kept], labels[kept])

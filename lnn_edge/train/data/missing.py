@@ -18,9 +18,15 @@ _HOW = (
 )
 
 
+_HOW_OF_LABELS = (
+    "If y holds labels, nothing between two of them can fill the gap: leave it out, of X and y alike, or make two "
+    "recordings of one, before and behind it"
+)
+
+
 @contextmanager
 def missing_told(
-    values: Any, what: str, names: Sequence[Any] | None = None, steps: int | None = None
+    values: Any, what: str, names: Sequence[Any] | None = None, steps: int | None = None, *, answers: bool = False
 ) -> Iterator[None]:
     """Say where a value is missing, or no number, if scikit-learn refuses some within for that: it says there is one.
 
@@ -29,6 +35,7 @@ def missing_told(
         what: Its name.
         names: Of its columns, if it has none by itself.
         steps: Rows of each sequence, if there are several one after the other; `None` for one.
+        answers: Whether they may be labels, which come as floats where one is missing.
 
     Raises:
         ValueError: In place of scikit-learn's own.
@@ -41,7 +48,8 @@ def missing_told(
         where = _first(values, what, names, steps) if "NaN" in str(error) or "infinity" in str(error) else None
         if where is None:
             raise
-        raise ValueError(f"{what} contains NaN or infinity: {where}. {_HOW}") from error
+        how = _HOW_OF_LABELS if answers and _are_whole(values) else _HOW
+        raise ValueError(f"{what} contains NaN or infinity: {where}. {how}") from error
 
 
 def refuse_missing_labels(labels: Any, what: str) -> None:
@@ -89,6 +97,13 @@ def _are_numbers(values: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+def _are_whole(values: Any) -> bool:
+    """Whether all that is there are whole numbers."""
+    array = np.asarray(values, np.float64)
+    present = array[np.isfinite(array)]
+    return bool((present == np.round(present)).all())
 
 
 def _first(values: Any, what: str, names: Sequence[Any] | None, steps: int | None) -> str | None:

@@ -163,7 +163,7 @@ def _checked(y: Any, what: str = "y") -> Array:
             "y holds dates or spans of time, expected numbers or labels. Type: y.astype(float) for a number"
         )
     refuse_missing_labels(y, what)
-    with missing_told(y, what):
+    with missing_told(y, what, answers=True):
         checked: Array = check_array(
             y, input_name="y", ensure_2d=False, dtype=None, allow_nd=True, ensure_min_samples=0
         )
