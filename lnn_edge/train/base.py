@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Sequence
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
@@ -128,6 +129,17 @@ class LiquidEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn has n
         self.verbose = verbose
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Name the constructor after each class: Python names the class that has it where an argument is unknown."""
+        super().__init_subclass__(**options)
+        own = cls.__init__
+        if "__init__" in vars(cls) or not isinstance(own, FunctionType):
+            return
+        named = FunctionType(own.__code__, own.__globals__, own.__name__, own.__defaults__, own.__closure__)
+        named.__kwdefaults__, named.__annotations__ = own.__kwdefaults__, own.__annotations__
+        named.__qualname__ = f"{cls.__qualname__}.__init__"
+        cls.__init__ = named  # type: ignore[method-assign]
 
     @usual_torch()
     def fit(

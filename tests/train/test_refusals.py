@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 
@@ -12,6 +13,7 @@ import torch
 from ncps.torch import CfC
 from ncps.wirings import AutoNCP
 from safetensors import safe_open
+from sklearn.base import clone
 
 import lnn_edge
 from lnn_edge import LiquidNeuralClassifier, LiquidNeuralNetwork, LiquidNeuralRegressor
@@ -157,6 +159,16 @@ def test_settings(name):
     with pytest.raises(error, match=re.escape(message)):
         model.fit(X, Y, **given)
     assert not hasattr(model, "network_")
+
+
+@pytest.mark.parametrize("kind", [LiquidNeuralClassifier, LiquidNeuralRegressor, LiquidNeuralNetwork])
+def test_an_unknown_parameter_is_told_of_the_class_that_was_called(kind):
+    """Two of them have the constructor of their base class, whose name no user typed."""
+    with pytest.raises(TypeError, match=rf"^{kind.__name__}.__init__\(\) got an unexpected .* 'class_weight'"):
+        kind(8, class_weight="balanced")
+    own = type("Own", (kind,), {})
+    assert inspect.signature(own) == inspect.signature(kind)
+    assert clone(own(8, epochs=3)).get_params() == kind(8, epochs=3).get_params()
 
 
 FITS = {
