@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -224,3 +226,18 @@ def test_a_label_that_is_missing_is_a_sequence_too():
     """pandas would drop its rows without a word."""
     frame = FRAME.rename({"walk": np.nan}, level="who")
     assert len(by_sequence(quick().fit(frame[COLUMNS], frame["torque"]).predict(frame[COLUMNS]))) == 4
+
+
+@pytest.mark.parametrize("kind", ["groups", "chosen", "pairs"])
+def test_groups_are_told_what_makes_recordings_of_them_and_that_works(kind):
+    """NumPy's words were of text that is no number, or of an inhomogeneous shape."""
+    values = RNG.normal(size=(40, 3))
+    table = pd.DataFrame(values, columns=["acc", "gyro", "angle"]).assign(rec=np.repeat(["a", "b"], 20))
+    grouped = table.drop(columns="angle").groupby("rec")
+    made = {"groups": grouped, "chosen": grouped[["acc", "gyro"]], "pairs": list(grouped[["acc", "gyro"]])}
+    scope = {"X": made[kind], "y": table.groupby("rec")["angle"]}
+    for name, of in (("X", "list of" if kind == "pairs" else "DataFrameGroupBy"), ("y", "SeriesGroupBy")):
+        with pytest.raises(TypeError, match=f"^{name} is a {of}.* a list of the parts") as told:
+            quick().fit(scope["X"], scope["y"])
+        exec(re.search(r"Type: (.*);", str(told.value))[1], scope)
+    assert quick().fit(scope["X"], scope["y"]).n_features_in_ == 2

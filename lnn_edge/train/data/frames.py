@@ -14,7 +14,7 @@ from ...named import row_labels
 from ...remarks import warn_caller
 from ...wording import listed
 
-__all__ = ["Rows", "in_frames", "is_framed", "refuse_glued", "rows_of_each", "warn_of_parts"]
+__all__ = ["Rows", "in_frames", "is_framed", "refuse_glued", "refuse_grouped", "rows_of_each", "warn_of_parts"]
 
 _SHORTEST = 4  # rows of recordings on average; with fewer nothing grows: the rows are shuffled, or backwards
 
@@ -63,6 +63,30 @@ def _places(X: Any) -> dict[Hashable, Array]:  # noqa: N803
     """Numbers of the rows of each sequence."""
     numbered = import_module("pandas").Series(np.arange(len(X)), index=X.index)
     return {label: own.to_numpy() for label, own in numbered.groupby(level=0, sort=False, dropna=False)}
+
+
+def refuse_grouped(value: Any, what: str) -> None:
+    """Refuse the groups of a frame or series, which are no table: pandas gives pairs of a label and a part.
+
+    Raises:
+        TypeError: If it is of pandas' `groupby`, or a list of its pairs.
+    """
+    grouped = hasattr(type(value), "get_group")
+    if not grouped and not (isinstance(value, list) and value and all(map(_is_pair, value))):
+        return
+    kind = type(value).__name__ if grouped else "list of (label, part)"
+    part = next((own for _, own in value), None)
+    keys = getattr(value, "keys", None) if grouped else None
+    names = [key for key in (keys if isinstance(keys, list) else [keys]) if key in getattr(part, "columns", ())]
+    own = f"part.drop(columns={names!r})" if names else "part"
+    raise TypeError(
+        f"{what} is a {kind}, as pandas' groupby gives, expected a list of the parts, one for each recording. Type: "
+        f"{what} = [{own} for _, part in {what}]; and make X and y so, in the same order"
+    )
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and is_framed(value[1]) and not is_framed(value[0])
 
 
 def refuse_glued(rows: Sequence[Any] | None) -> None:

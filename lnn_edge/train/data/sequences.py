@@ -13,7 +13,7 @@ from ...arrays import Array, plain_array
 from ...named import column_names, is_permuted, matched, refuse_masked, refuse_other_axis, row_labels
 from ...times import are_stamps, span_seconds
 from ...wording import listed
-from .frames import refuse_glued
+from .frames import refuse_glued, refuse_grouped
 from .missing import missing_told
 from .row_order import index_of_each, warn_of_axes, warn_of_other_order, warn_of_times
 from .shapes import check_columns, part_shapes
@@ -107,6 +107,7 @@ def read_sequences(
     Warns:
         ModelWarning: In a fit, if its labels or its shape tell of another order of samples.
     """
+    refuse_grouped(X, "X")
     refuse_masked(X, "X")
     for part in X if isinstance(X, list) else [X]:
         _refuse_named_axes(part)

@@ -14,6 +14,7 @@ from ...arrays import Array
 from ...errors import ModelWarning
 from ...named import column_names, matched, names_differ, refuse_lazy, refuse_masked
 from ...remarks import warn_caller
+from .frames import refuse_grouped
 from .missing import missing_told, refuse_missing_labels
 from .row_order import warn_of_other_order
 from .sequences import Sequences, as_array, by_label, is_of_times
@@ -90,6 +91,7 @@ def read_targets(y: Any, sequences: Sequences, per: str) -> Targets:
         ValueError: If its shape does not fit, or it holds NaN or infinity.
     """
     refuse_lazy(y, "y")
+    refuse_grouped(y, "y")
     refuse_masked(y, "y")
     names, y = _names(y), _with_numpy_dtype(_without_fields(y))
     if sequences.form in ("one", "rows"):
