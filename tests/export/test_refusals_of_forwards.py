@@ -364,6 +364,19 @@ def test_a_forward_that_no_step_can_be_made_of(tmp_path, name):
         quick_export(Cut(forward).eval(), tmp_path / "m.lnn", example=X)
 
 
+@pytest.mark.parametrize("tracing", [True, False], ids=["while-tracing", "called"])
+def test_an_import_that_fails_is_told_as_such(tmp_path, tracing):
+    def forward(model, x):
+        if torch.compiler.is_exporting() or not tracing:
+            import nowhere_to_be_found  # noqa: F401
+        return model.head(model.rnn(x)[0])
+
+    said = r"nowhere_to_be_found'.* It is an import that failed.*Install what is missing where this runs"
+    with pytest.raises(TypeError if tracing else ValueError, match=said) as told:
+        quick_export(Cut(forward).eval(), tmp_path / "m.lnn", example=X)
+    assert "torch alone" not in str(told.value)
+
+
 class Outputs(nn.Module):
     def forward(self, pair):
         return pair[0]

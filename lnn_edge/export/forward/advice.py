@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from ...wording import plural, typed
+from ..trace.trace import UNIMPORTED
 
 __all__ = ["FEWER", "advice_on", "any_length", "other_width", "widths_to_try"]
 
@@ -53,6 +54,8 @@ def advice_on(error: Exception, length: int | None = None, state: str | None = N
         state: The argument that it was given None for, as at the start of a sequence.
     """
     told = str(error)
+    if isinstance(error, ImportError):
+        return UNIMPORTED
     if re.search(_OTHER_DEVICE, told):
         return _DEVICE
     if length is None:

@@ -28,7 +28,26 @@ try:  # only torch's own parts use it: a later torch may have it no more, and tr
 except ImportError:
     _code_is_lazy = nullcontext  # type: ignore[assignment]
 
-__all__ = ["decides", "raised_by_us", "record_trace", "span_argument", "takes_out", "trace_step", "users_line"]
+__all__ = [
+    "UNIMPORTED",
+    "decides",
+    "raised_by_us",
+    "record_trace",
+    "span_argument",
+    "takes_out",
+    "trace_step",
+    "users_line",
+]
+
+
+UNIMPORTED = (
+    "It is an import that failed, not the model's maths. Install what is missing where this runs, or put its folder "
+    "on PYTHONPATH; if a file of yours has the name of a module of Python's or of a library, rename it"
+)
+_TORCH_ALONE = (
+    "Compute with torch alone, on tensors: no .numpy(), no format of a value, no autograd.grad, no library that looks "
+    "into it"
+)
 
 
 def trace_step(step: nn.Module, arguments: Sequence[torch.Tensor]) -> torch.export.ExportedProgram:
@@ -49,9 +68,9 @@ def trace_step(step: nn.Module, arguments: Sequence[torch.Tensor]) -> torch.expo
             if raised_by_us(error):
                 raise
             reason = next(iter(str(error).strip().splitlines()), "").rstrip(".")
+            advice = UNIMPORTED if isinstance(error, ImportError) else _TORCH_ALONE
             raise TypeError(
-                f"the model cannot be traced{users_line(error)}: {type(error).__name__}: {reason}. Compute with torch "
-                "alone, on tensors: no .numpy(), no format of a value, no autograd.grad, no library that looks into it"
+                f"the model cannot be traced{users_line(error)}: {type(error).__name__}: {reason}. {advice}"
             ) from error
 
 
