@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from msgspec import Struct
 
-from ..files.lines import Lines, continued_file, growing_file
+from ..files.lines import Lines, continued_file, csv_line, growing_file
 from ..files.whole import check_output
 from .console import print_utf8
 from .os_errors import STANDARD_OUTPUT
@@ -123,9 +122,8 @@ def make_writer(model: Model, layout: Layout, results: Results) -> Callable[[Row
     heads = {t.name: [f.name for f in t.features] for t in model.outputs}
     columns, labels = [name for names in heads.values() for name in names], model.manifest.labels
     header = [*keys, *columns, *([free_name("label", [*keys, *columns])] if labels else [])]
-    as_csv = csv.writer(_Echo(), lineterminator="\n").writerow
     if layout.format == "csv":
-        results.write(as_csv(header), heading=True)
+        results.write(csv_line(header), heading=True)
 
     def values(row: Row, y: Outputs) -> Iterator[object]:
         if layout.reset_column is not None:
@@ -140,7 +138,7 @@ def make_writer(model: Model, layout: Layout, results: Results) -> Callable[[Row
 
     def write(row: Row, y: Outputs) -> None:
         if layout.format == "csv":
-            results.write(as_csv(values(row, y)))
+            results.write(csv_line(values(row, y)))
         else:
             pairs = (f"{json.dumps(name)}: {_json(value)}" for name, value in zip(header, values(row, y), strict=True))
             results.write("{" + ", ".join(pairs) + "}\n")
@@ -165,10 +163,3 @@ def _json(value: object) -> str:
         return json.dumps(value)
     sign, whole, part, power = number.groups(default="")
     return f"{sign.strip('+')}{whole.lstrip('0') or '0'}{f'.{part}' if part else ''}{power}"
-
-
-class _Echo:
-    """What `csv.writer` writes to: `writerow` returns what `write` does, and so the line."""
-
-    def write(self, line: str) -> str:
-        return line

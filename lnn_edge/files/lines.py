@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from .whole import check_output, check_still_there, named_in_errors, real_place, staged_file, sync_names, write_all
 
-__all__ = ["Lines", "LinesInPlace", "continued_file", "digest_of", "growing_file"]
+__all__ = ["Lines", "LinesInPlace", "continued_file", "csv_line", "digest_of", "growing_file"]
 
 
 class Lines:
@@ -162,6 +163,18 @@ class LinesInPlace(Lines):
             raise ValueError(f"'{self._target}' has {size:,} bytes, but {self.size:,} were written")
         if self.size and os.pread(descriptor, 1, self.size - 1) != b"\n":
             raise ValueError(f"'{self._target}' has no end of a line behind {self.size:,} bytes, which were written")
+
+
+def csv_line(cells: Iterable[object]) -> str:
+    """Cells as a line of CSV with its line end."""
+    return cast(str, csv.writer(_Echo(), lineterminator="\n").writerow(cells))
+
+
+class _Echo:
+    """What `csv.writer` writes to: `writerow` returns what `write` does, and so the line."""
+
+    def write(self, line: str) -> str:
+        return line
 
 
 def digest_of(target: Path, size: int) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ...files.lines import LinesInPlace
+from ...files.lines import LinesInPlace, csv_line
 from ..results import Layout, Results, free_name
 
 if TYPE_CHECKING:
@@ -51,7 +49,7 @@ class ResultSink:
         self._header = [*header, free_name("status", header)]
         self._empty = len(columns)
         if layout.format == "csv":
-            results.write(_csv_line(self._header), heading=True)
+            results.write(csv_line(self._header), heading=True)
 
     def write(self, entry: Entry) -> None:
         """See `Sink`."""
@@ -59,7 +57,7 @@ class ResultSink:
         self._next = entry.number + 1
         values = list(self._values(entry))
         if self._layout.format == "csv":
-            line = _csv_line(["" if value is None else value for value in values])
+            line = csv_line(["" if value is None else value for value in values])
         else:
             line = json.dumps(dict(zip(self._header, values, strict=True))) + "\n"
         try:
@@ -105,9 +103,3 @@ class ResultSink:
         if self._labels:
             yield None if y is None else self._label_of(self._labels, y)
         yield entry.tick.status.text
-
-
-def _csv_line(cells: Sequence[object]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue()

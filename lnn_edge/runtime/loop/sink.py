@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import numbers
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from ...files.lines import Lines
+from ...files.lines import Lines, csv_line
 from ...files.whole import check_output, check_still_there, named_in_errors
 from ...given_numbers import whole_number
 from ...wording import one_line
@@ -306,7 +304,7 @@ def _file_sink(path: Path, model: Model) -> Sink:
     if suffix != ".csv":
         raise ValueError(f"the sink is '{path}', expected a file that ends in .csv, or in .jsonl for JSON lines")
     names = [name for tensor in model.outputs for name in _columns(tensor, len(model.outputs) > 1)]
-    return _File(path, _csv_line(["tick", "t_s", "status", *names]), lambda entry: _row(entry, len(names)))
+    return _File(path, csv_line(["tick", "t_s", "status", *names]), lambda entry: _row(entry, len(names)))
 
 
 def _columns(tensor: Tensor, several: bool) -> list[str]:
@@ -323,13 +321,7 @@ def _row(entry: Entry, count: int) -> str:
     parts = [] if y is None else list(y.values()) if isinstance(y, Mapping) else [y]
     values = [value for part in parts for value in np.ravel(part).tolist()] or [""] * count
     t_s = "" if entry.t_s is None else entry.t_s
-    return _csv_line([entry.number, t_s, entry.tick.status.text, *values])
-
-
-def _csv_line(cells: Sequence[object]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue()
+    return csv_line([entry.number, t_s, entry.tick.status.text, *values])
 
 
 def _json_line(entry: Entry) -> str:
