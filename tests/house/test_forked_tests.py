@@ -202,6 +202,23 @@ def test_other(record_testsuite_property):
     assert (tmp_path / "report.xml").read_text().count('<property name="board" value="Orin" />') == 1
 
 
+def test_an_attribute_that_a_test_records_is_in_the_report(run, tmp_path):
+    (tmp_path / "test_recording.py").write_text("""
+import pytest
+
+@pytest.fixture
+def late(record_xml_attribute):
+    yield
+    record_xml_attribute("ended", "well")
+
+def test_one(record_xml_attribute, late):
+    record_xml_attribute("board", "Orin")
+""")
+    assert run("pass", "--junitxml", "report.xml", "-o", "junit_family=xunit1").returncode == 0
+    named = re.findall('<testcase.* name="test_one".*?>', (tmp_path / "report.xml").read_text())
+    assert [(' board="Orin"' in own, ' ended="well"' in own) for own in named] == [(True, True)]
+
+
 @pytest.mark.parametrize("option", ["-x", "--maxfail=1", "--stepwise"])
 def test_no_more_are_run_once_enough_have_failed(option, run, tmp_path):
     (tmp_path / "test_failing.py").write_text("def test_fails():\n    assert 0\n")

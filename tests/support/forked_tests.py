@@ -221,6 +221,8 @@ def _report(session: pytest.Session, test: int | None, said: list[tuple[str, Any
             text, category, *place = what.pop("warning_message")
             message = warnings.WarningMessage(text, type(category, (Warning,), {}), *place)
             hook.pytest_warning_recorded.call_historic(kwargs=what | {"warning_message": message})
+        elif name == "attributes":
+            session.config.stash[xml_key].node_reporter(what[0]).attrs.update(what[1])
         elif what not in (found := session.config.stash[xml_key].global_properties):  # that processes say alike
             found.append(what)
     if test is not None:
@@ -325,6 +327,8 @@ class _Worker:
         return True
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if xml := self._session.config.stash.get(xml_key, None):
+            self._said.append(("attributes", (report.nodeid, dict(xml.node_reporter(report.nodeid).attrs))))
         data = self._session.config.hook.pytest_report_to_serializable(config=self._session.config, report=report)
         self._said.append(("report", data))
 
