@@ -189,6 +189,14 @@ def loaded() -> Callable[[Path, str], Model]:
     return load
 
 
+@pytest.fixture
+def short_tmp_path(tmp_path: Path) -> Iterator[Path]:
+    """`tmp_path` by a name that fits into a socket's address of 108 bytes, in other processes as well."""
+    folder = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    yield Path(f"/proc/{os.getpid()}/fd/{folder}")
+    os.close(folder)
+
+
 def environment_of_programs() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 

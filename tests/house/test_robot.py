@@ -149,8 +149,8 @@ class Devices:
 
 
 @pytest.fixture
-def devices(tmp_path):
-    own = Devices(tmp_path)
+def devices(short_tmp_path):
+    own = Devices(short_tmp_path)
     yield own
     own.close()
 

@@ -34,19 +34,18 @@ class Manager:
 
 
 @pytest.fixture
-def manager(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # a socket's name is at most 108 bytes
-    own = Manager(str(tmp_path / "notify"))
+def manager(short_tmp_path):
+    own = Manager(str(short_tmp_path / "notify"))
     yield own
     own.socket.close()
 
 
-def told(tmp_path, **more):
-    return Systemd({"NOTIFY_SOCKET": str(tmp_path / "notify"), **more})
+def told(short_tmp_path, **more):
+    return Systemd({"NOTIFY_SOCKET": str(short_tmp_path / "notify"), **more})
 
 
-def test_words_arrive(manager, tmp_path):
-    own = told(tmp_path)
+def test_words_arrive(manager, short_tmp_path):
+    own = told(short_tmp_path)
     assert own.listens
     assert own.ready("gait at 50 Hz\nand more")
     assert own.status("12 stale")
@@ -76,8 +75,8 @@ def test_without_systemd_nobody_is_told():
     assert own.failed == 0
 
 
-def test_the_watchdog_hears_four_words_in_its_time(manager, tmp_path):
-    own = told(tmp_path, WATCHDOG_USEC="400000")
+def test_the_watchdog_hears_four_words_in_its_time(manager, short_tmp_path):
+    own = told(short_tmp_path, WATCHDOG_USEC="400000")
     assert own.watchdog_ns == 400 * MS
     sent = [ms for ms in range(0, 1000, 10) if own.alive(ms * MS)]
     own.close()
@@ -85,21 +84,20 @@ def test_the_watchdog_hears_four_words_in_its_time(manager, tmp_path):
     assert manager.heard() == ["WATCHDOG=1"] * 10
 
 
-def test_a_watchdog_of_another_process_is_none(tmp_path, manager):
-    own = told(tmp_path, WATCHDOG_USEC="400000", WATCHDOG_PID="1")
-    mine = told(tmp_path, WATCHDOG_USEC="400000", WATCHDOG_PID=str(os.getpid()))
+def test_a_watchdog_of_another_process_is_none(short_tmp_path, manager):
+    own = told(short_tmp_path, WATCHDOG_USEC="400000", WATCHDOG_PID="1")
+    mine = told(short_tmp_path, WATCHDOG_USEC="400000", WATCHDOG_PID=str(os.getpid()))
     assert (own.watchdog_ns, mine.watchdog_ns) == (None, 400 * MS)
     own.close()
     mine.close()
 
 
-def test_a_manager_that_is_gone_or_full_stops_nothing(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    own = told(tmp_path)
+def test_a_manager_that_is_gone_or_full_stops_nothing(short_tmp_path):
+    own = told(short_tmp_path)
     assert not own.ready()
     own.close()
-    full = Manager(str(tmp_path / "notify"))
-    other = told(tmp_path)
+    full = Manager(str(short_tmp_path / "notify"))
+    other = told(short_tmp_path)
     while other.ready():
         pass  # until the socket's queue is full: it does not wait
     assert (own.failed, other.failed) == (1, 1)
@@ -121,16 +119,16 @@ def test_what_systemd_never_sets_is_refused(environment, text):
         Systemd(environment)
 
 
-def test_a_loop_tells_when_it_is_up_turns_and_ends(cfc_bundle, manager, tmp_path):
+def test_a_loop_tells_when_it_is_up_turns_and_ends(cfc_bundle, manager, short_tmp_path):
     loop = Loop(
-        lnn_edge.load(cfc_bundle), lambda: [0.0] * 3, rate_hz=50, systemd=told(tmp_path, WATCHDOG_USEC="40000"),
+        lnn_edge.load(cfc_bundle), lambda: [0.0] * 3, rate_hz=50, systemd=told(short_tmp_path, WATCHDOG_USEC="40000"),
         timer=FakeTimer(), signals=False, threads=False,
     )  # fmt: skip
     loop.run(10)
     assert manager.heard() == ["READY=1", "STOPPING=1", "WATCHDOG=1"]
 
 
-def test_the_thread_beside_a_loop_that_stands_sends_no_word(cfc_bundle, manager, tmp_path):
+def test_the_thread_beside_a_loop_that_stands_sends_no_word(cfc_bundle, manager, short_tmp_path):
     """Else the watchdog would hear of a loop that stands that it turns."""
     heard = []
 
@@ -142,15 +140,15 @@ def test_the_thread_beside_a_loop_that_stands_sends_no_word(cfc_bundle, manager,
 
     timer = FakeTimer()
     loop = Loop(
-        lnn_edge.load(cfc_bundle), lambda: [0.0] * 3, rate_hz=50, systemd=told(tmp_path, WATCHDOG_USEC="40000"),
+        lnn_edge.load(cfc_bundle), lambda: [0.0] * 3, rate_hz=50, systemd=told(short_tmp_path, WATCHDOG_USEC="40000"),
         timer=timer, after=after, signals=False, threads=False, late="catch up",
     )  # fmt: skip
     loop.run(3)
     assert heard == [["READY=1", "WATCHDOG=1"], ["WATCHDOG=1"], ["WATCHDOG=1"]]
 
 
-def test_a_status_that_utf8_cannot_hold(manager, tmp_path):
-    own = told(tmp_path)
+def test_a_status_that_utf8_cannot_hold(manager, short_tmp_path):
+    own = told(short_tmp_path)
     assert own.status("walk \udc80")
     own.close()
     assert manager.heard() == ["STATUS=walk ?"]
