@@ -231,6 +231,9 @@ def test_wrong_places(call, folder, cfc_bundle, tmp_path):
         code, _, err = call("codegen", bundle, "-o", place)
         assert (code, said in err) == (2, True), err
     assert sorted(path.name for path in bundle.iterdir()) == before
+    code, _, err = call("codegen", bundle, "-o", folder / "c")
+    assert (code, err) == (2, f"lnn-edge: directory '{folder}' does not exist. Type: mkdir -p {folder}\n")
+    assert not folder.exists()
     folder.write_text("a file")
     code, _, err = call("codegen", bundle, "-o", folder)
     assert (code, f"'{folder}' is a file, expected a folder" in err) == (2, True), err

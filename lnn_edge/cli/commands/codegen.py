@@ -189,6 +189,8 @@ def _result(bundle: Bundle, golden: Golden, name: str, calls: int, *, whole_call
 
 def _check_folder(folder: Path, names: Iterable[str], overwrite: bool) -> None:
     """Refuse a folder that cannot be made, or files that would be replaced without a word."""
+    if not folder.parent.is_dir():
+        raise FileNotFoundError(f"directory '{folder.parent}' does not exist. Type: mkdir -p {folder.parent}")
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"'{folder}' is a file, expected a folder. Type: -o {folder}-c")
     there = [name for name in names if os.path.lexists(folder / name)]
@@ -198,7 +200,7 @@ def _check_folder(folder: Path, names: Iterable[str], overwrite: bool) -> None:
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:
     """Each file appears whole."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     for name, data in files.items():
         with whole_file(folder / name) as file:
             file.write(data)
