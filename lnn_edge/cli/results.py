@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Outputs = Array | dict[str, Array]  # of one sample; several by name
 
-__all__ = ["Layout", "Results", "Written", "free_name", "make_writer", "open_results"]
+__all__ = ["CellText", "Layout", "Results", "Written", "free_name", "json_line", "make_writer", "open_results"]
 
 _NUMBER = re.compile(r"([+-]?)(?=\.?\d)(\d*)(?:\.(\d*))?([eE][+-]?\d+)?", re.ASCII)
 
@@ -129,7 +129,7 @@ def make_writer(model: Model, layout: Layout, results: Results) -> Callable[[Row
         if layout.reset_column is not None:
             yield row.recording
         if layout.time_column is not None:
-            yield _Text(row.time or "")
+            yield CellText(row.time or "")
         for head in heads:
             # repr of a float32 as the shortest decimal that gives the same float32 back
             yield from (float(str(v)) for v in (y[head] if isinstance(y, dict) else y))
@@ -140,8 +140,7 @@ def make_writer(model: Model, layout: Layout, results: Results) -> Callable[[Row
         if layout.format == "csv":
             results.write(csv_line(values(row, y)))
         else:
-            pairs = (f"{json.dumps(name)}: {_json(value)}" for name, value in zip(header, values(row, y), strict=True))
-            results.write("{" + ", ".join(pairs) + "}\n")
+            results.write(json_line(header, values(row, y)))
 
     return write
 
@@ -153,12 +152,18 @@ def free_name(name: str, taken: list[str]) -> str:
     return name
 
 
-class _Text(str):
+def json_line(names: Iterable[str], values: Iterable[object]) -> str:
+    """An object by its names as a line with its line end; a number that is a `CellText` has all its digits."""
+    pairs = (f"{json.dumps(name)}: {_json(value)}" for name, value in zip(names, values, strict=True))
+    return "{" + ", ".join(pairs) + "}\n"
+
+
+class CellText(str):
     """The text of a number as it was read, every digit of it, or of a date."""
 
 
 def _json(value: object) -> str:
-    number = _NUMBER.fullmatch(value.strip()) if isinstance(value, _Text) else None
+    number = _NUMBER.fullmatch(value.strip()) if isinstance(value, CellText) else None
     if number is None:
         return json.dumps(value)
     sign, whole, part, power = number.groups(default="")

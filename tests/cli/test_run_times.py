@@ -47,6 +47,25 @@ def test_the_time_is_copied_as_it_stands(call, cfc_bundle, cells):
     assert (code, [row[0] for row in table(out)[1]]) == (0, cells)
 
 
+@pytest.mark.parametrize("pace", [(), ("--rate", "50")], ids=["as they come", "at a rate"])
+@pytest.mark.parametrize("cells", VERBATIM.values(), ids=VERBATIM)
+def test_a_loop_copies_the_time_as_it_stands(call, cfc_bundle, tmp_path, cells, pace):
+    (tmp_path / "in.csv").write_text(timed(cells))
+    rows = ("--input", tmp_path / "in.csv", *T)
+    code, out, _ = call("run", cfc_bundle, *rows, *pace, "--wait", "rehearse")
+    assert (code, [row[0] for row in table(out)[1]]) == (0, cells)
+    plain, looped = (
+        call("run", cfc_bundle, *rows, "--format", "jsonl", *more)[1] for more in ((), ("--wait", "rehearse"))
+    )
+    assert [line.split(",")[0] for line in looped.splitlines()] == [line.split(",")[0] for line in plain.splitlines()]
+
+
+def test_a_loop_over_a_pipe_copies_the_time_and_has_none_where_a_row_is_bad(start, cfc_bundle):
+    process = start("run", cfc_bundle, *T, "--on-fault", "hold")
+    out, _ = process.communicate(timed(["1.00", "soon", "1.20"]), 60)
+    assert (process.returncode, [row[0] for row in table(out)[1]]) == (0, ["1.00", "", "1.20"])
+
+
 def test_a_block_copies_each_time(call, block_bundle):
     cells = ["0.10", "0.20", "0.30", "0.40"]
     code, out, _ = call("run", block_bundle, *T, stdin=timed(cells))

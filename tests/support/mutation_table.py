@@ -740,7 +740,7 @@ MUTATIONS = (
         "time-with-fewer-digits",
         "copied cells",
         "test_the_time_is_copied_as_it_stands[nanoseconds]",
-        ('yield _Text(row.time or "")', "yield row.t_s"),
+        ('yield CellText(row.time or "")', "yield row.t_s"),
     ),
     _fault(
         "nothing-is-success",

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ...files.lines import LinesInPlace, csv_line
-from ..results import Layout, Results, free_name
+from ..results import CellText, Layout, Results, free_name, json_line
 
 if TYPE_CHECKING:
     from ...runtime.loop.sink import Entry
     from ...runtime.model import Model
+    from .rows import TimeCells
 
 __all__ = ["ResultSink"]
 
@@ -23,6 +23,7 @@ class ResultSink:
         model: Whose ticks they are.
         layout: How they look.
         results: Where they go.
+        times: Cells of the time column, by the ticks' times.
         gone: Called when nobody takes them any more.
         again: Whether rows can be read again, so that no state is kept behind a result that was lost: the next run
             steps its row once more, and writes it.
@@ -32,13 +33,20 @@ class ResultSink:
     """
 
     def __init__(
-        self, model: Model, layout: Layout, results: Results, gone: Callable[[], object], *, again: bool
+        self,
+        model: Model,
+        layout: Layout,
+        results: Results,
+        times: TimeCells,
+        gone: Callable[[], object],
+        *,
+        again: bool,
     ) -> None:
         from ...runtime.readouts import label_of
 
         self._label_of = label_of
         self.broken: BrokenPipeError | ValueError | None = None
-        self._model, self._layout, self._results, self._gone = model, layout, results, gone
+        self._model, self._layout, self._results, self._times, self._gone = model, layout, results, times, gone
         self._again, self._next, self._lost = again, 0, False
         self._outputs = [(t.name, [f.name for f in t.features]) for t in model.outputs]
         columns = [name for _, names in self._outputs for name in names]
@@ -59,7 +67,7 @@ class ResultSink:
         if self._layout.format == "csv":
             line = csv_line(["" if value is None else value for value in values])
         else:
-            line = json.dumps(dict(zip(self._header, values, strict=True))) + "\n"
+            line = json_line(self._header, values)
         try:
             self._results.write(line)
         except (BrokenPipeError, ValueError) as error:
@@ -93,7 +101,8 @@ class ResultSink:
     def _values(self, entry: Entry) -> Iterator[object]:
         y = entry.tick.y
         if self._layout.time_column is not None:
-            yield entry.t_s
+            cell = None if entry.t_s is None else self._times.of(entry.t_s)
+            yield entry.t_s if cell is None else CellText(cell)
         if y is None:
             yield from [None] * self._empty
         else:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ..keeping.kept_run import Keeping
     from .kept_loop import LoopKeeper
     from .lines import ResultSink
+    from .rows import LiveRows, Rows, TimeCells
 
 __all__ = ["LoopRun", "run_loop"]
 
@@ -100,7 +101,7 @@ def _run_loop(own: LoopRun, guarded: Guarded, lines: IO[str], live: bool) -> int
             done = keeper is not None and keeper.goes_on and getattr(source, "ended", False)
             recorder = None if done else _recorder(own, guarded, keeper)
             results = stack.enter_context(open_results(own.output, stop, None if keeper is None else keeper.written))
-            sink = _sink(own, layout, results, loops, again=keeper is not None and not live)
+            sink = _sink(own, layout, results, source.times, loops, again=keeper is not None and not live)
             loop = _loop(own, guarded, source, sink, recorder, keeper)
             loops.append(loop)
             summary = loop.run()
@@ -168,10 +169,12 @@ def _check(own: LoopRun, guarded: Guarded) -> None:
         )
 
 
-def _sink(own: LoopRun, layout: Layout, results: Results, loops: list[Loop], *, again: bool) -> ResultSink:
+def _sink(
+    own: LoopRun, layout: Layout, results: Results, times: TimeCells, loops: list[Loop], *, again: bool
+) -> ResultSink:
     from .lines import ResultSink
 
-    return ResultSink(own.model, layout, results, lambda: loops[0].stop("reader gone"), again=again)
+    return ResultSink(own.model, layout, results, times, lambda: loops[0].stop("reader gone"), again=again)
 
 
 def _loop(
@@ -222,7 +225,7 @@ def _check_pace(own: LoopRun) -> None:
 _PRIORITY = 80  # above what else runs in real time on a usual Linux, below the kernel's own watchdogs
 
 
-def _source(own: LoopRun, lines: IO[str], live: bool, keeper: LoopKeeper | None) -> tuple[Source, Layout]:
+def _source(own: LoopRun, lines: IO[str], live: bool, keeper: LoopKeeper | None) -> tuple[Rows | LiveRows, Layout]:
     """The table as a source, behind the rows that are done, and the layout with the time column's own name."""
     from ...bundle.columns import InputColumns
     from ...runtime.transport.csv_file import read_columns, reader, rows

@@ -16,10 +16,32 @@ if TYPE_CHECKING:
     from ...runtime.transport.marked_lines import MarkedLines
     from ...runtime.transport.row import BadRowError, Row
 
-__all__ = ["LiveLines", "LiveRows", "Rows"]
+__all__ = ["LiveLines", "LiveRows", "Rows", "TimeCells"]
 
 _POLL_S = 0.1
 _AHEAD = 4096  # rows that wait for a loop which each of them paces
+_BEHIND = 8192  # rows whose ticks may wait for who writes results, and more
+
+
+class TimeCells:
+    """Cells of the time column of the newest rows, for the results, which come in the same order.
+
+    They stand beside the times, and not in a time of a type of its own: floats are what a guard steps fastest.
+    """
+
+    def __init__(self) -> None:
+        self._read: deque[tuple[float, str]] = deque(maxlen=_BEHIND)
+
+    def take(self, row: Row) -> None:
+        """Know a row that is read."""
+        if row.t_s is not None and row.time is not None:
+            self._read.append((row.t_s, row.time))
+
+    def of(self, t_s: float) -> str | None:
+        """The cell of that very time; of two that are alike each has its own. Those before it are forgotten."""
+        while self._read and self._read[0][0] is not t_s:
+            self._read.popleft()
+        return self._read[0][1] if self._read else None
 
 
 class Rows:
@@ -29,6 +51,9 @@ class Rows:
         rows: Of the table.
         inputs: Which columns belong to which input.
         lines: What it is read from, whose mark follows the rows; `None` where nobody asks for it.
+
+    Attributes:
+        times: Cells of the rows that were read.
     """
 
     pulled = stored = True  # see `as_source`
@@ -38,6 +63,7 @@ class Rows:
     ) -> None:
         self._rows, self._inputs, self._lines = rows, inputs, lines
         self._ahead: deque[Row | BadRowError | None] = deque(maxlen=1)
+        self.times = TimeCells()
 
     @property
     def ended(self) -> bool:
@@ -51,7 +77,7 @@ class Rows:
         row = self._ahead.popleft() if self._ahead else next(self._rows, None)
         if self._lines is not None and row is not None:
             self._lines.mark()
-        return _sample(row, self._inputs)
+        return _sample(row, self._inputs, self.times)
 
     def close(self) -> None:
         """There is nothing to close."""
@@ -95,11 +121,15 @@ class LiveRows:
         rows: Of the table.
         inputs: Which columns belong to which input.
         lines: What they are read from.
+
+    Attributes:
+        times: As those of `Rows`.
     """
 
     def __init__(self, rows: Iterator[Row | BadRowError], inputs: InputColumns, lines: LiveLines) -> None:
         self._rows, self._inputs, self._lines = rows, inputs, lines
         self._waiting: queue.Queue[Row | Exception | None] = queue.Queue(_AHEAD)
+        self.times = TimeCells()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lnn-edge rows", daemon=True)
         self._thread.start()
@@ -112,7 +142,7 @@ class LiveRows:
             return None
         if found is None:
             self._waiting.put(None)  # the end stays the end
-        return _sample(found, self._inputs)
+        return _sample(found, self._inputs, self.times)
 
     def close(self) -> None:
         """See `Source`."""
@@ -139,11 +169,12 @@ class LiveRows:
         return False
 
 
-def _sample(row: Row | Exception | None, inputs: InputColumns) -> Sample:
+def _sample(row: Row | Exception | None, inputs: InputColumns, times: TimeCells) -> Sample:
     from ...runtime.loop.source import Sample
 
     if row is None:
         raise EOFError("the table has no more rows")
     if isinstance(row, Exception):
         raise row
+    times.take(row)
     return Sample(inputs.sample(row.values), row.t_s)
