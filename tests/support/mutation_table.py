@@ -430,7 +430,7 @@ MUTATIONS = (
         "whole-numbers-computed",
         "forged graph",
         "test_forged_graph_is_refused_in_words[arithmetic on whole numbers]",
-        ("_NUMBERS = (FLOAT, FLOAT16)", "_NUMBERS = (FLOAT, FLOAT16, INT64)"),
+        ("_NUMBERS = (FLOAT, FLOAT16)", "_NUMBERS = (FLOAT, FLOAT16, 7)"),
     ),
     _fault(
         "memory-unbounded",
