@@ -1133,7 +1133,7 @@ MUTATIONS = (
         "function-ends-the-loop",
         "functions",
         "test_before_that_raises_costs_the_sample_and_no_more[error1]",
-        ("except BaseException as error:  # SystemExit as", "except Exception as error:  # SystemExit as"),
+        ("except BaseException as error:  # GeneratorExit as", "except Exception as error:  # GeneratorExit as"),
     ),
     _fault(
         "systemd-hears-of-a-loop-that-stands",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
@@ -29,8 +30,6 @@ from .turn.turn import OnFault, Turn
 from .waiting import SHARE, Wait, Waiting, way_of
 
 if TYPE_CHECKING:
-    import os
-
     from .realtime import Realtime
     from .systemd import Systemd
     from .watchdog import Watchdog
@@ -40,6 +39,7 @@ __all__ = ["Loop"]
 _SLICE_NS = 100_000_000  # of a long wait: how long a stop may take to be noticed
 _LIMIT_S = 0.01  # of a function without a rate
 _FAULT = "fault"  # why a loop ended
+_CAME_BACK = "a child that a function forked came back into the loop, its parent's alone. End it there: os._exit(0)"
 
 
 class Loop:
@@ -47,8 +47,11 @@ class Loop:
 
     At each tick it takes the newest sample, calls `before`, ticks the guarded stream, calls `after` with what the
     robot gets, and hands the tick to sink and recorder, which other threads write. What a sensor, a backend or a
-    function of the user's does wrong is a status, counted and reported, and ends nothing. The state is that after the
-    good samples alone.
+    function of the user's does wrong is a status, counted and reported, and ends nothing, but that `sys.exit` in a
+    function ends the loop behind its tick, and then the program. The state is that after the good samples alone.
+
+    The loop is that of the process that runs it: a child that a function forks leaves it where it ends or comes back,
+    and puts nothing away.
 
     Args:
         model: A model, or what `model.guarded(...)` gave.
@@ -131,7 +134,7 @@ class Loop:
         self._pacing_late: Late = late
         self._reports = Reports(to_standard_error if report is None else report, self._timer)
         limit_ns = self._function_limit_ns(function_limit_s)
-        self._turn = Turn(self.guarded, on_fault, before, after, limit_ns, self._timer, self._reports.note)
+        self._turn = Turn(self.guarded, on_fault, before, after, limit_ns, self._timer, self._reports.note, self._leave)
         self._practice: Practice | None = None
         rehearsing = isinstance(wait, str) and wait == "rehearse"
         way_of("sleep" if rehearsing else wait, self._timer, 1.0)  # refuses what is none
@@ -160,6 +163,8 @@ class Loop:
         self._ended: str | None = None
         self._stops = 0  # that were asked for
         self._error: str | None = None
+        self._process: int | None = None
+        self._left: SystemExit | None = None
         self._ran = self._torn = False  # the latter: within a tick, whose state and results do not belong together
         self._tally = Tally(self._period_ns)
         self._left_out = 0
@@ -179,13 +184,14 @@ class Loop:
 
         Raises:
             RuntimeError: If it ran before.
+            SystemExit: If a function raised it; all is put away then.
             RealtimeError: If the machine refuses a setting, and `realtime` is strict.
         """
         if ticks is not None:
             whole_number("ticks", ticks, 0)
         if self._ran:
             raise RuntimeError("a loop runs once: make another one, with the same guarded stream to go on")
-        self._ran = True
+        self._ran, self._process = True, os.getpid()
         began = self._timer.monotonic_ns()
         aside = Aside([*self._keeping.jobs, self._look_at_sources, self._reports.flush], start=self._threads)
         with ExitStack() as stack:
@@ -199,8 +205,23 @@ class Loop:
             finally:
                 if end_begins is not None:
                     end_begins()
-                self._close(aside)
+                if os.getpid() == self._process:
+                    self._close(aside)
+        if self._left is not None:
+            raise self._left
         return self._summary(began)
+
+    def _leave(self, left: SystemExit) -> None:
+        """Leave the program once all is put away behind this tick; the child of a fork at once, as it owns nothing."""
+        if os.getpid() != self._process:
+            raise left
+        self._left = left
+        self.stop("exit")
+
+    def _goes_on(self, ticks: int | None) -> bool:
+        if os.getpid() != self._process:
+            raise SystemExit(_CAME_BACK)
+        return self._ended is None and (ticks is None or self._tally.ticks < ticks)
 
     def _make_practice(self, before: bool, after: bool) -> Practice:
         """Turns of a twin with a stream of its own and functions that do nothing, and a step that does not count."""
@@ -265,7 +286,7 @@ class Loop:
         self._await_first(feed)
         period = self._period_ns or 0.0
         pacing = Pacing(Schedule(self._rate_hz, timer.monotonic_ns() + int(period)), self._pacing_late)
-        while self._ended is None and (ticks is None or self._tally.ticks < ticks):
+        while self._goes_on(ticks):
             due = pacing.next(timer.monotonic_ns())
             self._left_out = pacing.dropped
             start = self._wait(way, due)
@@ -284,7 +305,7 @@ class Loop:
         assert isinstance(feed, SampleFeed)  # for the type checker
         feed.rehearsal = self._rehearsal
         keeping, why = self._keeping, "all ticks"
-        while self._ended is None and (ticks is None or self._tally.ticks < ticks):
+        while self._goes_on(ticks):
             if feed.stored and keeping.full:
                 keeping.rest()
                 continue

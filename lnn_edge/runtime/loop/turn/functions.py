@@ -1,4 +1,4 @@
-"""Functions of the user's in a loop: what they raise, and what they take too long for, is counted and ends no loop."""
+"""Functions of the user's in a loop: what they raise, and take too long for, is counted; leaving alone ends a loop."""
 
 from __future__ import annotations
 
@@ -50,16 +50,24 @@ class UserFunction:
         call: The function.
         limit_ns: How long it may take, nanoseconds.
         timer: The clock.
+        leave: Called with the SystemExit by which it leaves the program, a fault as well.
 
     Attributes:
         fault: What the last call did wrong, `None` for nothing.
     """
 
-    def __init__(self, name: str, call: Callable[..., Any], limit_ns: int, timer: Timer) -> None:
+    def __init__(
+        self,
+        name: str,
+        call: Callable[..., Any],
+        limit_ns: int,
+        timer: Timer,
+        leave: Callable[[SystemExit], object],
+    ) -> None:
         if not callable(call):
             raise TypeError(f"`{name}` is {call!r}, expected a function")
         self.fault: FunctionFault | None = None
-        self._name, self._call, self._limit_ns, self._timer = name, call, limit_ns, timer
+        self._name, self._call, self._limit_ns, self._timer, self._leave = name, call, limit_ns, timer, leave
         self._calls = self._failed = self._slow = self._longest_ns = 0
 
     def __call__(self, argument: object) -> Any:
@@ -71,7 +79,9 @@ class UserFunction:
             found = self._call(argument)
         except KeyboardInterrupt:  # no fault of the function
             raise
-        except BaseException as error:  # SystemExit as well
+        except BaseException as error:  # GeneratorExit as well
+            if isinstance(error, SystemExit):
+                self._leave(error)
             self._fail(f"raised {type(error).__name__}: {one_line(error)}", error)
         took = self._timer.monotonic_ns() - began
         if took > self._longest_ns:

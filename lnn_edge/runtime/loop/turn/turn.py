@@ -31,6 +31,7 @@ class Turn:
         limit_ns: How long each function may take, nanoseconds.
         timer: The clock.
         note: Takes the kind and the fault of a function.
+        leave: Takes the SystemExit of one.
 
     Attributes:
         fatal: Why the loop has to end, in words; `None` where it goes on.
@@ -48,6 +49,7 @@ class Turn:
         limit_ns: int,
         timer: Timer,
         note: Callable[[str, object], None],
+        leave: Callable[[SystemExit], object],
     ) -> None:
         self.fatal: str | None = None
         self._guarded, self._note = guarded, note
@@ -55,7 +57,7 @@ class Turn:
         self._answer = _answer(on_fault, guarded, self._safe)
 
         def timed(name: str, call: Callable[..., Any] | None) -> UserFunction | None:
-            return None if call is None else UserFunction(name, call, limit_ns, timer)
+            return None if call is None else UserFunction(name, call, limit_ns, timer, leave)
 
         self._before, self._after = timed("before", before), timed("after", after)
         self._on_fault = timed("on_fault", on_fault) if callable(on_fault) else None
