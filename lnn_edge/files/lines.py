@@ -69,6 +69,7 @@ class LinesInPlace(Lines):
     def __init__(self, target: Path, size: int, rows: int) -> None:
         super().__init__(-1, str(target))
         self._target, self._done, self._heading = target, (rows, size), ""
+        self._made = False  # by this, and not there before
         self._refused: ValueError | None = None  # for good: the file is another's, though it may be let go later
         self._sum = hashlib.sha256()
         self.in_place = bool(size)
@@ -81,11 +82,12 @@ class LinesInPlace(Lines):
     def write(self, line: str, *, heading: bool = False) -> None:
         """Write one line with its line end; a heading comes with the first line, and not again behind others."""
         if heading:
-            self._heading = "" if self.size else line
+            self._heading = line
             return
         self._begin()
         super().write(line)
         self._sum.update(line.encode())
+        self.in_place = True
 
     def sync(self) -> None:
         """Wait until all finished lines are on the disk.
@@ -108,6 +110,7 @@ class LinesInPlace(Lines):
         """
         with named_in_errors(self._target):
             mode = os.O_RDWR | os.O_CLOEXEC | (0 if self.size else os.O_CREAT)
+            self._made = not self._target.exists()
             descriptor = os.open(self._target, mode, 0o666)
             try:
                 self._check(descriptor)
@@ -124,17 +127,31 @@ class LinesInPlace(Lines):
             self._descriptor = descriptor
 
     def close(self, *, whole: bool) -> None:
-        """Cut what is no finished line, and close; `whole` says that no line is to come, and there is a file then."""
+        """Cut what is no finished line, and close; `whole` says that no line is to come, and there is a file then.
+
+        One that was not there before and got no line, as the disk was full, is removed again.
+        """
+        ended = False
         try:
             if whole and self._refused is None:
                 self._begin()
                 self.sync()
+                ended = True
             if self._descriptor >= 0:
                 _cut(self._descriptor, self.size)
         finally:
             if self._descriptor >= 0:
+                if self._made and not self.size and not ended:
+                    self._remove()
                 os.close(self._descriptor)
                 self._descriptor = -1
+
+    def _remove(self) -> None:
+        place = real_place(self._target)
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(self._descriptor), os.stat(place)):
+                place.unlink()
+                self.in_place = False
 
     def _begin(self) -> None:
         if self._refused is not None:
@@ -145,11 +162,9 @@ class LinesInPlace(Lines):
             except ValueError as error:
                 self._refused = error
                 raise
-        if self._heading:
-            line, self._heading = self._heading, ""
-            super().write(line, heading=True)
-            self._sum.update(line.encode())
-        self.in_place = True
+        if self._heading and not self.size:
+            super().write(self._heading, heading=True)
+            self._sum.update(self._heading.encode())
 
     def _check(self, descriptor: int) -> None:
         try:

@@ -262,6 +262,32 @@ def test_lines_in_their_place_begin_with_the_first_row(tmp_path):
     assert (place.read_text(), lines.in_place) == ("a,b\n", True)
 
 
+@pytest.mark.parametrize("heading", [True, False])
+@pytest.mark.parametrize("name", ["new.csv", "old.csv", "link.csv"])
+def test_a_disk_that_is_full_from_the_first_byte_leaves_no_file_that_was_not_there(
+    tmp_path, monkeypatch, name, heading
+):
+    (tmp_path / "old.csv").touch()
+    (tmp_path / "link.csv").symlink_to("far.csv")
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match="No space"), continued_file(tmp_path / name) as lines:
+        lines.write("a,b\n", heading=heading)
+    assert not lines.in_place
+    assert sorted(os.listdir(tmp_path)) == ["link.csv", "old.csv"]
+
+
+def test_a_heading_that_found_no_room_comes_with_the_next_row(tmp_path, monkeypatch):
+    with continued_file(tmp_path / "y.csv") as lines:
+        lines.write("a,b\n", heading=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", full)
+            with pytest.raises(OSError, match="No space"):
+                lines.write("1,2\n")
+        assert not lines.in_place
+        lines.write("3,4\n")
+    assert ((tmp_path / "y.csv").read_text(), lines.rows, lines.in_place) == ("a,b\n3,4\n", 1, True)
+
+
 @pytest.mark.parametrize("content", ["a,b\n1,2", "a,b\n1,2,3\n", ""], ids=["shorter", "within a line", "empty"])
 def test_lines_of_another_file_are_left_alone(tmp_path, content):
     place = tmp_path / "y.csv"

@@ -42,10 +42,14 @@ class CsvFile:
         self.rows = self._size = 0
         try:
             self._write(",".join([*self._head, *names]) + "\n")
-        except BaseException:  # the same name is free for another try
-            os.close(self._descriptor)
-            self._path.unlink()
+        except BaseException:
+            self.discard()
             raise
+
+    def discard(self) -> None:
+        """Close it where no tick was to come, and leave its name free for another try."""
+        os.close(self._descriptor)
+        self._path.unlink()
 
     def write(self, ticks: Array) -> None:
         """Write ticks, (n,) of the layout's dtype.

@@ -96,11 +96,12 @@ class Recorder:
         self._ring = Ring(model.manifest, layout, whole_number("capacity", capacity, 1))
         self._starts: Starts | None = None
         self._closed = False
-        series.open()
+        beside = None if csv is None else CsvFile(csv, layout)  # first, as it can be taken back
         try:
-            beside = None if csv is None else CsvFile(csv, layout)
+            series.open()
         except BaseException:
-            series.close()
+            if beside is not None:
+                beside.discard()
             raise
         self._writer = Writer(self._ring, series, Messages(layout), start=start, rotate_bytes=rotate, csv=beside)
         self._thread = threading.Thread(target=self._writer.run, name="lnn-edge recorder", daemon=True)

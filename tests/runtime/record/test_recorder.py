@@ -440,7 +440,7 @@ def test_what_a_csv_could_not_take_is_told_and_the_recording_is_whole(model, tmp
     assert "csv: 0 written, 5 lost: No space left on device: 'walk.csv'" in str(summary)
 
 
-def test_a_csv_that_cannot_begin_leaves_its_name_free(model, tmp_path, monkeypatch):
+def test_a_csv_that_cannot_begin_leaves_both_names_free(model, tmp_path, monkeypatch):
     def full(_descriptor, _data):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -448,7 +448,13 @@ def test_a_csv_that_cannot_begin_leaves_its_name_free(model, tmp_path, monkeypat
         patch.setattr(csv_file, "write_all", full)
         with pytest.raises(OSError, match=r"No space left on device: '.*walk\.csv'"):
             Recorder(tmp_path / "walk.mcap", model, csv=tmp_path / "walk.csv")
-    assert not (tmp_path / "walk.csv").exists()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_recording_that_cannot_begin_leaves_the_name_of_its_csv_free(model, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"does not exist. Type: mkdir -p"):
+        Recorder(tmp_path / "nowhere" / "walk.mcap", model, csv=tmp_path / "walk.csv")
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_csv_that_somebody_removes_has_no_rows(model, tmp_path):
