@@ -61,7 +61,8 @@ def test_one(number, whole):
         time.sleep(0.01)
     whole(__name__, "ran")
 """
-PYTEST = ("-m", "pytest", "-c", "/dev/null", "-o", "cache_dir=cache", "-p", "no:hypothesispytest", "--forks", "3")
+OWN = ("-o", "cache_dir=cache", "--basetemp", "base")  # two that sweep one place of old folders warn of each other
+PYTEST = ("-m", "pytest", "-c", "/dev/null", *OWN, "-p", "no:hypothesispytest", "--forks", "3")
 
 
 @pytest.fixture
