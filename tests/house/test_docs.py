@@ -68,7 +68,7 @@ def test_robot(trained, warm_and_short):
     ]
     assert looped == "{'warming up': 5, 'ok': 93, 'non-finite input': 1, 'clock backward': 1}\n"
     (last,) = [text for line, text in printed if line.startswith("tail")]
-    assert re.fullmatch(r"2\.0,[-.e\d]+,[-.e\d]+,(ok|late)\n", last)  # by how busy the machine is
+    assert re.fullmatch(r"2\.00,[-.e\d]+,[-.e\d]+,(ok|late)\n", last)  # by how busy the machine is
     assert any("the same bit for bit: 100 ticks" in text for text in texts)
     assert (trained / "current.lnn").resolve().name == "gait-1.lnn"
 
