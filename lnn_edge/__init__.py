@@ -31,10 +31,10 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 from . import errors
 
+TYPE_CHECKING = False  # as type checkers read it; to import `typing` for it takes ten times as long as all the rest
 if TYPE_CHECKING:
     from .bundle.spec import Feature, Guard
     from .export import ExportReport, export_model, load_checkpoint, save_checkpoint
@@ -143,6 +143,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
+    from typing import Any
 
 
 class _FormerModules:

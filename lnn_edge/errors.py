@@ -17,8 +17,7 @@ Everything else that the caller can get wrong is a plain `ValueError` or `TypeEr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # as in __init__.py
 if TYPE_CHECKING:
     from .verify.report import ExportReport
 
