@@ -47,7 +47,7 @@ from .kept_states import (
     without_time,
 )
 from .look_back.kept import LookBack, possible_starts
-from .look_back.receptive_field import Looking
+from .look_back.receptive_field import PerturbedForward
 from .patching import After, States
 from .pooling import differing_readouts, pooling, steps_as_called
 from .protocol import NOT_CAUSAL, Results, state_pair
@@ -109,7 +109,9 @@ class TrainedNetwork:
         self._recording = {name: rows[0] for name, rows in example.rows.items()}
         self.states = self._core_states
         rows = {name: value[:, 0] for name, value in self._recording.items()}
-        self._looking = Looking(partial(self._forward.on, self._module), self._kept, self._leaves, rows, self.inputs)
+        self._perturbed = PerturbedForward(
+            partial(self._forward.on, self._module), self._kept, self._leaves, rows, self.inputs
+        )
         self._look_back: LookBack | None = None
         if not attributes.names:
             self._find_look_back()
@@ -136,11 +138,11 @@ class TrainedNetwork:
         try:
             if told := self._made_of_a_length():
                 return told
-            sight = self._looking.sight()
+            field = self._perturbed.receptive_field()
             pooled = any(leaf.time_axis is None for leaf in self._leaves)
             return (
                 (differing_readouts(self, self._leaves, self._recording) if pooled else "")
-                or sight.told()
+                or field.told()
                 or NOT_CAUSAL
             )
         except Exception:  # the user's own code, called on other samples and lengths than it is made for
@@ -286,19 +288,19 @@ class TrainedNetwork:
     def _find_look_back(self) -> None:
         """Let the step keep its last samples, if what surrounds the cores depends on some and on no later ones."""
         try:
-            sight = self._looking.sight() if self._looking.around() else None
+            field = self._perturbed.receptive_field() if self._perturbed.around() else None
         except Exception:  # the user's own code, called on other samples and lengths than it is made for
             return
-        if sight is None or not sight.back or sight.ahead != 0 or sight.counts:
-            if sight is not None and self._looking.needs_several():
-                raise ValueError(sight.told())  # such as the spread over time of one sample
+        if field is None or not field.back or field.ahead != 0 or field.counts:
+            if field is not None and self._perturbed.needs_several():
+                raise ValueError(field.told())  # such as the spread over time of one sample
             return
-        samples = sight.back + 1
+        samples = field.back + 1
         for start in possible_starts(samples):
             self._look_back = LookBack(self._forward, self._kept, self._leaves, self.inputs, samples, start)
             self.states = (*self._core_states, *self._look_back.states)
             try:
-                if steps_as_called(self, self._recording, 2 * samples + 8) or (sight.pools and self._pooling()):
+                if steps_as_called(self, self._recording, 2 * samples + 8) or (field.pools and self._pooling()):
                     return
             except Exception:  # the user's own code again
                 continue

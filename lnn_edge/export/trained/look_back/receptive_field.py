@@ -17,7 +17,7 @@ from ...forward.example import folded
 from ...forward.leaves import Leaf
 from ..kept_states import KeptStates
 
-__all__ = ["Looking", "Sight"]
+__all__ = ["PerturbedForward", "ReceptiveField"]
 
 _FEW = 24
 _MANY = (160, 40, 16)  # a forward may take no more than so many
@@ -28,7 +28,7 @@ Called = Callable[[Mapping[str, Array]], Any]  # what the forward returns for sa
 
 
 @dataclass(frozen=True)
-class Sight:
+class ReceptiveField:
     """How far what surrounds the cores sees.
 
     Attributes:
@@ -98,7 +98,7 @@ _PAST = (
 )
 
 
-class Looking:
+class PerturbedForward:
     """A forward whose samples are changed, to see which of its values change.
 
     Args:
@@ -137,16 +137,16 @@ class Looking:
     def _finite(self, length: int) -> bool:
         return _is_finite(self._values_of(length))
 
-    def sight(self) -> Sight:
+    def receptive_field(self) -> ReceptiveField:
         """How far everything sees, the furthest of all; over fewer samples where the forward does not take many."""
         for many in _MANY[:-1]:
             try:
-                return self._sight(many)
+                return self._receptive_field(many)
             except Exception:  # the user's own code
                 continue
-        return self._sight(_MANY[-1])
+        return self._receptive_field(_MANY[-1])
 
-    def _sight(self, many: int) -> Sight:
+    def _receptive_field(self, many: int) -> ReceptiveField:
         most = many * 2 // 5  # what reaches further than this reaches to the end
         reach = np.zeros((2, 2), int)  # of outputs and of the inputs of cores, back and ahead
         fades = False
@@ -164,7 +164,7 @@ class Looking:
         back, ahead = (int(furthest) for furthest in reach.max(axis=0))
         pools = back <= most and any(self._changed(many, slice(0, many - 1 - back))[2])
         per_sample = any(leaf.time_axis is not None for leaf in self._leaves)
-        return Sight(
+        return ReceptiveField(
             None if back > most else back,
             None if ahead > most else ahead,
             inside=per_sample and not reach[0, 1],
