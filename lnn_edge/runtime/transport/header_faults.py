@@ -35,8 +35,10 @@ def encoding_fault(line: str, source: str, names: Sequence[str] = ()) -> str | N
         return f"is an array of NumPy, expected CSV{_as_table(source, names)}"
     for start, kind in _PACKED.items():
         if line.startswith(start):
-            advice = f"type: gunzip < {source} > new.csv" if "gzip" in kind else "save the table as CSV in UTF-8"
-            return f"is {kind}, expected CSV. To unpack it, {advice}"
+            advice = "Save the table as CSV in UTF-8"
+            if "gzip" in kind:
+                advice = f"To unpack it, type: gunzip < {source} > new.csv"
+            return f"is {kind}, expected CSV. {advice}"
     encoding = _wide_encoding(line)
     if encoding:
         return f"is in {encoding}, expected UTF-8. To change that, {_filtered(source, f'iconv -f {encoding} -t UTF-8')}"

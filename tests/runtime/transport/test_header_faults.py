@@ -122,7 +122,7 @@ def test_marks_of_the_byte_order_are_no_part_of_a_name(tmp_path, marks):
     ("content", "expected"),
     [
         ("", "is empty; expected a header row"),
-        ("PK\x03\x04\x00", "is a zip archive, as spreadsheets are, expected CSV"),
+        ("PK\x03\x04\x00", "is a zip archive, as spreadsheets are, expected CSV. Save the table as CSV in UTF-8"),
         ('hip,knee\n"2,5",1\n', "'hip' is '2,5', expected a number with a decimal point, 2.5"),
         (
             "hip,knee\n2,5,1,5\n",
